@@ -1,0 +1,3 @@
+//! Everything that knows how to reach Kubernetes objects, live or in files.
+
+pub mod key;

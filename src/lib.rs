@@ -1,0 +1,6 @@
+//! waybill: Ingresses in, Traefik's routing out. One direction:
+//! watch → index → translate → table → publish.
+
+pub mod kubernetes;
+pub mod traefik;
+pub mod translate;

@@ -1,0 +1,3 @@
+//! waybill's command line.
+
+fn main() {}

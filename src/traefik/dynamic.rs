@@ -1,0 +1,213 @@
+//! Traefik's dynamic configuration, cut down to the fields that waybill writes.
+//!
+//! Field names and meanings are those of Traefik's `pkg/config/dynamic`; Traefik's file and HTTP providers
+//! refuse every field that they don't know, so nothing else may ever be added here. Fields that hold their
+//! default are left out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A complete dynamic configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Configuration {
+    /// Routers and services; absent when there are none, since Traefik refuses an empty section.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<Http>,
+    /// Certificates; absent when there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+}
+
+/// The `http` section.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// Routers by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub routers: BTreeMap<String, Router>,
+    /// Services by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub services: BTreeMap<String, Service>,
+}
+
+/// The `tls` section.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Certificates, sorted by the namespace and name of their Secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<Certificate>,
+}
+
+/// A router.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Router {
+    /// Entry points; empty means all of Traefik's defaults.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entry_points: Vec<String>,
+    /// Middlewares, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub middlewares: Vec<String>,
+    /// Key of the service.
+    #[serde(default)]
+    pub service: String,
+    /// The rule, never empty.
+    pub rule: String,
+    /// `v2`, `v3`, `default`, or whatever an annotation says; empty leaves it to Traefik.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rule_syntax: String,
+    /// 0 leaves it to Traefik: the longer rule goes first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i64,
+    /// Present (even empty) turns TLS on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<RouterTls>,
+    /// Observability of this router.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observability: Option<Observability>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+/// TLS of a router.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RouterTls {
+    /// Name of TLS options.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub options: String,
+    /// Name of a certificate resolver.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cert_resolver: String,
+    /// Domains to ask the resolver for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<Domain>,
+}
+
+/// A domain of a certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Domain {
+    /// The main name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub main: String,
+    /// Further names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sans: Vec<String>,
+}
+
+/// Observability of a router; never written empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Observability {
+    /// Access logs on or off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_logs: Option<bool>,
+    /// Metrics on or off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<bool>,
+    /// Tracing on or off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<bool>,
+    /// `minimal` or `detailed`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trace_verbosity: String,
+}
+
+/// A service, always a load balancer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Service {
+    /// Middlewares of the service.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub middlewares: Vec<String>,
+    /// Where requests go.
+    pub load_balancer: LoadBalancer,
+}
+
+/// A load balancer; never written empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LoadBalancer {
+    /// Servers, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<Server>,
+    /// Stickiness.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
+    /// Left out where it is Traefik's default (true), unless nothing else would be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass_host_header: Option<bool>,
+    /// Name of a servers transport.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub servers_transport: String,
+}
+
+/// A server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// `scheme://host:port`.
+    pub url: String,
+}
+
+/// Stickiness of a load balancer. Traefik refuses it without a cookie.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sticky {
+    /// The cookie.
+    #[serde(default)]
+    pub cookie: Cookie,
+}
+
+/// A sticky cookie.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Cookie {
+    /// Name; empty leaves it to Traefik.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// The Secure attribute.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secure: bool,
+    /// The HttpOnly attribute.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub http_only: bool,
+    /// The SameSite attribute.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub same_site: String,
+    /// Max-Age in seconds; may be negative, 0 is none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub max_age: i64,
+    /// The Path attribute; `None` leaves Traefik's default, `/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The Domain attribute.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub domain: String,
+}
+
+/// A certificate with its key, as PEM text.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Certificate {
+    /// The certificate chain.
+    pub cert_file: Arc<str>,
+    /// The private key; left out wherever keys are not to be shown.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub key_file: Arc<str>,
+}
+
+impl std::fmt::Debug for Certificate {
+    /// Never shows the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificate").field("cert_file", &self.cert_file).finish_non_exhaustive()
+    }
+}

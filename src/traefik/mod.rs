@@ -1,0 +1,3 @@
+//! What Traefik reads: its dynamic configuration, how text becomes safe in it, and its limits.
+
+pub mod dynamic;

@@ -1,0 +1,102 @@
+//! What one Ingress contributes to the routing of an output.
+
+use std::sync::Arc;
+
+use crate::kubernetes::key::{IngressKey, OutputKey, SecretKey, ServiceKey};
+use crate::traefik::dynamic::{Certificate, Router, Service};
+use crate::translate::problem::Problem;
+use crate::translate::settings::Settings;
+
+/// When an object was created, in whole seconds since 1970 as Kubernetes keeps it. An object that is not there
+/// (or a manifest without a date) is younger than every other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Created(pub i64);
+
+impl Created {
+    /// For what has no date.
+    pub const UNKNOWN: Self = Self(i64::MAX);
+}
+
+/// One Ingress's contribution to one output.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fragment {
+    /// The Ingress.
+    pub ingress: IngressKey,
+    /// When it was created: the older of two claimants keeps a name.
+    pub created: Created,
+    /// The settings it was made with; they name the output and the source of its status.
+    pub settings: Arc<Settings>,
+    /// Its routers; keys are distinct.
+    pub routers: Vec<RouterFragment>,
+    /// Its default backend, where it is one that works.
+    pub default_backend: Option<DefaultBackend>,
+    /// Its certificates; Secrets are distinct.
+    pub certificates: Vec<CertificateFragment>,
+    /// What is wrong with it, in the order of its fields.
+    pub problems: Vec<Problem>,
+    /// It depends on the addresses of nodes.
+    pub uses_nodes: bool,
+    /// It depends on which namespaces there are.
+    pub uses_namespaces: bool,
+}
+
+impl Fragment {
+    /// The output that it belongs to.
+    pub fn output(&self) -> &OutputKey {
+        &self.settings.output
+    }
+}
+
+/// A router and the service that it leads to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouterFragment {
+    /// The key that it would have without other Ingresses; bounded, see [`crate::translate::name`].
+    pub key: Arc<str>,
+    /// The router; its `service` is empty until the table knows the service's final key.
+    pub router: Router,
+    /// The service.
+    pub service: Arc<ServiceFragment>,
+}
+
+/// A service as one backend of an Ingress sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceFragment {
+    /// The key that it would have without other services; bounded.
+    pub key: Arc<str>,
+    /// Whose it is.
+    pub owner: ServiceOwner,
+    /// What is written for it.
+    pub service: Service,
+}
+
+/// What makes a service of the routing one and the same: fragments with an equal owner share one entry.
+/// Ordered by age, so that the least of several claimants keeps a name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceOwner {
+    /// When the Service was created.
+    pub created: Created,
+    /// The Service.
+    pub service: ServiceKey,
+    /// The port as the backend writes it: its name, else its number.
+    pub port: Arc<str>,
+    /// [`Settings::service_variant`].
+    pub variant: u64,
+}
+
+/// An Ingress's claim to the router `default-router` and the service `default-backend`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DefaultBackend {
+    /// The router; its `service` is `default-backend`.
+    pub router: Router,
+    /// The service.
+    pub service: Service,
+}
+
+/// A certificate from a Secret.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CertificateFragment {
+    /// The Secret.
+    pub secret: SecretKey,
+    /// Certificate and key.
+    pub certificate: Arc<Certificate>,
+}

@@ -1,0 +1,6 @@
+//! One Ingress in, one fragment of routing out. Pure: no I/O, no clock, no waiting.
+
+pub mod fragment;
+pub mod lookup;
+pub mod problem;
+pub mod settings;

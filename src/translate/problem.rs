@@ -1,0 +1,183 @@
+//! What can be wrong with what users write, said so that they can mend it.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// The kind of an object that a problem is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Kind {
+    /// `networking.k8s.io/v1` Ingress.
+    Ingress,
+    /// `networking.k8s.io/v1` IngressClass.
+    IngressClass,
+    /// `v1` Service.
+    Service,
+    /// `v1` Secret.
+    Secret,
+    /// `v1` ConfigMap.
+    ConfigMap,
+    /// `waybill.dev/v1alpha1` IngressClassParameters.
+    IngressClassParameters,
+}
+
+impl Kind {
+    /// The kind as Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ingress => "Ingress",
+            Self::IngressClass => "IngressClass",
+            Self::Service => "Service",
+            Self::Secret => "Secret",
+            Self::ConfigMap => "ConfigMap",
+            Self::IngressClassParameters => "IngressClassParameters",
+        }
+    }
+}
+
+macro_rules! categories {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+        /// What is wrong. The name is metric label, Event reason and first word of the printed line alike,
+        /// so it never changes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        pub enum Category {
+            $($(#[$doc])* $name,)+
+        }
+
+        impl Category {
+            /// Every category.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// The category's name.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)+
+                }
+            }
+        }
+    };
+}
+
+categories! {
+    /// An annotation of ours that nobody knows.
+    UnknownAnnotation,
+    /// An annotation whose value does not parse.
+    InvalidAnnotation,
+    /// An empty item in an annotation's list.
+    EmptyListItem,
+    /// `router.pathmatcher` is not one of the three.
+    InvalidPathMatcher,
+    /// A backend that is no Service.
+    UnsupportedBackend,
+    /// A backend's Service is not there.
+    ServiceNotFound,
+    /// A backend's port is not in its Service.
+    ServicePortNotFound,
+    /// An ExternalName Service while those are not allowed.
+    ExternalNameNotAllowed,
+    /// `service.nodeportlb` where nodes are not read, or without a node that has an InternalIP.
+    NodesUnavailable,
+    /// `service.nativelb` on a Service without a cluster IP.
+    NoClusterIP,
+    /// A Service without a ready endpoint.
+    NoEndpoints,
+    /// A TLS Secret is not there.
+    SecretNotFound,
+    /// A TLS Secret does not hold a certificate and a key.
+    InvalidSecret,
+    /// A TLS Secret could not be read.
+    SecretUnavailable,
+    /// A reference into another namespace.
+    CrossNamespaceNotAllowed,
+    /// A reference to another provider's object from a namespace that may not have any.
+    CrossProviderNotAllowed,
+    /// Two Ingresses want to be the default backend.
+    DefaultBackendTaken,
+    /// The class admits no Ingress of this namespace.
+    NamespaceNotAdmitted,
+    /// The class's parameters were never accepted, so it has no routing.
+    ClassNotAccepted,
+    /// An IngressClass names parameters that can't be used.
+    InvalidParameters,
+    /// Namespace labels can't be read, so a selector can't be honoured.
+    NamespacesUnavailable,
+    /// The Service that a status is copied from is not there or not watched.
+    PublishedServiceNotFound,
+    /// The Service that a status is copied from is of a kind that gives none.
+    PublishedServiceUnusable,
+    /// Another controller keeps overwriting the status.
+    StatusContested,
+    /// An object of a name that waybill needs belongs to someone else.
+    OutputNameTaken,
+    /// A publish that would remove too much is held.
+    WithdrawalHeld,
+    /// Publishing is paused by an annotation.
+    Paused,
+}
+
+impl fmt::Display for Category {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The object that a problem is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Subject {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace; empty for a cluster-scoped object.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.as_str())?;
+        f.write_str(" ")?;
+        if !self.namespace.is_empty() {
+            write!(f, "{}/", self.namespace)?;
+        }
+        f.write_str(&self.name)
+    }
+}
+
+/// Something that a user wrote and that can't be used, or not wholly.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Problem {
+    /// What is wrong.
+    pub category: Category,
+    /// Whose fault it is: the object to edit.
+    pub subject: Subject,
+    /// Path of the field within the object, as `kubectl explain` would write it.
+    pub field: String,
+    /// What is there now, cut to [`Problem::VALUE_LIMIT`] bytes.
+    pub value: String,
+    /// What would be right.
+    pub remedy: String,
+}
+
+impl Problem {
+    /// Bytes of a value that are shown; a tenant's annotation may hold 256 KiB.
+    pub const VALUE_LIMIT: usize = 256;
+
+    /// Cuts a value to what is shown of it.
+    pub fn shown(value: &str) -> String {
+        if value.len() <= Self::VALUE_LIMIT {
+            return value.to_owned();
+        }
+        let mut end = Self::VALUE_LIMIT;
+        while !value.is_char_boundary(end) {
+            end -= 1;
+        }
+        format!("{}…", &value[..end])
+    }
+}
+
+impl fmt::Display for Problem {
+    /// One line; the value is quoted so that no text of a tenant can break it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}: {:?}: {}", self.category, self.subject, self.field, self.value, self.remedy)
+    }
+}
