@@ -71,6 +71,8 @@ categories! {
     UnsupportedBackend,
     /// A backend's Service is not there.
     ServiceNotFound,
+    /// A backend's Service has annotations that can't be used; the Service has a problem of its own that says why.
+    ServiceUnusable,
     /// A backend's port is not in its Service.
     ServicePortNotFound,
     /// An ExternalName Service while those are not allowed.
