@@ -41,7 +41,9 @@ pub enum ServeError {
         value: String,
     },
     /// The address can't be had.
-    #[error("operator.metricsAddress: {value:?} can't be listened on: {source}; choose another port or address")]
+    #[error(
+        "operator.metricsAddress: {value:?} can't be listened on: {source}; choose another port or address"
+    )]
     Bind {
         /// What was given.
         value: String,
@@ -327,7 +329,10 @@ mod tests {
     async fn says_which_address_is_wrong() {
         for bad in ["8080", "localhost:http", ":99999", "", "::1:x"] {
             let error = listen(bad).await.unwrap_err().to_string();
-            assert!(error.contains(&format!("{bad:?}")) && error.contains("operator.metricsAddress"), "{error}");
+            assert!(
+                error.contains(&format!("{bad:?}")) && error.contains("operator.metricsAddress"),
+                "{error}"
+            );
         }
         let taken = listen("127.0.0.1:0").await.unwrap();
         let address = taken.local_addr().unwrap().to_string();
