@@ -2,5 +2,7 @@
 //! watch → index → translate → table → publish.
 
 pub mod kubernetes;
+pub mod publish;
+pub mod table;
 pub mod traefik;
 pub mod translate;

@@ -2,5 +2,6 @@
 
 pub mod fragment;
 pub mod lookup;
+pub mod name;
 pub mod problem;
 pub mod settings;
