@@ -2,5 +2,6 @@
 //! watch → index → translate → table → publish.
 
 pub mod kubernetes;
+pub mod options;
 pub mod traefik;
 pub mod translate;
