@@ -6,6 +6,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use k8s_openapi::api::networking::v1::Ingress;
+
 use crate::index::{Dependencies, Index};
 use crate::kubernetes::key::{IngressKey, SecretKey};
 use crate::table::{Change, Table};
@@ -24,16 +26,8 @@ pub struct Routing {
     table: Table,
     classes: ClassOptions,
     defaults: Arc<Settings>,
-    /// Ingresses that are ours, with what their translation found wrong.
-    ours: HashMap<IngressKey, Ours>,
-}
-
-/// An Ingress that is ours.
-#[derive(Debug)]
-struct Ours {
-    /// `None` when its class refuses it.
-    settings: Option<Arc<Settings>>,
-    problems: Vec<Problem>,
+    /// Ingresses that their class refuses, and why.
+    refused: HashMap<IngressKey, Problem>,
 }
 
 /// What one reconciliation did.
@@ -43,10 +37,8 @@ pub struct Reconciled {
     pub translated: bool,
     /// What changed in the table.
     pub change: Change,
-    /// Its problems changed.
-    pub problems_changed: bool,
-    /// Its status may have to be written or withdrawn.
-    pub status: bool,
+    /// Ingresses whose problems changed, each once.
+    pub problems: Vec<IngressKey>,
     /// Secrets that it names and whose data must be fetched.
     pub fetch: Vec<SecretKey>,
 }
@@ -61,7 +53,7 @@ impl Routing {
             table: Table::default(),
             classes,
             defaults,
-            ours: HashMap::new(),
+            refused: HashMap::new(),
         }
     }
 
@@ -92,17 +84,21 @@ impl Routing {
 
     /// The settings of an Ingress that is ours and admitted by its class.
     pub fn settings(&self, key: &IngressKey) -> Option<&Arc<Settings>> {
-        self.ours.get(key)?.settings.as_ref()
-    }
-
-    /// The Ingresses that are ours, in no order.
-    pub fn ours(&self) -> impl Iterator<Item = (&IngressKey, Option<&Arc<Settings>>)> {
-        self.ours.iter().map(|(key, ours)| (key, ours.settings.as_ref()))
+        self.table.fragment(key).map(|fragment| &fragment.settings)
     }
 
     /// Everything that is wrong with an Ingress and the Services that it leads to.
-    pub fn problems(&self, key: &IngressKey) -> impl Iterator<Item = &Problem> {
-        self.ours.get(key).into_iter().flat_map(|ours| &ours.problems).chain(self.table.problems(key))
+    pub fn problems(&self, key: &IngressKey) -> Vec<Problem> {
+        match self.refused.get(key) {
+            Some(problem) => vec![problem.clone()],
+            None => self.table.problems(key),
+        }
+    }
+
+    /// Everything that is wrong with any Ingress, sorted, each once.
+    pub fn all_problems(&self) -> BTreeSet<Problem> {
+        let refused = self.refused.values().cloned();
+        refused.chain(self.table.fragments().flat_map(|fragment| self.table.problems(&fragment.ingress))).collect()
     }
 
     /// The Ingresses to reconcile because of what an event touched. Each once.
@@ -136,69 +132,79 @@ impl Routing {
         self.index.set(key, dependencies(&ingress, ours));
     }
 
+    /// Brings the table up to date with every Ingress that there is. For when the first lists are through.
+    ///
+    /// Returns how many were translated, and the Secrets whose data must be fetched.
+    pub fn reconcile_all(&mut self) -> (usize, Vec<SecretKey>) {
+        let mut keys: Vec<IngressKey> =
+            self.stores.ingresses().collection().iter().map(|(key, _)| IngressKey(key.clone())).collect();
+        keys.sort_unstable();
+        let mut translated = 0;
+        let mut fetch = Vec::new();
+        for key in &keys {
+            let reconciled = self.reconcile(key);
+            translated += usize::from(reconciled.translated);
+            fetch.extend(reconciled.fetch);
+        }
+        (translated, fetch)
+    }
+
     /// Brings the table up to date with one Ingress, which may be gone.
     pub fn reconcile(&mut self, key: &IngressKey) -> Reconciled {
         let Some(ingress) = self.stores.ingresses().collection().get(key).map(Arc::clone) else {
             let named = self.index.remove(key);
-            return self.withdraw(key, named.last);
+            return self.withdraw(key, named.last, None);
         };
         let claim = class::claim(&ingress, &self.classes, &self.defaults, &self.stores);
         let mut dependencies = dependencies(&ingress, claim != Claim::NotOurs);
         let settings = match claim {
+            Claim::Ours(settings) => settings,
             Claim::NotOurs => {
                 let named = self.index.set(key, dependencies);
-                return self.withdraw(key, named.last);
+                return self.withdraw(key, named.last, None);
             }
             Claim::Refused(category) => {
                 let named = self.index.set(key, dependencies);
-                let mut reconciled = self.withdraw(key, named.last);
-                let problems = vec![class::refusal(&ingress, category)];
-                reconciled.problems_changed |= self.remember(key, None, problems);
-                return reconciled;
+                return self.withdraw(key, named.last, Some(class::refusal(&ingress, category)));
             }
-            Claim::Ours(settings) => settings,
         };
-        let mut fragment = translate::translate(&ingress, &settings, &self.stores);
+        let fragment = translate::translate(&ingress, &settings, &self.stores);
         dependencies.nodes = fragment.uses_nodes;
         dependencies.namespaces = fragment.uses_namespaces;
         let named = self.index.set(key, dependencies);
         for secret in &named.last {
             self.stores.release_secret(secret);
         }
-        let problems = std::mem::take(&mut fragment.problems);
-        Reconciled {
-            translated: true,
-            problems_changed: self.remember(key, Some(settings), problems),
-            change: self.table.set(fragment),
-            status: true,
-            fetch: named.first.into_iter().filter(|secret| self.stores.secret_needs_fetch(secret)).collect(),
+        let admitted = self.refused.remove(key).is_some();
+        let mut change = self.table.set(fragment);
+        let mut problems = std::mem::take(&mut change.problems);
+        if admitted && !problems.contains(key) {
+            problems.push(key.clone());
         }
+        let needed = |secret: &SecretKey| self.stores.secret_needs_fetch(secret);
+        Reconciled { translated: true, change, problems, fetch: named.first.into_iter().filter(needed).collect() }
     }
 
-    fn remember(&mut self, key: &IngressKey, settings: Option<Arc<Settings>>, problems: Vec<Problem>) -> bool {
-        let before = self.ours.insert(key.clone(), Ours { settings, problems });
-        let now = self.ours.get(key).map_or(&[][..], |ours| &ours.problems);
-        before.map_or(!now.is_empty(), |before| before.problems != now)
-    }
-
-    fn withdraw(&mut self, key: &IngressKey, released: Vec<SecretKey>) -> Reconciled {
+    /// The Ingress has no part in the routing (any more).
+    fn withdraw(&mut self, key: &IngressKey, released: Vec<SecretKey>, refusal: Option<Problem>) -> Reconciled {
         for secret in &released {
             self.stores.release_secret(secret);
         }
-        let before = self.ours.remove(key);
-        let change = self.table.remove(key);
-        Reconciled {
-            translated: false,
-            change,
-            problems_changed: before.as_ref().is_some_and(|ours| !ours.problems.is_empty()),
-            status: true,
-            fetch: Vec::new(),
+        let mut change = self.table.remove(key);
+        let mut problems = std::mem::take(&mut change.problems);
+        let before = match refusal {
+            Some(refusal) => self.refused.insert(key.clone(), refusal),
+            None => self.refused.remove(key),
+        };
+        if before.as_ref() != self.refused.get(key) && !problems.contains(key) {
+            problems.push(key.clone());
         }
+        Reconciled { translated: false, change, problems, fetch: Vec::new() }
     }
 }
 
 /// What an Ingress depends on; one that is not ours only on its class.
-fn dependencies(ingress: &k8s_openapi::api::networking::v1::Ingress, ours: bool) -> Dependencies {
+fn dependencies(ingress: &Ingress, ours: bool) -> Dependencies {
     let dependencies = Dependencies::of(ingress);
     if ours { dependencies } else { Dependencies { class: dependencies.class, ..Dependencies::default() } }
 }
