@@ -1,6 +1,8 @@
 //! waybill: Ingresses in, Traefik's routing out. One direction:
 //! watch → index → translate → table → publish.
 
+pub mod index;
 pub mod kubernetes;
 pub mod traefik;
 pub mod translate;
+pub mod watch;
