@@ -3,6 +3,8 @@
 
 pub mod index;
 pub mod kubernetes;
+pub mod metrics;
+pub mod serve;
 pub mod traefik;
 pub mod translate;
 pub mod watch;
