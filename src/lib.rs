@@ -1,8 +1,10 @@
 //! waybill: Ingresses in, Traefik's routing out. One direction:
 //! watch → index → translate → table → publish.
 
+pub mod index;
 pub mod kubernetes;
 pub mod metrics;
 pub mod serve;
 pub mod traefik;
 pub mod translate;
+pub mod watch;

@@ -1,0 +1,11 @@
+//! What is known of the cluster, and how it gets to know it.
+
+pub mod collection;
+pub mod mirror;
+pub mod namespaces;
+pub mod nodes;
+pub mod secrets;
+pub mod slices;
+pub mod stores;
+pub mod strip;
+pub mod touched;
