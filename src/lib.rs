@@ -5,6 +5,7 @@ pub mod index;
 pub mod kubernetes;
 pub mod metrics;
 pub mod serve;
+pub mod options;
 pub mod traefik;
 pub mod translate;
 pub mod watch;
