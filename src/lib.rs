@@ -4,8 +4,10 @@
 pub mod index;
 pub mod kubernetes;
 pub mod metrics;
-pub mod serve;
 pub mod options;
+pub mod reconcile;
+pub mod serve;
+pub mod table;
 pub mod traefik;
 pub mod translate;
 pub mod watch;
