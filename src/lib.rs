@@ -5,6 +5,7 @@ pub mod index;
 pub mod kubernetes;
 pub mod metrics;
 pub mod options;
+pub mod publish;
 pub mod reconcile;
 pub mod serve;
 pub mod table;

@@ -173,12 +173,12 @@ where
         if let Some(bearer) = &bearer {
             request.headers_mut().insert(AUTHORIZATION, bearer.header());
         }
-        let method = match request.method() {
-            &http::Method::GET => Method::Get,
-            &http::Method::POST => Method::Post,
-            &http::Method::PUT => Method::Put,
-            &http::Method::PATCH => Method::Patch,
-            &http::Method::DELETE => Method::Delete,
+        let method = match *request.method() {
+            http::Method::GET => Method::Get,
+            http::Method::POST => Method::Post,
+            http::Method::PUT => Method::Put,
+            http::Method::PATCH => Method::Patch,
+            http::Method::DELETE => Method::Delete,
             _ => Method::Other,
         };
         let mut counted = Counted { metrics, method, code: Code::NoAnswer };
