@@ -99,6 +99,7 @@ pub fn secret(number: usize) -> Value {
     })
 }
 
+#[allow(dead_code, reason = "not every user of this file prints the whole cluster")]
 /// All objects that belong to the Ingresses with numbers below `count`.
 pub fn objects(count: usize) -> impl Iterator<Item = Value> {
     std::iter::once(class()).chain((0..count).flat_map(|number| {
