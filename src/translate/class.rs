@@ -47,7 +47,9 @@ pub fn claim<L: Lookup + ?Sized>(
     match lookup.class(class) {
         None => Claim::NotOurs,
         Some(ClassState::NotAccepted) => Claim::Refused(Category::ClassNotAccepted),
-        Some(ClassState::Accepted(settings)) if settings.namespaces.admits(namespace) => Claim::Ours(settings),
+        Some(ClassState::Accepted(settings)) if settings.namespaces.admits(namespace) => {
+            Claim::Ours(settings)
+        }
         Some(ClassState::Accepted(_)) => Claim::Refused(Category::NamespaceNotAdmitted),
     }
 }
