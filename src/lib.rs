@@ -2,5 +2,7 @@
 //! watch → index → translate → table → publish.
 
 pub mod kubernetes;
+pub mod metrics;
+pub mod serve;
 pub mod traefik;
 pub mod translate;

@@ -1,3 +1,5 @@
 //! Everything that knows how to reach Kubernetes objects, live or in files.
 
+pub mod client;
 pub mod key;
+mod layer;

@@ -1,0 +1,274 @@
+//! What every API request passes on its way out: the token, and the count of requests.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Request, Response, StatusCode};
+use kube::client::Body;
+use tower::{Layer, Service};
+
+use crate::metrics::{Code, Method, Metrics};
+
+/// A token's file is read again this often, as client-go does it.
+const REREAD: Duration = Duration::from_secs(60);
+
+/// A bearer token. It is never shown, not even by `{:?}`.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// The token, or the path of a file that holds one.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// Whether none was given.
+    pub fn is_empty(&self) -> bool {
+        self.0.trim().is_empty()
+    }
+
+    /// The file that the text names, if there is one.
+    pub(super) fn file(&self) -> Option<&Path> {
+        let path = Path::new(&self.0);
+        path.is_file().then_some(path)
+    }
+
+    /// The header that carries it; `None` where a character can't be sent.
+    fn header(&self) -> Option<HeaderValue> {
+        let mut value = HeaderValue::try_from(format!("Bearer {}", self.0.trim())).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// Why a token can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// Its file can't be read.
+    #[error("{0}")]
+    Read(#[source] std::io::Error),
+    /// There is nothing in it.
+    #[error("it is empty")]
+    Empty,
+    /// It could not be sent.
+    #[error("it holds characters that no token has, as a line break")]
+    Characters,
+}
+
+/// Sets the `Authorization` header.
+///
+/// kube's own reader of token files sends a file's last line break with it, which then is no valid header,
+/// and goes on with a rotated token for up to a minute; here a 401 makes the next request read it again.
+#[derive(Clone)]
+pub(super) struct Bearer(Arc<Source>);
+
+struct Source {
+    /// `None` is a token that never changes.
+    path: Option<PathBuf>,
+    held: Mutex<Held>,
+}
+
+struct Held {
+    header: HeaderValue,
+    read_at: Option<Instant>,
+}
+
+impl Bearer {
+    /// A token that never changes.
+    pub fn text(token: &Token) -> Result<Self, TokenError> {
+        Ok(Self(Arc::new(Source { path: None, held: Mutex::new(Held::new(checked(token)?)) })))
+    }
+
+    /// The token that a file holds, read again every minute and after a 401.
+    pub fn file(path: &Path) -> Result<Self, TokenError> {
+        let header = read(path)?;
+        Ok(Self(Arc::new(Source { path: Some(path.to_owned()), held: Mutex::new(Held::new(header)) })))
+    }
+
+    fn header(&self) -> HeaderValue {
+        let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = held.read_at.is_some_and(|read_at| read_at.elapsed() < REREAD);
+        if let Some(path) = self.0.path.as_deref().filter(|_| !fresh) {
+            match read(path) {
+                Ok(header) => held.header = header,
+                // Some remove the file once it was read; the token may well be good still.
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "the token's file can't be read again")
+                }
+            }
+            held.read_at = Some(Instant::now());
+        }
+        held.header.clone()
+    }
+
+    fn refused(&self) {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner).read_at = None;
+    }
+}
+
+impl Held {
+    fn new(header: HeaderValue) -> Self {
+        Self { header, read_at: Some(Instant::now()) }
+    }
+}
+
+fn checked(token: &Token) -> Result<HeaderValue, TokenError> {
+    if token.is_empty() {
+        return Err(TokenError::Empty);
+    }
+    token.header().ok_or(TokenError::Characters)
+}
+
+fn read(path: &Path) -> Result<HeaderValue, TokenError> {
+    checked(&Token(std::fs::read_to_string(path).map_err(TokenError::Read)?))
+}
+
+/// Counts requests and adds the token, if there is one.
+#[derive(Clone)]
+pub(super) struct Outgoing {
+    pub metrics: Metrics,
+    pub bearer: Option<Bearer>,
+}
+
+impl<S> Layer<S> for Outgoing {
+    type Service = OutgoingService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        OutgoingService { inner, outgoing: self.clone() }
+    }
+}
+
+/// See [`Outgoing`].
+pub(super) struct OutgoingService<S> {
+    inner: S,
+    outgoing: Outgoing,
+}
+
+impl<S, B> Service<Request<Body>> for OutgoingService<S>
+where
+    S: Service<Request<Body>, Response = Response<B>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let Outgoing { metrics, bearer } = self.outgoing.clone();
+        if let Some(bearer) = &bearer {
+            request.headers_mut().insert(AUTHORIZATION, bearer.header());
+        }
+        let method = match request.method() {
+            &http::Method::GET => Method::Get,
+            &http::Method::POST => Method::Post,
+            &http::Method::PUT => Method::Put,
+            &http::Method::PATCH => Method::Patch,
+            &http::Method::DELETE => Method::Delete,
+            _ => Method::Other,
+        };
+        let mut counted = Counted { metrics, method, code: Code::NoAnswer };
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let answer = answer.await?;
+            counted.answered(answer.status());
+            if let (StatusCode::UNAUTHORIZED, Some(bearer)) = (answer.status(), bearer) {
+                bearer.refused();
+            }
+            Ok(answer)
+        })
+    }
+}
+
+/// Counts when it is dropped, so that a request which is given up counts as well.
+struct Counted {
+    metrics: Metrics,
+    method: Method,
+    code: Code,
+}
+
+impl Counted {
+    fn answered(&mut self, status: StatusCode) {
+        self.code = Code::of(status.as_u16());
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.metrics.api_requests.inc(self.code, self.method);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use tower::service_fn;
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_never_shown() {
+        assert!(!format!("{:?}", Token::new("hush")).contains("hush"));
+        let header = Token::new("hush").header().unwrap();
+        assert!(!format!("{header:?}").contains("hush"));
+    }
+
+    #[test]
+    fn a_token_that_can_not_be_sent_is_refused_without_showing_it() {
+        for (bad, wanted) in
+            [("", "empty"), (" \n", "empty"), ("a\nhush", "line break"), ("hush\u{7f}", "line break")]
+        {
+            let Err(error) = Bearer::text(&Token::new(bad)) else { unreachable!("{bad:?} was taken") };
+            assert!(error.to_string().contains(wanted), "{error}");
+            assert!(!error.to_string().contains("hush"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_rotated_file_is_read_again_after_a_401() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "first\n").unwrap();
+        let metrics = Metrics::new("x").unwrap();
+        let outgoing = Outgoing { metrics: metrics.clone(), bearer: Some(Bearer::file(&path).unwrap()) };
+        // A server that only takes the second token.
+        let mut service = outgoing.layer(service_fn(|request: Request<Body>| async move {
+            let right = request.headers()[AUTHORIZATION] == "Bearer second";
+            let status = if right { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+            Ok::<_, Infallible>(Response::builder().status(status).body(()).unwrap())
+        }));
+        let mut send = async || service.call(Request::new(Body::empty())).await.unwrap().status();
+
+        std::fs::write(&path, "second\n").unwrap();
+        assert_eq!(send().await, StatusCode::UNAUTHORIZED, "within the minute the old one is sent");
+        assert_eq!(send().await, StatusCode::OK);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(send().await, StatusCode::OK, "the last one is kept when the file is gone");
+        assert_eq!(metrics.api_requests.get(Code::Ok, Method::Get), 2);
+        assert_eq!(metrics.api_requests.get(Code::Unauthorized, Method::Get), 1);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_given_up_counts_as_unanswered() {
+        let metrics = Metrics::new("x").unwrap();
+        let mut service = Outgoing { metrics: metrics.clone(), bearer: None }
+            .layer(service_fn(|_: Request<Body>| std::future::pending::<Result<Response<()>, Infallible>>()));
+        drop(service.call(Request::put("/").body(Body::empty()).unwrap()));
+        assert_eq!(metrics.api_requests.get(Code::NoAnswer, Method::Put), 1);
+    }
+}

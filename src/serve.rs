@@ -1,0 +1,349 @@
+//! `/metrics`, `/livez` and `/readyz`.
+//!
+//! `/livez` fails only when the process is stuck: a loop that promised to give a sign of life has given
+//! none for [`STUCK_AFTER`]. An API server that is away is no reason. `/readyz` answers 200 once all
+//! watches have listed, or on a follower.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use crate::metrics::Metrics;
+
+/// After so long without a sign of life, a loop counts as stuck.
+pub const STUCK_AFTER: Duration = Duration::from_secs(60);
+
+/// How often [`Heartbeat::during`] gives a sign of life.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// How long requests under way may take once the server is told to stop.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Why there are no metrics and probes.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address is not one.
+    #[error(
+        "operator.metricsAddress: {value:?} is no address to listen on; write host:port with a numeric host, or :port for all addresses"
+    )]
+    Address {
+        /// What was given.
+        value: String,
+    },
+    /// The address can't be had.
+    #[error(
+        "operator.metricsAddress: {value:?} can't be listened on: {source}; choose another port or address"
+    )]
+    Bind {
+        /// What was given.
+        value: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The server ended by itself.
+    #[error("the server for metrics and probes ended: {0}")]
+    Serve(#[source] std::io::Error),
+}
+
+/// Opens `host:port` or `:port`; the latter on all addresses, IPv6 and IPv4, or IPv4 alone where the
+/// system has no IPv6.
+///
+/// # Errors
+/// A text that is no address, or an address that is taken or not this machine's.
+pub async fn listen(value: &str) -> Result<TcpListener, ServeError> {
+    let bad = || ServeError::Address { value: value.to_owned() };
+    let failed = |source| ServeError::Bind { value: value.to_owned(), source };
+    let Some(port) = value.strip_prefix(':') else {
+        let address: SocketAddr = value.parse().map_err(|_| bad())?;
+        return TcpListener::bind(address).await.map_err(failed);
+    };
+    let port: u16 = port.parse().map_err(|_| bad())?;
+    match TcpListener::bind((IpAddr::from(Ipv6Addr::UNSPECIFIED), port)).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(failed(error)),
+        Err(_) => TcpListener::bind((IpAddr::from(Ipv4Addr::UNSPECIFIED), port)).await.map_err(failed),
+    }
+}
+
+/// What the probes ask. Cheap to clone.
+#[derive(Clone)]
+pub struct Health(Arc<Inner>);
+
+struct Inner {
+    stuck_after: Duration,
+    loops: Mutex<BTreeMap<&'static str, Instant>>,
+    synced: AtomicBool,
+    following: AtomicBool,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self::new(STUCK_AFTER)
+    }
+}
+
+impl Health {
+    /// Not ready, no loops. A loop counts as stuck `stuck_after` its last sign of life.
+    pub fn new(stuck_after: Duration) -> Self {
+        Self(Arc::new(Inner {
+            stuck_after,
+            loops: Mutex::default(),
+            synced: AtomicBool::new(false),
+            following: AtomicBool::new(false),
+        }))
+    }
+
+    /// A loop that from now on promises signs of life, until the handle is dropped.
+    pub fn heartbeat(&self, name: &'static str) -> Heartbeat {
+        let heartbeat = Heartbeat { health: self.clone(), name };
+        heartbeat.beat();
+        heartbeat
+    }
+
+    /// All watches have listed once.
+    pub fn set_synced(&self) {
+        self.0.synced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this replica follows another one.
+    pub fn set_following(&self, following: bool) {
+        self.0.following.store(following, Ordering::Relaxed);
+    }
+
+    /// Whether this replica may be sent traffic, or counted as up in a rollout.
+    pub fn is_ready(&self) -> bool {
+        self.0.synced.load(Ordering::Relaxed) || self.0.following.load(Ordering::Relaxed)
+    }
+
+    /// The loops that gave no sign of life for too long, and for how long.
+    pub fn stuck(&self) -> Vec<(&'static str, Duration)> {
+        let loops = self.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
+        loops
+            .iter()
+            .map(|(name, beat)| (*name, beat.elapsed()))
+            .filter(|(_, silence)| *silence > self.0.stuck_after)
+            .collect()
+    }
+}
+
+/// A loop's promise to give signs of life; dropped when the loop ends in order.
+pub struct Heartbeat {
+    health: Health,
+    name: &'static str,
+}
+
+impl Heartbeat {
+    /// A sign of life.
+    pub fn beat(&self) {
+        let mut loops = self.health.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
+        loops.insert(self.name, Instant::now());
+    }
+
+    /// Signs of life while something is waited for that may rightly take longer, as an answer of the API
+    /// server. Not for locks: a deadlock would go unseen.
+    pub async fn during<F: Future>(&self, future: F) -> F::Output {
+        let mut beats = tokio::time::interval(BEAT.min(self.health.0.stuck_after / 4));
+        tokio::pin!(future);
+        loop {
+            tokio::select! {
+                biased;
+                output = &mut future => {
+                    self.beat();
+                    return output;
+                }
+                _ = beats.tick() => self.beat(),
+            }
+        }
+    }
+}
+
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        self.health.0.loops.lock().unwrap_or_else(PoisonError::into_inner).remove(self.name);
+    }
+}
+
+/// Serves until `shutdown` is done, and then at most a second more for requests under way.
+///
+/// # Errors
+/// The server ended by itself.
+pub async fn serve(
+    listener: TcpListener,
+    metrics: Metrics,
+    health: Health,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    let router = Router::new()
+        .route("/metrics", get(show_metrics))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .with_state((metrics, health));
+    let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+        shutdown.await;
+        // The receiver lives as long as the server.
+        let _ = stopping.send(());
+    });
+    tokio::select! {
+        ended = server.into_future() => ended.map_err(ServeError::Serve),
+        () = async {
+            let _ = stopped.await;
+            tokio::time::sleep(GRACE).await;
+        } => Ok(()),
+    }
+}
+
+async fn show_metrics(State((metrics, _)): State<(Metrics, Health)>) -> Response {
+    match metrics.render() {
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn livez(State((_, health)): State<(Metrics, Health)>) -> Response {
+    let stuck = health.stuck();
+    if stuck.is_empty() {
+        return "ok\n".into_response();
+    }
+    let lines: String = stuck
+        .iter()
+        .map(|(name, silence)| format!("{name}: no sign of life for {} s\n", silence.as_secs()))
+        .collect();
+    (StatusCode::INTERNAL_SERVER_ERROR, lines).into_response()
+}
+
+async fn readyz(State((_, health)): State<(Metrics, Health)>) -> Response {
+    if health.is_ready() {
+        return "ok\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, "not all watches have listed yet\n").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    struct Running {
+        address: SocketAddr,
+        stop: oneshot::Sender<()>,
+        task: tokio::task::JoinHandle<Result<(), ServeError>>,
+    }
+
+    async fn start(health: Health) -> Running {
+        let listener = listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let metrics = Metrics::new("x").unwrap();
+        let task = tokio::spawn(serve(listener, metrics, health, async {
+            let _ = stopped.await;
+        }));
+        Running { address, stop, task }
+    }
+
+    /// Status code, headers and body.
+    async fn fetch(address: SocketAddr, path: &str) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_owned(), body.to_owned())
+    }
+
+    #[tokio::test]
+    async fn metrics_come_in_the_text_format() {
+        let server = start(Health::default()).await;
+        let (code, head, body) = fetch(server.address, "/metrics").await;
+        assert_eq!(code, 200);
+        assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+        assert!(body.contains("# TYPE workqueue_depth gauge"), "{body}");
+        assert_eq!(fetch(server.address, "/").await.0, 404);
+    }
+
+    #[tokio::test]
+    async fn ready_once_synced_or_following() {
+        let health = Health::default();
+        let server = start(health.clone()).await;
+        assert_eq!(fetch(server.address, "/readyz").await.0, 503);
+        health.set_following(true);
+        assert_eq!(fetch(server.address, "/readyz").await.0, 200);
+        health.set_following(false);
+        assert_eq!(fetch(server.address, "/readyz").await.0, 503);
+        health.set_synced();
+        assert_eq!(fetch(server.address, "/readyz").await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn dead_only_while_a_loop_is_silent_for_too_long() {
+        let limit = Duration::from_millis(150);
+        let health = Health::new(limit);
+        let server = start(health.clone()).await;
+        let stuck = health.heartbeat("publisher");
+        let waiting = health.heartbeat("watcher");
+        assert_eq!(fetch(server.address, "/livez").await.0, 200);
+
+        // `during` runs three times as long as the limit, and only the silent loop is named.
+        waiting.during(tokio::time::sleep(limit * 3)).await;
+        let (code, _, body) = fetch(server.address, "/livez").await;
+        assert_eq!(code, 500);
+        assert!(body.contains("publisher"), "{body}");
+        assert!(!body.contains("watcher"), "{body}");
+
+        stuck.beat();
+        assert_eq!(fetch(server.address, "/livez").await.0, 200);
+        waiting.during(tokio::time::sleep(limit * 2)).await;
+        assert_eq!(fetch(server.address, "/livez").await.0, 500);
+        drop(stuck);
+        assert_eq!(fetch(server.address, "/livez").await.0, 200, "a loop that ended is not stuck");
+    }
+
+    #[tokio::test]
+    async fn stops_in_time_although_a_client_holds_on() {
+        let server = start(Health::default()).await;
+        let mut holding = TcpStream::connect(server.address).await.unwrap();
+        holding.write_all(b"GET /metrics HTTP/1.1\r\n").await.unwrap();
+        let begun = Instant::now();
+        server.stop.send(()).unwrap();
+        server.task.await.unwrap().unwrap();
+        assert!(begun.elapsed() < GRACE * 2, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn says_which_address_is_wrong() {
+        for bad in ["8080", "localhost:http", ":99999", "", "::1:x"] {
+            let error = listen(bad).await.unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("{bad:?}")) && error.contains("operator.metricsAddress"),
+                "{error}"
+            );
+        }
+        let taken = listen("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let error = listen(&address).await.unwrap_err();
+        assert!(matches!(error, ServeError::Bind { .. }) && error.to_string().contains(&address), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_port_alone_means_every_address() {
+        let listener = listen(":0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    }
+}
