@@ -3,6 +3,7 @@
 
 pub mod kubernetes;
 pub mod metrics;
+pub mod publish;
 pub mod serve;
 pub mod traefik;
 pub mod translate;
