@@ -10,8 +10,11 @@
 
 pub mod backoff;
 pub mod error;
+pub mod event_book;
+pub mod events;
 pub mod rate;
 pub mod requests;
+pub mod standing;
 pub mod status_policy;
 pub mod statuses;
 pub mod throttle;
