@@ -284,9 +284,13 @@ mod tests {
 
     #[test]
     fn a_write_that_may_have_been_done_is_told_from_one_that_was_not() {
-        for (code, ambiguous, transient) in
-            [(403, false, false), (409, true, false), (429, false, true), (500, true, true), (504, true, true)]
-        {
+        for (code, ambiguous, transient) in [
+            (403, false, false),
+            (409, true, false),
+            (429, false, true),
+            (500, true, true),
+            (504, true, true),
+        ] {
             let error = PublishError::of("x".into(), &api(code, ""), false);
             assert_eq!((error.is_ambiguous(), error.is_transient()), (ambiguous, transient), "{code}");
         }
