@@ -20,6 +20,7 @@ pub mod events;
 pub mod index;
 pub mod lease;
 pub mod objects;
+pub mod problems;
 pub mod rate;
 pub mod read;
 pub mod requests;
@@ -27,6 +28,7 @@ pub mod standing;
 pub mod status_policy;
 pub mod statuses;
 pub mod throttle;
+pub mod view;
 pub mod wanted;
 
 #[cfg(test)]
