@@ -89,7 +89,9 @@ pub fn endpoint_slice(number: usize, generation: u8) -> Value {
 
 /// The TLS Secret with this number, of about the size that a certificate and its key have.
 pub fn secret(number: usize) -> Value {
-    let block = |kind: &str| format!("-----BEGIN {kind}-----\n{}-----END {kind}-----\n", "MIIBshop0123456789abcdef\n".repeat(60));
+    let block = |kind: &str| {
+        format!("-----BEGIN {kind}-----\n{}-----END {kind}-----\n", "MIIBshop0123456789abcdef\n".repeat(60))
+    };
     json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
         "metadata": metadata(number, format!("app-{number}-tls")),

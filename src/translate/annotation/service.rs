@@ -120,7 +120,18 @@ impl ServiceAnnotations {
 }
 
 fn is_cookie_key(key: &str) -> bool {
-    matches!(key, "name" | "secure" | "httponly" | "samesite" | "maxage" | "domain" | "path" | "expires" | "preserveleadingdot")
+    matches!(
+        key,
+        "name"
+            | "secure"
+            | "httponly"
+            | "samesite"
+            | "maxage"
+            | "domain"
+            | "path"
+            | "expires"
+            | "preserveleadingdot"
+    )
 }
 
 fn read_cookie(cookie: &mut Cookie, key: &str, entry: &Entry<'_>, faults: &mut Faults<'_>) {
