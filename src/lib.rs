@@ -4,7 +4,11 @@
 pub mod index;
 pub mod kubernetes;
 pub mod metrics;
+pub mod options;
+pub mod publish;
+pub mod reconcile;
 pub mod serve;
+pub mod table;
 pub mod traefik;
 pub mod translate;
 pub mod watch;

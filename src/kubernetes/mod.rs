@@ -4,3 +4,4 @@ pub mod client;
 pub mod key;
 mod layer;
 pub mod manifests;
+pub mod request;

@@ -169,11 +169,16 @@ impl Live {
         }
         pending.all_statuses = true;
         drop(pending);
-        let keys: Vec<_> = routing.table().fragments().map(|fragment| (fragment.ingress.clone(), ())).collect();
+        let keys: Vec<_> =
+            routing.table().fragments().map(|fragment| (fragment.ingress.clone(), ())).collect();
         self.problems.extend(keys);
         self.phase.send_replace(Phase::Synced);
         self.changed.notify_one();
-        tracing::info!(ingresses = translated, milliseconds = at.elapsed().as_millis() as u64, "all watches have listed");
+        tracing::info!(
+            ingresses = translated,
+            milliseconds = at.elapsed().as_millis() as u64,
+            "all watches have listed"
+        );
     }
 
     /// Sends what an event touched to whoever has to work on it.

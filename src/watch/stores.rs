@@ -209,6 +209,14 @@ impl Stores {
         })
     }
 
+    /// The settings of the classes that have been accepted, in no order.
+    pub fn settings_of_classes(&self) -> impl Iterator<Item = &Arc<Settings>> {
+        self.states.values().filter_map(|state| match state {
+            ClassState::Accepted(settings) => Some(settings),
+            ClassState::NotAccepted => None,
+        })
+    }
+
     /// A Service came, changed or went.
     pub fn apply_service(&mut self, scope: &Scope, event: Event<Service>) -> Touched {
         let mut touched = Touched::default();
