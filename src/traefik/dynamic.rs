@@ -158,13 +158,13 @@ pub struct Server {
     pub url: String,
 }
 
-/// Stickiness of a load balancer. Traefik refuses it without a cookie.
+/// Stickiness of a load balancer; without a cookie it has no effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sticky {
     /// The cookie.
-    #[serde(default)]
-    pub cookie: Cookie,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<Cookie>,
 }
 
 /// A sticky cookie.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use crate::kubernetes::key::{IngressKey, OutputKey, SecretKey, ServiceKey};
 use crate::traefik::dynamic::{Certificate, Router, Service};
 use crate::translate::problem::Problem;
@@ -15,6 +17,11 @@ pub struct Created(pub i64);
 impl Created {
     /// For what has no date.
     pub const UNKNOWN: Self = Self(i64::MAX);
+
+    /// The age that an object's metadata tells.
+    pub fn of(timestamp: Option<&Time>) -> Self {
+        timestamp.map_or(Self::UNKNOWN, |time| Self(time.0.as_second()))
+    }
 }
 
 /// One Ingress's contribution to one output.

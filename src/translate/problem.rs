@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
 /// The kind of an object that a problem is about.
@@ -132,6 +134,22 @@ pub struct Subject {
     pub namespace: String,
     /// Its name.
     pub name: String,
+}
+
+impl Subject {
+    /// An Ingress.
+    pub fn ingress(ingress: &Ingress) -> Self {
+        Self::of(Kind::Ingress, &ingress.metadata)
+    }
+
+    /// An object of `kind` with this metadata.
+    pub fn of(kind: Kind, metadata: &ObjectMeta) -> Self {
+        Self {
+            kind,
+            namespace: metadata.namespace.clone().unwrap_or_default(),
+            name: metadata.name.clone().unwrap_or_default(),
+        }
+    }
 }
 
 impl fmt::Display for Subject {

@@ -1,0 +1,176 @@
+# `make` alone says what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+# Cargo and Go use every core themselves, and wait for each other on one build directory.
+.NOTPARALLEL:
+
+CARGO ?= cargo
+CARGO_DENY_VERSION := 0.20.2
+
+# Programs that are neither waybill nor built by tests/tools/build. The tests look here too.
+TOOLS := target/tools
+CARGO_DENY := $(TOOLS)/bin/cargo-deny
+PROMETHEUS := $(TOOLS)/bin/prometheus
+PROMTOOL := $(TOOLS)/bin/promtool
+KUBECTL := $(or $(WAYBILL_TOOLS_DIR),tests/tools/bin)/kubectl
+
+# Test targets of tests/, told apart by whether they need a control plane.
+TEST_TARGETS := $(sort $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)))
+NEED_TOOLS := cluster peer chaos
+ONLINE_TESTS := $(filter $(NEED_TOOLS),$(TEST_TARGETS))
+OFFLINE_TESTS := $(filter-out $(NEED_TOOLS),$(TEST_TARGETS))
+
+# Every kustomization but the components, which only exist as a part of another.
+KUSTOMIZATIONS := $(filter-out manifests/components/%,$(shell find manifests -name kustomization.yaml | LC_ALL=C sort))
+
+##@ Tests
+
+.PHONY: test
+test: test-manifests test-unit test-online ## Everything: manifests, unit, golden and documentation tests, then the control plane
+
+.PHONY: test-unit
+test-unit: ## What needs neither a network nor a control plane
+	$(CARGO) test --locked --lib --bins $(addprefix --test ,$(OFFLINE_TESTS))
+	$(CARGO) test --locked --doc
+
+.PHONY: test-online
+test-online: tools prometheus
+ifneq ($(ONLINE_TESTS),)
+	$(CARGO) test --locked $(addprefix --test ,$(ONLINE_TESTS))
+endif
+
+.PHONY: test-cluster
+test-cluster: tools prometheus ## The operator against a real API server
+	$(CARGO) test --locked --test cluster
+
+.PHONY: peer
+peer: tools ## Compare the routing with that of Traefik's own provider
+	$(CARGO) test --locked --test peer -- --nocapture
+
+.PHONY: test-manifests
+test-manifests: manifests-render test-alerts ## Render every kustomization, check the alerts
+
+.PHONY: manifests-render
+manifests-render:
+	tests/tools/build kubectl
+	@mkdir -p target/manifests
+	@for file in $(KUSTOMIZATIONS); do \
+		folder=$$(dirname "$$file"); \
+		$(KUBECTL) kustomize "$$folder" >"target/manifests/$$(echo "$$folder" | tr / -).yaml"; \
+		echo "$$folder renders"; \
+	done
+
+# A PrometheusRule is a rule file below `spec:`, which ends the document.
+.PHONY: test-alerts
+test-alerts: prometheus
+	@mkdir -p target/manifests
+	@sed '1,/^spec:/d; s/^  //' manifests/components/alerts/prometheusrule.yaml >target/manifests/rules.yaml
+	@cp tests/alerts.yaml target/manifests/rules-test.yaml
+	$(PROMTOOL) check rules target/manifests/rules.yaml
+	$(PROMTOOL) test rules target/manifests/rules-test.yaml
+
+##@ Quality
+
+.PHONY: lint
+lint: fmt-check clippy rustdoc deny msrv-check ## Format, clippy and rustdoc without a warning, licences and sources of what we depend on
+
+.PHONY: fmt-check
+fmt-check:
+	$(CARGO) fmt --all --check
+
+.PHONY: clippy
+clippy:
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+.PHONY: rustdoc
+rustdoc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+.PHONY: deny
+deny: $(CARGO_DENY)
+	$(CARGO_DENY) --locked check bans licenses sources
+
+# Cheap: no dependency may ask for a newer Rust than ours. `make msrv` compiles with it.
+.PHONY: msrv-check
+msrv-check:
+	@ours=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); \
+	newest=$$($(CARGO) metadata --locked --format-version 1 | grep -o '"rust_version":"[0-9.]*"' \
+		| sed 's/.*:"//; s/"//; s/^\([0-9]*\.[0-9]*\)\.0$$/\1/' | sort -V | tail -n 1); \
+	if [ "$$(printf '%s\n' "$$ours" "$$newest" | sort -V | tail -n 1)" != "$$ours" ]; then \
+		echo "Cargo.toml says rust-version $$ours, but a dependency needs $$newest" >&2; exit 1; \
+	fi; \
+	echo "rust-version $$ours covers every dependency"
+
+.PHONY: msrv
+msrv: ## Compile with the oldest Rust that Cargo.toml promises (rustup installs it)
+	version=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); \
+	rustup toolchain install --profile minimal "$$version"; \
+	rustup run "$$version" cargo check --locked --all-targets --target-dir target/msrv
+
+.PHONY: bench
+bench: ## Benchmarks
+	$(CARGO) bench --locked
+
+##@ Running
+
+.PHONY: run-local
+run-local: ## A control plane with the example shop in it and the operator against it, until Ctrl-C
+	tests/tools/build etcd kube-apiserver kubectl
+	$(CARGO) run --locked --example run-local
+
+##@ Generated files
+
+.PHONY: crds
+crds: ## Write crds/ from the Rust types
+	@mkdir -p crds
+	$(CARGO) run --locked --quiet -- crds >crds/.new
+	mv crds/.new crds/waybill.dev_ingressclassparameters.yaml
+
+.PHONY: docs
+docs: ## Write docs/options.md from the table of options
+	$(CARGO) run --locked --quiet -- options --format markdown >docs/.new
+	mv docs/.new docs/options.md
+
+##@ Tools
+
+.PHONY: tools
+tools: ## Build etcd, kube-apiserver, kubectl and Traefik's provider for the tests (minutes the first time)
+	tests/tools/build
+
+$(CARGO_DENY):
+	$(CARGO) install cargo-deny --version $(CARGO_DENY_VERSION) --locked --root $(TOOLS)
+
+.PHONY: prometheus
+prometheus: $(PROMETHEUS) ## Prometheus and promtool, from the PATH or unpacked from Debian's package
+
+# The package is unpacked, not installed: no service starts, and no right to install is needed.
+$(PROMETHEUS):
+	@mkdir -p $(TOOLS)/bin $(TOOLS)/debian/apt/lists/partial
+	@if command -v prometheus >/dev/null && command -v promtool >/dev/null; then \
+		ln -sf "$$(command -v promtool)" $(PROMTOOL); \
+		ln -sf "$$(command -v prometheus)" $(PROMETHEUS); \
+	elif command -v apt-get >/dev/null && command -v dpkg >/dev/null; then \
+		cd $(TOOLS)/debian; \
+		apt=(apt-get -qq -o Dir::State::lists="$$PWD/apt/lists" -o Dir::Cache="$$PWD/apt" -o APT::Sandbox::User=$$(id -un)); \
+		"$${apt[@]}" update; \
+		"$${apt[@]}" download prometheus; \
+		dpkg -x prometheus_*.deb .; \
+		rm -rf prometheus_*.deb apt; \
+		cd ../bin; \
+		ln -sf ../debian/usr/bin/promtool promtool; \
+		ln -sf ../debian/usr/bin/prometheus prometheus; \
+	else \
+		echo "make: prometheus and promtool are not on the PATH, and there is no apt-get to fetch them with;" >&2; \
+		echo "install Prometheus 2.42 or newer and try again" >&2; \
+		exit 1; \
+	fi
+
+.PHONY: help
+help: ## This text
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

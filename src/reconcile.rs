@@ -1,0 +1,287 @@
+//! From what an event touched to the routing: the one path that offline rendering and the live operator share.
+//!
+//! `Routing` holds the objects, who depends on what, and the table of fragments. It is a plain value without I/O;
+//! whoever shares it between tasks puts a lock around it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use k8s_openapi::api::networking::v1::Ingress;
+
+use crate::index::{Dependencies, Index};
+use crate::kubernetes::key::{IngressKey, SecretKey};
+use crate::table::{Change, Table};
+use crate::translate;
+use crate::translate::class::{self, Claim};
+use crate::translate::problem::Problem;
+use crate::translate::settings::{ClassOptions, Settings, StatusSource};
+use crate::watch::secrets::SecretSource;
+use crate::watch::stores::{Stores, Watched};
+use crate::watch::touched::Touched;
+
+/// Objects in, routing out.
+pub struct Routing {
+    stores: Stores,
+    index: Index,
+    table: Table,
+    classes: ClassOptions,
+    defaults: Arc<Settings>,
+    /// Ingresses that their class refuses, and why.
+    refused: HashMap<IngressKey, Problem>,
+}
+
+/// What one reconciliation did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    /// It was translated: it is ours and its class admits it.
+    pub translated: bool,
+    /// What changed in the table.
+    pub change: Change,
+    /// Ingresses whose problems changed, each once.
+    pub problems: Vec<IngressKey>,
+    /// Secrets that it names and whose data must be fetched.
+    pub fetch: Vec<SecretKey>,
+}
+
+impl Routing {
+    /// Nothing yet.
+    pub fn new(watched: Watched, classes: ClassOptions) -> Self {
+        let defaults = Arc::clone(&watched.settings);
+        Self {
+            stores: Stores::new(watched),
+            index: Index::default(),
+            table: Table::default(),
+            classes,
+            defaults,
+            refused: HashMap::new(),
+        }
+    }
+
+    /// The objects.
+    pub fn stores(&self) -> &Stores {
+        &self.stores
+    }
+
+    /// The objects, to put events into. What an event touched goes to [`Routing::affected`].
+    pub fn stores_mut(&mut self) -> &mut Stores {
+        &mut self.stores
+    }
+
+    /// The objects and who names which Secret, for events of Secrets.
+    pub fn stores_and_index(&mut self) -> (&mut Stores, &Index) {
+        (&mut self.stores, &self.index)
+    }
+
+    /// The routing.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The routing, to cut it into shards.
+    pub fn table_mut(&mut self) -> &mut Table {
+        &mut self.table
+    }
+
+    /// The settings of an Ingress that is ours and admitted by its class.
+    pub fn settings(&self, key: &IngressKey) -> Option<&Arc<Settings>> {
+        self.table.fragment(key).map(|fragment| &fragment.settings)
+    }
+
+    /// The operator's settings and those of every class.
+    pub fn all_settings(&self) -> Vec<Arc<Settings>> {
+        let mut all = vec![Arc::clone(&self.defaults)];
+        for settings in self.stores.settings_of_classes() {
+            if !all.iter().any(|known| Arc::ptr_eq(known, settings)) {
+                all.push(Arc::clone(settings));
+            }
+        }
+        all
+    }
+
+    /// Everything that is wrong with an Ingress and the Services that it leads to.
+    pub fn problems(&self, key: &IngressKey) -> Vec<Problem> {
+        match self.refused.get(key) {
+            Some(problem) => vec![problem.clone()],
+            None => self.table.problems(key),
+        }
+    }
+
+    /// Everything that is wrong with any Ingress, sorted, each once.
+    pub fn all_problems(&self) -> BTreeSet<Problem> {
+        let refused = self.refused.values().cloned();
+        refused
+            .chain(self.table.fragments().flat_map(|fragment| self.table.problems(&fragment.ingress)))
+            .collect()
+    }
+
+    /// The Ingresses to reconcile because of what an event touched. Each once.
+    pub fn affected(&self, touched: &Touched) -> BTreeSet<IngressKey> {
+        let mut keys: BTreeSet<IngressKey> = touched.ingresses.iter().cloned().collect();
+        for service in &touched.services {
+            keys.extend(self.index.dependents_of_service(service).cloned());
+        }
+        for secret in &touched.secrets {
+            keys.extend(self.index.dependents_of_secret(secret).cloned());
+        }
+        for class in &touched.classes {
+            keys.extend(self.index.dependents_of_class(class).cloned());
+        }
+        if touched.nodes {
+            keys.extend(self.index.dependents_of_nodes().cloned());
+        }
+        if touched.namespaces {
+            keys.extend(self.index.dependents_of_namespaces().cloned());
+        }
+        keys
+    }
+
+    /// Whether Ingresses and everything that tells whose they are have been listed.
+    pub fn classes_listed(&self) -> bool {
+        let stores = &self.stores;
+        stores.ingresses().collection().synced()
+            && (self.classes.lookup_disabled
+                || stores.classes().collection().synced()
+                    && stores.parameters().synced()
+                    && stores.class_memory().collection().synced())
+    }
+
+    /// Whether everything has been listed.
+    pub fn all_listed(&self) -> bool {
+        let stores = &self.stores;
+        self.classes_listed()
+            && stores.services().collection().synced()
+            && stores.slices().collection().synced()
+            && stores.secrets().synced(SecretSource::Tls)
+            && stores.secrets().synced(SecretSource::Others)
+            && (!stores.watched().nodes || stores.nodes().collection.synced())
+    }
+
+    /// Whether the addresses that statuses are made from may have changed.
+    pub fn touches_statuses(&self, touched: &Touched) -> bool {
+        let published = |settings: &Settings| match &settings.status {
+            StatusSource::None | StatusSource::Fixed { .. } => false,
+            StatusSource::NodeInternalIPs => touched.nodes,
+            StatusSource::PublishedService(service) => touched.nodes || touched.services.contains(service),
+        };
+        published(&self.defaults) || self.stores.settings_of_classes().any(|settings| published(settings))
+    }
+
+    /// The classes to reconcile because of what an event touched.
+    pub fn affected_classes(&self, touched: &Touched) -> BTreeSet<Arc<str>> {
+        let mut classes: BTreeSet<Arc<str>> = touched.classes.iter().cloned().collect();
+        if !touched.parameters.is_empty() || !touched.labels.is_empty() {
+            classes.extend(self.stores.classes().collection().iter().map(|(key, _)| Arc::from(key.name())));
+        }
+        classes
+    }
+
+    /// The Ingresses that name a class.
+    pub fn of_class(&self, class: &str) -> Vec<IngressKey> {
+        self.index.dependents_of_class(class).cloned().collect()
+    }
+
+    /// [`Routing::note_dependencies`] of every Ingress.
+    pub fn note_all_dependencies(&mut self) {
+        let keys: Vec<IngressKey> =
+            self.stores.ingresses().collection().iter().map(|(key, _)| IngressKey(key.clone())).collect();
+        for key in &keys {
+            self.note_dependencies(key);
+        }
+    }
+
+    /// Notes what an Ingress depends on, without translating it: before Secrets are listed it must be known which of
+    /// them anybody names.
+    pub fn note_dependencies(&mut self, key: &IngressKey) {
+        let Some(ingress) = self.stores.ingresses().collection().get(key).map(Arc::clone) else {
+            return;
+        };
+        let ours = class::claim(&ingress, &self.classes, &self.defaults, &self.stores) != Claim::NotOurs;
+        self.index.set(key, dependencies(&ingress, ours));
+    }
+
+    /// Brings the table up to date with every Ingress that there is. For when the first lists are through.
+    ///
+    /// Returns how many were translated, and the Secrets whose data must be fetched.
+    pub fn reconcile_all(&mut self) -> (usize, Vec<SecretKey>) {
+        let mut keys: Vec<IngressKey> =
+            self.stores.ingresses().collection().iter().map(|(key, _)| IngressKey(key.clone())).collect();
+        keys.sort_unstable();
+        let mut translated = 0;
+        let mut fetch = Vec::new();
+        for key in &keys {
+            let reconciled = self.reconcile(key);
+            translated += usize::from(reconciled.translated);
+            fetch.extend(reconciled.fetch);
+        }
+        (translated, fetch)
+    }
+
+    /// Brings the table up to date with one Ingress, which may be gone.
+    pub fn reconcile(&mut self, key: &IngressKey) -> Reconciled {
+        let Some(ingress) = self.stores.ingresses().collection().get(key).map(Arc::clone) else {
+            let named = self.index.remove(key);
+            return self.withdraw(key, named.last, None);
+        };
+        let claim = class::claim(&ingress, &self.classes, &self.defaults, &self.stores);
+        let mut dependencies = dependencies(&ingress, claim != Claim::NotOurs);
+        let settings = match claim {
+            Claim::Ours(settings) => settings,
+            Claim::NotOurs => {
+                let named = self.index.set(key, dependencies);
+                return self.withdraw(key, named.last, None);
+            }
+            Claim::Refused(category) => {
+                let named = self.index.set(key, dependencies);
+                return self.withdraw(key, named.last, Some(class::refusal(&ingress, category)));
+            }
+        };
+        let fragment = translate::translate(&ingress, &settings, &self.stores);
+        dependencies.nodes = fragment.uses_nodes;
+        dependencies.namespaces = fragment.uses_namespaces;
+        let named = self.index.set(key, dependencies);
+        for secret in &named.last {
+            self.stores.release_secret(secret);
+        }
+        let admitted = self.refused.remove(key).is_some();
+        let mut change = self.table.set(fragment);
+        let mut problems = std::mem::take(&mut change.problems);
+        if admitted && !problems.contains(key) {
+            problems.push(key.clone());
+        }
+        let needed = |secret: &SecretKey| self.stores.secret_needs_fetch(secret);
+        Reconciled {
+            translated: true,
+            change,
+            problems,
+            fetch: named.first.into_iter().filter(needed).collect(),
+        }
+    }
+
+    /// The Ingress has no part in the routing (any more).
+    fn withdraw(
+        &mut self,
+        key: &IngressKey,
+        released: Vec<SecretKey>,
+        refusal: Option<Problem>,
+    ) -> Reconciled {
+        for secret in &released {
+            self.stores.release_secret(secret);
+        }
+        let mut change = self.table.remove(key);
+        let mut problems = std::mem::take(&mut change.problems);
+        let before = match refusal {
+            Some(refusal) => self.refused.insert(key.clone(), refusal),
+            None => self.refused.remove(key),
+        };
+        if before.as_ref() != self.refused.get(key) && !problems.contains(key) {
+            problems.push(key.clone());
+        }
+        Reconciled { translated: false, change, problems, fetch: Vec::new() }
+    }
+}
+
+/// What an Ingress depends on; one that is not ours only on its class.
+fn dependencies(ingress: &Ingress, ours: bool) -> Dependencies {
+    let dependencies = Dependencies::of(ingress);
+    if ours { dependencies } else { Dependencies { class: dependencies.class, ..Dependencies::default() } }
+}

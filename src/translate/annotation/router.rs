@@ -1,0 +1,238 @@
+//! The annotations of an Ingress: `router.*`.
+
+use std::collections::BTreeMap;
+
+use super::{Entry, Faults, Switch, any, entries, is_index, is_overridden};
+use crate::traefik::dynamic::{Domain, Observability, RouterTls};
+use crate::translate::problem::{Problem, Subject};
+
+const KNOWN: &[&str] = &[
+    "router.entrypoints",
+    "router.middlewares",
+    "router.priority",
+    "router.rulesyntax",
+    "router.pathmatcher",
+    "router.tls",
+    "router.tls.certresolver",
+    "router.tls.domains.0.main",
+    "router.tls.domains.0.sans",
+    "router.tls.options",
+    "router.observability",
+    "router.observability.accesslogs",
+    "router.observability.metrics",
+    "router.observability.tracing",
+    "router.observability.traceverbosity",
+];
+
+/// What an Ingress's annotations say of its routers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouterAnnotations {
+    /// `router.entrypoints`
+    pub entry_points: Vec<String>,
+    /// `router.middlewares`
+    pub middlewares: Vec<String>,
+    /// `router.priority`; 0 is none.
+    pub priority: i64,
+    /// `router.rulesyntax`, unchecked.
+    pub rule_syntax: String,
+    /// `router.pathmatcher`, unchecked: a bad one concerns only the paths that would use it.
+    pub path_matcher: String,
+    /// `router.tls` and what is below it.
+    pub tls: Option<RouterTls>,
+    /// `router.observability` and what is below it.
+    pub observability: Option<Observability>,
+    /// Spellings of the keys that later checks name, as the user wrote them.
+    pub spellings: Spellings,
+}
+
+/// How the user spelled some keys, behind the prefix.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spellings {
+    /// `router.middlewares`
+    pub middlewares: String,
+    /// `router.tls.options`
+    pub tls_options: String,
+    /// `router.pathmatcher`
+    pub path_matcher: String,
+}
+
+impl RouterAnnotations {
+    /// Reads them. Faults that cost nothing but themselves go to `minor`.
+    ///
+    /// # Errors
+    /// One problem for each annotation that makes the Ingress unusable.
+    pub fn parse(
+        annotations: Option<&BTreeMap<String, String>>,
+        subject: &dyn Fn() -> Subject,
+        minor: &mut Vec<Problem>,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut parsed = Self::default();
+        let Some(annotations) = any(annotations) else {
+            return Ok(parsed);
+        };
+        let entries = entries(annotations, "router");
+        if entries.is_empty() {
+            return Ok(parsed);
+        }
+        let mut faults = Faults::new(subject, KNOWN);
+        let tls = Switch::find(&entries, &["router", "tls"]);
+        let observability = Switch::find(&entries, &["router", "observability"]);
+        let mut reader =
+            Reader { parsed: &mut parsed, faults: &mut faults, tls, observability, domains: Vec::new() };
+        if tls == Switch::On {
+            reader.tls();
+        }
+        if observability == Switch::On {
+            reader.observability();
+        }
+        for (position, entry) in entries.iter().enumerate() {
+            reader.entry(entry, is_overridden(&entries, position));
+        }
+        let domains = std::mem::take(&mut reader.domains);
+        if let Some(tls) = &mut parsed.tls {
+            tls.domains = domains.into_iter().map(|(_, domain)| domain).collect();
+        }
+        if let Some(observability) = &mut parsed.observability
+            && observability.trace_verbosity.is_empty()
+        {
+            "minimal".clone_into(&mut observability.trace_verbosity);
+        }
+        minor.append(&mut faults.minor);
+        if faults.fatal.is_empty() { Ok(parsed) } else { Err(faults.fatal) }
+    }
+}
+
+struct Reader<'r, 'f> {
+    parsed: &'r mut RouterAnnotations,
+    faults: &'r mut Faults<'f>,
+    tls: Switch,
+    observability: Switch,
+    /// By label, in order of first mention.
+    domains: Vec<(String, Domain)>,
+}
+
+impl Reader<'_, '_> {
+    fn tls(&mut self) -> &mut RouterTls {
+        self.parsed.tls.get_or_insert_default()
+    }
+
+    fn observability(&mut self) -> &mut Observability {
+        self.parsed.observability.get_or_insert_default()
+    }
+
+    fn entry(&mut self, entry: &Entry<'_>, overridden: bool) {
+        let lower = entry.name.to_ascii_lowercase();
+        let pieces: Vec<&str> = lower.split('.').collect();
+        if pieces.iter().any(|piece| piece.is_empty()) {
+            return self.faults.unknown(entry);
+        }
+        match pieces.as_slice() {
+            ["router", "tls" | "observability"] => {}
+            ["router", "tls", rest @ ..] => self.below_tls(rest, entry, overridden),
+            ["router", "observability", rest @ ..] => self.below_observability(rest, entry, overridden),
+            // A list takes one level below it without any effect.
+            ["router", "entrypoints" | "middlewares", _] => {}
+            ["router", key] if KNOWN.contains(&lower.as_str()) => {
+                if !overridden {
+                    self.leaf(key, entry);
+                }
+            }
+            _ => self.faults.unknown(entry),
+        }
+    }
+
+    fn leaf(&mut self, key: &str, entry: &Entry<'_>) {
+        match key {
+            "entrypoints" => self.parsed.entry_points = self.faults.list(entry),
+            "middlewares" => {
+                self.parsed.middlewares = self.faults.list(entry);
+                entry.name.clone_into(&mut self.parsed.spellings.middlewares);
+            }
+            "priority" => self.parsed.priority = self.faults.integer(entry).unwrap_or_default(),
+            "rulesyntax" => entry.value.clone_into(&mut self.parsed.rule_syntax),
+            _ => {
+                entry.value.clone_into(&mut self.parsed.path_matcher);
+                entry.name.clone_into(&mut self.parsed.spellings.path_matcher);
+            }
+        }
+    }
+
+    fn below_tls(&mut self, rest: &[&str], entry: &Entry<'_>, overridden: bool) {
+        let read = self.tls != Switch::Off && !overridden;
+        match rest {
+            ["options"] if read => {
+                entry.value.clone_into(&mut self.tls().options);
+                entry.name.clone_into(&mut self.parsed.spellings.tls_options);
+            }
+            ["certresolver"] if read => entry.value.clone_into(&mut self.tls().cert_resolver),
+            ["resolvedoptions" | "domains"] if read => {
+                self.tls();
+            }
+            ["domains", label] if read => {
+                self.domain(label);
+            }
+            ["domains", label, key @ ("main" | "sans")] if read => {
+                let label = if is_index(label) { format!("[{label}]") } else { (*label).to_owned() };
+                let items = if *key == "sans" { self.faults.list(entry) } else { Vec::new() };
+                let domain = self.domain(&label);
+                if *key == "sans" {
+                    domain.sans = items;
+                } else {
+                    entry.value.clone_into(&mut domain.main);
+                }
+            }
+            ["domains", label, "sans", _] if read => {
+                let label = if is_index(label) { format!("[{label}]") } else { (*label).to_owned() };
+                self.domain(&label);
+            }
+            ["options" | "certresolver" | "resolvedoptions" | "domains"]
+            | ["domains", _]
+            | ["domains", _, "main" | "sans"]
+            | ["domains", _, "sans", _] => {}
+            _ => self.faults.unknown(entry),
+        }
+    }
+
+    fn domain(&mut self, label: &str) -> &mut Domain {
+        self.tls();
+        let position = match self.domains.iter().position(|(known, _)| known == label) {
+            Some(position) => position,
+            None => {
+                self.domains.push((label.to_owned(), Domain::default()));
+                self.domains.len() - 1
+            }
+        };
+        &mut self.domains[position].1
+    }
+
+    fn below_observability(&mut self, rest: &[&str], entry: &Entry<'_>, overridden: bool) {
+        let read = self.observability != Switch::Off && !overridden;
+        match rest {
+            [key @ ("accesslogs" | "metrics" | "tracing")] => {
+                if read {
+                    let value = self.faults.boolean(entry);
+                    let observability = self.observability();
+                    match *key {
+                        "accesslogs" => observability.access_logs = value,
+                        "metrics" => observability.metrics = value,
+                        _ => observability.tracing = value,
+                    }
+                }
+            }
+            ["traceverbosity"] => {
+                if read {
+                    entry.value.clone_into(&mut self.observability().trace_verbosity);
+                }
+            }
+            // What Traefik keeps there for itself: known, turns observability on, and says nothing.
+            ["metadata"]
+            | ["metadata", "ingress"]
+            | ["metadata", "ingress", "namespace" | "ingressname" | "servicename" | "serviceport"] => {
+                if read {
+                    self.observability();
+                }
+            }
+            _ => self.faults.unknown(entry),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Whose Ingress is it? (Traefik's `shouldProcessIngress`, with the controller name checked.)
+
+use std::sync::Arc;
+
+use k8s_openapi::api::networking::v1::Ingress;
+
+use crate::translate::lookup::Lookup;
+use crate::translate::problem::{Category, Problem, Subject};
+use crate::translate::settings::{ClassOptions, ClassState, Settings};
+
+/// The annotation that named a class before `spec.ingressClassName` did.
+pub const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
+
+/// The annotation's value that Traefik takes for its own while no class is set.
+const DEFAULT_CLASS: &str = "traefik";
+
+/// Whose an Ingress is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Claim {
+    /// Another controller's, or nobody's.
+    NotOurs,
+    /// Ours, with these settings.
+    Ours(Arc<Settings>),
+    /// Ours, but its class has no routing for it.
+    Refused(Category),
+}
+
+/// Decides whose an Ingress is. `defaults` are the operator's own settings.
+pub fn claim<L: Lookup + ?Sized>(
+    ingress: &Ingress,
+    options: &ClassOptions,
+    defaults: &Arc<Settings>,
+    lookup: &L,
+) -> Claim {
+    let class = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
+    let Some(class) = class else {
+        return if annotation_matches(ingress, options) {
+            Claim::Ours(Arc::clone(defaults))
+        } else {
+            Claim::NotOurs
+        };
+    };
+    if options.lookup_disabled || !(options.ingress_class.is_empty() || options.ingress_class == class) {
+        return Claim::NotOurs;
+    }
+    let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default();
+    match lookup.class(class) {
+        None => Claim::NotOurs,
+        Some(ClassState::NotAccepted) => Claim::Refused(Category::ClassNotAccepted),
+        Some(ClassState::Accepted(settings)) if settings.namespaces.admits(namespace) => {
+            Claim::Ours(settings)
+        }
+        Some(ClassState::Accepted(_)) => Claim::Refused(Category::NamespaceNotAdmitted),
+    }
+}
+
+fn annotation_matches(ingress: &Ingress, options: &ClassOptions) -> bool {
+    let annotation = ingress
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(CLASS_ANNOTATION))
+        .map_or("", String::as_str);
+    annotation == options.ingress_class || options.ingress_class.is_empty() && annotation == DEFAULT_CLASS
+}
+
+/// The problem of an Ingress that its class refuses.
+pub fn refusal(ingress: &Ingress, category: Category) -> Problem {
+    let class = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref()).unwrap_or_default();
+    let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default();
+    let remedy = match category {
+        Category::NamespaceNotAdmitted => format!(
+            "this class does not admit Ingresses of namespace {namespace}; name a class that does, or ask its owner \
+             to admit the namespace in the class's parameters"
+        ),
+        _ => "the parameters of this class were never accepted, so it has no routing yet; its owner finds the reason \
+              in the Events of the IngressClass"
+            .to_owned(),
+    };
+    Problem {
+        category,
+        subject: Subject::ingress(ingress),
+        field: "spec.ingressClassName".to_owned(),
+        value: Problem::shown(class),
+        remedy,
+    }
+}

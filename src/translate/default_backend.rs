@@ -1,0 +1,34 @@
+//! The Ingress without rules: whatever no other router takes goes to its default backend.
+
+use k8s_openapi::api::networking::v1::IngressBackend;
+
+use super::Translation;
+use super::lookup::Lookup;
+use crate::traefik::dynamic::Router;
+use crate::translate::fragment::DefaultBackend;
+use crate::translate::{name, rule};
+
+/// Behind every router that has a rule of its own.
+const PRIORITY: i64 = i32::MIN as i64;
+
+/// Traefik's name for its default rule syntax.
+const RULE_SYNTAX: &str = "default";
+
+impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
+    /// The claim to be the default backend; `None` where it would not work, whatever is done with broken backends:
+    /// there is one for all, and another Ingress's may work.
+    pub(super) fn default_backend(&mut self, backend: &'a IngressBackend) -> Option<DefaultBackend> {
+        let backend = self.service(backend, &|| "spec.defaultBackend".to_owned());
+        let service = backend.service.filter(|_| backend.broken.is_none())?;
+        Some(DefaultBackend {
+            router: Router {
+                service: name::DEFAULT_BACKEND.to_owned(),
+                rule: rule::EVERYTHING.to_owned(),
+                rule_syntax: RULE_SYNTAX.to_owned(),
+                priority: PRIORITY,
+                ..self.bare_router()
+            },
+            service: service.service.clone(),
+        })
+    }
+}

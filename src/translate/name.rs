@@ -1,0 +1,132 @@
+//! Keys of routers and services: readable, bounded, and the ones that Traefik's provider gives.
+
+use std::borrow::Cow;
+
+use sha2::{Digest, Sha256};
+use unicode_general_category::{GeneralCategory, get_general_category};
+
+/// Bytes that a key may have. Traefik's YAML parser refuses a key of 1,024 characters and with it the whole file.
+pub const LIMIT: usize = 512;
+
+/// Bytes that a suffix of [`digest`] adds with its dash.
+const SUFFIX: usize = 21;
+
+/// Key of the router that catches what no other one takes.
+pub const DEFAULT_ROUTER: &str = "default-router";
+
+/// Key of the service behind [`DEFAULT_ROUTER`].
+pub const DEFAULT_BACKEND: &str = "default-backend";
+
+/// Joins the runs of letters and numbers of `text` with single dashes (Traefik's `provider.Normalize`).
+///
+/// Letters and numbers are Unicode's categories L and N: combining marks, which Rust's `is_alphanumeric` takes
+/// for letters where they are alphabetic, split.
+pub fn normalize(text: &str) -> String {
+    let mut key = String::with_capacity(text.len());
+    let mut gap = false;
+    for character in text.chars() {
+        if is_letter_or_number(character) {
+            if gap && !key.is_empty() {
+                key.push('-');
+            }
+            gap = false;
+            key.push(character);
+        } else {
+            gap = true;
+        }
+    }
+    key
+}
+
+fn is_letter_or_number(character: char) -> bool {
+    use GeneralCategory as C;
+    if character.is_ascii() {
+        return character.is_ascii_alphanumeric();
+    }
+    matches!(
+        get_general_category(character),
+        C::UppercaseLetter
+            | C::LowercaseLetter
+            | C::TitlecaseLetter
+            | C::ModifierLetter
+            | C::OtherLetter
+            | C::DecimalNumber
+            | C::LetterNumber
+            | C::OtherNumber
+    )
+}
+
+/// The first 10 bytes of a sha256 in lower-case hex: what makes equal keys differ.
+pub fn digest(text: &str) -> String {
+    let hash = Sha256::digest(text.as_bytes());
+    let mut hex = String::with_capacity(20);
+    for byte in &hash[..10] {
+        for nibble in [byte >> 4, byte & 15] {
+            hex.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
+        }
+    }
+    hex
+}
+
+/// Cuts a key to [`LIMIT`]; what was cut lives on as a digest of the whole.
+pub fn bounded(key: String) -> String {
+    if key.len() <= LIMIT {
+        return key;
+    }
+    format!("{}-{}", head(&key, LIMIT - SUFFIX), digest(&key))
+}
+
+/// `key` with a digest of `identity` behind it, at most [`LIMIT`] bytes. Where the key has to be cut for that, the
+/// whole of it takes part in the digest, so that two long keys of one owner stay two.
+pub fn with_digest(key: &str, identity: &str) -> String {
+    let (key, identity) = if key.len() + SUFFIX <= LIMIT {
+        (key, Cow::Borrowed(identity))
+    } else {
+        (head(key, LIMIT - SUFFIX), Cow::Owned(format!("{identity}/{key}")))
+    };
+    format!("{key}-{}", digest(&identity))
+}
+
+fn head(text: &str, mut end: usize) -> &str {
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normalize_joins_letters_and_numbers() {
+        for (text, key) in [
+            ("shop-web-80", "shop-web-80"),
+            ("a--b..c//", "a-b-c"),
+            ("--a", "a"),
+            ("", ""),
+            ("/ü/٣/Ⅷ", "ü-٣-Ⅷ"),
+            ("e\u{301}t", "e-t"),
+            ("का", "क"),
+            ("\u{345}a", "a"),
+        ] {
+            assert_eq!(normalize(text), key, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn keys_are_bounded_and_stay_apart() {
+        let long = |end: &str| format!("{}{end}", "ü".repeat(400));
+        let (a, b) = (bounded(long("a")), bounded(long("b")));
+        assert!(a.len() <= LIMIT && b.len() <= LIMIT && a != b);
+        let (c, d) = (with_digest(&a, "n/i"), with_digest(&b, "n/i"));
+        assert!(c.len() <= LIMIT && d.len() <= LIMIT && c != d);
+        assert_eq!(bounded("x".repeat(LIMIT)).len(), LIMIT);
+        assert_eq!(with_digest("key", "PathPrefix(\"/\")").len(), 3 + SUFFIX);
+    }
+
+    #[test]
+    fn digest_is_the_start_of_sha256() {
+        assert_eq!(digest("abc"), "ba7816bf8f01cfea4141");
+    }
+}

@@ -1,0 +1,213 @@
+//! The paths of an Ingress to routers (Traefik's `loadRouter`).
+
+use std::sync::Arc;
+
+use k8s_openapi::api::networking::v1::{
+    HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressServiceBackend,
+};
+
+use super::annotation::{RouterAnnotations, field};
+use super::fragment::{Created, RouterFragment, ServiceFragment, ServiceOwner};
+use super::lookup::Lookup;
+use super::problem::{Category, Problem, Subject};
+use super::rule::{self, Matcher, PathType};
+use super::server::Broken;
+use super::service::{self, Backend, Gathered};
+use super::settings::{BrokenBackends, Precedence, RuleSyntax, Settings};
+use crate::kubernetes::key::ServiceKey;
+use crate::traefik::dynamic::Router;
+use crate::translate::name;
+
+/// The translation of one Ingress while it runs.
+pub(super) struct Translation<'a, L: Lookup + ?Sized> {
+    pub(super) ingress: &'a Ingress,
+    pub(super) namespace: Arc<str>,
+    pub(super) settings: &'a Settings,
+    pub(super) lookup: &'a L,
+    pub(super) annotations: RouterAnnotations,
+    pub(super) gathered: Gathered,
+    /// Backends that were translated already; the paths of an Ingress often share one.
+    pub(super) cache: Vec<(&'a IngressServiceBackend, Backend)>,
+}
+
+impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
+    pub(super) fn routers(&mut self, rules: &'a [IngressRule]) -> Vec<RouterFragment> {
+        let mut routers: Vec<RouterFragment> = Vec::new();
+        for (rule_position, rule) in rules.iter().enumerate() {
+            let Some(http) = &rule.http else { continue };
+            let host = rule.host.as_deref().unwrap_or_default();
+            for (position, path) in http.paths.iter().enumerate() {
+                let at = || format!("spec.rules[{rule_position}].http.paths[{position}].backend");
+                if let Some(router) = self.router(host, path, &at) {
+                    routers.push(router);
+                }
+            }
+        }
+        distinct_keys(routers)
+    }
+
+    fn router(
+        &mut self,
+        host: &str,
+        path: &'a HTTPIngressPath,
+        at: &dyn Fn() -> String,
+    ) -> Option<RouterFragment> {
+        let path_type = PathType::parse(Some(path.path_type.as_str()));
+        let path_text = path.path.as_deref().unwrap_or_default();
+        let service = self.service(&path.backend, at).service?;
+        let matcher = match path_type {
+            PathType::Exact => Matcher::Path,
+            PathType::Prefix => Matcher::PathPrefix,
+            PathType::ImplementationSpecific if path_text.is_empty() => Matcher::PathPrefix,
+            PathType::ImplementationSpecific => match Matcher::parse(&self.annotations.path_matcher) {
+                Some(matcher) => matcher,
+                None => {
+                    self.bad_path_matcher();
+                    return None;
+                }
+            },
+        };
+        let syntax = self.rule_syntax();
+        let by_spec = self.settings.precedence == Precedence::Spec;
+        let whole_elements = self.settings.strict_prefix_matching || by_spec && path_type == PathType::Prefix;
+        let priority = match self.annotations.priority {
+            0 if by_spec => rule::priority(host, path_text, path_type),
+            priority => priority,
+        };
+        let rule_syntax = match (self.annotations.rule_syntax.as_str(), self.settings.default_rule_syntax) {
+            ("", RuleSyntax::V2) => "v2".to_owned(),
+            (annotated, _) => annotated.to_owned(),
+        };
+        let name = self.ingress.metadata.name.as_deref().unwrap_or_default();
+        let key = name::normalize(&format!("{}-{name}-{host}{path_text}", self.namespace));
+        let router = Router {
+            rule: rule::rule(host, path_text, matcher, syntax, whole_elements),
+            rule_syntax,
+            priority,
+            ..self.bare_router()
+        };
+        Some(RouterFragment { key: name::bounded(key).into(), router, service })
+    }
+
+    /// What all routers of the Ingress share.
+    pub(super) fn bare_router(&self) -> Router {
+        let or =
+            |own: &Vec<String>, default: &Vec<String>| if own.is_empty() { default } else { own }.clone();
+        Router {
+            entry_points: or(&self.annotations.entry_points, &self.settings.default_entry_points),
+            middlewares: or(&self.annotations.middlewares, &self.settings.default_middlewares),
+            tls: self.annotations.tls.clone(),
+            observability: self.annotations.observability.clone(),
+            ..Router::default()
+        }
+    }
+
+    fn rule_syntax(&self) -> RuleSyntax {
+        match self.annotations.rule_syntax.as_str() {
+            "v2" => RuleSyntax::V2,
+            "" => self.settings.default_rule_syntax,
+            _ => RuleSyntax::V3,
+        }
+    }
+
+    fn bad_path_matcher(&mut self) {
+        let problem = Problem {
+            category: Category::InvalidPathMatcher,
+            subject: Subject::ingress(self.ingress),
+            field: field(&self.annotations.spellings.path_matcher),
+            value: Problem::shown(&self.annotations.path_matcher),
+            remedy:
+                "write Path, PathPrefix or PathRegexp; the paths of type ImplementationSpecific are skipped"
+                    .to_owned(),
+        };
+        self.gathered.problems.push(problem);
+    }
+
+    /// The service of a backend, with what is wrong told. `at` is the path of the backend's field.
+    pub(super) fn service(&mut self, backend: &'a IngressBackend, at: &dyn Fn() -> String) -> Backend {
+        let service = match (&backend.resource, &backend.service) {
+            (None, Some(service)) => service,
+            (resource, _) => return self.unsupported(resource.is_some(), at()),
+        };
+        let translated = match self.cache.iter().find(|(known, _)| *known == service) {
+            Some((_, translated)) => translated.clone(),
+            None => {
+                let translated = service::backend(
+                    &self.namespace,
+                    service,
+                    self.settings,
+                    self.lookup,
+                    &mut self.gathered,
+                );
+                self.cache.push((service, translated.clone()));
+                translated
+            }
+        };
+        if let Some(broken) = &translated.broken {
+            let (field, value) = match broken.category {
+                Category::ServicePortNotFound => ("port", service::port_text(service)),
+                _ => ("name", service.name.clone()),
+            };
+            self.gathered.problems.push(Problem {
+                category: broken.category,
+                subject: Subject::ingress(self.ingress),
+                field: format!("{}.service.{field}", at()),
+                value: Problem::shown(&value),
+                remedy: broken.remedy.clone(),
+            });
+        }
+        translated
+    }
+
+    fn unsupported(&mut self, resource: bool, field: String) -> Backend {
+        let remedy = if resource {
+            "a resource can't be a backend of Traefik; name a service instead"
+        } else {
+            "the backend names nothing; name a service"
+        };
+        self.gathered.problems.push(Problem {
+            category: Category::UnsupportedBackend,
+            subject: Subject::ingress(self.ingress),
+            field,
+            value: String::new(),
+            remedy: remedy.to_owned(),
+        });
+        let service = (self.settings.broken_backends == BrokenBackends::Answer503).then(|| {
+            let name = self.ingress.metadata.name.as_deref().unwrap_or_default();
+            let key = name::normalize(&format!("{}-{name}-unsupported", self.namespace));
+            Arc::new(ServiceFragment {
+                key: name::bounded(key).into(),
+                owner: ServiceOwner {
+                    created: Created::UNKNOWN,
+                    service: ServiceKey::new(Arc::clone(&self.namespace), name),
+                    port: "unsupported".into(),
+                    variant: self.settings.service_variant,
+                },
+                service: service::without_servers(),
+            })
+        });
+        Backend { service, broken: Some(Broken::new(Category::UnsupportedBackend, remedy)) }
+    }
+}
+
+/// Routers of one Ingress with an equal key all get a digest of their rule; where the rules are equal too, the last
+/// one counts (Traefik's `makeRouterKeyWithHash`).
+fn distinct_keys(mut routers: Vec<RouterFragment>) -> Vec<RouterFragment> {
+    if routers.len() < 2 {
+        return routers;
+    }
+    let mut counts = std::collections::HashMap::new();
+    for router in &routers {
+        *counts.entry(Arc::clone(&router.key)).or_insert(0_usize) += 1;
+    }
+    for router in &mut routers {
+        if counts.get(&router.key).is_some_and(|&count| count > 1) {
+            router.key = name::with_digest(&router.key, &router.router.rule).into();
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    let mut kept: Vec<_> =
+        routers.into_iter().rev().filter(|router| seen.insert(Arc::clone(&router.key))).collect();
+    kept.reverse();
+    kept
+}

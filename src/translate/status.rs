@@ -1,0 +1,161 @@
+//! The addresses of an Ingress's status (Traefik's `updateIngressStatus`). As data: who writes it, and when, is not
+//! decided here. It is the same for all Ingresses of equal settings.
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::networking::v1::{IngressLoadBalancerIngress, IngressPortStatus};
+
+use crate::kubernetes::key::ServiceKey;
+use crate::translate::lookup::Lookup;
+use crate::translate::problem::{Category, Kind, Problem, Subject};
+use crate::translate::server::service_type;
+use crate::translate::settings::{Settings, StatusSource};
+
+/// What the status of an Ingress should be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wanted {
+    /// Whatever it is.
+    LeaveAlone,
+    /// `status.loadBalancer.ingress` with these entries, in any order.
+    Entries(Vec<IngressLoadBalancerIngress>),
+}
+
+/// The status of the Ingresses that have `settings`.
+///
+/// # Errors
+/// Where the source of the addresses is not there or can't be used; the statuses then stay as they are.
+pub fn wanted<L: Lookup + ?Sized>(settings: &Settings, lookup: &L) -> Result<Wanted, Box<Problem>> {
+    match &settings.status {
+        StatusSource::None => Ok(Wanted::LeaveAlone),
+        StatusSource::Fixed { ip, hostname } => Ok(Wanted::Entries(vec![IngressLoadBalancerIngress {
+            ip: ip.map(|ip| ip.to_string()),
+            hostname: hostname.clone(),
+            ports: None,
+        }])),
+        StatusSource::PublishedService(key) => match lookup.service(key) {
+            Some(service) => published(key, &service, settings, lookup),
+            None => Err(problem(
+                key,
+                Category::PublishedServiceNotFound,
+                format!(
+                    "there is no Service {key}, or it is in no watched namespace; see ingressEndpoint.publishedService"
+                ),
+            )),
+        },
+        StatusSource::NodeInternalIPs => {
+            let addresses = lookup.node_internal_ips().unwrap_or_default();
+            if addresses.is_empty() {
+                return Ok(Wanted::LeaveAlone);
+            }
+            Ok(Wanted::Entries(addresses.iter().map(|address| entry(address, None)).collect()))
+        }
+    }
+}
+
+fn published<L: Lookup + ?Sized>(
+    key: &ServiceKey,
+    service: &Service,
+    settings: &Settings,
+    lookup: &L,
+) -> Result<Wanted, Box<Problem>> {
+    let spec = service.spec.as_ref();
+    match service_type(service) {
+        "LoadBalancer" => Ok(load_balancer(service)),
+        "ClusterIP" => {
+            let ports = ports(service, |port| port.port);
+            let addresses = spec.and_then(|spec| spec.external_ips.as_deref()).unwrap_or_default();
+            Ok(Wanted::Entries(addresses.iter().map(|address| entry(address, ports.clone())).collect()))
+        }
+        "NodePort" => {
+            let addresses =
+                if settings.disable_cluster_scope_resources { None } else { lookup.node_external_ips() };
+            let Some(addresses) = addresses else {
+                return Err(problem(
+                    key,
+                    Category::PublishedServiceUnusable,
+                    "a Service of type NodePort needs nodes, which are not read here (disableClusterScopeResources); \
+                     publish a LoadBalancer or ClusterIP Service"
+                        .to_owned(),
+                ));
+            };
+            let ports = ports(service, |port| port.node_port.unwrap_or_default());
+            Ok(Wanted::Entries(addresses.iter().map(|address| entry(address, ports.clone())).collect()))
+        }
+        "ExternalName" => Ok(Wanted::Entries(vec![IngressLoadBalancerIngress {
+            hostname: spec.and_then(|spec| spec.external_name.clone()),
+            ..Default::default()
+        }])),
+        other => Err(problem(
+            key,
+            Category::PublishedServiceUnusable,
+            format!(
+                "the type {other:?} gives no addresses; use LoadBalancer, ClusterIP, NodePort or ExternalName"
+            ),
+        )),
+    }
+}
+
+fn load_balancer(service: &Service) -> Wanted {
+    let entries = service
+        .status
+        .as_ref()
+        .and_then(|status| status.load_balancer.as_ref())
+        .and_then(|load_balancer| load_balancer.ingress.as_deref());
+    // A load balancer that has no address yet says nothing about the Ingresses.
+    let Some(entries) = entries.filter(|entries| !entries.is_empty()) else {
+        return Wanted::LeaveAlone;
+    };
+    Wanted::Entries(
+        entries
+            .iter()
+            .map(|entry| IngressLoadBalancerIngress {
+                ip: entry.ip.clone(),
+                hostname: entry.hostname.clone(),
+                ports: entry.ports.as_ref().map(|ports| {
+                    ports
+                        .iter()
+                        .map(|port| IngressPortStatus {
+                            port: port.port,
+                            protocol: port.protocol.clone(),
+                            error: port.error.clone(),
+                        })
+                        .collect()
+                }),
+            })
+            .collect(),
+    )
+}
+
+fn ports(
+    service: &Service,
+    number: impl Fn(&k8s_openapi::api::core::v1::ServicePort) -> i32,
+) -> Option<Vec<IngressPortStatus>> {
+    let ports = service.spec.as_ref()?.ports.as_ref()?;
+    Some(
+        ports
+            .iter()
+            .map(|port| IngressPortStatus {
+                port: number(port),
+                protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+                error: None,
+            })
+            .collect(),
+    )
+}
+
+fn entry(address: &str, ports: Option<Vec<IngressPortStatus>>) -> IngressLoadBalancerIngress {
+    IngressLoadBalancerIngress { ip: Some(address.to_owned()), hostname: None, ports }
+}
+
+fn problem(key: &ServiceKey, category: Category, remedy: String) -> Box<Problem> {
+    Box::new(Problem {
+        category,
+        subject: Subject {
+            kind: Kind::Service,
+            namespace: key.namespace().to_owned(),
+            name: key.name().to_owned(),
+        },
+        field: "status.loadBalancer".to_owned(),
+        value: String::new(),
+        remedy,
+    })
+}

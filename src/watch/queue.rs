@@ -1,0 +1,148 @@
+//! A queue in which every key waits once: bounded by how many keys there are, whatever the rate of events.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::Stream;
+use tokio::sync::Notify;
+
+/// Keys that wait, oldest first, each with what was said at its first mention.
+#[derive(Debug)]
+pub struct KeyQueue<K, V> {
+    inner: Mutex<Inner<K, V>>,
+    arrival: Notify,
+}
+
+#[derive(Debug)]
+struct Inner<K, V> {
+    order: VecDeque<K>,
+    waiting: HashMap<K, V>,
+}
+
+impl<K, V> Default for KeyQueue<K, V> {
+    fn default() -> Self {
+        let inner = Inner { order: VecDeque::new(), waiting: HashMap::new() };
+        Self { inner: Mutex::new(inner), arrival: Notify::new() }
+    }
+}
+
+impl<K: Hash + Eq + Clone, V> KeyQueue<K, V> {
+    fn inner(&self) -> MutexGuard<'_, Inner<K, V>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds keys that don't wait already.
+    pub fn extend(&self, entries: impl IntoIterator<Item = (K, V)>) {
+        let mut inner = self.inner();
+        let before = inner.order.len();
+        for (key, value) in entries {
+            let inner = &mut *inner;
+            inner.waiting.entry(key).or_insert_with_key(|key| {
+                inner.order.push_back(key.clone());
+                value
+            });
+        }
+        if inner.order.len() > before {
+            drop(inner);
+            self.arrival.notify_one();
+        }
+    }
+
+    /// Adds a key, unless it waits already.
+    pub fn push(&self, key: K, value: V) {
+        self.extend([(key, value)]);
+    }
+
+    /// The key that waited longest.
+    pub fn try_next(&self) -> Option<(K, V)> {
+        let mut inner = self.inner();
+        let key = inner.order.pop_front()?;
+        let value = inner.waiting.remove(&key)?;
+        if !inner.order.is_empty() {
+            self.arrival.notify_one();
+        }
+        Some((key, value))
+    }
+
+    /// The key that waited longest, as soon as there is one. Cancelling loses nothing.
+    pub async fn next(&self) -> (K, V) {
+        loop {
+            if let Some(entry) = self.try_next() {
+                return entry;
+            }
+            self.arrival.notified().await;
+        }
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.inner().order.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The keys as they come, without end.
+    pub fn stream(self: Arc<Self>) -> impl Stream<Item = (K, V)> + Send + 'static
+    where
+        K: Send + 'static,
+        V: Send + 'static,
+    {
+        futures::stream::unfold(self, |queue| async move {
+            let entry = queue.next().await;
+            Some((entry, queue))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_waits_once_in_order_of_its_first_mention() {
+        let queue = KeyQueue::default();
+        queue.extend([("b", 1), ("a", 2), ("b", 3)]);
+        queue.push("a", 4);
+        assert_eq!(queue.len(), 2);
+        assert_eq!(queue.try_next(), Some(("b", 1)));
+        queue.push("b", 5);
+        assert_eq!(queue.try_next(), Some(("a", 2)));
+        assert_eq!(queue.try_next(), Some(("b", 5)));
+        assert_eq!(queue.try_next(), None);
+        assert!(queue.is_empty());
+    }
+
+    #[tokio::test]
+    async fn several_readers_get_every_key_once() {
+        let queue: Arc<KeyQueue<usize, ()>> = Arc::default();
+        let readers: Vec<_> = (0..4)
+            .map(|_| {
+                let queue = Arc::clone(&queue);
+                tokio::spawn(async move {
+                    let mut got = Vec::new();
+                    loop {
+                        match queue.next().await.0 {
+                            key if key >= 1000 => {
+                                queue.push(key, ());
+                                return got;
+                            }
+                            key => got.push(key),
+                        }
+                    }
+                })
+            })
+            .collect();
+        queue.extend((0..1000).map(|key| (key, ())));
+        queue.push(1000, ());
+        let mut all = Vec::new();
+        for reader in readers {
+            all.extend(reader.await.unwrap());
+        }
+        all.sort_unstable();
+        assert_eq!(all, (0..1000).collect::<Vec<_>>());
+    }
+}
