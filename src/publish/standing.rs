@@ -110,7 +110,7 @@ mod tests {
         let fault = problem("api", Category::InvalidAnnotation);
         let about = BTreeSet::from([fault.subject.clone()]);
         assert_eq!(standing.set("a", vec![fault.clone(), fault.clone()]), about);
-        assert_eq!(standing.set("b", vec!std::slice::from_ref(&fault)), BTreeSet::new());
+        assert_eq!(standing.set("b", vec![fault.clone()]), BTreeSet::new());
         assert_eq!(standing.count(Category::InvalidAnnotation), 1);
         assert_eq!(standing.set("a", vec![]), BTreeSet::new());
         assert_eq!(standing.about(&fault.subject), std::slice::from_ref(&fault));

@@ -244,8 +244,13 @@ impl Live {
 }
 
 impl Waiting {
+    /// The older of the two.
+    pub fn oldest(&self) -> Option<Instant> {
+        self.change.into_iter().chain(self.deletion).min()
+    }
+
     /// Keeps the older of each.
-    fn since(&mut self, other: Self) {
+    pub fn since(&mut self, other: Self) {
         let older = |a: Option<Instant>, b: Option<Instant>| match (a, b) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
