@@ -21,6 +21,7 @@ use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::metrics::{Entry, Metrics, ShardKind, WriteResult};
 use crate::serve::Heartbeat;
 use crate::table::Counts;
+use crate::translate::problem::{Category, Problem};
 use crate::watch::live::{Live, Waiting};
 
 /// Waits between attempts at a commit that fails.
@@ -248,7 +249,7 @@ impl Publisher {
             tracing::warn!(output = %key, %error, "not published; trying again");
         }
         output.failed = Some(error.result());
-        self.problems.set(Source::Output(key.clone()), error.problem(key).into_iter().collect());
+        self.problems.set(Source::Output(key.clone()), problem(key, error).into_iter().collect());
     }
 
     async fn collect_garbage(&mut self) {
@@ -280,4 +281,16 @@ impl Publisher {
             metrics.publish_error.set(result, 1.0);
         }
     }
+}
+
+/// What a failed commit tells beside the log: only what somebody has to mend.
+fn problem(key: &OutputKey, error: &PublishError) -> Option<Problem> {
+    let PublishError::OutputNameTaken { object, remedy } = error else { return None };
+    Some(Problem {
+        category: Category::OutputNameTaken,
+        subject: withdrawal::index_subject(key),
+        field: "metadata.labels".to_owned(),
+        value: Problem::shown(object),
+        remedy: (*remedy).to_owned(),
+    })
 }
