@@ -130,6 +130,12 @@ impl Live {
         self.changed.notify_one();
     }
 
+    /// Every Ingress's problems have to be told: for a new leader.
+    pub fn all_problems_pending(&self) {
+        let keys = self.routing().told_of();
+        self.problems.extend(keys.into_iter().map(|key| (key, ())));
+    }
+
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
