@@ -3,3 +3,4 @@
 pub mod client;
 pub mod key;
 mod layer;
+pub mod request;
