@@ -3,6 +3,7 @@
 
 pub mod kubernetes;
 pub mod metrics;
+pub mod parameters;
 pub mod serve;
 pub mod traefik;
 pub mod translate;
