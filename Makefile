@@ -118,7 +118,8 @@ bench: ## Benchmarks
 ##@ Running
 
 .PHONY: run-local
-run-local: tools ## A control plane with the example shop in it and the operator against it, until Ctrl-C
+run-local: ## A control plane with the example shop in it and the operator against it, until Ctrl-C
+	tests/tools/build etcd kube-apiserver kubectl
 	$(CARGO) run --locked --example run-local
 
 ##@ Generated files

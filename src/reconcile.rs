@@ -14,12 +14,12 @@ use crate::table::{Change, Table};
 use crate::translate;
 use crate::translate::class::{self, Claim};
 use crate::translate::problem::Problem;
-use crate::translate::settings::{ClassOptions, Settings};
+use crate::translate::settings::{ClassOptions, Settings, StatusSource};
+use crate::watch::secrets::SecretSource;
 use crate::watch::stores::{Stores, Watched};
 use crate::watch::touched::Touched;
 
 /// Objects in, routing out.
-#[derive(Debug)]
 pub struct Routing {
     stores: Stores,
     index: Index,
@@ -87,6 +87,17 @@ impl Routing {
         self.table.fragment(key).map(|fragment| &fragment.settings)
     }
 
+    /// The operator's settings and those of every class.
+    pub fn all_settings(&self) -> Vec<Arc<Settings>> {
+        let mut all = vec![Arc::clone(&self.defaults)];
+        for settings in self.stores.settings_of_classes() {
+            if !all.iter().any(|known| Arc::ptr_eq(known, settings)) {
+                all.push(Arc::clone(settings));
+            }
+        }
+        all
+    }
+
     /// Everything that is wrong with an Ingress and the Services that it leads to.
     pub fn problems(&self, key: &IngressKey) -> Vec<Problem> {
         match self.refused.get(key) {
@@ -98,7 +109,9 @@ impl Routing {
     /// Everything that is wrong with any Ingress, sorted, each once.
     pub fn all_problems(&self) -> BTreeSet<Problem> {
         let refused = self.refused.values().cloned();
-        refused.chain(self.table.fragments().flat_map(|fragment| self.table.problems(&fragment.ingress))).collect()
+        refused
+            .chain(self.table.fragments().flat_map(|fragment| self.table.problems(&fragment.ingress)))
+            .collect()
     }
 
     /// The Ingresses to reconcile because of what an event touched. Each once.
@@ -120,6 +133,60 @@ impl Routing {
             keys.extend(self.index.dependents_of_namespaces().cloned());
         }
         keys
+    }
+
+    /// Whether Ingresses and everything that tells whose they are have been listed.
+    pub fn classes_listed(&self) -> bool {
+        let stores = &self.stores;
+        stores.ingresses().collection().synced()
+            && (self.classes.lookup_disabled
+                || stores.classes().collection().synced()
+                    && stores.parameters().synced()
+                    && stores.class_memory().collection().synced())
+    }
+
+    /// Whether everything has been listed.
+    pub fn all_listed(&self) -> bool {
+        let stores = &self.stores;
+        self.classes_listed()
+            && stores.services().collection().synced()
+            && stores.slices().collection().synced()
+            && stores.secrets().synced(SecretSource::Tls)
+            && stores.secrets().synced(SecretSource::Others)
+            && (!stores.watched().nodes || stores.nodes().collection.synced())
+    }
+
+    /// Whether the addresses that statuses are made from may have changed.
+    pub fn touches_statuses(&self, touched: &Touched) -> bool {
+        let published = |settings: &Settings| match &settings.status {
+            StatusSource::None | StatusSource::Fixed { .. } => false,
+            StatusSource::NodeInternalIPs => touched.nodes,
+            StatusSource::PublishedService(service) => touched.nodes || touched.services.contains(service),
+        };
+        published(&self.defaults) || self.stores.settings_of_classes().any(|settings| published(settings))
+    }
+
+    /// The classes to reconcile because of what an event touched.
+    pub fn affected_classes(&self, touched: &Touched) -> BTreeSet<Arc<str>> {
+        let mut classes: BTreeSet<Arc<str>> = touched.classes.iter().cloned().collect();
+        if !touched.parameters.is_empty() || !touched.labels.is_empty() {
+            classes.extend(self.stores.classes().collection().iter().map(|(key, _)| Arc::from(key.name())));
+        }
+        classes
+    }
+
+    /// The Ingresses that name a class.
+    pub fn of_class(&self, class: &str) -> Vec<IngressKey> {
+        self.index.dependents_of_class(class).cloned().collect()
+    }
+
+    /// [`Routing::note_dependencies`] of every Ingress.
+    pub fn note_all_dependencies(&mut self) {
+        let keys: Vec<IngressKey> =
+            self.stores.ingresses().collection().iter().map(|(key, _)| IngressKey(key.clone())).collect();
+        for key in &keys {
+            self.note_dependencies(key);
+        }
     }
 
     /// Notes what an Ingress depends on, without translating it: before Secrets are listed it must be known which of
@@ -182,11 +249,21 @@ impl Routing {
             problems.push(key.clone());
         }
         let needed = |secret: &SecretKey| self.stores.secret_needs_fetch(secret);
-        Reconciled { translated: true, change, problems, fetch: named.first.into_iter().filter(needed).collect() }
+        Reconciled {
+            translated: true,
+            change,
+            problems,
+            fetch: named.first.into_iter().filter(needed).collect(),
+        }
     }
 
     /// The Ingress has no part in the routing (any more).
-    fn withdraw(&mut self, key: &IngressKey, released: Vec<SecretKey>, refusal: Option<Problem>) -> Reconciled {
+    fn withdraw(
+        &mut self,
+        key: &IngressKey,
+        released: Vec<SecretKey>,
+        refusal: Option<Problem>,
+    ) -> Reconciled {
         for secret in &released {
             self.stores.release_secret(secret);
         }

@@ -80,19 +80,19 @@ pub fn backend<L: Lookup + ?Sized>(
     };
     let stays = settings.broken_backends == BrokenBackends::Answer503;
     match result {
-        Ok(mut service) if service.load_balancer.servers.is_empty() => {
+        Ok(mut service) if service.load_balancer.servers.is_empty() && settings.allow_empty_services => {
             keep_not_empty(&mut service.load_balancer);
-            let broken = (!settings.allow_empty_services).then(|| {
-                Broken::new(
-                    Category::NoEndpoints,
-                    format!(
-                        "no EndpointSlice of Service {key} has a serving endpoint for port {port}; start a pod that \
-                         is ready, or check the Service's selector and port name"
-                    ),
-                )
-            });
-            let service = (settings.allow_empty_services || stays).then(|| fragment(service));
-            Backend { service, broken }
+            Backend { service: Some(fragment(service)), broken: None }
+        }
+        Ok(service) if service.load_balancer.servers.is_empty() => {
+            let broken = Broken::new(
+                Category::NoEndpoints,
+                format!(
+                    "no EndpointSlice of Service {key} has a serving endpoint for port {port}; start a pod that is \
+                     ready, or check the Service's selector and port name"
+                ),
+            );
+            Backend { service: stays.then(|| fragment(without_servers())), broken: Some(broken) }
         }
         Ok(service) => Backend { service: Some(fragment(service)), broken: None },
         Err(broken) => Backend { service: stays.then(|| fragment(without_servers())), broken: Some(broken) },

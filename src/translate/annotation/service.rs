@@ -120,7 +120,18 @@ impl ServiceAnnotations {
 }
 
 fn is_cookie_key(key: &str) -> bool {
-    matches!(key, "name" | "secure" | "httponly" | "samesite" | "maxage" | "domain" | "path" | "expires")
+    matches!(
+        key,
+        "name"
+            | "secure"
+            | "httponly"
+            | "samesite"
+            | "maxage"
+            | "domain"
+            | "path"
+            | "expires"
+            | "preserveleadingdot"
+    )
 }
 
 fn read_cookie(cookie: &mut Cookie, key: &str, entry: &Entry<'_>, faults: &mut Faults<'_>) {
@@ -132,7 +143,7 @@ fn read_cookie(cookie: &mut Cookie, key: &str, entry: &Entry<'_>, faults: &mut F
         "maxage" => cookie.max_age = faults.integer(entry).unwrap_or_default(),
         "domain" => entry.value.clone_into(&mut cookie.domain),
         "path" => cookie.path = Some(entry.value.to_owned()).filter(|path| path != "/"),
-        // `expires` is Traefik's own: known, and without effect.
+        // `expires` and `preserveleadingdot` are Traefik's own: known, and without effect.
         _ => {}
     }
 }

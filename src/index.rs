@@ -1,0 +1,434 @@
+//! Which Ingress depends on what: the way from a changed object to the Ingresses that it concerns, without a
+//! look at any other.
+
+use std::borrow::Borrow;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use k8s_openapi::api::networking::v1::{Ingress, IngressBackend};
+
+use crate::kubernetes::key::{IngressKey, SecretKey, ServiceKey};
+use crate::watch::strip::CLASS_ANNOTATION;
+
+/// What an Ingress depends on. Lists are sorted and without doubles.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dependencies {
+    /// Services of its backends, whether or not they are there.
+    pub services: Vec<ServiceKey>,
+    /// Secrets of its `spec.tls`.
+    pub secrets: Vec<SecretKey>,
+    /// Its class: `spec.ingressClassName`, or else the annotation.
+    pub class: Option<Arc<str>>,
+    /// Its translation asked for addresses of nodes ([`Fragment::uses_nodes`]).
+    ///
+    /// [`Fragment::uses_nodes`]: crate::translate::fragment::Fragment::uses_nodes
+    pub nodes: bool,
+    /// Its translation asked which namespaces there are ([`Fragment::uses_namespaces`]).
+    ///
+    /// [`Fragment::uses_namespaces`]: crate::translate::fragment::Fragment::uses_namespaces
+    pub namespaces: bool,
+}
+
+impl Dependencies {
+    /// What an Ingress names, whether or not it is ours and its annotations are any good. What its translation
+    /// asks beyond that (nodes, namespaces) is for the caller to add.
+    pub fn of(ingress: &Ingress) -> Self {
+        let Some(spec) = &ingress.spec else { return Self::default() };
+        let namespace: Arc<str> = ingress.metadata.namespace.as_deref().unwrap_or_default().into();
+        let paths = spec
+            .rules
+            .iter()
+            .flatten()
+            .filter_map(|rule| rule.http.as_ref())
+            .flat_map(|http| http.paths.iter().map(|path| &path.backend));
+        let services: BTreeSet<&str> = paths.chain(&spec.default_backend).filter_map(service_name).collect();
+        let secrets: BTreeSet<&str> = spec
+            .tls
+            .iter()
+            .flatten()
+            .filter_map(|tls| tls.secret_name.as_deref())
+            .filter(|name| !name.is_empty())
+            .collect();
+        let annotation = || {
+            ingress.metadata.annotations.as_ref().and_then(|annotations| annotations.get(CLASS_ANNOTATION))
+        };
+        Self {
+            services: services
+                .into_iter()
+                .map(|name| ServiceKey::new(Arc::clone(&namespace), name))
+                .collect(),
+            secrets: secrets.into_iter().map(|name| SecretKey::new(Arc::clone(&namespace), name)).collect(),
+            class: spec.ingress_class_name.as_ref().or_else(annotation).map(|name| name.as_str().into()),
+            nodes: false,
+            namespaces: false,
+        }
+    }
+}
+
+fn service_name(backend: &IngressBackend) -> Option<&str> {
+    backend.service.as_ref().map(|service| service.name.as_str()).filter(|name| !name.is_empty())
+}
+
+/// The dependencies of all Ingresses, both ways. What nobody depends on any more leaves nothing behind.
+#[derive(Debug, Default)]
+pub struct Index {
+    dependencies: HashMap<IngressKey, Dependencies>,
+    by_service: Users<ServiceKey>,
+    by_secret: Users<SecretKey>,
+    by_class: Users<Arc<str>>,
+    nodes: HashSet<IngressKey>,
+    namespaces: HashSet<IngressKey>,
+}
+
+/// What changed in who names which Secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecretsNamed {
+    /// Secrets that an Ingress names and none named before: their data is wanted now.
+    pub first: Vec<SecretKey>,
+    /// Secrets that no Ingress names any more: their data is to be forgotten.
+    pub last: Vec<SecretKey>,
+}
+
+impl Index {
+    /// An Ingress depends on this now, and on nothing of before.
+    pub fn set(&mut self, ingress: &IngressKey, dependencies: Dependencies) -> SecretsNamed {
+        let before = self.dependencies.get(ingress);
+        if before == Some(&dependencies) {
+            return SecretsNamed::default();
+        }
+        let (key, before) = match self.dependencies.remove_entry(ingress) {
+            Some((key, before)) => (key, before),
+            None => (ingress.clone(), Dependencies::default()),
+        };
+        // New ones first, so that what stays is never without a user in between.
+        let mut first = Vec::new();
+        for service in &dependencies.services {
+            self.by_service.add(service, &key);
+        }
+        for secret in &dependencies.secrets {
+            if self.by_secret.add(secret, &key) {
+                first.push(secret.clone());
+            }
+        }
+        if let Some(class) = &dependencies.class {
+            self.by_class.add(class, &key);
+        }
+        let last = self.drop_users(&key, &before, &dependencies);
+        set_member(&mut self.nodes, &key, dependencies.nodes);
+        set_member(&mut self.namespaces, &key, dependencies.namespaces);
+        self.dependencies.insert(key, dependencies);
+        SecretsNamed { first, last }
+    }
+
+    /// An Ingress is gone.
+    pub fn remove(&mut self, ingress: &IngressKey) -> SecretsNamed {
+        let Some((key, before)) = self.dependencies.remove_entry(ingress) else {
+            return SecretsNamed::default();
+        };
+        let last = self.drop_users(&key, &before, &Dependencies::default());
+        self.nodes.remove(&key);
+        self.namespaces.remove(&key);
+        SecretsNamed { first: Vec::new(), last }
+    }
+
+    /// Takes back what `before` has and `after` has not; gives the Secrets without a user.
+    fn drop_users(
+        &mut self,
+        key: &IngressKey,
+        before: &Dependencies,
+        after: &Dependencies,
+    ) -> Vec<SecretKey> {
+        for service in &before.services {
+            if after.services.binary_search(service).is_err() {
+                self.by_service.remove(service, key);
+            }
+        }
+        let mut last = Vec::new();
+        for secret in &before.secrets {
+            if after.secrets.binary_search(secret).is_err() && self.by_secret.remove(secret, key) {
+                last.push(secret.clone());
+            }
+        }
+        if let Some(class) = before.class.as_ref().filter(|class| after.class.as_ref() != Some(class)) {
+            self.by_class.remove(class, key);
+        }
+        last
+    }
+
+    /// What an Ingress depends on.
+    pub fn dependencies(&self, ingress: &IngressKey) -> Option<&Dependencies> {
+        self.dependencies.get(ingress)
+    }
+
+    /// The Ingresses with a backend of this Service, in no order.
+    pub fn dependents_of_service(&self, service: &ServiceKey) -> impl Iterator<Item = &IngressKey> {
+        self.by_service.of(service)
+    }
+
+    /// The Ingresses that name this Secret, in no order.
+    pub fn dependents_of_secret(&self, secret: &SecretKey) -> impl Iterator<Item = &IngressKey> {
+        self.by_secret.of(secret)
+    }
+
+    /// The Ingresses of this class, in no order.
+    pub fn dependents_of_class(&self, class: &str) -> impl Iterator<Item = &IngressKey> {
+        self.by_class.of(class)
+    }
+
+    /// The Ingresses that depend on addresses of nodes, in no order.
+    pub fn dependents_of_nodes(&self) -> impl Iterator<Item = &IngressKey> {
+        self.nodes.iter()
+    }
+
+    /// The Ingresses that depend on which namespaces there are, in no order.
+    pub fn dependents_of_namespaces(&self) -> impl Iterator<Item = &IngressKey> {
+        self.namespaces.iter()
+    }
+
+    /// Whether an Ingress names this Secret.
+    pub fn secret_is_named(&self, secret: &SecretKey) -> bool {
+        self.by_secret.0.contains_key(secret)
+    }
+
+    /// All Ingresses, in no order.
+    pub fn ingresses(&self) -> impl Iterator<Item = &IngressKey> {
+        self.dependencies.keys()
+    }
+
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.dependencies.is_empty()
+            && self.by_service.0.is_empty()
+            && self.by_secret.0.is_empty()
+            && self.by_class.0.is_empty()
+            && self.nodes.is_empty()
+            && self.namespaces.is_empty()
+    }
+}
+
+fn set_member(set: &mut HashSet<IngressKey>, key: &IngressKey, member: bool) {
+    if member {
+        set.insert(key.clone());
+    } else {
+        set.remove(key);
+    }
+}
+
+/// Ingresses by what they use. Nearly every object has one user, so that one needs no set of its own.
+#[derive(Debug)]
+struct Users<K>(HashMap<K, UserSet>);
+
+impl<K> Default for Users<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+#[derive(Debug)]
+enum UserSet {
+    One(IngressKey),
+    Many(HashSet<IngressKey>),
+}
+
+impl<K: Eq + Hash + Clone> Users<K> {
+    /// True when it is the first user.
+    fn add(&mut self, used: &K, user: &IngressKey) -> bool {
+        match self.0.get_mut(used) {
+            None => {
+                self.0.insert(used.clone(), UserSet::One(user.clone()));
+                return true;
+            }
+            Some(UserSet::One(one)) if one == user => {}
+            Some(set @ UserSet::One(_)) => {
+                let mut many = HashSet::from([user.clone()]);
+                if let UserSet::One(one) = std::mem::replace(set, UserSet::Many(HashSet::new())) {
+                    many.insert(one);
+                }
+                *set = UserSet::Many(many);
+            }
+            Some(UserSet::Many(many)) => {
+                many.insert(user.clone());
+            }
+        }
+        false
+    }
+
+    /// True when it was the last user.
+    fn remove(&mut self, used: &K, user: &IngressKey) -> bool {
+        let empty = match self.0.get_mut(used) {
+            None => false,
+            Some(UserSet::One(one)) => one == user,
+            Some(UserSet::Many(many)) => {
+                many.remove(user);
+                if many.len() * 4 < many.capacity() {
+                    many.shrink_to_fit();
+                }
+                many.is_empty()
+            }
+        };
+        if empty {
+            self.0.remove(used);
+        }
+        empty
+    }
+
+    fn of<Q: Eq + Hash + ?Sized>(&self, used: &Q) -> impl Iterator<Item = &IngressKey>
+    where
+        K: Borrow<Q>,
+    {
+        let set = self.0.get(used);
+        let one = match set {
+            Some(UserSet::One(one)) => Some(one),
+            _ => None,
+        };
+        let many = match set {
+            Some(UserSet::Many(many)) => Some(many),
+            _ => None,
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn dependencies_come_from_the_spec_alone() {
+        let ingress: Ingress = serde_json::from_value(json!({
+            "metadata": {"namespace": "web", "name": "shop",
+                         "annotations": {"kubernetes.io/ingress.class": "ignored"}},
+            "spec": {
+                "ingressClassName": "public",
+                "defaultBackend": {"service": {"name": "fallback", "port": {"number": 80}}},
+                "tls": [{"secretName": "b"}, {"secretName": "a"}, {"hosts": ["x"]}, {"secretName": "a"}],
+                "rules": [
+                    {"host": "a.example"},
+                    {"http": {"paths": [
+                        {"pathType": "Prefix", "backend": {"service": {"name": "web", "port": {"number": 80}}}},
+                        {"pathType": "Prefix", "backend": {"service": {"name": "web", "port": {"number": 81}}}},
+                        {"pathType": "Prefix", "backend": {"resource": {"kind": "Bucket", "name": "x"}}},
+                    ]}},
+                ],
+            },
+        }))
+        .unwrap();
+        let expected = Dependencies {
+            services: vec![ServiceKey::new("web", "fallback"), ServiceKey::new("web", "web")],
+            secrets: vec![SecretKey::new("web", "a"), SecretKey::new("web", "b")],
+            class: Some("public".into()),
+            nodes: false,
+            namespaces: false,
+        };
+        assert_eq!(Dependencies::of(&ingress), expected);
+        let mut annotated = ingress;
+        annotated.spec.as_mut().unwrap().ingress_class_name = None;
+        assert_eq!(Dependencies::of(&annotated).class.as_deref(), Some("ignored"));
+        assert_eq!(Dependencies::of(&Ingress::default()), Dependencies::default());
+    }
+
+    #[test]
+    fn a_secret_is_named_from_its_first_to_its_last_ingress() {
+        let mut index = Index::default();
+        let secret = SecretKey::new("web", "tls");
+        let names = |secrets: &[&SecretKey]| Dependencies {
+            secrets: secrets.iter().map(|key| (*key).clone()).collect(),
+            ..Dependencies::default()
+        };
+        let (a, b) = (IngressKey::new("web", "a"), IngressKey::new("web", "b"));
+        assert_eq!(index.set(&a, names(&[&secret])).first, [secret.clone()]);
+        assert_eq!(index.set(&b, names(&[&secret])), SecretsNamed::default());
+        assert_eq!(index.dependents_of_secret(&secret).collect::<BTreeSet<_>>(), [&a, &b].into());
+        assert_eq!(index.set(&a, names(&[])), SecretsNamed::default());
+        assert!(index.secret_is_named(&secret));
+        assert_eq!(index.remove(&b).last, [secret.clone()]);
+        assert!(!index.secret_is_named(&secret));
+    }
+
+    fn sorted<K: Ord>(keys: impl IntoIterator<Item = K>) -> Vec<K> {
+        keys.into_iter().collect::<BTreeSet<K>>().into_iter().collect()
+    }
+
+    prop_compose! {
+        fn any_dependencies()(
+            services in prop::collection::vec(0..4u8, 0..4),
+            secrets in prop::collection::vec(0..4u8, 0..4),
+            class in prop::option::of(0..3u8),
+            nodes: bool,
+            namespaces: bool,
+        ) -> Dependencies {
+            Dependencies {
+                services: sorted(services.into_iter().map(|n| ServiceKey::new("web", n.to_string()))),
+                secrets: sorted(secrets.into_iter().map(|n| SecretKey::new("web", n.to_string()))),
+                class: class.map(|n| n.to_string().into()),
+                nodes,
+                namespaces,
+            }
+        }
+    }
+
+    proptest! {
+        /// The index answers as a plain search through all dependencies would, whatever came before, and is
+        /// empty when everything has gone.
+        #[test]
+        fn the_index_agrees_with_a_search_and_leaves_nothing_behind(
+            steps in prop::collection::vec((0..5u8, prop::option::of(any_dependencies())), 0..40)
+        ) {
+            let mut index = Index::default();
+            let mut model: HashMap<IngressKey, Dependencies> = HashMap::new();
+            let mut named: HashSet<SecretKey> = HashSet::new();
+            for (ingress, step) in steps {
+                let key = IngressKey::new("web", ingress.to_string());
+                let secrets = match step {
+                    Some(dependencies) => {
+                        model.insert(key.clone(), dependencies.clone());
+                        index.set(&key, dependencies)
+                    }
+                    None => {
+                        model.remove(&key);
+                        index.remove(&key)
+                    }
+                };
+                for secret in secrets.first {
+                    prop_assert!(named.insert(secret));
+                }
+                for secret in secrets.last {
+                    prop_assert!(named.remove(&secret));
+                }
+                for n in 0..4u8 {
+                    let service = ServiceKey::new("web", n.to_string());
+                    let secret = SecretKey::new("web", n.to_string());
+                    let search = |uses: &dyn Fn(&Dependencies) -> bool| {
+                        sorted(model.iter().filter(|(_, d)| uses(d)).map(|(key, _)| key.clone()))
+                    };
+                    prop_assert_eq!(
+                        sorted(index.dependents_of_service(&service).cloned()),
+                        search(&|d| d.services.contains(&service))
+                    );
+                    prop_assert_eq!(
+                        sorted(index.dependents_of_secret(&secret).cloned()),
+                        search(&|d| d.secrets.contains(&secret))
+                    );
+                    prop_assert_eq!(
+                        sorted(index.dependents_of_class(&n.to_string()).cloned()),
+                        search(&|d| d.class.as_deref() == Some(n.to_string().as_str()))
+                    );
+                    prop_assert_eq!(sorted(index.dependents_of_nodes().cloned()), search(&|d| d.nodes));
+                    prop_assert_eq!(
+                        sorted(index.dependents_of_namespaces().cloned()),
+                        search(&|d| d.namespaces)
+                    );
+                    prop_assert_eq!(index.secret_is_named(&secret), named.contains(&secret));
+                }
+            }
+            for key in model.keys() {
+                index.remove(key);
+            }
+            prop_assert!(index.is_empty());
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Names as the Kubernetes API checks them.
+
+use super::{Checked, Wrong};
+use crate::kubernetes::key::ServiceKey;
+
+/// A DNS label (RFC 1123): at most 63 of `a-z 0-9 -`, no `-` at either end.
+pub fn is_label(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    (1..=63).contains(&bytes.len())
+        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+        && bytes.first() != Some(&b'-')
+        && bytes.last() != Some(&b'-')
+}
+
+/// A DNS subdomain (RFC 1123) as Kubernetes means it: dot-separated labels, at most 253 bytes in all; a single label
+/// may be longer than 63.
+pub fn is_subdomain(text: &str) -> bool {
+    let part = |part: &str| {
+        let bytes = part.as_bytes();
+        !bytes.is_empty()
+            && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+            && bytes.first() != Some(&b'-')
+            && bytes.last() != Some(&b'-')
+    };
+    text.len() <= 253 && text.split('.').all(part)
+}
+
+/// A name that must be a DNS label.
+pub fn label(text: &str) -> Checked<String> {
+    match is_label(text) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err(Wrong::new("not a DNS label", "write 1 to 63 of a-z, 0-9 and -, with no - at either end"))
+        }
+    }
+}
+
+/// Name of a Service with its namespace, `namespace/name`; empty is none.
+pub fn service(text: &str) -> Checked<Option<ServiceKey>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match text.split_once('/') {
+        // A Service's name is a DNS label too, one that starts with a letter.
+        Some((namespace, name))
+            if is_label(namespace) && is_label(name) && !name.starts_with(|c: char| c.is_ascii_digit()) =>
+        {
+            Ok(Some(ServiceKey::new(namespace, name)))
+        }
+        _ => Err(Wrong::new("not the name of a Service", "write namespace/name, two DNS labels")),
+    }
+}
+
+/// A host name for a status, as the API server checks `status.loadBalancer.ingress[].hostname`; empty is none.
+pub fn hostname(text: &str) -> Checked<Option<String>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if text.parse::<std::net::IpAddr>().is_ok() {
+        return Err(Wrong::new("an address, not a host name", "give it as ingressEndpoint.ip"));
+    }
+    match is_subdomain(text) {
+        true => Ok(Some(text.to_owned())),
+        false => Err(Wrong::new("not a host name", "write a DNS name in lower case, such as lb.example.com")),
+    }
+}
+
+/// A controller's name as the API server checks `spec.controller` of an IngressClass.
+pub fn controller(text: &str) -> Checked<String> {
+    let good = text.len() <= 250
+        && text.split_once('/').is_some_and(|(domain, path)| {
+            is_subdomain(domain)
+                && !path.is_empty()
+                && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b))
+        });
+    match good {
+        true => Ok(text.to_owned()),
+        false => Err(Wrong::new(
+            "not a controller's name",
+            "write a domain and a path, such as traefik.io/ingress-controller, at most 250 bytes",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_and_subdomains() {
+        for good in ["a", "0", "a-b", &"x".repeat(63)] {
+            assert!(is_label(good), "{good}");
+        }
+        for bad in ["", "-a", "a-", "A", "a.b", "a_b", "ä", &"x".repeat(64)] {
+            assert!(!is_label(bad), "{bad}");
+        }
+        for good in ["a.b", "a", &"x".repeat(253)] {
+            assert!(is_subdomain(good), "{good}");
+        }
+        for bad in ["", ".", "a.", ".a", "a..b", "a.-b", "*.a", &"x".repeat(254)] {
+            assert!(!is_subdomain(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn services_hosts_and_controllers() {
+        assert_eq!(service("edge/public").unwrap(), Some(ServiceKey::new("edge", "public")));
+        assert_eq!(service("").unwrap(), None);
+        for bad in ["public", "a/b/c", "a/", "/b", "A/b", "a/0b"] {
+            assert!(service(bad).is_err(), "{bad}");
+        }
+        assert_eq!(hostname("lb.example.com").unwrap().as_deref(), Some("lb.example.com"));
+        for bad in ["10.0.0.1", "::1", "*.x", "LB"] {
+            assert!(hostname(bad).is_err(), "{bad}");
+        }
+        for good in ["traefik.io/ingress-controller", "a/b/c", "a.b/x:y"] {
+            assert_eq!(controller(good).unwrap(), good);
+        }
+        for bad in ["", "traefik.io", "traefik.io/", "/x", "A/b", "a/ä", &format!("a/{}", "x".repeat(249))] {
+            assert!(controller(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The table in words: `--help`, `waybill options --format markdown|yaml`, docs/options.md.
+
+use std::fmt::Write as _;
+
+use super::names;
+use super::table::{Default, Entry, Form, Group, Kind, TABLE};
+
+const INTRODUCTION: &str = "\
+# Options
+
+<!-- Made by `waybill options --format markdown > docs/options.md`; a test fails when the two differ. -->
+
+The names are those of Traefik's Kubernetes Ingress provider, so that the file, the flags and the variables of a Traefik
+installation work as they are. What waybill adds is below `operator`.
+
+## Three forms
+
+Every option can be given in three ways that mean the same. A flag goes before a variable, that before the file, and
+that before the default.
+
+| form | example | |
+| --- | --- | --- |
+| file | `providers: {kubernetesIngress: {allowEmptyServices: true}}` | The file named by `--configFile=PATH` or `TRAEFIK_CONFIGFILE`, YAML or TOML by its ending. The case of keys does not matter. |
+| flag | `--providers.kubernetesingress.allowemptyservices` | In any case, with one dash or two, the value behind `=` or a blank. A boolean alone is `true`. |
+| variable | `TRAEFIK_PROVIDERS_KUBERNETESINGRESS_ALLOWEMPTYSERVICES=true` | waybill's own begin with `WAYBILL_OPERATOR_`. |
+
+- A list is written with commas, or in a file as a list; a flag that is given again appends. A list of one source takes
+  the place of another's. An empty one (`[]`, or nothing behind `=`) is a list too, and not the same as none.
+- A boolean is `true` or `false`, or another form that Go's `strconv.ParseBool` takes (`1`, `t`, `0`, `F`…).
+- A duration is Go's (`300ms`, `1m30s`, `1.5h`) or a whole number of seconds, at most 24h.
+- A size is a number of bytes, with `Ki`, `Mi`, `Gi`, `Ti` or `k`, `M`, `G`, `T` where wanted.
+- `providers.kubernetesIngress` needs no switching on: left out, `{}`, `true`, or the flag alone are all the same.
+  `false` is refused.
+- Sections and flags that are Traefik's alone (`entryPoints`, `api`, `providers.docker`…) are ignored, and one line of
+  the log names them. Any other name that is not in the tables is refused, with the closest one that is.
+
+Every value is checked before the first connection, also one that another source overrides. When something is wrong,
+the program ends with exit code 2 and one line a fault: key, source, value, what is wrong, what would be right. A token
+is never shown.
+
+## How the API server is reached
+
+1. `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT` are set: as a pod of the cluster, with the service account's
+   token and authorities, read again as they rotate. `endpoint` takes the place of the address.
+2. Otherwise `KUBECONFIG` is set: by that file. `endpoint` is ignored with a warning.
+3. Otherwise: `endpoint`, with `token` and `certAuthFilePath`. An `http://` address, such as that of `kubectl proxy`,
+   needs neither.
+";
+
+const FORMS: &str = "\
+## The three forms of each option
+
+| file | flag | variable |
+| --- | --- | --- |
+";
+
+/// docs/options.md.
+pub fn markdown() -> String {
+    let mut text = INTRODUCTION.to_owned();
+    for group in Group::ALL {
+        let _ = write!(
+            text,
+            "\n## {}\n\n| key | type | default | meaning |\n| --- | --- | --- | --- |\n",
+            group.title()
+        );
+        for entry in entries(*group) {
+            let Entry { key, kind, meaning, .. } = entry;
+            let _ = writeln!(text, "| `{key}` | {} | {} | {meaning} |", kind.name(), shown_default(entry));
+        }
+    }
+    let _ = write!(text, "\n{FORMS}");
+    let file =
+        |name: &str| (format!("`{}`", Form::Flag.name(name)), format!("`{}`", Form::Variable.name(name)));
+    let (flag, variable) = file(names::CONFIG_FILE);
+    let _ = writeln!(text, "| | {flag} | {variable} |");
+    for entry in TABLE {
+        let (flag, variable) = file(entry.key);
+        let _ = writeln!(text, "| `{}` | {flag} | {variable} |", entry.key);
+    }
+    text
+}
+
+/// A file of options that says what each means and holds the defaults. Those without a default are commented out, by
+/// a `#` right before the key.
+pub fn yaml() -> String {
+    let mut text =
+        "# Options of waybill with their defaults. Remove the # before a key to set it.\n".to_owned();
+    section(&mut text, "", 0);
+    text
+}
+
+/// Writes what lies below a dotted path (empty for everything), in the table's order.
+fn section(text: &mut String, path: &str, depth: usize) {
+    let indent = "  ".repeat(depth);
+    let below = |key: &'static str| {
+        if path.is_empty() {
+            Some(key)
+        } else {
+            names::starts_below(key, path).then(|| &key[path.len() + 1..])
+        }
+    };
+    let mut done: Vec<&str> = Vec::new();
+    for entry in TABLE {
+        let Some(rest) = below(entry.key) else { continue };
+        let Some((child, _)) = rest.split_once('.') else {
+            comment(text, &indent, entry.meaning);
+            let mark = if is_set(entry) { "" } else { "#" };
+            let _ = writeln!(text, "{indent}{mark}{rest}: {}", yaml_default(entry));
+            continue;
+        };
+        if done.contains(&child) {
+            continue;
+        }
+        done.push(child);
+        let path = &entry.key[..entry.key.len() - rest.len() + child.len()];
+        let set = TABLE.iter().any(|entry| names::starts_below(entry.key, path) && is_set(entry));
+        let _ = writeln!(text, "{indent}{}{child}:", if set { "" } else { "#" });
+        section(text, path, depth + 1);
+    }
+}
+
+fn comment(text: &mut String, indent: &str, meaning: &str) {
+    for line in wrapped(&meaning.replace('`', ""), 108 - indent.len()) {
+        let _ = writeln!(text, "{indent}# {line}");
+    }
+}
+
+/// Whether the default is a value.
+fn is_set(entry: &Entry) -> bool {
+    !matches!(entry.default, Default::Unset(_) | Default::Text(""))
+}
+
+fn yaml_default(entry: &Entry) -> String {
+    match (entry.kind, entry.default) {
+        (Kind::List(_), _) => "[]".to_owned(),
+        (Kind::Boolean, Default::Text(text)) => text.to_owned(),
+        (_, Default::Text(text)) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
+            text.to_owned()
+        }
+        (_, Default::Text(text)) => format!("{text:?}"),
+        (_, Default::Unset(_)) => "waybill".to_owned(),
+    }
+}
+
+/// What `--help` says about the options, by group; to be put behind clap's own.
+pub fn help() -> String {
+    let mut text = "\
+Options in Traefik's names, before or behind the command. They are read in any case, with one dash or two, the value
+behind = or a blank; a boolean alone is true. Each has a variable: TRAEFIK_ and the name in upper case with _ for the
+dots, WAYBILL_ for those of the operator.
+
+Files:
+  --configfile=PATH
+          YAML or TOML with the same options, in the form of Traefik's static configuration. Flags go before
+          variables, and those before the file. What is Traefik's alone in it is ignored.
+"
+    .to_owned();
+    for group in Group::ALL {
+        let _ = writeln!(text, "\n{}:", group.title());
+        for entry in entries(*group) {
+            let _ = writeln!(text, "  {}{}", entry.flag(), placeholder(entry.kind));
+            let mut meaning = entry.meaning.replace('`', "");
+            match entry.default {
+                Default::Text("" | "false") => {}
+                Default::Text(default) => {
+                    let _ = write!(meaning, " [default: {default}]");
+                }
+                Default::Unset(what) => {
+                    let _ = write!(meaning, " [default: {}]", what.replace('`', ""));
+                }
+            }
+            for line in wrapped(&meaning, 100) {
+                let _ = writeln!(text, "          {line}");
+            }
+        }
+    }
+    text
+}
+
+fn placeholder(kind: Kind) -> String {
+    match kind {
+        Kind::Boolean => "[=true]".to_owned(),
+        Kind::Text(word) => format!("={}", word.to_ascii_uppercase()),
+        Kind::Secret => "=TOKEN|PATH".to_owned(),
+        Kind::List(word) => format!("={},…", word.to_ascii_uppercase()),
+        Kind::Choice(words) => format!("={}", words.join("|")),
+    }
+}
+
+fn entries(group: Group) -> impl Iterator<Item = &'static Entry> {
+    TABLE.iter().filter(move |entry| entry.group == group)
+}
+
+fn shown_default(entry: &Entry) -> String {
+    match (entry.kind, entry.default) {
+        (Kind::List(_), Default::Text("")) => "all".to_owned(),
+        (_, Default::Text("")) => "none".to_owned(),
+        (_, Default::Text(text)) => format!("`{text}`"),
+        (_, Default::Unset(what)) => what.to_owned(),
+    }
+}
+
+/// A text in lines of at most `width` characters, cut at blanks.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::{Id, from_yaml_str};
+
+    #[test]
+    fn the_committed_page_is_what_the_table_says() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/options.md");
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            committed == markdown(),
+            "docs/options.md is stale: run `waybill options --format markdown > docs/options.md`"
+        );
+    }
+
+    #[test]
+    fn the_file_of_defaults_means_the_defaults() {
+        let ours = from_yaml_str(&yaml()).unwrap();
+        let default = from_yaml_str("").unwrap();
+        assert_eq!(format!("{:?}", ours.options), format!("{:?}", default.options));
+        assert!(ours.notes().is_empty() && ours.warnings.is_empty());
+    }
+
+    #[test]
+    fn every_commented_key_can_be_set() {
+        let text: String = yaml()
+            .lines()
+            .map(|line| {
+                let uncommented = line.trim_start().strip_prefix('#').filter(|rest| !rest.starts_with(' '));
+                let indent = &line[..line.len() - line.trim_start().len()];
+                uncommented.map_or_else(|| format!("{line}\n"), |rest| format!("{indent}{rest}\n"))
+            })
+            .collect();
+        let text = text.replace("ip: \"\"", "ip: 192.0.2.1");
+        let loaded = from_yaml_str(&text).unwrap();
+        for entry in TABLE {
+            assert_ne!(loaded.origin(entry.id), &crate::options::Source::Default, "{}", entry.key);
+        }
+        assert_eq!(
+            loaded.options.settings.cross_provider_namespaces,
+            Some(std::collections::BTreeSet::new())
+        );
+        assert_eq!(Id::EndpointIp.entry().key.rsplit('.').next(), Some("ip"));
+    }
+
+    #[test]
+    fn help_and_page_name_every_option() {
+        let (help, page) = (help(), markdown());
+        for entry in TABLE {
+            assert!(help.contains(&format!("  {}", entry.flag())), "{}", entry.key);
+            assert!(page.contains(&format!("| `{}` |", entry.variable())), "{}", entry.key);
+        }
+        assert!(help.lines().all(|line| line.chars().count() <= 120));
+    }
+}

@@ -1,0 +1,172 @@
+//! What is wrong with an option, in one line that says where it was written and what would be right.
+
+use std::fmt;
+
+/// Where a value was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nowhere: it is the default.
+    Default,
+    /// On the command line: the flag as it was typed, without its value, and fit for showing.
+    Flag(String),
+    /// In an environment variable of this name, fit for showing.
+    Variable(String),
+    /// In a file.
+    File {
+        /// The file's path as it was given.
+        path: String,
+        /// The line, counted from 1; 0 when the fault is about the whole file.
+        line: usize,
+    },
+}
+
+impl Source {
+    /// A flag as it was typed.
+    pub fn flag(written: &str) -> Self {
+        Self::Flag(plain(written))
+    }
+
+    /// A variable's name.
+    pub fn variable(name: &str) -> Self {
+        Self::Variable(plain(name))
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Flag(flag) => write!(f, "flag {flag}"),
+            Self::Variable(name) => write!(f, "variable {name}"),
+            Self::File { path, line: 0 } => f.write_str(&escaped(path)),
+            Self::File { path, line } => write!(f, "{}:{line}", escaped(path)),
+        }
+    }
+}
+
+/// One thing that is wrong. Printed as `key: source: value "…": wrong; remedy`, always in one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The option's key as a file spells it, or what was written where no option is meant; fit for showing.
+    pub key: String,
+    /// Where it was written.
+    pub source: Source,
+    /// The value, made fit for showing; `None` where there is none or it must stay hidden.
+    pub value: Option<String>,
+    /// What is wrong.
+    pub wrong: String,
+    /// What would be right.
+    pub remedy: String,
+}
+
+impl Fault {
+    /// A fault without a value to show.
+    pub fn new(
+        key: impl AsRef<str>,
+        source: Source,
+        wrong: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { key: plain(key.as_ref()), source, value: None, wrong: wrong.into(), remedy: remedy.into() }
+    }
+
+    /// The same with the value that is at fault.
+    pub fn value(mut self, value: &str) -> Self {
+        self.value = Some(shown(value));
+        self
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: ", self.key, self.source)?;
+        if let Some(value) = &self.value {
+            write!(f, "value {value:?}: ")?;
+        }
+        write!(f, "{}; {}", self.wrong, self.remedy)
+    }
+}
+
+/// Everything that is wrong, at once. Never empty. The program ends with exit code 2 and prints one line a fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", lines(.0))]
+pub struct Faults(pub Vec<Fault>);
+
+fn lines(faults: &[Fault]) -> String {
+    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Bytes of a value that a fault shows.
+pub const VALUE_LIMIT: usize = 96;
+
+/// What may be shown of a value: the part before a user name and password in a URL or the word `token`, whichever
+/// comes first (a forgotten blank or line break can put a token into a neighbour's value), and not too much of it.
+fn shown(value: &str) -> String {
+    let lower = value.to_ascii_lowercase();
+    let mut end = value.len();
+    if let Some(at) = lower.find("token") {
+        end = end.min(at);
+    }
+    if value.contains('@') {
+        end = end.min(lower.find("://").map_or(0, |at| at + 3));
+    }
+    cut(value, end.min(VALUE_LIMIT))
+}
+
+/// Text of the user outside quotes: cut, and without anything that could break the line. What follows the name of
+/// the option that holds the token is left out: `…token:SECRET` for `…token=SECRET` is an easy slip.
+pub fn plain(text: &str) -> String {
+    let lower = text.to_ascii_lowercase();
+    let mut end = text.len().min(256);
+    if let Some(at) = lower.find("token") {
+        end = end.min(at + "token".len());
+    }
+    escaped(&cut(text, end))
+}
+
+/// Text without anything that could break the line.
+pub fn escaped(text: &str) -> String {
+    text.chars().flat_map(printable).collect()
+}
+
+fn printable(c: char) -> Box<dyn Iterator<Item = char>> {
+    if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+        Box::new(c.escape_default())
+    } else {
+        Box::new(std::iter::once(c))
+    }
+}
+
+fn cut(text: &str, mut end: usize) -> String {
+    if end >= text.len() {
+        return text.to_owned();
+    }
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_one_line_with_key_source_value_and_remedy() {
+        let fault =
+            Fault::new("core.x", Source::Flag("--core.x".into()), "no number", "write one").value("a\nb");
+        assert_eq!(fault.to_string(), r#"core.x: flag --core.x: value "a\nb": no number; write one"#);
+        let fault = Fault::new("a\nb", Source::File { path: "f\r".into(), line: 3 }, "w", "r");
+        assert_eq!(fault.to_string(), r"a\nb: f\r:3: w; r");
+        let fault = Fault::new("k", Source::File { path: "f".into(), line: 0 }, "w", "r");
+        assert_eq!(fault.to_string(), "k: f: w; r");
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_cut_off() {
+        assert_eq!(shown("http://x token:SECRET"), "http://x …");
+        assert_eq!(shown("https://user:SECRET@host"), "https://…");
+        assert_eq!(plain("providers.kubernetesingress.token:SECRET"), "providers.kubernetesingress.token…");
+        assert_eq!(shown(&"ä".repeat(80)).chars().count(), 49);
+    }
+}

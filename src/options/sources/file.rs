@@ -1,0 +1,188 @@
+//! Options in Traefik's static file.
+
+use std::collections::BTreeSet;
+
+use super::document::{self, Content, Node};
+use super::{Findings, Form, Given, Raw};
+use crate::options::fault::{Fault, Source, plain};
+use crate::options::names::{self, Name};
+use crate::options::table::{Entry, Id, Kind};
+
+/// The section that needs one of its options.
+const INGRESS_ENDPOINT: &str = "providers.kubernetesIngress.ingressEndpoint";
+
+/// Finds the options in the text of a file; its path's ending says what it is.
+pub(crate) fn read(path: &str, text: &str) -> Findings {
+    let mut reader = Reader { path, findings: Findings::default() };
+    let lower = path.to_ascii_lowercase();
+    let (format, parsed) = if lower.ends_with(".toml") {
+        ("TOML", document::toml(text))
+    } else if lower.ends_with(".yaml") || lower.ends_with(".yml") {
+        ("YAML", document::yaml(text))
+    } else {
+        reader.fault(
+            names::CONFIG_FILE,
+            0,
+            "the ending says neither YAML nor TOML",
+            "name the file .yaml, .yml or .toml",
+        );
+        return reader.findings;
+    };
+    match parsed {
+        Ok(root) => reader.root(&root),
+        Err(broken) => {
+            reader.fault(
+                names::CONFIG_FILE,
+                broken.line,
+                broken.wrong,
+                format!("mend the {format} of the file"),
+            );
+        }
+    }
+    reader.findings
+}
+
+struct Reader<'a> {
+    path: &'a str,
+    findings: Findings,
+}
+
+impl Reader<'_> {
+    fn source(&self, line: usize) -> Source {
+        Source::File { path: self.path.to_owned(), line }
+    }
+
+    fn fault(&mut self, key: &str, line: usize, wrong: impl Into<String>, remedy: impl Into<String>) {
+        let source = self.source(line);
+        self.findings.faults.push(Fault::new(key, source, wrong, remedy));
+    }
+
+    fn root(&mut self, root: &Node) {
+        match &root.content {
+            Content::Null => {}
+            Content::Map(_) => self.map("", root),
+            other => self.fault(
+                names::CONFIG_FILE,
+                root.line,
+                format!("{} where the sections of a configuration are expected", what(other)),
+                "write sections such as providers",
+            ),
+        }
+    }
+
+    /// Reads the keys of a map that stands at the dotted path `above`.
+    fn map(&mut self, above: &str, node: &Node) {
+        let Content::Map(entries) = &node.content else { return };
+        let mut seen = BTreeSet::new();
+        for (key, value) in entries {
+            let name = if above.is_empty() { key.text.clone() } else { format!("{above}.{}", key.text) };
+            let source = self.source(key.line);
+            // A dot within a key would make it look like one of another section.
+            let known = if key.text.contains('.') { Name::Unknown } else { names::resolve(&name) };
+            if !seen.insert(key.text.to_ascii_lowercase()) {
+                self.findings.twice(&name, source);
+                continue;
+            }
+            match known {
+                Name::Option(entry) => self.option(entry, key.line, value),
+                Name::Switch => self.switch(key.line, value),
+                Name::Section(section) => self.section(section, key.line, value),
+                Name::Traefik => {
+                    if let Some(line) = self.slip(&name, value) {
+                        self.findings.slip = Some(self.source(line));
+                    }
+                    self.findings.ignored.push(plain(&name));
+                }
+                Name::Unknown | Name::ConfigFile => {
+                    self.findings.unknown(&name, &name, source, Form::File);
+                }
+            }
+        }
+    }
+
+    fn switch(&mut self, line: usize, value: &Node) {
+        match &value.content {
+            Content::Null => {}
+            Content::Map(_) => self.map(names::SWITCH, value),
+            Content::Scalar(text) => {
+                let source = self.source(line);
+                self.findings.check_switch(text, source);
+            }
+            Content::List(_) => {
+                self.fault(
+                    names::SWITCH,
+                    line,
+                    "a list where a map is expected",
+                    "write true, or the options below it",
+                );
+            }
+        }
+    }
+
+    fn section(&mut self, section: &'static str, line: usize, value: &Node) {
+        match &value.content {
+            Content::Null => {}
+            Content::Map(entries) => {
+                if entries.is_empty() && section == INGRESS_ENDPOINT {
+                    self.findings.empty_endpoint = Some(self.source(line));
+                }
+                self.map(section, value);
+            }
+            _ => {
+                let source = self.source(line);
+                self.findings.section_has_no_value(section, source, Form::File);
+            }
+        }
+    }
+
+    fn option(&mut self, entry: &'static Entry, line: usize, value: &Node) {
+        let source = self.source(line);
+        match (&value.content, entry.kind) {
+            // Unset means no restriction: too much to be said by forgetting the list's items.
+            (Content::Null, _) if entry.id == Id::CrossProviderNamespaces => {
+                self.fault(
+                    entry.key,
+                    line,
+                    "no value",
+                    "write [] for nowhere, or leave the key out for no restriction",
+                );
+            }
+            (Content::Null, _) => {}
+            (Content::Scalar(text), _) => self.findings.add_text(entry.id, text, source),
+            (Content::List(items), Kind::List(_)) => {
+                let mut texts = Vec::new();
+                for item in items {
+                    match &item.content {
+                        Content::Scalar(text) => texts.push((text.clone(), self.source(item.line))),
+                        other => {
+                            let wrong = format!("{} where an item of a list is expected", what(other));
+                            self.fault(entry.key, item.line, wrong, "write a text");
+                        }
+                    }
+                }
+                self.findings.given.push(Given { id: entry.id, value: Raw::List(texts), source });
+            }
+            (other, kind) => {
+                let wrong = format!("{} where a {} is expected", what(other), kind.name());
+                self.fault(entry.key, line, wrong, "write one value");
+            }
+        }
+    }
+
+    /// The line of [`names::SLIP`], when it lies below `name`.
+    fn slip(&self, name: &str, value: &Node) -> Option<usize> {
+        let (section, last) = names::SLIP.rsplit_once('.')?;
+        let Content::Map(entries) = &value.content else { return None };
+        let entries = if section.eq_ignore_ascii_case(name) { entries } else { return None };
+        entries.iter().find(|(key, _)| key.text.eq_ignore_ascii_case(last)).map(|(key, _)| key.line)
+    }
+}
+
+fn what(content: &Content) -> &'static str {
+    match content {
+        Content::Null => "nothing",
+        Content::Scalar(_) => "a text",
+        Content::List(_) => "a list",
+        Content::Map(_) => "a map",
+    }
+}

@@ -1,0 +1,312 @@
+//! The watches: one task for each kind and namespace, whose events go into the routing.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind, NamespaceResourceScope, PartialObjectMeta};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+
+use crate::metrics::{Metrics, WatchKind};
+use crate::reconcile::Routing;
+use crate::watch::collection::Scope;
+use crate::watch::live::{Live, Phase};
+use crate::watch::secrets::SecretSource;
+use crate::watch::touched::Touched;
+
+/// A watch ends after this long and goes on where it was, so a connection that died is noticed soon after.
+pub const WATCH_SECONDS: u32 = 30;
+
+/// A kind that fails is told of at most this often.
+const TELL_AGAIN: Duration = Duration::from_secs(30);
+
+/// Secrets of Helm's releases are large, many, and of no use here.
+const NOT_HELM: &str = "owner!=helm";
+
+/// What decides which watches there are.
+#[derive(Clone, Debug)]
+pub struct Feeds {
+    /// `labelSelector`.
+    pub label_selector: String,
+    /// Whether IngressClasses are read.
+    pub classes: bool,
+    /// Whether Nodes are read.
+    pub nodes: bool,
+    /// The namespace of the ConfigMap with the last accepted parameters of classes.
+    pub namespace: String,
+}
+
+/// A task that ends only by being dropped.
+type Task = BoxFuture<'static, ()>;
+
+/// What all watches need.
+#[derive(Clone)]
+struct Context {
+    client: Client,
+    live: Arc<Live>,
+    metrics: Metrics,
+}
+
+/// All watches, as tasks to be spawned.
+pub fn feeds(feeds: &Feeds, client: &Client, live: &Arc<Live>, metrics: &Metrics) -> Vec<Task> {
+    let context = Context { client: client.clone(), live: Arc::clone(live), metrics: metrics.clone() };
+    let scopes = live.routing().stores().watched().scopes();
+    let mut tasks: Vec<Task> = Vec::new();
+    for scope in &scopes {
+        tasks.push(context.namespaced(
+            WatchKind::Ingress,
+            scope,
+            config().labels(&feeds.label_selector),
+            |routing, scope, event: Event<Ingress>| routing.stores_mut().apply_ingress(scope, event),
+        ));
+        tasks.push(context.namespaced(
+            WatchKind::Service,
+            scope,
+            config(),
+            |routing, scope, event: Event<Service>| routing.stores_mut().apply_service(scope, event),
+        ));
+        tasks.push(context.namespaced(
+            WatchKind::EndpointSlice,
+            scope,
+            config(),
+            |routing, scope, event: Event<EndpointSlice>| routing.stores_mut().apply_slice(scope, event),
+        ));
+        tasks.push(context.secrets(scope));
+        tasks.push(context.secret_metadata(scope));
+    }
+    if feeds.classes {
+        tasks.push(context.cluster(
+            WatchKind::IngressClass,
+            config(),
+            |routing, event: Event<IngressClass>| routing.stores_mut().apply_class(event),
+        ));
+        tasks.push(context.class_memory(&feeds.namespace));
+        tasks.push(context.optional(
+            WatchKind::Parameters,
+            Api::all_with(client.clone(), &parameters_resource()),
+            |routing, event: Event<DynamicObject>| routing.stores_mut().apply_parameters(event),
+            "IngressClassParameters are not available, since their CRD is not installed; classes that name some keep \
+             what was last accepted",
+        ));
+    }
+    if feeds.nodes {
+        tasks.push(context.cluster(WatchKind::Node, config(), |routing, event: Event<Node>| {
+            routing.stores_mut().apply_node(event)
+        }));
+    }
+    tasks
+}
+
+fn config() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
+}
+
+impl Context {
+    fn namespaced<K>(
+        &self,
+        kind: WatchKind,
+        scope: &Scope,
+        config: watcher::Config,
+        apply: impl Fn(&mut Routing, &Scope, Event<K>) -> Touched + Send + 'static,
+    ) -> Task
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + 'static,
+    {
+        let scope = scope.clone();
+        let api = api::<K>(&self.client, &scope);
+        self.clone().feed(kind, api, config, move |routing, event| apply(routing, &scope, event)).boxed()
+    }
+
+    fn cluster<K>(
+        &self,
+        kind: WatchKind,
+        config: watcher::Config,
+        apply: impl Fn(&mut Routing, Event<K>) -> Touched + Send + 'static,
+    ) -> Task
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        self.clone().feed(kind, Api::all(self.client.clone()), config, apply).boxed()
+    }
+
+    /// TLS Secrets with their data. Begun once it is known which of them anybody names, since the data of the others
+    /// is dropped as it arrives.
+    fn secrets(&self, scope: &Scope) -> Task {
+        let (context, scope) = (self.clone(), scope.clone());
+        async move {
+            context.live.reached(Phase::SecretsNamed).await;
+            let api = api::<Secret>(&context.client, &scope);
+            let config = config().fields("type=kubernetes.io/tls").labels(NOT_HELM);
+            context
+                .feed(WatchKind::TlsSecret, api, config, move |routing, event| {
+                    let (stores, index) = routing.stores_and_index();
+                    stores.apply_secret(SecretSource::Tls, &scope, event, |key| index.secret_is_named(key))
+                })
+                .await;
+        }
+        .boxed()
+    }
+
+    /// Metadata of all other Secrets.
+    fn secret_metadata(&self, scope: &Scope) -> Task {
+        let (context, scope) = (self.clone(), scope.clone());
+        async move {
+            context.live.reached(Phase::SecretsNamed).await;
+            let api = api::<PartialObjectMeta<Secret>>(&context.client, &scope);
+            let config = config().fields("type!=kubernetes.io/tls").labels(NOT_HELM);
+            context
+                .feed(WatchKind::SecretMetadata, api, config, move |routing, event| {
+                    let (stores, index) = routing.stores_and_index();
+                    stores.apply_secret_metadata(SecretSource::Others, &scope, event, |key| {
+                        index.secret_is_named(key)
+                    })
+                })
+                .await;
+        }
+        .boxed()
+    }
+
+    /// The ConfigMap in which a leader keeps the last accepted parameters.
+    fn class_memory(&self, namespace: &str) -> Task {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
+        let config = config().labels("waybill.dev/part=classes");
+        self.clone()
+            .feed(WatchKind::OwnConfigMap, api, config, |routing, event| {
+                routing.stores_mut().apply_class_memory(event)
+            })
+            .boxed()
+    }
+
+    /// A kind whose CRD may not be installed.
+    fn optional<K>(
+        &self,
+        kind: WatchKind,
+        api: Api<K>,
+        apply: impl Fn(&mut Routing, Event<K>) -> Touched + Send + 'static,
+        absent: &'static str,
+    ) -> Task
+    where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        let context = self.clone();
+        async move {
+            let mut told = Told::default();
+            let mut missing = false;
+            let mut events = watcher::watcher(api, config()).default_backoff().boxed();
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(event) => {
+                        missing = false;
+                        context.take(kind, event, &apply);
+                    }
+                    Err(watcher::Error::InitialListFailed(error)) if is_not_found(&error) => {
+                        if !missing {
+                            missing = true;
+                            tracing::info!("{absent}");
+                        }
+                        // An empty list: what was there is gone with its CRD.
+                        context.take(kind, Event::Init, &apply);
+                        context.take(kind, Event::InitDone, &apply);
+                    }
+                    Err(error) => context.failed(kind, &error, &mut told),
+                }
+            }
+        }
+        .boxed()
+    }
+
+    async fn feed<K>(
+        self,
+        kind: WatchKind,
+        api: Api<K>,
+        config: watcher::Config,
+        apply: impl Fn(&mut Routing, Event<K>) -> Touched,
+    ) where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        let mut told = Told::default();
+        let mut events = watcher::watcher(api, config).default_backoff().boxed();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => self.take(kind, event, &apply),
+                Err(error) => self.failed(kind, &error, &mut told),
+            }
+        }
+    }
+
+    fn take<K>(&self, kind: WatchKind, event: Event<K>, apply: impl Fn(&mut Routing, Event<K>) -> Touched) {
+        if matches!(event, Event::Init) && *self.live.phase().borrow() == Phase::Synced {
+            self.metrics.watch_restarts.inc(kind);
+        }
+        self.metrics.watch_age.since(kind, Instant::now());
+        self.live.event(kind, |routing| apply(routing, event));
+    }
+
+    fn failed(&self, kind: WatchKind, error: &watcher::Error, told: &mut Told) {
+        self.metrics.watch_errors.inc(kind);
+        if told.again() {
+            tracing::warn!(kind = crate::metrics::Label::as_str(kind), error = %chain(error), "watch failed; trying again");
+        }
+    }
+}
+
+/// Whether it is time to tell of a failure again.
+#[derive(Debug, Default)]
+struct Told(Option<Instant>);
+
+impl Told {
+    fn again(&mut self) -> bool {
+        let due = self.0.is_none_or(|at| at.elapsed() >= TELL_AGAIN);
+        if due {
+            self.0 = Some(Instant::now());
+        }
+        due
+    }
+}
+
+fn api<K>(client: &Client, scope: &Scope) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match scope {
+        Scope::All => Api::all(client.clone()),
+        Scope::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
+    }
+}
+
+/// IngressClassParameters, read as they are: an API server without our schema may hold anything.
+fn parameters_resource() -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk("waybill.dev", "v1alpha1", "IngressClassParameters"))
+}
+
+fn is_not_found(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_not_found())
+}
+
+/// An error with everything that caused it, which `Display` alone leaves out.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,76 @@
+//! Secrets whose data is wanted and was not sent along by a watch: a GET for each, again after a while where it fails.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::kubernetes::key::SecretKey;
+use crate::metrics::WatchKind;
+use crate::watch::feeds::chain;
+use crate::watch::live::Live;
+
+/// GETs at once.
+const CONCURRENCY: usize = 8;
+
+/// A GET that takes longer has failed.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// First and longest wait before a failed GET is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Fetches what [`Live::secrets`] asks for, without end.
+pub async fn secrets(client: Client, live: Arc<Live>) {
+    let places = Arc::new(Semaphore::new(CONCURRENCY));
+    let mut running: JoinSet<SecretKey> = JoinSet::new();
+    let mut wanted = HashSet::new();
+    loop {
+        let (key, ()) = tokio::select! {
+            entry = live.secrets.next() => entry,
+            Some(ended) = running.join_next() => {
+                if let Ok(key) = ended {
+                    wanted.remove(&key);
+                }
+                continue;
+            }
+        };
+        if !wanted.insert(key.clone()) {
+            // Whoever is at it looks again before it ends.
+            continue;
+        }
+        running.spawn(fetch(client.clone(), Arc::clone(&live), key, Arc::clone(&places)));
+    }
+}
+
+/// Fetches one Secret until there is an answer, or nobody wants it any more.
+async fn fetch(client: Client, live: Arc<Live>, key: SecretKey, places: Arc<Semaphore>) -> SecretKey {
+    let api: Api<Secret> = Api::namespaced(client, key.namespace());
+    let mut wait = RETRY.0;
+    while live.routing().stores().secret_needs_fetch(&key) {
+        let answer = {
+            let Ok(_place) = places.acquire().await else { return key };
+            tokio::time::timeout(TIMEOUT, api.get_opt(key.name())).await
+        };
+        let error = match answer {
+            Ok(Ok(secret)) => {
+                live.event(WatchKind::TlsSecret, |routing| {
+                    routing.stores_mut().secret_fetched(&key, secret.as_ref())
+                });
+                // Stale already where the Secret has changed since.
+                wait = RETRY.0;
+                continue;
+            }
+            Ok(Err(error)) => chain(&error),
+            Err(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
+        };
+        tracing::warn!(secret = %key, %error, "Secret could not be read; trying again");
+        live.event(WatchKind::TlsSecret, |routing| routing.stores_mut().secret_fetch_failed(&key));
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY.1);
+    }
+    key
+}

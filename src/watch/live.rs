@@ -1,0 +1,269 @@
+//! The routing of a running operator: watch events in, keys to reconcile out, and what came of it for the publisher.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::{Notify, watch};
+
+use crate::kubernetes::key::{IngressKey, OutputKey, SecretKey};
+use crate::metrics::{Metrics, Trigger, WatchKind};
+use crate::reconcile::{Reconciled, Routing};
+use crate::watch::queue::KeyQueue;
+use crate::watch::touched::Touched;
+
+/// How far the first lists are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Ingresses and classes are still being listed.
+    Listing,
+    /// It is known which Secrets anybody names, so they can be listed.
+    SecretsNamed,
+    /// Every watch has listed once, and everything was translated.
+    Synced,
+}
+
+/// Why an Ingress is to be reconciled, and since when.
+#[derive(Clone, Copy, Debug)]
+pub struct Cause {
+    /// The kind of object that changed.
+    pub trigger: Trigger,
+    /// When the change arrived.
+    pub at: Instant,
+}
+
+/// When the oldest change that an output has not committed arrived.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Waiting {
+    /// Of a creation or change.
+    pub change: Option<Instant>,
+    /// Of a deletion.
+    pub deletion: Option<Instant>,
+}
+
+/// What changed since the publisher last looked.
+#[derive(Debug, Default)]
+pub struct Pending {
+    /// Outputs whose routing changed.
+    pub outputs: BTreeMap<OutputKey, Waiting>,
+    /// Ingresses whose status may be wrong.
+    pub statuses: BTreeSet<IngressKey>,
+    /// The addresses that statuses are made from may have changed: look at all Ingresses.
+    pub all_statuses: bool,
+}
+
+/// The routing, shared between the tasks of a running operator.
+pub struct Live {
+    routing: Mutex<Routing>,
+    /// Ingresses to reconcile.
+    pub ingresses: Arc<KeyQueue<IngressKey, Cause>>,
+    /// Classes to reconcile.
+    pub classes: Arc<KeyQueue<Arc<str>, ()>>,
+    /// Secrets to fetch.
+    pub secrets: Arc<KeyQueue<SecretKey, ()>>,
+    /// Ingresses whose problems changed.
+    pub problems: Arc<KeyQueue<IngressKey, ()>>,
+    pending: Mutex<Pending>,
+    /// Something is pending.
+    pub changed: Notify,
+    phase: watch::Sender<Phase>,
+    metrics: Metrics,
+}
+
+impl Live {
+    /// Around a routing that has no objects yet.
+    pub fn new(routing: Routing, metrics: Metrics) -> Self {
+        Self {
+            routing: Mutex::new(routing),
+            ingresses: Arc::default(),
+            classes: Arc::default(),
+            secrets: Arc::default(),
+            problems: Arc::default(),
+            pending: Mutex::default(),
+            changed: Notify::new(),
+            phase: watch::Sender::new(Phase::Listing),
+            metrics,
+        }
+    }
+
+    /// The routing. Held for as long as one event or one translation takes, never across a wait.
+    pub fn routing(&self) -> MutexGuard<'_, Routing> {
+        self.routing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far the first lists are, to be waited on.
+    pub fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Waits for a phase.
+    pub async fn reached(&self, phase: Phase) {
+        // The sender lives as long as self, so waiting can't fail.
+        let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
+    }
+
+    /// Takes what is pending.
+    pub fn take_pending(&self) -> Pending {
+        std::mem::take(&mut *self.pending())
+    }
+
+    /// Gives back what could not be worked off; what came in between stays.
+    pub fn give_back(&self, pending: Pending) {
+        let mut now = self.pending();
+        for (output, waiting) in pending.outputs {
+            now.outputs.entry(output).or_default().since(waiting);
+        }
+        now.statuses.extend(pending.statuses);
+        now.all_statuses |= pending.all_statuses;
+    }
+
+    /// Everything has to be looked at again: for a new leader.
+    pub fn everything_pending(&self) {
+        let at = Instant::now();
+        let outputs: Vec<OutputKey> = self.routing().table().outputs().map(|(key, _)| key.clone()).collect();
+        let mut pending = self.pending();
+        for output in outputs {
+            pending.outputs.entry(output).or_default().since(Waiting { change: Some(at), deletion: None });
+        }
+        pending.all_statuses = true;
+        drop(pending);
+        self.changed.notify_one();
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a watch event in.
+    pub fn event(&self, kind: WatchKind, apply: impl FnOnce(&mut Routing) -> Touched) {
+        let at = Instant::now();
+        let mut routing = self.routing();
+        let touched = apply(&mut routing);
+        let phase = *self.phase.borrow();
+        match phase {
+            Phase::Synced => self.dispatch(&mut routing, touched, Cause { trigger: trigger(kind), at }),
+            _ => self.advance(&mut routing, phase),
+        }
+    }
+
+    /// Looks whether the first lists have come further.
+    fn advance(&self, routing: &mut Routing, phase: Phase) {
+        if phase == Phase::Listing && routing.classes_listed() {
+            routing.note_all_dependencies();
+            self.phase.send_replace(Phase::SecretsNamed);
+        }
+        if *self.phase.borrow() == Phase::SecretsNamed && routing.all_listed() {
+            self.full_pass(routing);
+        }
+    }
+
+    fn full_pass(&self, routing: &mut Routing) {
+        let at = Instant::now();
+        let (translated, fetch) = routing.reconcile_all();
+        self.metrics.translations.add(Trigger::Resync, translated as u64);
+        self.secrets.extend(fetch.into_iter().map(|secret| (secret, ())));
+        let mut pending = self.pending();
+        for (output, _) in routing.table().outputs() {
+            let first = Waiting { change: Some(at), deletion: None };
+            pending.outputs.entry(output.clone()).or_default().since(first);
+        }
+        pending.all_statuses = true;
+        drop(pending);
+        let keys: Vec<_> =
+            routing.table().fragments().map(|fragment| (fragment.ingress.clone(), ())).collect();
+        self.problems.extend(keys);
+        self.phase.send_replace(Phase::Synced);
+        self.changed.notify_one();
+        tracing::info!(
+            ingresses = translated,
+            milliseconds = at.elapsed().as_millis() as u64,
+            "all watches have listed"
+        );
+    }
+
+    /// Sends what an event touched to whoever has to work on it.
+    fn dispatch(&self, routing: &mut Routing, touched: Touched, cause: Cause) {
+        self.secrets.extend(touched.fetch.iter().map(|secret| (secret.clone(), ())));
+        self.classes.extend(routing.affected_classes(&touched).into_iter().map(|class| (class, ())));
+        let addresses = routing.touches_statuses(&touched);
+        if addresses || !touched.statuses.is_empty() {
+            let mut pending = self.pending();
+            pending.statuses.extend(touched.statuses.iter().cloned());
+            pending.all_statuses |= addresses;
+            drop(pending);
+            self.changed.notify_one();
+        }
+        for key in routing.affected(&touched) {
+            if routing.stores().ingresses().collection().get(&key).is_some() {
+                self.ingresses.push(key, cause);
+            } else {
+                // A Controller never sees an object that is gone.
+                let reconciled = routing.reconcile(&key);
+                self.note(routing, &key, reconciled, cause, true);
+            }
+        }
+    }
+
+    /// Reconciles one Ingress.
+    pub fn reconcile(&self, key: &IngressKey, cause: Cause) {
+        let mut routing = self.routing();
+        let reconciled = routing.reconcile(key);
+        if reconciled.translated {
+            self.metrics.translations.inc(cause.trigger);
+        }
+        self.note(&routing, key, reconciled, cause, false);
+    }
+
+    /// Reconciles the Ingresses of a class whose settings changed.
+    pub fn class_changed(&self, routing: &Routing, class: &str) {
+        let cause = Cause { trigger: Trigger::IngressClass, at: Instant::now() };
+        self.ingresses.extend(routing.of_class(class).into_iter().map(|key| (key, cause)));
+    }
+
+    /// Notes what a reconciliation did.
+    fn note(&self, routing: &Routing, key: &IngressKey, reconciled: Reconciled, cause: Cause, gone: bool) {
+        self.secrets.extend(reconciled.fetch.into_iter().map(|secret| (secret, ())));
+        self.problems.extend(reconciled.problems.into_iter().map(|key| (key, ())));
+        let deletion = gone || !reconciled.translated;
+        let waiting = if deletion {
+            Waiting { change: None, deletion: Some(cause.at) }
+        } else {
+            Waiting { change: Some(cause.at), deletion: None }
+        };
+        let mut pending = self.pending();
+        for output in reconciled.change.outputs {
+            pending.outputs.entry(output).or_default().since(waiting);
+        }
+        if !gone && (cause.trigger == Trigger::Ingress || reconciled.change.fragment) {
+            pending.statuses.insert(key.clone());
+        }
+        drop(pending);
+        let _ = routing;
+        self.changed.notify_one();
+    }
+}
+
+impl Waiting {
+    /// Keeps the older of each.
+    fn since(&mut self, other: Self) {
+        let older = |a: Option<Instant>, b: Option<Instant>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        self.change = older(self.change, other.change);
+        self.deletion = older(self.deletion, other.deletion);
+    }
+}
+
+fn trigger(kind: WatchKind) -> Trigger {
+    match kind {
+        WatchKind::Ingress => Trigger::Ingress,
+        WatchKind::IngressClass | WatchKind::Parameters => Trigger::IngressClass,
+        WatchKind::Service => Trigger::Service,
+        WatchKind::EndpointSlice => Trigger::EndpointSlice,
+        WatchKind::TlsSecret | WatchKind::SecretMetadata => Trigger::Secret,
+        WatchKind::Node => Trigger::Node,
+        WatchKind::Namespace => Trigger::Namespace,
+        WatchKind::OwnConfigMap | WatchKind::OwnSecret | WatchKind::Lease => Trigger::Resync,
+    }
+}

@@ -1,0 +1,16 @@
+//! What is known of the cluster, and how it gets to know it.
+
+pub mod collection;
+pub mod controllers;
+pub mod feeds;
+pub mod fetch;
+pub mod live;
+pub mod mirror;
+pub mod namespaces;
+pub mod nodes;
+pub mod queue;
+pub mod secrets;
+pub mod slices;
+pub mod stores;
+pub mod strip;
+pub mod touched;

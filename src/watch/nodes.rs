@@ -1,0 +1,63 @@
+//! The addresses of nodes, in the order of the nodes' names.
+
+use std::sync::{Arc, OnceLock};
+
+use k8s_openapi::api::core::v1::Node;
+
+use crate::watch::collection::Collection;
+
+/// The addresses of one node, in the order of its status.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeAddresses {
+    /// Those of type InternalIP.
+    pub internal: Box<[Box<str>]>,
+    /// Those of type ExternalIP.
+    pub external: Box<[Box<str>]>,
+}
+
+impl NodeAddresses {
+    /// The addresses that a node's status gives.
+    pub fn of(node: &Node) -> Self {
+        let addresses = || node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+        let of_type = |wanted: &str| -> Box<[Box<str>]> {
+            addresses()
+                .filter(|entry| entry.type_ == wanted)
+                .map(|entry| entry.address.as_str().into())
+                .collect()
+        };
+        Self { internal: of_type("InternalIP"), external: of_type("ExternalIP") }
+    }
+}
+
+/// All nodes, with their addresses put together once and not at every look-up.
+#[derive(Debug, Default)]
+pub struct Nodes {
+    /// The nodes by name (the namespace of the key is empty).
+    pub collection: Collection<Arc<NodeAddresses>>,
+    internal: OnceLock<Arc<[Box<str>]>>,
+    external: OnceLock<Arc<[Box<str>]>>,
+}
+
+impl Nodes {
+    /// Forgets what was put together; a node changed.
+    pub fn invalidate(&mut self) {
+        self.internal.take();
+        self.external.take();
+    }
+
+    /// Every InternalIP.
+    pub fn internal_ips(&self) -> Arc<[Box<str>]> {
+        Arc::clone(self.internal.get_or_init(|| self.collect(|addresses| &addresses.internal)))
+    }
+
+    /// Every ExternalIP.
+    pub fn external_ips(&self) -> Arc<[Box<str>]> {
+        Arc::clone(self.external.get_or_init(|| self.collect(|addresses| &addresses.external)))
+    }
+
+    fn collect(&self, pick: impl Fn(&NodeAddresses) -> &[Box<str>]) -> Arc<[Box<str>]> {
+        let mut nodes: Vec<_> = self.collection.iter().collect();
+        nodes.sort_by_key(|(key, _)| *key);
+        nodes.iter().flat_map(|(_, addresses)| pick(addresses).iter().cloned()).collect()
+    }
+}

@@ -1,0 +1,390 @@
+//! What is known of Secrets: that they exist, always; what is in them, only while an Ingress names them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::kubernetes::key::SecretKey;
+use crate::traefik::dynamic::Certificate;
+use crate::translate::lookup::{SecretFault, SecretState};
+use crate::watch::collection::{Collection, Scope};
+
+const CERTIFICATE: &str = "tls.crt";
+const KEY: &str = "tls.key";
+const PEM: &str = "-----BEGIN";
+
+/// Which watch tells of a Secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SecretSource {
+    /// The watch of type `kubernetes.io/tls`, with data.
+    Tls,
+    /// The watch of all other types, metadata alone.
+    Others,
+}
+
+/// What a Secret's data comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A certificate and a key.
+    Certificate(Arc<Certificate>),
+    /// Not that.
+    Invalid {
+        /// The key of `data`.
+        key: &'static str,
+        /// What is wrong with it.
+        fault: SecretFault,
+    },
+}
+
+impl Content {
+    /// Looks at a Secret's data: both keys must be there, and text that begins like PEM. Traefik takes either a
+    /// path or PEM in these fields, so anything else could make the proxy read a file of its own.
+    pub fn of(data: Option<&BTreeMap<String, ByteString>>) -> Self {
+        let text = |key: &'static str| match data.and_then(|data| data.get(key)) {
+            None => Err((key, SecretFault::Missing)),
+            Some(bytes) if bytes.0.is_empty() => Err((key, SecretFault::Empty)),
+            Some(bytes) => match std::str::from_utf8(&bytes.0) {
+                Ok(text) if text.trim_start().starts_with(PEM) => Ok(text),
+                _ => Err((key, SecretFault::NotPem)),
+            },
+        };
+        match text(CERTIFICATE).and_then(|certificate| Ok((certificate, text(KEY)?))) {
+            Ok((certificate, key)) => Self::Certificate(Arc::new(Certificate {
+                cert_file: certificate.into(),
+                key_file: key.into(),
+            })),
+            Err((key, fault)) => Self::Invalid { key, fault },
+        }
+    }
+
+    fn state(&self) -> SecretState {
+        match self {
+            Self::Certificate(certificate) => SecretState::Certificate(Arc::clone(certificate)),
+            Self::Invalid { key, fault } => SecretState::Invalid { key, fault: *fault },
+        }
+    }
+}
+
+/// A Secret that exists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecretEntry {
+    /// The newest resourceVersion that a watch told of.
+    version: Box<str>,
+    /// What was read, and at which resourceVersion.
+    held: Option<(Box<str>, Content)>,
+    /// The last attempt to read it failed.
+    failed: bool,
+}
+
+impl SecretEntry {
+    fn fresh(&self) -> bool {
+        self.held.as_ref().is_some_and(|(version, _)| *version == self.version)
+    }
+
+    /// What the translation is told. Data that is older than the newest version stands until the newer one has
+    /// been fetched, or could not be.
+    fn state(&self) -> SecretState {
+        match &self.held {
+            Some((_, content)) if !self.failed || self.fresh() => content.state(),
+            Some((_, Content::Certificate(certificate))) => {
+                SecretState::Unavailable(Some(Arc::clone(certificate)))
+            }
+            Some(_) | None => SecretState::Unavailable(None),
+        }
+    }
+}
+
+/// What an event or a fetched Secret did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SecretChange {
+    /// The translation would see another state than before.
+    pub changed: bool,
+    /// Its data is wanted and not held, or an older version of it.
+    pub fetch: bool,
+}
+
+/// All Secrets of the watched namespaces. A Secret's type never changes, so one is in both collections only
+/// for the moment between its deletion and its new creation as another type.
+#[derive(Debug)]
+pub struct Secrets {
+    tls: Collection<SecretEntry>,
+    others: Collection<SecretEntry>,
+}
+
+impl Default for Secrets {
+    fn default() -> Self {
+        Self::new(&[Scope::All])
+    }
+}
+
+impl Secrets {
+    /// Secrets of these scopes.
+    pub fn new(scopes: &[Scope]) -> Self {
+        Self { tls: Collection::new(scopes), others: Collection::new(scopes) }
+    }
+
+    /// The state of a Secret.
+    pub fn state(&self, key: &SecretKey) -> SecretState {
+        match (self.tls.get(key), self.others.get(key)) {
+            (Some(entry), None) | (None, Some(entry)) => entry.state(),
+            (Some(tls), Some(others)) => if tls.held.is_some() { tls } else { others }.state(),
+            (None, None) => SecretState::Missing,
+        }
+    }
+
+    /// Whether both watches have listed once.
+    pub fn synced(&self, source: SecretSource) -> bool {
+        match source {
+            SecretSource::Tls => self.tls.synced(),
+            SecretSource::Others => self.others.synced(),
+        }
+    }
+
+    /// How many Secrets there are.
+    pub fn len(&self) -> usize {
+        self.tls.len() + self.others.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.tls.is_empty() && self.others.is_empty()
+    }
+
+    /// A list begins.
+    pub fn begin_list(&mut self, source: SecretSource, scope: &Scope) {
+        self.of_mut(source).begin_list(scope);
+    }
+
+    /// A list came to its end: the Secrets that are gone.
+    pub fn end_list(&mut self, source: SecretSource, scope: &Scope) -> Vec<SecretKey> {
+        self.of_mut(source).end_list(scope).into_iter().map(|(key, _)| SecretKey(key)).collect()
+    }
+
+    /// A Secret with its data; the data is kept only when it is wanted.
+    pub fn put(
+        &mut self,
+        source: SecretSource,
+        key: SecretKey,
+        secret: &Secret,
+        wanted: bool,
+    ) -> SecretChange {
+        if owned_by_helm(&secret.metadata) {
+            return self.remove(source, &key);
+        }
+        let version: Box<str> = secret.metadata.resource_version.as_deref().unwrap_or_default().into();
+        let held = wanted.then(|| (version.clone(), Content::of(secret.data.as_ref())));
+        self.replace(source, key, SecretEntry { version, held, failed: false })
+    }
+
+    /// A Secret without its data.
+    pub fn put_metadata(
+        &mut self,
+        source: SecretSource,
+        key: SecretKey,
+        meta: &ObjectMeta,
+        wanted: bool,
+    ) -> SecretChange {
+        if owned_by_helm(meta) {
+            return self.remove(source, &key);
+        }
+        let version: Box<str> = meta.resource_version.as_deref().unwrap_or_default().into();
+        let known = self.of(source).get(&key);
+        let held = known.and_then(|known| known.held.clone()).filter(|_| wanted);
+        let entry = SecretEntry { version, held, failed: false };
+        let fetch = wanted && !entry.fresh();
+        // Where a fetch follows, its outcome is the change; nothing is told twice.
+        let changed = self.replace(source, key, entry).changed && !fetch;
+        SecretChange { changed, fetch }
+    }
+
+    /// A Secret is gone.
+    pub fn remove(&mut self, source: SecretSource, key: &SecretKey) -> SecretChange {
+        let before = self.state(key);
+        self.of_mut(source).remove(key);
+        SecretChange { changed: self.state(key) != before, fetch: false }
+    }
+
+    /// Whether a Secret exists whose newest data is not held.
+    pub fn needs_fetch(&self, key: &SecretKey) -> bool {
+        let entries = [self.tls.get(key), self.others.get(key)];
+        entries.iter().flatten().next().is_some() && !entries.iter().flatten().any(|entry| entry.fresh())
+    }
+
+    /// A GET answered; `None` is 404. True when the state changed.
+    pub fn fetched(&mut self, key: &SecretKey, secret: Option<&Secret>) -> bool {
+        let before = self.state(key);
+        let secret = secret.filter(|secret| !owned_by_helm(&secret.metadata));
+        for collection in [&mut self.tls, &mut self.others] {
+            let Some(secret) = secret else {
+                collection.remove(key);
+                continue;
+            };
+            collection.update(key, |entry| {
+                // The newest version is the watches' to tell: an answer may be older than what they know, and
+                // then a second fetch is under way.
+                let version = secret.metadata.resource_version.as_deref().unwrap_or_default();
+                entry.held = Some((version.into(), Content::of(secret.data.as_ref())));
+                entry.failed = false;
+            });
+        }
+        self.state(key) != before
+    }
+
+    /// A GET failed, and not with 404. True when the state changed.
+    pub fn fetch_failed(&mut self, key: &SecretKey) -> bool {
+        let before = self.state(key);
+        for collection in [&mut self.tls, &mut self.others] {
+            collection.update(key, |entry| entry.failed = true);
+        }
+        self.state(key) != before
+    }
+
+    /// No Ingress names it any more: what was in it is forgotten.
+    pub fn release(&mut self, key: &SecretKey) {
+        for collection in [&mut self.tls, &mut self.others] {
+            collection.update(key, |entry| {
+                entry.held = None;
+                entry.failed = false;
+            });
+        }
+    }
+
+    fn replace(&mut self, source: SecretSource, key: SecretKey, entry: SecretEntry) -> SecretChange {
+        let before = self.state(&key);
+        let kept = key.0.clone();
+        self.of_mut(source).insert(kept, entry, |old, new| old == new, Some);
+        SecretChange { changed: self.state(&key) != before, fetch: false }
+    }
+
+    fn of(&self, source: SecretSource) -> &Collection<SecretEntry> {
+        match source {
+            SecretSource::Tls => &self.tls,
+            SecretSource::Others => &self.others,
+        }
+    }
+
+    fn of_mut(&mut self, source: SecretSource) -> &mut Collection<SecretEntry> {
+        match source {
+            SecretSource::Tls => &mut self.tls,
+            SecretSource::Others => &mut self.others,
+        }
+    }
+}
+
+/// Helm keeps its releases in Secrets; Traefik's provider never sees them either.
+fn owned_by_helm(meta: &ObjectMeta) -> bool {
+    meta.labels.as_ref().and_then(|labels| labels.get("owner")).is_some_and(|owner| owner == "helm")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CRT: &str = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
+    const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n";
+
+    fn secret(version: &str, pairs: &[(&str, &str)]) -> Secret {
+        Secret {
+            metadata: ObjectMeta { resource_version: Some(version.into()), ..ObjectMeta::default() },
+            data: Some(
+                pairs
+                    .iter()
+                    .map(|(key, value)| ((*key).into(), ByteString(value.as_bytes().into())))
+                    .collect(),
+            ),
+            ..Secret::default()
+        }
+    }
+
+    fn good(version: &str) -> Secret {
+        secret(version, &[("tls.crt", CRT), ("tls.key", PRIVATE)])
+    }
+
+    fn key() -> SecretKey {
+        SecretKey::new("web", "tls")
+    }
+
+    fn certificate() -> Arc<Certificate> {
+        Arc::new(Certificate { cert_file: CRT.into(), key_file: PRIVATE.into() })
+    }
+
+    #[test]
+    fn a_certificate_must_look_like_one() {
+        let cases: &[(&[(&str, &str)], &str, SecretFault)] = &[
+            (&[], "tls.crt", SecretFault::Missing),
+            (&[("tls.key", PRIVATE)], "tls.crt", SecretFault::Missing),
+            (&[("tls.crt", ""), ("tls.key", PRIVATE)], "tls.crt", SecretFault::Empty),
+            (&[("tls.crt", CRT)], "tls.key", SecretFault::Missing),
+            (&[("tls.crt", "/etc/shadow"), ("tls.key", PRIVATE)], "tls.crt", SecretFault::NotPem),
+            (&[("tls.crt", CRT), ("tls.key", "/etc/shadow")], "tls.key", SecretFault::NotPem),
+        ];
+        for (pairs, key, fault) in cases {
+            let expected = Content::Invalid { key, fault: *fault };
+            assert_eq!(Content::of(secret("1", pairs).data.as_ref()), expected, "{pairs:?}");
+        }
+        let blank = format!(" \n\t{CRT}");
+        let content = Content::of(secret("1", &[("tls.crt", &blank), ("tls.key", PRIVATE)]).data.as_ref());
+        assert!(matches!(content, Content::Certificate(_)));
+        let mut binary = good("1");
+        binary.data.as_mut().unwrap().insert("tls.key".into(), ByteString(b"-----BEGIN \xff".to_vec()));
+        let expected = Content::Invalid { key: "tls.key", fault: SecretFault::NotPem };
+        assert_eq!(Content::of(binary.data.as_ref()), expected);
+    }
+
+    #[test]
+    fn data_is_kept_only_while_it_is_wanted() {
+        let mut secrets = Secrets::default();
+        secrets.put(SecretSource::Tls, key(), &good("1"), false);
+        assert_eq!(secrets.state(&key()), SecretState::Unavailable(None));
+        assert!(secrets.needs_fetch(&key()));
+        assert!(secrets.fetched(&key(), Some(&good("1"))));
+        assert!(!secrets.needs_fetch(&key()));
+        assert_eq!(secrets.state(&key()), SecretState::Certificate(certificate()));
+        secrets.release(&key());
+        assert_eq!(secrets.state(&key()), SecretState::Unavailable(None));
+    }
+
+    #[test]
+    fn a_newer_version_is_fetched_while_the_older_goes_on() {
+        let mut secrets = Secrets::default();
+        let meta = |version: &str| good(version).metadata;
+        let first = secrets.put_metadata(SecretSource::Others, key(), &meta("1"), true);
+        assert_eq!(first, SecretChange { changed: false, fetch: true });
+        assert!(secrets.fetched(&key(), Some(&good("1"))));
+        let same = secrets.put_metadata(SecretSource::Others, key(), &meta("1"), true);
+        assert_eq!(same, SecretChange::default());
+        let newer = secrets.put_metadata(SecretSource::Others, key(), &meta("2"), true);
+        assert_eq!(newer, SecretChange { changed: false, fetch: true });
+        assert_eq!(secrets.state(&key()), SecretState::Certificate(certificate()));
+        assert!(secrets.fetch_failed(&key()));
+        assert_eq!(secrets.state(&key()), SecretState::Unavailable(Some(certificate())));
+        assert!(secrets.fetched(&key(), Some(&secret("2", &[]))));
+        let missing = SecretState::Invalid { key: "tls.crt", fault: SecretFault::Missing };
+        assert_eq!(secrets.state(&key()), missing);
+        assert!(secrets.fetched(&key(), None));
+        assert_eq!(secrets.state(&key()), SecretState::Missing);
+    }
+
+    #[test]
+    fn helms_secrets_do_not_exist() {
+        let mut helm = good("2");
+        helm.metadata.labels = Some([("owner".to_owned(), "helm".to_owned())].into());
+        let mut secrets = Secrets::default();
+        assert_eq!(secrets.put(SecretSource::Tls, key(), &helm, true), SecretChange::default());
+        assert_eq!(secrets.state(&key()), SecretState::Missing);
+        assert!(secrets.put(SecretSource::Tls, key(), &good("1"), true).changed);
+        assert!(secrets.put(SecretSource::Tls, key(), &helm, true).changed);
+        assert_eq!(secrets.state(&key()), SecretState::Missing);
+    }
+
+    #[test]
+    fn an_update_that_alters_nothing_that_is_read_is_no_change() {
+        let mut secrets = Secrets::default();
+        assert!(secrets.put(SecretSource::Tls, key(), &good("1"), true).changed);
+        assert_eq!(secrets.put(SecretSource::Tls, key(), &good("2"), true), SecretChange::default());
+        assert!(!secrets.needs_fetch(&key()));
+    }
+}

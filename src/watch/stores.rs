@@ -1,0 +1,470 @@
+//! Everything that is known of the cluster, offline and live alike: objects come in as watcher events, and what
+//! they changed comes out as keys.
+//!
+//! `Stores` is a plain value: who shares it between tasks puts a lock around it. Nothing in here waits.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use kube::Resource;
+use kube::core::{DynamicObject, PartialObjectMeta};
+use kube::runtime::watcher::Event;
+use serde_json::Value;
+
+use crate::kubernetes::key::{IngressKey, ObjectKey, SecretKey, ServiceKey};
+use crate::translate::lookup::{Lookup, SecretState};
+use crate::translate::settings::{ClassState, Settings};
+use crate::watch::collection::{Change, Collection, Scope};
+use crate::watch::mirror::{Mirrored, key_of};
+use crate::watch::namespaces::KnownNamespaces;
+use crate::watch::nodes::{NodeAddresses, Nodes};
+use crate::watch::secrets::{SecretChange, SecretSource, Secrets};
+use crate::watch::slices::{SlicesByService, service_of};
+use crate::watch::strip;
+use crate::watch::touched::Touched;
+
+/// What is watched and how classes are told apart.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// The namespaces of namespaced kinds; `None` is all, with one watch for the whole cluster.
+    pub namespaces: Option<Vec<Arc<str>>>,
+    /// Whether nodes are read.
+    pub nodes: bool,
+    /// The controller whose IngressClasses are ours.
+    pub controller_name: String,
+    /// The settings of a class without parameters.
+    pub settings: Arc<Settings>,
+}
+
+impl Watched {
+    /// One scope for each watch of a namespaced kind.
+    pub fn scopes(&self) -> Vec<Scope> {
+        match &self.namespaces {
+            None => vec![Scope::All],
+            Some(namespaces) => namespaces.iter().cloned().map(Scope::Namespace).collect(),
+        }
+    }
+}
+
+/// The objects.
+#[derive(Debug)]
+pub struct Stores {
+    watched: Watched,
+    ingresses: Mirrored<Ingress>,
+    classes: Mirrored<IngressClass>,
+    services: Mirrored<Service>,
+    slices: Mirrored<EndpointSlice>,
+    slices_by_service: SlicesByService,
+    secrets: Secrets,
+    nodes: Nodes,
+    labels: Collection<Arc<BTreeMap<String, String>>>,
+    parameters: Collection<Arc<Value>>,
+    class_memory: Mirrored<ConfigMap>,
+    known: KnownNamespaces,
+    /// What parameters came to, by class; set from outside.
+    resolved: HashMap<Arc<str>, ClassState>,
+    /// Classes of ours.
+    states: HashMap<Arc<str>, ClassState>,
+}
+
+impl Stores {
+    /// Empty stores.
+    pub fn new(watched: Watched) -> Self {
+        let scopes = watched.scopes();
+        Self {
+            ingresses: Mirrored::new(&scopes),
+            classes: Mirrored::new(&[Scope::All]),
+            services: Mirrored::new(&scopes),
+            slices: Mirrored::new(&scopes),
+            slices_by_service: SlicesByService::default(),
+            secrets: Secrets::new(&scopes),
+            nodes: Nodes::default(),
+            labels: Collection::default(),
+            parameters: Collection::default(),
+            class_memory: Mirrored::new(&[Scope::All]),
+            known: KnownNamespaces::default(),
+            resolved: HashMap::new(),
+            states: HashMap::new(),
+            watched,
+        }
+    }
+
+    /// What is watched.
+    pub fn watched(&self) -> &Watched {
+        &self.watched
+    }
+
+    /// The Ingresses, for looking at and for a kube Controller ([`Mirrored::mirror`]).
+    pub fn ingresses(&self) -> &Mirrored<Ingress> {
+        &self.ingresses
+    }
+
+    /// As [`Stores::ingresses`], to begin a mirror.
+    pub fn ingresses_mut(&mut self) -> &mut Mirrored<Ingress> {
+        &mut self.ingresses
+    }
+
+    /// The IngressClasses, for looking at and for a kube Controller.
+    pub fn classes(&self) -> &Mirrored<IngressClass> {
+        &self.classes
+    }
+
+    /// As [`Stores::classes`], to begin a mirror.
+    pub fn classes_mut(&mut self) -> &mut Mirrored<IngressClass> {
+        &mut self.classes
+    }
+
+    /// The Services.
+    pub fn services(&self) -> &Mirrored<Service> {
+        &self.services
+    }
+
+    /// The EndpointSlices.
+    pub fn slices(&self) -> &Mirrored<EndpointSlice> {
+        &self.slices
+    }
+
+    /// The Secrets.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// The nodes.
+    pub fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
+    /// The labels of namespaces, by name (the namespace of the key is empty).
+    pub fn labels(&self) -> &Collection<Arc<BTreeMap<String, String>>> {
+        &self.labels
+    }
+
+    /// The spec of IngressClassParameters by name (the namespace of the key is empty).
+    pub fn parameters(&self) -> &Collection<Arc<Value>> {
+        &self.parameters
+    }
+
+    /// The ConfigMaps in which a leader keeps the last accepted parameters of classes.
+    pub fn class_memory(&self) -> &Mirrored<ConfigMap> {
+        &self.class_memory
+    }
+
+    /// An Ingress came, changed or went.
+    pub fn apply_ingress(&mut self, scope: &Scope, event: Event<Ingress>) -> Touched {
+        let mut touched = Touched::default();
+        for (key, change) in self.ingresses.apply(scope, event, strip::strip_ingress, &self.known) {
+            count(&mut self.known, &mut touched, &key, &change);
+            match (&change.before, &change.after) {
+                (Some(before), Some(after)) if same_routing(before, after) => {
+                    touched.statuses.push(IngressKey(key));
+                }
+                _ => touched.ingresses.push(IngressKey(key)),
+            }
+        }
+        touched
+    }
+
+    /// An IngressClass came, changed or went.
+    pub fn apply_class(&mut self, event: Event<IngressClass>) -> Touched {
+        let mut touched = Touched::default();
+        let changes = self.classes.apply(&Scope::All, event, strip::strip_ingress_class, &self.known);
+        for (key, change) in changes {
+            let name: Arc<str> = key.name().into();
+            match change.after.and_then(|class| self.class_state(&name, &class)) {
+                Some(state) => self.states.insert(Arc::clone(&name), state),
+                None => self.states.remove(&name),
+            };
+            touched.classes.push(name);
+        }
+        touched
+    }
+
+    /// What a class's parameters came to, or `None` to forget it (the class is then not accepted). True when
+    /// that changed what [`Lookup::class`] answers.
+    pub fn resolve_class(&mut self, name: &str, state: Option<ClassState>) -> bool {
+        match state {
+            Some(state) => self.resolved.insert(name.into(), state),
+            None => self.resolved.remove(name),
+        };
+        let class = self.classes.collection().get(&ObjectKey::new("", name));
+        let now = class.and_then(|class| self.class_state(name, class));
+        let before = match now.clone() {
+            Some(state) => self.states.insert(name.into(), state),
+            None => self.states.remove(name),
+        };
+        before != now
+    }
+
+    fn class_state(&self, name: &str, class: &IngressClass) -> Option<ClassState> {
+        let spec = class.spec.as_ref()?;
+        if spec.controller.as_deref() != Some(self.watched.controller_name.as_str()) {
+            return None;
+        }
+        Some(match &spec.parameters {
+            None => ClassState::Accepted(Arc::clone(&self.watched.settings)),
+            Some(_) => self.resolved.get(name).cloned().unwrap_or(ClassState::NotAccepted),
+        })
+    }
+
+    /// The settings of the classes that have been accepted, in no order.
+    pub fn settings_of_classes(&self) -> impl Iterator<Item = &Arc<Settings>> {
+        self.states.values().filter_map(|state| match state {
+            ClassState::Accepted(settings) => Some(settings),
+            ClassState::NotAccepted => None,
+        })
+    }
+
+    /// A Service came, changed or went.
+    pub fn apply_service(&mut self, scope: &Scope, event: Event<Service>) -> Touched {
+        let mut touched = Touched::default();
+        for (key, change) in self.services.apply(scope, event, strip::strip_service, &self.known) {
+            count(&mut self.known, &mut touched, &key, &change);
+            touched.services.push(ServiceKey(key));
+        }
+        touched
+    }
+
+    /// An EndpointSlice came, changed or went: its Service is touched, both when it moved to another one.
+    pub fn apply_slice(&mut self, scope: &Scope, event: Event<EndpointSlice>) -> Touched {
+        let mut touched = Touched::default();
+        for (key, change) in self.slices.apply(scope, event, strip::strip_endpoint_slice, &self.known) {
+            let owner = |slice: &Arc<EndpointSlice>| {
+                let namespace = self.known.shared(key.namespace());
+                service_of(slice).map(|name| ServiceKey::new(namespace, name))
+            };
+            let before = change.before.as_ref().and_then(owner);
+            let after = change.after.as_ref().and_then(owner);
+            if let (Some(service), Some(slice)) = (&before, &change.before) {
+                self.slices_by_service.remove(service, slice);
+            }
+            if let (Some(service), Some(slice)) = (&after, change.after) {
+                self.slices_by_service.insert(service.clone(), slice);
+            }
+            touched.services.extend(before.filter(|before| Some(before) != after.as_ref()));
+            touched.services.extend(after);
+        }
+        touched
+    }
+
+    /// A Secret came, changed or went, with its data. `wanted` says whether an Ingress names it
+    /// ([`Index::secret_is_named`]); otherwise the data is dropped.
+    ///
+    /// [`Index::secret_is_named`]: crate::index::Index::secret_is_named
+    pub fn apply_secret(
+        &mut self,
+        source: SecretSource,
+        scope: &Scope,
+        event: Event<Secret>,
+        wanted: impl Fn(&SecretKey) -> bool,
+    ) -> Touched {
+        let (known, secrets) = (&self.known, &mut self.secrets);
+        secret_event(known, secrets, source, scope, event, |secrets, key, secret| {
+            let wanted = wanted(&key);
+            secrets.put(source, key, secret, wanted)
+        })
+    }
+
+    /// A Secret came, changed or went, without its data. Those whose data is wanted are in `fetch`.
+    pub fn apply_secret_metadata(
+        &mut self,
+        source: SecretSource,
+        scope: &Scope,
+        event: Event<PartialObjectMeta<Secret>>,
+        wanted: impl Fn(&SecretKey) -> bool,
+    ) -> Touched {
+        let (known, secrets) = (&self.known, &mut self.secrets);
+        secret_event(known, secrets, source, scope, event, |secrets, key, secret| {
+            let wanted = wanted(&key);
+            secrets.put_metadata(source, key, &secret.metadata, wanted)
+        })
+    }
+
+    /// The API server's answer to a GET of a Secret in [`Touched::fetch`]; `None` is 404.
+    pub fn secret_fetched(&mut self, key: &SecretKey, secret: Option<&Secret>) -> Touched {
+        let changed = self.secrets.fetched(key, secret);
+        Touched { secrets: changed.then(|| key.clone()).into_iter().collect(), ..Touched::default() }
+    }
+
+    /// A GET of a Secret failed, and not with 404.
+    pub fn secret_fetch_failed(&mut self, key: &SecretKey) -> Touched {
+        let changed = self.secrets.fetch_failed(key);
+        Touched { secrets: changed.then(|| key.clone()).into_iter().collect(), ..Touched::default() }
+    }
+
+    /// The first Ingress names a Secret: true when its data must be fetched.
+    pub fn secret_needs_fetch(&self, key: &SecretKey) -> bool {
+        self.secrets.needs_fetch(key)
+    }
+
+    /// The last Ingress that named a Secret is gone: its data is forgotten.
+    pub fn release_secret(&mut self, key: &SecretKey) {
+        self.secrets.release(key);
+    }
+
+    /// A Node came, changed or went. A heartbeat touches nothing.
+    pub fn apply_node(&mut self, event: Event<Node>) -> Touched {
+        let nodes = &mut self.nodes.collection;
+        let changed = match event {
+            Event::Init => {
+                nodes.begin_list(&Scope::All);
+                false
+            }
+            Event::InitDone => !nodes.end_list(&Scope::All).is_empty(),
+            Event::Delete(node) => nodes.remove(&cluster_key(&node)).is_some(),
+            Event::Apply(node) | Event::InitApply(node) => {
+                let addresses = NodeAddresses::of(&node);
+                let keep = |addresses| Some(Arc::new(addresses));
+                nodes.insert(cluster_key(&node), addresses, |old, new| **old == *new, keep).is_some()
+            }
+        };
+        if changed {
+            self.nodes.invalidate();
+        }
+        Touched { nodes: changed, ..Touched::default() }
+    }
+
+    /// A Namespace came, changed or went; only its labels are read.
+    pub fn apply_namespace(&mut self, event: Event<Namespace>) -> Touched {
+        let labels = apply_cluster_scoped(&mut self.labels, event, strip::namespace_labels);
+        Touched { labels, ..Touched::default() }
+    }
+
+    /// IngressClassParameters came, changed or went; only their spec is read.
+    pub fn apply_parameters(&mut self, event: Event<DynamicObject>) -> Touched {
+        let spec =
+            |object: &mut DynamicObject| object.data.get_mut("spec").map(Value::take).unwrap_or_default();
+        let parameters = apply_cluster_scoped(&mut self.parameters, event, spec);
+        Touched { parameters, ..Touched::default() }
+    }
+
+    /// A ConfigMap that remembers accepted parameters came, changed or went.
+    pub fn apply_class_memory(&mut self, event: Event<ConfigMap>) -> Touched {
+        let changes = self.class_memory.apply(&Scope::All, event, strip::strip_class_memory, &self.known);
+        Touched { class_memory: !changes.is_empty(), ..Touched::default() }
+    }
+
+    /// Whether the watches of Ingresses, Services, EndpointSlices and Secrets have all listed once.
+    pub fn routing_synced(&self) -> bool {
+        self.ingresses.collection().synced()
+            && self.services.collection().synced()
+            && self.slices.collection().synced()
+            && self.secrets.synced(SecretSource::Tls)
+            && self.secrets.synced(SecretSource::Others)
+    }
+}
+
+impl Lookup for Stores {
+    fn class(&self, name: &str) -> Option<ClassState> {
+        self.states.get(name).cloned()
+    }
+
+    fn service(&self, key: &ServiceKey) -> Option<Arc<Service>> {
+        self.services.collection().get(key).cloned()
+    }
+
+    fn endpoint_slices(&self, key: &ServiceKey) -> Vec<Arc<EndpointSlice>> {
+        self.slices_by_service.get(key).to_vec()
+    }
+
+    fn secret(&self, key: &SecretKey) -> SecretState {
+        self.secrets.state(key)
+    }
+
+    fn node_internal_ips(&self) -> Option<Arc<[Box<str>]>> {
+        self.watched.nodes.then(|| self.nodes.internal_ips())
+    }
+
+    fn node_external_ips(&self) -> Option<Arc<[Box<str>]>> {
+        self.watched.nodes.then(|| self.nodes.external_ips())
+    }
+
+    fn longer_namespace(&self, namespace: &str, reference: &str) -> Option<Arc<str>> {
+        self.known.longest_prefix(namespace, reference)
+    }
+}
+
+/// Whether two versions of an Ingress give the same routing.
+fn same_routing(before: &Ingress, after: &Ingress) -> bool {
+    before.spec == after.spec
+        && before.metadata.annotations == after.metadata.annotations
+        && before.metadata.creation_timestamp == after.metadata.creation_timestamp
+        && before.metadata.uid == after.metadata.uid
+}
+
+/// Counts an object's namespace.
+fn count<T>(known: &mut KnownNamespaces, touched: &mut Touched, key: &ObjectKey, change: &Change<T>) {
+    touched.namespaces |= match (&change.before, &change.after) {
+        (None, Some(_)) => known.add(key.namespace()),
+        (Some(_), None) => known.remove(key.namespace()),
+        _ => false,
+    };
+}
+
+fn cluster_key<K: Resource>(object: &K) -> ObjectKey {
+    ObjectKey::new("", object.meta().name.as_deref().unwrap_or_default())
+}
+
+/// Takes in an event of a cluster-scoped kind of which only one part is kept; gives the names that it touched.
+fn apply_cluster_scoped<K: Resource, T: PartialEq>(
+    collection: &mut Collection<Arc<T>>,
+    event: Event<K>,
+    part: impl Fn(&mut K) -> T,
+) -> Vec<Arc<str>> {
+    match event {
+        Event::Init => {
+            collection.begin_list(&Scope::All);
+            Vec::new()
+        }
+        Event::InitDone => {
+            collection.end_list(&Scope::All).into_iter().map(|(key, _)| key.name().into()).collect()
+        }
+        Event::Delete(object) => {
+            let key = cluster_key(&object);
+            collection.remove(&key).map(|_| key.name().into()).into_iter().collect()
+        }
+        Event::Apply(mut object) | Event::InitApply(mut object) => {
+            let key = cluster_key(&object);
+            let name = key.name().into();
+            let keep = |part| Some(Arc::new(part));
+            let change = collection.insert(key, part(&mut object), |old, new| **old == *new, keep);
+            change.map(|_| name).into_iter().collect()
+        }
+    }
+}
+
+/// Takes in an event of a Secret; `put` is for one that is there.
+fn secret_event<K: Resource>(
+    known: &KnownNamespaces,
+    secrets: &mut Secrets,
+    source: SecretSource,
+    scope: &Scope,
+    event: Event<K>,
+    put: impl FnOnce(&mut Secrets, SecretKey, &K) -> SecretChange,
+) -> Touched {
+    let mut touched = Touched::default();
+    match event {
+        Event::Init => secrets.begin_list(source, scope),
+        Event::InitDone => touched.secrets = secrets.end_list(source, scope),
+        Event::Delete(object) => {
+            let key = key_of(&object, known).map(SecretKey);
+            touched.secrets.extend(key.filter(|key| secrets.remove(source, key).changed));
+        }
+        Event::Apply(object) | Event::InitApply(object) => {
+            let Some(key) = key_of(&object, known).map(SecretKey) else { return touched };
+            let change = put(secrets, key.clone(), &object);
+            if change.fetch {
+                touched.fetch.push(key.clone());
+            }
+            if change.changed {
+                touched.secrets.push(key);
+            }
+        }
+    }
+    touched
+}
+
+#[cfg(test)]
+mod tests;
