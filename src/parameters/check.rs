@@ -113,8 +113,8 @@ impl Checker {
     fn spec(&mut self, value: &Value) -> IngressClassParametersSpec {
         let path = "spec";
         let Some(fields) = self.object(path, value) else { return IngressClassParametersSpec::default() };
-        let ingress_endpoint =
-            self.member(fields, path, "ingressEndpoint", |checker, path, value| checker.endpoint(path, value));
+        let ingress_endpoint = self
+            .member(fields, path, "ingressEndpoint", |checker, path, value| checker.endpoint(path, value));
         let report_node_internal_ips = self.member(fields, path, "reportNodeInternalIPs", Self::boolean);
         if ingress_endpoint.is_some() && report_node_internal_ips == Some(true) {
             self.fault(
@@ -135,10 +135,14 @@ impl Checker {
                 Self::boolean,
             ),
             allow_cross_namespace: self.member(fields, path, "allowCrossNamespace", Self::boolean),
-            cross_provider_namespaces: self
-                .member(fields, path, "crossProviderNamespaces", |checker, path, value| {
+            cross_provider_namespaces: self.member(
+                fields,
+                path,
+                "crossProviderNamespaces",
+                |checker, path, value| {
                     checker.list(path, value, MAX_ENTRIES, |c, p, v| c.text(p, v, Text::DnsLabel))
-                }),
+                },
+            ),
             native_lb_by_default: self.member(fields, path, "nativeLBByDefault", Self::boolean),
             strict_prefix_matching: self.member(fields, path, "strictPrefixMatching", Self::boolean),
             default_rule_syntax: self.member(fields, path, "defaultRuleSyntax", |checker, path, value| {
@@ -301,8 +305,10 @@ impl Checker {
     }
 
     fn choice<T: Copy>(&mut self, path: &str, value: &Value, choices: &[(&str, T)]) -> Option<T> {
-        let found =
-            value.as_str().and_then(|value| choices.iter().find(|(text, _)| *text == value)).map(|found| found.1);
+        let found = value
+            .as_str()
+            .and_then(|value| choices.iter().find(|(text, _)| *text == value))
+            .map(|found| found.1);
         if found.is_none() {
             let texts: Vec<&str> = choices.iter().map(|(text, _)| *text).collect();
             self.fault(path, value, format!("write {}", texts.join(" or ")));

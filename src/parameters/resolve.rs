@@ -311,7 +311,11 @@ fn wrong_reference(class: &IngressClass) -> Option<(&'static str, &str, String)>
     } else if reference.kind != KIND {
         Some(("spec.parameters.kind", &reference.kind, format!("write {KIND}")))
     } else if scope != "Cluster" {
-        Some(("spec.parameters.scope", scope, format!("write Cluster, or leave it out; {KIND} is cluster-scoped")))
+        Some((
+            "spec.parameters.scope",
+            scope,
+            format!("write Cluster, or leave it out; {KIND} is cluster-scoped"),
+        ))
     } else if !namespace.is_empty() {
         Some(("spec.parameters.namespace", namespace, format!("leave it out; {KIND} is cluster-scoped")))
     } else if reference.name.is_empty() {

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 /// The API group.
 pub const GROUP: &str = "waybill.dev";
+/// The version.
+pub const VERSION: &str = "v1alpha1";
 /// The kind.
 pub const KIND: &str = "IngressClassParameters";
 /// Entries that any list may have.

@@ -42,11 +42,9 @@ impl Text {
                 "write a DNS name in lower case, such as lb.example.com; an address goes into ip",
             ),
             Self::Service => (MAX_SERVICE, is_service(text), "write namespace/name of a Service"),
-            Self::LabelKey => (
-                MAX_LABEL_KEY,
-                is_label_key(text),
-                "write a label's key, such as team or example.com/team",
-            ),
+            Self::LabelKey => {
+                (MAX_LABEL_KEY, is_label_key(text), "write a label's key, such as team or example.com/team")
+            }
             Self::LabelValue => (
                 MAX_LABEL,
                 text.is_empty() || is_label_word(text),

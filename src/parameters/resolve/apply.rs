@@ -40,13 +40,12 @@ pub(super) fn settings(
             .as_ref()
             .map(set)
             .or_else(|| defaults.cross_provider_namespaces.clone()),
-        default_rule_syntax: spec.default_rule_syntax.map_or(
-            defaults.default_rule_syntax,
-            |syntax| match syntax {
+        default_rule_syntax: spec.default_rule_syntax.map_or(defaults.default_rule_syntax, |syntax| {
+            match syntax {
                 RuleSyntax::V2 => settings::RuleSyntax::V2,
                 RuleSyntax::V3 => settings::RuleSyntax::V3,
-            },
-        ),
+            }
+        }),
         precedence: spec.precedence.map_or(defaults.precedence, |precedence| match precedence {
             Precedence::Traefik => settings::Precedence::Traefik,
             Precedence::Spec => settings::Precedence::Spec,
@@ -105,7 +104,8 @@ fn policy(
     let Some(namespaces) = &spec.namespaces else { return Some(defaults.namespaces.clone()) };
     if let Some(selector) = &namespaces.selector {
         let NamespaceLabels::Known(labels) = labels else { return None };
-        let selected = labels.filter(|(_, labels)| matches(selector, labels)).map(|(name, _)| name.to_owned());
+        let selected =
+            labels.filter(|(_, labels)| matches(selector, labels)).map(|(name, _)| name.to_owned());
         return Some(NamespacePolicy::Selected(selected.collect()));
     }
     Some(NamespacePolicy::List(namespaces.names.iter().flatten().cloned().collect()))

@@ -93,9 +93,8 @@ fn what_is_set_counts_and_what_is_not_is_the_operators() {
         ..Settings::default()
     });
     let class = class(Some(reference()));
-    let resolve = |spec: Value| {
-        run_with(&class, Found::Spec(&spec), None, &defaults, NamespaceLabels::Unavailable)
-    };
+    let resolve =
+        |spec: Value| run_with(&class, Found::Spec(&spec), None, &defaults, NamespaceLabels::Unavailable);
     let resolution = resolve(json!({}));
     assert_eq!(settings(&resolution), &*defaults);
     assert_eq!(resolution.standing, Standing::Current);
@@ -210,7 +209,10 @@ fn what_was_accepted_last_goes_on_when_the_parameters_are_bad_or_gone() {
         assert_eq!(problem.subject.kind, Kind::IngressClass);
 
         let resolution = run(class, parameters, None);
-        assert_eq!((&resolution.state, resolution.standing), (&ClassState::NotAccepted, Standing::NotAccepted));
+        assert_eq!(
+            (&resolution.state, resolution.standing),
+            (&ClassState::NotAccepted, Standing::NotAccepted)
+        );
         assert!(resolution.problem.unwrap().remedy.contains("no routing"));
     }
     let faults = run(&good, Found::Spec(&bad), Some(&last)).faults;
@@ -273,8 +275,7 @@ fn a_selector_needs_the_labels_of_namespaces() {
     }
     // What was accepted selected namespaces too, and nobody knows which: none may be let in.
     let last = entry(spec.clone());
-    let resolution =
-        run_with(&class, Found::Missing, Some(&last), &defaults, NamespaceLabels::Unavailable);
+    let resolution = run_with(&class, Found::Missing, Some(&last), &defaults, NamespaceLabels::Unavailable);
     assert_eq!(resolution.state, ClassState::NotAccepted);
     assert!(resolution.uses_namespace_labels);
 }
@@ -292,12 +293,33 @@ fn junk() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(4, 48, 6, |inner| {
         let key = prop_oneof![
             prop::sample::select(vec![
-                "output", "name", "namespace", "ingressEndpoint", "ip", "hostname", "publishedService",
-                "reportNodeInternalIPs", "allowEmptyServices", "allowExternalNameServices",
-                "allowCrossNamespace", "crossProviderNamespaces", "nativeLBByDefault",
-                "strictPrefixMatching", "defaultRuleSyntax", "precedence", "brokenBackends",
-                "defaultEntryPoints", "defaultMiddlewares", "namespaces", "names", "selector",
-                "matchLabels", "matchExpressions", "key", "operator", "values",
+                "output",
+                "name",
+                "namespace",
+                "ingressEndpoint",
+                "ip",
+                "hostname",
+                "publishedService",
+                "reportNodeInternalIPs",
+                "allowEmptyServices",
+                "allowExternalNameServices",
+                "allowCrossNamespace",
+                "crossProviderNamespaces",
+                "nativeLBByDefault",
+                "strictPrefixMatching",
+                "defaultRuleSyntax",
+                "precedence",
+                "brokenBackends",
+                "defaultEntryPoints",
+                "defaultMiddlewares",
+                "namespaces",
+                "names",
+                "selector",
+                "matchLabels",
+                "matchExpressions",
+                "key",
+                "operator",
+                "values",
             ])
             .prop_map(str::to_owned),
             "[a-z/ ]{0,6}",
