@@ -7,3 +7,4 @@ mod harness;
 mod client;
 mod control_plane;
 mod lease;
+mod parameters;
