@@ -95,8 +95,7 @@ async fn follow<K>(
 ) where
     K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let config =
-        watcher::Config::default().labels(&format!("{MANAGED_BY}={WAYBILL}")).timeout(WATCH_SECONDS);
+    let config = watcher::Config::default().labels(&format!("{MANAGED_BY}={WAYBILL}")).timeout(WATCH_SECONDS);
     let mut events = watcher::watcher(api, config).default_backoff().boxed();
     let mut listed: Vec<(OutputKey, ObjectMeta)> = Vec::new();
     while let Some(event) = events.next().await {
@@ -124,10 +123,14 @@ async fn follow<K>(
                 said.extend(outputs.into_iter().map(|(output, all)| (output, Seen::Listed(all))));
             }
             Event::Apply(object) => {
-                said.extend(of(&namespace, object.meta()).map(|(output, metadata)| (output, Seen::Applied(metadata))));
+                said.extend(
+                    of(&namespace, object.meta()).map(|(output, metadata)| (output, Seen::Applied(metadata))),
+                );
             }
             Event::Delete(object) => {
-                said.extend(of(&namespace, object.meta()).map(|(output, metadata)| (output, Seen::Deleted(metadata))));
+                said.extend(
+                    of(&namespace, object.meta()).map(|(output, metadata)| (output, Seen::Deleted(metadata))),
+                );
             }
         }
         for (output, seen) in said {

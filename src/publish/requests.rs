@@ -205,9 +205,7 @@ impl Requests {
                 }
                 other => other,
             },
-            WriteError::Timeout(_) => {
-                PublishError::Timeout { object: object(), seconds: seconds(timeout) }
-            }
+            WriteError::Timeout(_) => PublishError::Timeout { object: object(), seconds: seconds(timeout) },
             WriteError::Uri(error) => PublishError::Other { object: object(), message: error.to_string() },
         })
     }
@@ -264,13 +262,9 @@ impl Requests {
         let mut all = Vec::new();
         let mut next = String::new();
         loop {
-            let mut query = form_urlencoded::Serializer::new(String::new());
-            query.append_pair("labelSelector", selector).append_pair("limit", "500");
-            if !next.is_empty() {
-                query.append_pair("continue", &next);
-            }
+            let query = list_query(selector, &next);
             let page: Option<kube::core::ObjectList<PartialObjectMeta>> =
-                self.read(object, &format!("{path}?{}", query.finish()), METADATA_LIST).await?;
+                self.read(object, &format!("{path}?{query}"), METADATA_LIST).await?;
             let Some(page) = page else { return Ok(all) };
             all.extend(page.items);
             next = page.metadata.continue_.unwrap_or_default();
@@ -286,19 +280,26 @@ impl Requests {
         target: &str,
         accept: &'static str,
     ) -> Result<Option<T>, PublishError> {
-        let request =
-            http::Request::get(target).header(ACCEPT, accept).body(Vec::new()).map_err(|error| {
-                PublishError::Other { object: object.to_owned(), message: error.to_string() }
-            })?;
+        let request = http::Request::get(target)
+            .header(ACCEPT, accept)
+            .body(Vec::new())
+            .map_err(|error| PublishError::Other { object: object.to_owned(), message: error.to_string() })?;
         match tokio::time::timeout(READ, self.client.request(request)).await {
             Ok(Ok(read)) => Ok(Some(read)),
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(None),
             Ok(Err(error)) => Err(PublishError::of(object.to_owned(), &error, true)),
-            Err(_) => {
-                Err(PublishError::Timeout { object: object.to_owned(), seconds: seconds(READ) })
-            }
+            Err(_) => Err(PublishError::Timeout { object: object.to_owned(), seconds: seconds(READ) }),
         }
     }
+}
+
+fn list_query(selector: &str, from: &str) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("labelSelector", selector).append_pair("limit", "500");
+    if !from.is_empty() {
+        query.append_pair("continue", from);
+    }
+    query.finish()
 }
 
 fn seconds(duration: Duration) -> Seconds {

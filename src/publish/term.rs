@@ -99,7 +99,7 @@ impl Publisher {
     }
 
     /// Publishes until the guard allows no more writes. What is under way then is finished.
-    pub async fn run(mut self, heartbeat: &Heartbeat) {
+    pub async fn run(mut self, heartbeat: Heartbeat) {
         while self.requests.allowed() {
             heartbeat.beat();
             self.take_pending();
@@ -168,15 +168,21 @@ impl Publisher {
 
     /// Lets statuses go once no routing waits to be committed: an address must not be told before its routes work.
     fn release_statuses(&mut self) {
-        let waits = self.outputs.values().any(|output| output.waiting.oldest().is_some() && output.failed.is_none());
+        let waits =
+            self.outputs.values().any(|output| output.waiting.oldest().is_some() && output.failed.is_none());
         if waits {
             return;
         }
         if std::mem::take(&mut self.all_statuses) {
             self.statuses.addresses_changed();
             let routing = self.live.routing();
-            let keys: Vec<IngressKey> =
-                routing.stores().ingresses().collection().iter().map(|(key, _)| IngressKey(key.clone())).collect();
+            let keys: Vec<IngressKey> = routing
+                .stores()
+                .ingresses()
+                .collection()
+                .iter()
+                .map(|(key, _)| IngressKey(key.clone()))
+                .collect();
             drop(routing);
             for key in keys {
                 self.queue.push(key);
@@ -274,7 +280,8 @@ impl Publisher {
         metrics.withdrawal_held.set(f64::from(u8::from(self.outputs.values().any(|output| output.held))));
         metrics.paused.set(f64::from(u8::from(self.outputs.values().any(|output| output.paused))));
         let now = Instant::now();
-        let stretch = self.outputs.values().map(|output| output.throttle.stretch(now)).max().unwrap_or_default();
+        let stretch =
+            self.outputs.values().map(|output| output.throttle.stretch(now)).max().unwrap_or_default();
         metrics.throttle_stretch.set(stretch.as_secs_f64());
         metrics.publish_error.clear();
         for result in self.outputs.values().filter_map(|output| output.failed) {

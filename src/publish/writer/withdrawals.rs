@@ -17,7 +17,10 @@ use crate::table::Digest;
 impl OutputWriter {
     /// Whether a snapshot would remove too much. Routers are told apart by their keys, and only shards that differ
     /// are looked at.
-    pub(super) async fn withdrawal(&mut self, snapshot: &Snapshot) -> Result<Option<Withdrawal>, PublishError> {
+    pub(super) async fn withdrawal(
+        &mut self,
+        snapshot: &Snapshot,
+    ) -> Result<Option<Withdrawal>, PublishError> {
         let Known::Held(held) = &self.index else { return Ok(None) };
         let Some(index) = held.index.clone().filter(|_| self.max_withdrawal > 0) else { return Ok(None) };
         let new: HashSet<String> = snapshot.wanted.routing_shards().iter().map(Digest::short).collect();
@@ -29,11 +32,14 @@ impl OutputWriter {
         }
         let vanishing: Vec<String> =
             index.shards().filter(|short| !new.contains(*short)).map(str::to_owned).collect();
-        let unknown: Vec<&String> =
-            vanishing.iter().filter(|short| !self.routers.contains_key(*short)).collect();
+        let unknown: Vec<String> =
+            vanishing.iter().filter(|short| !self.routers.contains_key(*short)).cloned().collect();
         let this = &*self;
         let read: Vec<Result<(String, Option<RouterKeys>), PublishError>> = stream::iter(unknown)
-            .map(|short| async move { Ok((short.clone(), this.read_router_keys(short).await?)) })
+            .map(|short| async move {
+                let keys = this.read_router_keys(&short).await?;
+                Ok((short, keys))
+            })
             .buffer_unordered(CONCURRENT)
             .collect()
             .await;
