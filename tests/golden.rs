@@ -29,7 +29,13 @@ fn golden_cases() {
     assert!(!names.is_empty(), "no case is called {filter:?}");
     assert!(!filter.is_empty() || names.len() >= 120, "there are only {} cases", names.len());
     let failures: Vec<String> = names.iter().filter_map(|name| run(name)).collect();
-    assert!(failures.is_empty(), "{} of {} cases failed:\n{}", failures.len(), names.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} cases failed:\n{}",
+        failures.len(),
+        names.len(),
+        failures.join("\n")
+    );
     println!("{} golden cases passed", names.len());
 }
 
@@ -53,10 +59,10 @@ fn run(name: &str) -> Option<String> {
     }
     let routing = waybill::offline::routing(manifests, &options);
     let actual = actual(&routing, &options);
-    let expected: Value = serde_json::from_str(&fs::read_to_string(directory.join("expected.json")).unwrap()).unwrap();
-    (actual != expected).then(|| {
-        format!("--- {name}: {}\n{}", why.trim(), difference("", &expected, &actual).join("\n"))
-    })
+    let expected: Value =
+        serde_json::from_str(&fs::read_to_string(directory.join("expected.json")).unwrap()).unwrap();
+    (actual != expected)
+        .then(|| format!("--- {name}: {}\n{}", why.trim(), difference("", &expected, &actual).join("\n")))
 }
 
 fn actual(routing: &Routing, options: &Options) -> Value {
@@ -110,7 +116,8 @@ fn statuses(routing: &Routing) -> (BTreeMap<String, Value>, Vec<waybill::transla
 fn rank_priorities(document: &mut Value) {
     let Some(routers) = document.pointer_mut("/http/routers").and_then(Value::as_object_mut) else { return };
     let computed = |value: &Value| value.as_i64().filter(|priority| *priority > 1_000_000);
-    let mut numbers: Vec<i64> = routers.values().filter_map(|router| computed(router.get("priority")?)).collect();
+    let mut numbers: Vec<i64> =
+        routers.values().filter_map(|router| computed(router.get("priority")?)).collect();
     numbers.sort_unstable_by(|a, b| b.cmp(a));
     numbers.dedup();
     for router in routers.values_mut() {
