@@ -15,13 +15,14 @@ use waybill::parameters::status::{Counts, Observed, Publication, status};
 use waybill::parameters::{IngressClassParameters, IngressClassParametersStatus};
 use waybill::publish::class_statuses::{ClassWriter, Written};
 use waybill::publish::error::PublishError;
-use waybill::publish::requests::{Requests, Unguarded};
+use waybill::publish::lease::LeaseGuard;
+use waybill::publish::requests::Requests;
 use waybill::translate::settings::Settings;
 
 use super::{object, plane, untyped};
 
 fn writer(client: Client, namespace: &str, metrics: &Metrics) -> ClassWriter {
-    let requests = Requests::new(client, Arc::new(Unguarded), metrics.clone());
+    let requests = Requests::new(client, LeaseGuard::without_lease(), metrics.clone());
     ClassWriter::new(requests, namespace, "waybill")
 }
 
