@@ -37,7 +37,7 @@ impl LeaseGuard {
     }
 
     /// A term that lasts until it is ended.
-    pub(super) fn without_lease() -> Self {
+    pub fn without_lease() -> Self {
         Self::new(None, Instant::now())
     }
 

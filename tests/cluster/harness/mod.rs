@@ -9,6 +9,7 @@
 
 mod apply;
 mod audit;
+pub mod operator;
 mod process;
 mod stall;
 mod tools;
