@@ -84,7 +84,10 @@ fn translation(criterion: &mut Criterion) {
     translate_all(&routing, &settings);
     let rate = count as f64 / start.elapsed().as_secs_f64();
     let allocations = (ALLOCATIONS.load(Ordering::Relaxed) - before) as f64 / count as f64;
-    println!("translation: {rate:.0} Ingresses/s, {:.2} of the goal; {allocations:.1} allocations an Ingress", rate / GOAL);
+    println!(
+        "translation: {rate:.0} Ingresses/s, {:.2} of the goal; {allocations:.1} allocations an Ingress",
+        rate / GOAL
+    );
 
     let mut group = criterion.benchmark_group("translate");
     group.throughput(Throughput::Elements(count as u64));
@@ -103,7 +106,8 @@ fn changed_endpoint(criterion: &mut Criterion) {
         }
         let mut times: Vec<_> = (0..2_000)
             .map(|round: usize| {
-                let slice = stores::typed(cluster::endpoint_slice(round * 7 % count, (round % 200 + 1) as u8));
+                let slice =
+                    stores::typed(cluster::endpoint_slice(round * 7 % count, (round % 200 + 1) as u8));
                 let start = Instant::now();
                 change_to(&mut routing, slice);
                 start.elapsed()
@@ -122,7 +126,10 @@ fn changed_endpoint(criterion: &mut Criterion) {
         assert!(routing.settings(&key).is_some(), "the made-up Ingresses are ours");
     }
     let ratio = medians[1].as_secs_f64() / medians[0].as_secs_f64();
-    println!("changed endpoint: median {:?} at 10,000 and {:?} at 50,000, ratio {ratio:.2} (goal: 1)", medians[0], medians[1]);
+    println!(
+        "changed endpoint: median {:?} at 10,000 and {:?} at 50,000, ratio {ratio:.2} (goal: 1)",
+        medians[0], medians[1]
+    );
 }
 
 criterion_group!(benches, translation, changed_endpoint);

@@ -4,6 +4,7 @@
 pub mod index;
 pub mod kubernetes;
 pub mod metrics;
+pub mod offline;
 pub mod options;
 pub mod publish;
 pub mod reconcile;

@@ -87,6 +87,17 @@ impl Routing {
         self.table.fragment(key).map(|fragment| &fragment.settings)
     }
 
+    /// The operator's settings and those of every class.
+    pub fn all_settings(&self) -> Vec<Arc<Settings>> {
+        let mut all = vec![Arc::clone(&self.defaults)];
+        for settings in self.stores.settings_of_classes() {
+            if !all.iter().any(|known| Arc::ptr_eq(known, settings)) {
+                all.push(Arc::clone(settings));
+            }
+        }
+        all
+    }
+
     /// Everything that is wrong with an Ingress and the Services that it leads to.
     pub fn problems(&self, key: &IngressKey) -> Vec<Problem> {
         match self.refused.get(key) {

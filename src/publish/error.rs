@@ -225,7 +225,12 @@ impl PublishError {
         let kept = if secret { "(not shown, since it could hold a key)".to_owned() } else { message.clone() };
         match status.code {
             401 => Self::Forbidden { object, message },
-            403 if status.message.contains("exceeded quota") => Self::QuotaExceeded { object, message },
+            // The second is what is said before anyone has counted.
+            403 if status.message.contains("exceeded quota")
+                || status.message.contains("status unknown for quota") =>
+            {
+                Self::QuotaExceeded { object, message }
+            }
             403 => Self::Forbidden { object, message: kept },
             404 => Self::NotFound { object, message },
             409 => Self::Conflict { object },
@@ -284,9 +289,13 @@ mod tests {
 
     #[test]
     fn a_write_that_may_have_been_done_is_told_from_one_that_was_not() {
-        for (code, ambiguous, transient) in
-            [(403, false, false), (409, true, false), (429, false, true), (500, true, true), (504, true, true)]
-        {
+        for (code, ambiguous, transient) in [
+            (403, false, false),
+            (409, true, false),
+            (429, false, true),
+            (500, true, true),
+            (504, true, true),
+        ] {
             let error = PublishError::of("x".into(), &api(code, ""), false);
             assert_eq!((error.is_ambiguous(), error.is_transient()), (ambiguous, transient), "{code}");
         }

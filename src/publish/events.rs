@@ -123,9 +123,7 @@ async fn tell(requests: &Requests, action: &Action, instance: &str) -> Result<Ev
         return match requests.write(&refresh(action, Timestamp::now())?).await {
             Ok(_) => Ok(EventResult::Refreshed),
             // The API server has forgotten it.
-            Err(PublishError::NotFound { .. }) => {
-                requests.write(&create).await.map(|_| EventResult::Created)
-            }
+            Err(PublishError::NotFound { .. }) => requests.write(&create).await.map(|_| EventResult::Created),
             Err(error) => Err(error),
         };
     }

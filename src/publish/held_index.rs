@@ -79,11 +79,8 @@ impl HeldIndex {
     /// Whether it says all that is wanted, under this epoch.
     pub fn says(&self, wanted: &Wanted, hash: &Digest, epoch: u64) -> bool {
         let Some(index) = &self.index else { return false };
-        let stamp = super::wanted::Stamp {
-            epoch,
-            generation: index.generation,
-            published_at: &index.published_at,
-        };
+        let stamp =
+            super::wanted::Stamp { epoch, generation: index.generation, published_at: &index.published_at };
         let data = self.object.data.as_ref();
         let routing = data.and_then(|data| data.get(ROUTING_YAML)).map(String::as_str);
         let right = match &wanted.routing {
@@ -96,7 +93,12 @@ impl HeldIndex {
 
 /// The object to be written in the place of what is there: labels, `index.json` and `routing.yaml` are ours, a
 /// confirmation is used up, and whatever else others put there stays.
-pub fn replacement(output: &OutputKey, held: Option<&HeldIndex>, wanted: &Wanted, index: &Index) -> ConfigMap {
+pub fn replacement(
+    output: &OutputKey,
+    held: Option<&HeldIndex>,
+    wanted: &Wanted,
+    index: &Index,
+) -> ConfigMap {
     debug_assert_eq!(index.format_version, FORMAT_VERSION);
     let ours = objects::index(output, wanted, index);
     let Some(held) = held else { return ours };
@@ -172,8 +174,9 @@ mod tests {
     #[test]
     fn what_others_put_there_stays_and_a_confirmation_goes() {
         let mut object = held(&wanted("x"), 3).object;
-        object.metadata.annotations =
-            Some([("a".to_owned(), "b".to_owned()), (CONFIRM_ANNOTATION.to_owned(), "7:1".to_owned())].into());
+        object.metadata.annotations = Some(
+            [("a".to_owned(), "b".to_owned()), (CONFIRM_ANNOTATION.to_owned(), "7:1".to_owned())].into(),
+        );
         object.metadata.resource_version = Some("99".into());
         object.metadata.labels.as_mut().unwrap().insert("team".into(), "x".into());
         object.data.as_mut().unwrap().insert("notes".into(), "mine".into());
@@ -184,7 +187,11 @@ mod tests {
         assert_eq!(new.metadata.resource_version.as_deref(), Some("99"));
         assert_eq!(new.metadata.labels.as_ref().unwrap()["team"], "x");
         let data = new.data.clone().unwrap();
-        assert_eq!(data.keys().collect::<Vec<_>>(), [INDEX_JSON, "notes"], "the sharded form has no routing.yaml");
+        assert_eq!(
+            data.keys().collect::<Vec<_>>(),
+            [INDEX_JSON, "notes"],
+            "the sharded form has no routing.yaml"
+        );
         let read = HeldIndex::of(&output(), new).unwrap();
         assert!(read.says(&sharded(), &Digest::of("h"), 4));
     }

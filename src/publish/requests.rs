@@ -205,9 +205,7 @@ impl Requests {
                 }
                 other => other,
             },
-            WriteError::Timeout(_) => {
-                PublishError::Timeout { object: object(), seconds: seconds(timeout) }
-            }
+            WriteError::Timeout(_) => PublishError::Timeout { object: object(), seconds: seconds(timeout) },
             WriteError::Uri(error) => PublishError::Other { object: object(), message: error.to_string() },
         })
     }
@@ -286,17 +284,15 @@ impl Requests {
         target: &str,
         accept: &'static str,
     ) -> Result<Option<T>, PublishError> {
-        let request =
-            http::Request::get(target).header(ACCEPT, accept).body(Vec::new()).map_err(|error| {
-                PublishError::Other { object: object.to_owned(), message: error.to_string() }
-            })?;
+        let request = http::Request::get(target)
+            .header(ACCEPT, accept)
+            .body(Vec::new())
+            .map_err(|error| PublishError::Other { object: object.to_owned(), message: error.to_string() })?;
         match tokio::time::timeout(READ, self.client.request(request)).await {
             Ok(Ok(read)) => Ok(Some(read)),
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(None),
             Ok(Err(error)) => Err(PublishError::of(object.to_owned(), &error, true)),
-            Err(_) => {
-                Err(PublishError::Timeout { object: object.to_owned(), seconds: seconds(READ) })
-            }
+            Err(_) => Err(PublishError::Timeout { object: object.to_owned(), seconds: seconds(READ) }),
         }
     }
 }

@@ -120,7 +120,12 @@ impl Shards {
     }
 
     /// Forgets what is there, before it is listed anew. Since when it has been garbage is kept.
-    pub fn relist(&mut self, part: Part, now: Instant, listed: impl IntoIterator<Item = (ShardKey, ObjectMeta)>) {
+    pub fn relist(
+        &mut self,
+        part: Part,
+        now: Instant,
+        listed: impl IntoIterator<Item = (ShardKey, ObjectMeta)>,
+    ) {
         let mut there = BTreeSet::new();
         for (key, metadata) in listed {
             there.insert(key.clone());
@@ -205,7 +210,9 @@ mod tests {
             let key = key(part, &digest);
             assert_eq!(key_of(&output, &object_name(&output, &key)), Some(key));
         }
-        for other in ["public", "public-0.r-aaaaaaaaaaaa", "public.r-short", "public.x-aaaaaaaaaaaa", "public.é-a"] {
+        for other in
+            ["public", "public-0.r-aaaaaaaaaaaa", "public.r-short", "public.x-aaaaaaaaaaaa", "public.é-a"]
+        {
             assert_eq!(key_of(&output, other), None, "{other}");
         }
     }

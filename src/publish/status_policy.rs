@@ -205,9 +205,10 @@ impl StatusPolicy {
             },
             field: "status.loadBalancer.ingress".to_owned(),
             value: String::new(),
-            remedy: "another controller keeps overwriting the addresses, so they are left alone for 10 minutes; \
+            remedy:
+                "another controller keeps overwriting the addresses, so they are left alone for 10 minutes; \
                      take the Ingress out of its reach, or set operator.status to off"
-                .to_owned(),
+                    .to_owned(),
         })
     }
 }
@@ -276,7 +277,11 @@ mod tests {
     fn equal_as_sets_with_ports() {
         let port = |port, protocol: &str| IngressPortStatus { port, protocol: protocol.into(), error: None };
         let with = |ports: Vec<IngressPortStatus>| {
-            vec![IngressLoadBalancerIngress { ip: Some("1.1.1.1".into()), hostname: None, ports: Some(ports) }]
+            vec![IngressLoadBalancerIngress {
+                ip: Some("1.1.1.1".into()),
+                hostname: None,
+                ports: Some(ports),
+            }]
         };
         assert!(same(&entries(&["a", "b"]), &entries(&["b", "a"])));
         assert!(!same(&entries(&["a"]), &entries(&["a", "b"])));
@@ -368,8 +373,7 @@ mod tests {
         assert_eq!(fight(&mut policy, until, 5), Decision::Write(entries(&["a"])));
         assert!(policy.problem(&key()).is_some());
         let right = state(&["a"], &["a"], true);
-        let Decision::LookAgain(check) =
-            policy.decide(&key(), Some(&right), until + Duration::from_secs(1))
+        let Decision::LookAgain(check) = policy.decide(&key(), Some(&right), until + Duration::from_secs(1))
         else {
             unreachable!("it has to look whether it stays")
         };

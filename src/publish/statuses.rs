@@ -305,9 +305,10 @@ impl<V: StatusView> StatusWriter<V> {
             }
             Err(error) => {
                 self.log(&error, now);
-                let backoff = self.failures.entry(key.clone()).or_insert_with(|| {
-                    Backoff::new(Duration::from_millis(500), Duration::from_secs(300))
-                });
+                let backoff = self
+                    .failures
+                    .entry(key.clone())
+                    .or_insert_with(|| Backoff::new(Duration::from_millis(500), Duration::from_secs(300)));
                 self.later.add(key.clone(), now + backoff.next_wait());
             }
         }
@@ -405,7 +406,10 @@ mod tests {
         assert_eq!(later.due(now), None);
         assert_eq!(later.next(), Some(now + Duration::from_secs(2)));
         let late = now + Duration::from_secs(60);
-        assert_eq!([later.due(late), later.due(late), later.due(late)], [Some(key("a")), Some(key("b")), None]);
+        assert_eq!(
+            [later.due(late), later.due(late), later.due(late)],
+            [Some(key("a")), Some(key("b")), None]
+        );
     }
 
     #[test]

@@ -48,9 +48,7 @@ impl Withdrawal {
         let parsed = text.trim().split_once(':').and_then(|(generation, removed)| {
             Some((generation.parse::<u64>().ok()?, removed.parse::<usize>().ok()?))
         });
-        parsed.is_some_and(|(generation, removed)| {
-            generation == self.generation && removed >= self.removed
-        })
+        parsed.is_some_and(|(generation, removed)| generation == self.generation && removed >= self.removed)
     }
 
     /// What lets it through.
@@ -132,7 +130,8 @@ mod tests {
 
     #[test]
     fn keys_are_told_apart_and_services_do_not_count() {
-        let a = router_keys(r#"{"http":{"routers":{"a":{"rule":"x"},"b\u007b":{}},"services":{"s":{}}}}"#).unwrap();
+        let a = router_keys(r#"{"http":{"routers":{"a":{"rule":"x"},"b\u007b":{}},"services":{"s":{}}}}"#)
+            .unwrap();
         let b = router_keys(r#"{"http":{"routers":{"b{":{"rule":"y"}}}}"#).unwrap();
         assert_eq!((a.len(), b.len()), (2, 1));
         assert_eq!(removed(&[a.clone()], &[b.clone()]), 1);

@@ -1,7 +1,6 @@
 //! YAML and TOML as one tree that knows the line of everything in it.
 
 use std::fmt;
-use std::marker::PhantomData;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
@@ -91,11 +90,11 @@ impl<'de> Deserialize<'de> for Name {
 
 impl<'de> Deserialize<'de> for Parsed {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ParsedVisitor(PhantomData))
+        deserializer.deserialize_any(ParsedVisitor)
     }
 }
 
-struct ParsedVisitor(PhantomData<()>);
+struct ParsedVisitor;
 
 impl<'de> Visitor<'de> for ParsedVisitor {
     type Value = Parsed;

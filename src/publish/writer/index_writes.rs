@@ -77,7 +77,11 @@ impl OutputWriter {
     }
 
     /// Writes the index; gives the bytes of that.
-    pub(super) async fn replace_index(&mut self, mut object: ConfigMap, index: Index) -> Result<u64, PublishError> {
+    pub(super) async fn replace_index(
+        &mut self,
+        mut object: ConfigMap,
+        index: Index,
+    ) -> Result<u64, PublishError> {
         if object.immutable == Some(true) {
             // Someone froze it: it can only be made anew. Readers keep what they have while there is none.
             self.delete_index(&mut object).await?;
@@ -92,7 +96,9 @@ impl OutputWriter {
         let written = match self.requests.write(&write).await {
             Ok(written) => written,
             // It was deleted in between: begin anew.
-            Err(PublishError::NotFound { object: name, .. }) if object.metadata.resource_version.is_some() => {
+            Err(PublishError::NotFound { object: name, .. })
+                if object.metadata.resource_version.is_some() =>
+            {
                 self.index = Known::Nothing;
                 return Err(PublishError::Conflict { object: name });
             }

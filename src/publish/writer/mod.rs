@@ -259,7 +259,6 @@ impl OutputWriter {
     fn lease_lost(&self) -> PublishError {
         PublishError::LeaseLost { object: self.index_name() }
     }
-
 }
 
 /// Now, in whole seconds.

@@ -17,7 +17,10 @@ use crate::table::Digest;
 impl OutputWriter {
     /// Whether a snapshot would remove too much. Routers are told apart by their keys, and only shards that differ
     /// are looked at.
-    pub(super) async fn withdrawal(&mut self, snapshot: &Snapshot) -> Result<Option<Withdrawal>, PublishError> {
+    pub(super) async fn withdrawal(
+        &mut self,
+        snapshot: &Snapshot,
+    ) -> Result<Option<Withdrawal>, PublishError> {
         let Known::Held(held) = &self.index else { return Ok(None) };
         let Some(index) = held.index.clone().filter(|_| self.max_withdrawal > 0) else { return Ok(None) };
         let new: HashSet<String> = snapshot.wanted.routing_shards().iter().map(Digest::short).collect();

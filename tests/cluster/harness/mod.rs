@@ -30,6 +30,7 @@ use tokio::sync::OnceCell;
 pub use audit::AuditEvent;
 use process::Janitor;
 pub use process::{Process, Signal};
+pub use tools::folder as tools_folder;
 pub use wait::eventually;
 
 /// The token of a user who may do everything.
