@@ -19,19 +19,26 @@ pub mod class_statuses;
 pub mod error;
 pub mod event_book;
 pub mod events;
+pub mod held_index;
 pub mod index;
 pub mod lease;
 pub mod objects;
+pub mod own;
 pub mod problems;
 pub mod rate;
 pub mod read;
 pub mod requests;
+pub mod shards;
+pub mod snapshot;
 pub mod standing;
 pub mod status_policy;
 pub mod statuses;
+pub mod term;
 pub mod throttle;
 pub mod view;
 pub mod wanted;
+pub mod withdrawal;
+pub mod writer;
 
 #[cfg(test)]
 mod tests;
