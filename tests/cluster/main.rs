@@ -1,0 +1,9 @@
+//! What needs a real API server. `harness` starts one; every file beside it tries one part of waybill.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod harness;
+
+mod client;
+mod control_plane;
+mod lease;
