@@ -7,6 +7,7 @@ pub mod metrics;
 pub mod options;
 pub mod reconcile;
 pub mod serve;
+pub mod publish;
 pub mod table;
 pub mod traefik;
 pub mod translate;

@@ -1,0 +1,76 @@
+//! sha256 of a document, in the two spellings that published objects carry.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::traefik::document::Sink;
+
+/// A sha256.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// Characters of [`Self::short`].
+    pub const SHORT: usize = 12;
+
+    /// The sha256 of a text.
+    pub fn of(text: &str) -> Self {
+        Self::written(|sink| sink.push(text))
+    }
+
+    /// The sha256 of what `write` writes.
+    pub fn written(write: impl FnOnce(&mut Sha256)) -> Self {
+        let mut sink = Sha256::new();
+        write(&mut sink);
+        Self(sink.finalize().into())
+    }
+
+    /// The first 60 bits in lower-case base32 (RFC 4648): what names a shard.
+    pub fn short(&self) -> String {
+        let mut bits = [0; 8];
+        bits.copy_from_slice(&self.0[..8]);
+        let bits = u64::from_be_bytes(bits);
+        (0..Self::SHORT)
+            .map(|place| {
+                let digit = (bits >> (59 - 5 * place)) & 31;
+                // 0 to 25 are letters, 26 to 31 the digits 2 to 7.
+                char::from(if digit < 26 { b'a' + digit as u8 } else { b'2' + (digit - 26) as u8 })
+            })
+            .collect()
+    }
+}
+
+impl fmt::Display for Digest {
+    /// Lower-case hex, 64 digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The first 64 bits of a key's sha256: where the key belongs, on every machine and in every release.
+pub(super) fn place(key: &str) -> u64 {
+    let mut bits = [0; 8];
+    bits.copy_from_slice(&Sha256::digest(key.as_bytes())[..8]);
+    u64::from_be_bytes(bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `printf abc | sha256sum`, and the same through `xxd -r -p | base32`.
+    #[test]
+    fn spellings() {
+        let digest = Digest::of("abc");
+        assert_eq!(digest.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(digest.short(), "xj4bnp4pahh6");
+        assert_eq!(place("abc"), 0xba78_16bf_8f01_cfea);
+    }
+}

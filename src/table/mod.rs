@@ -1,0 +1,184 @@
+//! All fragments, joined into the routing of each output.
+//!
+//! What an output holds is a function of the set of its fragments: the order in which they come, replays and
+//! replacements leave no trace. Work for a change is proportional to the fragment and to what its names touch,
+//! never to the table.
+
+mod digest;
+mod names;
+mod output;
+mod shards;
+
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+pub use digest::Digest;
+pub use output::{Counts, Output};
+
+use crate::kubernetes::key::{IngressKey, OutputKey};
+use crate::translate::fragment::Fragment;
+use crate::translate::problem::{Category, Kind, Problem, Subject};
+
+/// What a call has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// The Ingress's fragment is another than before (its status may have to be looked at).
+    pub fragment: bool,
+    /// Outputs whose routing, certificates or keys changed: at most two, where an Ingress has moved.
+    pub outputs: Vec<OutputKey>,
+    /// Ingresses whose [`Table::problems`] changed, each once.
+    pub problems: Vec<IngressKey>,
+}
+
+/// All fragments, by the output that they belong to.
+#[derive(Default)]
+pub struct Table {
+    fragments: HashMap<IngressKey, Arc<Fragment>>,
+    outputs: BTreeMap<OutputKey, Output>,
+}
+
+impl Table {
+    /// A table without fragments.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the fragment of an Ingress in the place of its earlier one, also where it moves to another output.
+    pub fn set(&mut self, fragment: impl Into<Arc<Fragment>>) -> Change {
+        let fragment = fragment.into();
+        let ingress = fragment.ingress.clone();
+        self.replace(&ingress, Some(fragment))
+    }
+
+    /// Removes the fragment of an Ingress.
+    pub fn remove(&mut self, ingress: &IngressKey) -> Change {
+        self.replace(ingress, None)
+    }
+
+    fn replace(&mut self, ingress: &IngressKey, new: Option<Arc<Fragment>>) -> Change {
+        let old = self.fragments.get(ingress).cloned();
+        if old == new {
+            return Change::default();
+        }
+        let problems = self.problems(ingress);
+        match &new {
+            Some(new) => self.fragments.insert(ingress.clone(), new.clone()),
+            None => self.fragments.remove(ingress),
+        };
+
+        let mut change = Change { fragment: true, ..Change::default() };
+        let from = old.as_ref().map(|old| old.output());
+        let to = new.as_ref().map(|new| new.output());
+        if let Some(from) = from
+            && to != Some(from)
+        {
+            self.replace_in(from, old.as_ref(), None, &mut change);
+        }
+        if let Some(to) = to {
+            self.replace_in(to, old.as_ref().filter(|_| from == Some(to)), new.as_ref(), &mut change);
+        }
+
+        if self.problems(ingress) != problems {
+            change.problems.push(ingress.clone());
+        }
+        change
+    }
+
+    fn replace_in(
+        &mut self,
+        output: &OutputKey,
+        old: Option<&Arc<Fragment>>,
+        new: Option<&Arc<Fragment>>,
+        change: &mut Change,
+    ) {
+        let (changed, others) = self.outputs.entry(output.clone()).or_default().replace(old, new);
+        if changed {
+            change.outputs.push(output.clone());
+        }
+        change.problems.extend(others);
+    }
+
+    /// The fragment of an Ingress.
+    pub fn fragment(&self, ingress: &IngressKey) -> Option<&Arc<Fragment>> {
+        self.fragments.get(ingress)
+    }
+
+    /// All fragments, in no order.
+    pub fn fragments(&self) -> impl Iterator<Item = &Arc<Fragment>> {
+        self.fragments.values()
+    }
+
+    /// Everything that is wrong with an Ingress: its fragment's problems, and those that only exist beside other
+    /// Ingresses.
+    pub fn problems(&self, ingress: &IngressKey) -> Vec<Problem> {
+        let mut problems: Vec<_> = self
+            .fragment(ingress)
+            .into_iter()
+            .flat_map(|fragment| fragment.problems.iter().cloned())
+            .collect();
+        if self.default_backend_is_taken_from(ingress) {
+            problems.push(default_backend_taken(ingress));
+        }
+        problems
+    }
+
+    fn default_backend_is_taken_from(&self, ingress: &IngressKey) -> bool {
+        self.fragment(ingress).is_some_and(|fragment| {
+            self.output(fragment.output())
+                .is_some_and(|output| output.default_backend_is_taken_from(fragment))
+        })
+    }
+
+    /// Makes an output known that may have no fragment, so that it is published as empty.
+    pub fn declare(&mut self, output: &OutputKey) -> &mut Output {
+        self.outputs.entry(output.clone()).or_default()
+    }
+
+    /// Forgets an output that holds nothing; whether it did. One that lost its last fragment stays known until
+    /// then, since its readers have to be told.
+    pub fn forget(&mut self, output: &OutputKey) -> bool {
+        let empty = self.output(output).is_some_and(Output::is_empty);
+        if empty {
+            self.outputs.remove(output);
+        }
+        empty
+    }
+
+    /// An output.
+    pub fn output(&self, output: &OutputKey) -> Option<&Output> {
+        self.outputs.get(output)
+    }
+
+    /// An output, to bring its shards up to date or to take its hash.
+    pub fn output_mut(&mut self, output: &OutputKey) -> Option<&mut Output> {
+        self.outputs.get_mut(output)
+    }
+
+    /// All outputs, by key.
+    pub fn outputs(&self) -> impl Iterator<Item = (&OutputKey, &Output)> {
+        self.outputs.iter()
+    }
+}
+
+/// Tells nothing about the other Ingress: its namespace may be none of the reader's business.
+fn default_backend_taken(ingress: &IngressKey) -> Problem {
+    Problem {
+        category: Category::DefaultBackendTaken,
+        subject: Subject {
+            kind: Kind::Ingress,
+            namespace: ingress.namespace().to_owned(),
+            name: ingress.name().to_owned(),
+        },
+        field: "spec.defaultBackend".to_owned(),
+        value: String::new(),
+        remedy:
+            "an older Ingress is the default backend already, and there can be one: give this one rules, or \
+                 have the other removed"
+                .to_owned(),
+    }
+}

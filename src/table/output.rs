@@ -1,0 +1,504 @@
+//! The routing of one output: who uses which service and Secret, who has which key, and the lines that follow.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::digest::{Digest, place};
+use super::names::{Claimant, Names};
+use super::shards::{Content, Shards};
+use crate::kubernetes::key::{IngressKey, SecretKey};
+use crate::traefik::document::{self, Keys, Sink};
+use crate::traefik::dynamic::{Certificate, Router};
+use crate::translate::fragment::{
+    CertificateFragment, Created, Fragment, RouterFragment, ServiceFragment, ServiceOwner,
+};
+use crate::translate::name::{self, DEFAULT_BACKEND, DEFAULT_ROUTER};
+
+/// How much an output holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Routers.
+    pub routers: usize,
+    /// Services.
+    pub services: usize,
+    /// Certificates.
+    pub certificates: usize,
+}
+
+/// A router of an Ingress. Ordered by the Ingress's age.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct RouterOwner {
+    created: Created,
+    ingress: IngressKey,
+    /// The key it asks for.
+    key: Arc<str>,
+}
+
+impl RouterOwner {
+    fn new(fragment: &Fragment, router: &RouterFragment) -> Self {
+        Self { created: fragment.created, ingress: fragment.ingress.clone(), key: router.key.clone() }
+    }
+}
+
+impl Claimant for RouterOwner {
+    fn identity(&self) -> String {
+        self.ingress.to_string()
+    }
+}
+
+impl Claimant for ServiceOwner {
+    /// Two ports that normalise to one, and two ways to build a Service, are told apart as well.
+    fn identity(&self) -> String {
+        let mut identity = self.service.to_string();
+        if name::normalize(&self.port) != *self.port {
+            identity.push('/');
+            identity.push_str(&self.port);
+        }
+        if self.variant != 0 {
+            identity.push_str(&format!("#{:x}", self.variant));
+        }
+        identity
+    }
+}
+
+/// A service and the routers that lead to it; it is gone with the last of them.
+struct SharedService {
+    content: Arc<ServiceFragment>,
+    routers: HashSet<RouterOwner>,
+}
+
+/// Routers and services; the content of routing shards.
+struct Routing;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Section {
+    Router,
+    Service,
+}
+
+impl Content for Routing {
+    type Key = (Section, Arc<str>);
+    type Value = Arc<str>;
+
+    fn place((_, key): &Self::Key) -> u64 {
+        place(key)
+    }
+
+    fn length(line: &Self::Value) -> usize {
+        line.len() + 2
+    }
+
+    fn write<'a>(
+        sink: &mut impl Sink,
+        entries: impl Iterator<Item = (&'a Self::Key, &'a Self::Value)> + Clone,
+    ) {
+        document::write(
+            sink,
+            lines(entries.clone(), Section::Router),
+            lines(entries, Section::Service),
+            [],
+            Keys::LeftOut,
+        );
+    }
+}
+
+fn lines<'a>(
+    entries: impl Iterator<Item = (&'a (Section, Arc<str>), &'a Arc<str>)>,
+    section: Section,
+) -> impl Iterator<Item = &'a str> {
+    entries.filter(move |((of, _), _)| *of == section).map(|(_, line)| &**line)
+}
+
+/// Certificates with their keys; the content of key shards.
+struct Certificates;
+
+/// A certificate. It is rendered when it is needed and not kept as text, so that its key is in memory once.
+#[derive(Clone)]
+struct KeptCertificate {
+    certificate: Arc<Certificate>,
+    /// Bytes of its line.
+    length: usize,
+}
+
+impl PartialEq for KeptCertificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.certificate == other.certificate
+    }
+}
+
+impl Content for Certificates {
+    type Key = SecretKey;
+    type Value = KeptCertificate;
+
+    fn place(secret: &SecretKey) -> u64 {
+        place(&secret.to_string())
+    }
+
+    fn length(kept: &KeptCertificate) -> usize {
+        kept.length + 2
+    }
+
+    fn write<'a>(
+        sink: &mut impl Sink,
+        entries: impl Iterator<Item = (&'a SecretKey, &'a KeptCertificate)> + Clone,
+    ) {
+        document::write(sink, [], [], entries.map(|(_, kept)| &*kept.certificate), Keys::Shown);
+    }
+}
+
+/// The routers of a fragment. Their keys are distinct; if they weren't, the last would count.
+fn by_key(fragment: Option<&Arc<Fragment>>) -> BTreeMap<&str, (usize, &RouterFragment)> {
+    fragment
+        .into_iter()
+        .flat_map(|fragment| fragment.routers.iter().enumerate())
+        .map(|(index, router)| (&*router.key, (index, router)))
+        .collect()
+}
+
+/// What a change has to be rendered again for.
+#[derive(Default)]
+struct Touched {
+    /// Keys of routers that may lead elsewhere, or to nobody, now.
+    routers: Vec<Arc<str>>,
+    /// Keys of services that changed hands.
+    services: Vec<Arc<str>>,
+    /// Services whose content changed.
+    contents: Vec<ServiceOwner>,
+}
+
+/// The routing of one output.
+pub struct Output {
+    routers: HashMap<RouterOwner, (Arc<Fragment>, usize)>,
+    router_names: Names<RouterOwner>,
+    services: HashMap<ServiceOwner, SharedService>,
+    service_names: Names<ServiceOwner>,
+    /// Who wants to be the default backend, the oldest first.
+    default_backends: BTreeMap<(Created, IngressKey), Arc<Fragment>>,
+    /// How many Ingresses name a Secret.
+    secrets: HashMap<SecretKey, usize>,
+    routing: Shards<Routing>,
+    certificates: Shards<Certificates>,
+    hash: Option<Digest>,
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self {
+            routers: HashMap::new(),
+            router_names: Names::new(DEFAULT_ROUTER),
+            services: HashMap::new(),
+            service_names: Names::new(DEFAULT_BACKEND),
+            default_backends: BTreeMap::new(),
+            secrets: HashMap::new(),
+            routing: Shards::default(),
+            certificates: Shards::default(),
+            hash: None,
+        }
+    }
+}
+
+impl Output {
+    /// How much it holds.
+    pub fn counts(&self) -> Counts {
+        let default = usize::from(!self.default_backends.is_empty());
+        Counts {
+            routers: self.routers.len() + default,
+            services: self.services.len() + default,
+            certificates: self.certificates.len(),
+        }
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.counts() == Counts::default()
+    }
+
+    /// Bytes of routers and services as text, without certificates and without what is around the lines.
+    pub fn routing_bytes(&self) -> usize {
+        self.routing.bytes()
+    }
+
+    /// The whole as one document: routers and services by key, certificates by namespace and name of their Secret.
+    pub fn assembled(&self, keys: Keys) -> String {
+        let mut text = String::with_capacity(self.routing.bytes() + self.certificates.bytes() + 128);
+        self.write(&mut text, self.certificates.iter().map(|(_, kept)| &*kept.certificate), keys);
+        text
+    }
+
+    /// Routers and services as one document.
+    pub fn routing(&self) -> String {
+        let mut text = String::with_capacity(self.routing.bytes() + 128);
+        Routing::write(&mut text, self.routing.iter());
+        text
+    }
+
+    fn write<'a>(
+        &'a self,
+        sink: &mut impl Sink,
+        certificates: impl Iterator<Item = &'a Certificate>,
+        keys: Keys,
+    ) {
+        let routers = lines(self.routing.iter(), Section::Router);
+        document::write(sink, routers, lines(self.routing.iter(), Section::Service), certificates, keys);
+    }
+
+    /// The sha256 of [`Self::assembled`] without keys and with the certificates sorted by their text: a reader of
+    /// what is published does not know the names of Secrets, and has to be able to check it. Kept until something
+    /// changes; costs a pass over everything then.
+    pub fn hash(&mut self) -> Digest {
+        if let Some(hash) = self.hash {
+            return hash;
+        }
+        let mut certificates: Vec<&Certificate> =
+            self.certificates.iter().map(|(_, kept)| &*kept.certificate).collect();
+        certificates.sort_by(|a, b| a.cert_file.cmp(&b.cert_file));
+        let hash = Digest::written(|sink| self.write(sink, certificates.into_iter(), Keys::LeftOut));
+        self.hash = Some(hash);
+        hash
+    }
+
+    /// Brings the shards up to date: their number in line with the size, the changed ones hashed.
+    pub fn refresh(&mut self) {
+        self.routing.refresh();
+        self.certificates.refresh();
+    }
+
+    /// The routing shards, in order. Right after [`Self::refresh`] that is all of them.
+    pub fn routing_shards(&self) -> impl Iterator<Item = Digest> {
+        self.routing.digests()
+    }
+
+    /// The key shards, in order. Right after [`Self::refresh`] that is all of them.
+    pub fn key_shards(&self) -> impl Iterator<Item = Digest> {
+        self.certificates.digests()
+    }
+
+    /// The document of a routing shard; `None` when a change has done away with it.
+    pub fn routing_shard(&self, digest: &Digest) -> Option<String> {
+        self.routing.document(digest)
+    }
+
+    /// The document of a key shard, with keys; `None` when a change has done away with it.
+    pub fn key_shard(&self, digest: &Digest) -> Option<String> {
+        self.certificates.document(digest)
+    }
+
+    /// Whether another Ingress is the default backend that `fragment` wants to be.
+    pub(super) fn default_backend_is_taken_from(&self, fragment: &Fragment) -> bool {
+        fragment.default_backend.is_some()
+            && self
+                .default_backends
+                .first_key_value()
+                .is_some_and(|((_, holder), _)| *holder != fragment.ingress)
+    }
+
+    /// Replaces what an Ingress contributes. Gives whether anything that is published changed, and the other
+    /// Ingress (at most two) that has become the default backend or is it no more.
+    pub(super) fn replace(
+        &mut self,
+        old: Option<&Arc<Fragment>>,
+        new: Option<&Arc<Fragment>>,
+    ) -> (bool, Vec<IngressKey>) {
+        let mut touched = Touched::default();
+        self.replace_routers(old, new, &mut touched);
+        let mut changed = self.replace_certificates(old, new);
+        let (default_changed, others) = self.replace_default_backend(old, new);
+        changed |= default_changed;
+        changed |= self.render(touched);
+        if changed {
+            self.hash = None;
+        }
+        (changed, others)
+    }
+
+    fn replace_routers(
+        &mut self,
+        old: Option<&Arc<Fragment>>,
+        new: Option<&Arc<Fragment>>,
+        touched: &mut Touched,
+    ) {
+        // What comes is added before what goes is removed, so that a service which both use stays.
+        let (old_routers, new_routers) = (by_key(old), by_key(new));
+        if let Some(fragment) = new {
+            for (index, router) in new_routers.values() {
+                let owner = RouterOwner::new(fragment, router);
+                self.use_service(&router.service, &owner, touched);
+                match self.routers.insert(owner.clone(), (fragment.clone(), *index)) {
+                    None => self.router_names.claim(owner.clone(), &owner.key, &mut touched.routers),
+                    Some((before, index)) => {
+                        let same = before.routers.get(index).is_some_and(|before| {
+                            before.router == router.router && before.service.owner == router.service.owner
+                        });
+                        if !same {
+                            touched.routers.extend(self.router_names.key_of(&owner, &owner.key));
+                        }
+                    }
+                }
+            }
+        }
+        if let Some(fragment) = old {
+            let same_age = new.is_some_and(|new| new.created == fragment.created);
+            for (key, (_, router)) in &old_routers {
+                let owner = RouterOwner::new(fragment, router);
+                let kept = new_routers.get(key).filter(|_| same_age);
+                if kept.is_none() && self.routers.remove(&owner).is_some() {
+                    self.router_names.release(&owner, &owner.key, &mut touched.routers);
+                }
+                if kept.is_none_or(|(_, kept)| kept.service.owner != router.service.owner) {
+                    self.leave_service(&router.service.owner, &owner, touched);
+                }
+            }
+        }
+    }
+
+    fn use_service(&mut self, service: &Arc<ServiceFragment>, router: &RouterOwner, touched: &mut Touched) {
+        let owner = &service.owner;
+        if let Some(shared) = self.services.get_mut(owner) {
+            if !shared.routers.contains(router) {
+                shared.routers.insert(router.clone());
+            }
+            if Arc::ptr_eq(&shared.content, service) {
+                return;
+            }
+            let before = std::mem::replace(&mut shared.content, service.clone());
+            if before.key != service.key {
+                self.service_names.release(owner, &before.key, &mut touched.services);
+                self.service_names.claim(owner.clone(), &service.key, &mut touched.services);
+            } else if before.service != service.service {
+                touched.contents.push(owner.clone());
+            }
+        } else {
+            let shared = SharedService { content: service.clone(), routers: HashSet::from([router.clone()]) };
+            self.services.insert(owner.clone(), shared);
+            self.service_names.claim(owner.clone(), &service.key, &mut touched.services);
+        }
+    }
+
+    fn leave_service(&mut self, owner: &ServiceOwner, router: &RouterOwner, touched: &mut Touched) {
+        let Some(shared) = self.services.get_mut(owner) else { return };
+        shared.routers.remove(router);
+        if shared.routers.is_empty()
+            && let Some(shared) = self.services.remove(owner)
+        {
+            self.service_names.release(owner, &shared.content.key, &mut touched.services);
+        }
+    }
+
+    fn replace_certificates(&mut self, old: Option<&Arc<Fragment>>, new: Option<&Arc<Fragment>>) -> bool {
+        fn by_secret(fragment: Option<&Arc<Fragment>>) -> BTreeMap<&SecretKey, &CertificateFragment> {
+            fragment
+                .into_iter()
+                .flat_map(|fragment| &fragment.certificates)
+                .map(|of| (&of.secret, of))
+                .collect()
+        }
+        let (old, new) = (by_secret(old), by_secret(new));
+        let mut changed = false;
+        for (secret, fragment) in &new {
+            if old.get(secret).is_none_or(|before| before.certificate != fragment.certificate) {
+                let certificate = fragment.certificate.clone();
+                let length = document::certificate_line(&certificate, Keys::Shown).len();
+                changed |= self.certificates.put((*secret).clone(), KeptCertificate { certificate, length });
+            }
+            if !old.contains_key(secret) {
+                *self.secrets.entry((*secret).clone()).or_default() += 1;
+            }
+        }
+        for secret in old.into_keys().filter(|secret| !new.contains_key(secret)) {
+            let Some(users) = self.secrets.get_mut(secret) else { continue };
+            *users -= 1;
+            if *users == 0 {
+                self.secrets.remove(secret);
+                changed |= self.certificates.remove(secret);
+            }
+        }
+        changed
+    }
+
+    fn replace_default_backend(
+        &mut self,
+        old: Option<&Arc<Fragment>>,
+        new: Option<&Arc<Fragment>>,
+    ) -> (bool, Vec<IngressKey>) {
+        let wants = |fragment: &&Arc<Fragment>| fragment.default_backend.is_some();
+        let (old, new) = (old.filter(wants), new.filter(wants));
+        if old.is_none() && new.is_none() {
+            return (false, Vec::new());
+        }
+        let holder =
+            |output: &Self| output.default_backends.first_key_value().map(|((_, holder), _)| holder.clone());
+        let before = holder(self);
+        if let Some(old) = old {
+            self.default_backends.remove(&(old.created, old.ingress.clone()));
+        }
+        if let Some(new) = new {
+            self.default_backends.insert((new.created, new.ingress.clone()), new.clone());
+        }
+        let after = holder(self);
+        let others = if before == after {
+            Vec::new()
+        } else {
+            let own = new.or(old).map(|fragment| &fragment.ingress);
+            before.into_iter().chain(after).filter(|ingress| Some(ingress) != own).collect()
+        };
+
+        let router_key = (Section::Router, Arc::from(DEFAULT_ROUTER));
+        let service_key = (Section::Service, Arc::from(DEFAULT_BACKEND));
+        let first =
+            self.default_backends.first_key_value().and_then(|(_, first)| first.default_backend.as_ref());
+        let changed = if let Some(first) = first {
+            let router = Router { service: DEFAULT_BACKEND.to_owned(), ..first.router.clone() };
+            let router_line = document::router_line(DEFAULT_ROUTER, &router);
+            let service_line = document::service_line(DEFAULT_BACKEND, &first.service);
+            // Both, whatever the first says.
+            self.routing.put(router_key, router_line.into())
+                | self.routing.put(service_key, service_line.into())
+        } else {
+            self.routing.remove(&router_key) | self.routing.remove(&service_key)
+        };
+        (changed, others)
+    }
+
+    /// Renders what was touched; whether a line changed.
+    fn render(&mut self, touched: Touched) -> bool {
+        let Touched { mut routers, services, mut contents } = touched;
+        let mut changed = false;
+        for key in services {
+            match self.service_names.holder(&key).and_then(|owner| Some((owner, self.services.get(owner)?))) {
+                Some((owner, shared)) => {
+                    contents.push(owner.clone());
+                    routers.extend(
+                        shared
+                            .routers
+                            .iter()
+                            .filter_map(|router| self.router_names.key_of(router, &router.key)),
+                    );
+                }
+                None => changed |= self.routing.remove(&(Section::Service, key)),
+            }
+        }
+        for owner in contents {
+            let Some(shared) = self.services.get(&owner) else { continue };
+            let Some(key) = self.service_names.key_of(&owner, &shared.content.key) else { continue };
+            let line = document::service_line(&key, &shared.content.service);
+            changed |= self.routing.put((Section::Service, key), line.into());
+        }
+        for key in routers.into_iter().collect::<BTreeSet<_>>() {
+            match self.rendered_router(&key) {
+                Some(line) => changed |= self.routing.put((Section::Router, key), line.into()),
+                None => changed |= self.routing.remove(&(Section::Router, key)),
+            }
+        }
+        changed
+    }
+
+    /// The line of the router that has `key`.
+    fn rendered_router(&self, key: &str) -> Option<String> {
+        let (fragment, index) = self.routers.get(self.router_names.holder(key)?)?;
+        let RouterFragment { router, service, .. } = fragment.routers.get(*index)?;
+        let shared = self.services.get(&service.owner)?;
+        let service = self.service_names.key_of(&service.owner, &shared.content.key)?;
+        let router = Router { service: String::from(&*service), ..router.clone() };
+        Some(document::router_line(key, &router))
+    }
+}

@@ -1,0 +1,238 @@
+//! Whole documents: one router, service or certificate a line, so that a diff shows one line per change.
+//!
+//! ```text
+//! {"http":{"routers":{
+//! "shop-web":{…},
+//! "shop-web-cart":{…}
+//! },"services":{
+//! "shop-web-80":{…}
+//! }},"tls":{"certificates":[
+//! {"certFile":"…","keyFile":"…"}
+//! ]}}
+//! ```
+//!
+//! A section without entries is left out with its key (Traefik refuses an empty one); a document without any is
+//! `{}`. Every document ends with a line feed.
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::dynamic::{Certificate, Configuration, Router, Service};
+use super::escape;
+
+/// Where a document is written to: memory, a hash, or only its length.
+pub trait Sink {
+    /// Takes the next piece.
+    fn push(&mut self, text: &str);
+}
+
+impl Sink for String {
+    fn push(&mut self, text: &str) {
+        self.push_str(text);
+    }
+}
+
+impl Sink for Sha256 {
+    fn push(&mut self, text: &str) {
+        self.update(text.as_bytes());
+    }
+}
+
+/// Counts bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Length(pub usize);
+
+impl Sink for Length {
+    fn push(&mut self, text: &str) {
+        self.0 += text.len();
+    }
+}
+
+/// Whether private keys are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// They are.
+    Shown,
+    /// Certificates are written without `keyFile`.
+    LeftOut,
+}
+
+/// A router as a line of a document: `"key":{…}`, without comma or line feed.
+pub fn router_line(key: &str, router: &Router) -> String {
+    line(key, router)
+}
+
+/// A service as a line of a document: `"key":{…}`, without comma or line feed.
+pub fn service_line(key: &str, service: &Service) -> String {
+    line(key, service)
+}
+
+fn line<T: Serialize>(key: &str, value: &T) -> String {
+    let mut out = String::with_capacity(256);
+    escape::append_json(&mut out, key);
+    out.push(':');
+    escape::append_json(&mut out, value);
+    out
+}
+
+/// A certificate as a line of a document, without comma or line feed.
+pub fn certificate_line(certificate: &Certificate, keys: Keys) -> String {
+    let mut out = String::with_capacity(certificate.cert_file.len() + certificate.key_file.len() + 128);
+    append_certificate(&mut out, certificate, keys);
+    out
+}
+
+fn append_certificate(out: &mut String, certificate: &Certificate, keys: Keys) {
+    match keys {
+        Keys::Shown => escape::append_json(out, certificate),
+        Keys::LeftOut => {
+            escape::append_json(
+                out,
+                &Certificate { cert_file: certificate.cert_file.clone(), key_file: "".into() },
+            );
+        }
+    }
+}
+
+/// Writes a document. `routers` and `services` are lines ([`router_line`], [`service_line`]) and, like
+/// `certificates`, sorted by whoever hands them in.
+pub fn write<'a>(
+    sink: &mut impl Sink,
+    routers: impl IntoIterator<Item = &'a str>,
+    services: impl IntoIterator<Item = &'a str>,
+    certificates: impl IntoIterator<Item = &'a Certificate>,
+    keys: Keys,
+) {
+    let routers = append_lines(sink, "{\"http\":{\"routers\":{\n", routers);
+    let open = if routers { "\n},\"services\":{\n" } else { "{\"http\":{\"services\":{\n" };
+    let services = append_lines(sink, open, services);
+    let http = routers || services;
+    if http {
+        sink.push("\n}}");
+    }
+    let mut open = if http { ",\"tls\":{\"certificates\":[\n" } else { "{\"tls\":{\"certificates\":[\n" };
+    let mut tls = false;
+    let mut line = String::new();
+    for certificate in certificates {
+        line.clear();
+        append_certificate(&mut line, certificate, keys);
+        sink.push(open);
+        sink.push(&line);
+        (open, tls) = (",\n", true);
+    }
+    sink.push(match (http, tls) {
+        (false, false) => "{}\n",
+        (true, false) => "}\n",
+        (_, true) => "\n]}}\n",
+    });
+}
+
+/// Writes the lines of a section, the first behind `open`; whether there was one.
+fn append_lines<'a>(sink: &mut impl Sink, open: &str, lines: impl IntoIterator<Item = &'a str>) -> bool {
+    let mut any = false;
+    for line in lines {
+        sink.push(if any { ",\n" } else { open });
+        sink.push(line);
+        any = true;
+    }
+    any
+}
+
+/// Writes a configuration; its certificates keep their order.
+pub fn write_configuration(sink: &mut impl Sink, configuration: &Configuration, keys: Keys) {
+    let http = configuration.http.as_ref();
+    let routers: Vec<String> =
+        http.iter().flat_map(|http| &http.routers).map(|(key, router)| router_line(key, router)).collect();
+    let services: Vec<String> = http
+        .iter()
+        .flat_map(|http| &http.services)
+        .map(|(key, service)| service_line(key, service))
+        .collect();
+    write(
+        sink,
+        routers.iter().map(String::as_str),
+        services.iter().map(String::as_str),
+        configuration.tls.iter().flat_map(|tls| &tls.certificates),
+        keys,
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::dynamic::{Http, LoadBalancer, Server, Tls};
+    use super::*;
+
+    fn text(configuration: &Configuration, keys: Keys) -> String {
+        let mut out = String::new();
+        write_configuration(&mut out, configuration, keys);
+        let mut length = Length::default();
+        write_configuration(&mut length, configuration, keys);
+        assert_eq!(length.0, out.len());
+        out
+    }
+
+    fn configuration(routers: &[&str], services: &[&str], certificates: &[&str]) -> Configuration {
+        let router = |key: &&str| {
+            let router =
+                Router { rule: "PathPrefix(\"/{{\")".into(), service: "s".into(), ..Router::default() };
+            ((*key).to_owned(), router)
+        };
+        let service = |key: &&str| {
+            let servers = vec![Server { url: "http://10.0.0.1:80".into() }];
+            let load_balancer = LoadBalancer { servers, ..LoadBalancer::default() };
+            ((*key).to_owned(), Service { load_balancer, ..Service::default() })
+        };
+        let http = Http {
+            routers: routers.iter().map(router).collect::<BTreeMap<_, _>>(),
+            services: services.iter().map(service).collect(),
+        };
+        let certificates: Vec<_> = certificates
+            .iter()
+            .map(|cert| Certificate { cert_file: (*cert).into(), key_file: "-----BEGIN KEY".into() })
+            .collect();
+        Configuration {
+            http: (!routers.is_empty() || !services.is_empty()).then_some(http),
+            tls: (!certificates.is_empty()).then_some(Tls { certificates }),
+        }
+    }
+
+    #[test]
+    fn no_section_is_ever_empty() {
+        for routers in [&[][..], &["a"], &["a", "b"]] {
+            for services in [&[][..], &["s"], &["s", "t"]] {
+                for certificates in [&[][..], &["x"], &["x", "y"]] {
+                    let wanted = configuration(routers, services, certificates);
+                    let text = text(&wanted, Keys::Shown);
+                    assert_eq!(serde_json::from_str::<Configuration>(&text).ok(), Some(wanted), "{text}");
+                    assert!(!text.contains("{}") || text == "{}\n", "{text}");
+                    assert!(!text.contains("[]") && !text.contains("{{"), "{text}");
+                    assert!(text.ends_with("}\n"));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_entry_a_line() {
+        assert_eq!(
+            text(&configuration(&["b", "a"], &["s"], &["-----BEGIN"]), Keys::Shown),
+            "{\"http\":{\"routers\":{\n\
+             \"a\":{\"service\":\"s\",\"rule\":\"PathPrefix(\\\"/\\u007b\\u007b\\\")\"},\n\
+             \"b\":{\"service\":\"s\",\"rule\":\"PathPrefix(\\\"/\\u007b\\u007b\\\")\"}\n\
+             },\"services\":{\n\
+             \"s\":{\"loadBalancer\":{\"servers\":[{\"url\":\"http://10.0.0.1:80\"}]}}\n\
+             }},\"tls\":{\"certificates\":[\n\
+             {\"certFile\":\"-----BEGIN\",\"keyFile\":\"-----BEGIN KEY\"}\n\
+             ]}}\n"
+        );
+        assert_eq!(text(&Configuration::default(), Keys::Shown), "{}\n");
+    }
+
+    #[test]
+    fn keys_are_left_out_on_request() {
+        let text = text(&configuration(&[], &[], &["c"]), Keys::LeftOut);
+        assert_eq!(text, "{\"tls\":{\"certificates\":[\n{\"certFile\":\"c\"}\n]}}\n");
+    }
+}
