@@ -152,31 +152,6 @@ impl<'a> Case<'a> {
         let labels: Vec<&str> = text.split('.').collect();
         labels.iter().rposition(|label| label.eq_ignore_ascii_case("svc")).is_some_and(|end| end >= 2 && labels[end - 1] != space)
     }
-
-    /// The EndpointSlices of a Service.
-    pub fn slices(&self, space: &str, service: &str) -> Vec<&'a Value> {
-        self.cluster
-            .of_kind("EndpointSlice")
-            .filter(|slice| {
-                namespace(slice) == space && slice["metadata"]["labels"]["kubernetes.io/service-name"] == service
-            })
-            .collect()
-    }
-
-    /// Whether an address comes in several EndpointSlices of a Service.
-    pub fn shares_address(&self, space: &str, service: &str) -> bool {
-        let mut seen = BTreeSet::new();
-        self.slices(space, service).into_iter().any(|slice| {
-            let addresses: BTreeSet<String> = items(slice, "/endpoints")
-                .iter()
-                .flat_map(|endpoint| items(endpoint, "/addresses"))
-                .map(Value::to_string)
-                .collect();
-            let shared = addresses.iter().any(|address| seen.contains(address));
-            seen.extend(addresses);
-            shared
-        })
-    }
 }
 
 /// An annotation of Traefik's, whatever the case of its key; of two the later.

@@ -23,7 +23,7 @@ const FACTORS: &[Factor] = &[
     Factor { path: "disableIngressClassLookup", values: &["null", "true"] },
     Factor { path: "disableClusterScopeResources", values: &["null", "true"] },
     Factor { path: "allowCrossNamespace", values: &["null", "true"] },
-    Factor { path: "ingressClass", values: &["null", "\"public\"", "\"nobody\"", "\"foreign\""] },
+    Factor { path: "ingressClass", values: &["null", "\"public\"", "\"foreign\""] },
     Factor { path: "core.defaultRuleSyntax", values: &["null", "\"v2\""] },
     Factor { path: "crossProviderNamespaces", values: &["null", "[]", r#"["*-shop", "*-team"]"#] },
     Factor {
@@ -36,7 +36,7 @@ const FACTORS: &[Factor] = &[
         values: &[
             "null",
             r#"{"ip": "192.0.2.1"}"#,
-            r#"{"ip": "2001:DB8:0::1", "hostname": "edge.example.com"}"#,
+            r#"{"ip": "2001:db8::1", "hostname": "edge.example.com"}"#,
             r#"{"hostname": "edge.example.com"}"#,
             r#"{"publishedService": "edge/balanced"}"#,
             r#"{"publishedService": "edge/pending"}"#,
@@ -71,6 +71,11 @@ impl Choice {
             .find(|(factor, _)| factor.path == path)
             .unwrap_or_else(|| panic!("no option {path}"));
         serde_json::from_str(factor.values[*value]).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// The value of `ingressEndpoint`.
+    pub fn endpoint(&self) -> Value {
+        self.value("ingressEndpoint")
     }
 
     fn pairs(&self) -> Vec<Pair> {
@@ -202,7 +207,11 @@ fn all_pairs() -> BTreeSet<Pair> {
 fn best(random: &mut Random, open: &BTreeSet<Pair>, pair: Pair, fixed: &[bool]) -> Choice {
     const CANDIDATES: usize = 60;
     let candidates = (0..CANDIDATES).map(|_| {
-        let mut values: Vec<usize> = FACTORS.iter().map(|factor| random.below(factor.values.len())).collect();
+        // Every second value is the default, or most sets would leave hardly any Ingress.
+        let mut values: Vec<usize> = FACTORS
+            .iter()
+            .map(|factor| if random.chance(50) { 0 } else { random.below(factor.values.len()) })
+            .collect();
         for (value, fixed) in values.iter_mut().zip(fixed) {
             *value *= usize::from(!fixed);
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::cause::Case;
+use super::cause::{Case, annotation};
 use super::difference::{Difference, Tally};
 use super::meaning::{Route, View};
 use super::object::{name, namespace};
@@ -256,15 +256,9 @@ fn same_but_for_servers(case: &Case<'_>, theirs: &Route, ours: &Route) -> Option
         return None;
     }
     let from = theirs.from.as_ref()?;
-    let slices = case.slices(&from.namespace, &from.service).len();
-    let annotated = case
-        .cluster
-        .find("Service", &from.namespace, &from.service)
-        .is_some_and(|service| super::cause::annotation(service, "service.nodeportlb").is_some());
-    if theirs_servers == ours_servers {
-        return (slices > 1 || annotated).then_some(Difference::ServerOrder);
-    }
-    (slices > 1 && case.shares_address(&from.namespace, &from.service)).then_some(Difference::AddressInSeveralSlices)
+    let service = case.cluster.find("Service", &from.namespace, &from.service)?;
+    let by_node = annotation(service, "service.nodeportlb").is_some() && service["spec"]["type"] == "NodePort";
+    (theirs_servers == ours_servers && by_node).then_some(Difference::NodeOrder)
 }
 
 fn explain_certificates(case: &Case<'_>, theirs: &View, ours: &View, outcome: &mut Outcome) {

@@ -53,10 +53,8 @@ differences! {
     UnusedService,
     /// Several Ingresses want to be the default backend: Traefik takes one at random, waybill the oldest that works.
     DefaultBackendOrder,
-    /// Several EndpointSlices or nodes: Traefik takes them in a random order, waybill by age and name.
-    ServerOrder,
-    /// An address that comes in several EndpointSlices: Traefik takes the one that it meets first at random.
-    AddressInSeveralSlices,
+    /// `service.nodeportlb` and several nodes: Traefik takes them in a random order, waybill by name.
+    NodeOrder,
     /// `core.defaultRuleSyntax: v2`: waybill writes it on every router, since the proxy's own default may differ.
     RuleSyntaxSpelledOut,
 }

@@ -76,10 +76,6 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Whether a key of the routing is one of its.
-    pub fn owns_key(&self, key: &str) -> bool {
-        key.strip_prefix(self.name.as_str()).is_some_and(|rest| rest.starts_with('-'))
-    }
 
     pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
         self.objects.iter().filter(move |object| is(object, kind))

@@ -50,7 +50,7 @@ impl Server {
             created["status"] = object["status"].clone();
             created = self.send("PUT", &format!("{}/status", path(object)), Some(&created)).await?;
         }
-        Ok(created)
+        Ok(typed(created, object))
     }
 
     /// Creates an object that has to be taken.
@@ -60,11 +60,16 @@ impl Server {
 
     /// Writes an object in the place of an earlier version, whichever that is.
     pub async fn replace(&self, object: &Value) -> kube::Result<Value> {
-        let mut object = object.clone();
-        if let Some(metadata) = object["metadata"].as_object_mut() {
+        self.replace_at(&path(object), object).await
+    }
+
+    /// As [`Server::replace`], at the path of a subresource.
+    pub async fn replace_at(&self, path: &str, object: &Value) -> kube::Result<Value> {
+        let mut body = object.clone();
+        if let Some(metadata) = body["metadata"].as_object_mut() {
             metadata.remove("resourceVersion");
         }
-        self.send("PUT", &path(&object), Some(&object)).await
+        Ok(typed(self.send("PUT", path, Some(&body)).await?, object))
     }
 
     pub async fn delete(&self, object: &Value) -> kube::Result<Value> {
@@ -105,9 +110,7 @@ impl Server {
                     let mut refused = Vec::new();
                     for object in std::mem::take(&mut cluster.objects) {
                         match self.create(&object).await {
-                            Ok(mut created) => {
-                                created["kind"] = object["kind"].clone();
-                                created["apiVersion"] = object["apiVersion"].clone();
+                            Ok(created) => {
                                 cluster.objects.push(created);
                                 accepted.fetch_add(1, Ordering::Relaxed);
                             }
@@ -126,25 +129,41 @@ impl Server {
         Created { accepted: accepted.into_inner(), refused: refused.into_iter().flatten().collect() }
     }
 
-    /// Everything that is there, by kind, once for an `ingresses` selector.
-    pub async fn snapshot(&self, ingresses: &str) -> Snapshot {
-        let mut objects = BTreeMap::new();
+    /// Everything that is there, but Secrets of `owner=helm`, which nobody asks for.
+    pub async fn snapshot(&self) -> Snapshot {
+        let mut all = Vec::new();
         for kind in KINDS.iter().filter(|kind| kind.name != "Namespace") {
-            let selector = match kind.name {
-                "Ingress" => ingresses,
-                "Secret" => "owner!=helm",
-                _ => "",
-            };
-            objects.insert(kind.name, self.list(*kind, selector).await);
+            all.extend(self.list(*kind, if kind.name == "Secret" { "owner!=helm" } else { "" }).await);
         }
-        Snapshot { objects }
+        Snapshot::of(&all)
     }
 }
 
-/// The objects of an API server as they were at one time, by kind.
-#[derive(Clone, Debug)]
+/// Objects by kind.
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub objects: BTreeMap<&'static str, Vec<Value>>,
+}
+
+impl Snapshot {
+    /// These objects but Secrets of `owner=helm`, which nobody asks the API server for.
+    pub fn of<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Self {
+        let mut snapshot = Self::default();
+        for object in objects {
+            let Some(kind) = object::kind(object) else { continue };
+            if kind.name != "Secret" || object["metadata"]["labels"]["owner"] != "helm" {
+                snapshot.objects.entry(kind.name).or_default().push(object.clone());
+            }
+        }
+        snapshot
+    }
+}
+
+/// What the API server answered, with the kind of what it was asked for.
+fn typed(mut answer: Value, asked: &Value) -> Value {
+    answer["apiVersion"] = asked["apiVersion"].clone();
+    answer["kind"] = asked["kind"].clone();
+    answer
 }
 
 fn encode(text: &str) -> String {

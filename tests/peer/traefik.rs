@@ -17,8 +17,8 @@ pub struct Traefik {
     pub ca_file: PathBuf,
 }
 
-/// How long nothing may come before an answer counts as the last. Without statuses the first answer already is: the
-/// provider sends nothing before all its lists are through.
+/// How long nothing may come before an answer counts as the last. While nobody changes anything the first already is:
+/// the provider sends nothing before all its lists are through.
 const QUIET: &str = "250ms";
 
 impl Traefik {
@@ -33,10 +33,10 @@ impl Traefik {
         command
     }
 
-    /// The routing for what is there now. `quiet` is how long nothing may come before an answer counts as the last.
-    pub async fn once(&self, arguments: &[String], quiet: Option<&str>) -> Value {
+    /// The routing for what is there now. Statuses are written by then: the provider does that first.
+    pub async fn once(&self, arguments: &[String]) -> Value {
         let mut command = self.command(arguments);
-        command.arg("--once").arg("--wait=120s").arg(format!("--settle={}", quiet.unwrap_or(QUIET)));
+        command.arg("--once").arg("--wait=120s").arg(format!("--settle={QUIET}"));
         let output = tokio::task::spawn_blocking(move || command.stdin(Stdio::null()).output())
             .await
             .unwrap_or_else(|error| panic!("{error}"))

@@ -11,7 +11,7 @@ const KINDS: usize = 5;
 
 impl Maker<'_> {
     pub(super) fn extreme(&mut self, objects: &mut Vec<Value>, number: usize) {
-        let namespaces = self.namespaces;
+        let (cluster, namespaces) = (self.cluster, self.namespaces);
         let namespace = namespaces[0].as_str();
         let long = "a".repeat(63);
         let service = |name: &str| {
@@ -27,7 +27,8 @@ impl Maker<'_> {
         let endpoint = |a: usize, b: usize| json!({"addresses": [format!("10.2.{a}.{b}")]});
         let ingress = |name: &str, annotations: Value, rules: Value| {
             json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
-                   "metadata": {"namespace": namespace, "name": name, "annotations": annotations},
+                   "metadata": {"namespace": namespace, "name": name, "annotations": annotations,
+                                "labels": {"cluster": cluster}},
                    "spec": {"rules": rules}})
         };
         let path = |path: &str| {

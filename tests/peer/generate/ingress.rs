@@ -67,7 +67,7 @@ impl Maker<'_> {
         match self.random.below(20) {
             0..=5 => {}
             6..=8 => drop(annotations.insert(CLASS.to_owned(), "traefik".into())),
-            9 => drop(annotations.insert(CLASS.to_owned(), "public".into())),
+            9 => drop(annotations.insert(CLASS.to_owned(), (*self.random.pick(&["public", "foreign"])).into())),
             10 => drop(annotations.insert(CLASS.to_owned(), (*self.random.pick(&["", "nginx", "Traefik"])).into())),
             11..=15 => spec["ingressClassName"] = "public".into(),
             16 | 17 => spec["ingressClassName"] = "second".into(),
@@ -86,7 +86,7 @@ impl Maker<'_> {
         if entries > 0 {
             spec["tls"] = (0..entries).map(|_| self.tls(namespace, objects)).collect();
         }
-        let mut labels = json!({});
+        let mut labels = json!({"cluster": self.cluster});
         match self.random.below(3) {
             0 => labels["tier"] = "web".into(),
             1 => labels["tier"] = "api".into(),
@@ -129,7 +129,7 @@ impl Maker<'_> {
         if self.random.chance(3) {
             return json!({"resource": {"apiGroup": "example.com", "kind": "Bucket", "name": "static"}});
         }
-        if self.random.chance(6) || services.is_empty() {
+        if self.random.chance(4) || services.is_empty() {
             return json!({"service": {"name": *self.random.pick(SERVICES), "port": {"number": 80}}});
         }
         let service = *self.random.pick(services);

@@ -99,7 +99,7 @@ impl Maker<'_> {
             .iter()
             .map(|port| port["name"].as_str().unwrap_or_default().to_owned())
             .collect();
-        let count = *self.random.pick(&[0, 1, 1, 1, 1, 2, 3]);
+        let count = *self.random.pick(&[0, 1, 1, 1, 1, 1, 1, 2, 2, 3]);
         (0..count)
             .map(|number| {
                 let (family, pool) = match self.random.below(10) {
@@ -107,7 +107,7 @@ impl Maker<'_> {
                     2 => ("FQDN", NAMES),
                     _ => ("IPv4", ADDRESSES),
                 };
-                let count = self.random.between(0, 4);
+                let count = *self.random.pick(&[0, 1, 2, 2, 3, 3, 4]);
                 let endpoints: Vec<Value> = (0..count).map(|_| self.endpoint(pool)).collect();
                 let mut labels = json!({"kubernetes.io/service-name": name});
                 if self.random.chance(4) {
@@ -123,9 +123,9 @@ impl Maker<'_> {
     fn slice_ports(&mut self, names: &[String]) -> Value {
         let mut ports = Vec::new();
         for name in names {
-            if self.random.chance(90) {
+            if self.random.chance(95) {
                 let mut port = Map::new();
-                if !name.is_empty() || self.random.chance(30) {
+                if !name.is_empty() || self.random.chance(50) {
                     port.insert("name".to_owned(), name.as_str().into());
                 }
                 if self.random.chance(96) {
