@@ -122,6 +122,8 @@ fn router_meaning(router: &Value, service: Option<&Value>) -> Value {
     if let Some(fields) = meaning.as_object_mut() {
         if let Some(observability) = fields.get_mut("observability").and_then(Value::as_object_mut) {
             observability.remove("metadata");
+            // Empty is the entry point's, which Traefik's provider says by leaving it out.
+            drop_where(observability, "traceVerbosity", &json!(""));
             if observability.is_empty() {
                 fields.remove("observability");
             }
