@@ -1,6 +1,7 @@
 //! waybill: Ingresses in, Traefik's routing out. One direction:
 //! watch → index → translate → table → publish.
 
+pub mod cli;
 pub mod index;
 pub mod kubernetes;
 pub mod metrics;

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::{PROBLEMS, SUCCESS, Streams, USAGE};
 use crate::kubernetes::client::{self, Access, ConnectError, Environment, Token};
 use crate::metrics::Metrics;
 use crate::offline::watched;
-use crate::options::{LogFormat, Options};
+use crate::options::{Loaded, LogFormat, Options, Surroundings};
 use crate::publish::events::Events;
 use crate::publish::lease::{self, Elector, LeaseGuard, LeaseHandle, LeaseOptions, Timings, TimingsError};
 use crate::publish::problems::Problems;
@@ -60,12 +62,32 @@ impl RunError {
     }
 }
 
+/// Runs the operator; gives the exit code.
+pub fn start(loaded: &Loaded, surroundings: &dyn Surroundings, streams: &mut Streams<'_>) -> u8 {
+    start_logging(&loaded.options);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = writeln!(streams.stderr, "waybill: no threads: {error}");
+            return PROBLEMS;
+        }
+    };
+    match runtime.block_on(run(loaded.options.clone(), surroundings.variables())) {
+        Ok(()) => SUCCESS,
+        Err(error) => {
+            let _ = writeln!(streams.stderr, "waybill: {error}");
+            if error.is_usage() { USAGE } else { PROBLEMS }
+        }
+    }
+}
+
 /// Starts logging, for this process.
 pub fn start_logging(options: &Options) {
     let level = options.log_level.as_str();
     // Libraries say little that an operator of waybill can use.
     let filter = tracing_subscriber::EnvFilter::new(format!("warn,waybill={level}"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A logger that is set already (in a test) stays.
     let _ = match options.log_format {
         LogFormat::Text => builder.with_ansi(false).try_init(),
@@ -96,7 +118,10 @@ pub async fn run(options: Options, variables: BTreeMap<String, String>) -> Resul
     );
     let client = connection.client;
     let health = Health::default();
-    let listener = serve::listen(&options.metrics_address.to_string()).await?;
+    let address = &options.metrics_address;
+    let listener = TcpListener::bind(address.sockets())
+        .await
+        .map_err(|source| ServeError::Bind { value: address.as_str().to_owned(), source })?;
 
     let timings = Timings::new(election.lease_duration, election.renew_deadline, election.retry_period)?;
     let (elector, lease) = if election.enabled {
@@ -125,7 +150,7 @@ pub async fn run(options: Options, variables: BTreeMap<String, String>) -> Resul
     tasks.spawn(pulse(Arc::clone(&live), health.clone()));
     tasks.spawn(ready(Arc::clone(&live), lease.clone(), health.clone()));
     let leader = Leader { client, live, lease, metrics, health, identity, options: Arc::new(options) };
-    let leading = tokio::spawn(leader.run(until(shutdown.clone())));
+    let leading = tokio::spawn(leader.run(shutdown.clone()));
     let electing = tokio::spawn(elector.run(until(shutdown.clone())));
 
     until(shutdown).await;
@@ -233,8 +258,8 @@ struct Leader {
 }
 
 impl Leader {
-    async fn run(self, shutdown: impl Future<Output = ()> + Send) {
-        let mut shutdown = std::pin::pin!(shutdown);
+    async fn run(self, stopping: watch::Receiver<bool>) {
+        let mut shutdown = std::pin::pin!(until(stopping));
         let mut changes = self.lease.changes();
         loop {
             let guard = changes.borrow_and_update().clone();
@@ -287,11 +312,14 @@ impl Leader {
         );
         self.live.all_problems_pending();
         let heartbeat = self.health.heartbeat("publisher");
-        // Each of them ends with the term; following problems has no end of its own.
-        let term = async { tokio::join!(publisher.run(&heartbeat), writer.run(), events.run(requests, &self.identity)) };
-        tokio::select! {
-            _ = term => {}
-            () = problems.follow() => {}
-        }
+        let identity = self.identity.clone();
+        let mut parts = JoinSet::new();
+        parts.spawn(publisher.run(heartbeat));
+        parts.spawn(writer.run());
+        parts.spawn(async move { events.run(requests, &identity).await });
+        // Following problems has no end of its own; the others end with the term.
+        let following = tokio::spawn(problems.follow());
+        while parts.join_next().await.is_some() {}
+        following.abort();
     }
 }
