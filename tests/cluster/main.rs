@@ -6,6 +6,8 @@ mod harness;
 
 mod client;
 mod control_plane;
+mod events;
 mod lease;
 mod publish;
+mod statuses;
 mod term;
