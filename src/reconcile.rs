@@ -87,12 +87,29 @@ impl Routing {
         self.table.fragment(key).map(|fragment| &fragment.settings)
     }
 
+    /// The operator's settings and those of every class.
+    pub fn all_settings(&self) -> Vec<Arc<Settings>> {
+        let mut all = vec![Arc::clone(&self.defaults)];
+        for settings in self.stores.settings_of_classes() {
+            if !all.iter().any(|known| Arc::ptr_eq(known, settings)) {
+                all.push(Arc::clone(settings));
+            }
+        }
+        all
+    }
+
     /// Everything that is wrong with an Ingress and the Services that it leads to.
     pub fn problems(&self, key: &IngressKey) -> Vec<Problem> {
         match self.refused.get(key) {
             Some(problem) => vec![problem.clone()],
             None => self.table.problems(key),
         }
+    }
+
+    /// The Ingresses that are ours, refused ones included, in no order.
+    pub fn told_of(&self) -> Vec<IngressKey> {
+        let fragments = self.table.fragments().map(|fragment| fragment.ingress.clone());
+        fragments.chain(self.refused.keys().cloned()).collect()
     }
 
     /// Everything that is wrong with any Ingress, sorted, each once.

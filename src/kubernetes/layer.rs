@@ -12,7 +12,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use kube::client::Body;
 use tower::{Layer, Service};
 
-use crate::metrics::{Code, Method, Metrics};
+use crate::metrics::{Code, Method, Metrics, WatchKind};
 
 /// A token's file is read again this often, as client-go does it.
 const REREAD: Duration = Duration::from_secs(60);
@@ -173,24 +173,60 @@ where
         if let Some(bearer) = &bearer {
             request.headers_mut().insert(AUTHORIZATION, bearer.header());
         }
-        let method = match request.method() {
-            &http::Method::GET => Method::Get,
-            &http::Method::POST => Method::Post,
-            &http::Method::PUT => Method::Put,
-            &http::Method::PATCH => Method::Patch,
-            &http::Method::DELETE => Method::Delete,
+        let method = match *request.method() {
+            http::Method::GET => Method::Get,
+            http::Method::POST => Method::Post,
+            http::Method::PUT => Method::Put,
+            http::Method::PATCH => Method::Patch,
+            http::Method::DELETE => Method::Delete,
             _ => Method::Other,
         };
+        let watched = if method == Method::Get { watched(request.uri()) } else { None };
         let mut counted = Counted { metrics, method, code: Code::NoAnswer };
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await?;
             counted.answered(answer.status());
+            if let (Some(kind), true) = (watched, answer.status().is_success()) {
+                counted.metrics.watch_age.since(kind, Instant::now());
+            }
             if let (StatusCode::UNAUTHORIZED, Some(bearer)) = (answer.status(), bearer) {
                 bearer.refused();
             }
             Ok(answer)
         })
+    }
+}
+
+/// The kind that a request lists or watches. A watch is opened anew every 30 s, so that its age tells a dead one from
+/// one that has nothing to say.
+fn watched(uri: &http::Uri) -> Option<WatchKind> {
+    let query = uri.query().unwrap_or_default();
+    // A GET of one object, whatever its name, is neither.
+    if !(query.contains("watch=true") || query.contains("limit=")) {
+        return None;
+    }
+    let own = |kind| query.contains("managed-by").then_some(kind);
+    match uri.path().rsplit('/').next()? {
+        "ingresses" => Some(WatchKind::Ingress),
+        "ingressclasses" => Some(WatchKind::IngressClass),
+        "services" => Some(WatchKind::Service),
+        "endpointslices" => Some(WatchKind::EndpointSlice),
+        "nodes" => Some(WatchKind::Node),
+        "namespaces" => Some(WatchKind::Namespace),
+        "ingressclassparameters" => Some(WatchKind::Parameters),
+        "leases" => Some(WatchKind::Lease),
+        "configmaps" => own(WatchKind::OwnConfigMap),
+        "secrets" => {
+            if query.contains("managed-by") {
+                Some(WatchKind::OwnSecret)
+            } else if query.contains("type%21%3D") || query.contains("type!=") {
+                Some(WatchKind::SecretMetadata)
+            } else {
+                query.contains("fieldSelector").then_some(WatchKind::TlsSecret)
+            }
+        }
+        _ => None,
     }
 }
 

@@ -3,3 +3,5 @@
 pub mod client;
 pub mod key;
 mod layer;
+pub mod manifests;
+pub mod request;

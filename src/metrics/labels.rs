@@ -226,6 +226,8 @@ labels! {
         NotFound = "not_found",
         /// RBAC, admission or a quota refused it (403).
         Forbidden = "forbidden",
+        /// A ResourceQuota refused it (403).
+        QuotaExceeded = "quota_exceeded",
         /// The API server takes nothing of that size (413).
         TooLarge = "too_large",
         /// The API server found it invalid (400, 422).
@@ -242,6 +244,8 @@ labels! {
         NotLeader = "not_leader",
         /// An object of that name belongs to someone else.
         NameTaken = "name_taken",
+        /// What is there was written by a newer release.
+        NewerFormat = "newer_format",
         /// Anything else.
         Other = "other",
     }

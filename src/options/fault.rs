@@ -7,9 +7,9 @@ use std::fmt;
 pub enum Source {
     /// Nowhere: it is the default.
     Default,
-    /// On the command line: the flag as it was typed, without its value.
+    /// On the command line: the flag as it was typed, without its value, and fit for showing.
     Flag(String),
-    /// In an environment variable of this name.
+    /// In an environment variable of this name, fit for showing.
     Variable(String),
     /// In a file.
     File {
@@ -20,12 +20,24 @@ pub enum Source {
     },
 }
 
+impl Source {
+    /// A flag as it was typed.
+    pub fn flag(written: &str) -> Self {
+        Self::Flag(plain(written))
+    }
+
+    /// A variable's name.
+    pub fn variable(name: &str) -> Self {
+        Self::Variable(plain(name))
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::Flag(flag) => write!(f, "flag {}", plain(flag)),
-            Self::Variable(name) => write!(f, "variable {}", plain(name)),
+            Self::Flag(flag) => write!(f, "flag {flag}"),
+            Self::Variable(name) => write!(f, "variable {name}"),
             Self::File { path, line: 0 } => f.write_str(&escaped(path)),
             Self::File { path, line } => write!(f, "{}:{line}", escaped(path)),
         }
@@ -35,7 +47,7 @@ impl fmt::Display for Source {
 /// One thing that is wrong. Printed as `key: source: value "…": wrong; remedy`, always in one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The option's key as a file spells it, or what was written where no option is meant.
+    /// The option's key as a file spells it, or what was written where no option is meant; fit for showing.
     pub key: String,
     /// Where it was written.
     pub source: Source,
@@ -50,12 +62,12 @@ pub struct Fault {
 impl Fault {
     /// A fault without a value to show.
     pub fn new(
-        key: impl Into<String>,
+        key: impl AsRef<str>,
         source: Source,
         wrong: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self { key: key.into(), source, value: None, wrong: wrong.into(), remedy: remedy.into() }
+        Self { key: plain(key.as_ref()), source, value: None, wrong: wrong.into(), remedy: remedy.into() }
     }
 
     /// The same with the value that is at fault.
@@ -67,7 +79,7 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: ", plain(&self.key), self.source)?;
+        write!(f, "{}: {}: ", self.key, self.source)?;
         if let Some(value) = &self.value {
             write!(f, "value {value:?}: ")?;
         }

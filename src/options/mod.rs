@@ -16,6 +16,8 @@ pub mod names;
 pub mod selector;
 mod sources;
 pub mod table;
+#[cfg(test)]
+mod tests;
 pub mod typed;
 
 pub use documentation::help;
@@ -113,7 +115,6 @@ impl Loaded {
     /// Lines that name what was ignored, to be logged once: none, one for the file, one for flags, or both.
     pub fn notes(&self) -> Vec<String> {
         let line = |what: &str, names: &[String]| {
-            let names: Vec<_> = names.iter().map(|name| fault::plain(name)).collect();
             (!names.is_empty())
                 .then(|| format!("{what} that are Traefik's alone are ignored: {}", names.join(", ")))
         };
@@ -183,7 +184,7 @@ fn default_namespace(
     surroundings: &dyn Surroundings,
 ) -> (String, Source) {
     if let Some(namespace) = variables.get("POD_NAMESPACE").filter(|namespace| !namespace.is_empty()) {
-        return (namespace.clone(), Source::Variable("POD_NAMESPACE".to_owned()));
+        return (namespace.clone(), Source::variable("POD_NAMESPACE"));
     }
     if let Ok(namespace) = surroundings.read(Path::new(SERVICE_ACCOUNT_NAMESPACE))
         && !namespace.trim().is_empty()

@@ -120,8 +120,11 @@ fn endpoint_servers<L: Lookup + ?Sized>(
     let mut seen = HashSet::new();
     for slice in &slices {
         let ports = slice.ports.as_deref().unwrap_or_default();
-        let number =
-            ports.iter().find(|port| port.name.as_deref() == Some(name)).and_then(|port| port.port).unwrap_or(0);
+        let number = ports
+            .iter()
+            .find(|port| port.name.as_deref() == Some(name))
+            .and_then(|port| port.port)
+            .unwrap_or(0);
         if number == 0 {
             continue;
         }
@@ -138,7 +141,11 @@ fn endpoint_servers<L: Lookup + ?Sized>(
         }
     }
     let all_terminate = servers.iter().all(|(_, terminates)| *terminates);
-    servers.into_iter().filter(|(_, terminates)| all_terminate || !terminates).map(|(server, _)| server).collect()
+    servers
+        .into_iter()
+        .filter(|(_, terminates)| all_terminate || !terminates)
+        .map(|(server, _)| server)
+        .collect()
 }
 
 fn scheme<'a>(port: &ServicePort, annotations: &'a ServiceAnnotations) -> &'a str {

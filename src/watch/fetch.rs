@@ -71,5 +71,6 @@ async fn fetch(client: Client, live: Arc<Live>, key: SecretKey, places: Arc<Sema
         live.event(WatchKind::TlsSecret, |routing| routing.stores_mut().secret_fetch_failed(&key));
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RETRY.1);
-    }    key
+    }
+    key
 }

@@ -99,7 +99,6 @@ impl<K: Hash + Eq + Clone, V> KeyQueue<K, V> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -313,7 +313,8 @@ mod tests {
 
     #[test]
     fn a_certificate_must_look_like_one() {
-        let cases: &[(&[(&str, &str)], &str, SecretFault)] = &[
+        type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, SecretFault);
+        let cases: &[Case<'_>] = &[
             (&[], "tls.crt", SecretFault::Missing),
             (&[("tls.key", PRIVATE)], "tls.crt", SecretFault::Missing),
             (&[("tls.crt", ""), ("tls.key", PRIVATE)], "tls.crt", SecretFault::Empty),

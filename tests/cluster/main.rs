@@ -7,3 +7,7 @@ mod harness;
 mod client;
 mod control_plane;
 mod lease;
+mod operator;
+mod parameters;
+mod publish;
+mod term;

@@ -39,11 +39,18 @@ impl<'a> Case<'a> {
                 let host = rule["host"].as_str().unwrap_or_default();
                 for path in items(rule, "/http/paths") {
                     let text = path["path"].as_str().unwrap_or_default();
-                    routers.add(normal(&format!("{space}-{ingress_name}-{host}{text}")), format!("{space}/{ingress_name}"));
+                    routers.add(
+                        normal(&format!("{space}-{ingress_name}-{host}{text}")),
+                        format!("{space}/{ingress_name}"),
+                    );
                     let service = path["backend"]["service"]["name"].as_str().unwrap_or_default();
                     let port = &path["backend"]["service"]["port"];
-                    let port = port["name"].as_str().map_or_else(|| port["number"].to_string(), str::to_owned);
-                    services.add(normal(&format!("{space}-{service}-{port}")), format!("{space}/{service}/{port}"));
+                    let port =
+                        port["name"].as_str().map_or_else(|| port["number"].to_string(), str::to_owned);
+                    services.add(
+                        normal(&format!("{space}-{service}-{port}")),
+                        format!("{space}/{service}/{port}"),
+                    );
                 }
             }
             for entry in items(ingress, "/spec/tls") {
@@ -51,7 +58,10 @@ impl<'a> Case<'a> {
                 secrets.add(format!("{space}-{secret}"), format!("{space}/{secret}"));
             }
         }
-        let routed = cluster.objects.iter().filter(|object| object["kind"] == "Ingress" || object["kind"] == "Service");
+        let routed = cluster
+            .objects
+            .iter()
+            .filter(|object| object["kind"] == "Ingress" || object["kind"] == "Service");
         Self {
             cluster,
             allow_cross_namespace: options["allowCrossNamespace"] == true,
@@ -93,7 +103,9 @@ impl<'a> Case<'a> {
     pub fn secret_comes_after_a_bad_one(&self, secret: &Value) -> bool {
         self.ingresses_of(secret).any(|ingress| {
             let names = items(ingress, "/spec/tls").iter().filter_map(|entry| entry["secretName"].as_str());
-            names.take_while(|entry| *entry != name(secret)).any(|entry| !self.usable(namespace(ingress), entry))
+            names
+                .take_while(|entry| *entry != name(secret))
+                .any(|entry| !self.usable(namespace(ingress), entry))
         })
     }
 
@@ -136,9 +148,12 @@ impl<'a> Case<'a> {
     /// Whether an Ingress's references are refused, by its annotations alone.
     pub fn refuses_ingress(&self, ingress: &Value) -> Option<super::difference::Difference> {
         let middlewares = annotation(ingress, "router.middlewares").unwrap_or_default();
-        let mut references: Vec<&str> = middlewares.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
-        let tls_off = annotation(ingress, "router.tls").is_some_and(|text| !text.is_empty() && !text.eq_ignore_ascii_case("true"));
-        let options = annotation(ingress, "router.tls.options").filter(|options| !options.is_empty() && !tls_off);
+        let mut references: Vec<&str> =
+            middlewares.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
+        let tls_off = annotation(ingress, "router.tls")
+            .is_some_and(|text| !text.is_empty() && !text.eq_ignore_ascii_case("true"));
+        let options =
+            annotation(ingress, "router.tls.options").filter(|options| !options.is_empty() && !tls_off);
         references.extend(options);
         self.refuses(&references, namespace(ingress))
     }
@@ -151,7 +166,10 @@ impl<'a> Case<'a> {
         }
         let text = service["spec"]["externalName"].as_str().unwrap_or_default().trim_end_matches('.');
         let labels: Vec<&str> = text.split('.').collect();
-        labels.iter().rposition(|label| label.eq_ignore_ascii_case("svc")).is_some_and(|end| end >= 2 && labels[end - 1] != space)
+        labels
+            .iter()
+            .rposition(|label| label.eq_ignore_ascii_case("svc"))
+            .is_some_and(|end| end >= 2 && labels[end - 1] != space)
     }
 }
 
@@ -159,9 +177,9 @@ impl<'a> Case<'a> {
 pub fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     let annotations = object["metadata"]["annotations"].as_object()?;
     let sorted: BTreeMap<&String, &Value> = annotations.iter().collect();
-    let found = sorted.into_iter().filter(|(name, _)| {
-        name.strip_prefix(PREFIX).is_some_and(|rest| rest.eq_ignore_ascii_case(key))
-    });
+    let found = sorted
+        .into_iter()
+        .filter(|(name, _)| name.strip_prefix(PREFIX).is_some_and(|rest| rest.eq_ignore_ascii_case(key)));
     found.last().and_then(|(_, value)| value.as_str())
 }
 

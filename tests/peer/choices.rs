@@ -14,7 +14,6 @@ struct Factor {
     values: &'static [&'static str],
 }
 
-
 const FACTORS: &[Factor] = &[
     Factor { path: "allowEmptyServices", values: &["null", "true"] },
     Factor { path: "allowExternalNameServices", values: &["null", "true"] },
@@ -234,7 +233,8 @@ mod tests {
             for (b, second) in FACTORS.iter().enumerate().skip(a + 1) {
                 for x in 0..first.values.len() {
                     for y in 0..second.values.len() {
-                        let found = choices.iter().any(|choice| choice.values[a] == x && choice.values[b] == y);
+                        let found =
+                            choices.iter().any(|choice| choice.values[a] == x && choice.values[b] == y);
                         assert!(found, "{}={x} {}={y}", first.path, second.path);
                     }
                 }

@@ -119,7 +119,8 @@ fn adapt(case: &Case<'_>, route: &mut Route, tally: &mut Tally) -> Option<Differ
         tally.note(Difference::TerminatingEndpoint);
     }
     let from = route.from.as_ref()?;
-    let fields = ["/middlewares", "/tls/options", "/service/middlewares", "/service/loadBalancer/serversTransport"];
+    let fields =
+        ["/middlewares", "/tls/options", "/service/middlewares", "/service/loadBalancer/serversTransport"];
     let references: Vec<&str> = fields
         .iter()
         .filter_map(|field| meaning.pointer(field))
@@ -176,10 +177,8 @@ fn unmatched(theirs: Vec<Route>, ours: Vec<Route>) -> (Vec<Route>, Vec<Route>) {
     for route in ours {
         open.entry(route.text()).or_default().push(route);
     }
-    let missing = theirs
-        .into_iter()
-        .filter(|route| open.get_mut(&route.text()).and_then(Vec::pop).is_none())
-        .collect();
+    let missing =
+        theirs.into_iter().filter(|route| open.get_mut(&route.text()).and_then(Vec::pop).is_none()).collect();
     (missing, open.into_values().flatten().collect())
 }
 
@@ -227,7 +226,11 @@ fn explain_routes(
         ));
     }
     for ours in extra {
-        outcome.unexplained.push(format!("router {}\n  Traefik: none like it\n  waybill: {}", ours.key, ours.text()));
+        outcome.unexplained.push(format!(
+            "router {}\n  Traefik: none like it\n  waybill: {}",
+            ours.key,
+            ours.text()
+        ));
     }
 }
 
@@ -257,7 +260,8 @@ fn same_but_for_servers(case: &Case<'_>, theirs: &Route, ours: &Route) -> Option
     }
     let from = theirs.from.as_ref()?;
     let service = case.cluster.find("Service", &from.namespace, &from.service)?;
-    let by_node = annotation(service, "service.nodeportlb").is_some() && service["spec"]["type"] == "NodePort";
+    let by_node =
+        annotation(service, "service.nodeportlb").is_some() && service["spec"]["type"] == "NodePort";
     (theirs_servers == ours_servers && by_node).then_some(Difference::NodeOrder)
 }
 
@@ -274,7 +278,9 @@ fn explain_certificates(case: &Case<'_>, theirs: &View, ours: &View, outcome: &m
         } else if let Some(difference) = refusal {
             outcome.tally.note(difference);
         } else {
-            outcome.unexplained.push(format!("only Traefik has the certificate of {}: {pair:?}", titles(&secrets)));
+            outcome
+                .unexplained
+                .push(format!("only Traefik has the certificate of {}: {pair:?}", titles(&secrets)));
         }
     }
     for pair in ours.certificates.difference(&theirs.certificates) {
@@ -284,12 +290,15 @@ fn explain_certificates(case: &Case<'_>, theirs: &View, ours: &View, outcome: &m
         } else if secrets.iter().any(|secret| case.secret_comes_after_a_bad_one(secret)) {
             outcome.tally.note(Difference::OneMissingSecret);
         } else {
-            outcome.unexplained.push(format!("only waybill has the certificate of {}: {pair:?}", titles(&secrets)));
+            outcome
+                .unexplained
+                .push(format!("only waybill has the certificate of {}: {pair:?}", titles(&secrets)));
         }
     }
 }
 
 fn titles(secrets: &[&Value]) -> String {
-    let titles: Vec<String> = secrets.iter().map(|secret| format!("{}/{}", namespace(secret), name(secret))).collect();
+    let titles: Vec<String> =
+        secrets.iter().map(|secret| format!("{}/{}", namespace(secret), name(secret))).collect();
     titles.join(", ")
 }

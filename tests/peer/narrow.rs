@@ -80,7 +80,8 @@ async fn compare_statuses(
             };
             report.statuses += 1;
             if theirs != ours {
-                let text = format!("status of {}\n  Traefik: {theirs:?}\n  waybill: {ours:?}", title(ingress));
+                let text =
+                    format!("status of {}\n  Traefik: {theirs:?}\n  waybill: {ours:?}", title(ingress));
                 report.fail(&format!("{} [{what}]", cluster.name), text, Some(cluster), file);
             }
         }
@@ -88,10 +89,9 @@ async fn compare_statuses(
 }
 
 fn of_cluster<'a>(now: &'a Snapshot, cluster: &'a Cluster) -> impl Iterator<Item = &'a Value> {
-    now.objects
-        .values()
-        .flatten()
-        .filter(|object| is(object, "Ingress") && cluster.namespaces.iter().any(|own| own == namespace(object)))
+    now.objects.values().flatten().filter(|object| {
+        is(object, "Ingress") && cluster.namespaces.iter().any(|own| own == namespace(object))
+    })
 }
 
 /// Address, host name and ports.

@@ -16,9 +16,19 @@ pub struct Kind {
 pub const KINDS: &[Kind] = &[
     Kind { name: "Namespace", api: "/api/v1", plural: "namespaces", namespaced: false },
     Kind { name: "Node", api: "/api/v1", plural: "nodes", namespaced: false },
-    Kind { name: "IngressClass", api: "/apis/networking.k8s.io/v1", plural: "ingressclasses", namespaced: false },
+    Kind {
+        name: "IngressClass",
+        api: "/apis/networking.k8s.io/v1",
+        plural: "ingressclasses",
+        namespaced: false,
+    },
     Kind { name: "Service", api: "/api/v1", plural: "services", namespaced: true },
-    Kind { name: "EndpointSlice", api: "/apis/discovery.k8s.io/v1", plural: "endpointslices", namespaced: true },
+    Kind {
+        name: "EndpointSlice",
+        api: "/apis/discovery.k8s.io/v1",
+        plural: "endpointslices",
+        namespaced: true,
+    },
     Kind { name: "Secret", api: "/api/v1", plural: "secrets", namespaced: true },
     Kind { name: "Ingress", api: "/apis/networking.k8s.io/v1", plural: "ingresses", namespaced: true },
 ];
@@ -76,15 +86,14 @@ pub struct Cluster {
 }
 
 impl Cluster {
-
     pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
         self.objects.iter().filter(move |object| is(object, kind))
     }
 
     pub fn find(&self, kind: &str, namespace: &str, name: &str) -> Option<&Value> {
-        self.objects
-            .iter()
-            .find(|object| is(object, kind) && self::namespace(object) == namespace && self::name(object) == name)
+        self.objects.iter().find(|object| {
+            is(object, kind) && self::namespace(object) == namespace && self::name(object) == name
+        })
     }
 }
 

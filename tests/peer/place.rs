@@ -133,6 +133,8 @@ fn compare_defaults(
 /// Whether an Ingress of the cluster has no rules and a default backend.
 pub fn wants_default(cluster: &Cluster) -> bool {
     cluster.objects.iter().any(|object| {
-        is(object, "Ingress") && object["spec"]["rules"].is_null() && !object["spec"]["defaultBackend"].is_null()
+        is(object, "Ingress")
+            && object["spec"]["rules"].is_null()
+            && !object["spec"]["defaultBackend"].is_null()
     })
 }

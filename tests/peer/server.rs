@@ -45,7 +45,8 @@ impl Server {
     /// Creates an object, and writes its status where it has one.
     pub async fn create(&self, object: &Value) -> kube::Result<Value> {
         let kind = object::kind(object).unwrap_or_else(|| panic!("unknown kind: {}", object::title(object)));
-        let mut created = self.send("POST", &collection_path(kind, object::namespace(object)), Some(object)).await?;
+        let mut created =
+            self.send("POST", &collection_path(kind, object::namespace(object)), Some(object)).await?;
         if object["status"].is_object() {
             created["status"] = object["status"].clone();
             created = self.send("PUT", &format!("{}/status", path(object)), Some(&created)).await?;
@@ -84,7 +85,11 @@ impl Server {
 
     /// All objects of a kind, as the API server returns them. `selector` is one of labels.
     pub async fn list(&self, kind: Kind, selector: &str) -> Vec<Value> {
-        let uri = format!("{}?labelSelector={}", collection_path(Kind { namespaced: false, ..kind }, ""), encode(selector));
+        let uri = format!(
+            "{}?labelSelector={}",
+            collection_path(Kind { namespaced: false, ..kind }, ""),
+            encode(selector)
+        );
         let mut list = self.send("GET", &uri, None).await.unwrap_or_else(|error| panic!("{uri}: {error}"));
         let mut items = match list["items"].take() {
             Value::Array(items) => items,
@@ -100,9 +105,10 @@ impl Server {
     /// Puts clusters in. Their objects are replaced by what the API server made of them; those that it refuses are
     /// left out.
     pub async fn fill(&self, clusters: &mut [Cluster]) -> Created {
-        let namespaces = clusters.iter().flat_map(|cluster| &cluster.namespaces).map(|name| {
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        });
+        let namespaces = clusters
+            .iter()
+            .flat_map(|cluster| &cluster.namespaces)
+            .map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
         stream::iter(namespaces)
             .for_each_concurrent(AT_ONCE, |namespace| async move {
                 self.must_create(&namespace).await;
@@ -174,6 +180,14 @@ fn typed(mut answer: Value, asked: &Value) -> Value {
 
 fn encode(text: &str) -> String {
     text.bytes()
-        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .map(
+            |byte| {
+                if byte.is_ascii_alphanumeric() {
+                    char::from(byte).to_string()
+                } else {
+                    format!("%{byte:02X}")
+                }
+            },
+        )
         .collect()
 }

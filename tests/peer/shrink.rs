@@ -32,13 +32,16 @@ const PARTS: &[&str] = &[
 /// Writes the first failures of a round, cut down, to a folder each. What was tried stays in the control plane.
 pub async fn write(place: &Place, clusters: &[Cluster], report: &Report) {
     let mut seen = std::collections::BTreeSet::new();
-    let failures = report.failures.iter().filter(|failure| {
-        failure.cluster.as_ref().is_some_and(|cluster| seen.insert(cluster.name.clone()))
-    });
+    let failures = report
+        .failures
+        .iter()
+        .filter(|failure| failure.cluster.as_ref().is_some_and(|cluster| seen.insert(cluster.name.clone())));
     for failure in failures.take(CASES) {
         let Some(cluster) = &failure.cluster else { continue };
-        let others: Vec<Cluster> = clusters.iter().filter(|other| other.name != cluster.name).cloned().collect();
-        let mut shrinker = Shrinker { place, others, cluster: cluster.clone(), file: &failure.file, left: ATTEMPTS };
+        let others: Vec<Cluster> =
+            clusters.iter().filter(|other| other.name != cluster.name).cloned().collect();
+        let mut shrinker =
+            Shrinker { place, others, cluster: cluster.clone(), file: &failure.file, left: ATTEMPTS };
         let text = match shrinker.difference().await {
             Some(text) => {
                 shrinker.run().await;
@@ -160,4 +163,3 @@ impl Shrinker<'_> {
         }
     }
 }
-

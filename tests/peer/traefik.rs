@@ -118,7 +118,9 @@ pub fn program() -> PathBuf {
             let output = output.unwrap_or_else(|error| panic!("tests/tools/build: {error}"));
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "tests/tools/build peer: {said}");
-            std::env::var_os("WAYBILL_TOOLS_DIR").map_or_else(|| tools.join("bin"), PathBuf::from).join("peer")
+            std::env::var_os("WAYBILL_TOOLS_DIR")
+                .map_or_else(|| tools.join("bin"), PathBuf::from)
+                .join("peer")
         })
         .clone()
 }

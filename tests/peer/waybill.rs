@@ -174,7 +174,8 @@ impl Library {
 
     /// Every router that could be the default one, as if it had been chosen.
     pub fn default_candidates(&self) -> Vec<Value> {
-        let backends = self.routing.table().fragments().filter_map(|fragment| fragment.default_backend.clone());
+        let backends =
+            self.routing.table().fragments().filter_map(|fragment| fragment.default_backend.clone());
         backends
             .map(|backend| {
                 json!({"http": {"routers": {"default-router": backend.router},

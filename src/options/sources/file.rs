@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::document::{self, Content, Node};
 use super::{Findings, Form, Given, Raw};
-use crate::options::fault::{Fault, Source};
+use crate::options::fault::{Fault, Source, plain};
 use crate::options::names::{self, Name};
 use crate::options::table::{Entry, Id, Kind};
 
@@ -91,7 +91,7 @@ impl Reader<'_> {
                     if let Some(line) = self.slip(&name, value) {
                         self.findings.slip = Some(self.source(line));
                     }
-                    self.findings.ignored.push(name);
+                    self.findings.ignored.push(plain(&name));
                 }
                 Name::Unknown | Name::ConfigFile => {
                     self.findings.unknown(&name, &name, source, Form::File);

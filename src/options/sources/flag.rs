@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 
 use super::{Findings, Form, Given, Raw, split_list};
-use crate::options::fault::{Fault, Source};
+use crate::options::fault::{Fault, Source, plain};
 use crate::options::names::{self, Name};
 use crate::options::table::{Entry, Id, Kind};
 
@@ -73,7 +73,7 @@ pub fn split_arguments(arguments: impl IntoIterator<Item = OsString>, subcommand
                 if flag.value.is_none() && !names::is_traefik_switch(&flag.name) {
                     arguments.next_if(|next| next_is_value(next) && !is_command(next));
                 }
-                findings.ignored.push(flag.written);
+                findings.ignored.push(plain(&flag.written));
             }
             Name::Option(Entry { id, kind: Kind::Boolean, .. }) => {
                 let value = flag.value.clone().unwrap_or_else(|| "true".to_owned());
@@ -91,7 +91,7 @@ pub fn split_arguments(arguments: impl IntoIterator<Item = OsString>, subcommand
                             key,
                             flag.source(),
                             "a value is missing",
-                            format!("write {}=VALUE", flag.written),
+                            format!("write {}=VALUE", plain(&flag.written)),
                         ));
                     }
                 }
@@ -138,6 +138,6 @@ impl Flag {
     }
 
     fn source(&self) -> Source {
-        Source::Flag(self.written.clone())
+        Source::flag(&self.written)
     }
 }

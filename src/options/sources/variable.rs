@@ -15,7 +15,7 @@ pub(crate) fn read(variables: &BTreeMap<String, String>) -> Findings {
     let mut seen = BTreeSet::new();
     for (written, value) in variables {
         let ours = PREFIXES.iter().any(|prefix| written.starts_with(prefix));
-        let source = Source::Variable(written.clone());
+        let source = Source::variable(written);
         let Some(name) = dotted(written) else { continue };
         match names::resolve(&name) {
             Name::Option(entry) => match seen.insert(entry.id) {

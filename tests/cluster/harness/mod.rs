@@ -9,7 +9,9 @@
 
 mod apply;
 mod audit;
+pub mod operator;
 mod process;
+mod stall;
 mod tools;
 mod wait;
 
@@ -30,6 +32,8 @@ use tokio::sync::OnceCell;
 pub use audit::AuditEvent;
 use process::Janitor;
 pub use process::{Process, Signal};
+pub use stall::StallingProxy;
+pub use tools::folder as tools_folder;
 pub use wait::eventually;
 
 /// The token of a user who may do everything.
@@ -116,6 +120,11 @@ impl ControlPlane {
     /// The API server's address.
     pub fn url(&self) -> String {
         format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// The API server's port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// What clients trust.

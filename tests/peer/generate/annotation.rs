@@ -13,7 +13,8 @@ const BOOLS: &[&str] = &["true", "false", "1", "0", "T", "F", "True", "FALSE"];
 const NOT_BOOLS: &[&str] = &["", "yes", "tRUE", " true", "2", "on"];
 const SWITCHES: &[&str] = &["true", "", "TRUE", "tRuE"];
 const OFF: &[&str] = &["false", "no", "1", "yes", " true"];
-const TEXTS: &[&str] = &["le", "a-b", "{{ env \"HOME\" }}", "`tick`", "\"quoted\"", "back\\slash", "100%s", "naïve 漢字 😀"];
+const TEXTS: &[&str] =
+    &["le", "a-b", "{{ env \"HOME\" }}", "`tick`", "\"quoted\"", "back\\slash", "100%s", "naïve 漢字 😀"];
 const ODD_TEXTS: &[&str] = &["", " ", "line\nfeed", "nul-like \u{1}\u{7f}", "\u{200b}\u{feff}", "a,b"];
 const REFERENCES: &[&str] =
     &["auth@file", "$-auth@kubernetescrd", "plain", "$-a@kubernetescrd, b@file ", "{{x}}@file", "'`\"%@file"];
@@ -32,7 +33,11 @@ const ODD_REFERENCES: &[&str] = &[
 ];
 
 const ROUTER: &[Entry] = &[
-    ("router.entrypoints", &["web", "web,websecure", " web , websecure ", "ü"], &["", ",", "web,,x", " ", "web,"]),
+    (
+        "router.entrypoints",
+        &["web", "web,websecure", " web , websecure ", "ü"],
+        &["", ",", "web,,x", " ", "web,"],
+    ),
     ("router.middlewares", REFERENCES, ODD_REFERENCES),
     (
         "router.priority",
@@ -119,14 +124,21 @@ impl Maker<'_> {
         self.annotations(namespace, SERVICE, UNKNOWN_SERVICE, 40)
     }
 
-    fn annotations(&mut self, namespace: &str, known: &[Entry], unknown: &[&str], any: u64) -> Map<String, Value> {
+    fn annotations(
+        &mut self,
+        namespace: &str,
+        known: &[Entry],
+        unknown: &[&str],
+        any: u64,
+    ) -> Map<String, Value> {
         let mut annotations = Map::new();
         if !self.random.chance(any) {
             return annotations;
         }
         let count = self.random.between(1, 5);
         for (key, good, bad) in self.random.some(known, count) {
-            let value = if self.random.chance(self.faults) { self.random.pick(bad) } else { self.random.pick(good) };
+            let value =
+                if self.random.chance(self.faults) { self.random.pick(bad) } else { self.random.pick(good) };
             let other = self.random.pick(self.namespaces).clone();
             let value = value.replace('$', namespace).replace('^', &other);
             annotations.insert(format!("{PREFIX}{key}"), value.into());

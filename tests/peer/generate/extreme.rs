@@ -40,8 +40,12 @@ impl Maker<'_> {
         match number % KINDS {
             0 => {
                 let name = [long.as_str(), &long, &long, &"b".repeat(61)].join(".");
-                let host = format!("{}.{}.{}.{}", "h".repeat(63), "i".repeat(63), "j".repeat(63), "k".repeat(61));
-                let paths = json!([path(&format!("/{}", "p/".repeat(2000))), path(&format!("/{}q", "p/".repeat(2000)))]);
+                let host =
+                    format!("{}.{}.{}.{}", "h".repeat(63), "i".repeat(63), "j".repeat(63), "k".repeat(61));
+                let paths = json!([
+                    path(&format!("/{}", "p/".repeat(2000))),
+                    path(&format!("/{}q", "p/".repeat(2000)))
+                ]);
                 objects.push(ingress(&name, json!({}), json!([{"host": host, "http": {"paths": paths}}])));
             }
             1 => {

@@ -8,9 +8,7 @@ pub fn fixed() -> Vec<Value> {
         json!({"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": name},
                "spec": {"controller": controller}})
     };
-    let node = |name: &str, addresses: Value| {
-        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": {"addresses": addresses}})
-    };
+    let node = |name: &str, addresses: Value| json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": {"addresses": addresses}});
     let mut objects = vec![
         class("public", "traefik.io/ingress-controller"),
         class("second", "traefik.io/ingress-controller"),
@@ -40,7 +38,8 @@ fn published() -> Vec<Value> {
                "spec": spec, "status": status})
     };
     let ports = json!([{"name": "web", "port": 80}, {"name": "quic", "port": 443, "protocol": "UDP"}]);
-    let one = |name: &str| service(name, json!({"type": "LoadBalancer", "ports": ports.clone()}), Value::Null);
+    let one =
+        |name: &str| service(name, json!({"type": "LoadBalancer", "ports": ports.clone()}), Value::Null);
     let mut balanced = one("balanced");
     balanced["status"] = json!({"loadBalancer": {"ingress": [
         {"ip": "203.0.113.1", "ipMode": "VIP", "ports": [{"port": 80, "protocol": "TCP"}]},

@@ -16,9 +16,11 @@ const HOSTS: &[&str] = &[
 ];
 
 /// The API server should refuse these; it is asked all the same.
-const ODD_HOSTS: &[&str] = &["Upper.example.com", "192.0.2.1", "*", "a.*.example.com", "bücher.example", "{{x}}", "a\"b"];
+const ODD_HOSTS: &[&str] =
+    &["Upper.example.com", "192.0.2.1", "*", "a.*.example.com", "bücher.example", "{{x}}", "a\"b"];
 
-const PATHS: &[&str] = &["/", "/api", "/api/", "/api/v1", "/shop", "/eu/web", "/eu-web", "/a.b", "/a-b", "/a_b", "/80"];
+const PATHS: &[&str] =
+    &["/", "/api", "/api/", "/api/v1", "/shop", "/eu/web", "/eu-web", "/a.b", "/a-b", "/a_b", "/80"];
 
 const ODD_PATHS: &[&str] = &[
     "",
@@ -67,8 +69,12 @@ impl Maker<'_> {
         match self.random.below(20) {
             0..=5 => {}
             6..=8 => drop(annotations.insert(CLASS.to_owned(), "traefik".into())),
-            9 => drop(annotations.insert(CLASS.to_owned(), (*self.random.pick(&["public", "foreign"])).into())),
-            10 => drop(annotations.insert(CLASS.to_owned(), (*self.random.pick(&["", "nginx", "Traefik"])).into())),
+            9 => {
+                drop(annotations.insert(CLASS.to_owned(), (*self.random.pick(&["public", "foreign"])).into()))
+            }
+            10 => drop(
+                annotations.insert(CLASS.to_owned(), (*self.random.pick(&["", "nginx", "Traefik"])).into()),
+            ),
             11..=15 => spec["ingressClassName"] = "public".into(),
             16 | 17 => spec["ingressClassName"] = "second".into(),
             18 => spec["ingressClassName"] = "foreign".into(),
@@ -116,10 +122,18 @@ impl Maker<'_> {
     }
 
     fn path(&mut self, services: &[&Value]) -> Value {
-        let kind = *self.random.pick(&["Prefix", "Prefix", "Exact", "ImplementationSpecific", "ImplementationSpecific"]);
+        let kind = *self.random.pick(&[
+            "Prefix",
+            "Prefix",
+            "Exact",
+            "ImplementationSpecific",
+            "ImplementationSpecific",
+        ]);
         let odd = self.random.chance(if kind == "ImplementationSpecific" { 45 } else { 20 });
         let mut path = *self.random.pick(if odd { ODD_PATHS } else { PATHS });
-        if kind != "ImplementationSpecific" && (path.is_empty() || path.contains("//") || path.contains("/./")) {
+        if kind != "ImplementationSpecific"
+            && (path.is_empty() || path.contains("//") || path.contains("/./"))
+        {
             path = "/";
         }
         json!({"path": path, "pathType": kind, "backend": self.backend(services)})

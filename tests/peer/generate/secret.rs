@@ -13,7 +13,8 @@ pub fn mark(cluster: &str) -> String {
 impl Maker<'_> {
     pub(super) fn secret(&mut self, namespace: &str, name: &str) -> Value {
         let mark = mark(self.cluster);
-        let pem = |what: &str| format!("-----BEGIN {what}-----\n{namespace}/{name}{mark}\n-----END {what}-----\n");
+        let pem =
+            |what: &str| format!("-----BEGIN {what}-----\n{namespace}/{name}{mark}\n-----END {what}-----\n");
         let (mut certificate, mut key) = (pem("CERTIFICATE"), pem("PRIVATE KEY"));
         let mut kind = *self.random.pick(&["kubernetes.io/tls", "kubernetes.io/tls", "Opaque"]);
         let mut data = json!({});
@@ -48,7 +49,8 @@ pub fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let bits =
+            chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for position in 0..4 {
             if position <= chunk.len() {
                 text.push(char::from(LETTERS[(bits >> (18 - 6 * position)) as usize & 63]));

@@ -1,0 +1,244 @@
+//! The offline reader: manifests from files, directories and standard input, as the objects that an API server
+//! would hand out.
+//!
+//! A document is parsed once, straight into the type that its `kind` asks for. One that does not parse costs
+//! only itself, and so does one item of a list.
+
+mod defaults;
+mod document;
+mod files;
+mod parse;
+mod visit;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use kube::Resource;
+use kube::core::DynamicObject;
+
+pub use files::{ReadError, Source};
+pub use parse::SkippedKind;
+
+/// The label and its value that mark a ConfigMap in which a leader keeps the last accepted parameters of classes.
+pub const CLASS_MEMORY_LABEL: (&str, &str) = ("waybill.dev/part", "classes");
+
+/// Where something stands in the input.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The file as it was given or found, `standard input` for `-`.
+    pub file: Arc<str>,
+    /// The document in it, from 1; documents without content don't count.
+    pub document: usize,
+    /// The item of a list, from 1.
+    pub item: Option<usize>,
+    /// The line in the file, from 1.
+    pub line: Option<usize>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, document {}", self.file, self.document)?;
+        if let Some(item) = self.item {
+            write!(f, ", item {item}")?;
+        }
+        self.line.map_or(Ok(()), |line| write!(f, ", line {line}"))
+    }
+}
+
+/// A document, or an item of a list, that can't be read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fault {
+    /// Where it stands.
+    pub place: Place,
+    /// What is wrong, on one line.
+    pub message: String,
+    /// What would be right.
+    pub remedy: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.place, self.message, self.remedy)
+    }
+}
+
+/// An object that is in the input more than once.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Repeated {
+    /// `Kind namespace/name`.
+    pub object: String,
+    /// Where it stood before.
+    pub before: Place,
+    /// Where it stands again; this is the one that counts.
+    pub again: Place,
+}
+
+impl fmt::Display for Repeated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { object, before, again } = self;
+        write!(f, "{again}: {object} is already in {before}: the later one counts, remove one of them")
+    }
+}
+
+/// What the input holds.
+#[derive(Debug, Default)]
+pub struct Manifests {
+    /// Ingresses.
+    pub ingresses: Vec<Ingress>,
+    /// IngressClasses.
+    pub classes: Vec<IngressClass>,
+    /// Services.
+    pub services: Vec<Service>,
+    /// EndpointSlices.
+    pub slices: Vec<EndpointSlice>,
+    /// Secrets.
+    pub secrets: Vec<Secret>,
+    /// Nodes.
+    pub nodes: Vec<Node>,
+    /// Namespaces.
+    pub namespaces: Vec<Namespace>,
+    /// ConfigMaps that remember accepted parameters ([`CLASS_MEMORY_LABEL`]).
+    pub class_memory: Vec<ConfigMap>,
+    /// IngressClassParameters.
+    pub parameters: Vec<DynamicObject>,
+    /// What can't be read, in the order of the input.
+    pub faults: Vec<Fault>,
+    /// What is in the input more than once, in its order.
+    pub repeated: Vec<Repeated>,
+    /// How many objects of which other kinds there are.
+    pub skipped: BTreeMap<SkippedKind, usize>,
+    /// Where each object stands, to notice one that comes again.
+    seen: HashMap<String, Seen>,
+}
+
+#[derive(Clone, Debug)]
+struct Seen {
+    index: usize,
+    place: Place,
+}
+
+impl Manifests {
+    /// Reads sources in their order; `-` is `stdin`, and a directory is read with all below it, sorted by path.
+    ///
+    /// # Errors
+    /// A source that can't be read at all. What is in it never is an error, but a [`Fault`].
+    pub fn read(sources: &[Source], stdin: impl Read) -> Result<Self, ReadError> {
+        let mut manifests = Self::default();
+        files::read_all(sources, stdin, |file, bytes| manifests.add(file, &bytes))?;
+        Ok(manifests)
+    }
+
+    /// Reads the paths of a command line.
+    ///
+    /// # Errors
+    /// As [`Manifests::read`].
+    pub fn read_paths(paths: &[PathBuf], stdin: impl Read) -> Result<Self, ReadError> {
+        let sources: Vec<Source> = paths.iter().cloned().map(Source::from).collect();
+        Self::read(&sources, stdin)
+    }
+
+    /// Adds the documents of one file.
+    pub fn add(&mut self, file: &Arc<str>, bytes: &[u8]) {
+        parse::parse_file(self, file, bytes);
+    }
+
+    /// One line that counts what was skipped.
+    pub fn skipped_line(&self) -> Option<String> {
+        let kinds: Vec<String> = self.skipped.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        (!kinds.is_empty()).then(|| format!("skipped objects of other kinds: {}", kinds.join(", ")))
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+
+    fn place(&mut self, object: parse::Object, place: Place) -> Result<(), String> {
+        use parse::Object;
+        let (seen, repeated) = (&mut self.seen, &mut self.repeated);
+        match object {
+            Object::Ingress(object) => {
+                put(&mut self.ingresses, seen, repeated, *object, place, "Ingress", true)
+            }
+            Object::IngressClass(object) => {
+                put(&mut self.classes, seen, repeated, *object, place, "IngressClass", false)
+            }
+            Object::Service(object) => {
+                put(&mut self.services, seen, repeated, *object, place, "Service", true)
+            }
+            Object::EndpointSlice(object) => {
+                put(&mut self.slices, seen, repeated, *object, place, "EndpointSlice", true)
+            }
+            Object::Secret(object) => put(&mut self.secrets, seen, repeated, *object, place, "Secret", true),
+            Object::Node(object) => put(&mut self.nodes, seen, repeated, *object, place, "Node", false),
+            Object::Namespace(object) => {
+                put(&mut self.namespaces, seen, repeated, *object, place, "Namespace", false)
+            }
+            Object::ConfigMap(object) => {
+                put(&mut self.class_memory, seen, repeated, *object, place, "ConfigMap", true)
+            }
+            Object::Parameters(object) => {
+                put(&mut self.parameters, seen, repeated, *object, place, "IngressClassParameters", false)
+            }
+        }
+    }
+}
+
+/// Puts an object with its like; a later one takes the place of an earlier one of the same name. An error says
+/// why it can't be an object at all.
+fn put<K: Resource>(
+    objects: &mut Vec<K>,
+    seen: &mut HashMap<String, Seen>,
+    repeated: &mut Vec<Repeated>,
+    mut object: K,
+    place: Place,
+    kind: &str,
+    namespaced: bool,
+) -> Result<(), String> {
+    let meta = object.meta_mut();
+    let Some(name) = meta.name.as_deref().filter(|name| !name.is_empty()) else {
+        let generated = meta.generate_name.as_ref().map_or("", |_| "; a generateName is no name yet");
+        return Err(format!("metadata.name of this {kind} is missing{generated}"));
+    };
+    if namespaced {
+        if meta.namespace.as_deref().unwrap_or_default().is_empty() {
+            meta.namespace = Some("default".to_owned());
+        }
+    } else {
+        meta.namespace = None;
+    }
+    let name = match meta.namespace.as_deref() {
+        Some(namespace) => format!("{kind} {namespace}/{name}"),
+        None => format!("{kind} {name}"),
+    };
+    match seen.entry(name) {
+        std::collections::hash_map::Entry::Vacant(slot) => {
+            slot.insert(Seen { index: objects.len(), place });
+            objects.push(object);
+        }
+        std::collections::hash_map::Entry::Occupied(mut slot) => {
+            let index = slot.get().index;
+            let before = std::mem::replace(&mut slot.get_mut().place, place.clone());
+            repeated.push(Repeated { object: slot.key().clone(), before, again: place });
+            if let Some(old) = objects.get_mut(index) {
+                *old = object;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "manifests/tests.rs"]
+mod tests;

@@ -1,0 +1,88 @@
+//! Manifests in the place of a watch: the same stores, the same reconciliation.
+
+use std::sync::Arc;
+
+use kube::runtime::watcher::Event;
+
+use crate::index::Dependencies;
+use crate::kubernetes::key::SecretKey;
+use crate::kubernetes::manifests::Manifests;
+use crate::options::Options;
+use crate::reconcile::Routing;
+use crate::watch::collection::Scope;
+use crate::watch::secrets::SecretSource;
+use crate::watch::stores::Watched;
+
+/// What the options say of what is watched.
+pub fn watched(options: &Options) -> Watched {
+    let namespaces: Vec<Arc<str>> = options.namespaces.iter().map(|name| name.as_str().into()).collect();
+    Watched {
+        namespaces: (!namespaces.is_empty()).then_some(namespaces),
+        nodes: !options.settings.disable_cluster_scope_resources,
+        controller_name: options.class.controller_name.clone(),
+        settings: Arc::new(options.settings.clone()),
+    }
+}
+
+/// The routing of a set of manifests. What the options hide from a watch is hidden here too.
+pub fn routing(manifests: Manifests, options: &Options) -> Routing {
+    let mut routing = Routing::new(watched(options), options.class.clone());
+    let scope = |namespace: Option<&String>| -> Option<Scope> {
+        if options.namespaces.is_empty() {
+            return Some(Scope::All);
+        }
+        let namespace = namespace.filter(|namespace| options.namespaces.contains(*namespace))?;
+        Some(Scope::Namespace(namespace.as_str().into()))
+    };
+    let selected = |labels: Option<&std::collections::BTreeMap<String, String>>| {
+        let none = std::collections::BTreeMap::new();
+        options.label_selector.matches(labels.unwrap_or(&none))
+    };
+    let mut named: Vec<SecretKey> = Vec::new();
+    let stores = routing.stores_mut();
+    if !options.class.lookup_disabled {
+        for class in manifests.classes {
+            stores.apply_class(Event::Apply(class));
+        }
+        for parameters in manifests.parameters {
+            stores.apply_parameters(Event::Apply(parameters));
+        }
+        for memory in manifests.class_memory {
+            stores.apply_class_memory(Event::Apply(memory));
+        }
+        for namespace in manifests.namespaces {
+            stores.apply_namespace(Event::Apply(namespace));
+        }
+    }
+    for ingress in manifests.ingresses {
+        if let Some(scope) = scope(ingress.metadata.namespace.as_ref())
+            && selected(ingress.metadata.labels.as_ref())
+        {
+            named.extend(Dependencies::of(&ingress).secrets);
+            stores.apply_ingress(&scope, Event::Apply(ingress));
+        }
+    }
+    for service in manifests.services {
+        if let Some(scope) = scope(service.metadata.namespace.as_ref()) {
+            stores.apply_service(&scope, Event::Apply(service));
+        }
+    }
+    for slice in manifests.slices {
+        if let Some(scope) = scope(slice.metadata.namespace.as_ref()) {
+            stores.apply_slice(&scope, Event::Apply(slice));
+        }
+    }
+    named.sort_unstable();
+    for secret in manifests.secrets {
+        if let Some(scope) = scope(secret.metadata.namespace.as_ref()) {
+            let wanted = |key: &SecretKey| named.binary_search(key).is_ok();
+            stores.apply_secret(SecretSource::Tls, &scope, Event::Apply(secret), wanted);
+        }
+    }
+    for node in manifests.nodes {
+        stores.apply_node(Event::Apply(node));
+    }
+    routing.table_mut().declare(&options.settings.output);
+    routing.reconcile_all();
+    routing
+}

@@ -1,0 +1,565 @@
+//! Which Events there have to be: problems of each object against those that were told. No I/O and no clock.
+//!
+//! The API of events.k8s.io lets nothing but an Event's series change once it is there. So its name says all that
+//! its text does: another text is another Event, and the same one is found again by the next leader.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest as _, Sha256};
+
+use super::backoff::Backoff;
+use super::rate::Rate;
+use crate::translate::problem::{Category, Problem, Subject};
+
+/// Events that one object may have at once, one that sums up the rest included.
+pub const PER_OBJECT: usize = 10;
+/// Events a second, over all.
+pub const PER_SECOND: u32 = 20;
+/// Bytes of a note; the API server takes 1,024.
+pub const NOTE_LIMIT: usize = 1_000;
+/// An Event that still holds is written again after this, since the API server forgets it after an hour.
+pub const REFRESH: Duration = Duration::from_secs(1_800);
+/// Objects that wait, above which one Event says so.
+const MANY_WAIT: usize = 1_200;
+/// Bytes of an object's name within an Event's.
+const NAME_LIMIT: usize = 253 - 1 - HASH;
+/// Characters of the hash in an Event's name.
+const HASH: usize = 16;
+
+/// An Event, as it is told.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Told {
+    /// Its name.
+    pub name: String,
+    /// A [`Category`], or what became of one.
+    pub reason: String,
+    /// What is wrong and what would be right.
+    pub note: String,
+    /// `Normal` or `Warning`.
+    pub kind: &'static str,
+}
+
+/// What to write next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// The object that it is about.
+    pub subject: Subject,
+    /// That object's uid; empty when it is not there.
+    pub uid: String,
+    /// The Event.
+    pub event: Told,
+    /// How often it was seen, this time included: above 1 it is there already.
+    pub count: i32,
+    /// What it says the end of.
+    over: Option<Place>,
+}
+
+/// What comes next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Write this, then call [`EventBook::written`] or [`EventBook::failed`].
+    Act(Action),
+    /// Nothing before then, unless something is reported.
+    Wait(Option<Instant>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    category: Option<Category>,
+    field: String,
+}
+
+#[derive(Debug)]
+struct Object {
+    uid: String,
+    /// What has to be told.
+    wanted: BTreeMap<Told, Place>,
+    /// What was told, how often and when last.
+    told: BTreeMap<Told, (Place, i32, Instant)>,
+    /// What is over and was not told yet.
+    over: VecDeque<(Place, Told)>,
+    queued: bool,
+    retry: Option<(Instant, Backoff)>,
+}
+
+impl Object {
+    fn new(uid: &str) -> Self {
+        Self {
+            uid: uid.to_owned(),
+            wanted: BTreeMap::new(),
+            told: BTreeMap::new(),
+            over: VecDeque::new(),
+            queued: false,
+            retry: None,
+        }
+    }
+}
+
+/// All Events.
+#[derive(Debug)]
+pub struct EventBook {
+    objects: HashMap<Subject, Object>,
+    ready: VecDeque<Subject>,
+    /// Looked at again then: refreshes and retries.
+    later: BTreeSet<(Instant, Subject)>,
+    rate: Rate,
+    suppressed: u64,
+    /// The object on which it is said that Events wait, and when it was said.
+    operator: Subject,
+    said_at: Option<Instant>,
+}
+
+impl EventBook {
+    /// `operator` is what Events are about that concern none of the users' objects: the index, say.
+    pub fn new(operator: Subject) -> Self {
+        Self {
+            objects: HashMap::new(),
+            ready: VecDeque::new(),
+            later: BTreeSet::new(),
+            rate: Rate::new(PER_SECOND, PER_SECOND),
+            suppressed: 0,
+            operator,
+            said_at: None,
+        }
+    }
+
+    /// Sets all problems of an object.
+    pub fn report(&mut self, subject: &Subject, uid: &str, problems: &[Problem]) {
+        if problems.is_empty() && !self.objects.contains_key(subject) {
+            return;
+        }
+        let object = self.objects.entry(subject.clone()).or_insert_with(|| Object::new(uid));
+        if object.uid != uid {
+            // Another object of that name: what was told was about the first.
+            let queued = object.queued;
+            *object = Object { queued, ..Object::new(uid) };
+        }
+        let (wanted, suppressed) = wanted(&object.uid, subject, problems);
+        if wanted == object.wanted {
+            return;
+        }
+        self.suppressed += suppressed;
+        for (told, (place, ..)) in object.told.iter().filter(|(told, _)| !wanted.contains_key(*told)) {
+            // One that is told in other words stands still.
+            if !wanted.values().any(|other| other == place) {
+                object.over.push_back((place.clone(), resolved(&object.uid, subject, told, place)));
+            }
+        }
+        // What is back is not over.
+        object.over.retain(|(place, _)| !wanted.values().any(|other| other == place));
+        object.told.retain(|told, _| wanted.contains_key(told));
+        object.wanted = wanted;
+        if !std::mem::replace(&mut object.queued, true) {
+            self.ready.push_back(subject.clone());
+        }
+    }
+
+    /// The object is gone: nothing more is to be said about it.
+    pub fn forget(&mut self, subject: &Subject) {
+        self.objects.remove(subject);
+    }
+
+    /// Problems without an Event of their own since this was asked last.
+    pub fn take_suppressed(&mut self) -> u64 {
+        std::mem::take(&mut self.suppressed)
+    }
+
+    /// Objects that wait.
+    pub fn waiting(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// What to write next.
+    pub fn next(&mut self, now: Instant) -> Next {
+        while let Some((at, subject)) = self.later.first().cloned() {
+            if at > now {
+                break;
+            }
+            self.later.remove(&(at, subject.clone()));
+            if let Some(object) = self.objects.get_mut(&subject)
+                && !std::mem::replace(&mut object.queued, true)
+            {
+                self.ready.push_back(subject);
+            }
+        }
+        if let Some(action) = self.say_that_many_wait(now) {
+            return Next::Act(action);
+        }
+        while let Some(subject) = self.ready.front() {
+            let Some(object) = self.objects.get_mut(subject) else {
+                self.ready.pop_front();
+                continue;
+            };
+            let retry = object.retry.as_ref().map(|(at, _)| *at).filter(|at| *at > now);
+            let action = if retry.is_some() { None } else { action(subject, object, now) };
+            let Some(action) = action else {
+                // Nothing is left to be said about it now.
+                object.queued = false;
+                let refresh = object.told.values().map(|(.., at)| *at + REFRESH).min();
+                if let Some(at) = retry.or(refresh) {
+                    self.later.insert((at, subject.clone()));
+                } else if object.wanted.is_empty() && object.over.is_empty() {
+                    self.objects.remove(subject);
+                }
+                self.ready.pop_front();
+                continue;
+            };
+            if let Err(wait) = self.rate.take(now) {
+                return Next::Wait(Some(now + wait));
+            }
+            begin(object, &action, now);
+            return Next::Act(action);
+        }
+        Next::Wait(self.later.first().map(|(at, _)| *at))
+    }
+
+    /// One Event for all that wait, at most twice an hour.
+    fn say_that_many_wait(&mut self, now: Instant) -> Option<Action> {
+        let due = self.said_at.is_none_or(|at| now.saturating_duration_since(at) >= REFRESH);
+        if self.ready.len() <= MANY_WAIT || !due || self.rate.take(now).is_err() {
+            return None;
+        }
+        self.said_at = Some(now);
+        let note = format!(
+            "the problems of {} objects wait for their Events, of which at most {PER_SECOND} a second are \
+             written; the metric waybill_problems counts all of them",
+            self.ready.len()
+        );
+        let reason = "EventsDelayed";
+        let name = name("", &self.operator, &[reason, &note]);
+        Some(Action {
+            subject: self.operator.clone(),
+            uid: String::new(),
+            event: Told { name, reason: reason.to_owned(), note, kind: "Warning" },
+            count: 1,
+            over: None,
+        })
+    }
+
+    /// An [`Action`] is done.
+    pub fn written(&mut self, action: &Action) {
+        if let Some(object) = self.object(action) {
+            object.retry = None;
+        }
+    }
+
+    /// An [`Action`] failed. It comes again later, unless it is over by then.
+    pub fn failed(&mut self, action: &Action, now: Instant) {
+        let Some(object) = self.object(action) else { return };
+        if object.told.remove(&action.event).is_none()
+            && let Some(place) = &action.over
+        {
+            object.over.push_front((place.clone(), action.event.clone()));
+        }
+        let mut backoff = object.retry.take().map_or_else(
+            || Backoff::new(Duration::from_secs(2), Duration::from_secs(600)),
+            |(_, backoff)| backoff,
+        );
+        let at = now + backoff.next_wait();
+        object.retry = Some((at, backoff));
+        self.later.insert((at, action.subject.clone()));
+    }
+
+    fn object(&mut self, action: &Action) -> Option<&mut Object> {
+        self.objects.get_mut(&action.subject).filter(|object| object.uid == action.uid)
+    }
+}
+
+/// The next thing to be said about an object.
+fn action(subject: &Subject, object: &Object, now: Instant) -> Option<Action> {
+    let act = |event: &Told, count, over: Option<&Place>| Action {
+        subject: subject.clone(),
+        uid: object.uid.clone(),
+        event: event.clone(),
+        count,
+        over: over.cloned(),
+    };
+    if let Some(new) = object.wanted.keys().find(|told| !object.told.contains_key(told)) {
+        return Some(act(new, 1, None));
+    }
+    if let Some((place, over)) = object.over.front() {
+        return Some(act(over, 1, Some(place)));
+    }
+    let stale = object.told.iter().find(|(_, (_, _, at))| now.saturating_duration_since(*at) >= REFRESH);
+    stale.map(|(told, (_, count, _))| act(told, count.saturating_add(1), None))
+}
+
+/// Takes an action for done; [`EventBook::failed`] takes that back.
+fn begin(object: &mut Object, action: &Action, now: Instant) {
+    if action.over.is_some() {
+        object.over.pop_front();
+    } else if let Some(place) = object.wanted.get(&action.event) {
+        object.told.insert(action.event.clone(), (place.clone(), action.count, now));
+    }
+}
+
+/// The Events for these problems, and how many problems get none.
+fn wanted(uid: &str, subject: &Subject, problems: &[Problem]) -> (BTreeMap<Told, Place>, u64) {
+    let mut problems: Vec<&Problem> = problems.iter().collect();
+    problems.sort_unstable();
+    problems.dedup();
+    let shown = if problems.len() > PER_OBJECT { PER_OBJECT - 1 } else { problems.len() };
+    let (shown, rest) = problems.split_at(shown);
+    let mut events: BTreeMap<Told, Place> = shown
+        .iter()
+        .map(|problem| {
+            let reason = problem.category.as_str();
+            let note = note(problem);
+            let name = name(uid, subject, &[reason, &problem.field, &note]);
+            let told = Told { name, reason: reason.to_owned(), note, kind: "Warning" };
+            (told, Place { category: Some(problem.category), field: problem.field.clone() })
+        })
+        .collect();
+    if !rest.is_empty() {
+        let mut counts: BTreeMap<Category, usize> = BTreeMap::new();
+        for problem in rest {
+            *counts.entry(problem.category).or_default() += 1;
+        }
+        let counts: Vec<String> =
+            counts.iter().map(|(category, count)| format!("{count} of {category}")).collect();
+        let note = cut(format!("and {} more problems: {}", rest.len(), counts.join(", ")));
+        let reason = "MoreProblems";
+        let name = name(uid, subject, &[reason, &note]);
+        let told = Told { name, reason: reason.to_owned(), note, kind: "Warning" };
+        events.insert(told, Place { category: None, field: String::new() });
+    }
+    (events, rest.len() as u64)
+}
+
+fn resolved_reason(reason: &str) -> String {
+    format!("{reason}Resolved")
+}
+
+/// That a problem is over.
+fn resolved(uid: &str, subject: &Subject, told: &Told, place: &Place) -> Told {
+    let reason = resolved_reason(&told.reason);
+    let name = name(uid, subject, &[&reason, &place.field, &told.note]);
+    let note = if place.field.is_empty() {
+        "no longer more problems than are shown one by one".to_owned()
+    } else {
+        cut(format!("{}: no longer a problem", place.field))
+    };
+    Told { name, reason, note, kind: "Normal" }
+}
+
+/// Field, value and remedy. A value that looks like a key is not shown: nobody should have put it there.
+fn note(problem: &Problem) -> String {
+    let Problem { field, value, remedy, .. } = problem;
+    if value.is_empty() {
+        return cut(format!("{field}: {remedy}"));
+    }
+    if value.contains("-----BEGIN") {
+        return cut(format!("{field}: (not shown): {remedy}"));
+    }
+    cut(format!("{field}: {value:?}: {remedy}"))
+}
+
+/// Cuts a note between two characters.
+fn cut(mut note: String) -> String {
+    if note.len() > NOTE_LIMIT {
+        note.truncate(note.floor_char_boundary(NOTE_LIMIT - '…'.len_utf8()));
+        note.push('…');
+    }
+    note
+}
+
+/// The object's name, cut, and a hash of its uid and what is told.
+fn name(uid: &str, subject: &Subject, parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in [uid, subject.kind.as_str(), &subject.namespace, &subject.name].iter().chain(parts) {
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
+    }
+    let hash: String = hash.finalize().iter().take(HASH / 2).map(|byte| format!("{byte:02x}")).collect();
+    let end = subject.name.floor_char_boundary(NAME_LIMIT.min(subject.name.len()));
+    let start = subject.name[..end].trim_end_matches(['.', '-']);
+    format!("{start}.{hash}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::translate::problem::Kind;
+
+    fn operator() -> Subject {
+        Subject { kind: Kind::ConfigMap, namespace: "waybill".into(), name: "waybill".into() }
+    }
+
+    fn subject(name: &str) -> Subject {
+        Subject { kind: Kind::Ingress, namespace: "ns".into(), name: name.into() }
+    }
+
+    fn problem(category: Category, field: &str, value: &str) -> Problem {
+        Problem {
+            category,
+            subject: subject("web"),
+            field: field.into(),
+            value: value.into(),
+            remedy: "mend it".into(),
+        }
+    }
+
+    /// Everything that is to be written now, all of it done at once.
+    fn drain(book: &mut EventBook, now: Instant) -> Vec<(String, String, i32)> {
+        let mut done = Vec::new();
+        let mut now = now;
+        loop {
+            match book.next(now) {
+                Next::Act(action) => {
+                    done.push((action.event.reason.clone(), action.event.note.clone(), action.count));
+                    book.written(&action);
+                }
+                Next::Wait(Some(at)) if at < now + Duration::from_secs(1) => now = at,
+                Next::Wait(_) => return done,
+            }
+        }
+    }
+
+    #[test]
+    fn a_problem_is_told_once_refreshed_and_ended() {
+        let start = Instant::now();
+        let mut book = EventBook::new(operator());
+        let fault = problem(Category::SecretNotFound, "spec.tls[0].secretName", "cert");
+        let note = "spec.tls[0].secretName: \"cert\": mend it";
+        book.report(&subject("web"), "u", std::slice::from_ref(&fault));
+        assert_eq!(drain(&mut book, start), [("SecretNotFound".into(), note.into(), 1)]);
+        book.report(&subject("web"), "u", std::slice::from_ref(&fault));
+        assert_eq!(drain(&mut book, start + Duration::from_secs(1_700)), []);
+        assert_eq!(drain(&mut book, start + REFRESH), [("SecretNotFound".into(), note.into(), 2)]);
+        assert_eq!(drain(&mut book, start + 2 * REFRESH), [("SecretNotFound".into(), note.into(), 3)]);
+        book.report(&subject("web"), "u", &[]);
+        let over = "spec.tls[0].secretName: no longer a problem".to_owned();
+        assert_eq!(drain(&mut book, start + 2 * REFRESH), [("SecretNotFoundResolved".into(), over, 1)]);
+        assert!(matches!(book.next(start + 20 * REFRESH), Next::Wait(None)));
+        assert!(book.objects.is_empty() && book.later.is_empty());
+    }
+
+    #[test]
+    fn another_value_is_another_event_and_no_end() {
+        let now = Instant::now();
+        let mut book = EventBook::new(operator());
+        book.report(&subject("web"), "u", &[problem(Category::NoEndpoints, "f", "a")]);
+        drain(&mut book, now);
+        book.report(&subject("web"), "u", &[problem(Category::NoEndpoints, "f", "b")]);
+        assert_eq!(drain(&mut book, now), [("NoEndpoints".into(), "f: \"b\": mend it".into(), 1)]);
+    }
+
+    #[test]
+    fn an_end_that_was_not_told_yet_is_dropped_when_it_is_back() {
+        let now = Instant::now();
+        let fault = [problem(Category::NoEndpoints, "f", "a")];
+        let mut book = EventBook::new(operator());
+        book.report(&subject("web"), "u", &fault);
+        drain(&mut book, now);
+        book.report(&subject("web"), "u", &[]);
+        book.report(&subject("web"), "u", &fault);
+        assert_eq!(drain(&mut book, now), [("NoEndpoints".into(), "f: \"a\": mend it".into(), 1)]);
+    }
+
+    #[test]
+    fn the_next_leader_finds_the_same_names_and_another_object_gets_others() {
+        let now = Instant::now();
+        let first = |uid: &str, name: &str| {
+            let mut book = EventBook::new(operator());
+            book.report(&subject(name), uid, &[problem(Category::NoEndpoints, "f", "a")]);
+            let Next::Act(action) = book.next(now) else { unreachable!("there is something to tell") };
+            action.event.name
+        };
+        assert_eq!(first("u", "web"), first("u", "web"));
+        assert_ne!(first("u", "web"), first("v", "web"), "made anew under the same name");
+        let name = first("u", &format!("{}.x", "a".repeat(236)));
+        assert!(name.len() <= 253 && name.starts_with("aaa") && !name.contains(".."), "{name}");
+    }
+
+    #[test]
+    fn ten_for_an_object_and_the_rest_summed_up() {
+        let now = Instant::now();
+        let mut book = EventBook::new(operator());
+        let many: Vec<_> = (0..30)
+            .map(|at| {
+                let category = if at < 15 { Category::ServiceNotFound } else { Category::SecretNotFound };
+                problem(category, &format!("f[{at:02}]"), "x")
+            })
+            .collect();
+        book.report(&subject("web"), "u", &many);
+        let told = drain(&mut book, now);
+        assert_eq!(told.len(), PER_OBJECT);
+        let sum = told.iter().find(|(reason, ..)| reason == "MoreProblems").map(|(_, note, _)| note.as_str());
+        assert_eq!(sum, Some("and 21 more problems: 6 of ServiceNotFound, 15 of SecretNotFound"));
+        assert_eq!((book.take_suppressed(), book.take_suppressed()), (21, 0));
+    }
+
+    #[test]
+    fn twenty_a_second_and_one_event_when_many_wait() {
+        let mut now = Instant::now();
+        let start = now;
+        let mut book = EventBook::new(operator());
+        for at in 0..2_000 {
+            book.report(&subject(&format!("web-{at}")), "u", &[problem(Category::NoEndpoints, "f", "a")]);
+        }
+        let (mut told, mut delayed) = (0, 0);
+        loop {
+            match book.next(now) {
+                Next::Act(action) if action.event.reason == "EventsDelayed" => {
+                    assert_eq!(action.subject, operator());
+                    assert!(action.event.note.contains("2000 objects"), "{}", action.event.note);
+                    delayed += 1;
+                }
+                Next::Act(action) => {
+                    book.written(&action);
+                    told += 1;
+                }
+                Next::Wait(Some(at)) if told < 2_000 => now = at,
+                Next::Wait(_) => break,
+            }
+        }
+        assert_eq!((told, delayed), (2_000, 1));
+        let seconds = (now - start).as_secs_f64();
+        assert!((98.0..102.0).contains(&seconds), "{seconds}");
+    }
+
+    #[test]
+    fn what_failed_comes_again_later_and_holds_up_nobody() {
+        let start = Instant::now();
+        let mut book = EventBook::new(operator());
+        let fault = [problem(Category::NoEndpoints, "f", "a")];
+        book.report(&subject("a"), "u", &fault);
+        book.report(&subject("b"), "u", &fault);
+        let Next::Act(first) = book.next(start) else { unreachable!("a") };
+        book.failed(&first, start);
+        let Next::Act(second) = book.next(start) else { unreachable!("b") };
+        assert_eq!(second.subject, subject("b"));
+        book.written(&second);
+        let Next::Wait(Some(again)) = book.next(start) else { unreachable!("later") };
+        assert!(again > start + Duration::from_secs(1) && again <= start + Duration::from_secs(2));
+        let Next::Act(third) = book.next(again) else { unreachable!("again") };
+        assert_eq!(third, first);
+        // An end is told again as well.
+        book.written(&third);
+        book.report(&subject("a"), "u", &[]);
+        let Next::Act(over) = book.next(again) else { unreachable!("over") };
+        book.failed(&over, again);
+        let late = again + Duration::from_secs(60);
+        assert_eq!(drain(&mut book, late).len(), 1);
+    }
+
+    #[test]
+    fn notes_are_cut_between_characters_and_show_no_key() {
+        let long = problem(Category::InvalidAnnotation, &"é".repeat(2_000), "x");
+        let note = note(&long);
+        assert!(note.len() <= NOTE_LIMIT && note.ends_with('…'), "{}", note.len());
+        let key = problem(Category::InvalidSecret, "f", "-----BEGIN PRIVATE KEY-----");
+        assert_eq!(super::note(&key), "f: (not shown): mend it");
+    }
+
+    #[test]
+    fn nothing_is_said_about_what_is_gone() {
+        let now = Instant::now();
+        let mut book = EventBook::new(operator());
+        book.report(&subject("web"), "u", &[problem(Category::NoEndpoints, "f", "a")]);
+        drain(&mut book, now);
+        book.forget(&subject("web"));
+        assert_eq!(drain(&mut book, now + 2 * REFRESH), []);
+    }
+}

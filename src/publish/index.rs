@@ -1,0 +1,168 @@
+//! `index.json`: what says which shards belong together.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::table::{Counts, Digest};
+
+/// The format that is written. Readers take it and the one before it (there is none before 1).
+pub const FORMAT_VERSION: u64 = 1;
+
+/// The content of `index.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Index {
+    /// [`FORMAT_VERSION`] of its writer.
+    pub format_version: u64,
+    /// The Lease's transitions when its writer was elected.
+    pub epoch: u64,
+    /// One more at every commit, continued by every leader.
+    pub generation: u64,
+    /// When it was written, RFC 3339.
+    pub published_at: String,
+    /// [`crate::table::Output::hash`] in hex: sha256 of the assembled document, keys left out, certificates sorted
+    /// by their text.
+    pub hash: String,
+    /// The routing shards in order, [`Digest::SHORT`] characters each; empty where the routing is in the index.
+    pub shards: String,
+    /// The key shards in order, [`Digest::SHORT`] characters each.
+    pub key_shards: String,
+    /// How much there is.
+    pub counts: IndexCounts,
+}
+
+/// `counts` of an index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexCounts {
+    /// Routers.
+    pub routers: usize,
+    /// Services.
+    pub services: usize,
+    /// Certificates.
+    pub certificates: usize,
+}
+
+impl From<Counts> for IndexCounts {
+    fn from(counts: Counts) -> Self {
+        Self { routers: counts.routers, services: counts.services, certificates: counts.certificates }
+    }
+}
+
+/// What is wrong with an `index.json`.
+#[derive(Debug, Error)]
+pub enum IndexError {
+    /// It is no index.
+    #[error("index.json is not what waybill writes: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// A newer release has written it.
+    #[error(
+        "index.json has formatVersion {found}, this release knows {FORMAT_VERSION}: use the release that wrote it"
+    )]
+    NewerFormat {
+        /// Its format.
+        found: u64,
+    },
+    /// No release has ever written it.
+    #[error("index.json has formatVersion {found}, and the first was 1")]
+    UnknownFormat {
+        /// Its format.
+        found: u64,
+    },
+    /// A list of shards can't be cut into names.
+    #[error("index.json: {field} is no run of names of {} characters (a to z, 2 to 7)", Digest::SHORT)]
+    ShardNames {
+        /// `shards` or `keyShards`.
+        field: &'static str,
+    },
+}
+
+impl Index {
+    /// Reads an `index.json`. The format is looked at first: a newer one may look quite different.
+    pub fn parse(text: &str) -> Result<Self, IndexError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Format {
+            format_version: u64,
+        }
+        let found = serde_json::from_str::<Format>(text)?.format_version;
+        if found > FORMAT_VERSION {
+            return Err(IndexError::NewerFormat { found });
+        }
+        if found == 0 {
+            return Err(IndexError::UnknownFormat { found });
+        }
+        let index: Self = serde_json::from_str(text)?;
+        for (field, names) in [("shards", &index.shards), ("keyShards", &index.key_shards)] {
+            let base32 = names.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'));
+            if !base32 || names.len() % Digest::SHORT != 0 {
+                return Err(IndexError::ShardNames { field });
+            }
+        }
+        Ok(index)
+    }
+
+    /// The routing shards' names, in order.
+    pub fn shards(&self) -> impl Iterator<Item = &str> {
+        names(&self.shards)
+    }
+
+    /// The key shards' names, in order.
+    pub fn key_shards(&self) -> impl Iterator<Item = &str> {
+        names(&self.key_shards)
+    }
+}
+
+fn names(run: &str) -> impl Iterator<Item = &str> {
+    (0..run.len()).step_by(Digest::SHORT).filter_map(move |at| run.get(at..at + Digest::SHORT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index() -> Index {
+        Index {
+            format_version: 1,
+            epoch: 3,
+            generation: 41,
+            published_at: "2026-11-24T08:00:00Z".to_owned(),
+            hash: Digest::of("").to_string(),
+            shards: "aaaaaaaaaaaabbbbbbbbbbbb".to_owned(),
+            key_shards: String::new(),
+            counts: IndexCounts { routers: 1, services: 2, certificates: 0 },
+        }
+    }
+
+    #[test]
+    fn it_has_these_fields_and_no_other() {
+        let text = serde_json::to_string(&index()).unwrap_or_default();
+        assert_eq!(
+            text,
+            format!(
+                "{{\"formatVersion\":1,\"epoch\":3,\"generation\":41,\"publishedAt\":\"2026-11-24T08:00:00Z\",\
+                 \"hash\":\"{}\",\"shards\":\"aaaaaaaaaaaabbbbbbbbbbbb\",\"keyShards\":\"\",\
+                 \"counts\":{{\"routers\":1,\"services\":2,\"certificates\":0}}}}",
+                Digest::of("")
+            )
+        );
+        let read = Index::parse(&text);
+        assert!(matches!(&read, Ok(read) if *read == index()), "{read:?}");
+        assert_eq!(index().shards().collect::<Vec<_>>(), ["aaaaaaaaaaaa", "bbbbbbbbbbbb"]);
+        assert_eq!(index().key_shards().count(), 0);
+    }
+
+    #[test]
+    fn what_is_no_index_is_refused() {
+        assert!(matches!(Index::parse("{\"formatVersion\":2}"), Err(IndexError::NewerFormat { found: 2 })));
+        assert!(matches!(Index::parse("{\"formatVersion\":0}"), Err(IndexError::UnknownFormat { found: 0 })));
+        for text in ["", "[]", "{\"formatVersion\":1}", "{\"epoch\":1}"] {
+            assert!(matches!(Index::parse(text), Err(IndexError::Malformed(_))), "{text}");
+        }
+        for shards in ["short", "AAAAAAAAAAAA", "ääääää", "aaaaaaaaaaaa,"] {
+            let index = Index { key_shards: shards.to_owned(), ..index() };
+            let text = serde_json::to_string(&index).unwrap_or_default();
+            let read = Index::parse(&text);
+            assert!(matches!(read, Err(IndexError::ShardNames { field: "keyShards" })), "{read:?}");
+        }
+    }
+}

@@ -1,0 +1,492 @@
+//! The loop that follows, leads and gives back.
+
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{Api, PostParams, WatchEvent, WatchParams};
+use kube::core::Request;
+use kube::{Client, Resource, ResourceExt};
+use tokio::sync::watch;
+use tokio::time::{sleep_until, timeout};
+
+use super::guard::{LeaseGuard, WriteError};
+use super::record::{self, Record};
+use super::{LeaseOptions, random};
+use crate::kubernetes::request::with_timeout;
+use crate::metrics::{Metrics, WatchKind, WriteKind, WriteResult};
+
+/// How long a release waits for writes under way. Where they take longer, the lease is left to run out.
+const WRITES_UNDER_WAY: Duration = Duration::from_secs(3);
+
+/// How long one attempt to release may take; there are two.
+const RELEASE: Duration = Duration::from_millis(700);
+
+/// Watches are renewed this often, so that a dead connection is noticed.
+const WATCH_SECONDS: u32 = 30;
+
+/// The least time between two log lines about the same trouble.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// What the rest of the program holds of the election. Cheap to clone.
+#[derive(Clone)]
+pub struct LeaseHandle {
+    guard: watch::Receiver<Option<LeaseGuard>>,
+    candidate: watch::Sender<bool>,
+}
+
+impl LeaseHandle {
+    /// The term that this replica leads in; `None` while it follows.
+    pub fn guard(&self) -> Option<LeaseGuard> {
+        self.guard.borrow().clone()
+    }
+
+    /// Every change of that. The guard in it goes by the clock and may be over before the change is seen.
+    pub fn changes(&self) -> watch::Receiver<Option<LeaseGuard>> {
+        self.guard.clone()
+    }
+
+    /// Whether this replica is fit to lead; it is at first. One that no longer is gives the lease back, and
+    /// goes on following.
+    pub fn set_candidate(&self, candidate: bool) {
+        self.candidate.send_if_modified(|held| std::mem::replace(held, candidate) != candidate);
+    }
+}
+
+/// Takes part in the election, or leads without one.
+pub struct Elector {
+    election: Option<(Client, LeaseOptions)>,
+    metrics: Metrics,
+    guard: watch::Sender<Option<LeaseGuard>>,
+    candidate: watch::Receiver<bool>,
+    record: Record,
+    quiet_until: Option<Instant>,
+}
+
+/// A term that begins, with the record that says so.
+struct Elected(LeaseGuard, Lease);
+
+/// How a term ended.
+enum End {
+    Lost(&'static str),
+    Unfit,
+    Shutdown,
+}
+
+type Shutdown<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
+type Watch = BoxStream<'static, Result<WatchEvent<Lease>, kube::Error>>;
+
+impl Elector {
+    /// Takes part in the election of a Lease once it is run.
+    pub fn new(client: Client, options: LeaseOptions, metrics: Metrics) -> (Self, LeaseHandle) {
+        Self::with(Some((client, options)), metrics)
+    }
+
+    /// Leads as long as it is run and fit (`operator.leaderElection.enabled=false`). Nobody else may.
+    pub fn without_election(metrics: Metrics) -> (Self, LeaseHandle) {
+        Self::with(None, metrics)
+    }
+
+    fn with(election: Option<(Client, LeaseOptions)>, metrics: Metrics) -> (Self, LeaseHandle) {
+        let (guard, guards) = watch::channel(None);
+        let (candidates, candidate) = watch::channel(true);
+        let elector =
+            Self { election, metrics, guard, candidate, record: Record::default(), quiet_until: None };
+        (elector, LeaseHandle { guard: guards, candidate: candidates })
+    }
+
+    /// Runs until `shutdown` is done; then writes under way are waited for and the lease is released.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send) {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let Some((client, options)) = self.election.take() else {
+            return self.run_without(shutdown).await;
+        };
+        loop {
+            let Some(Elected(guard, mut lease)) = self.follow(&client, &options, shutdown.as_mut()).await
+            else {
+                return;
+            };
+            self.begin(&guard, &lease);
+            let end = self.lead(&client, &options, &guard, &mut lease, shutdown.as_mut()).await;
+            self.end(&guard);
+            if let End::Lost(why) = end {
+                self.metrics.leases_lost.inc();
+                tracing::warn!(lease = %options.name, why, "lost the lease; all writes stop");
+                continue;
+            }
+            self.release(&client, &options, &guard, lease).await;
+            if let End::Shutdown = end {
+                return;
+            }
+        }
+    }
+
+    async fn run_without(mut self, mut shutdown: Shutdown<'_>) {
+        loop {
+            let fit = *self.candidate.borrow_and_update();
+            let guard = fit.then(LeaseGuard::without_lease);
+            self.metrics.leader.set(if fit { 1.0 } else { 0.0 });
+            self.guard.send_replace(guard.clone());
+            let stop = tokio::select! {
+                biased;
+                () = &mut shutdown => true,
+                () = until(&mut self.candidate, !fit) => false,
+            };
+            if let Some(guard) = guard {
+                self.end(&guard);
+                guard.idle(WRITES_UNDER_WAY).await;
+            }
+            if stop {
+                return;
+            }
+        }
+    }
+
+    fn begin(&mut self, guard: &LeaseGuard, lease: &Lease) {
+        let epoch = record::epoch(lease);
+        tracing::info!(lease = %lease.name_any(), epoch, "leading");
+        self.metrics.leader.set(1.0);
+        self.metrics.watch_age.clear(WatchKind::Lease);
+        self.guard.send_replace(Some(guard.clone()));
+    }
+
+    fn end(&mut self, guard: &LeaseGuard) {
+        guard.end();
+        self.guard.send_replace(None);
+        self.metrics.clear_leaders();
+    }
+
+    /// Waits until the lease is free, and takes it; `None` at shutdown.
+    async fn follow(
+        &mut self,
+        client: &Client,
+        options: &LeaseOptions,
+        mut shutdown: Shutdown<'_>,
+    ) -> Option<Elected> {
+        let api: Api<Lease> = Api::namespaced(client.clone(), &options.namespace);
+        let mut watch: Option<Watch> = None;
+        let mut look_at = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut shutdown => return None,
+                // A replica that became fit looks at once.
+                () = changed(&mut self.candidate) => look_at = Instant::now(),
+                event = next(&mut watch) => {
+                    match event {
+                        Some(Ok(event)) => self.observe_event(event),
+                        Some(Err(error)) => {
+                            self.metrics.watch_errors.inc(WatchKind::Lease);
+                            self.trouble(&error, "can't watch the Lease; looking at it now and then");
+                            watch = None;
+                        }
+                        None => watch = None,
+                    }
+                    look_at = look_at.min(self.due(options));
+                    // Released: what the watch brought is the newest there is.
+                    if self.record.exists() && self.may_take(options) {
+                        if let Some(elected) = self.take(client, options).await {
+                            return Some(elected);
+                        }
+                        look_at = Instant::now() + options.timings.retry();
+                    }
+                }
+                () = sleep_until(look_at.into()) => {
+                    let looked = tokio::select! {
+                        biased;
+                        () = &mut shutdown => return None,
+                        looked = self.look(&api, options) => looked,
+                    };
+                    look_at = Instant::now() + options.timings.retry();
+                    if !looked {
+                        continue;
+                    }
+                    if watch.is_none() {
+                        watch = self.record.resource_version().map(|version| open(&api, options, version));
+                    }
+                    if !self.may_take(options) {
+                        look_at = look_at.min(self.due(options));
+                    } else if let Some(elected) = self.take(client, options).await {
+                        return Some(elected);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the lease is free, and this replica fit to take it.
+    fn may_take(&self, options: &LeaseOptions) -> bool {
+        let now = Instant::now();
+        *self.candidate.borrow() && self.record.free_at(&options.identity, now) <= now
+    }
+
+    /// When to look at the Lease again: in a while, or as soon as it may be taken. Replicas that wait for
+    /// the same moment spread out a little.
+    fn due(&self, options: &LeaseOptions) -> Instant {
+        let now = Instant::now();
+        if !*self.candidate.borrow() {
+            return now + options.timings.retry();
+        }
+        let spread = (options.timings.retry_period / 5).mul_f64(random());
+        let free = self.record.free_at(&options.identity, now) + spread;
+        free.min(now + options.timings.retry())
+    }
+
+    fn observe_event(&mut self, event: WatchEvent<Lease>) {
+        let now = Instant::now();
+        match event {
+            WatchEvent::Added(lease) | WatchEvent::Modified(lease) => self.observe(Some(lease), now),
+            WatchEvent::Deleted(_) => self.observe(None, now),
+            WatchEvent::Bookmark(_) | WatchEvent::Error(_) => {}
+        }
+        self.metrics.watch_age.since(WatchKind::Lease, now);
+    }
+
+    fn observe(&mut self, lease: Option<Lease>, now: Instant) {
+        let before = self.record.holder().to_owned();
+        self.record.observe(lease, now);
+        self.metrics.lease_transitions.set(f64::from(self.record.transitions()));
+        if self.record.holder() != before && !self.record.holder().is_empty() {
+            tracing::info!(leader = self.record.holder(), "following");
+        }
+    }
+
+    /// Looks at the Lease; whether that worked.
+    async fn look(&mut self, api: &Api<Lease>, options: &LeaseOptions) -> bool {
+        match timeout(options.timings.attempt(), api.get_opt(&options.name)).await {
+            Ok(Ok(lease)) => {
+                self.observe(lease, Instant::now());
+                self.quiet_until = None;
+                return true;
+            }
+            Ok(Err(error)) => self.trouble(&error, "can't read the Lease; trying again"),
+            Err(_) => self.trouble(&"no answer in time", "can't read the Lease; trying again"),
+        }
+        false
+    }
+
+    /// Tries to take the lease.
+    async fn take(&mut self, client: &Client, options: &LeaseOptions) -> Option<Elected> {
+        let lease = self.record.taken(options, Timestamp::now());
+        let sent = Instant::now();
+        match self.write(client, options, &lease, options.timings.attempt()).await {
+            Ok(lease) => {
+                let guard = LeaseGuard::begin(record::epoch(&lease), options.timings, sent);
+                self.metrics.lease_renewal_age.since(sent);
+                self.observe(Some(lease.clone()), Instant::now());
+                Some(Elected(guard, lease))
+            }
+            // Another one was faster, or someone edited it: the next look shows it.
+            Err(WriteError::Api(kube::Error::Api(status))) if status.code == 409 => None,
+            Err(error) => {
+                self.trouble(&error, "can't take the Lease; trying again");
+                None
+            }
+        }
+    }
+
+    /// Renews until the lease is lost or to be given back. `lease` is the last confirmed record.
+    async fn lead(
+        &mut self,
+        client: &Client,
+        options: &LeaseOptions,
+        guard: &LeaseGuard,
+        lease: &mut Lease,
+        mut shutdown: Shutdown<'_>,
+    ) -> End {
+        let timings = options.timings;
+        let mut candidate = self.candidate.clone();
+        let mut renew_at = Instant::now() + timings.retry_period;
+        loop {
+            let Some(deadline) = guard.write_deadline() else {
+                return End::Lost("the term was ended");
+            };
+            let outcome = tokio::select! {
+                biased;
+                () = &mut shutdown => return End::Shutdown,
+                () = until(&mut candidate, false) => return End::Unfit,
+                // Before the answer of a renewal, so that one which comes too late does not count.
+                () = sleep_until(deadline.into()) => return End::Lost("it could not be renewed in time"),
+                outcome = async {
+                    sleep_until(renew_at.into()).await;
+                    self.renew(client, options, lease).await
+                } => outcome,
+            };
+            match outcome {
+                Renewal::Done { sent, record } => {
+                    *lease = *record;
+                    guard.renew(sent);
+                    self.metrics.lease_renewal_age.since(sent);
+                    self.quiet_until = None;
+                    renew_at = sent + timings.retry_period;
+                }
+                Renewal::Stale(record) => {
+                    // Someone edited it, or our own renewal arrived whose answer did not.
+                    *lease = *record;
+                    renew_at = Instant::now() + timings.retry_period / 10;
+                }
+                Renewal::Failed => {
+                    renew_at = Instant::now() + timings.retry_period.mul_f64(0.5 + 0.5 * random());
+                }
+                Renewal::Taken => return End::Lost("another replica holds it"),
+                Renewal::Gone => return End::Lost("it was deleted"),
+            }
+        }
+    }
+
+    async fn renew(&mut self, client: &Client, options: &LeaseOptions, lease: &Lease) -> Renewal {
+        let attempt = options.timings.attempt();
+        let sent = Instant::now();
+        let error =
+            match self.write(client, options, &record::renewed(lease, Timestamp::now()), attempt).await {
+                Ok(record) => return Renewal::Done { sent, record: Box::new(record) },
+                Err(WriteError::Api(kube::Error::Api(status))) if status.code == 404 => return Renewal::Gone,
+                Err(WriteError::Api(kube::Error::Api(status))) if status.code == 409 => {
+                    let api: Api<Lease> = Api::namespaced(client.clone(), &options.namespace);
+                    match timeout(attempt, api.get_opt(&options.name)).await {
+                        Ok(Ok(Some(found))) if record::same_term(&found, lease) => {
+                            return Renewal::Stale(Box::new(found));
+                        }
+                        Ok(Ok(Some(_))) => return Renewal::Taken,
+                        Ok(Ok(None)) => return Renewal::Gone,
+                        Ok(Err(error)) => WriteError::Api(error),
+                        Err(_) => WriteError::Timeout(attempt),
+                    }
+                }
+                Err(error) => error,
+            };
+        self.trouble(&error, "can't renew the lease; trying again");
+        Renewal::Failed
+    }
+
+    /// Gives the lease back, unless a write is still under way.
+    async fn release(
+        &mut self,
+        client: &Client,
+        options: &LeaseOptions,
+        guard: &LeaseGuard,
+        mut lease: Lease,
+    ) {
+        if !guard.idle(WRITES_UNDER_WAY).await {
+            tracing::warn!("a write is still under way; the lease is left to run out");
+            return;
+        }
+        let api: Api<Lease> = Api::namespaced(client.clone(), &options.namespace);
+        for _ in 0..2 {
+            let released = record::released(&lease, Timestamp::now());
+            match self.write(client, options, &released, RELEASE).await {
+                Ok(record) => {
+                    self.observe(Some(record), Instant::now());
+                    tracing::info!(lease = %options.name, "released the lease");
+                    return;
+                }
+                Err(WriteError::Api(kube::Error::Api(status))) if status.code == 409 => {
+                    // A renewal that was cut off may have arrived.
+                    match timeout(RELEASE, api.get_opt(&options.name)).await {
+                        Ok(Ok(Some(found))) if record::same_term(&found, &lease) => lease = found,
+                        _ => return,
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "can't release the lease; it is left to run out");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Creates the Lease, or replaces the version that it was made from.
+    async fn write(
+        &self,
+        client: &Client,
+        options: &LeaseOptions,
+        lease: &Lease,
+        within: Duration,
+    ) -> Result<Lease, WriteError> {
+        let result = self.send(client, options, lease, within).await;
+        let counted = match &result {
+            Ok(_) => WriteResult::Success,
+            Err(WriteError::Api(error)) => WriteResult::of(error),
+            Err(WriteError::Timeout(_)) => WriteResult::Timeout,
+            Err(WriteError::Uri(_)) => WriteResult::Other,
+        };
+        self.metrics.writes.inc(WriteKind::Lease, counted);
+        result
+    }
+
+    async fn send(
+        &self,
+        client: &Client,
+        options: &LeaseOptions,
+        lease: &Lease,
+        within: Duration,
+    ) -> Result<Lease, WriteError> {
+        let body = serde_json::to_vec(lease).map_err(kube::Error::SerdeError)?;
+        let path = Request::new(Lease::url_path(&(), Some(&options.namespace)));
+        let params = PostParams { field_manager: Some("waybill".to_owned()), ..PostParams::default() };
+        let request = match lease.metadata.resource_version {
+            Some(_) => path.replace(&options.name, &params, body),
+            None => path.create(&params, body),
+        };
+        let request = with_timeout(request.map_err(kube::Error::BuildRequest)?, within)?;
+        match timeout(within, client.request(request)).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(WriteError::Timeout(within)),
+        }
+    }
+
+    /// One log line for a trouble that goes on, and another every half a minute.
+    fn trouble(&mut self, error: &dyn std::fmt::Display, what: &'static str) {
+        let now = Instant::now();
+        if self.quiet_until.is_none_or(|until| until <= now) {
+            tracing::warn!(%error, "{what}");
+            self.quiet_until = Some(now + QUIET);
+        }
+    }
+}
+
+enum Renewal {
+    Done { sent: Instant, record: Box<Lease> },
+    Stale(Box<Lease>),
+    Failed,
+    Taken,
+    Gone,
+}
+
+/// Waits until the channel holds `wanted`; for ever when nobody can change it any more.
+async fn until(channel: &mut watch::Receiver<bool>, wanted: bool) {
+    if channel.wait_for(|held| *held == wanted).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits for a change; for ever when nobody can make one any more.
+async fn changed(channel: &mut watch::Receiver<bool>) {
+    if channel.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// A watch of the Lease from a version on. It is opened when it is first polled, and a stall of that is
+/// harmless, since the Lease is looked at now and then as well.
+fn open(api: &Api<Lease>, options: &LeaseOptions, version: &str) -> Watch {
+    let (api, version) = (api.clone(), version.to_owned());
+    let params =
+        WatchParams::default().fields(&format!("metadata.name={}", options.name)).timeout(WATCH_SECONDS);
+    let opening = async move { api.watch(&params, &version).await.map(StreamExt::boxed) };
+    futures::stream::once(opening).try_flatten().boxed()
+}
+
+/// The next event; never without a watch.
+async fn next(watch: &mut Option<Watch>) -> Option<Result<WatchEvent<Lease>, kube::Error>> {
+    match watch {
+        Some(watch) => match watch.next().await {
+            // As when the version to watch from is too old.
+            Some(Ok(WatchEvent::Error(status))) => Some(Err(kube::Error::Api(status))),
+            other => other,
+        },
+        None => std::future::pending().await,
+    }
+}

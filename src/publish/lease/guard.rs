@@ -1,0 +1,272 @@
+//! The right to write, and until when.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use super::Timings;
+use crate::kubernetes::request::with_timeout;
+
+/// The longest that a write may take, however long the lease.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// How much longer than the API server we wait for the answer that it gave up.
+const ANSWER_GRACE: Duration = Duration::from_millis(500);
+
+/// One term of leadership. It never comes back to life: the next election gives another guard. Cheap to
+/// clone.
+#[derive(Clone, Debug)]
+pub struct LeaseGuard(Arc<Term>);
+
+#[derive(Debug)]
+struct Term {
+    /// `None` where there is no election.
+    lease: Option<(u64, Timings)>,
+    /// When the last successful renewal was sent; `None` once the term is over.
+    renewed: Mutex<Option<Instant>>,
+    writes: watch::Sender<usize>,
+}
+
+impl LeaseGuard {
+    /// A term that began with a record sent at `sent`.
+    pub(super) fn begin(epoch: u64, timings: Timings, sent: Instant) -> Self {
+        Self::new(Some((epoch, timings)), sent)
+    }
+
+    /// A term that lasts until it is ended.
+    pub fn without_lease() -> Self {
+        Self::new(None, Instant::now())
+    }
+
+    fn new(lease: Option<(u64, Timings)>, sent: Instant) -> Self {
+        Self(Arc::new(Term { lease, renewed: Mutex::new(Some(sent)), writes: watch::Sender::new(0) }))
+    }
+
+    fn renewed(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.renewed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The term goes on; a renewal sent then was confirmed.
+    pub(super) fn renew(&self, sent: Instant) {
+        if let Some(renewed) = self.renewed().as_mut() {
+            *renewed = sent.max(*renewed);
+        }
+    }
+
+    /// No write may be started any more.
+    pub(super) fn end(&self) {
+        *self.renewed() = None;
+    }
+
+    /// Waits until no write is under way, and whether that came about within the time.
+    pub(super) async fn idle(&self, within: Duration) -> bool {
+        let mut writes = self.0.writes.subscribe();
+        // The sender lives in `self`, so it can't be gone.
+        tokio::time::timeout(within, writes.wait_for(|count| *count == 0)).await.is_ok()
+    }
+
+    /// The Lease's transitions when this term began; `None` where there is no election.
+    pub fn epoch(&self) -> Option<u64> {
+        self.0.lease.map(|(epoch, _)| epoch)
+    }
+
+    /// The epoch to publish under, given that of the index that is there. Ask once a term and output.
+    ///
+    /// It is this term's, unless the index has an equal or higher one: then the Lease was deleted, or
+    /// there is no election (any more). The result is always higher than what is there, so that a new
+    /// writer is told from the last one.
+    pub fn epoch_over(&self, index: Option<u64>) -> u64 {
+        let own = self.epoch().unwrap_or_default();
+        index.map_or(own, |index| own.max(index.saturating_add(1)))
+    }
+
+    /// The last moment at which a write may start as things stand; it moves with every renewal. `None`
+    /// once the term is over.
+    pub fn write_deadline(&self) -> Option<Instant> {
+        let renewed = (*self.renewed())?;
+        match self.0.lease {
+            Some((_, timings)) => Some(renewed + timings.renew_deadline),
+            None => Some(Instant::now() + LONGEST),
+        }
+    }
+
+    /// Whether a write may start now.
+    pub fn may_start_write(&self) -> bool {
+        self.timeout_for_write().is_some()
+    }
+
+    /// How long a write that starts now may take, in whole seconds, from one to ten: less than what is left
+    /// until another replica can have taken over. `None`: none may start.
+    pub fn timeout_for_write(&self) -> Option<Duration> {
+        self.timeout_at(*self.renewed(), Instant::now())
+    }
+
+    fn timeout_at(&self, renewed: Option<Instant>, now: Instant) -> Option<Duration> {
+        let renewed = renewed?;
+        let Some((_, timings)) = self.0.lease else {
+            return Some(LONGEST);
+        };
+        if now >= renewed + timings.renew_deadline {
+            return None;
+        }
+        let left = (renewed + timings.lease_duration).saturating_duration_since(now);
+        // The greatest whole number that is less.
+        let seconds = left.as_nanos().div_ceil(1_000_000_000).saturating_sub(1);
+        let timeout = u64::try_from(seconds).map_or(LONGEST, Duration::from_secs).min(LONGEST);
+        (!timeout.is_zero()).then_some(timeout)
+    }
+
+    /// The right to one write. The lease is not released while it is held, so drop it when the answer is
+    /// there, or the write was given up. `None`: none may start.
+    pub fn begin_write(&self) -> Option<WritePermit> {
+        // Under the lock, so that `end` and `idle` see every write that was let through.
+        let renewed = self.renewed();
+        let timeout = self.timeout_at(*renewed, Instant::now())?;
+        self.0.writes.send_modify(|count| *count += 1);
+        Some(WritePermit { guard: self.clone(), timeout })
+    }
+}
+
+/// The right to one write, from now on and for [`WritePermit::timeout`].
+#[derive(Debug)]
+pub struct WritePermit {
+    guard: LeaseGuard,
+    timeout: Duration,
+}
+
+/// Why a write failed.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The API server refused it, or could not be reached.
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    /// No answer in time; it may or may not be done.
+    #[error("no answer within {}s", .0.as_secs())]
+    Timeout(Duration),
+    /// The request could not be built.
+    #[error("the request's address: {0}")]
+    Uri(#[from] http::uri::InvalidUri),
+}
+
+impl WritePermit {
+    /// Whole seconds, from one to ten.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Sends one write that the API server drops after [`WritePermit::timeout`], and that is given up here
+    /// a little later. It is not repeated.
+    ///
+    /// # Errors
+    /// The API server's, or that no answer came in time.
+    pub async fn send<T: DeserializeOwned>(
+        self,
+        client: &Client,
+        request: http::Request<Vec<u8>>,
+    ) -> Result<T, WriteError> {
+        let request = with_timeout(request, self.timeout)?;
+        match tokio::time::timeout(self.timeout + ANSWER_GRACE, client.request(request)).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(WriteError::Timeout(self.timeout)),
+        }
+    }
+}
+
+impl Drop for WritePermit {
+    fn drop(&mut self) {
+        self.guard.0.writes.send_modify(|count| *count = count.saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    /// What a guard allows so long after its last renewal was sent.
+    fn allowed(timings: Timings, after: Duration) -> Option<Duration> {
+        let sent = Instant::now();
+        LeaseGuard::begin(1, timings, sent).timeout_at(Some(sent), sent + after)
+    }
+
+    #[test]
+    fn a_write_is_over_before_anyone_else_can_lead() {
+        let timings = Timings::default();
+        for (after, wanted) in [
+            (Duration::ZERO, Some(10)),
+            (ms(4_999), Some(10)),
+            (ms(5_000), Some(9)),
+            (ms(5_001), Some(9)),
+            (ms(9_999), Some(5)),
+            (ms(10_000), None),
+            (ms(14_000), None),
+            (ms(60_000), None),
+        ] {
+            let timeout = allowed(timings, after);
+            assert_eq!(timeout, wanted.map(Duration::from_secs), "after {after:?}");
+            if let Some(timeout) = timeout {
+                assert!(after + timeout < timings.lease_duration, "after {after:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn less_than_a_second_is_too_little() {
+        let timings = Timings::new(ms(1_500), ms(1_200), ms(200)).unwrap();
+        assert_eq!(allowed(timings, ms(499)), Some(ms(1_000)));
+        assert_eq!(allowed(timings, ms(500)), None, "a whole second is not less than what is left");
+    }
+
+    #[test]
+    fn a_term_that_is_over_never_comes_back() {
+        let guard = LeaseGuard::begin(1, Timings::default(), Instant::now());
+        assert!(guard.may_start_write() && guard.write_deadline().is_some());
+        guard.end();
+        guard.renew(Instant::now());
+        assert!(!guard.may_start_write());
+        assert!(guard.begin_write().is_none());
+        assert_eq!(guard.write_deadline(), None);
+    }
+
+    #[test]
+    fn an_older_renewal_that_is_confirmed_late_takes_nothing_away() {
+        let sent = Instant::now();
+        let guard = LeaseGuard::begin(1, Timings::default(), sent);
+        guard.renew(sent - ms(5_000));
+        assert_eq!(guard.write_deadline(), Some(sent + ms(10_000)));
+    }
+
+    #[test]
+    fn without_election_a_write_may_always_start() {
+        let guard = LeaseGuard::without_lease();
+        assert_eq!((guard.epoch(), guard.timeout_for_write()), (None, Some(LONGEST)));
+        assert!(guard.write_deadline().unwrap() > Instant::now());
+        guard.end();
+        assert!(guard.begin_write().is_none());
+    }
+
+    #[test]
+    fn what_is_published_always_gets_a_higher_epoch() {
+        let guard = LeaseGuard::begin(5, Timings::default(), Instant::now());
+        assert_eq!([None, Some(3), Some(5), Some(9)].map(|index| guard.epoch_over(index)), [5, 5, 6, 10]);
+        let guard = LeaseGuard::without_lease();
+        assert_eq!([None, Some(0), Some(9)].map(|index| guard.epoch_over(index)), [0, 1, 10]);
+    }
+
+    #[tokio::test]
+    async fn a_write_under_way_is_waited_for() {
+        let guard = LeaseGuard::begin(1, Timings::default(), Instant::now());
+        let (first, second) = (guard.begin_write().unwrap(), guard.begin_write().unwrap());
+        guard.end();
+        drop(first);
+        assert!(!guard.idle(ms(100)).await);
+        drop(second);
+        assert!(guard.idle(ms(100)).await);
+    }
+}

@@ -1,0 +1,136 @@
+//! What is wrong, told once where users look: an Event on the object, the log, and a count.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::events::Events;
+use super::rate::Rate;
+use super::standing::Standing;
+use crate::kubernetes::key::{IngressKey, OutputKey};
+use crate::metrics::{Label, Metrics};
+use crate::translate::problem::{Category, Kind, Problem, Subject};
+use crate::watch::live::Live;
+
+/// Log lines about problems: this many a second, and this many at once. The others are counted and summed up.
+const LINES: (u32, u32) = (20, 200);
+
+/// Who tells of problems. What one source tells is replaced as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The translation of an Ingress.
+    Ingress(IngressKey),
+    /// Another controller fights for an Ingress's status.
+    Contest(IngressKey),
+    /// The addresses that statuses are made from.
+    Statuses,
+    /// An IngressClass and its parameters.
+    Class(Arc<str>),
+    /// An output.
+    Output(OutputKey),
+}
+
+/// Tells of problems while this replica leads.
+pub struct Problems {
+    state: Mutex<State>,
+    events: Events,
+    live: Arc<Live>,
+    metrics: Metrics,
+}
+
+struct State {
+    standing: Standing<Source>,
+    lines: Rate,
+    unsaid: u64,
+}
+
+impl Problems {
+    /// Nothing stands yet.
+    pub fn new(events: Events, live: Arc<Live>, metrics: Metrics) -> Self {
+        let state = State { standing: Standing::default(), lines: Rate::new(LINES.0, LINES.1), unsaid: 0 };
+        Self { state: Mutex::new(state), events, live, metrics }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces what a source tells.
+    pub fn set(&self, source: Source, problems: Vec<Problem>) {
+        let mut state = self.state();
+        let told = problems.clone();
+        let changed = state.standing.set(source, problems);
+        if changed.is_empty() {
+            return;
+        }
+        for problem in told.iter().filter(|problem| changed.contains(&problem.subject)) {
+            state.log(problem);
+        }
+        for subject in &changed {
+            let about = state.standing.about(subject);
+            match self.uid(subject) {
+                Some(uid) => self.events.report(subject, &uid, &about),
+                None if about.is_empty() => self.events.forget(subject),
+                None => self.events.report(subject, "", &about),
+            }
+        }
+        for &category in Category::ALL {
+            self.metrics.problems.set(category, state.standing.count(category) as f64);
+        }
+    }
+
+    /// Looks at an Ingress's problems again.
+    pub fn look(&self, key: &IngressKey) {
+        let problems = self.live.routing().problems(key);
+        self.set(Source::Ingress(key.clone()), problems);
+    }
+
+    /// Follows the Ingresses whose problems change, without end.
+    pub async fn follow(self: Arc<Self>) {
+        loop {
+            let (key, ()) = self.live.problems.next().await;
+            self.look(&key);
+            tokio::task::coop::consume_budget().await;
+        }
+    }
+
+    /// Shows the counts, for a new leader.
+    pub fn show(&self) {
+        let state = self.state();
+        for &category in <Category as Label>::ALL {
+            self.metrics.problems.set(category, state.standing.count(category) as f64);
+        }
+    }
+
+    /// The uid of an object that we hold; `None` where it is not there.
+    fn uid(&self, subject: &Subject) -> Option<String> {
+        let routing = self.live.routing();
+        let key = crate::kubernetes::key::ObjectKey::new(subject.namespace.as_str(), subject.name.as_str());
+        match subject.kind {
+            Kind::Ingress => routing.stores().ingresses().collection().get(&key)?.metadata.uid.clone(),
+            Kind::Service => routing.stores().services().collection().get(&key)?.metadata.uid.clone(),
+            Kind::IngressClass => routing.stores().classes().collection().get(&key)?.metadata.uid.clone(),
+            Kind::Secret | Kind::ConfigMap | Kind::IngressClassParameters => None,
+        }
+    }
+}
+
+impl State {
+    fn log(&mut self, problem: &Problem) {
+        if self.lines.take(Instant::now()).is_err() {
+            self.unsaid += 1;
+            return;
+        }
+        let unsaid = std::mem::take(&mut self.unsaid);
+        if unsaid > 0 {
+            tracing::warn!(problems = unsaid, "more problems than are logged; see the Events of the objects");
+        }
+        tracing::warn!(
+            category = problem.category.as_str(),
+            object = %problem.subject,
+            field = problem.field,
+            value = problem.value,
+            remedy = problem.remedy,
+            "problem"
+        );
+    }
+}

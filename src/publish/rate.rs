@@ -1,0 +1,65 @@
+//! So many a second, and a few at once.
+
+use std::time::{Duration, Instant};
+
+/// A token bucket. Every call takes the time.
+#[derive(Clone, Debug)]
+pub struct Rate {
+    per_second: f64,
+    burst: f64,
+    tokens: f64,
+    at: Option<Instant>,
+}
+
+impl Rate {
+    /// `per_second` on average, up to `burst` at once after a quiet time. Both are at least 1.
+    pub fn new(per_second: u32, burst: u32) -> Self {
+        let burst = f64::from(burst.max(1));
+        Self { per_second: f64::from(per_second.max(1)), burst, tokens: burst, at: None }
+    }
+
+    /// Takes a token, or says how long to wait for the next one.
+    ///
+    /// # Errors
+    /// The wait.
+    pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
+        if let Some(at) = self.at {
+            let since = now.saturating_duration_since(at).as_secs_f64();
+            self.tokens = self.burst.min(self.tokens + since * self.per_second);
+        }
+        self.at = Some(now);
+        if self.tokens >= 1.0 {
+            self.tokens -= 1.0;
+            return Ok(());
+        }
+        Err(Duration::from_secs_f64((1.0 - self.tokens) / self.per_second).max(Duration::from_millis(1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_kept_and_used() {
+        let start = Instant::now();
+        let mut now = start;
+        let mut rate = Rate::new(200, 20);
+        for _ in 0..10_000 {
+            while let Err(wait) = rate.take(now) {
+                now += wait;
+            }
+        }
+        let seconds = (now - start).as_secs_f64();
+        assert!((49.8..50.1).contains(&seconds), "{seconds}");
+    }
+
+    #[test]
+    fn a_quiet_time_gives_no_more_than_the_burst() {
+        let mut now = Instant::now();
+        let mut rate = Rate::new(10, 3);
+        let _ = rate.take(now);
+        now += Duration::from_secs(100);
+        assert_eq!((0..10).filter(|_| rate.take(now).is_ok()).count(), 3);
+    }
+}

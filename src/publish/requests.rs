@@ -1,0 +1,311 @@
+//! Requests by hand: kube's own have no `?timeout=`, without which a write could be done long after the lease has
+//! passed on. Every write asks the guard first, and nobody waits for an answer longer than the API server may
+//! take.
+
+use std::time::Duration;
+
+use http::header::{ACCEPT, CONTENT_TYPE};
+use kube::Client;
+use kube::core::PartialObjectMeta;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::backoff::Backoff;
+use super::error::{PublishError, Seconds};
+use super::lease::{LeaseGuard, WriteError};
+use crate::metrics::{Metrics, WriteKind, WriteResult};
+
+/// The field manager and reporting controller.
+pub const MANAGER: &str = "waybill";
+
+/// The longest that a read may take.
+const READ: Duration = Duration::from_secs(10);
+
+/// Attempts at a write that may be repeated.
+const ATTEMPTS: u32 = 4;
+
+const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+const JSON: &str = "application/json";
+
+/// A request without its time-out.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// For metrics.
+    pub kind: WriteKind,
+    /// Kind, namespace and name, for messages.
+    pub object: String,
+    method: http::Method,
+    /// Path and query.
+    target: String,
+    content_type: &'static str,
+    body: Vec<u8>,
+}
+
+impl Write {
+    fn new(
+        kind: WriteKind,
+        object: String,
+        method: http::Method,
+        target: String,
+        content_type: &'static str,
+        body: &impl Serialize,
+    ) -> Result<Self, PublishError> {
+        let body = serde_json::to_vec(body)
+            .map_err(|error| PublishError::Other { object: object.clone(), message: error.to_string() })?;
+        Ok(Self { kind, object, method, target, content_type, body })
+    }
+
+    /// Creates an object in the collection at `path`.
+    ///
+    /// # Errors
+    /// What can't be serialised.
+    pub fn create(
+        kind: WriteKind,
+        object: String,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Self, PublishError> {
+        let target = format!("{path}?fieldManager={MANAGER}");
+        Self::new(kind, object, http::Method::POST, target, JSON, body)
+    }
+
+    /// Replaces the object at `path`; its resourceVersion has to be in `body`.
+    ///
+    /// # Errors
+    /// What can't be serialised.
+    pub fn replace(
+        kind: WriteKind,
+        object: String,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Self, PublishError> {
+        let target = format!("{path}?fieldManager={MANAGER}");
+        Self::new(kind, object, http::Method::PUT, target, JSON, body)
+    }
+
+    /// Deletes the object at `path` while it has this uid and resourceVersion.
+    ///
+    /// # Errors
+    /// What can't be serialised.
+    pub fn delete(
+        kind: WriteKind,
+        object: String,
+        path: &str,
+        uid: Option<&str>,
+        version: Option<&str>,
+    ) -> Result<Self, PublishError> {
+        let body = serde_json::json!({
+            "kind": "DeleteOptions",
+            "apiVersion": "v1",
+            "preconditions": {"uid": uid, "resourceVersion": version},
+        });
+        Self::new(kind, object, http::Method::DELETE, path.to_owned(), JSON, &body)
+    }
+
+    /// Applies `body` by force to the object at `path`.
+    ///
+    /// # Errors
+    /// What can't be serialised.
+    pub fn apply(
+        kind: WriteKind,
+        object: String,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Self, PublishError> {
+        let target = format!("{path}?fieldManager={MANAGER}&force=true");
+        Self::new(kind, object, http::Method::PATCH, target, "application/apply-patch+yaml", body)
+    }
+
+    /// Merges `body` into the object at `path`.
+    ///
+    /// # Errors
+    /// What can't be serialised.
+    pub fn merge(
+        kind: WriteKind,
+        object: String,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Self, PublishError> {
+        let target = format!("{path}?fieldManager={MANAGER}");
+        Self::new(kind, object, http::Method::PATCH, target, "application/merge-patch+json", body)
+    }
+
+    /// Bytes of its body.
+    pub fn bytes(&self) -> u64 {
+        self.body.len() as u64
+    }
+
+    fn request(&self) -> Result<http::Request<Vec<u8>>, PublishError> {
+        http::Request::builder()
+            .method(self.method.clone())
+            .uri(&self.target)
+            .header(CONTENT_TYPE, self.content_type)
+            .header(ACCEPT, METADATA)
+            .body(self.body.clone())
+            .map_err(|error| PublishError::Other { object: self.object.clone(), message: error.to_string() })
+    }
+}
+
+/// The client, the guard and the metrics of all that is written.
+#[derive(Clone)]
+pub struct Requests {
+    client: Client,
+    guard: LeaseGuard,
+    metrics: Metrics,
+}
+
+impl Requests {
+    /// The client must not retry by itself (kube's default does).
+    pub fn new(client: Client, guard: LeaseGuard, metrics: Metrics) -> Self {
+        Self { client, guard, metrics }
+    }
+
+    /// The metrics that writes are counted in.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The term in which it is written.
+    pub fn guard(&self) -> &LeaseGuard {
+        &self.guard
+    }
+
+    /// Whether a write may be started now.
+    pub fn allowed(&self) -> bool {
+        self.guard.may_start_write()
+    }
+
+    /// Writes once, and gives the metadata of what is there then.
+    ///
+    /// # Errors
+    /// Whatever kept it from being done; [`PublishError::LeaseLost`] when it was not even started.
+    pub async fn write(&self, write: &Write) -> Result<PartialObjectMeta, PublishError> {
+        let result = self.attempt(write).await;
+        let label = result.as_ref().map_or_else(PublishError::result, |_| WriteResult::Success);
+        self.metrics.writes.inc(write.kind, label);
+        // What was never sent costs nobody anything.
+        if label != WriteResult::NotLeader {
+            self.metrics.written_bytes.add(write.kind, label, write.bytes());
+        }
+        result
+    }
+
+    async fn attempt(&self, write: &Write) -> Result<PartialObjectMeta, PublishError> {
+        let object = || write.object.clone();
+        let request = write.request()?;
+        let Some(permit) = self.guard.begin_write() else {
+            return Err(PublishError::LeaseLost { object: object() });
+        };
+        let timeout = permit.timeout();
+        permit.send(&self.client, request).await.map_err(|error| match error {
+            WriteError::Api(error) => match PublishError::of(object(), &error, is_secret(write.kind)) {
+                PublishError::Timeout { object, .. } => {
+                    PublishError::Timeout { object, seconds: seconds(timeout) }
+                }
+                other => other,
+            },
+            WriteError::Timeout(_) => PublishError::Timeout { object: object(), seconds: seconds(timeout) },
+            WriteError::Uri(error) => PublishError::Other { object: object(), message: error.to_string() },
+        })
+    }
+
+    /// As [`Self::write`], repeated a few times while it fails in passing. Only for what may be done twice.
+    ///
+    /// # Errors
+    /// Those of the last attempt.
+    pub async fn write_repeated(&self, write: &Write) -> Result<PartialObjectMeta, PublishError> {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+        for _ in 1..ATTEMPTS {
+            match self.write(write).await {
+                Err(error) if error.is_transient() => tokio::time::sleep(backoff.next_wait()).await,
+                done => return done,
+            }
+        }
+        self.write(write).await
+    }
+
+    /// Reads the object at `path` whole; `None` when it is not there.
+    ///
+    /// # Errors
+    /// Whatever kept it from being read.
+    pub async fn get<T: DeserializeOwned>(
+        &self,
+        object: &str,
+        path: &str,
+    ) -> Result<Option<T>, PublishError> {
+        self.read(object, path, JSON).await
+    }
+
+    /// Reads the metadata of the object at `path`; `None` when it is not there.
+    ///
+    /// # Errors
+    /// Whatever kept it from being read.
+    pub async fn get_metadata(
+        &self,
+        object: &str,
+        path: &str,
+    ) -> Result<Option<PartialObjectMeta>, PublishError> {
+        self.read(object, path, METADATA).await
+    }
+
+    /// Lists metadata of the collection at `path`, page by page.
+    ///
+    /// # Errors
+    /// Whatever kept it from being read.
+    pub async fn list_metadata(
+        &self,
+        object: &str,
+        path: &str,
+        selector: &str,
+    ) -> Result<Vec<PartialObjectMeta>, PublishError> {
+        let mut all = Vec::new();
+        let mut next = String::new();
+        loop {
+            let query = list_query(selector, &next);
+            let page: Option<kube::core::ObjectList<PartialObjectMeta>> =
+                self.read(object, &format!("{path}?{query}"), METADATA_LIST).await?;
+            let Some(page) = page else { return Ok(all) };
+            all.extend(page.items);
+            next = page.metadata.continue_.unwrap_or_default();
+            if next.is_empty() {
+                return Ok(all);
+            }
+        }
+    }
+
+    async fn read<T: DeserializeOwned>(
+        &self,
+        object: &str,
+        target: &str,
+        accept: &'static str,
+    ) -> Result<Option<T>, PublishError> {
+        let request = http::Request::get(target)
+            .header(ACCEPT, accept)
+            .body(Vec::new())
+            .map_err(|error| PublishError::Other { object: object.to_owned(), message: error.to_string() })?;
+        match tokio::time::timeout(READ, self.client.request(request)).await {
+            Ok(Ok(read)) => Ok(Some(read)),
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(None),
+            Ok(Err(error)) => Err(PublishError::of(object.to_owned(), &error, true)),
+            Err(_) => Err(PublishError::Timeout { object: object.to_owned(), seconds: seconds(READ) }),
+        }
+    }
+}
+
+fn list_query(selector: &str, from: &str) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("labelSelector", selector).append_pair("limit", "500");
+    if !from.is_empty() {
+        query.append_pair("continue", from);
+    }
+    query.finish()
+}
+
+fn seconds(duration: Duration) -> Seconds {
+    Seconds(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn is_secret(kind: WriteKind) -> bool {
+    kind == WriteKind::KeyShard
+}
