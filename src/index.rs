@@ -340,12 +340,12 @@ mod tests {
             ..Dependencies::default()
         };
         let (a, b) = (IngressKey::new("web", "a"), IngressKey::new("web", "b"));
-        assert_eq!(index.set(&a, names(&[&secret])).first, [secret.clone()]);
+        assert_eq!(index.set(&a, names(&[&secret])).first, std::slice::from_ref(&secret));
         assert_eq!(index.set(&b, names(&[&secret])), SecretsNamed::default());
         assert_eq!(index.dependents_of_secret(&secret).collect::<BTreeSet<_>>(), [&a, &b].into());
         assert_eq!(index.set(&a, names(&[])), SecretsNamed::default());
         assert!(index.secret_is_named(&secret));
-        assert_eq!(index.remove(&b).last, [secret.clone()]);
+        assert_eq!(index.remove(&b).last, std::slice::from_ref(&secret));
         assert!(!index.secret_is_named(&secret));
     }
 

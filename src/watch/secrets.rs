@@ -313,7 +313,8 @@ mod tests {
 
     #[test]
     fn a_certificate_must_look_like_one() {
-        let cases: &[(&[(&str, &str)], &str, SecretFault)] = &[
+        type Case = (&'static [(&'static str, &'static str)], &'static str, SecretFault);
+        let cases: &[Case] = &[
             (&[], "tls.crt", SecretFault::Missing),
             (&[("tls.key", PRIVATE)], "tls.crt", SecretFault::Missing),
             (&[("tls.crt", ""), ("tls.key", PRIVATE)], "tls.crt", SecretFault::Empty),
