@@ -7,6 +7,7 @@ pub mod kubernetes;
 pub mod metrics;
 pub mod offline;
 pub mod options;
+pub mod parameters;
 pub mod publish;
 pub mod reconcile;
 pub mod serve;

@@ -106,6 +106,12 @@ impl Routing {
         }
     }
 
+    /// The Ingresses that are ours, refused ones included, in no order.
+    pub fn told_of(&self) -> Vec<IngressKey> {
+        let fragments = self.table.fragments().map(|fragment| fragment.ingress.clone());
+        fragments.chain(self.refused.keys().cloned()).collect()
+    }
+
     /// Everything that is wrong with any Ingress, sorted, each once.
     pub fn all_problems(&self) -> BTreeSet<Problem> {
         let refused = self.refused.values().cloned();

@@ -2,7 +2,6 @@
 //! passed on. Every write asks the guard first, and nobody waits for an answer longer than the API server may
 //! take.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -13,19 +12,14 @@ use serde::de::DeserializeOwned;
 
 use super::backoff::Backoff;
 use super::error::{PublishError, Seconds};
+use super::lease::{LeaseGuard, WriteError};
 use crate::metrics::{Metrics, WriteKind, WriteResult};
 
 /// The field manager and reporting controller.
 pub const MANAGER: &str = "waybill";
 
-/// The longest that a single request may take.
-const LONGEST: Duration = Duration::from_secs(10);
-
-/// Below this a write is not worth starting.
-const SHORTEST: Duration = Duration::from_millis(100);
-
-/// What an answer may take beyond the time that the API server has.
-const WAY_BACK: Duration = Duration::from_millis(250);
+/// The longest that a read may take.
+const READ: Duration = Duration::from_secs(10);
 
 /// Attempts at a write that may be repeated.
 const ATTEMPTS: u32 = 4;
@@ -33,23 +27,6 @@ const ATTEMPTS: u32 = 4;
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 const JSON: &str = "application/json";
-
-/// Says whether a write may be started now: what stands between a replica that has lost its lease and the API
-/// server. Asked right before each write, also before each repetition.
-pub trait WriteGuard: Send + Sync {
-    /// How long the API server may take for a write that is started now; `None` when none may be started.
-    fn allowance(&self) -> Option<Duration>;
-}
-
-/// For one who needs no lease.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Unguarded;
-
-impl WriteGuard for Unguarded {
-    fn allowance(&self) -> Option<Duration> {
-        Some(LONGEST)
-    }
-}
 
 /// A request without its time-out.
 #[derive(Clone, Debug)]
@@ -123,7 +100,7 @@ impl Write {
             "apiVersion": "v1",
             "preconditions": {"uid": uid, "resourceVersion": version},
         });
-        Self::new(kind, object, http::Method::DELETE, format!("{path}?"), JSON, &body)
+        Self::new(kind, object, http::Method::DELETE, path.to_owned(), JSON, &body)
     }
 
     /// Applies `body` by force to the object at `path`.
@@ -159,11 +136,10 @@ impl Write {
         self.body.len() as u64
     }
 
-    fn request(&self, timeout: Duration) -> Result<http::Request<Vec<u8>>, PublishError> {
-        let and = if self.target.ends_with('?') { "" } else { "&" };
+    fn request(&self) -> Result<http::Request<Vec<u8>>, PublishError> {
         http::Request::builder()
             .method(self.method.clone())
-            .uri(format!("{}{and}timeout={}ms", self.target, timeout.as_millis()))
+            .uri(&self.target)
             .header(CONTENT_TYPE, self.content_type)
             .header(ACCEPT, METADATA)
             .body(self.body.clone())
@@ -175,13 +151,13 @@ impl Write {
 #[derive(Clone)]
 pub struct Requests {
     client: Client,
-    guard: Arc<dyn WriteGuard>,
+    guard: LeaseGuard,
     metrics: Metrics,
 }
 
 impl Requests {
     /// The client must not retry by itself (kube's default does).
-    pub fn new(client: Client, guard: Arc<dyn WriteGuard>, metrics: Metrics) -> Self {
+    pub fn new(client: Client, guard: LeaseGuard, metrics: Metrics) -> Self {
         Self { client, guard, metrics }
     }
 
@@ -190,9 +166,14 @@ impl Requests {
         &self.metrics
     }
 
+    /// The term in which it is written.
+    pub fn guard(&self) -> &LeaseGuard {
+        &self.guard
+    }
+
     /// Whether a write may be started now.
     pub fn allowed(&self) -> bool {
-        self.guard.allowance().is_some_and(|allowance| allowance >= SHORTEST)
+        self.guard.may_start_write()
     }
 
     /// Writes once, and gives the metadata of what is there then.
@@ -212,22 +193,21 @@ impl Requests {
 
     async fn attempt(&self, write: &Write) -> Result<PartialObjectMeta, PublishError> {
         let object = || write.object.clone();
-        let Some(allowance) = self.guard.allowance().filter(|allowance| *allowance >= SHORTEST) else {
+        let request = write.request()?;
+        let Some(permit) = self.guard.begin_write() else {
             return Err(PublishError::LeaseLost { object: object() });
         };
-        let timeout = allowance.min(LONGEST);
-        let request = write.request(timeout)?;
-        match tokio::time::timeout(timeout + WAY_BACK, self.client.request(request)).await {
-            Ok(answer) => {
-                answer.map_err(|error| match PublishError::of(object(), &error, is_secret(write.kind)) {
-                    PublishError::Timeout { object, .. } => {
-                        PublishError::Timeout { object, seconds: seconds(timeout) }
-                    }
-                    other => other,
-                })
-            }
-            Err(_) => Err(PublishError::Timeout { object: object(), seconds: seconds(timeout) }),
-        }
+        let timeout = permit.timeout();
+        permit.send(&self.client, request).await.map_err(|error| match error {
+            WriteError::Api(error) => match PublishError::of(object(), &error, is_secret(write.kind)) {
+                PublishError::Timeout { object, .. } => {
+                    PublishError::Timeout { object, seconds: seconds(timeout) }
+                }
+                other => other,
+            },
+            WriteError::Timeout(_) => PublishError::Timeout { object: object(), seconds: seconds(timeout) },
+            WriteError::Uri(error) => PublishError::Other { object: object(), message: error.to_string() },
+        })
     }
 
     /// As [`Self::write`], repeated a few times while it fails in passing. Only for what may be done twice.
@@ -282,13 +262,9 @@ impl Requests {
         let mut all = Vec::new();
         let mut next = String::new();
         loop {
-            let mut query = form_urlencoded::Serializer::new(String::new());
-            query.append_pair("labelSelector", selector).append_pair("limit", "500");
-            if !next.is_empty() {
-                query.append_pair("continue", &next);
-            }
+            let query = list_query(selector, &next);
             let page: Option<kube::core::ObjectList<PartialObjectMeta>> =
-                self.read(object, &format!("{path}?{}", query.finish()), METADATA_LIST).await?;
+                self.read(object, &format!("{path}?{query}"), METADATA_LIST).await?;
             let Some(page) = page else { return Ok(all) };
             all.extend(page.items);
             next = page.metadata.continue_.unwrap_or_default();
@@ -308,13 +284,22 @@ impl Requests {
             .header(ACCEPT, accept)
             .body(Vec::new())
             .map_err(|error| PublishError::Other { object: object.to_owned(), message: error.to_string() })?;
-        match tokio::time::timeout(LONGEST, self.client.request(request)).await {
+        match tokio::time::timeout(READ, self.client.request(request)).await {
             Ok(Ok(read)) => Ok(Some(read)),
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(None),
             Ok(Err(error)) => Err(PublishError::of(object.to_owned(), &error, true)),
-            Err(_) => Err(PublishError::Timeout { object: object.to_owned(), seconds: seconds(LONGEST) }),
+            Err(_) => Err(PublishError::Timeout { object: object.to_owned(), seconds: seconds(READ) }),
         }
     }
+}
+
+fn list_query(selector: &str, from: &str) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("labelSelector", selector).append_pair("limit", "500");
+    if !from.is_empty() {
+        query.append_pair("continue", from);
+    }
+    query.finish()
 }
 
 fn seconds(duration: Duration) -> Seconds {

@@ -110,20 +110,21 @@ impl StatusQueue {
         }
     }
 
+    /// The next key; `all` is asked for every one when the queue has run empty and some did not fit.
     fn pop(&self, all: impl FnOnce() -> Vec<IngressKey>) -> Option<IngressKey> {
+        let missed = {
+            let mut waiting = self.lock();
+            if waiting.order.is_empty() { std::mem::take(&mut waiting.missed) } else { false }
+        };
+        // Not under the lock: whoever answers may push.
+        let all = if missed { all() } else { Vec::new() };
         let mut waiting = self.lock();
-        if let Some(key) = waiting.order.pop_front() {
-            waiting.members.remove(&key);
-            return Some(key);
+        for key in all {
+            // There is no more than all of them.
+            if waiting.members.insert(key.clone()) {
+                waiting.order.push_back(key);
+            }
         }
-        if !std::mem::take(&mut waiting.missed) {
-            return None;
-        }
-        drop(waiting);
-        for key in all() {
-            self.push(key);
-        }
-        let mut waiting = self.lock();
         let key = waiting.order.pop_front()?;
         waiting.members.remove(&key);
         Some(key)

@@ -313,8 +313,8 @@ mod tests {
 
     #[test]
     fn a_certificate_must_look_like_one() {
-        type Case = (&'static [(&'static str, &'static str)], &'static str, SecretFault);
-        let cases: &[Case] = &[
+        type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, SecretFault);
+        let cases: &[Case<'_>] = &[
             (&[], "tls.crt", SecretFault::Missing),
             (&[("tls.key", PRIVATE)], "tls.crt", SecretFault::Missing),
             (&[("tls.crt", ""), ("tls.key", PRIVATE)], "tls.crt", SecretFault::Empty),

@@ -7,3 +7,5 @@ mod harness;
 mod client;
 mod control_plane;
 mod lease;
+mod operator;
+mod parameters;

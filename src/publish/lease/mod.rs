@@ -18,7 +18,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 pub use elector::{Elector, LeaseHandle};
-pub use guard::{LeaseGuard, WritePermit};
+pub use guard::{LeaseGuard, WriteError, WritePermit};
 
 /// The longest factor on the retry period between two attempts; the least is 1. They are client-go's.
 const LONGEST_RETRY: f64 = 2.2;

@@ -9,6 +9,7 @@
 
 mod apply;
 mod audit;
+pub mod operator;
 mod process;
 mod tools;
 mod wait;
