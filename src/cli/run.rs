@@ -85,7 +85,8 @@ pub fn start(loaded: &Loaded, surroundings: &dyn Surroundings, streams: &mut Str
 pub fn start_logging(options: &Options) {
     let level = options.log_level.as_str();
     // What kube says of a failing watch is said by the watch itself, once a while.
-    let filter = tracing_subscriber::EnvFilter::new(format!("warn,kube_runtime=off,kube_client=off,waybill={level}"));
+    let filter =
+        tracing_subscriber::EnvFilter::new(format!("warn,kube_runtime=off,kube_client=off,waybill={level}"));
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A logger that is set already (in a test) stays.

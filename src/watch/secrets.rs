@@ -215,7 +215,8 @@ impl Secrets {
 
     /// Whether its data is needed and no attempt to fetch it has ended yet.
     pub fn awaits_answer(&self, key: &SecretKey) -> bool {
-        self.needs_fetch(key) && ![self.tls.get(key), self.others.get(key)].iter().flatten().any(|entry| entry.failed)
+        self.needs_fetch(key)
+            && ![self.tls.get(key), self.others.get(key)].iter().flatten().any(|entry| entry.failed)
     }
 
     /// A GET answered; `None` is 404. True when the state changed.
