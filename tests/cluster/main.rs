@@ -9,3 +9,5 @@ mod control_plane;
 mod lease;
 mod operator;
 mod parameters;
+mod publish;
+mod term;

@@ -297,7 +297,7 @@ impl ControlPlane {
             .args(["--bind-address", "127.0.0.1", "--secure-port", &self.port.to_string()])
             .args(["--cert-dir", &file("certs"), "--token-auth-file", &file("tokens.csv")])
             .args(["--advertise-address", "192.0.2.1", "--endpoint-reconciler-type", "none"])
-            .args(["--service-cluster-ip-range", "10.96.0.0/16"])
+            .args(["--service-cluster-ip-range", "10.96.0.0/16,fd00:10:96::/112"])
             .args(["--service-account-issuer", "https://kubernetes.default.svc"])
             .args(["--service-account-key-file", &file("sa.key")])
             .args(["--service-account-signing-key-file", &file("sa.key")])

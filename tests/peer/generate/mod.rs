@@ -1,0 +1,83 @@
+//! Made-up clusters: everything that the API server takes, good and bad, as small as it can be.
+
+mod annotation;
+mod extreme;
+mod fixed;
+mod ingress;
+mod secret;
+mod service;
+
+use serde_json::{Value, json};
+
+pub use fixed::fixed;
+
+use super::object::Cluster;
+use super::random::Random;
+
+/// Ends of namespaces. `shop` with `eu-web` and `shop-eu` with `web` make one key.
+const NAMESPACES: &[&str] = &["shop", "shop-eu", "team", "blog-2"];
+
+/// Names that namespaces share. `web.v2` and `web-v2` make one key.
+const INGRESSES: &[&str] = &["web", "eu-web", "api", "web.v2", "web-v2", "blog", "x"];
+
+const SERVICES: &[&str] = &["web", "eu-web", "api", "web-80", "db", "cache", "blog"];
+
+const SECRETS: &[&str] = &["web-tls", "eu-web-tls", "api-tls", "wild", "old"];
+
+/// Every so many clusters one is at the limits of what the API server takes.
+const EXTREME_EVERY: usize = 50;
+
+/// What the parts of a cluster are made from.
+struct Maker<'a> {
+    random: Random,
+    /// The cluster's name.
+    cluster: &'a str,
+    namespaces: &'a [String],
+    /// Annotations, of the Ingresses as of the Services, that are faulty, in percent.
+    faults: u64,
+}
+
+/// Cluster `number` of a seed.
+pub fn cluster(seed: u64, number: usize) -> Cluster {
+    let name = format!("c{number}");
+    let mut random = Random::part(seed, number as u64);
+    let count = random.between(1, 3);
+    let namespaces: Vec<String> =
+        random.some(NAMESPACES, count).into_iter().map(|end| format!("{name}-{end}")).collect();
+    let faults = *random.pick(&[0, 5, 5, 25]);
+    let mut maker = Maker { random, cluster: &name, namespaces: &namespaces, faults };
+    let mut objects = Vec::new();
+    if number % EXTREME_EVERY == 7 {
+        maker.extreme(&mut objects, number / EXTREME_EVERY);
+    } else {
+        for namespace in &namespaces {
+            maker.namespace(namespace, &mut objects);
+        }
+    }
+    Cluster { name, namespaces, objects }
+}
+
+impl Maker<'_> {
+    fn namespace(&mut self, namespace: &str, objects: &mut Vec<Value>) {
+        let count = self.random.between(1, 4);
+        for name in self.random.some(SERVICES, count) {
+            let service = self.service(namespace, name);
+            let slices = self.slices(namespace, &service);
+            objects.push(service);
+            objects.extend(slices);
+        }
+        if self.random.chance(5) {
+            // A slice of a Service that is not there.
+            objects.extend(self.slices(namespace, &json!({"metadata": {"name": "gone"}, "spec": {}})));
+        }
+        let count = self.random.between(0, 2);
+        for name in self.random.some(SECRETS, count) {
+            objects.push(self.secret(namespace, name));
+        }
+        let count = self.random.between(1, 4);
+        for name in self.random.some(INGRESSES, count) {
+            let ingress = self.ingress(namespace, name, objects);
+            objects.push(ingress);
+        }
+    }
+}
