@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use kube::Client;
 use tokio::sync::oneshot;
 use waybill::kubernetes::client::{Access, Environment, Token, connect};
 use waybill::metrics::Metrics;
@@ -14,7 +13,6 @@ use crate::harness::ControlPlane;
 /// Leads until it is dropped.
 pub struct Term {
     pub requests: Requests,
-    pub client: Client,
     _stop: oneshot::Sender<()>,
 }
 
@@ -35,7 +33,7 @@ impl Term {
             let _ = stopped.await;
         }));
         let guard = handle.changes().wait_for(Option::is_some).await.unwrap().clone().unwrap();
-        Self { requests: Requests::new(client.clone(), guard, metrics), client, _stop: stop }
+        Self { requests: Requests::new(client, guard, metrics), _stop: stop }
     }
 }
 

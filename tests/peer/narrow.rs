@@ -94,8 +94,11 @@ fn of_cluster<'a>(now: &'a Snapshot, cluster: &'a Cluster) -> impl Iterator<Item
     })
 }
 
-/// The entries of a status, sorted: address, host name, ports.
-fn entries(status: &Value) -> Vec<(Option<IpAddr>, String, Vec<String>)> {
+/// Address, host name and ports.
+pub type StatusEntry = (Option<IpAddr>, String, Vec<String>);
+
+/// The entries of a status, sorted.
+pub fn entries(status: &Value) -> Vec<StatusEntry> {
     let mut entries: Vec<_> = items(status, "/loadBalancer/ingress")
         .iter()
         .map(|entry| {

@@ -73,6 +73,12 @@ impl Server {
         Ok(typed(self.send("PUT", path, Some(&body)).await?, object))
     }
 
+    /// An object that is there.
+    pub async fn get(&self, object: &Value) -> Value {
+        let answer = self.send("GET", &path(object), None).await;
+        typed(answer.unwrap_or_else(|error| panic!("{}: {error}", object::title(object))), object)
+    }
+
     pub async fn delete(&self, object: &Value) -> kube::Result<Value> {
         self.send("DELETE", &path(object), Some(&json!({"gracePeriodSeconds": 0}))).await
     }
