@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(standing.set("b", vec![fault.clone()]), BTreeSet::new());
         assert_eq!(standing.count(Category::InvalidAnnotation), 1);
         assert_eq!(standing.set("a", vec![]), BTreeSet::new());
-        assert_eq!(standing.about(&fault.subject), [fault.clone()]);
+        assert_eq!(standing.about(&fault.subject), std::slice::from_ref(&fault));
         assert_eq!(standing.set("b", vec![]), about);
         assert_eq!(standing.about(&fault.subject), []);
         assert_eq!((standing.count(Category::InvalidAnnotation), standing.subjects().count()), (0, 0));
