@@ -191,6 +191,11 @@ impl Index {
         self.by_secret.0.contains_key(secret)
     }
 
+    /// The Secrets that Ingresses name, in no order.
+    pub fn named_secrets(&self) -> impl Iterator<Item = &SecretKey> {
+        self.by_secret.0.keys()
+    }
+
     /// All Ingresses, in no order.
     pub fn ingresses(&self) -> impl Iterator<Item = &IngressKey> {
         self.dependencies.keys()
@@ -340,12 +345,12 @@ mod tests {
             ..Dependencies::default()
         };
         let (a, b) = (IngressKey::new("web", "a"), IngressKey::new("web", "b"));
-        assert_eq!(index.set(&a, names(&[&secret])).first, [secret.clone()]);
+        assert_eq!(index.set(&a, names(&[&secret])).first, std::slice::from_ref(&secret));
         assert_eq!(index.set(&b, names(&[&secret])), SecretsNamed::default());
         assert_eq!(index.dependents_of_secret(&secret).collect::<BTreeSet<_>>(), [&a, &b].into());
         assert_eq!(index.set(&a, names(&[])), SecretsNamed::default());
         assert!(index.secret_is_named(&secret));
-        assert_eq!(index.remove(&b).last, [secret.clone()]);
+        assert_eq!(index.remove(&b).last, std::slice::from_ref(&secret));
         assert!(!index.secret_is_named(&secret));
     }
 

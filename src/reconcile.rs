@@ -15,7 +15,6 @@ use crate::translate;
 use crate::translate::class::{self, Claim};
 use crate::translate::problem::Problem;
 use crate::translate::settings::{ClassOptions, Settings, StatusSource};
-use crate::watch::secrets::SecretSource;
 use crate::watch::stores::{Stores, Watched};
 use crate::watch::touched::Touched;
 
@@ -106,6 +105,12 @@ impl Routing {
         }
     }
 
+    /// The Ingresses that are ours, refused ones included, in no order.
+    pub fn told_of(&self) -> Vec<IngressKey> {
+        let fragments = self.table.fragments().map(|fragment| fragment.ingress.clone());
+        fragments.chain(self.refused.keys().cloned()).collect()
+    }
+
     /// Everything that is wrong with any Ingress, sorted, each once.
     pub fn all_problems(&self) -> BTreeSet<Problem> {
         let refused = self.refused.values().cloned();
@@ -145,15 +150,13 @@ impl Routing {
                     && stores.class_memory().collection().synced())
     }
 
-    /// Whether everything has been listed.
+    /// Whether everything has been listed, and every Secret that had to be fetched was, or could not be.
     pub fn all_listed(&self) -> bool {
         let stores = &self.stores;
         self.classes_listed()
-            && stores.services().collection().synced()
-            && stores.slices().collection().synced()
-            && stores.secrets().synced(SecretSource::Tls)
-            && stores.secrets().synced(SecretSource::Others)
+            && stores.routing_synced()
             && (!stores.watched().nodes || stores.nodes().collection.synced())
+            && !self.index.named_secrets().any(|secret| stores.secrets().awaits_answer(secret))
     }
 
     /// Whether the addresses that statuses are made from may have changed.

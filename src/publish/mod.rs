@@ -11,9 +11,11 @@
 //! | `writer.rs` | one output in the cluster: commit, put back, garbage |
 //! | `shards.rs`, `held_index.rs`, `withdrawal.rs` | what the writer knows to be there; what it must not remove |
 //! | `status_policy.rs`, `statuses.rs` | statuses of Ingresses: what to write, and writing it |
+//! | `class_statuses.rs` | what is written about classes: their parameters' status, what was accepted last |
 //! | `standing.rs`, `event_book.rs`, `events.rs` | problems that stand: which Events that takes, and writing them |
 
 pub mod backoff;
+pub mod class_statuses;
 pub mod error;
 pub mod event_book;
 pub mod events;
@@ -21,6 +23,7 @@ pub mod held_index;
 pub mod index;
 pub mod lease;
 pub mod objects;
+pub mod own;
 pub mod problems;
 pub mod rate;
 pub mod read;
@@ -30,6 +33,7 @@ pub mod snapshot;
 pub mod standing;
 pub mod status_policy;
 pub mod statuses;
+pub mod term;
 pub mod throttle;
 pub mod view;
 pub mod wanted;

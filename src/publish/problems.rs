@@ -85,7 +85,7 @@ impl Problems {
     }
 
     /// Follows the Ingresses whose problems change, without end.
-    pub async fn follow(&self) {
+    pub async fn follow(self: Arc<Self>) {
         loop {
             let (key, ()) = self.live.problems.next().await;
             self.look(&key);

@@ -262,13 +262,9 @@ impl Requests {
         let mut all = Vec::new();
         let mut next = String::new();
         loop {
-            let mut query = form_urlencoded::Serializer::new(String::new());
-            query.append_pair("labelSelector", selector).append_pair("limit", "500");
-            if !next.is_empty() {
-                query.append_pair("continue", &next);
-            }
+            let query = list_query(selector, &next);
             let page: Option<kube::core::ObjectList<PartialObjectMeta>> =
-                self.read(object, &format!("{path}?{}", query.finish()), METADATA_LIST).await?;
+                self.read(object, &format!("{path}?{query}"), METADATA_LIST).await?;
             let Some(page) = page else { return Ok(all) };
             all.extend(page.items);
             next = page.metadata.continue_.unwrap_or_default();
@@ -295,6 +291,15 @@ impl Requests {
             Err(_) => Err(PublishError::Timeout { object: object.to_owned(), seconds: seconds(READ) }),
         }
     }
+}
+
+fn list_query(selector: &str, from: &str) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("labelSelector", selector).append_pair("limit", "500");
+    if !from.is_empty() {
+        query.append_pair("continue", from);
+    }
+    query.finish()
 }
 
 fn seconds(duration: Duration) -> Seconds {

@@ -4,6 +4,7 @@
 //! replacements leave no trace. Work for a change is proportional to the fragment and to what its names touch,
 //! never to the table.
 
+mod content;
 mod digest;
 mod names;
 mod output;

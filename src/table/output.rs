@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::digest::{Digest, place};
+use super::content::{Certificates, KeptCertificate, Routing, Section, lines};
+use super::digest::Digest;
 use super::names::{Claimant, Names};
 use super::shards::{Content, Shards};
 use crate::kubernetes::key::{IngressKey, SecretKey};
@@ -65,85 +66,6 @@ impl Claimant for ServiceOwner {
 struct SharedService {
     content: Arc<ServiceFragment>,
     routers: HashSet<RouterOwner>,
-}
-
-/// Routers and services; the content of routing shards.
-struct Routing;
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Section {
-    Router,
-    Service,
-}
-
-impl Content for Routing {
-    type Key = (Section, Arc<str>);
-    type Value = Arc<str>;
-
-    fn place((_, key): &Self::Key) -> u64 {
-        place(key)
-    }
-
-    fn length(line: &Self::Value) -> usize {
-        line.len() + 2
-    }
-
-    fn write<'a>(
-        sink: &mut impl Sink,
-        entries: impl Iterator<Item = (&'a Self::Key, &'a Self::Value)> + Clone,
-    ) {
-        document::write(
-            sink,
-            lines(entries.clone(), Section::Router),
-            lines(entries, Section::Service),
-            [],
-            Keys::LeftOut,
-        );
-    }
-}
-
-fn lines<'a>(
-    entries: impl Iterator<Item = (&'a (Section, Arc<str>), &'a Arc<str>)>,
-    section: Section,
-) -> impl Iterator<Item = &'a str> {
-    entries.filter(move |((of, _), _)| *of == section).map(|(_, line)| &**line)
-}
-
-/// Certificates with their keys; the content of key shards.
-struct Certificates;
-
-/// A certificate. It is rendered when it is needed and not kept as text, so that its key is in memory once.
-#[derive(Clone)]
-struct KeptCertificate {
-    certificate: Arc<Certificate>,
-    /// Bytes of its line.
-    length: usize,
-}
-
-impl PartialEq for KeptCertificate {
-    fn eq(&self, other: &Self) -> bool {
-        self.certificate == other.certificate
-    }
-}
-
-impl Content for Certificates {
-    type Key = SecretKey;
-    type Value = KeptCertificate;
-
-    fn place(secret: &SecretKey) -> u64 {
-        place(&secret.to_string())
-    }
-
-    fn length(kept: &KeptCertificate) -> usize {
-        kept.length + 2
-    }
-
-    fn write<'a>(
-        sink: &mut impl Sink,
-        entries: impl Iterator<Item = (&'a SecretKey, &'a KeptCertificate)> + Clone,
-    ) {
-        document::write(sink, [], [], entries.map(|(_, kept)| &*kept.certificate), Keys::Shown);
-    }
 }
 
 /// The routers of a fragment. Their keys are distinct; if they weren't, the last would count.
@@ -396,9 +318,8 @@ impl Output {
         let mut changed = false;
         for (secret, fragment) in &new {
             if old.get(secret).is_none_or(|before| before.certificate != fragment.certificate) {
-                let certificate = fragment.certificate.clone();
-                let length = document::certificate_line(&certificate, Keys::Shown).len();
-                changed |= self.certificates.put((*secret).clone(), KeptCertificate { certificate, length });
+                let kept = KeptCertificate::new(fragment.certificate.clone());
+                changed |= self.certificates.put((*secret).clone(), kept);
             }
             if !old.contains_key(secret) {
                 *self.secrets.entry((*secret).clone()).or_default() += 1;

@@ -143,12 +143,12 @@ mod generated {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Set(Fragment),
+        Set(Box<Fragment>),
         Remove(IngressKey),
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![3 => fragment().prop_map(Step::Set), 1 => ingress().prop_map(Step::Remove)];
+        let step = prop_oneof![3 => fragment().prop_map(|fragment| Step::Set(Box::new(fragment))), 1 => ingress().prop_map(Step::Remove)];
         prop::collection::vec(step, 1..16)
     }
 
@@ -191,8 +191,8 @@ mod generated {
                 let before = (assembled(&table), problems(&table, &seen), set.get(&ingress).cloned());
                 let change = match step {
                     Step::Set(fragment) => {
-                        set.insert(ingress.clone(), fragment.clone());
-                        table.set(fragment)
+                        set.insert(ingress.clone(), (*fragment).clone());
+                        table.set(*fragment)
                     }
                     Step::Remove(_) => {
                         set.remove(&ingress);

@@ -161,10 +161,17 @@ pub fn write_configuration(sink: &mut impl Sink, configuration: &Configuration, 
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::dynamic::{Http, LoadBalancer, Server, Tls};
+    use proptest::collection::{btree_map, vec};
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::super::dynamic::{
+        Cookie, Domain, Http, LoadBalancer, Observability, RouterTls, Server, Sticky, Tls,
+    };
+    use super::super::yaml;
     use super::*;
 
-    fn text(configuration: &Configuration, keys: Keys) -> String {
+    fn document(configuration: &Configuration, keys: Keys) -> String {
         let mut out = String::new();
         write_configuration(&mut out, configuration, keys);
         let mut length = Length::default();
@@ -204,7 +211,7 @@ mod tests {
             for services in [&[][..], &["s"], &["s", "t"]] {
                 for certificates in [&[][..], &["x"], &["x", "y"]] {
                     let wanted = configuration(routers, services, certificates);
-                    let text = text(&wanted, Keys::Shown);
+                    let text = document(&wanted, Keys::Shown);
                     assert_eq!(serde_json::from_str::<Configuration>(&text).ok(), Some(wanted), "{text}");
                     assert!(!text.contains("{}") || text == "{}\n", "{text}");
                     assert!(!text.contains("[]") && !text.contains("{{"), "{text}");
@@ -217,7 +224,7 @@ mod tests {
     #[test]
     fn one_entry_a_line() {
         assert_eq!(
-            text(&configuration(&["b", "a"], &["s"], &["-----BEGIN"]), Keys::Shown),
+            document(&configuration(&["b", "a"], &["s"], &["-----BEGIN"]), Keys::Shown),
             "{\"http\":{\"routers\":{\n\
              \"a\":{\"service\":\"s\",\"rule\":\"PathPrefix(\\\"/\\u007b\\u007b\\\")\"},\n\
              \"b\":{\"service\":\"s\",\"rule\":\"PathPrefix(\\\"/\\u007b\\u007b\\\")\"}\n\
@@ -227,12 +234,102 @@ mod tests {
              {\"certFile\":\"-----BEGIN\",\"keyFile\":\"-----BEGIN KEY\"}\n\
              ]}}\n"
         );
-        assert_eq!(text(&Configuration::default(), Keys::Shown), "{}\n");
+        assert_eq!(document(&Configuration::default(), Keys::Shown), "{}\n");
     }
 
     #[test]
     fn keys_are_left_out_on_request() {
-        let text = text(&configuration(&[], &[], &["c"]), Keys::LeftOut);
+        let text = document(&configuration(&[], &[], &["c"]), Keys::LeftOut);
         assert_eq!(text, "{\"tls\":{\"certificates\":[\n{\"certFile\":\"c\"}\n]}}\n");
+    }
+
+    /// Text with what Go's templates, YAML and JSON each make something of.
+    fn text() -> impl Strategy<Value = String> {
+        const HOSTILE: &[&str] = &[
+            "",
+            "{{ env \"HOME\" }}",
+            "{% x %}",
+            "}}",
+            "a: b # c",
+            "\u{85}\u{2028}\u{ffff}\u{7f}",
+            "~",
+            "0x1",
+        ];
+        prop_oneof![any::<String>(), prop::sample::select(HOSTILE).prop_map(str::to_owned)]
+    }
+
+    fn router() -> impl Strategy<Value = Router> {
+        let domain = (text(), vec(text(), 0..2)).prop_map(|(main, sans)| Domain { main, sans });
+        let tls = (text(), text(), vec(domain, 0..2))
+            .prop_map(|(options, cert_resolver, domains)| RouterTls { options, cert_resolver, domains });
+        let observability = (any::<[Option<bool>; 3]>(), text()).prop_map(
+            |([access_logs, metrics, tracing], trace_verbosity)| Observability {
+                access_logs,
+                metrics,
+                tracing,
+                trace_verbosity: Some(trace_verbosity),
+            },
+        );
+        let lists = (vec(text(), 0..3), vec(text(), 0..3));
+        (lists, text(), text(), text(), any::<i64>(), option::of(tls), option::of(observability)).prop_map(
+            |((entry_points, middlewares), service, rule, rule_syntax, priority, tls, observability)| {
+                Router { entry_points, middlewares, service, rule, rule_syntax, priority, tls, observability }
+            },
+        )
+    }
+
+    fn service() -> impl Strategy<Value = Service> {
+        let cookie = (text(), any::<(bool, bool)>(), text(), any::<i64>(), option::of(text()), text())
+            .prop_map(|(name, (secure, http_only), same_site, max_age, path, domain)| Cookie {
+                name,
+                secure,
+                http_only,
+                same_site,
+                max_age,
+                path,
+                domain,
+            });
+        let sticky = option::of(option::of(cookie).prop_map(|cookie| Sticky { cookie }));
+        let servers = vec(text().prop_map(|url| Server { url }), 0..4);
+        (vec(text(), 0..3), servers, sticky, any::<Option<bool>>(), text()).prop_map(
+            |(middlewares, servers, sticky, pass_host_header, servers_transport)| Service {
+                middlewares,
+                load_balancer: LoadBalancer { servers, sticky, pass_host_header, servers_transport },
+            },
+        )
+    }
+
+    fn any_configuration() -> impl Strategy<Value = Configuration> {
+        let certificate = (text(), text())
+            .prop_map(|(cert, key)| Certificate { cert_file: cert.into(), key_file: key.into() });
+        (btree_map(text(), router(), 0..4), btree_map(text(), service(), 0..4), vec(certificate, 0..4))
+            .prop_map(|(routers, services, certificates)| {
+                let http = Http { routers, services };
+                Configuration {
+                    http: (http != Http::default()).then_some(http),
+                    tls: (!certificates.is_empty()).then_some(Tls { certificates }),
+                }
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(wanted in any_configuration()) {
+            let written = document(&wanted, Keys::Shown);
+            prop_assert!(!written.contains("{{"));
+            let entries = wanted.http.as_ref().map_or(0, |http| http.routers.len() + http.services.len())
+                + wanted.tls.as_ref().map_or(0, |tls| tls.certificates.len());
+            let sections = written.lines().filter(|line| ["}", "]"].iter().any(|close| line.starts_with(close))).count();
+            let lines = if entries == 0 { 1 } else { entries + sections + 1 };
+            prop_assert_eq!(written.lines().count(), lines, "{}", written);
+            let read: Configuration =
+                serde_json::from_str(&written).map_err(|e| TestCaseError::fail(format!("{e}: {written}")))?;
+            prop_assert_eq!(&read, &wanted);
+
+            let block = yaml::block(&written);
+            let read: Configuration =
+                serde_saphyr::from_str(&block).map_err(|e| TestCaseError::fail(format!("{e}: {block}")))?;
+            prop_assert_eq!(read, wanted, "{}", block);
+        }
     }
 }

@@ -22,7 +22,7 @@ pub fn block(json: &str) -> String {
             '{' | '[' => {
                 let empty = rest.trim_start().starts_with(if first == '{' { '}' } else { ']' });
                 if empty {
-                    begin(&mut out, &open, place);
+                    begin(&mut out, &mut open, place);
                     out.push_str(if first == '{' { "{}\n" } else { "[]\n" });
                 } else {
                     let inline = match place {
@@ -32,7 +32,7 @@ pub fn block(json: &str) -> String {
                             false
                         }
                         Place::Item => {
-                            begin(&mut out, &open, place);
+                            begin(&mut out, &mut open, place);
                             true
                         }
                         Place::Key => false,
@@ -56,20 +56,14 @@ pub fn block(json: &str) -> String {
             ':' => place = Place::Value,
             _ if first.is_ascii_whitespace() => {}
             _ if matches!(place, Place::Key) => {
-                begin(&mut out, &open, place);
+                begin(&mut out, &mut open, place);
                 out.push_str(key(text));
                 out.push(':');
-                if let Some(map) = open.last_mut() {
-                    map.inline = false;
-                }
             }
             _ => {
-                begin(&mut out, &open, place);
+                begin(&mut out, &mut open, place);
                 out.push_str(text);
                 out.push('\n');
-                if let Some(container) = open.last_mut() {
-                    container.inline = false;
-                }
             }
         }
     }
@@ -106,8 +100,10 @@ fn next(open: &[Container]) -> Place {
 }
 
 /// Writes what stands before a key, a value or an item.
-fn begin(out: &mut String, open: &[Container], place: Place) {
-    let (indent, inline) = open.last().map_or((0, true), |container| (container.indent, container.inline));
+fn begin(out: &mut String, open: &mut [Container], place: Place) {
+    let (indent, inline) = open
+        .last_mut()
+        .map_or((0, true), |container| (container.indent, std::mem::take(&mut container.inline)));
     if matches!(place, Place::Key | Place::Item) && !inline {
         out.extend(std::iter::repeat_n(' ', indent));
     }
@@ -189,6 +185,7 @@ tls:
             ("{}\n", "{}\n"),
             ("[]", "[]\n"),
             ("[[],[[1]],{}]", "- []\n- - - 1\n- {}\n"),
+            ("[[[],\"\"],[{},{\"a\":1}]]", "- - []\n  - \"\"\n- - {}\n  - a: 1\n"),
             ("{\"a\":[{}],\"b\":true}", "a:\n  - {}\nb: true\n"),
             ("\"x\"", "\"x\"\n"),
         ] {

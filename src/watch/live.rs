@@ -130,6 +130,12 @@ impl Live {
         self.changed.notify_one();
     }
 
+    /// Every Ingress's problems have to be told: for a new leader.
+    pub fn all_problems_pending(&self) {
+        let keys = self.routing().told_of();
+        self.problems.extend(keys.into_iter().map(|key| (key, ())));
+    }
+
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,7 +148,10 @@ impl Live {
         let phase = *self.phase.borrow();
         match phase {
             Phase::Synced => self.dispatch(&mut routing, touched, Cause { trigger: trigger(kind), at }),
-            _ => self.advance(&mut routing, phase),
+            _ => {
+                self.secrets.extend(touched.fetch.into_iter().map(|secret| (secret, ())));
+                self.advance(&mut routing, phase);
+            }
         }
     }
 
@@ -244,8 +253,13 @@ impl Live {
 }
 
 impl Waiting {
+    /// The older of the two.
+    pub fn oldest(&self) -> Option<Instant> {
+        self.change.into_iter().chain(self.deletion).min()
+    }
+
     /// Keeps the older of each.
-    fn since(&mut self, other: Self) {
+    pub fn since(&mut self, other: Self) {
         let older = |a: Option<Instant>, b: Option<Instant>| match (a, b) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),

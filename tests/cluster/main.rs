@@ -8,6 +8,8 @@ mod client;
 mod control_plane;
 mod events;
 mod lease;
+mod operator;
+mod parameters;
 mod publish;
 mod statuses;
 mod term;

@@ -28,11 +28,12 @@ impl OutputWriter {
         let this = &*self;
         let mut failed = false;
         let mut results = Vec::with_capacity(missing.len());
-        let mut writes = stream::iter(missing)
-            .map(|(part, digest)| async move {
-                (*part, *digest, this.create_shard(snapshot, *part, digest).await)
-            })
-            .buffer_unordered(CONCURRENT);
+        let mut writes =
+            stream::iter(missing.to_vec())
+                .map(|(part, digest)| async move {
+                    (part, digest, this.create_shard(snapshot, part, &digest).await)
+                })
+                .buffer_unordered(CONCURRENT);
         while let Some(done) = writes.next().await {
             failed |= done.2.as_ref().is_err_and(|error| !error.is_transient());
             results.push(done);

@@ -32,11 +32,14 @@ impl OutputWriter {
         }
         let vanishing: Vec<String> =
             index.shards().filter(|short| !new.contains(*short)).map(str::to_owned).collect();
-        let unknown: Vec<&String> =
-            vanishing.iter().filter(|short| !self.routers.contains_key(*short)).collect();
+        let unknown: Vec<String> =
+            vanishing.iter().filter(|short| !self.routers.contains_key(*short)).cloned().collect();
         let this = &*self;
         let read: Vec<Result<(String, Option<RouterKeys>), PublishError>> = stream::iter(unknown)
-            .map(|short| async move { Ok((short.clone(), this.read_router_keys(short).await?)) })
+            .map(|short| async move {
+                let keys = this.read_router_keys(&short).await?;
+                Ok((short, keys))
+            })
             .buffer_unordered(CONCURRENT)
             .collect()
             .await;

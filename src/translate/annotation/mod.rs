@@ -44,7 +44,7 @@ fn entries<'a>(annotations: &'a BTreeMap<String, String>, root: &str) -> Vec<Ent
         .map_while(|(key, value)| Some(Entry { name: key.strip_prefix(PREFIX)?, value }))
         .filter(|entry| {
             let (head, rest) = entry.name.split_at_checked(root.len()).unwrap_or_default();
-            head.eq_ignore_ascii_case(root) && rest.starts_with('.')
+            head.eq_ignore_ascii_case(root) && rest.starts_with('.') && !is_indexed_root(entry.name)
         })
         .collect();
     if entries.len() > 1 {
@@ -65,6 +65,19 @@ fn sort_key(name: &str) -> Cow<'_, str> {
     } else {
         Cow::Borrowed(name)
     }
+}
+
+/// Whether Traefik reads `root.0.x` as `root[0].x`, a list that it then never looks at. It puts brackets round the last
+/// number that stands behind a word and before something else.
+fn is_indexed_root(name: &str) -> bool {
+    let pieces: Vec<&str> = name.split('.').collect();
+    let is_word = |piece: &str| {
+        !piece.is_empty() && piece.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    let last = (1..pieces.len().saturating_sub(1))
+        .rev()
+        .find(|&position| is_index(pieces[position]) && is_word(pieces[position - 1]));
+    last == Some(1)
 }
 
 fn is_index(text: &str) -> bool {

@@ -1,0 +1,235 @@
+//! `waybill render`: the routing of manifests, without a cluster.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::{PROBLEMS, SUCCESS, Streams, USAGE, write_document, yaml};
+use crate::kubernetes::key::OutputKey;
+use crate::kubernetes::manifests::Manifests;
+use crate::offline;
+use crate::options::Loaded;
+use crate::publish::objects;
+use crate::publish::wanted::{Stamp, Wanted};
+use crate::reconcile::Routing;
+use crate::table::Output;
+use crate::traefik::document::Keys;
+use crate::traefik::dynamic::Configuration;
+use crate::traefik::escape;
+use crate::translate::problem::Problem;
+use crate::translate::settings::Settings;
+use crate::translate::status;
+
+/// The arguments of `render`.
+#[derive(Debug, Args)]
+pub struct Render {
+    /// Manifests as YAML or JSON: a file, a directory with all below it, or - for standard input
+    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true, num_args = 1)]
+    filenames: Vec<PathBuf>,
+
+    /// What to print
+    #[arg(short = 'o', long = "format", value_name = "FORMAT", value_enum, default_value_t = Format::Yaml)]
+    format: Format,
+
+    /// Print this output alone; needed for json when classes have outputs of their own
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = output_key)]
+    output: Option<OutputKey>,
+
+    /// Exit with 1 when there is any problem
+    #[arg(long)]
+    strict: bool,
+
+    /// Print private keys, which are left out otherwise
+    #[arg(long)]
+    show_secrets: bool,
+}
+
+/// What is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Traefik's dynamic configuration in one document, a router or service a line, as it is published
+    Json,
+    /// The same laid out for people
+    Yaml,
+    /// The ConfigMaps and Secrets that would be applied
+    Manifests,
+}
+
+fn output_key(text: &str) -> Result<OutputKey, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok(OutputKey::new(namespace, name))
+        }
+        _ => Err("write it as NAMESPACE/NAME".to_owned()),
+    }
+}
+
+impl Render {
+    /// Reads, translates, prints; gives the exit code.
+    pub fn run(&self, loaded: &Loaded, streams: &mut Streams<'_>) -> u8 {
+        let manifests = match Manifests::read_paths(&self.filenames, &mut *streams.stdin) {
+            Ok(manifests) => manifests,
+            Err(error) => {
+                let _ = writeln!(streams.stderr, "error: {error}");
+                return USAGE;
+            }
+        };
+        let told = Told::of(&manifests);
+        let mut routing = offline::routing(manifests, &loaded.options);
+        let problems = problems(&routing);
+        // A closed standard error does not keep the routing from being printed.
+        let _ = told.tell(streams.stderr, &problems);
+        let outputs = match self.outputs(&routing, &loaded.options.settings.output) {
+            Ok(outputs) => outputs,
+            Err(message) => {
+                let _ = writeln!(streams.stderr, "error: {message}");
+                return USAGE;
+            }
+        };
+        let printed = write_document(streams.stdout, |out| self.print(out, &mut routing, &outputs));
+        if let Err(error) = printed {
+            let _ = writeln!(streams.stderr, "error: standard output: {error}");
+            return USAGE;
+        }
+        if self.strict && !(problems.is_empty() && told.faults.is_empty()) { PROBLEMS } else { SUCCESS }
+    }
+
+    /// The outputs to print: the one that was asked for, or all that hold something; the operator's own when none
+    /// does.
+    fn outputs(&self, routing: &Routing, own: &OutputKey) -> Result<Vec<OutputKey>, String> {
+        let all: Vec<&OutputKey> = routing.table().outputs().map(|(key, _)| key).collect();
+        let list = |keys: &[&OutputKey]| keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        if let Some(wanted) = &self.output {
+            if !all.contains(&wanted) {
+                return Err(format!(
+                    "--output={wanted}: there is no such output: name one of {}",
+                    list(&all)
+                ));
+            }
+            return Ok(vec![wanted.clone()]);
+        }
+        let filled: Vec<&OutputKey> =
+            routing.table().outputs().filter(|(_, output)| !output.is_empty()).map(|(key, _)| key).collect();
+        match filled.as_slice() {
+            [] => Ok(vec![own.clone()]),
+            [_, _, ..] if self.format == Format::Json => Err(format!(
+                "json is one document and there are several outputs: choose with --output one of {}",
+                list(&filled)
+            )),
+            filled => Ok(filled.iter().map(|key| (*key).clone()).collect()),
+        }
+    }
+
+    fn print(&self, out: &mut dyn Write, routing: &mut Routing, outputs: &[OutputKey]) -> io::Result<()> {
+        let keys = if self.show_secrets { Keys::Shown } else { Keys::LeftOut };
+        for (index, key) in outputs.iter().enumerate() {
+            let output = routing.table_mut().declare(key);
+            match self.format {
+                Format::Json => writeln!(out, "{}", output.assembled(keys).trim_end())?,
+                Format::Yaml => {
+                    if index > 0 {
+                        writeln!(out, "---")?;
+                    }
+                    if outputs.len() > 1 {
+                        writeln!(out, "# output {key}")?;
+                    }
+                    let value: serde_json::Value =
+                        serde_json::from_str(&output.assembled(keys)).map_err(io::Error::other)?;
+                    yaml::write(out, &value)?;
+                }
+                Format::Manifests => print_manifests(out, key, output, self.show_secrets)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Prints the objects of an output: shards first, the index, which names them, last.
+fn print_manifests(out: &mut dyn Write, key: &OutputKey, output: &mut Output, keys: bool) -> io::Result<()> {
+    let wanted = Wanted::of(output);
+    for digest in wanted.routing_shards() {
+        if let Some(document) = output.routing_shard(digest) {
+            print_object(out, &objects::routing_shard(key, digest, &document)?)?;
+        }
+    }
+    for digest in &wanted.key_shards {
+        let Some(document) = output.key_shard(digest) else { continue };
+        let document = if keys {
+            document
+        } else {
+            writeln!(out, "# Without the private keys, which --show-secrets prints.")?;
+            without_keys(&document).map_err(io::Error::other)?
+        };
+        print_object(out, &objects::key_shard(key, digest, document))?;
+    }
+    // Nothing was published: neither a leader nor a time can be named.
+    let stamp = Stamp { epoch: 0, generation: 1, published_at: "1970-01-01T00:00:00Z" };
+    let index = wanted.index(&output.hash(), &stamp);
+    print_object(out, &objects::index(key, &wanted, &index))
+}
+
+fn without_keys(document: &str) -> serde_json::Result<String> {
+    let mut configuration: Configuration = serde_json::from_str(document)?;
+    let certificates = configuration.tls.iter_mut().flat_map(|tls| tls.certificates.iter_mut());
+    for certificate in certificates {
+        certificate.key_file = Arc::from("");
+    }
+    Ok(escape::json(&configuration))
+}
+
+fn print_object(out: &mut dyn Write, object: &impl Serialize) -> io::Result<()> {
+    let text = serde_saphyr::to_string(object).map_err(io::Error::other)?;
+    writeln!(out, "---\n{}", text.trim_end())
+}
+
+/// What is wrong with what was translated: Ingresses and their Services, and the source of statuses. Sorted.
+fn problems(routing: &Routing) -> BTreeSet<Problem> {
+    let mut problems = routing.all_problems();
+    let mut looked_at: Vec<&Arc<Settings>> = Vec::new();
+    for fragment in routing.table().fragments() {
+        if !looked_at.iter().any(|settings| Arc::ptr_eq(settings, &fragment.settings)) {
+            looked_at.push(&fragment.settings);
+            problems
+                .extend(status::wanted(&fragment.settings, routing.stores()).err().map(|problem| *problem));
+        }
+    }
+    problems
+}
+
+/// What there is to say about the reading.
+struct Told {
+    faults: Vec<String>,
+    repeated: Vec<String>,
+    skipped: Option<String>,
+}
+
+impl Told {
+    fn of(manifests: &Manifests) -> Self {
+        Self {
+            faults: manifests.faults.iter().map(ToString::to_string).collect(),
+            repeated: manifests.repeated.iter().map(ToString::to_string).collect(),
+            skipped: manifests.skipped_line(),
+        }
+    }
+
+    fn tell(&self, stderr: &mut dyn Write, problems: &BTreeSet<Problem>) -> io::Result<()> {
+        let mut stderr = io::BufWriter::new(stderr);
+        for line in &self.faults {
+            writeln!(stderr, "error: {line}")?;
+        }
+        for line in &self.repeated {
+            writeln!(stderr, "warning: {line}")?;
+        }
+        for problem in problems {
+            writeln!(stderr, "{problem}")?;
+        }
+        if let Some(line) = &self.skipped {
+            writeln!(stderr, "{line}")?;
+        }
+        stderr.flush()
+    }
+}

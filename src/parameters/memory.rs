@@ -1,0 +1,187 @@
+//! The last accepted parameters of every class, as one ConfigMap keeps them: `{leaseName}.classes` in the
+//! operator's namespace. The leader writes it; everybody, `render` too, reads it.
+//!
+//! Its data has one key a class, the class's name, with `{"uid": …, "spec": …}` as JSON. An entry that
+//! does not read as that, or whose spec is not right, counts as absent.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::check::check;
+use super::resource::IngressClassParametersSpec;
+
+/// The label that names what an object of ours is for.
+pub const PART_LABEL: &str = "waybill.dev/part";
+/// Its value on this ConfigMap.
+pub const PART: &str = "classes";
+const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+const MANAGED_BY: &str = "waybill";
+
+/// Bytes of keys and values that are written. Kubernetes takes 1 MiB in a ConfigMap; the rest is for metadata.
+pub const MAX_BYTES: usize = 1000 * 1024;
+
+/// What is remembered of one class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The `metadata.uid` of the IngressClass, so that one deleted and made anew while nobody looked starts
+    /// afresh; `None` where it had none (a manifest).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// The spec.
+    pub spec: IngressClassParametersSpec,
+}
+
+impl Entry {
+    /// Whether it is of the class with this uid. A class without one (a manifest) is taken for the same.
+    pub fn is_of(&self, uid: Option<&str>) -> bool {
+        match (self.uid.as_deref(), uid) {
+            (Some(own), Some(uid)) => own == uid,
+            _ => true,
+        }
+    }
+}
+
+/// What is remembered of all classes, by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Memory {
+    entries: BTreeMap<Arc<str>, Entry>,
+}
+
+/// The data of the ConfigMap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// Class name to JSON.
+    pub data: BTreeMap<String, String>,
+    /// Classes for which there is no room: the largest ones, until the rest fits. They run on what they have, but
+    /// would have no routing after a restart with bad parameters.
+    pub left_out: Vec<Arc<str>>,
+}
+
+/// The ConfigMap's name.
+pub fn name(lease_name: &str) -> String {
+    format!("{lease_name}.classes")
+}
+
+/// Whether a ConfigMap carries our labels; one of the wanted name that does not is never touched.
+pub fn is_ours(map: &ConfigMap) -> bool {
+    let label = |key| map.metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
+    label(PART_LABEL) == Some(PART) && label(MANAGED_BY_LABEL) == Some(MANAGED_BY)
+}
+
+impl Memory {
+    /// What a ConfigMap remembers, and the keys that it does not hold in a form that can be used, sorted.
+    pub fn decode(map: &ConfigMap) -> (Self, Vec<String>) {
+        let mut memory = Self::default();
+        let mut broken: Vec<String> = map.binary_data.iter().flatten().map(|(key, _)| key.clone()).collect();
+        for (key, value) in map.data.iter().flatten() {
+            match entry(value) {
+                Some(entry) => {
+                    memory.entries.insert(key.as_str().into(), entry);
+                }
+                None => broken.push(key.clone()),
+            }
+        }
+        broken.sort_unstable();
+        (memory, broken)
+    }
+
+    /// What is remembered of a class.
+    pub fn get(&self, class: &str) -> Option<&Entry> {
+        self.entries.get(class)
+    }
+
+    /// Remembers what was accepted. Whether that is anything new.
+    pub fn remember(&mut self, class: &str, entry: Entry) -> bool {
+        if self.entries.get(class) == Some(&entry) {
+            return false;
+        }
+        self.entries.insert(class.into(), entry);
+        true
+    }
+
+    /// Forgets classes that are gone or not ours. Whether there were any.
+    pub fn retain(&mut self, is_ours: impl Fn(&str) -> bool) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|class, _| is_ours(class));
+        self.entries.len() != before
+    }
+
+    /// Every class of which something is remembered, sorted.
+    pub fn classes(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.entries.keys()
+    }
+
+    /// The ConfigMap's data, at most [`MAX_BYTES`].
+    pub fn encode(&self) -> Encoded {
+        let mut sized: Vec<(&Arc<str>, String)> = self
+            .entries
+            .iter()
+            .filter_map(|(class, entry)| Some((class, serde_json::to_string(entry).ok()?)))
+            .collect();
+        // Small ones first, so that as few classes as possible are left out; the same ones every time.
+        sized.sort_by(|a, b| (a.0.len() + a.1.len(), a.0).cmp(&(b.0.len() + b.1.len(), b.0)));
+        let mut encoded = Encoded::default();
+        let mut bytes = 0;
+        for (class, json) in sized {
+            bytes += class.len() + json.len();
+            if bytes <= MAX_BYTES {
+                encoded.data.insert(class.to_string(), json);
+            } else {
+                encoded.left_out.push(Arc::clone(class));
+            }
+        }
+        encoded.left_out.sort_unstable();
+        encoded
+    }
+
+    /// Whether a ConfigMap holds just what [`Memory::encode`] gives, with our labels; otherwise it has to be put
+    /// back.
+    pub fn is_held_by(&self, map: &ConfigMap) -> bool {
+        let data = map.data.as_ref();
+        let encoded = self.encode().data;
+        is_ours(map)
+            && map.binary_data.as_ref().is_none_or(BTreeMap::is_empty)
+            && data.map_or(encoded.is_empty(), |data| *data == encoded)
+    }
+
+    /// The ConfigMap to create, or to replace one of that resourceVersion with. `before` is what is there: labels
+    /// and annotations that others put on it stay.
+    pub fn config_map(&self, namespace: &str, lease_name: &str, before: Option<&ConfigMap>) -> ConfigMap {
+        let held = before.map(|before| &before.metadata);
+        let mut labels = held.and_then(|held| held.labels.clone()).unwrap_or_default();
+        labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
+        labels.insert(PART_LABEL.to_owned(), PART.to_owned());
+        ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(name(lease_name)),
+                namespace: Some(namespace.to_owned()),
+                labels: Some(labels),
+                annotations: held.and_then(|held| held.annotations.clone()),
+                resource_version: held.and_then(|held| held.resource_version.clone()),
+                uid: held.and_then(|held| held.uid.clone()),
+                ..ObjectMeta::default()
+            },
+            data: Some(self.encode().data),
+            ..ConfigMap::default()
+        }
+    }
+}
+
+/// Reads one entry, with its spec checked like a user's: an edit must not get past the rules.
+fn entry(json: &str) -> Option<Entry> {
+    let value: Value = serde_json::from_str(json).ok()?;
+    let object = value.as_object()?;
+    let uid = match object.get("uid") {
+        None | Some(Value::Null) => None,
+        Some(uid) => Some(uid.as_str()?.to_owned()),
+    };
+    Some(Entry { uid, spec: check(object.get("spec")?).ok()? })
+}
+
+#[cfg(test)]
+mod tests;

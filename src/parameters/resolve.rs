@@ -1,0 +1,344 @@
+//! What an IngressClass and the parameters that it names come to. Pure, and the same offline and live.
+//!
+//! A class that names parameters never falls back on the operator's own options, since that could lift a
+//! restriction: what was accepted last goes on to apply, and a class of which nothing ever was has no routing.
+
+mod apply;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::networking::v1::IngressClass;
+use serde_json::Value;
+
+use super::check::{Fault, Faults, check};
+use super::memory::Entry;
+use super::resource::{GROUP, IngressClassParametersSpec, KIND};
+use crate::translate::problem::{Category, Kind, Problem, Subject};
+use crate::translate::settings::{ClassState, Settings};
+
+/// The parameters object that a class names.
+#[derive(Clone, Copy, Debug)]
+pub enum Found<'a> {
+    /// The definition is not installed, or the kind may not be listed.
+    NotInstalled,
+    /// There is no object of that name.
+    Missing,
+    /// Its `spec`, unchecked; `Null` where it has none.
+    Spec(&'a Value),
+}
+
+/// What is known of namespaces, for a selector.
+pub enum NamespaceLabels<'a> {
+    /// Every namespace with its labels.
+    Known(&'a mut dyn Iterator<Item = (&'a str, &'a BTreeMap<String, String>)>),
+    /// They are not listed yet.
+    Pending,
+    /// They can't be read: a right is missing, or it is not in the manifests.
+    Unavailable,
+}
+
+/// What a class's settings follow from, beside the labels of namespaces.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// The class.
+    pub class: &'a IngressClass,
+    /// `operator.controllerName`.
+    pub controller_name: &'a str,
+    /// The object that [`parameters_name`] names; not looked at where that is `None`.
+    pub parameters: Found<'a>,
+    /// What was accepted last for a class of this name.
+    pub last_accepted: Option<&'a Entry>,
+    /// The operator's own settings.
+    pub defaults: &'a Arc<Settings>,
+}
+
+/// Which settings a class runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Standing {
+    /// The operator's own: it names no parameters.
+    Operator,
+    /// Those of its parameters as they are.
+    Current,
+    /// Those that its parameters gave when they were accepted last.
+    LastAccepted,
+    /// None, so it has no routing.
+    NotAccepted,
+}
+
+/// Why parameters are accepted or not: the condition's reason, so it never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// They are.
+    Accepted,
+    /// The labels of namespaces are not there yet.
+    Pending,
+    /// A field can't be used.
+    Invalid,
+    /// They are too large to be remembered.
+    TooLarge,
+    /// They select namespaces by label, and namespaces can't be read.
+    NamespacesUnavailable,
+    /// The class names an object of another group, kind or scope.
+    UnsupportedReference,
+    /// The object is not there.
+    NotFound,
+    /// The definition is not installed.
+    NotInstalled,
+}
+
+impl Reason {
+    /// The reason as a condition has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::Pending => "Pending",
+            Self::Invalid => "Invalid",
+            Self::TooLarge => "TooLarge",
+            Self::NamespacesUnavailable => "NamespacesUnavailable",
+            Self::UnsupportedReference => "UnsupportedReference",
+            Self::NotFound => "NotFound",
+            Self::NotInstalled => "NotInstalled",
+        }
+    }
+}
+
+/// Whether parameters are accepted, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Why.
+    pub reason: Reason,
+    /// The same for people, one line; empty when accepted.
+    pub message: String,
+}
+
+impl Verdict {
+    fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+
+    /// `True`, `False` or `Unknown`.
+    pub fn status(&self) -> &'static str {
+        match self.reason {
+            Reason::Accepted => "True",
+            Reason::Pending => "Unknown",
+            _ => "False",
+        }
+    }
+}
+
+/// What an IngressClass comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolution {
+    /// What its Ingresses are translated with.
+    pub state: ClassState,
+    /// Where those settings come from.
+    pub standing: Standing,
+    /// The parameters object that it names and that there is: where a status belongs.
+    pub object: Option<Arc<str>>,
+    /// Whether its parameters are accepted; `None` for a class without. While the reason is
+    /// [`Reason::Pending`], a class that has settings already should keep them.
+    pub verdict: Option<Verdict>,
+    /// What to remember from now on; `None` leaves what is remembered as it is.
+    pub accepted_now: Option<Entry>,
+    /// What the IngressClass's owner should know.
+    pub problem: Option<Problem>,
+    /// Every fault of the parameters object by itself, bounded.
+    pub faults: Vec<Problem>,
+    /// The labels of namespaces are needed, now or as soon as they can be read.
+    pub uses_namespace_labels: bool,
+}
+
+/// Whether a class is ours.
+pub fn is_ours(class: &IngressClass, controller_name: &str) -> bool {
+    class.spec.as_ref().and_then(|spec| spec.controller.as_deref()) == Some(controller_name)
+}
+
+/// The name of the IngressClassParameters that a class of ours names; `None` where it names none, or something
+/// else.
+pub fn parameters_name(class: &IngressClass) -> Option<&str> {
+    let reference = class.spec.as_ref()?.parameters.as_ref()?;
+    wrong_reference(class).is_none().then_some(reference.name.as_str())
+}
+
+/// Brings a class, its parameters and what was accepted before to settings. `None`: the class is not ours, and
+/// what is remembered of it is to be forgotten.
+pub fn resolve(inputs: &Inputs<'_>, namespaces: NamespaceLabels<'_>) -> Option<Resolution> {
+    if !is_ours(inputs.class, inputs.controller_name) {
+        return None;
+    }
+    let Some(reference) = inputs.class.spec.as_ref().and_then(|spec| spec.parameters.as_ref()) else {
+        return Some(Resolution {
+            state: ClassState::Accepted(Arc::clone(inputs.defaults)),
+            standing: Standing::Operator,
+            object: None,
+            verdict: None,
+            accepted_now: None,
+            problem: None,
+            faults: Vec::new(),
+            uses_namespace_labels: false,
+        });
+    };
+    if let Some((field, value, remedy)) = wrong_reference(inputs.class) {
+        let verdict = Verdict::new(Reason::UnsupportedReference, remedy);
+        return Some(refused(inputs, namespaces, verdict, field, value));
+    }
+    let name = reference.name.as_str();
+    let spec = match inputs.parameters {
+        Found::NotInstalled => {
+            let verdict = Verdict::new(
+                Reason::NotInstalled,
+                format!("{KIND} cannot be read; install the files under crds/ and waybill's ClusterRole"),
+            );
+            return Some(refused(inputs, namespaces, verdict, "spec.parameters.name", name));
+        }
+        Found::Missing => {
+            let verdict = Verdict::new(
+                Reason::NotFound,
+                format!("there is no {KIND} of this name; create it, or name one that there is"),
+            );
+            return Some(refused(inputs, namespaces, verdict, "spec.parameters.name", name));
+        }
+        Found::Spec(spec) => spec,
+    };
+    let mut resolution = match check(spec) {
+        Err(faults) => {
+            let reason = if faults.too_large { Reason::TooLarge } else { Reason::Invalid };
+            let verdict = Verdict::new(reason, faults.summary());
+            let mut resolution = refused(inputs, namespaces, verdict, "spec.parameters.name", name);
+            resolution.faults = problems(name, faults);
+            resolution
+        }
+        Ok(spec) => checked(inputs, namespaces, name, spec),
+    };
+    resolution.object = Some(name.into());
+    Some(resolution)
+}
+
+/// A class whose parameters have no fault of their own.
+fn checked(
+    inputs: &Inputs<'_>,
+    namespaces: NamespaceLabels<'_>,
+    name: &str,
+    spec: IngressClassParametersSpec,
+) -> Resolution {
+    let selects = apply::selector(&spec).is_some();
+    let verdict = match (&namespaces, selects) {
+        (NamespaceLabels::Known(_), _) | (_, false) => None,
+        (NamespaceLabels::Pending, true) => {
+            Some(Verdict::new(Reason::Pending, "the labels of namespaces are being listed"))
+        }
+        (NamespaceLabels::Unavailable, true) => Some(Verdict::new(
+            Reason::NamespacesUnavailable,
+            "spec.namespaces.selector needs the labels of namespaces, which cannot be read; give waybill the \
+             right to list and watch Namespaces, or use spec.namespaces.names",
+        )),
+    };
+    if let Some(verdict) = verdict {
+        let mut resolution = refused(inputs, namespaces, verdict, "spec.parameters.name", name);
+        resolution.uses_namespace_labels = true;
+        return resolution;
+    }
+    let Some(settings) = apply::settings(&spec, inputs.defaults, namespaces) else {
+        // Can't be: labels that are needed are known here. It is no reason to fall back on anything looser.
+        let verdict = Verdict::new(Reason::Pending, "the labels of namespaces are being listed");
+        return refused(inputs, NamespaceLabels::Pending, verdict, "spec.parameters.name", name);
+    };
+    Resolution {
+        state: ClassState::Accepted(Arc::new(settings)),
+        standing: Standing::Current,
+        object: None,
+        verdict: Some(Verdict::new(Reason::Accepted, "")),
+        accepted_now: Some(Entry { uid: inputs.class.metadata.uid.clone(), spec }),
+        problem: None,
+        faults: Vec::new(),
+        uses_namespace_labels: selects,
+    }
+}
+
+/// A class whose parameters can't be used: what was accepted last goes on.
+fn refused(
+    inputs: &Inputs<'_>,
+    namespaces: NamespaceLabels<'_>,
+    verdict: Verdict,
+    field: &str,
+    value: &str,
+) -> Resolution {
+    let last = inputs.last_accepted.filter(|entry| entry.is_of(inputs.class.metadata.uid.as_deref()));
+    let uses_namespace_labels = last.is_some_and(|entry| apply::selector(&entry.spec).is_some());
+    let settings = last.and_then(|entry| apply::settings(&entry.spec, inputs.defaults, namespaces));
+    let (state, standing, so) = match settings {
+        Some(settings) => (
+            ClassState::Accepted(Arc::new(settings)),
+            Standing::LastAccepted,
+            "the settings that were accepted last go on to apply",
+        ),
+        None => {
+            (ClassState::NotAccepted, Standing::NotAccepted, "the class has no routing until this is mended")
+        }
+    };
+    let category = match verdict.reason {
+        Reason::NamespacesUnavailable => Category::NamespacesUnavailable,
+        _ => Category::InvalidParameters,
+    };
+    let problem = (verdict.reason != Reason::Pending).then(|| Problem {
+        category,
+        subject: Subject::of(Kind::IngressClass, &inputs.class.metadata),
+        field: field.to_owned(),
+        value: Problem::shown(value),
+        remedy: format!("{} ({so})", verdict.message),
+    });
+    Resolution {
+        state,
+        standing,
+        object: None,
+        verdict: Some(verdict),
+        accepted_now: None,
+        problem,
+        faults: Vec::new(),
+        uses_namespace_labels,
+    }
+}
+
+/// Field, value and remedy of a reference to something that is no IngressClassParameters.
+fn wrong_reference(class: &IngressClass) -> Option<(&'static str, &str, String)> {
+    let reference = class.spec.as_ref()?.parameters.as_ref()?;
+    let group = reference.api_group.as_deref().unwrap_or_default();
+    let scope = reference.scope.as_deref().unwrap_or("Cluster");
+    let namespace = reference.namespace.as_deref().unwrap_or_default();
+    if group != GROUP {
+        Some(("spec.parameters.apiGroup", group, format!("write {GROUP}")))
+    } else if reference.kind != KIND {
+        Some(("spec.parameters.kind", &reference.kind, format!("write {KIND}")))
+    } else if scope != "Cluster" {
+        Some((
+            "spec.parameters.scope",
+            scope,
+            format!("write Cluster, or leave it out; {KIND} is cluster-scoped"),
+        ))
+    } else if !namespace.is_empty() {
+        Some(("spec.parameters.namespace", namespace, format!("leave it out; {KIND} is cluster-scoped")))
+    } else if reference.name.is_empty() {
+        Some(("spec.parameters.name", "", format!("write the name of an {KIND}")))
+    } else {
+        None
+    }
+}
+
+fn problems(name: &str, faults: Faults) -> Vec<Problem> {
+    let problem = |Fault { field, value, remedy }| Problem {
+        category: Category::InvalidParameters,
+        subject: Subject {
+            kind: Kind::IngressClassParameters,
+            namespace: String::new(),
+            name: name.to_owned(),
+        },
+        field,
+        value,
+        remedy,
+    };
+    faults.shown.into_iter().map(problem).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! A spec laid over the operator's own settings.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sha2::{Digest, Sha256};
+
+use super::NamespaceLabels;
+use crate::kubernetes::key::{OutputKey, ServiceKey};
+use crate::parameters::resource::{
+    BrokenBackends, IngressClassParametersSpec, NamespaceSelector, Operator, Precedence, Requirement,
+    RuleSyntax,
+};
+use crate::translate::settings::{self, NamespacePolicy, Settings, StatusSource};
+
+/// The selector of namespaces, where there is one.
+pub(super) fn selector(spec: &IngressClassParametersSpec) -> Option<&NamespaceSelector> {
+    spec.namespaces.as_ref()?.selector.as_ref()
+}
+
+/// The settings that a checked spec gives. `None`: it selects namespaces by label, and the labels are not known.
+pub(super) fn settings(
+    spec: &IngressClassParametersSpec,
+    defaults: &Settings,
+    namespaces: NamespaceLabels<'_>,
+) -> Option<Settings> {
+    let namespaces = policy(spec, defaults, namespaces)?;
+    let set = |names: &Vec<String>| names.iter().cloned().collect::<BTreeSet<_>>();
+    let mut settings = Settings {
+        output: output(spec, defaults),
+        allow_empty_services: spec.allow_empty_services.unwrap_or(defaults.allow_empty_services),
+        allow_cross_namespace: spec.allow_cross_namespace.unwrap_or(defaults.allow_cross_namespace),
+        allow_external_name_services: spec
+            .allow_external_name_services
+            .unwrap_or(defaults.allow_external_name_services),
+        native_lb_by_default: spec.native_lb_by_default.unwrap_or(defaults.native_lb_by_default),
+        strict_prefix_matching: spec.strict_prefix_matching.unwrap_or(defaults.strict_prefix_matching),
+        disable_cluster_scope_resources: defaults.disable_cluster_scope_resources,
+        cross_provider_namespaces: spec
+            .cross_provider_namespaces
+            .as_ref()
+            .map(set)
+            .or_else(|| defaults.cross_provider_namespaces.clone()),
+        default_rule_syntax: spec.default_rule_syntax.map_or(defaults.default_rule_syntax, |syntax| {
+            match syntax {
+                RuleSyntax::V2 => settings::RuleSyntax::V2,
+                RuleSyntax::V3 => settings::RuleSyntax::V3,
+            }
+        }),
+        precedence: spec.precedence.map_or(defaults.precedence, |precedence| match precedence {
+            Precedence::Traefik => settings::Precedence::Traefik,
+            Precedence::Spec => settings::Precedence::Spec,
+        }),
+        broken_backends: spec.broken_backends.map_or(defaults.broken_backends, |broken| match broken {
+            BrokenBackends::Drop => settings::BrokenBackends::Drop,
+            BrokenBackends::Answer503 => settings::BrokenBackends::Answer503,
+        }),
+        default_entry_points: spec
+            .default_entry_points
+            .clone()
+            .unwrap_or_else(|| defaults.default_entry_points.clone()),
+        default_middlewares: spec
+            .default_middlewares
+            .clone()
+            .unwrap_or_else(|| defaults.default_middlewares.clone()),
+        status: status(spec, defaults),
+        namespaces,
+        service_variant: 0,
+    };
+    settings.service_variant = service_variant(&settings, defaults);
+    Some(settings)
+}
+
+fn output(spec: &IngressClassParametersSpec, defaults: &Settings) -> OutputKey {
+    let Some(output) = &spec.output else { return defaults.output.clone() };
+    OutputKey::new(
+        output.namespace.as_deref().unwrap_or(defaults.output.namespace()),
+        output.name.as_deref().unwrap_or(defaults.output.name()),
+    )
+}
+
+fn status(spec: &IngressClassParametersSpec, defaults: &Settings) -> StatusSource {
+    if let Some(endpoint) = &spec.ingress_endpoint {
+        let published = endpoint.published_service.as_deref().and_then(|service| service.split_once('/'));
+        return match published {
+            Some((namespace, name)) => StatusSource::PublishedService(ServiceKey::new(namespace, name)),
+            None => StatusSource::Fixed {
+                ip: endpoint.ip.as_deref().and_then(|ip| ip.parse().ok()),
+                hostname: endpoint.hostname.clone(),
+            },
+        };
+    }
+    match (spec.report_node_internal_ips, &defaults.status) {
+        (Some(true), _) => StatusSource::NodeInternalIPs,
+        (Some(false), StatusSource::NodeInternalIPs) => StatusSource::None,
+        (_, status) => status.clone(),
+    }
+}
+
+fn policy(
+    spec: &IngressClassParametersSpec,
+    defaults: &Settings,
+    labels: NamespaceLabels<'_>,
+) -> Option<NamespacePolicy> {
+    let Some(namespaces) = &spec.namespaces else { return Some(defaults.namespaces.clone()) };
+    if let Some(selector) = &namespaces.selector {
+        let NamespaceLabels::Known(labels) = labels else { return None };
+        let selected =
+            labels.filter(|(_, labels)| matches(selector, labels)).map(|(name, _)| name.to_owned());
+        return Some(NamespacePolicy::Selected(selected.collect()));
+    }
+    Some(NamespacePolicy::List(namespaces.names.iter().flatten().cloned().collect()))
+}
+
+/// Whether a namespace with these labels is selected; an empty selector selects all.
+fn matches(selector: &NamespaceSelector, labels: &BTreeMap<String, String>) -> bool {
+    let holds = |requirement: &Requirement| {
+        let value = labels.get(&requirement.key);
+        match requirement.operator {
+            Operator::In => value.is_some_and(|value| requirement.values.contains(value)),
+            Operator::NotIn => value.is_none_or(|value| !requirement.values.contains(value)),
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
+        }
+    };
+    selector.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        && selector.match_expressions.iter().all(holds)
+}
+
+/// 0 where a Service is built as with the operator's own settings; otherwise a number that is the same in every
+/// process for the same settings, and different for others.
+fn service_variant(settings: &Settings, defaults: &Settings) -> u64 {
+    let shape = |settings: &Settings| {
+        serde_json::json!([
+            settings.allow_empty_services,
+            settings.allow_external_name_services,
+            settings.allow_cross_namespace,
+            settings.cross_provider_namespaces,
+            settings.native_lb_by_default,
+            settings.broken_backends == settings::BrokenBackends::Answer503,
+            settings.disable_cluster_scope_resources,
+        ])
+        .to_string()
+    };
+    let own = shape(settings);
+    if own == shape(defaults) {
+        return 0;
+    }
+    let hash = Sha256::digest(own.as_bytes());
+    hash.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte)).max(1)
+}

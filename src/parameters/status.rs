@@ -1,0 +1,256 @@
+//! The status of an IngressClassParameters: what it should say, and when that is written. Conditions at once,
+//! counts at most every 30 seconds.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Value;
+
+use super::resolve::{Standing, Verdict};
+use super::resource::{Condition, IngressClassParametersStatus, MAX_ENTRIES};
+use crate::translate::problem::Category;
+
+/// The least time between two writes for the sake of counts alone.
+pub const COUNTS_EVERY: Duration = Duration::from_secs(30);
+
+/// Bytes of a condition's message.
+const MESSAGE_LIMIT: usize = 4096;
+
+const ACCEPTED: &str = "Accepted";
+const PUBLISHED: &str = "Published";
+
+/// What the classes that name one object have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Ingresses that have routing.
+    pub ingresses: u64,
+    /// Their routers.
+    pub routers: u64,
+    /// Their services.
+    pub services: u64,
+    /// Their certificates.
+    pub certificates: u64,
+    /// Their problems and those of their Services.
+    pub problems: u64,
+    /// Shards of their output.
+    pub shards: u64,
+}
+
+/// Whether the last commit holds what is wanted of the classes that name one object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publication {
+    /// It does.
+    Committed,
+    /// A commit is due or under way.
+    Pending,
+    /// No commit is made: someone has to decide.
+    Held(Category),
+    /// Commits fail, with the metric's category of the error.
+    Failing(&'static str),
+}
+
+/// What there is to say about one object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// The generation of the object that was judged.
+    pub generation: Option<i64>,
+    /// Whether it is accepted; `None` while no class of ours names it.
+    pub accepted: Option<Verdict>,
+    /// The classes that name it.
+    pub classes: BTreeMap<Arc<str>, Standing>,
+    /// Whether their routing is out.
+    pub publication: Publication,
+    /// What they have.
+    pub counts: Counts,
+}
+
+/// The status that says it. `before` is the one that is there: a condition whose status stays keeps its time, and
+/// conditions of other types stay as they are.
+pub fn status(
+    observed: &Observed,
+    before: Option<&IngressClassParametersStatus>,
+    now: Timestamp,
+) -> IngressClassParametersStatus {
+    let (status, reason, message) = match &observed.accepted {
+        Some(verdict) => (verdict.status(), verdict.reason.as_str(), accepted_message(observed, verdict)),
+        None => ("Unknown", "NotUsed", "no IngressClass of waybill names this object".to_owned()),
+    };
+    let accepted = (ACCEPTED, status, reason, message);
+    let (status, reason, message) = published(observed);
+    let published = (PUBLISHED, status, reason, message);
+    let condition = |(type_, status, reason, message): (&str, &str, &str, String)| {
+        let held = before
+            .and_then(|before| before.conditions.iter().find(|held| held.type_ == type_))
+            .filter(|held| held.status == status);
+        Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            observed_generation: observed.generation,
+            last_transition_time: held
+                .map_or_else(|| Time(seconds(now)), |held| held.last_transition_time.clone()),
+            reason: reason.to_owned(),
+            message: cut(message),
+        }
+    };
+    let Counts { ingresses, routers, services, certificates, problems, shards } = observed.counts;
+    IngressClassParametersStatus {
+        observed_generation: observed.generation,
+        conditions: vec![condition(accepted), condition(published)],
+        ingress_classes: observed.classes.keys().take(MAX_ENTRIES).map(|class| class.to_string()).collect(),
+        ingresses,
+        routers,
+        services,
+        certificates,
+        problems,
+        shards,
+    }
+}
+
+fn accepted_message(observed: &Observed, verdict: &Verdict) -> String {
+    if verdict.status() == "True" {
+        return "the settings apply".to_owned();
+    }
+    let names = |standing| {
+        let names: Vec<&str> =
+            observed.classes.iter().filter(|class| *class.1 == standing).map(|class| &**class.0).collect();
+        let more = names.len().saturating_sub(8);
+        let mut names = names.into_iter().take(8).collect::<Vec<_>>().join(", ");
+        if more > 0 {
+            names.push_str(&format!(" and {more} more"));
+        }
+        names
+    };
+    let (last, none) = (names(Standing::LastAccepted), names(Standing::NotAccepted));
+    let mut message = verdict.message.clone();
+    if !last.is_empty() {
+        message.push_str(&format!("; what was accepted last goes on to apply to {last}"));
+    }
+    if !none.is_empty() {
+        message.push_str(&format!("; there is no routing yet for {none}"));
+    }
+    message
+}
+
+fn published(observed: &Observed) -> (&'static str, &'static str, String) {
+    if observed.accepted.is_none() {
+        return ("False", "NotUsed", "no IngressClass of waybill names this object".to_owned());
+    }
+    if observed.classes.values().all(|standing| *standing == Standing::NotAccepted) {
+        return ("False", "NotAccepted", "there is no routing until the settings are accepted".to_owned());
+    }
+    match observed.publication {
+        Publication::Committed => ("True", "Committed", "the last commit holds what is wanted".to_owned()),
+        Publication::Pending => ("False", "Pending", "changes wait for the next commit".to_owned()),
+        Publication::Held(category) => {
+            ("False", category.as_str(), format!("nothing is committed for now: {category}"))
+        }
+        Publication::Failing(category) => {
+            ("False", "CommitFailed", format!("the last commit did not succeed: {category}"))
+        }
+    }
+}
+
+/// What to do about one object's status.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Due {
+    /// Nothing: it says what it should.
+    Nothing,
+    /// Only counts differ; look again after that time.
+    In(Duration),
+    /// Write this.
+    Now(Box<IngressClassParametersStatus>),
+}
+
+/// What was written about every object, and when. One for each term of a leader.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    held: HashMap<Arc<str>, Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    status: Option<IngressClassParametersStatus>,
+    written: Option<Instant>,
+}
+
+impl Ledger {
+    /// The status that an object has, as a watch shows it; `Null` where there is none. What somebody else wrote
+    /// into it, and one that can't be read, is put back by the next [`Ledger::due`].
+    pub fn seen(&mut self, object: &str, status: &Value) {
+        self.held.entry(object.into()).or_default().status = serde_json::from_value(status.clone()).ok();
+    }
+
+    /// A write of this status was confirmed.
+    pub fn written(&mut self, object: &str, status: IngressClassParametersStatus, at: Instant) {
+        self.held.insert(object.into(), Held { status: Some(status), written: Some(at) });
+    }
+
+    /// The object is gone.
+    pub fn forget(&mut self, object: &str) {
+        self.held.remove(object);
+    }
+
+    /// What to write of what was observed, if anything: by the monotonic `now`, with `wall` for the times in it.
+    pub fn due(&self, object: &str, observed: &Observed, now: Instant, wall: Timestamp) -> Due {
+        let held = self.held.get(object);
+        let before = held.and_then(|held| held.status.as_ref());
+        let wanted = status(observed, before, wall);
+        let Some(before) = before else { return Due::Now(Box::new(wanted)) };
+        if says_the_same(before, &wanted) {
+            return Due::Nothing;
+        }
+        if !says_the_same(&with_counts_of(before, &wanted), before) {
+            return Due::Now(Box::new(wanted));
+        }
+        let since = held.and_then(|held| held.written).map(|written| now.saturating_duration_since(written));
+        match since.map(|since| COUNTS_EVERY.saturating_sub(since)) {
+            Some(left) if !left.is_zero() => Due::In(left),
+            _ => Due::Now(Box::new(wanted)),
+        }
+    }
+}
+
+/// `wanted` with the counts of `before`.
+fn with_counts_of(
+    before: &IngressClassParametersStatus,
+    wanted: &IngressClassParametersStatus,
+) -> IngressClassParametersStatus {
+    IngressClassParametersStatus {
+        ingresses: before.ingresses,
+        routers: before.routers,
+        services: before.services,
+        certificates: before.certificates,
+        problems: before.problems,
+        shards: before.shards,
+        ..wanted.clone()
+    }
+}
+
+/// Whether `before` says all that `wanted` says. Conditions of other types are someone else's.
+fn says_the_same(before: &IngressClassParametersStatus, wanted: &IngressClassParametersStatus) -> bool {
+    let held = IngressClassParametersStatus { conditions: wanted.conditions.clone(), ..before.clone() };
+    held == *wanted && wanted.conditions.iter().all(|condition| before.conditions.contains(condition))
+}
+
+/// Kubernetes keeps whole seconds.
+fn seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+fn cut(mut message: String) -> String {
+    if message.len() > MESSAGE_LIMIT {
+        let mut end = MESSAGE_LIMIT - '…'.len_utf8();
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+use super::*;
+use crate::parameters::resolve::Reason;
+
+fn observed() -> Observed {
+    Observed {
+        generation: Some(3),
+        accepted: Some(Verdict { reason: Reason::Accepted, message: String::new() }),
+        classes: [("public".into(), Standing::Current)].into(),
+        publication: Publication::Committed,
+        counts: Counts { ingresses: 2, routers: 3, services: 2, certificates: 1, problems: 0, shards: 1 },
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_millisecond(second * 1000 + 250).unwrap()
+}
+
+fn json(status: &IngressClassParametersStatus) -> Value {
+    serde_json::to_value(status).unwrap()
+}
+
+fn conditions(status: &IngressClassParametersStatus) -> Vec<(&str, &str, &str, i64)> {
+    let of = |condition: &'_ Condition| condition.last_transition_time.0.as_second();
+    status.conditions.iter().map(|c| (&*c.type_, &*c.status, &*c.reason, of(c))).collect()
+}
+
+#[test]
+fn a_conditions_time_changes_only_with_its_status() {
+    let first = status(&observed(), None, at(100));
+    assert_eq!(
+        conditions(&first),
+        [("Accepted", "True", "Accepted", 100), ("Published", "True", "Committed", 100)]
+    );
+    assert_eq!((first.observed_generation, first.ingresses, first.routers), (Some(3), 2, 3));
+    assert_eq!(first.ingress_classes, ["public"]);
+
+    let held = Observed { publication: Publication::Held(Category::Paused), ..observed() };
+    let second = status(&held, Some(&first), at(200));
+    assert_eq!(
+        conditions(&second),
+        [("Accepted", "True", "Accepted", 100), ("Published", "False", "Paused", 200)]
+    );
+    let pending = Observed { publication: Publication::Pending, ..observed() };
+    let third = status(&pending, Some(&second), at(300));
+    assert_eq!(conditions(&third)[1], ("Published", "False", "Pending", 200));
+    // As the API server gives it back.
+    let json = serde_json::to_value(&third).unwrap();
+    assert_eq!(json["conditions"][1]["lastTransitionTime"], "1970-01-01T00:03:20Z");
+}
+
+#[test]
+fn bad_settings_say_what_becomes_of_which_class() {
+    let bad = Observed {
+        accepted: Some(Verdict { reason: Reason::Invalid, message: "spec.precedence: x".to_owned() }),
+        classes: [("a".into(), Standing::LastAccepted), ("b".into(), Standing::NotAccepted)].into(),
+        ..observed()
+    };
+    let said = status(&bad, None, at(1));
+    assert_eq!(
+        said.conditions[0].message,
+        "spec.precedence: x; what was accepted last goes on to apply to a; there is no routing yet for b"
+    );
+    assert_eq!(conditions(&said)[0].1, "False");
+    let none = Observed { classes: [("b".into(), Standing::NotAccepted)].into(), ..bad };
+    assert_eq!(conditions(&status(&none, None, at(1)))[1].2, "NotAccepted");
+    let unused = Observed { accepted: None, classes: BTreeMap::new(), ..none };
+    assert_eq!(
+        conditions(&status(&unused, None, at(1))),
+        [("Accepted", "Unknown", "NotUsed", 1), ("Published", "False", "NotUsed", 1)]
+    );
+    let long = Observed {
+        accepted: Some(Verdict { reason: Reason::Invalid, message: "ä".repeat(9000) }),
+        ..observed()
+    };
+    assert!(status(&long, None, at(1)).conditions[0].message.len() <= MESSAGE_LIMIT);
+}
+
+#[test]
+fn conditions_are_due_at_once_and_counts_now_and_then() {
+    let mut ledger = Ledger::default();
+    let start = Instant::now();
+    let second = Duration::from_secs(1);
+    let Due::Now(first) = ledger.due("p", &observed(), start, at(0)) else { panic!("nothing due") };
+    ledger.written("p", *first, start);
+    assert_eq!(ledger.due("p", &observed(), start + second, at(1)), Due::Nothing);
+
+    let mut more = observed();
+    more.counts.routers = 9;
+    assert_eq!(ledger.due("p", &more, start + 10 * second, at(10)), Due::In(20 * second));
+    assert!(matches!(ledger.due("p", &more, start + 30 * second, at(30)), Due::Now(_)));
+
+    more.generation = Some(4);
+    assert!(matches!(ledger.due("p", &more, start + 2 * second, at(2)), Due::Now(_)));
+    let class = Observed { classes: BTreeMap::new(), ..observed() };
+    assert!(matches!(ledger.due("p", &class, start + 2 * second, at(2)), Due::Now(_)));
+}
+
+#[test]
+fn what_others_write_is_put_back_but_their_own_conditions_stay() {
+    let mut ledger = Ledger::default();
+    let now = Instant::now();
+    let mut there = status(&observed(), None, at(0));
+    there.conditions.push(Condition { type_: "Theirs".to_owned(), ..there.conditions[0].clone() });
+    ledger.seen("p", &json(&there));
+    assert_eq!(ledger.due("p", &observed(), now, at(9)), Due::Nothing);
+    there.conditions[0].status = "False".to_owned();
+    ledger.seen("p", &json(&there));
+    let Due::Now(back) = ledger.due("p", &observed(), now, at(9)) else { panic!("nothing due") };
+    assert_eq!(conditions(&back)[0], ("Accepted", "True", "Accepted", 9));
+    ledger.seen("p", &Value::Null);
+    assert!(matches!(ledger.due("p", &observed(), now, at(9)), Due::Now(_)));
+    ledger.forget("p");
+    assert!(matches!(ledger.due("p", &observed(), now, at(9)), Due::Now(_)));
+}

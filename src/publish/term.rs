@@ -1,0 +1,303 @@
+//! A leader's term: what changed is committed, then statuses follow, and Events tell what is wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::Client;
+
+use super::backoff::Backoff;
+use super::error::PublishError;
+use super::own::Own;
+use super::problems::{Problems, Source};
+use super::requests::Requests;
+use super::snapshot::Snapshot;
+use super::statuses::StatusQueue;
+use super::throttle::Throttle;
+use super::view::Statuses;
+use super::withdrawal;
+use super::writer::{Outcome, OutputWriter};
+use crate::kubernetes::key::{IngressKey, OutputKey};
+use crate::metrics::{Entry, Metrics, ShardKind, WriteResult};
+use crate::serve::Heartbeat;
+use crate::table::Counts;
+use crate::translate::problem::{Category, Problem};
+use crate::watch::live::{Live, Waiting};
+
+/// Waits between attempts at a commit that fails.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// The longest pause between two looks at the lease and at garbage.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The options that decide how outputs are written.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Least time between two commits of an output.
+    pub distance: Duration,
+    /// `operator.publishBytesPerSecond`
+    pub bytes_per_second: u64,
+    /// `operator.maxWithdrawal`, 0 for any.
+    pub max_withdrawal: u8,
+}
+
+/// Publishes for one term.
+pub struct Publisher {
+    live: Arc<Live>,
+    requests: Requests,
+    problems: Arc<Problems>,
+    statuses: Arc<Statuses>,
+    queue: StatusQueue,
+    pace: Pace,
+    metrics: Metrics,
+    own: Own,
+    outputs: BTreeMap<OutputKey, Published>,
+    /// Statuses that wait for the commit of the routing that they tell of.
+    held_statuses: BTreeSet<IngressKey>,
+    all_statuses: bool,
+}
+
+/// One output in this term.
+struct Published {
+    writer: OutputWriter,
+    throttle: Throttle,
+    backoff: Backoff,
+    waiting: Waiting,
+    counts: Counts,
+    shards: (usize, usize),
+    failed: Option<WriteResult>,
+    held: bool,
+    paused: bool,
+}
+
+impl Publisher {
+    /// Begins a term. Everything is looked at again.
+    pub fn new(
+        client: Client,
+        live: Arc<Live>,
+        requests: Requests,
+        problems: Arc<Problems>,
+        statuses: Arc<Statuses>,
+        queue: StatusQueue,
+        pace: Pace,
+    ) -> Self {
+        let metrics = requests.metrics().clone();
+        live.everything_pending();
+        Self {
+            own: Own::new(client, metrics.clone()),
+            live,
+            requests,
+            problems,
+            statuses,
+            queue,
+            pace,
+            metrics,
+            outputs: BTreeMap::new(),
+            held_statuses: BTreeSet::new(),
+            all_statuses: false,
+        }
+    }
+
+    /// Publishes until the guard allows no more writes. What is under way then is finished.
+    pub async fn run(mut self, heartbeat: Heartbeat) {
+        while self.requests.allowed() {
+            heartbeat.beat();
+            self.take_pending();
+            let now = Instant::now();
+            let next = self
+                .outputs
+                .iter()
+                .filter_map(|(key, output)| Some((output.throttle.due(now)?, key.clone())))
+                .min();
+            match next {
+                Some((due, key)) if due <= now => {
+                    heartbeat.during(self.commit(&key)).await;
+                    self.release_statuses();
+                    self.show();
+                    continue;
+                }
+                _ => self.release_statuses(),
+            }
+            heartbeat.during(self.collect_garbage()).await;
+            let wait = next.map_or(LOOK, |(due, _)| due.saturating_duration_since(now).min(LOOK));
+            tokio::select! {
+                () = self.live.changed.notified() => {}
+                news = self.own.next() => {
+                    if let Some((kind, key, seen)) = news
+                        && let Some(output) = self.outputs.get_mut(&key)
+                        && output.writer.observe(kind, seen)
+                    {
+                        output.throttle.changed();
+                    }
+                }
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        self.live.everything_pending();
+    }
+
+    fn take_pending(&mut self) {
+        let pending = self.live.take_pending();
+        for (key, waiting) in pending.outputs {
+            if !self.outputs.contains_key(&key) {
+                self.own.watch(&key);
+            }
+            let (requests, pace) = (&self.requests, self.pace);
+            let output = self.outputs.entry(key.clone()).or_insert_with(|| Published {
+                writer: OutputWriter::new(key, requests.clone(), pace.max_withdrawal),
+                throttle: Throttle::new(pace.distance, pace.bytes_per_second),
+                backoff: Backoff::new(RETRY.0, RETRY.1),
+                waiting: Waiting::default(),
+                counts: Counts::default(),
+                shards: (0, 0),
+                failed: None,
+                held: false,
+                paused: false,
+            });
+            output.throttle.changed();
+            output.waiting.since(waiting);
+        }
+        self.held_statuses.extend(pending.statuses);
+        self.all_statuses |= pending.all_statuses;
+        let oldest = self.outputs.values().filter_map(|output| output.waiting.oldest()).min();
+        match oldest {
+            Some(at) => self.metrics.pending_age.since(at),
+            None => self.metrics.pending_age.clear(),
+        }
+    }
+
+    /// Lets statuses go once no routing waits to be committed: an address must not be told before its routes work.
+    fn release_statuses(&mut self) {
+        let waits =
+            self.outputs.values().any(|output| output.waiting.oldest().is_some() && output.failed.is_none());
+        if waits {
+            return;
+        }
+        if std::mem::take(&mut self.all_statuses) {
+            self.statuses.addresses_changed();
+            let routing = self.live.routing();
+            let keys: Vec<IngressKey> = routing
+                .stores()
+                .ingresses()
+                .collection()
+                .iter()
+                .map(|(key, _)| IngressKey(key.clone()))
+                .collect();
+            drop(routing);
+            for key in keys {
+                self.queue.push(key);
+            }
+            self.held_statuses.clear();
+        }
+        for key in std::mem::take(&mut self.held_statuses) {
+            self.queue.push(key);
+        }
+    }
+
+    async fn commit(&mut self, key: &OutputKey) {
+        let Some(output) = self.outputs.get_mut(key) else { return };
+        output.throttle.started(Instant::now());
+        if let Err(error) = output.writer.take_over().await {
+            return self.failed(key, &error);
+        }
+        let waiting = std::mem::take(&mut output.waiting);
+        let snapshot = {
+            let mut routing = self.live.routing();
+            let table = routing.table_mut().declare(key);
+            Snapshot::of(table, |part, digest| output.writer.needs(part, digest))
+        };
+        let outcome = output.writer.commit(&snapshot).await;
+        let now = Instant::now();
+        match outcome {
+            Ok(Outcome::Committed(_) | Outcome::Unchanged) => {
+                if let Ok(Outcome::Committed(report)) = &outcome {
+                    output.throttle.wrote(now, report.bytes);
+                    tracing::debug!(%key, generation = report.generation, bytes = report.bytes, "committed");
+                    if let Some(at) = waiting.change {
+                        self.metrics.change_to_commit.observe(at.elapsed().as_secs_f64());
+                    }
+                    if let Some(at) = waiting.deletion {
+                        self.metrics.deletion_to_commit.observe(at.elapsed().as_secs_f64());
+                    }
+                }
+                output.backoff.reset();
+                output.counts = snapshot.wanted.counts;
+                output.shards = (snapshot.wanted.routing_shards().len(), snapshot.wanted.key_shards.len());
+                if output.failed.take().is_some() {
+                    tracing::info!(output = %key, "published again");
+                }
+                (output.held, output.paused) = (false, false);
+                self.metrics.published_age.since(now);
+                self.problems.set(Source::Output(key.clone()), Vec::new());
+            }
+            Ok(Outcome::Held(held)) => {
+                output.waiting.since(waiting);
+                (output.held, output.paused) = (true, false);
+                self.problems.set(Source::Output(key.clone()), vec![held.problem(key)]);
+            }
+            Ok(Outcome::Paused) => {
+                output.waiting.since(waiting);
+                (output.held, output.paused) = (false, true);
+                self.problems.set(Source::Output(key.clone()), vec![withdrawal::paused(key)]);
+            }
+            Err(error) => {
+                output.waiting.since(waiting);
+                self.failed(key, &error);
+            }
+        }
+    }
+
+    fn failed(&mut self, key: &OutputKey, error: &PublishError) {
+        let Some(output) = self.outputs.get_mut(key) else { return };
+        let wait = output.backoff.next_wait();
+        output.throttle.failed(Instant::now(), wait);
+        if output.failed != Some(error.result()) {
+            tracing::warn!(output = %key, %error, "not published; trying again");
+        }
+        output.failed = Some(error.result());
+        self.problems.set(Source::Output(key.clone()), problem(key, error).into_iter().collect());
+    }
+
+    async fn collect_garbage(&mut self) {
+        for (key, output) in &mut self.outputs {
+            if output.writer.garbage_due().is_some_and(|due| due <= Instant::now())
+                && let Err(error) = output.writer.collect_garbage(Instant::now()).await
+            {
+                tracing::debug!(output = %key, %error, "garbage stays for now");
+            }
+        }
+    }
+
+    /// Shows what all outputs together are.
+    fn show(&self) {
+        let metrics = &self.metrics;
+        let sum = |of: fn(&Published) -> usize| self.outputs.values().map(of).sum::<usize>() as f64;
+        metrics.published.set(Entry::Router, sum(|output| output.counts.routers));
+        metrics.published.set(Entry::Service, sum(|output| output.counts.services));
+        metrics.published.set(Entry::Certificate, sum(|output| output.counts.certificates));
+        metrics.shards.set(ShardKind::Routing, sum(|output| output.shards.0));
+        metrics.shards.set(ShardKind::Keys, sum(|output| output.shards.1));
+        metrics.withdrawal_held.set(f64::from(u8::from(self.outputs.values().any(|output| output.held))));
+        metrics.paused.set(f64::from(u8::from(self.outputs.values().any(|output| output.paused))));
+        let now = Instant::now();
+        let stretch =
+            self.outputs.values().map(|output| output.throttle.stretch(now)).max().unwrap_or_default();
+        metrics.throttle_stretch.set(stretch.as_secs_f64());
+        metrics.publish_error.clear();
+        for result in self.outputs.values().filter_map(|output| output.failed) {
+            metrics.publish_error.set(result, 1.0);
+        }
+    }
+}
+
+/// What a failed commit tells beside the log: only what somebody has to mend.
+fn problem(key: &OutputKey, error: &PublishError) -> Option<Problem> {
+    let PublishError::OutputNameTaken { object, remedy } = error else { return None };
+    Some(Problem {
+        category: Category::OutputNameTaken,
+        subject: withdrawal::index_subject(key),
+        field: "metadata.labels".to_owned(),
+        value: Problem::shown(object),
+        remedy: (*remedy).to_owned(),
+    })
+}

@@ -1,0 +1,98 @@
+//! What an output's shards hold: lines of routers and services, and certificates.
+
+use std::sync::Arc;
+
+use super::digest::place;
+use super::shards::Content;
+use crate::kubernetes::key::SecretKey;
+use crate::traefik::document::{self, Keys, Sink};
+use crate::traefik::dynamic::Certificate;
+
+/// Routers and services; the content of routing shards.
+pub(super) struct Routing;
+
+/// The section that a line is in.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Section {
+    Router,
+    Service,
+}
+
+impl Content for Routing {
+    type Key = (Section, Arc<str>);
+    type Value = Arc<str>;
+
+    fn place((_, key): &Self::Key) -> u64 {
+        place(key)
+    }
+
+    fn length(line: &Self::Value) -> usize {
+        line.len() + 2
+    }
+
+    fn write<'a>(
+        sink: &mut impl Sink,
+        entries: impl Iterator<Item = (&'a Self::Key, &'a Self::Value)> + Clone,
+    ) {
+        document::write(
+            sink,
+            lines(entries.clone(), Section::Router),
+            lines(entries, Section::Service),
+            [],
+            Keys::LeftOut,
+        );
+    }
+}
+
+/// The lines of a section.
+pub(super) fn lines<'a>(
+    entries: impl Iterator<Item = (&'a (Section, Arc<str>), &'a Arc<str>)>,
+    section: Section,
+) -> impl Iterator<Item = &'a str> {
+    entries.filter(move |((of, _), _)| *of == section).map(|(_, line)| &**line)
+}
+
+/// Certificates with their keys; the content of key shards.
+pub(super) struct Certificates;
+
+/// A certificate. It is rendered when it is needed and not kept as text, so that its key is in memory once.
+#[derive(Clone)]
+pub(super) struct KeptCertificate {
+    pub certificate: Arc<Certificate>,
+    /// Bytes of its line.
+    length: usize,
+}
+
+impl KeptCertificate {
+    /// Keeps a certificate.
+    pub fn new(certificate: Arc<Certificate>) -> Self {
+        let length = document::certificate_line(&certificate, Keys::Shown).len();
+        Self { certificate, length }
+    }
+}
+
+impl PartialEq for KeptCertificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.certificate == other.certificate
+    }
+}
+
+impl Content for Certificates {
+    type Key = SecretKey;
+    type Value = KeptCertificate;
+
+    fn place(secret: &SecretKey) -> u64 {
+        place(&secret.to_string())
+    }
+
+    fn length(kept: &KeptCertificate) -> usize {
+        kept.length + 2
+    }
+
+    fn write<'a>(
+        sink: &mut impl Sink,
+        entries: impl Iterator<Item = (&'a SecretKey, &'a KeptCertificate)> + Clone,
+    ) {
+        document::write(sink, [], [], entries.map(|(_, kept)| &*kept.certificate), Keys::Shown);
+    }
+}
