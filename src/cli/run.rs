@@ -15,6 +15,8 @@ use crate::kubernetes::client::{self, Access, ConnectError, Environment, Token};
 use crate::metrics::Metrics;
 use crate::offline::watched;
 use crate::options::{Loaded, LogFormat, Options, Surroundings};
+use crate::publish::class_statuses::ClassWriter;
+use crate::publish::class_term::ClassTerm;
 use crate::publish::events::Events;
 use crate::publish::lease::{self, Elector, LeaseGuard, LeaseHandle, LeaseOptions, Timings, TimingsError};
 use crate::publish::problems::Problems;
@@ -147,6 +149,7 @@ pub async fn run(options: Options, variables: BTreeMap<String, String>) -> Resul
         tasks.spawn(feed);
     }
     tasks.spawn(controllers::ingresses(Arc::clone(&live), metrics.clone(), until(shutdown.clone())));
+    tasks.spawn(controllers::classes(Arc::clone(&live), metrics.clone(), until(shutdown.clone())));
     tasks.spawn(fetch::secrets(client.clone(), Arc::clone(&live)));
     tasks.spawn(pulse(Arc::clone(&live), health.clone()));
     tasks.spawn(ready(Arc::clone(&live), lease.clone(), health.clone()));
@@ -265,7 +268,9 @@ impl Leader {
         loop {
             let guard = changes.borrow_and_update().clone();
             if let Some(guard) = guard {
+                self.live.set_leading(true);
                 self.term(guard).await;
+                self.live.set_leading(false);
                 self.metrics.clear_leaders();
             }
             tokio::select! {
@@ -300,6 +305,17 @@ impl Leader {
             bytes_per_second: options.publish_bytes_per_second,
             max_withdrawal: options.max_withdrawal.unwrap_or_default(),
         };
+        let classes = ClassTerm::new(
+            ClassWriter::new(
+                requests.clone(),
+                options.namespace.as_str(),
+                options.leader_election.lease_name.as_str(),
+            ),
+            Arc::clone(&self.live),
+            Arc::clone(&problems),
+            self.metrics.clone(),
+            requests.clone(),
+        );
         let writer =
             StatusWriter::new(requests.clone(), Arc::clone(&statuses), queue.clone(), options.status_rate);
         let publisher = Publisher::new(
@@ -317,6 +333,9 @@ impl Leader {
         let mut parts = JoinSet::new();
         parts.spawn(publisher.run(heartbeat));
         parts.spawn(writer.run());
+        if !options.class.lookup_disabled {
+            parts.spawn(classes.run());
+        }
         parts.spawn(async move { events.run(requests, &identity).await });
         // Following problems has no end of its own; the others end with the term.
         let following = tokio::spawn(problems.follow());

@@ -8,8 +8,8 @@ use std::time::Instant;
 use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
 
-use super::narrow::compare_status;
 use super::generate::{base64, mark, unbase64};
+use super::narrow::compare_status;
 use super::object::{Cluster, is, items, name, namespace, title};
 use super::place::{Place, compare_all, wants_default};
 use super::report::Report;
@@ -221,7 +221,9 @@ impl Rewrite {
         if kind == "IngressClass" {
             object["metadata"]["name"] = self.own(name(object)).into();
             // The API server would write a default class into the Ingresses of all cases.
-            if let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+            if let Some(annotations) =
+                object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut)
+            {
                 annotations.remove("ingressclass.kubernetes.io/is-default-class");
             }
             return;
