@@ -15,7 +15,6 @@ use crate::translate;
 use crate::translate::class::{self, Claim};
 use crate::translate::problem::Problem;
 use crate::translate::settings::{ClassOptions, Settings, StatusSource};
-use crate::watch::secrets::SecretSource;
 use crate::watch::stores::{Stores, Watched};
 use crate::watch::touched::Touched;
 
@@ -151,15 +150,13 @@ impl Routing {
                     && stores.class_memory().collection().synced())
     }
 
-    /// Whether everything has been listed.
+    /// Whether everything has been listed, and every Secret that had to be fetched was, or could not be.
     pub fn all_listed(&self) -> bool {
         let stores = &self.stores;
         self.classes_listed()
-            && stores.services().collection().synced()
-            && stores.slices().collection().synced()
-            && stores.secrets().synced(SecretSource::Tls)
-            && stores.secrets().synced(SecretSource::Others)
+            && stores.routing_synced()
             && (!stores.watched().nodes || stores.nodes().collection.synced())
+            && !self.index.named_secrets().any(|secret| stores.secrets().awaits_answer(secret))
     }
 
     /// Whether the addresses that statuses are made from may have changed.

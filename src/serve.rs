@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use crate::metrics::Metrics;
+use crate::options::check::ListenAddress;
 
 /// After so long without a sign of life, a loop counts as stuck.
 pub const STUCK_AFTER: Duration = Duration::from_secs(60);
@@ -32,14 +33,6 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Why there are no metrics and probes.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The address is not one.
-    #[error(
-        "operator.metricsAddress: {value:?} is no address to listen on; write host:port with a numeric host, or :port for all addresses"
-    )]
-    Address {
-        /// What was given.
-        value: String,
-    },
     /// The address can't be had.
     #[error(
         "operator.metricsAddress: {value:?} can't be listened on: {source}; choose another port or address"
@@ -55,24 +48,26 @@ pub enum ServeError {
     Serve(#[source] std::io::Error),
 }
 
-/// Opens `host:port` or `:port`; the latter on all addresses, IPv6 and IPv4, or IPv4 alone where the
-/// system has no IPv6.
+/// Opens the first of an address's sockets whose kind of address this machine has.
 ///
 /// # Errors
-/// A text that is no address, or an address that is taken or not this machine's.
-pub async fn listen(value: &str) -> Result<TcpListener, ServeError> {
-    let bad = || ServeError::Address { value: value.to_owned() };
-    let failed = |source| ServeError::Bind { value: value.to_owned(), source };
-    let Some(port) = value.strip_prefix(':') else {
-        let address: SocketAddr = value.parse().map_err(|_| bad())?;
-        return TcpListener::bind(address).await.map_err(failed);
-    };
-    let port: u16 = port.parse().map_err(|_| bad())?;
-    match TcpListener::bind((IpAddr::from(Ipv6Addr::UNSPECIFIED), port)).await {
-        Ok(listener) => Ok(listener),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(failed(error)),
-        Err(_) => TcpListener::bind((IpAddr::from(Ipv4Addr::UNSPECIFIED), port)).await.map_err(failed),
+/// A port that is taken or not allowed, or an address that is not this machine's.
+pub async fn listen(address: &ListenAddress) -> Result<TcpListener, ServeError> {
+    let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+    for socket in address.sockets() {
+        match TcpListener::bind(socket).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) => {
+                let missing_kind =
+                    !matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied);
+                last = error;
+                if !missing_kind {
+                    break;
+                }
+            }
+        }
     }
+    Err(ServeError::Bind { value: address.as_str().to_owned(), source: last })
 }
 
 /// What the probes ask. Cheap to clone.
@@ -231,13 +226,14 @@ async fn readyz(State((_, health)): State<(Metrics, Health)>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
+    use std::net::{Ipv4Addr, SocketAddr};
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::options::check;
 
     struct Running {
         address: SocketAddr,
@@ -246,7 +242,7 @@ mod tests {
     }
 
     async fn start(health: Health) -> Running {
-        let listener = listen("127.0.0.1:0").await.unwrap();
+        let listener = listen(&check::listen("127.0.0.1:0").unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let metrics = Metrics::new("x").unwrap();
@@ -326,23 +322,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn says_which_address_is_wrong() {
-        for bad in ["8080", "localhost:http", ":99999", "", "::1:x"] {
-            let error = listen(bad).await.unwrap_err().to_string();
-            assert!(
-                error.contains(&format!("{bad:?}")) && error.contains("operator.metricsAddress"),
-                "{error}"
-            );
-        }
-        let taken = listen("127.0.0.1:0").await.unwrap();
-        let address = taken.local_addr().unwrap().to_string();
-        let error = listen(&address).await.unwrap_err();
-        assert!(matches!(error, ServeError::Bind { .. }) && error.to_string().contains(&address), "{error}");
+    async fn a_port_that_is_taken_is_an_error_that_names_it() {
+        let taken = listen(&check::listen(":0").unwrap()).await.unwrap();
+        let address = format!(":{}", taken.local_addr().unwrap().port());
+        // IPv4 alone would be no way out, although nobody else may hold it there.
+        let error = listen(&check::listen(&address).unwrap()).await.unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("{address:?}")) && error.contains("operator.metricsAddress"),
+            "{error}"
+        );
     }
 
     #[tokio::test]
     async fn a_port_alone_means_every_address() {
-        let listener = listen(":0").await.unwrap();
+        let listener = listen(&check::listen(":0").unwrap()).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
     }

@@ -1,6 +1,8 @@
 //! The command line: a file a command, and what all of them share.
 
+mod documents;
 mod render;
+pub mod run;
 mod yaml;
 
 use std::ffi::OsString;
@@ -35,6 +37,15 @@ enum Command {
     ///
     /// Exit codes: 0; 1 with --strict when there is a problem; 2 for bad usage or input that can't be read.
     Render(render::Render),
+    /// Run the operator against a cluster
+    ///
+    /// Watches Ingresses and what they use, publishes the routing while it leads, and serves metrics and probes.
+    /// Ends with 0 on SIGTERM, once the write under way is done and the lease given back; 2 for bad usage.
+    Run,
+    /// Print every option with its default and its meaning
+    Options(documents::Options),
+    /// Print the CustomResourceDefinition of IngressClassParameters
+    Crds,
 }
 
 /// Where a command reads and writes; the real streams, or those of a test.
@@ -76,6 +87,13 @@ pub fn run(
                 render.run(loaded, streams)
             })
         }
+        Ok(Cli { command: Command::Run }) => {
+            with_options(&arguments.flags, surroundings, streams, |loaded, streams| {
+                run::start(loaded, surroundings, streams)
+            })
+        }
+        Ok(Cli { command: Command::Options(options) }) => options.run(streams),
+        Ok(Cli { command: Command::Crds }) => documents::crds(streams),
         Err(error) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(USAGE);
             let text = error.render();

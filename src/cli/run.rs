@@ -84,8 +84,9 @@ pub fn start(loaded: &Loaded, surroundings: &dyn Surroundings, streams: &mut Str
 /// Starts logging, for this process.
 pub fn start_logging(options: &Options) {
     let level = options.log_level.as_str();
-    // Libraries say little that an operator of waybill can use.
-    let filter = tracing_subscriber::EnvFilter::new(format!("warn,waybill={level}"));
+    // What kube says of a failing watch is said by the watch itself, once a while.
+    let filter =
+        tracing_subscriber::EnvFilter::new(format!("warn,kube_runtime=off,kube_client=off,waybill={level}"));
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A logger that is set already (in a test) stays.

@@ -17,6 +17,7 @@ use kube::{Client, Config};
 use super::layer::{Bearer, Outgoing};
 pub use super::layer::{Token, TokenError};
 use crate::metrics::Metrics;
+use crate::options;
 
 /// Where Kubernetes puts a pod's token, CA and namespace.
 pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -44,6 +45,20 @@ pub struct Access {
     pub token: Token,
     /// `certAuthFilePath`.
     pub cert_auth_file_path: String,
+}
+
+impl From<&options::Connection> for Access {
+    fn from(options: &options::Connection) -> Self {
+        Self {
+            endpoint: options.endpoint.as_ref().map(Uri::to_string).unwrap_or_default(),
+            token: options.token.as_ref().map(|token| Token::new(token.expose())).unwrap_or_default(),
+            cert_auth_file_path: options
+                .cert_auth_file_path
+                .as_ref()
+                .map(|path| path.to_string_lossy().into_owned())
+                .unwrap_or_default(),
+        }
+    }
 }
 
 /// What surrounds the process.

@@ -211,7 +211,7 @@ impl Checker {
                 return None;
             }
             let mut checked = BTreeMap::new();
-            for (key, value) in labels {
+            for (key, value) in labels.iter().filter(|(_, value)| !value.is_null()) {
                 let key_is_right = Text::LabelKey.check(key);
                 if let Err(remedy) = key_is_right {
                     checker.fault(path, &Value::String(key.clone()), remedy);

@@ -45,45 +45,13 @@ pub const MAX_LABEL_KEY: usize = 317;
     derive = "PartialEq",
     doc = "Settings for the IngressClasses of waybill that name this object in spec.parameters. A class that \
            names none uses the operator's own options.",
-    printcolumn(
-        name = "Accepted",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Accepted\")].status",
-        description = "Whether the settings are usable"
-    ),
-    printcolumn(
-        name = "Published",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Published\")].status",
-        description = "Whether the proxies are offered what is wanted"
-    ),
-    printcolumn(
-        name = "Ingresses",
-        type_ = "integer",
-        json_path = ".status.ingresses",
-        description = "Ingresses of these classes"
-    ),
-    printcolumn(
-        name = "Problems",
-        type_ = "integer",
-        json_path = ".status.problems",
-        description = "Problems of these Ingresses"
-    ),
-    printcolumn(
-        name = "Classes",
-        type_ = "string",
-        json_path = ".status.ingressClasses",
-        description = "IngressClasses that name this object",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Accepted\")].reason",
-        description = "Why the settings are accepted or not",
-        priority = 1
-    ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Accepted\")].status", "description": "Whether the settings are usable"}"#,
+    printcolumn = r#"{"name": "Published", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Published\")].status", "description": "Whether the proxies are offered what is wanted"}"#,
+    printcolumn = r#"{"name": "Ingresses", "type": "integer", "jsonPath": ".status.ingresses", "description": "Ingresses of these classes"}"#,
+    printcolumn = r#"{"name": "Problems", "type": "integer", "jsonPath": ".status.problems", "description": "Problems of these Ingresses"}"#,
+    printcolumn = r#"{"name": "Classes", "type": "string", "jsonPath": ".status.ingressClasses", "description": "IngressClasses that name this object", "priority": 1}"#,
+    printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Accepted\")].reason", "description": "Why the settings are accepted or not", "priority": 1}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[x_kube(validation = (
     "!(has(self.ingressEndpoint) && has(self.reportNodeInternalIPs) && self.reportNodeInternalIPs)",

@@ -44,8 +44,6 @@ struct StatusApply<'a> {
 #[derive(Serialize)]
 struct Identity<'a> {
     name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uid: Option<&'a str>,
 }
 
 impl ClassWriter {
@@ -54,21 +52,21 @@ impl ClassWriter {
         Self { requests, namespace: namespace.into(), lease_name: lease_name.into() }
     }
 
-    /// Applies the status of the parameters object `name`, by force. With its `uid` known, an object that was
-    /// deleted and made anew in between is not written on.
+    /// Applies the status of the parameters object `name`, by force. An object that was made anew
+    /// in between gets what was found out about the old one until its own turn comes (the API server looks at no
+    /// uid here); `observedGeneration` and the next write put that right.
     ///
     /// # Errors
     /// Whatever kept it from being done; [`PublishError::LeaseLost`] when it was not even started.
     pub async fn write_status(
         &self,
         name: &str,
-        uid: Option<&str>,
         status: &IngressClassParametersStatus,
     ) -> Result<Written, PublishError> {
         let body = StatusApply {
             api_version: format!("{GROUP}/{VERSION}"),
             kind: KIND,
-            metadata: Identity { name, uid },
+            metadata: Identity { name },
             status,
         };
         let path = format!("/apis/{GROUP}/{VERSION}/ingressclassparameters/{name}/status");

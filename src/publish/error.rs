@@ -225,7 +225,12 @@ impl PublishError {
         let kept = if secret { "(not shown, since it could hold a key)".to_owned() } else { message.clone() };
         match status.code {
             401 => Self::Forbidden { object, message },
-            403 if status.message.contains("exceeded quota") => Self::QuotaExceeded { object, message },
+            // The second is what is said before anyone has counted.
+            403 if status.message.contains("exceeded quota")
+                || status.message.contains("status unknown for quota") =>
+            {
+                Self::QuotaExceeded { object, message }
+            }
             403 => Self::Forbidden { object, message: kept },
             404 => Self::NotFound { object, message },
             409 => Self::Conflict { object },

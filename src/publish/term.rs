@@ -261,7 +261,7 @@ impl Publisher {
     async fn collect_garbage(&mut self) {
         for (key, output) in &mut self.outputs {
             if output.writer.garbage_due().is_some_and(|due| due <= Instant::now())
-                && let Err(error) = output.writer.collect_garbage().await
+                && let Err(error) = output.writer.collect_garbage(Instant::now()).await
             {
                 tracing::debug!(output = %key, %error, "garbage stays for now");
             }

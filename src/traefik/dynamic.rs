@@ -116,9 +116,9 @@ pub struct Observability {
     /// Tracing on or off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracing: Option<bool>,
-    /// `minimal` or `detailed`.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub trace_verbosity: String,
+    /// `minimal` or `detailed`. Left out it is `minimal`; empty, it is the entry point's, so that has to be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_verbosity: Option<String>,
 }
 
 /// A service, always a load balancer.

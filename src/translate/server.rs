@@ -116,37 +116,36 @@ fn endpoint_servers<L: Lookup + ?Sized>(
 ) -> Vec<Server> {
     let slices = lookup.endpoint_slices(key);
     let name = port.name.as_deref().unwrap_or_default();
-    let collect = |terminating: bool| {
-        let mut servers = Vec::new();
-        let mut seen = HashSet::new();
-        for slice in &slices {
-            let ports = slice.ports.as_deref().unwrap_or_default();
-            let number = ports
-                .iter()
-                .find(|port| port.name.as_deref() == Some(name))
-                .and_then(|port| port.port)
-                .unwrap_or(0);
-            if number == 0 {
+    let mut servers = Vec::new();
+    let mut seen = HashSet::new();
+    for slice in &slices {
+        let ports = slice.ports.as_deref().unwrap_or_default();
+        let number = ports
+            .iter()
+            .find(|port| port.name.as_deref() == Some(name))
+            .and_then(|port| port.port)
+            .unwrap_or(0);
+        if number == 0 {
+            continue;
+        }
+        for endpoint in &slice.endpoints {
+            let conditions = endpoint.conditions.as_ref();
+            let serving = conditions.and_then(|conditions| conditions.serving).unwrap_or(true);
+            let terminates = conditions.and_then(|conditions| conditions.terminating).unwrap_or(false);
+            if !serving {
                 continue;
             }
-            for endpoint in &slice.endpoints {
-                let conditions = endpoint.conditions.as_ref();
-                let serving = conditions.and_then(|conditions| conditions.serving).unwrap_or(true);
-                let terminates = conditions.and_then(|conditions| conditions.terminating).unwrap_or(false);
-                if !serving || terminates != terminating {
-                    continue;
-                }
-                for address in &endpoint.addresses {
-                    if seen.insert(address.as_str()) {
-                        servers.push(server(scheme, address, number));
-                    }
-                }
-            }
+            // The first mention of an address counts, with its port and whether it terminates.
+            let addresses = endpoint.addresses.iter().filter(|address| seen.insert(address.as_str()));
+            servers.extend(addresses.map(|address| (server(scheme, address, number), terminates)));
         }
-        servers
-    };
-    let servers = collect(false);
-    if servers.is_empty() { collect(true) } else { servers }
+    }
+    let all_terminate = servers.iter().all(|(_, terminates)| *terminates);
+    servers
+        .into_iter()
+        .filter(|(_, terminates)| all_terminate || !terminates)
+        .map(|(server, _)| server)
+        .collect()
 }
 
 fn scheme<'a>(port: &ServicePort, annotations: &'a ServiceAnnotations) -> &'a str {

@@ -289,7 +289,9 @@ where
 
 /// IngressClassParameters, read as they are: an API server without our schema may hold anything.
 fn parameters_resource() -> ApiResource {
-    ApiResource::from_gvk(&GroupVersionKind::gvk("waybill.dev", "v1alpha1", "IngressClassParameters"))
+    let kind = GroupVersionKind::gvk("waybill.dev", "v1alpha1", "IngressClassParameters");
+    // The plural is the same word, which can't be guessed.
+    ApiResource::from_gvk_with_plural(&kind, "ingressclassparameters")
 }
 
 fn is_not_found(error: &kube::Error) -> bool {

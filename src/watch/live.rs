@@ -148,7 +148,10 @@ impl Live {
         let phase = *self.phase.borrow();
         match phase {
             Phase::Synced => self.dispatch(&mut routing, touched, Cause { trigger: trigger(kind), at }),
-            _ => self.advance(&mut routing, phase),
+            _ => {
+                self.secrets.extend(touched.fetch.into_iter().map(|secret| (secret, ())));
+                self.advance(&mut routing, phase);
+            }
         }
     }
 

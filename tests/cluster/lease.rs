@@ -15,7 +15,7 @@ use waybill::kubernetes::client::{Access, Environment, Token, connect};
 use waybill::metrics::{Code, Method, Metrics, WriteKind, WriteResult};
 use waybill::publish::lease::{Elector, LeaseGuard, LeaseHandle, LeaseOptions, Timings};
 
-use crate::harness::{self, ADMIN, ControlPlane, Part, Signal, eventually};
+use crate::harness::{self, ADMIN, ControlPlane, Part, Signal, StallingProxy, eventually};
 
 const LEASE: Duration = Duration::from_secs(3);
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -297,6 +297,29 @@ async fn a_leader_without_api_server_stops_in_time_and_comes_back() {
     let new = a.elected(Duration::from_secs(30)).await;
     assert!(new.epoch() > old.epoch());
     assert!(!old.may_start_write(), "the old term stays over");
+}
+
+#[tokio::test]
+async fn a_stalled_connection_does_not_cost_the_lease() {
+    let plane = harness::shared().await;
+    let namespace = plane.namespace("lease").await;
+    let proxy = StallingProxy::start(([127, 0, 0, 1], plane.port()).into()).await;
+    let metrics = Metrics::new("waybill").unwrap();
+    let through = client(&proxy.url(), &plane.ca_file(), "a", &metrics).await;
+    let (elector, handle) = Elector::new(through, options(&namespace, "a"), metrics.clone());
+    let a = Replica::run(elector, handle, metrics);
+    let guard = a.elected(SOON).await;
+    let opened = proxy.opened();
+    proxy.stall_open();
+    let deadline = guard.write_deadline().unwrap();
+    eventually("it is renewed on another connection", DEADLINE, async || match guard.write_deadline() {
+        Some(now) if now > deadline + RETRY => Ok(()),
+        state => Err(format!("{state:?}")),
+    })
+    .await;
+    assert!(proxy.opened() > opened);
+    assert_eq!(a.metrics.leases_lost.get(), 0);
+    assert!(a.metrics.writes.get(WriteKind::Lease, WriteResult::Timeout) >= 1, "a renewal was stalled");
 }
 
 #[tokio::test]

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use super::Timings;
 use crate::kubernetes::request::with_timeout;
 
-/// What a write may take where there is no lease.
-const WITHOUT_LEASE: Duration = Duration::from_secs(10);
+/// The longest that a write may take, however long the lease.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// How much longer than the API server we wait for the answer that it gave up.
 const ANSWER_GRACE: Duration = Duration::from_millis(500);
@@ -37,7 +37,7 @@ impl LeaseGuard {
     }
 
     /// A term that lasts until it is ended.
-    pub(super) fn without_lease() -> Self {
+    pub fn without_lease() -> Self {
         Self::new(None, Instant::now())
     }
 
@@ -89,7 +89,7 @@ impl LeaseGuard {
         let renewed = (*self.renewed())?;
         match self.0.lease {
             Some((_, timings)) => Some(renewed + timings.renew_deadline),
-            None => Some(Instant::now() + WITHOUT_LEASE),
+            None => Some(Instant::now() + LONGEST),
         }
     }
 
@@ -98,7 +98,7 @@ impl LeaseGuard {
         self.timeout_for_write().is_some()
     }
 
-    /// How long a write that starts now may take, in whole seconds, at least one: less than what is left
+    /// How long a write that starts now may take, in whole seconds, from one to ten: less than what is left
     /// until another replica can have taken over. `None`: none may start.
     pub fn timeout_for_write(&self) -> Option<Duration> {
         self.timeout_at(*self.renewed(), Instant::now())
@@ -107,7 +107,7 @@ impl LeaseGuard {
     fn timeout_at(&self, renewed: Option<Instant>, now: Instant) -> Option<Duration> {
         let renewed = renewed?;
         let Some((_, timings)) = self.0.lease else {
-            return Some(WITHOUT_LEASE);
+            return Some(LONGEST);
         };
         if now >= renewed + timings.renew_deadline {
             return None;
@@ -115,7 +115,8 @@ impl LeaseGuard {
         let left = (renewed + timings.lease_duration).saturating_duration_since(now);
         // The greatest whole number that is less.
         let seconds = left.as_nanos().div_ceil(1_000_000_000).saturating_sub(1);
-        u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
+        let timeout = u64::try_from(seconds).map_or(LONGEST, Duration::from_secs).min(LONGEST);
+        (!timeout.is_zero()).then_some(timeout)
     }
 
     /// The right to one write. The lease is not released while it is held, so drop it when the answer is
@@ -151,7 +152,7 @@ pub enum WriteError {
 }
 
 impl WritePermit {
-    /// Whole seconds, at least one.
+    /// Whole seconds, from one to ten.
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
@@ -184,8 +185,6 @@ impl Drop for WritePermit {
 mod tests {
     use super::*;
 
-    const NOW: Duration = Duration::ZERO;
-
     fn ms(milliseconds: u64) -> Duration {
         Duration::from_millis(milliseconds)
     }
@@ -200,10 +199,10 @@ mod tests {
     fn a_write_is_over_before_anyone_else_can_lead() {
         let timings = Timings::default();
         for (after, wanted) in [
-            (NOW, Some(14)),
-            (ms(1), Some(14)),
-            (ms(999), Some(14)),
-            (ms(1_000), Some(13)),
+            (Duration::ZERO, Some(10)),
+            (ms(4_999), Some(10)),
+            (ms(5_000), Some(9)),
+            (ms(5_001), Some(9)),
             (ms(9_999), Some(5)),
             (ms(10_000), None),
             (ms(14_000), None),
@@ -246,7 +245,7 @@ mod tests {
     #[test]
     fn without_election_a_write_may_always_start() {
         let guard = LeaseGuard::without_lease();
-        assert_eq!((guard.epoch(), guard.timeout_for_write()), (None, Some(WITHOUT_LEASE)));
+        assert_eq!((guard.epoch(), guard.timeout_for_write()), (None, Some(LONGEST)));
         assert!(guard.write_deadline().unwrap() > Instant::now());
         guard.end();
         assert!(guard.begin_write().is_none());

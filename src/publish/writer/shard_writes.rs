@@ -113,16 +113,16 @@ impl OutputWriter {
         }
     }
 
-    /// Deletes the shards that no index has named for long enough. Gives how many. Call it after a commit, and when
+    /// Deletes the shards that no index has named for long enough, as of `now`. Gives how many. Call it after a commit, and when
     /// [`Self::garbage_due`] says so; a failure is no reason to publish less.
     ///
     /// # Errors
     /// The first fault; the others were tried all the same.
-    pub async fn collect_garbage(&mut self) -> Result<usize, PublishError> {
+    pub async fn collect_garbage(&mut self, now: Instant) -> Result<usize, PublishError> {
         if self.epoch.is_none() || matches!(self.index, Known::Nothing) {
             return Ok(0);
         }
-        let garbage = self.shards.garbage(Instant::now());
+        let garbage = self.shards.garbage(now);
         let this = &*self;
         let results: Vec<(ShardKey, Result<_, PublishError>)> = stream::iter(garbage)
             .map(|(key, held)| async move {

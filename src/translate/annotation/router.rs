@@ -92,10 +92,8 @@ impl RouterAnnotations {
         if let Some(tls) = &mut parsed.tls {
             tls.domains = domains.into_iter().map(|(_, domain)| domain).collect();
         }
-        if let Some(observability) = &mut parsed.observability
-            && observability.trace_verbosity.is_empty()
-        {
-            "minimal".clone_into(&mut observability.trace_verbosity);
+        if let Some(observability) = &mut parsed.observability {
+            observability.trace_verbosity.get_or_insert_with(|| "minimal".to_owned());
         }
         minor.append(&mut faults.minor);
         if faults.fatal.is_empty() { Ok(parsed) } else { Err(faults.fatal) }
@@ -221,7 +219,7 @@ impl Reader<'_, '_> {
             }
             ["traceverbosity"] => {
                 if read {
-                    entry.value.clone_into(&mut self.observability().trace_verbosity);
+                    self.observability().trace_verbosity = Some(entry.value.to_owned());
                 }
             }
             // What Traefik keeps there for itself: known, turns observability on, and says nothing.

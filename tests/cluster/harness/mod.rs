@@ -11,6 +11,7 @@ mod apply;
 mod audit;
 pub mod operator;
 mod process;
+mod stall;
 mod tools;
 mod wait;
 
@@ -31,6 +32,7 @@ use tokio::sync::OnceCell;
 pub use audit::AuditEvent;
 use process::Janitor;
 pub use process::{Process, Signal};
+pub use stall::StallingProxy;
 pub use tools::folder as tools_folder;
 pub use wait::eventually;
 
@@ -118,6 +120,11 @@ impl ControlPlane {
     /// The API server's address.
     pub fn url(&self) -> String {
         format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// The API server's port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// What clients trust.
@@ -290,7 +297,7 @@ impl ControlPlane {
             .args(["--bind-address", "127.0.0.1", "--secure-port", &self.port.to_string()])
             .args(["--cert-dir", &file("certs"), "--token-auth-file", &file("tokens.csv")])
             .args(["--advertise-address", "192.0.2.1", "--endpoint-reconciler-type", "none"])
-            .args(["--service-cluster-ip-range", "10.96.0.0/16"])
+            .args(["--service-cluster-ip-range", "10.96.0.0/16,fd00:10:96::/112"])
             .args(["--service-account-issuer", "https://kubernetes.default.svc"])
             .args(["--service-account-key-file", &file("sa.key")])
             .args(["--service-account-signing-key-file", &file("sa.key")])

@@ -15,13 +15,14 @@ use waybill::parameters::status::{Counts, Observed, Publication, status};
 use waybill::parameters::{IngressClassParameters, IngressClassParametersStatus};
 use waybill::publish::class_statuses::{ClassWriter, Written};
 use waybill::publish::error::PublishError;
-use waybill::publish::requests::{Requests, Unguarded};
+use waybill::publish::lease::LeaseGuard;
+use waybill::publish::requests::Requests;
 use waybill::translate::settings::Settings;
 
 use super::{object, plane, untyped};
 
 fn writer(client: Client, namespace: &str, metrics: &Metrics) -> ClassWriter {
-    let requests = Requests::new(client, Arc::new(Unguarded), metrics.clone());
+    let requests = Requests::new(client, LeaseGuard::without_lease(), metrics.clone());
     ClassWriter::new(requests, namespace, "waybill")
 }
 
@@ -71,7 +72,7 @@ async fn kubectl_shows_columns_and_explains_fields() {
     let there = create(plane.admin(), "shown", &spec).await;
     let wanted = status(&observed(&there, "shown-class", &spec), None, Timestamp::now());
     let writer = writer(plane.admin(), "default", &metrics());
-    let written = writer.write_status("shown", there.metadata.uid.as_deref(), &wanted).await.unwrap();
+    let written = writer.write_status("shown", &wanted).await.unwrap();
     assert_eq!(written, Written::Done);
 
     let line = |arguments: &[&str]| -> Vec<Vec<String>> {
@@ -89,7 +90,7 @@ async fn kubectl_shows_columns_and_explains_fields() {
     for (field, words) in [
         ("ingressclassparameters", "name this object in spec.parameters"),
         ("ingressclassparameters.spec.precedence", "the order that the Ingress API promises"),
-        ("ingressclassparameters.spec.precedence", "Traefik, Spec"),
+        ("ingressclassparameters.spec.precedence", "ENUM: Traefik Spec"),
         ("ingressclassparameters.spec.namespaces.selector.matchExpressions", "Further requirements"),
         ("ingressclassparameters.status.shards", "Shards of the output"),
         ("ingressclassparameters.status.conditions.lastTransitionTime", "last changed"),
@@ -120,12 +121,11 @@ async fn a_status_is_applied_over_an_edit_and_leaves_others_conditions() {
     let plane = plane().await;
     let api: Api<IngressClassParameters> = Api::all(plane.admin());
     let there = create(plane.admin(), "applied", &json!({})).await;
-    let uid = there.metadata.uid.clone();
     let metrics = metrics();
     let writer = writer(plane.admin(), "default", &metrics);
     let said = observed(&there, "applied", &json!({}));
     let first = status(&said, None, Timestamp::from_second(1000).unwrap());
-    writer.write_status("applied", uid.as_deref(), &first).await.unwrap();
+    writer.write_status("applied", &first).await.unwrap();
     let read = api.get("applied").await.unwrap();
     assert_eq!(read.status.as_ref(), Some(&first));
     assert_eq!(read.metadata.generation, there.metadata.generation, "a status is no new generation");
@@ -146,20 +146,16 @@ async fn a_status_is_applied_over_an_edit_and_leaves_others_conditions() {
     assert_eq!((edited.ingresses, type_and_status(&edited)[0]), (99, ("Accepted", "False")));
 
     let second = status(&said, Some(&edited), Timestamp::from_second(2000).unwrap());
-    writer.write_status("applied", uid.as_deref(), &second).await.unwrap();
+    writer.write_status("applied", &second).await.unwrap();
     let read = api.get("applied").await.unwrap().status.unwrap();
     assert_eq!(read.ingresses, 12);
     let mut conditions = type_and_status(&read);
     conditions.sort_unstable();
     assert_eq!(conditions, [("Accepted", "True"), ("Published", "True"), ("Theirs", "True")]);
 
-    // The object was made anew: what was found out about the old one is not written on it.
     api.delete("applied", &DeleteParams::default()).await.unwrap();
-    assert_eq!(writer.write_status("applied", None, &second).await.unwrap(), Written::Gone);
-    create(plane.admin(), "applied", &json!({})).await;
-    let stale = writer.write_status("applied", uid.as_deref(), &second).await;
-    assert!(matches!(stale, Err(PublishError::Conflict { .. })), "{stale:?}");
-    assert_eq!(api.get("applied").await.unwrap().status, None);
+    assert_eq!(writer.write_status("applied", &second).await.unwrap(), Written::Gone);
+    assert!(api.get_opt("applied").await.unwrap().is_none(), "an apply to a status makes no object");
     assert_eq!(metrics.writes.get(WriteKind::ParametersStatus, WriteResult::Success), 2);
 }
 
@@ -187,7 +183,7 @@ async fn the_largest_objects_pass() {
     let wanted = status(&said, None, Timestamp::now());
     assert_eq!(wanted.conditions[0].reason, "TooLarge", "and says so: it could not be remembered");
     let writer = writer(plane.admin(), "default", &metrics());
-    assert_eq!(writer.write_status("largest", None, &wanted).await.unwrap(), Written::Done);
+    assert_eq!(writer.write_status("largest", &wanted).await.unwrap(), Written::Done);
 }
 
 fn entry(spec: Value) -> Entry {
@@ -283,7 +279,7 @@ async fn the_shipped_rights_are_enough_and_reach_no_further() {
     let writer = writer(client.clone(), "waybill", &metrics());
     let wanted = status(&observed(public, "public", &spec), None, Timestamp::now());
     assert_eq!(wanted.conditions[0].status, "True", "{wanted:?}");
-    assert_eq!(writer.write_status("public", None, &wanted).await.unwrap(), Written::Done);
+    assert_eq!(writer.write_status("public", &wanted).await.unwrap(), Written::Done);
     let edit = json!({"spec": {"strictPrefixMatching": true}});
     let refused = api.patch("public", &PatchParams::default(), &Patch::Merge(edit)).await.unwrap_err();
     assert!(matches!(&refused, kube::Error::Api(status) if status.code == 403), "{refused}");

@@ -1,0 +1,231 @@
+//! Every IngressClass of ours, resolved and kept up to date from what the stores hold: the one path that `render`
+//! and the live operator share. Without I/O; what comes out for the API server is in [`Classes::memory`],
+//! [`Classes::problems`] and [`Classes::observed`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::networking::v1::IngressClass;
+
+use super::memory::Memory;
+use super::resolve::{
+    Found, Inputs, NamespaceLabels, Reason, Resolution, Standing, Verdict, is_ours, parameters_name, resolve,
+};
+use super::status::{Counts, Observed, Publication};
+use crate::kubernetes::key::ObjectKey;
+use crate::translate::problem::Problem;
+use crate::watch::stores::Stores;
+use crate::watch::touched::Touched;
+
+/// What can be read of the cluster, beside IngressClasses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sources {
+    /// IngressClassParameters: the definition is there, and they are listed.
+    pub parameters: bool,
+    /// Namespaces.
+    pub namespaces: Namespaces,
+}
+
+/// What can be read of Namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Namespaces {
+    /// They are listed.
+    Listed,
+    /// They are not watched yet, or their first list is under way.
+    Pending,
+    /// They can't be, and never could since the start. Where they were listed once and a watch fails later, what
+    /// is held goes on to count as [`Namespaces::Listed`].
+    Unavailable,
+}
+
+/// What resolving a class again changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Its Ingresses have to be translated again.
+    pub settings: bool,
+    /// Its problem, verdict or standing is another: Events, metrics and the status of its parameters.
+    pub verdict: bool,
+    /// [`Classes::memory`] has to be written.
+    pub memory: bool,
+}
+
+impl Changed {
+    fn add(&mut self, other: Self) {
+        self.settings |= other.settings;
+        self.verdict |= other.verdict;
+        self.memory |= other.memory;
+    }
+}
+
+/// Every IngressClass of ours.
+#[derive(Clone, Debug, Default)]
+pub struct Classes {
+    memory: Memory,
+    resolutions: BTreeMap<Arc<str>, Resolution>,
+}
+
+impl Classes {
+    /// Takes over what a ConfigMap remembers, in place of what was remembered so far: on start, and while
+    /// another replica leads at every change of it. Gives the keys that can't be read, which count as absent.
+    /// All classes have to be resolved again.
+    pub fn adopt(&mut self, map: Option<&ConfigMap>) -> Vec<String> {
+        let (memory, broken) = map.map(Memory::decode).unwrap_or_default();
+        self.memory = memory;
+        broken
+    }
+
+    /// What is remembered: what a leader keeps in the ConfigMap.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// What a class of ours came to.
+    pub fn resolution(&self, class: &str) -> Option<&Resolution> {
+        self.resolutions.get(class)
+    }
+
+    /// Every class of ours and what it came to, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Resolution)> {
+        self.resolutions.iter()
+    }
+
+    /// Whether some class needs the labels of namespaces, so that Namespaces have to be watched.
+    pub fn needs_namespaces(&self) -> bool {
+        self.resolutions.values().any(|resolution| resolution.uses_namespace_labels)
+    }
+
+    /// Everything that is wrong with classes and with the parameters that they name, sorted, each once.
+    pub fn problems(&self) -> BTreeSet<Problem> {
+        let of = |resolution: &Resolution| -> Vec<Problem> {
+            resolution.problem.iter().chain(&resolution.faults).cloned().collect()
+        };
+        self.resolutions.values().flat_map(of).collect()
+    }
+
+    /// The classes to resolve again because of what an event touched. A changed memory concerns only who does not
+    /// lead, see [`Classes::adopt`].
+    pub fn affected(&self, stores: &Stores, touched: &Touched) -> BTreeSet<Arc<str>> {
+        let mut affected: BTreeSet<Arc<str>> = touched.classes.iter().cloned().collect();
+        if !touched.parameters.is_empty() {
+            let names = |class: &Arc<IngressClass>| {
+                parameters_name(class).is_some_and(|name| touched.parameters.iter().any(|one| **one == *name))
+            };
+            let classes = stores.classes().collection().iter();
+            affected.extend(classes.filter(|(_, class)| names(class)).map(|(key, _)| key.name().into()));
+        }
+        if !touched.labels.is_empty() {
+            let select = self.resolutions.iter().filter(|(_, resolution)| resolution.uses_namespace_labels);
+            affected.extend(select.map(|(class, _)| Arc::clone(class)));
+        }
+        affected
+    }
+
+    /// Brings all classes up to date, and forgets those that are gone or not ours: on start, once the stores are
+    /// filled, and when [`Sources`] or the memory changed. Gives the classes whose Ingresses have to be
+    /// translated again.
+    pub fn resolve_all(&mut self, stores: &mut Stores, sources: Sources) -> (BTreeSet<Arc<str>>, Changed) {
+        let mut names: BTreeSet<Arc<str>> =
+            stores.classes().collection().iter().map(|(key, _)| key.name().into()).collect();
+        names.extend(self.memory.classes().cloned());
+        names.extend(self.resolutions.keys().cloned());
+        let mut changed = Changed::default();
+        let mut settings = BTreeSet::new();
+        for name in names {
+            let class = self.resolve(stores, sources, &name);
+            if class.settings {
+                settings.insert(name);
+            }
+            changed.add(class);
+        }
+        (settings, changed)
+    }
+
+    /// Brings one class up to date, which may be gone.
+    pub fn resolve(&mut self, stores: &mut Stores, sources: Sources, name: &str) -> Changed {
+        let class = stores.classes().collection().get(&ObjectKey::new("", name)).map(Arc::clone);
+        let resolution = class.and_then(|class| self.resolution_of(stores, sources, &class));
+        let Some(mut resolution) = resolution else {
+            let memory = self.memory.retain(|class| class != name);
+            let verdict = self.resolutions.remove(name).is_some();
+            let settings = stores.resolve_class(name, None);
+            return Changed { settings, verdict, memory };
+        };
+        let before = self.resolutions.get(name);
+        // Labels that are not there yet say nothing about a class that has settings.
+        if let Some(before) = before
+            && resolution.verdict.as_ref().is_some_and(|verdict| verdict.reason == Reason::Pending)
+        {
+            resolution.state = before.state.clone();
+            resolution.standing = match before.standing {
+                Standing::NotAccepted => Standing::NotAccepted,
+                _ => Standing::LastAccepted,
+            };
+        }
+        let memory = resolution.accepted_now.take().is_some_and(|entry| self.memory.remember(name, entry));
+        let settings = stores.resolve_class(name, Some(resolution.state.clone()));
+        let verdict = before.is_none_or(|before| {
+            (&before.problem, &before.verdict, &before.faults, &before.object, before.standing)
+                != (
+                    &resolution.problem,
+                    &resolution.verdict,
+                    &resolution.faults,
+                    &resolution.object,
+                    resolution.standing,
+                )
+        });
+        self.resolutions.insert(name.into(), resolution);
+        Changed { settings, verdict, memory }
+    }
+
+    fn resolution_of(&self, stores: &Stores, sources: Sources, class: &IngressClass) -> Option<Resolution> {
+        let watched = stores.watched();
+        if !is_ours(class, &watched.controller_name) {
+            return None;
+        }
+        let object =
+            parameters_name(class).and_then(|name| stores.parameters().get(&ObjectKey::new("", name)));
+        let inputs = Inputs {
+            class,
+            controller_name: &watched.controller_name,
+            parameters: match object {
+                _ if !sources.parameters => Found::NotInstalled,
+                Some(object) => Found::Spec(&object.spec),
+                None => Found::Missing,
+            },
+            last_accepted: self.memory.get(class.metadata.name.as_deref().unwrap_or_default()),
+            defaults: &watched.settings,
+        };
+        let mut labels = stores.labels().iter().map(|(key, labels)| (key.name(), &**labels));
+        let namespaces = match sources.namespaces {
+            Namespaces::Listed => NamespaceLabels::Known(&mut labels),
+            Namespaces::Pending => NamespaceLabels::Pending,
+            Namespaces::Unavailable => NamespaceLabels::Unavailable,
+        };
+        resolve(&inputs, namespaces)
+    }
+
+    /// The parameters objects that classes of ours name and that there are.
+    pub fn objects(&self) -> BTreeSet<Arc<str>> {
+        self.resolutions.values().filter_map(|resolution| resolution.object.clone()).collect()
+    }
+
+    /// What there is to say about a parameters object.
+    pub fn observed(
+        &self,
+        stores: &Stores,
+        object: &str,
+        publication: Publication,
+        counts: Counts,
+    ) -> Observed {
+        let named = || self.resolutions.iter().filter(|(_, one)| one.object.as_deref() == Some(object));
+        // Classes differ only in what they fall back on; what is judged is one and the same object.
+        let accepted: Option<Verdict> = named().find_map(|(_, resolution)| resolution.verdict.clone());
+        let classes = named().map(|(class, resolution)| (Arc::clone(class), resolution.standing)).collect();
+        let generation = stores.parameters().get(&ObjectKey::new("", object)).and_then(|one| one.generation);
+        Observed { generation, accepted, classes, publication, counts }
+    }
+}
+
+#[cfg(test)]
+mod tests;

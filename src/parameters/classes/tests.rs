@@ -1,0 +1,185 @@
+use kube::core::DynamicObject;
+use kube::runtime::watcher::Event;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::translate::lookup::Lookup;
+use crate::translate::settings::{ClassState, Settings};
+use crate::watch::stores::Watched;
+
+const ALL: Sources = Sources { parameters: true, namespaces: Namespaces::Listed };
+const NO_LABELS: Sources = Sources { parameters: true, namespaces: Namespaces::Unavailable };
+
+fn stores() -> Stores {
+    Stores::new(Watched {
+        namespaces: None,
+        nodes: true,
+        controller_name: "traefik.io/ingress-controller".to_owned(),
+        settings: Arc::new(Settings::default()),
+    })
+}
+
+fn parse<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+fn class(name: &str, parameters: Option<&str>) -> IngressClass {
+    let parameters = parameters
+        .map(|name| json!({"apiGroup": "waybill.dev", "kind": "IngressClassParameters", "name": name}));
+    parse(json!({
+        "metadata": {"name": name, "uid": format!("uid-{name}")},
+        "spec": {"controller": "traefik.io/ingress-controller", "parameters": parameters},
+    }))
+}
+
+fn object(name: &str, spec: Value) -> DynamicObject {
+    parse(json!({
+        "apiVersion": "waybill.dev/v1alpha1", "kind": "IngressClassParameters",
+        "metadata": {"name": name, "generation": 7}, "spec": spec,
+    }))
+}
+
+fn strict(stores: &Stores, class: &str) -> Option<bool> {
+    match stores.class(class)? {
+        ClassState::Accepted(settings) => Some(settings.strict_prefix_matching),
+        ClassState::NotAccepted => None,
+    }
+}
+
+fn names(classes: BTreeSet<Arc<str>>) -> Vec<String> {
+    classes.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn one_objects_change_touches_the_classes_that_name_it() {
+    let mut stores = stores();
+    let mut classes = Classes::default();
+    for (name, parameters) in
+        [("a", Some("shared")), ("b", Some("shared")), ("c", Some("own")), ("plain", None)]
+    {
+        stores.apply_class(Event::Apply(class(name, parameters)));
+    }
+    for name in ["shared", "own"] {
+        stores.apply_parameters(Event::Apply(object(name, json!({}))));
+    }
+    let (settings, changed) = classes.resolve_all(&mut stores, ALL);
+    assert_eq!(names(settings), ["a", "b", "c"], "a plain class has the operator's settings anyway");
+    assert!(changed.memory);
+    assert_eq!(names(classes.objects()), ["own", "shared"]);
+    assert_eq!(classes.resolve_all(&mut stores, ALL), Default::default(), "nothing new");
+
+    let touched =
+        stores.apply_parameters(Event::Apply(object("shared", json!({"strictPrefixMatching": true}))));
+    let affected = classes.affected(&stores, &touched);
+    assert_eq!(names(affected.clone()), ["a", "b"]);
+    for name in affected {
+        let changed = classes.resolve(&mut stores, ALL, &name);
+        assert_eq!(changed, Changed { settings: true, verdict: false, memory: true });
+    }
+    assert_eq!((strict(&stores, "a"), strict(&stores, "c")), (Some(true), Some(false)));
+
+    let observed = classes.observed(&stores, "shared", Publication::Committed, Counts::default());
+    assert_eq!((observed.classes.len(), observed.generation), (2, Some(7)));
+    assert_eq!(observed.accepted.unwrap().reason, Reason::Accepted);
+    let unused = classes.observed(&stores, "other", Publication::Committed, Counts::default());
+    assert_eq!((unused.accepted, unused.classes.len()), (None, 0));
+}
+
+#[test]
+fn bad_and_missing_parameters_change_nothing_through_a_restart_too() {
+    let mut stores = stores();
+    let mut classes = Classes::default();
+    stores.apply_class(Event::Apply(class("a", Some("p"))));
+    stores.apply_parameters(Event::Apply(object("p", json!({"strictPrefixMatching": true}))));
+    classes.resolve_all(&mut stores, ALL);
+    let map = classes.memory().config_map("ops", "waybill", None);
+
+    let bad = object("p", json!({"strictPrefixMatching": "no"}));
+    stores.apply_parameters(Event::Apply(bad.clone()));
+    let changed = classes.resolve(&mut stores, ALL, "a");
+    assert_eq!(changed, Changed { settings: false, verdict: true, memory: false });
+    assert_eq!(classes.problems().len(), 2, "one on the class, one on the field");
+
+    // Another replica takes over; and one that has lost what was remembered.
+    let mut after = self::stores();
+    after.apply_class(Event::Apply(class("a", Some("p"))));
+    for sources in [ALL, Sources { parameters: false, ..ALL }] {
+        let mut other = Classes::default();
+        assert!(other.adopt(Some(&map)).is_empty());
+        other.resolve_all(&mut after, sources);
+        assert_eq!(strict(&after, "a"), Some(true));
+        assert_eq!(other.memory(), classes.memory());
+    }
+    let mut empty = Classes::default();
+    empty.adopt(None);
+    empty.resolve_all(&mut after, ALL);
+    assert_eq!(after.class("a"), Some(ClassState::NotAccepted));
+    assert_eq!(empty.resolution("a").unwrap().standing, Standing::NotAccepted);
+}
+
+#[test]
+fn a_class_that_goes_or_stops_being_ours_is_forgotten() {
+    let mut stores = stores();
+    let mut classes = Classes::default();
+    for name in ["a", "b"] {
+        stores.apply_class(Event::Apply(class(name, Some("p"))));
+    }
+    stores.apply_parameters(Event::Apply(object("p", json!({}))));
+    classes.resolve_all(&mut stores, ALL);
+    stores.apply_class(Event::Delete(class("a", Some("p"))));
+    assert!(classes.resolve(&mut stores, ALL, "a").memory);
+    let mut foreign = class("b", Some("p"));
+    foreign.spec.as_mut().unwrap().controller = Some("other.io/x".to_owned());
+    stores.apply_class(Event::Apply(foreign));
+    let (_, changed) = classes.resolve_all(&mut stores, ALL);
+    assert!(changed.memory && changed.verdict);
+    assert_eq!(classes.memory(), &Memory::default());
+    assert_eq!(classes.iter().count(), 0);
+    assert_eq!((stores.class("a"), stores.class("b")), (None, None));
+
+    // What is remembered of classes that went while nobody looked goes too.
+    let mut later = Classes::default();
+    let mut memory = Memory::default();
+    memory.remember("gone", crate::parameters::memory::Entry { uid: None, spec: Default::default() });
+    later.adopt(Some(&memory.config_map("ops", "waybill", None)));
+    assert!(later.resolve_all(&mut stores, ALL).1.memory);
+    assert_eq!(later.memory(), &Memory::default());
+}
+
+#[test]
+fn labels_of_namespaces_count_only_where_a_class_selects_by_them() {
+    let mut stores = stores();
+    let mut classes = Classes::default();
+    stores.apply_class(Event::Apply(class("a", Some("p"))));
+    stores.apply_class(Event::Apply(class("b", Some("q"))));
+    stores.apply_parameters(Event::Apply(object("p", json!({}))));
+    stores.apply_parameters(Event::Apply(object("q", json!({}))));
+    classes.resolve_all(&mut stores, NO_LABELS);
+    assert!(!classes.needs_namespaces());
+
+    let selects = json!({"namespaces": {"selector": {"matchLabels": {"tier": "public"}}}});
+    stores.apply_parameters(Event::Apply(object("p", selects)));
+    let pending = Sources { namespaces: Namespaces::Pending, ..ALL };
+    let changed = classes.resolve(&mut stores, pending, "a");
+    assert!(classes.needs_namespaces());
+    assert!(!changed.settings && !changed.memory, "what it has goes on until the labels are there");
+
+    let namespace =
+        |labels: Value| Event::Apply(parse(json!({"metadata": {"name": "shop", "labels": labels}})));
+    stores.apply_namespace(namespace(json!({"tier": "public"})));
+    assert!(classes.resolve(&mut stores, ALL, "a").settings);
+    let admits = |stores: &Stores| match stores.class("a") {
+        Some(ClassState::Accepted(settings)) => settings.namespaces.admits("shop"),
+        _ => panic!("not accepted"),
+    };
+    assert!(admits(&stores));
+    // The watch is opened again: no flicker.
+    assert!(!classes.resolve(&mut stores, pending, "a").settings);
+    assert!(admits(&stores));
+
+    let touched = stores.apply_namespace(namespace(json!({})));
+    let affected = classes.affected(&stores, &touched);
+    assert_eq!(names(affected), ["a"]);
+    assert!(classes.resolve(&mut stores, ALL, "a").settings);
+    assert!(!admits(&stores));
+}

@@ -1,0 +1,612 @@
+//! One output in a real API server, written with the shipped rights.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{ConfigMap, ResourceQuota, Secret};
+use kube::Client;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::client::Body;
+use waybill::kubernetes::key::{IngressKey, OutputKey, SecretKey, ServiceKey};
+use waybill::metrics::{Label as _, WriteKind, WriteResult};
+use waybill::publish::error::PublishError;
+use waybill::publish::index::Index;
+use waybill::publish::read::{self, Published};
+use waybill::publish::snapshot::Snapshot;
+use waybill::publish::withdrawal::{CONFIRM_ANNOTATION, PAUSED_ANNOTATION};
+use waybill::publish::writer::{Outcome, OutputWriter, OwnKind, Report, Seen};
+use waybill::table::Table;
+use waybill::traefik::document::Keys;
+use waybill::traefik::dynamic::{Certificate, LoadBalancer, Router, Server, Service};
+use waybill::translate::fragment::{
+    CertificateFragment, Created, Fragment, RouterFragment, ServiceFragment, ServiceOwner,
+};
+use waybill::translate::settings::Settings;
+
+use crate::harness::{self, ControlPlane};
+use crate::term::{Term, grant};
+
+/// Above this many Ingresses the routing is sharded.
+const MANY: usize = 1_000;
+
+/// An output, the table behind it and who writes it.
+struct Bench {
+    plane: &'static ControlPlane,
+    output: OutputKey,
+    table: Table,
+    term: Term,
+    writer: OutputWriter,
+}
+
+impl Bench {
+    async fn new(ingresses: usize, max_withdrawal: u8) -> Self {
+        let plane = harness::shared().await;
+        let namespace = plane.namespace("publish").await;
+        grant(plane, &namespace).await;
+        let output = OutputKey::new(namespace.clone(), "out");
+        let mut table = Table::new();
+        table.declare(&output);
+        let (term, writer) = begin(plane, &output, "first", max_withdrawal).await;
+        let mut bench = Self { plane, output, table, term, writer };
+        for at in 0..ingresses {
+            bench.set(at, "v1", at % 100 == 0);
+        }
+        bench
+    }
+
+    fn set(&mut self, at: usize, version: &str, certificate: bool) {
+        self.table.set(fragment(&self.output, at, version, certificate));
+    }
+
+    fn remove(&mut self, at: usize) {
+        self.table.remove(&ingress(at));
+    }
+
+    async fn commit(&mut self) -> Result<Outcome, PublishError> {
+        self.writer.take_over().await?;
+        let output = self.table.declare(&self.output);
+        let snapshot = Snapshot::of(output, |part, digest| self.writer.needs(part, digest));
+        self.writer.commit(&snapshot).await
+    }
+
+    async fn committed(&mut self) -> Report {
+        match self.commit().await {
+            Ok(Outcome::Committed(report)) => report,
+            other => panic!("not committed: {other:?}"),
+        }
+    }
+
+    fn config_maps(&self) -> Api<ConfigMap> {
+        Api::namespaced(self.plane.admin(), self.output.namespace())
+    }
+
+    fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.plane.admin(), self.output.namespace())
+    }
+
+    async fn index_object(&self) -> ConfigMap {
+        self.config_maps().get(self.output.name()).await.unwrap()
+    }
+
+    async fn index(&self) -> Index {
+        read::index(&self.index_object().await).unwrap()
+    }
+
+    /// What a reader gets.
+    async fn read(&self) -> Published {
+        let index = self.index_object().await;
+        let named = |name: Option<String>| name.unwrap_or_default();
+        let maps = self.config_maps().list(&ListParams::default()).await.unwrap();
+        let maps: BTreeMap<_, _> =
+            maps.items.into_iter().map(|map| (named(map.metadata.name.clone()), map)).collect();
+        let secrets = self.secrets().list(&ListParams::default()).await.unwrap();
+        let secrets: BTreeMap<_, _> =
+            secrets.items.into_iter().map(|secret| (named(secret.metadata.name.clone()), secret)).collect();
+        read::assemble(&self.output, &index, &maps, Some(&secrets)).unwrap()
+    }
+
+    /// A reader gets what the table holds.
+    async fn assert_published(&mut self) {
+        let read = self.read().await;
+        let output = self.table.declare(&self.output);
+        assert_eq!(read.index.hash, output.hash().to_string());
+        assert_eq!(read.document(Keys::LeftOut).len(), output.assembled(Keys::LeftOut).len());
+    }
+
+    async fn annotate(&self, key: &str, value: Option<&str>) {
+        let patch = serde_json::json!({"metadata": {"annotations": {key: value}}});
+        self.config_maps()
+            .patch(self.output.name(), &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .unwrap();
+    }
+
+    /// Tells the writer what watches would: everything that is there now.
+    async fn watch(&mut self) -> bool {
+        let mut put_back = false;
+        let maps =
+            self.config_maps().list(&ListParams::default().labels("waybill.dev/output")).await.unwrap();
+        let maps = maps.items.into_iter().map(|map| map.metadata).collect();
+        put_back |= self.writer.observe(OwnKind::ConfigMap, Seen::Listed(maps));
+        let secrets = self.secrets().list(&ListParams::default().labels("waybill.dev/output")).await.unwrap();
+        let secrets = secrets.items.into_iter().map(|secret| secret.metadata).collect();
+        put_back |= self.writer.observe(OwnKind::Secret, Seen::Listed(secrets));
+        put_back
+    }
+
+    /// Writes by the operator in this namespace, as the API server saw them: verb, kind and code.
+    fn writes(&self) -> Vec<(String, String, u16)> {
+        let user = format!("system:serviceaccount:{}:waybill", self.output.namespace());
+        self.plane
+            .audit()
+            .into_iter()
+            .filter(|event| event.user.username == user && event.is_write())
+            .inspect(|event| {
+                assert!(event.uri.contains("timeout="), "a write without time-out: {}", event.uri);
+            })
+            .map(|event| {
+                let code = event.code();
+                (event.verb, event.object_ref.resource, code)
+            })
+            .collect()
+    }
+
+    async fn shard_names(&self) -> Vec<String> {
+        let maps = self.config_maps().list(&ListParams::default()).await.unwrap();
+        let names = maps.items.into_iter().filter_map(|map| map.metadata.name);
+        names.filter(|name| name.starts_with("out.r-")).collect()
+    }
+}
+
+async fn begin(
+    plane: &ControlPlane,
+    output: &OutputKey,
+    identity: &str,
+    max_withdrawal: u8,
+) -> (Term, OutputWriter) {
+    let term = Term::begin(plane, output.namespace(), identity).await;
+    let writer = OutputWriter::new(output.clone(), term.requests.clone(), max_withdrawal);
+    (term, writer)
+}
+
+fn ingress(at: usize) -> IngressKey {
+    IngressKey::new("shop", format!("web-{at}"))
+}
+
+fn fragment(output: &OutputKey, at: usize, version: &str, certificate: bool) -> Fragment {
+    let servers = vec![Server { url: format!("http://10.0.{}.{}:8080", at / 256, at % 256) }];
+    let service = ServiceFragment {
+        key: format!("shop-web-{at}-80").into(),
+        owner: ServiceOwner {
+            created: Created(1),
+            service: ServiceKey::new("shop", format!("web-{at}")),
+            port: "80".into(),
+            variant: 0,
+        },
+        service: Service {
+            load_balancer: LoadBalancer { servers, ..LoadBalancer::default() },
+            ..Service::default()
+        },
+    };
+    let certificate = certificate.then(|| CertificateFragment {
+        secret: SecretKey::new("shop", format!("web-{at}")),
+        certificate: Arc::new(Certificate {
+            cert_file: format!("-----BEGIN CERTIFICATE-----\n{at}").into(),
+            key_file: format!("-----BEGIN PRIVATE KEY-----\n{at}{version}").into(),
+        }),
+    });
+    Fragment {
+        ingress: ingress(at),
+        created: Created(1),
+        settings: Arc::new(Settings { output: output.clone(), ..Settings::default() }),
+        routers: vec![RouterFragment {
+            key: format!("shop-web-{at}-example-org").into(),
+            router: Router {
+                rule: format!("Host(\"{at}.example.org\") && PathPrefix(\"/{version}\")"),
+                ..Router::default()
+            },
+            service: Arc::new(service),
+        }],
+        default_backend: None,
+        certificates: certificate.into_iter().collect(),
+        problems: Vec::new(),
+        uses_nodes: false,
+        uses_namespaces: false,
+    }
+}
+
+#[tokio::test]
+async fn a_small_output_is_committed_once_and_no_more() {
+    let mut bench = Bench::new(3, 0).await;
+    let report = bench.committed().await;
+    assert_eq!(
+        (report.generation, report.index, report.routing_shards, report.key_shards),
+        (1, true, 0, 1),
+        "{report:?}"
+    );
+    bench.assert_published().await;
+    let writes = bench.writes();
+    let created = |kind: &str| ("create".to_owned(), kind.to_owned(), 201);
+    assert_eq!(writes, [created("secrets"), created("configmaps")], "the index comes last");
+
+    // Nothing is written for what is there already, whoever looks.
+    for _ in 0..3 {
+        assert_eq!(bench.commit().await, Ok(Outcome::Unchanged));
+        assert!(!bench.watch().await);
+    }
+    assert_eq!(bench.writes().len(), 2);
+    bench.set(1, "v2", false);
+    let report = bench.committed().await;
+    assert_eq!((report.generation, report.routing_shards, report.key_shards), (2, 0, 0));
+    bench.assert_published().await;
+    assert_eq!(bench.term.requests.metrics().writes.get(WriteKind::Index, WriteResult::Success), 2);
+}
+
+#[tokio::test]
+async fn a_large_output_is_sharded_and_a_change_costs_one_shard() {
+    let mut bench = Bench::new(MANY, 0).await;
+    let report = bench.committed().await;
+    assert!(report.routing_shards > 1 && report.key_shards == 1, "{report:?}");
+    bench.assert_published().await;
+    let index = bench.index_object().await;
+    assert_eq!(index.data.unwrap().keys().collect::<Vec<_>>(), ["index.json"]);
+    let first = bench.writes().len();
+    bench.set(7, "v2", false);
+    let report = bench.committed().await;
+    assert_eq!((report.routing_shards, report.key_shards, report.index), (1, 0, true));
+    assert!(report.bytes < 24_000, "{report:?}");
+    assert_eq!(bench.writes().len(), first + 2);
+    bench.assert_published().await;
+    // Back to the single form.
+    for at in 3..MANY {
+        bench.remove(at);
+    }
+    bench.committed().await;
+    bench.assert_published().await;
+    assert!(bench.index().await.shards.is_empty());
+}
+
+#[tokio::test]
+async fn edits_and_deletions_are_put_back_and_foreign_fields_left_alone() {
+    let mut bench = Bench::new(MANY, 0).await;
+    bench.committed().await;
+    // Foreign fields: nothing to do.
+    bench.annotate("team.example/owner", Some("x")).await;
+    let patch = serde_json::json!({"data": {"notes": "mine"}});
+    let params = PatchParams::default();
+    bench.config_maps().patch("out", &params, &Patch::Merge(&patch)).await.unwrap();
+    assert!(bench.watch().await, "it has to look");
+    assert_eq!(bench.commit().await, Ok(Outcome::Unchanged));
+    assert!(!bench.watch().await, "and only once");
+
+    // Ours: edited, emptied, deleted.
+    for edit in [
+        serde_json::json!({"data": {"index.json": "{}"}}),
+        serde_json::json!({"data": {"index.json": null}}),
+        serde_json::json!({"data": {"routing.yaml": "http: {}"}}),
+    ] {
+        bench.config_maps().patch("out", &params, &Patch::Merge(&edit)).await.unwrap();
+        assert!(bench.watch().await, "{edit}");
+        let before = bench.writer.index().map_or(0, |index| index.generation);
+        let report = bench.committed().await;
+        assert!(report.index && report.routing_shards == 0 && report.generation > before, "{report:?}");
+        bench.assert_published().await;
+    }
+    let index = bench.index_object().await;
+    assert_eq!(index.data.as_ref().unwrap()["notes"], "mine");
+    assert_eq!(index.metadata.annotations.as_ref().unwrap()["team.example/owner"], "x");
+
+    let generation = bench.index().await.generation;
+    bench.config_maps().delete("out", &DeleteParams::default()).await.unwrap();
+    assert!(bench.watch().await);
+    assert_eq!(bench.committed().await.generation, generation + 1, "it goes on counting");
+    bench.assert_published().await;
+
+    // Shards: one deleted, one whose checksum was edited, a key shard deleted.
+    let shards = bench.shard_names().await;
+    bench.config_maps().delete(&shards[0], &DeleteParams::default()).await.unwrap();
+    let edit = serde_json::json!({"metadata": {"annotations": {"waybill.dev/sha256": "0"}}});
+    bench.config_maps().patch(&shards[1], &params, &Patch::Merge(&edit)).await.unwrap();
+    let keys = bench.secrets().list(&ListParams::default()).await.unwrap().items;
+    let keys = keys[0].metadata.name.clone().unwrap();
+    bench.secrets().delete(&keys, &DeleteParams::default()).await.unwrap();
+    bench.watch().await;
+    let report = bench.committed().await;
+    assert_eq!((report.routing_shards, report.key_shards, report.index), (2, 1, false), "{report:?}");
+    bench.assert_published().await;
+
+    // Frozen by someone: made anew.
+    let edit = serde_json::json!({"immutable": true});
+    bench.config_maps().patch("out", &params, &Patch::Merge(&edit)).await.unwrap();
+    bench.watch().await;
+    bench.set(5, "v3", false);
+    bench.committed().await;
+    bench.assert_published().await;
+}
+
+#[tokio::test]
+async fn a_strangers_object_of_a_wanted_name_is_never_touched() {
+    let mut bench = Bench::new(1, 0).await;
+    let stranger: ConfigMap = serde_json::from_value(serde_json::json!({
+        "metadata": {"name": "out"}, "data": {"index.json": "mine"},
+    }))
+    .unwrap();
+    bench.config_maps().create(&PostParams::default(), &stranger).await.unwrap();
+    let before = bench.index_object().await;
+    let error = bench.commit().await.unwrap_err();
+    assert!(matches!(error, PublishError::OutputNameTaken { .. }), "{error}");
+    assert!(error.to_string().contains(&format!("ConfigMap {}", bench.output)), "{error}");
+    assert_eq!(bench.index_object().await.metadata.resource_version, before.metadata.resource_version);
+
+    // A shard's name.
+    bench.config_maps().delete("out", &DeleteParams::default()).await.unwrap();
+    bench.set(0, "v1", true);
+    let output = bench.table.declare(&bench.output);
+    let name = {
+        let wanted = waybill::publish::wanted::Wanted::of(output);
+        format!("out.k-{}", wanted.key_shards[0].short())
+    };
+    let stranger: Secret = serde_json::from_value(serde_json::json!({"metadata": {"name": name}})).unwrap();
+    bench.secrets().create(&PostParams::default(), &stranger).await.unwrap();
+    let error = bench.commit().await.unwrap_err();
+    assert_eq!(error.result(), WriteResult::NameTaken, "{error}");
+    assert!(bench.config_maps().get_opt("out").await.unwrap().is_none(), "nothing was committed");
+    assert!(bench.secrets().get(&name).await.unwrap().data.is_none());
+}
+
+#[tokio::test]
+async fn a_newer_format_is_not_written_over() {
+    let mut bench = Bench::new(1, 0).await;
+    bench.committed().await;
+    let newer = serde_json::json!({"data": {"index.json": r#"{"formatVersion":2,"much":"else"}"#}});
+    bench.config_maps().patch("out", &PatchParams::default(), &Patch::Merge(&newer)).await.unwrap();
+    bench.watch().await;
+    bench.set(0, "v2", false);
+    let error = bench.commit().await.unwrap_err();
+    assert!(matches!(error, PublishError::NewerFormat { found: 2, own: 1, .. }), "{error}");
+    let (_term, mut next) = begin(bench.plane, &bench.output, "next", 0).await;
+    assert_eq!(next.take_over().await.unwrap_err().result(), WriteResult::NewerFormat);
+    assert!(bench.index_object().await.data.unwrap()["index.json"].contains("much"));
+}
+
+#[tokio::test]
+async fn a_quota_that_refuses_a_shard_leaves_the_last_commit_whole() {
+    let mut bench = Bench::new(MANY, 0).await;
+    bench.committed().await;
+    let before = bench.index().await;
+    let quotas: Api<ResourceQuota> = Api::namespaced(bench.plane.admin(), bench.output.namespace());
+    let quota = serde_json::from_value(serde_json::json!({
+        "metadata": {"name": "tight"}, "spec": {"hard": {"count/configmaps": "3"}},
+    }))
+    .unwrap();
+    quotas.create(&PostParams::default(), &quota).await.unwrap();
+    // No controller runs that would count.
+    let status = serde_json::json!({
+        "status": {"hard": {"count/configmaps": "3"}, "used": {"count/configmaps": "3"}},
+    });
+    quotas.patch_status("tight", &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+    bench.set(7, "v2", false);
+    let error = harness::eventually("the quota counts", Duration::from_secs(20), async || {
+        match bench.commit().await {
+            Err(error) => Ok(error),
+            Ok(outcome) => {
+                bench.set(7, &format!("v{}", bench.index().await.generation + 10), false);
+                Err(format!("{outcome:?}"))
+            }
+        }
+    })
+    .await;
+    assert_eq!(error.result(), WriteResult::QuotaExceeded, "{error}");
+    let after = bench.index().await;
+    assert!(after.generation >= before.generation);
+    let read = bench.read().await;
+    assert_eq!(read.index.counts.routers, MANY, "a reader still gets a whole");
+
+    quotas.delete("tight", &DeleteParams::default()).await.unwrap();
+    harness::eventually("it is made good", Duration::from_secs(20), async || bench.commit().await).await;
+    bench.assert_published().await;
+}
+
+#[tokio::test]
+async fn epochs_grow_and_a_late_writer_changes_nothing() {
+    let mut bench = Bench::new(MANY, 0).await;
+    bench.committed().await;
+    let first = bench.index().await;
+    let (term, mut second) = begin(bench.plane, &bench.output, "second", 0).await;
+    second.take_over().await.unwrap();
+    let taken = bench.index().await;
+    assert!(taken.epoch > first.epoch && taken.generation == first.generation + 1, "{taken:?}");
+    assert_eq!(
+        (&taken.hash, &taken.shards, &taken.key_shards),
+        (&first.hash, &first.shards, &first.key_shards)
+    );
+    let metrics = term.requests.metrics();
+    assert_eq!(metrics.writes.get(WriteKind::RoutingShard, WriteResult::Success), 0, "all shards were right");
+
+    // The first one wakes up and goes on.
+    bench.set(3, "late", false);
+    let error = bench.commit().await.unwrap_err();
+    assert!(matches!(error, PublishError::LeaseLost { .. }), "{error}");
+    assert_eq!(bench.index().await, taken);
+    // Its shard is named by nobody.
+    assert!(bench.shard_names().await.iter().any(|name| !taken.shards.contains(&name["out.r-".len()..])));
+
+    // The second one goes on without reading anything again.
+    std::mem::swap(&mut bench.writer, &mut second);
+    let report = bench.committed().await;
+    assert_eq!(report.generation, taken.generation + 1);
+    bench.assert_published().await;
+    let (_term, mut third) = begin(bench.plane, &bench.output, "third", 0).await;
+    third.take_over().await.unwrap();
+    assert!(bench.index().await.epoch > taken.epoch);
+}
+
+#[tokio::test]
+async fn garbage_goes_after_its_time_and_not_before() {
+    let mut bench = Bench::new(MANY, 0).await;
+    bench.committed().await;
+    let first: Vec<String> = bench.index().await.shards().map(str::to_owned).collect();
+    bench.set(7, "v2", false);
+    bench.committed().await;
+    let minute = Instant::now() + Duration::from_secs(61);
+    assert_eq!(bench.writer.collect_garbage(minute).await, Ok(0), "one generation is not enough");
+    bench.set(7, "v3", false);
+    bench.committed().await;
+    assert_eq!(bench.writer.collect_garbage(Instant::now()).await, Ok(0), "a minute has not passed");
+    let minute = Instant::now() + Duration::from_secs(61);
+    assert_eq!(bench.writer.collect_garbage(minute).await, Ok(1));
+    let names = bench.shard_names().await;
+    let gone = first.iter().filter(|short| !names.contains(&format!("out.r-{short}"))).count();
+    assert_eq!(gone, 1);
+    bench.assert_published().await;
+
+    // A new leader knows of what the old one left.
+    let (_term, mut next) = begin(bench.plane, &bench.output, "next", 0).await;
+    next.take_over().await.unwrap();
+    bench.writer = next;
+    for version in ["v4", "v5"] {
+        bench.set(9, version, false);
+        bench.committed().await;
+    }
+    let minute = Instant::now() + Duration::from_secs(61);
+    assert!(bench.writer.collect_garbage(minute).await.unwrap() >= 1);
+    bench.watch().await;
+    bench.assert_published().await;
+}
+
+#[tokio::test]
+async fn a_large_withdrawal_is_held_until_this_very_one_is_confirmed() {
+    for count in [100, MANY] {
+        let mut bench = Bench::new(count, 30).await;
+        bench.committed().await;
+        // A new leader does not remember what routers there are; it reads them.
+        let (_term, writer) = begin(bench.plane, &bench.output, "next", 30).await;
+        bench.writer = writer;
+        for at in 0..count / 2 {
+            bench.remove(at);
+        }
+        // Others in their place make it no smaller.
+        for at in 0..10 {
+            bench.set(10_000 + at, "v1", false);
+        }
+        let Ok(Outcome::Held(held)) = bench.commit().await else { panic!("{count}: it has to be held") };
+        assert_eq!((held.removed, held.of), (count / 2, count));
+        assert_eq!(bench.read().await.index.counts.routers, count);
+        assert!(held.problem(&bench.output).remedy.contains(&held.confirmation()));
+
+        for wrong in ["true", "1:1", &format!("{}:{}", held.generation, held.removed - 1)] {
+            bench.annotate(CONFIRM_ANNOTATION, Some(wrong)).await;
+            bench.watch().await;
+            assert!(matches!(bench.commit().await, Ok(Outcome::Held(_))), "{wrong}");
+        }
+        bench.annotate(CONFIRM_ANNOTATION, Some(&held.confirmation())).await;
+        assert!(bench.watch().await);
+        bench.committed().await;
+        bench.assert_published().await;
+        let annotations = bench.index_object().await.metadata.annotations.unwrap_or_default();
+        assert!(!annotations.contains_key(CONFIRM_ANNOTATION), "{annotations:?}");
+        // Small ones pass.
+        bench.remove(count - 1);
+        bench.committed().await;
+    }
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    /// It is done, and the answer is lost.
+    AnswerLost,
+    /// It never arrives.
+    RequestLost,
+    /// The API server says so.
+    Refused(u16),
+}
+
+/// A client on which the write number `nth`, from 0, has this fate; all others go through.
+fn failing(client: Client, nth: usize, fate: Fate) -> Client {
+    let count = Arc::new(AtomicUsize::new(0));
+    let service = tower::service_fn(move |request: http::Request<Body>| {
+        let (client, count) = (client.clone(), Arc::clone(&count));
+        async move {
+            let lost = || Err::<_, tower::BoxError>("the connection broke".into());
+            let hit = request.method() != http::Method::GET && count.fetch_add(1, Ordering::SeqCst) == nth;
+            match (hit, fate) {
+                (true, Fate::RequestLost) => lost(),
+                (true, Fate::Refused(code)) => {
+                    let status = serde_json::json!({
+                        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
+                        "message": "injected", "reason": "InternalError",
+                    });
+                    let body = Body::from(serde_json::to_vec(&status)?);
+                    Ok(http::Response::builder().status(code).body(body)?)
+                }
+                (lose, _) => {
+                    let answer = client.send(request).await?;
+                    if lose { lost() } else { Ok(answer) }
+                }
+            }
+        }
+    });
+    Client::new(service, "default")
+}
+
+/// Whichever write fails in whichever way: readers have a whole at all times, and the next attempts make it good.
+#[tokio::test]
+async fn any_write_may_fail_at_any_point() {
+    for fate in [Fate::AnswerLost, Fate::RequestLost, Fate::Refused(503), Fate::Refused(403)] {
+        let mut bench = Bench::new(MANY, 0).await;
+        bench.committed().await;
+        let before = bench.index().await;
+        // The new leader's index, three shards, a key shard, the index.
+        for nth in 0..6 {
+            let term = Term::begin_with(bench.plane, bench.output.namespace(), "unlucky", |client| {
+                failing(client, nth, fate)
+            })
+            .await;
+            bench.writer = OutputWriter::new(bench.output.clone(), term.requests.clone(), 0);
+            bench.term = term;
+            for at in 0..40 {
+                bench.set(at, &format!("{fate:?}-{nth}"), at == 0);
+            }
+            let mut attempts = 0;
+            while let Err(error) = bench.commit().await {
+                attempts += 1;
+                assert!(attempts < 4, "{fate:?} {nth}: {error}");
+                assert!(!matches!(error, PublishError::LeaseLost { .. }), "{error}");
+                // Between two commits a reader has the one or the other.
+                let read = bench.read().await;
+                assert_eq!(read.index.counts.routers, MANY);
+            }
+            let writes = &bench.term.requests.metrics().writes;
+            let failed = WriteKind::ALL.iter().flat_map(|kind| {
+                let fine = [WriteResult::Success, WriteResult::Unchanged];
+                let results = WriteResult::ALL.iter().filter(move |result| !fine.contains(result));
+                results.map(|result| writes.get(*kind, *result))
+            });
+            assert!(failed.sum::<u64>() >= 1, "{fate:?} {nth}: nothing failed");
+            bench.assert_published().await;
+            bench.watch().await;
+            assert_eq!(bench.commit().await, Ok(Outcome::Unchanged), "{fate:?} {nth}");
+        }
+        let after = bench.index().await;
+        assert!(after.epoch >= before.epoch + 6 && after.generation >= before.generation + 12, "{after:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_published_while_the_index_says_so() {
+    let mut bench = Bench::new(1, 0).await;
+    bench.committed().await;
+    bench.annotate(PAUSED_ANNOTATION, Some("")).await;
+    bench.watch().await;
+    bench.set(0, "v2", false);
+    let writes = bench.writes().len();
+    assert_eq!(bench.commit().await, Ok(Outcome::Paused));
+    assert_eq!(bench.writes().len(), writes);
+    bench.annotate(PAUSED_ANNOTATION, None).await;
+    assert!(bench.watch().await);
+    bench.committed().await;
+    bench.assert_published().await;
+}

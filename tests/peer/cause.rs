@@ -1,0 +1,218 @@
+//! What the objects and options of a case say about a difference: names that collide, references that are refused.
+//! Read from the objects anew, without any code of waybill's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::generate::unbase64;
+use super::object::{Cluster, items, name, namespace};
+
+const PREFIX: &str = "traefik.ingress.kubernetes.io/";
+
+/// The objects and options of a comparison, ready to be asked.
+pub struct Case<'a> {
+    pub cluster: &'a Cluster,
+    pub allow_cross_namespace: bool,
+    /// `crossProviderNamespaces: []`.
+    pub cross_provider_nowhere: bool,
+    pub default_syntax_v2: bool,
+    /// Router keys that several Ingresses have.
+    routers: BTreeSet<String>,
+    /// Service keys that several backends have.
+    services: BTreeSet<String>,
+    /// Secrets, as `namespace-name`, that several have.
+    secrets: BTreeSet<String>,
+    namespaces: BTreeSet<String>,
+}
+
+impl<'a> Case<'a> {
+    /// `file` holds the options.
+    pub fn new(cluster: &'a Cluster, file: &Value) -> Self {
+        let options = &file["providers"]["kubernetesIngress"];
+        let mut routers = Claims::default();
+        let mut services = Claims::default();
+        let mut secrets = Claims::default();
+        for ingress in cluster.of_kind("Ingress") {
+            let (space, ingress_name) = (namespace(ingress), name(ingress));
+            for rule in items(ingress, "/spec/rules") {
+                let host = rule["host"].as_str().unwrap_or_default();
+                for path in items(rule, "/http/paths") {
+                    let text = path["path"].as_str().unwrap_or_default();
+                    routers.add(
+                        normal(&format!("{space}-{ingress_name}-{host}{text}")),
+                        format!("{space}/{ingress_name}"),
+                    );
+                    let service = path["backend"]["service"]["name"].as_str().unwrap_or_default();
+                    let port = &path["backend"]["service"]["port"];
+                    let port =
+                        port["name"].as_str().map_or_else(|| port["number"].to_string(), str::to_owned);
+                    services.add(
+                        normal(&format!("{space}-{service}-{port}")),
+                        format!("{space}/{service}/{port}"),
+                    );
+                }
+            }
+            for entry in items(ingress, "/spec/tls") {
+                let secret = entry["secretName"].as_str().unwrap_or_default();
+                secrets.add(format!("{space}-{secret}"), format!("{space}/{secret}"));
+            }
+        }
+        let routed = cluster
+            .objects
+            .iter()
+            .filter(|object| object["kind"] == "Ingress" || object["kind"] == "Service");
+        Self {
+            cluster,
+            allow_cross_namespace: options["allowCrossNamespace"] == true,
+            cross_provider_nowhere: options["crossProviderNamespaces"].as_array().is_some_and(Vec::is_empty),
+            default_syntax_v2: file["core"]["defaultRuleSyntax"] == "v2",
+            routers: routers.digested().into_iter().chain(routers.contested()).collect(),
+            services: services.contested(),
+            secrets: secrets.contested(),
+            namespaces: routed.map(|object| namespace(object).to_owned()).collect(),
+        }
+    }
+
+    /// Whether several Ingresses have the key, without the digests that were added to it.
+    pub fn router_collides(&self, key: &str) -> bool {
+        without_digests(key).any(|key| self.routers.contains(key))
+    }
+
+    /// Whether several Services have the key, without the digests that were added to it.
+    pub fn service_collides(&self, key: &str) -> bool {
+        without_digests(key).any(|key| self.services.contains(key))
+    }
+
+    /// The Secrets that hold a certificate.
+    pub fn secrets_of(&self, certificate: &str) -> Vec<&'a Value> {
+        self.cluster
+            .of_kind("Secret")
+            .filter(|secret| {
+                let data = secret["data"]["tls.crt"].as_str().unwrap_or_default();
+                String::from_utf8_lossy(&unbase64(data)) == certificate
+            })
+            .collect()
+    }
+
+    pub fn secret_collides(&self, secret: &Value) -> bool {
+        self.secrets.contains(&format!("{}-{}", namespace(secret), name(secret)))
+    }
+
+    /// Whether an Ingress names the Secret after one that Traefik can't use.
+    pub fn secret_comes_after_a_bad_one(&self, secret: &Value) -> bool {
+        self.ingresses_of(secret).any(|ingress| {
+            let names = items(ingress, "/spec/tls").iter().filter_map(|entry| entry["secretName"].as_str());
+            names
+                .take_while(|entry| *entry != name(secret))
+                .any(|entry| !self.usable(namespace(ingress), entry))
+        })
+    }
+
+    /// The Ingresses that name a Secret.
+    pub fn ingresses_of<'b>(&'b self, secret: &'b Value) -> impl Iterator<Item = &'a Value> + 'b {
+        self.cluster.of_kind("Ingress").filter(move |ingress| {
+            namespace(ingress) == namespace(secret)
+                && items(ingress, "/spec/tls").iter().any(|entry| entry["secretName"] == name(secret))
+        })
+    }
+
+    fn usable(&self, space: &str, secret: &str) -> bool {
+        self.cluster.find("Secret", space, secret).is_some_and(|secret| {
+            let filled = |key: &str| secret["data"][key].as_str().is_some_and(|data| !data.is_empty());
+            secret["metadata"]["labels"]["owner"] != "helm" && filled("tls.crt") && filled("tls.key")
+        })
+    }
+
+    /// Whether a reference leads into another namespace.
+    pub fn is_foreign(&self, reference: &str, space: &str) -> bool {
+        let Some(reference) = reference.strip_suffix("@kubernetescrd") else { return false };
+        let begins = |space: &str| reference.strip_prefix(space).is_some_and(|rest| rest.starts_with('-'));
+        !begins(space) || self.namespaces.iter().any(|other| other.len() > space.len() && begins(other))
+    }
+
+    /// Whether one of the references is refused, and why.
+    pub fn refuses(&self, references: &[&str], space: &str) -> Option<super::difference::Difference> {
+        use super::difference::Difference;
+        if references.is_empty() {
+            None
+        } else if self.cross_provider_nowhere {
+            Some(Difference::CrossProviderNowhere)
+        } else if !self.allow_cross_namespace && references.iter().any(|item| self.is_foreign(item, space)) {
+            Some(Difference::CrossNamespaceReference)
+        } else {
+            None
+        }
+    }
+
+    /// Whether an Ingress's references are refused, by its annotations alone.
+    pub fn refuses_ingress(&self, ingress: &Value) -> Option<super::difference::Difference> {
+        let middlewares = annotation(ingress, "router.middlewares").unwrap_or_default();
+        let mut references: Vec<&str> =
+            middlewares.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
+        let tls_off = annotation(ingress, "router.tls")
+            .is_some_and(|text| !text.is_empty() && !text.eq_ignore_ascii_case("true"));
+        let options =
+            annotation(ingress, "router.tls.options").filter(|options| !options.is_empty() && !tls_off);
+        references.extend(options);
+        self.refuses(&references, namespace(ingress))
+    }
+
+    /// Whether a Service is an external name for one of another namespace.
+    pub fn leads_elsewhere(&self, space: &str, service: &str) -> bool {
+        let Some(service) = self.cluster.find("Service", space, service) else { return false };
+        if service["spec"]["type"] != "ExternalName" || self.allow_cross_namespace {
+            return false;
+        }
+        let text = service["spec"]["externalName"].as_str().unwrap_or_default().trim_end_matches('.');
+        let labels: Vec<&str> = text.split('.').collect();
+        labels
+            .iter()
+            .rposition(|label| label.eq_ignore_ascii_case("svc"))
+            .is_some_and(|end| end >= 2 && labels[end - 1] != space)
+    }
+}
+
+/// An annotation of Traefik's, whatever the case of its key; of two the later.
+pub fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+    let annotations = object["metadata"]["annotations"].as_object()?;
+    let sorted: BTreeMap<&String, &Value> = annotations.iter().collect();
+    let found = sorted
+        .into_iter()
+        .filter(|(name, _)| name.strip_prefix(PREFIX).is_some_and(|rest| rest.eq_ignore_ascii_case(key)));
+    found.last().and_then(|(_, value)| value.as_str())
+}
+
+/// Who claims a key.
+#[derive(Default)]
+struct Claims(BTreeMap<String, BTreeSet<String>>);
+
+impl Claims {
+    fn add(&mut self, key: String, owner: String) {
+        self.0.entry(key).or_default().insert(owner);
+    }
+
+    /// Keys that are what another becomes when a digest is added to it.
+    fn digested(&self) -> Vec<String> {
+        let shorter = |key: &&String| without_digests(key).skip(1).any(|key| self.0.contains_key(key));
+        self.0.keys().filter(shorter).cloned().collect()
+    }
+
+    fn contested(self) -> BTreeSet<String> {
+        self.0.into_iter().filter(|(_, owners)| owners.len() > 1).map(|(key, _)| key).collect()
+    }
+}
+
+/// Close enough to Traefik's way to tell which names collide: letters that are marks do not come in names.
+fn normal(text: &str) -> String {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
+}
+
+/// A key as it is, and without one and two digests of 20 digits at its end.
+fn without_digests(key: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(key), |key| {
+        let (rest, digest) = key.rsplit_once('-')?;
+        (digest.len() == 20 && digest.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(rest)
+    })
+    .take(3)
+}

@@ -1,0 +1,304 @@
+//! Two answers about one cluster side by side: what is equal, what differs on purpose, and what is left.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::cause::{Case, annotation};
+use super::difference::{Difference, Tally};
+use super::meaning::{Route, View};
+use super::object::{name, namespace};
+
+/// What came of a comparison.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    pub tally: Tally,
+    /// Differences that nothing explains, as text for people.
+    pub unexplained: Vec<String>,
+}
+
+/// Compares what belongs to one cluster.
+pub fn compare(case: &Case<'_>, theirs: &View, ours: &View) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut refused = Vec::new();
+    let mut expected = Vec::new();
+    for route in &theirs.routes {
+        let mut route = route.clone();
+        match adapt(case, &mut route, &mut outcome.tally) {
+            None => expected.push(route),
+            Some(difference) => {
+                outcome.tally.note(difference);
+                refused.push((difference, route));
+            }
+        }
+    }
+    let (missing, extra) = unmatched(expected, ours.routes.clone());
+    explain_routes(case, missing, extra, &refused, &mut outcome);
+    for key in &theirs.unused {
+        if ours.unused.contains(key) {
+            continue;
+        }
+        outcome.tally.note(Difference::UnusedService);
+    }
+    for key in &ours.unused {
+        outcome.unexplained.push(format!("waybill writes service {key}, which no router uses"));
+    }
+    explain_certificates(case, theirs, ours, &mut outcome);
+    outcome
+}
+
+/// Compares the router that an API server has once. `candidates` are all that waybill could have chosen.
+pub fn compare_default(
+    case: &Case<'_>,
+    theirs: Option<&Route>,
+    ours: Option<&Route>,
+    candidates: &[Route],
+) -> Outcome {
+    let mut outcome = Outcome::default();
+    let theirs = theirs.cloned().and_then(|mut route| match adapt(case, &mut route, &mut outcome.tally) {
+        None => Some(route),
+        Some(difference) => {
+            outcome.tally.note(difference);
+            None
+        }
+    });
+    let chosen = theirs.as_ref().map(Route::text);
+    if chosen == ours.map(Route::text) {
+        return outcome;
+    }
+    // What Traefik chose is refused here: then nothing is known about what it would have chosen else.
+    if theirs.is_none() && !outcome_is_empty(&outcome) && !candidates.is_empty() {
+        outcome.tally.note(Difference::DefaultBackendOrder);
+        return outcome;
+    }
+    let fits = |candidate: &Route| {
+        theirs.as_ref().is_some_and(|theirs| {
+            candidate.text() == theirs.text() || same_but_for_servers(case, theirs, candidate).is_some()
+        })
+    };
+    if candidates.iter().any(fits) {
+        outcome.tally.note(Difference::DefaultBackendOrder);
+    } else {
+        outcome.unexplained.push(format!(
+            "the default router\n  Traefik: {}\n  waybill: {}",
+            chosen.unwrap_or_else(|| "none".to_owned()),
+            ours.map_or_else(|| "none".to_owned(), Route::text)
+        ));
+    }
+    outcome
+}
+
+fn outcome_is_empty(outcome: &Outcome) -> bool {
+    outcome.tally.never().len() == Difference::ALL.len()
+}
+
+/// Makes of a router of Traefik's what waybill should have; returns why it should not have it at all.
+fn adapt(case: &Case<'_>, route: &mut Route, tally: &mut Tally) -> Option<Difference> {
+    let meaning = &mut route.meaning;
+    let mut dropped = false;
+    for list in [&["entryPoints"][..], &["middlewares"], &["service", "middlewares"]] {
+        dropped |= drop_empty_items(meaning, list);
+    }
+    if let Some(domains) = meaning.pointer_mut("/tls/domains").and_then(Value::as_array_mut) {
+        for domain in domains {
+            dropped |= drop_empty_items(domain, &["sans"]);
+        }
+    }
+    if dropped {
+        tally.note(Difference::EmptyListItem);
+    }
+    if meaning["rule"].as_str().unwrap_or_default().is_empty() {
+        meaning["rule"] = json!("PathPrefix(\"/\")");
+        tally.note(Difference::EmptyRule);
+    }
+    if case.default_syntax_v2 && meaning.get("ruleSyntax").is_none() {
+        meaning["ruleSyntax"] = json!("v2");
+        tally.note(Difference::RuleSyntaxSpelledOut);
+    }
+    if unfence(&mut meaning["service"]) {
+        tally.note(Difference::TerminatingEndpoint);
+    }
+    let from = route.from.as_ref()?;
+    let fields =
+        ["/middlewares", "/tls/options", "/service/middlewares", "/service/loadBalancer/serversTransport"];
+    let references: Vec<&str> = fields
+        .iter()
+        .filter_map(|field| meaning.pointer(field))
+        .flat_map(|value| match value {
+            Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
+            other => other.as_str().into_iter().collect::<Vec<_>>(),
+        })
+        .collect();
+    if let Some(difference) = case.refuses(&references, &from.namespace) {
+        return Some(difference);
+    }
+    case.leads_elsewhere(&from.namespace, &from.service).then_some(Difference::CrossNamespaceExternalName)
+}
+
+fn remove(object: &mut Value, key: &str) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove(key);
+    }
+}
+
+/// Drops the empty items of a list, and the list with its last; whether there were any.
+fn drop_empty_items(object: &mut Value, path: &[&str]) -> bool {
+    let Some((last, parents)) = path.split_last() else { return false };
+    let parent = parents.iter().try_fold(object, |object, key| object.get_mut(key));
+    let Some(fields) = parent.and_then(Value::as_object_mut) else { return false };
+    let Some(items) = fields.get_mut(*last).and_then(Value::as_array_mut) else { return false };
+    let before = items.len();
+    items.retain(|item| item != "");
+    let (dropped, empty) = (items.len() < before, items.is_empty());
+    if empty {
+        fields.remove(*last);
+    }
+    dropped
+}
+
+/// Leaves fenced servers out while there are others, and says nothing of the fence; whether there was one.
+fn unfence(service: &mut Value) -> bool {
+    let Some(servers) = service.pointer_mut("/loadBalancer/servers").and_then(Value::as_array_mut) else {
+        return false;
+    };
+    let fenced = servers.iter().filter(|server| server["fenced"] == true).count();
+    if fenced > 0 && fenced < servers.len() {
+        servers.retain(|server| server["fenced"] != true);
+    }
+    for server in servers {
+        remove(server, "fenced");
+    }
+    fenced > 0
+}
+
+/// What is in one list and not in the other, as often as it is.
+fn unmatched(theirs: Vec<Route>, ours: Vec<Route>) -> (Vec<Route>, Vec<Route>) {
+    let mut open: BTreeMap<String, Vec<Route>> = BTreeMap::new();
+    for route in ours {
+        open.entry(route.text()).or_default().push(route);
+    }
+    let missing =
+        theirs.into_iter().filter(|route| open.get_mut(&route.text()).and_then(Vec::pop).is_none()).collect();
+    (missing, open.into_values().flatten().collect())
+}
+
+fn explain_routes(
+    case: &Case<'_>,
+    missing: Vec<Route>,
+    mut extra: Vec<Route>,
+    refused: &[(Difference, Route)],
+    outcome: &mut Outcome,
+) {
+    let mut left = Vec::new();
+    for theirs in missing {
+        let found = extra.iter().enumerate().find_map(|(position, ours)| {
+            same_but_for_servers(case, &theirs, ours).map(|difference| (position, difference))
+        });
+        match found {
+            Some((position, difference)) => {
+                extra.swap_remove(position);
+                outcome.tally.note(difference);
+            }
+            None => left.push(theirs),
+        }
+    }
+    extra.retain(|ours| {
+        if case.router_collides(&ours.key) {
+            outcome.tally.note(Difference::RouterNameCollision);
+            return false;
+        }
+        // Two paths of an Ingress with one rule: the last counts, and that is one that only Traefik has.
+        let hidden = refused.iter().find(|(_, route)| route.meaning["rule"] == ours.meaning["rule"]);
+        if let Some((difference, _)) = hidden {
+            outcome.tally.note(*difference);
+        }
+        hidden.is_none()
+    });
+    for theirs in left {
+        let near = extra.iter().position(|ours| ours.meaning["rule"] == theirs.meaning["rule"]);
+        let near = near.map(|position| extra.swap_remove(position));
+        outcome.unexplained.push(format!(
+            "router {} of {:?}\n  Traefik: {}\n  waybill: {}",
+            theirs.key,
+            theirs.from,
+            theirs.text(),
+            near.map_or_else(|| "none like it".to_owned(), |ours| ours.text())
+        ));
+    }
+    for ours in extra {
+        outcome.unexplained.push(format!(
+            "router {}\n  Traefik: none like it\n  waybill: {}",
+            ours.key,
+            ours.text()
+        ));
+    }
+}
+
+/// Why two routers that are equal but for what is behind them differ on purpose.
+fn same_but_for_servers(case: &Case<'_>, theirs: &Route, ours: &Route) -> Option<Difference> {
+    if theirs.without_service() != ours.without_service() {
+        return None;
+    }
+    if case.service_collides(&theirs.service_key) && case.service_collides(&ours.service_key) {
+        return Some(Difference::ServiceNameCollision);
+    }
+    let bare = |route: &Route| {
+        let mut service = route.meaning["service"].clone();
+        let servers = service.pointer_mut("/loadBalancer/servers").map(Value::take);
+        let mut urls: Vec<String> = servers
+            .and_then(|servers| servers.as_array().cloned())
+            .unwrap_or_default()
+            .iter()
+            .map(|server| server["url"].to_string())
+            .collect();
+        urls.sort();
+        (super::meaning::canonical(&service), urls)
+    };
+    let ((theirs_rest, theirs_servers), (ours_rest, ours_servers)) = (bare(theirs), bare(ours));
+    if theirs_rest != ours_rest {
+        return None;
+    }
+    let from = theirs.from.as_ref()?;
+    let service = case.cluster.find("Service", &from.namespace, &from.service)?;
+    let by_node =
+        annotation(service, "service.nodeportlb").is_some() && service["spec"]["type"] == "NodePort";
+    (theirs_servers == ours_servers && by_node).then_some(Difference::NodeOrder)
+}
+
+fn explain_certificates(case: &Case<'_>, theirs: &View, ours: &View, outcome: &mut Outcome) {
+    let is_pem = |text: &str| text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with("-----BEGIN");
+    for pair in theirs.certificates.difference(&ours.certificates) {
+        let secrets = case.secrets_of(&pair.0);
+        let refusal = secrets
+            .iter()
+            .flat_map(|secret| case.ingresses_of(secret))
+            .find_map(|ingress| case.refuses_ingress(ingress));
+        if !is_pem(&pair.0) || !is_pem(&pair.1) {
+            outcome.tally.note(Difference::NotPem);
+        } else if let Some(difference) = refusal {
+            outcome.tally.note(difference);
+        } else {
+            outcome
+                .unexplained
+                .push(format!("only Traefik has the certificate of {}: {pair:?}", titles(&secrets)));
+        }
+    }
+    for pair in ours.certificates.difference(&theirs.certificates) {
+        let secrets = case.secrets_of(&pair.0);
+        if secrets.iter().any(|secret| case.secret_collides(secret)) {
+            outcome.tally.note(Difference::SecretNameCollision);
+        } else if secrets.iter().any(|secret| case.secret_comes_after_a_bad_one(secret)) {
+            outcome.tally.note(Difference::OneMissingSecret);
+        } else {
+            outcome
+                .unexplained
+                .push(format!("only waybill has the certificate of {}: {pair:?}", titles(&secrets)));
+        }
+    }
+}
+
+fn titles(secrets: &[&Value]) -> String {
+    let titles: Vec<String> =
+        secrets.iter().map(|secret| format!("{}/{}", namespace(secret), name(secret))).collect();
+    titles.join(", ")
+}

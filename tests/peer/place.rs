@@ -1,0 +1,140 @@
+//! A control plane with Traefik's provider beside it, and the comparison of what both make of its objects.
+
+use serde_json::Value;
+
+use super::cause::Case;
+use super::choices::peer_arguments;
+use super::compare::{compare, compare_default};
+use super::generate;
+use super::harness::{ADMIN, ControlPlane};
+use super::meaning::{Answer, Route, View};
+use super::object::{Cluster, KINDS, is};
+use super::report::Report;
+use super::server::{Server, Snapshot};
+use super::traefik::{Traefik, program};
+use super::waybill::Library;
+
+/// A control plane of its own; dropping it ends it.
+pub struct Place {
+    pub server: Server,
+    pub traefik: Traefik,
+    /// Cluster-scoped objects and those of namespaces that belong to no cluster.
+    pub fixed: Vec<Value>,
+    _plane: ControlPlane,
+}
+
+impl Place {
+    /// Starts one with `fixed` in it.
+    pub async fn start(fixed: Vec<Value>) -> Self {
+        let program = tokio::task::spawn_blocking(program).await.expect("the provider builds");
+        let plane = ControlPlane::start().await;
+        let traefik =
+            Traefik { program, endpoint: plane.url(), token: ADMIN.to_owned(), ca_file: plane.ca_file() };
+        let server = Server::new(plane.admin());
+        let mut created = Vec::new();
+        for object in fixed {
+            created.push(server.must_create(&object).await);
+        }
+        Self { server, traefik, fixed: created, _plane: plane }
+    }
+
+    /// Starts one with made-up clusters `numbers` in it.
+    pub async fn with_clusters(
+        report: &mut Report,
+        seed: u64,
+        numbers: std::ops::Range<usize>,
+    ) -> (Self, Vec<Cluster>) {
+        let mut clusters: Vec<Cluster> = numbers.map(|number| generate::cluster(seed, number)).collect();
+        let place = Self::start(generate::fixed()).await;
+        let created = place.server.fill(&mut clusters).await;
+        report.clusters += clusters.len();
+        report.objects += created.accepted;
+        report.refused += created.refused.len();
+        (place, clusters)
+    }
+
+    /// What Traefik makes of the objects that are there now.
+    pub async fn theirs(&self, file: &Value) -> Value {
+        self.traefik.once(&peer_arguments(file)).await
+    }
+
+    /// The objects of clusters and what is fixed, with the Ingresses that the option `labelSelector` leaves.
+    pub async fn snapshot(&self, clusters: &[Cluster], file: &Value) -> Snapshot {
+        let all = self.fixed.iter().chain(clusters.iter().flat_map(|cluster| &cluster.objects));
+        let mut snapshot = Snapshot::of(all);
+        if let Some(selector) = file["providers"]["kubernetesIngress"]["labelSelector"].as_str() {
+            let kind = KINDS.iter().find(|kind| kind.name == "Ingress").copied().expect("a kind");
+            snapshot.objects.insert("Ingress", self.server.list(kind, selector).await);
+        }
+        snapshot
+    }
+}
+
+/// Compares two answers about clusters.
+pub fn compare_all(
+    report: &mut Report,
+    what: &str,
+    clusters: &[Cluster],
+    file: &Value,
+    theirs: &Value,
+    library: &Library,
+) {
+    let theirs = Answer::new(theirs);
+    let ours = Answer::new(&library.answer());
+    for stray in theirs.strays.iter().chain(&ours.strays) {
+        report.fail(what, stray.clone(), None, file);
+    }
+    let nothing = View::default();
+    for cluster in clusters {
+        let case = Case::new(cluster, file);
+        let theirs = theirs.clusters.get(&cluster.name).unwrap_or(&nothing);
+        let ours = ours.clusters.get(&cluster.name).unwrap_or(&nothing);
+        report.routers += theirs.routes.len();
+        report.certificates += theirs.certificates.len();
+        let outcome = compare(&case, theirs, ours);
+        report.take(&format!("{} [{what}]", cluster.name), outcome, Some(cluster), file);
+    }
+    let known: Vec<&str> = clusters.iter().map(|cluster| cluster.name.as_str()).collect();
+    for name in theirs.clusters.keys().chain(ours.clusters.keys()) {
+        if !known.contains(&name.as_str()) {
+            report.fail(what, format!("routing of no cluster: {name}"), None, file);
+        }
+    }
+    compare_defaults(report, what, clusters, file, &theirs, &ours, library);
+}
+
+/// Compares the default routers. There is one in the whole API server.
+fn compare_defaults(
+    report: &mut Report,
+    what: &str,
+    clusters: &[Cluster],
+    file: &Value,
+    theirs: &Answer,
+    ours: &Answer,
+    library: &Library,
+) {
+    let candidates: Vec<Route> =
+        library.default_candidates().iter().filter_map(|candidate| Answer::new(candidate).default).collect();
+    if candidates.is_empty() && theirs.default.is_none() {
+        return;
+    }
+    let all = Cluster {
+        name: String::new(),
+        namespaces: Vec::new(),
+        objects: clusters.iter().flat_map(|cluster| cluster.objects.clone()).collect(),
+    };
+    let case = Case::new(&all, file);
+    let outcome = compare_default(&case, theirs.default.as_ref(), ours.default.as_ref(), &candidates);
+    // With a single cluster it is known whose fault it is.
+    let cluster = if let [cluster] = clusters { Some(cluster) } else { None };
+    report.take(&format!("default router [{what}]"), outcome, cluster, file);
+}
+
+/// Whether an Ingress of the cluster has no rules and a default backend.
+pub fn wants_default(cluster: &Cluster) -> bool {
+    cluster.objects.iter().any(|object| {
+        is(object, "Ingress")
+            && object["spec"]["rules"].is_null()
+            && !object["spec"]["defaultBackend"].is_null()
+    })
+}

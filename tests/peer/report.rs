@@ -1,0 +1,99 @@
+//! What a run came to.
+
+use serde_json::Value;
+
+use super::compare::Outcome;
+use super::difference::Tally;
+use super::object::Cluster;
+
+/// A difference that nothing explains.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Which case under which options.
+    pub what: String,
+    pub text: String,
+    /// The objects, where it is those of one cluster.
+    pub cluster: Option<Cluster>,
+    /// The options, as a file.
+    pub file: Value,
+}
+
+/// Counts, differences on purpose, and those that are not.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub tally: Tally,
+    pub clusters: usize,
+    pub objects: usize,
+    /// Objects that the API server refused.
+    pub refused: usize,
+    /// Clusters and golden cases, times the option sets and steps that each was compared under.
+    pub comparisons: usize,
+    pub routers: usize,
+    pub certificates: usize,
+    pub statuses: usize,
+    pub mutations: usize,
+    pub golden: usize,
+    pub failures: Vec<Failure>,
+}
+
+impl Report {
+    /// Takes in what came of comparing one cluster.
+    pub fn take(&mut self, what: &str, outcome: Outcome, cluster: Option<&Cluster>, file: &Value) {
+        self.comparisons += 1;
+        self.tally.add(&outcome.tally);
+        for text in outcome.unexplained {
+            self.fail(what, text, cluster, file);
+        }
+    }
+
+    pub fn fail(&mut self, what: &str, text: String, cluster: Option<&Cluster>, file: &Value) {
+        let (what, cluster, file) = (what.to_owned(), cluster.cloned(), file.clone());
+        self.failures.push(Failure { what, text, cluster, file });
+    }
+
+    pub fn add(&mut self, other: Self) {
+        self.tally.add(&other.tally);
+        self.clusters += other.clusters;
+        self.objects += other.objects;
+        self.refused += other.refused;
+        self.comparisons += other.comparisons;
+        self.routers += other.routers;
+        self.certificates += other.certificates;
+        self.statuses += other.statuses;
+        self.mutations += other.mutations;
+        self.golden += other.golden;
+        self.failures.extend(other.failures);
+    }
+
+    /// Panics where anything differs that should not, and where a difference on purpose is none any more.
+    pub fn check(&self) {
+        const SHOWN: usize = 20;
+        let shown: Vec<String> = self
+            .failures
+            .iter()
+            .take(SHOWN)
+            .map(|failure| format!("{}: {}", failure.what, failure.text))
+            .collect();
+        let count = self.failures.len();
+        assert!(count == 0, "{count} differences that nothing explains; the first:\n{}", shown.join("\n"));
+        let never = self.tally.never();
+        assert!(never.is_empty(), "listed in difference.rs, but it no longer occurs: {never:?}");
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(
+            f,
+            "{} made-up clusters, {} golden cases, {} objects ({} refused by the API server), {} mutations",
+            self.clusters, self.golden, self.objects, self.refused, self.mutations
+        )?;
+        writeln!(
+            f,
+            "{} comparisons of {} routers, {} certificates, {} statuses",
+            self.comparisons, self.routers, self.certificates, self.statuses
+        )?;
+        write!(f, "differences on purpose, and how often:\n{}", self.tally)?;
+        writeln!(f, "{} differences that nothing explains", self.failures.len())
+    }
+}

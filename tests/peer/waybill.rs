@@ -1,0 +1,209 @@
+//! Waybill's answers to the same objects and options.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass, IngressLoadBalancerIngress};
+use kube::core::{PartialObjectMeta, PartialObjectMetaExt};
+use kube::runtime::watcher::Event;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use waybill::kubernetes::key::{IngressKey, SecretKey};
+use waybill::options::{self, Options};
+use waybill::reconcile::Routing;
+use waybill::traefik::document::Keys;
+use waybill::translate::status::{self, Wanted};
+use waybill::watch::collection::Scope;
+use waybill::watch::secrets::SecretSource;
+use waybill::watch::stores::Watched;
+use waybill::watch::touched::Touched;
+
+use super::object;
+use super::server::Snapshot;
+
+/// The options of a file.
+pub fn options(file: &Value) -> Options {
+    let loaded = options::from_yaml_str(&file.to_string());
+    loaded.unwrap_or_else(|faults| panic!("waybill refuses {file}: {faults:?}")).options
+}
+
+/// Waybill as a library: the very path that offline rendering and the running operator share.
+pub struct Library {
+    options: Options,
+    routing: Routing,
+    /// The Secrets as they are, for those whose data is asked for again.
+    secrets: BTreeMap<SecretKey, Value>,
+}
+
+impl Library {
+    /// Without objects.
+    pub fn new(options: Options) -> Self {
+        let namespaces: Vec<Arc<str>> = options.namespaces.iter().map(|name| name.as_str().into()).collect();
+        let watched = Watched {
+            namespaces: (!namespaces.is_empty()).then_some(namespaces),
+            nodes: !options.settings.disable_cluster_scope_resources,
+            controller_name: options.class.controller_name.clone(),
+            settings: Arc::new(options.settings.clone()),
+        };
+        Self { routing: Routing::new(watched, options.class.clone()), options, secrets: BTreeMap::new() }
+    }
+
+    /// With the objects of an API server, of which those of `owner=helm` and Ingresses that the selector does not
+    /// select are already left out.
+    pub fn with(options: Options, snapshot: &Snapshot) -> Self {
+        let mut library = Self::new(options);
+        // Ingresses last, so that it is known what they name.
+        for (kind, objects) in &snapshot.objects {
+            if *kind != "Secret" {
+                for object in objects {
+                    library.apply(object);
+                }
+            }
+        }
+        let keys: Vec<IngressKey> = library
+            .routing
+            .stores()
+            .ingresses()
+            .collection()
+            .iter()
+            .map(|(key, _)| IngressKey(key.clone()))
+            .collect();
+        for key in &keys {
+            library.routing.note_dependencies(key);
+        }
+        let mut fetch = Vec::new();
+        for object in snapshot.objects.get("Secret").into_iter().flatten() {
+            fetch.extend(library.apply(object).fetch);
+        }
+        for secret in fetch {
+            let object = library.secrets.get(&secret).map(typed::<Secret>);
+            library.routing.stores_mut().secret_fetched(&secret, object.as_ref());
+        }
+        library.routing.reconcile_all();
+        library
+    }
+
+    /// Whether the API server would tell of an object, going by its labels.
+    pub fn selects(&self, object: &Value) -> bool {
+        let labels = BTreeMap::deserialize(&object["metadata"]["labels"]).unwrap_or_default();
+        match object["kind"].as_str() {
+            Some("Ingress") => self.options.label_selector.matches(&labels),
+            Some("Secret") => labels.get("owner").is_none_or(|owner: &String| owner != "helm"),
+            _ => true,
+        }
+    }
+
+    /// An object came or changed. What has to be reconciled for it is returned.
+    pub fn apply(&mut self, object: &Value) -> Touched {
+        self.event(object, true)
+    }
+
+    /// An object went.
+    pub fn delete(&mut self, object: &Value) -> Touched {
+        self.event(object, false)
+    }
+
+    /// Reconciles what an event touched.
+    pub fn reconcile(&mut self, touched: &Touched) {
+        let mut keys = self.routing.affected(touched);
+        let mut fetch = touched.fetch.clone();
+        loop {
+            for key in std::mem::take(&mut keys) {
+                fetch.extend(self.routing.reconcile(&key).fetch);
+            }
+            let Some(secret) = fetch.pop() else { return };
+            let object = self.secrets.get(&secret).map(typed::<Secret>);
+            let touched = self.routing.stores_mut().secret_fetched(&secret, object.as_ref());
+            keys = self.routing.affected(&touched);
+        }
+    }
+
+    fn event(&mut self, object: &Value, there: bool) -> Touched {
+        let namespace = object::namespace(object);
+        let kind = object["kind"].as_str().unwrap_or_default();
+        let scope = match kind {
+            "IngressClass" | "Node" => Scope::All,
+            _ if self.options.namespaces.is_empty() => Scope::All,
+            _ if self.options.namespaces.contains(namespace) => Scope::Namespace(namespace.into()),
+            _ => return Touched::default(),
+        };
+        let no_classes = self.options.class.lookup_disabled;
+        let no_nodes = self.options.settings.disable_cluster_scope_resources;
+        let stores = self.routing.stores_mut();
+        match kind {
+            "Ingress" => stores.apply_ingress(&scope, event::<Ingress>(object, there)),
+            "IngressClass" if no_classes => Touched::default(),
+            "IngressClass" => stores.apply_class(event::<IngressClass>(object, there)),
+            "Service" => stores.apply_service(&scope, event::<Service>(object, there)),
+            "EndpointSlice" => stores.apply_slice(&scope, event::<EndpointSlice>(object, there)),
+            "Node" if no_nodes => Touched::default(),
+            "Node" => stores.apply_node(event::<Node>(object, there)),
+            "Secret" => {
+                let key = SecretKey::new(namespace, object::name(object));
+                if there {
+                    self.secrets.insert(key, object.clone());
+                } else {
+                    self.secrets.remove(&key);
+                }
+                let (stores, index) = self.routing.stores_and_index();
+                let named = |key: &SecretKey| index.secret_is_named(key);
+                if object["type"] == "kubernetes.io/tls" {
+                    stores.apply_secret(SecretSource::Tls, &scope, event(object, there), named)
+                } else {
+                    let event = match event::<Secret>(object, there) {
+                        Event::Delete(secret) => Event::Delete(metadata(&secret)),
+                        Event::Apply(secret) => Event::Apply(metadata(&secret)),
+                        _ => return Touched::default(),
+                    };
+                    stores.apply_secret_metadata(SecretSource::Others, &scope, event, named)
+                }
+            }
+            _ => Touched::default(),
+        }
+    }
+
+    /// The routing, with keys.
+    pub fn answer(&self) -> Value {
+        let output = self.routing.table().output(&self.options.settings.output);
+        let text = output.map_or_else(|| "{}".to_owned(), |output| output.assembled(Keys::Shown));
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// Every router that could be the default one, as if it had been chosen.
+    pub fn default_candidates(&self) -> Vec<Value> {
+        let backends =
+            self.routing.table().fragments().filter_map(|fragment| fragment.default_backend.clone());
+        backends
+            .map(|backend| {
+                json!({"http": {"routers": {"default-router": backend.router},
+                                "services": {"default-backend": backend.service}}})
+            })
+            .collect()
+    }
+
+    /// The status that an Ingress should have; `None` where it is left as it is.
+    pub fn wanted_status(&self, namespace: &str, name: &str) -> Option<Vec<IngressLoadBalancerIngress>> {
+        let settings = self.routing.settings(&IngressKey::new(namespace, name))?;
+        match status::wanted(settings, self.routing.stores()) {
+            Ok(Wanted::Entries(entries)) => Some(entries),
+            Ok(Wanted::LeaveAlone) | Err(_) => None,
+        }
+    }
+}
+
+fn typed<K: DeserializeOwned>(object: &Value) -> K {
+    K::deserialize(object).unwrap_or_else(|error| panic!("{}: {error}", object::title(object)))
+}
+
+fn event<K: DeserializeOwned>(object: &Value, there: bool) -> Event<K> {
+    if there { Event::Apply(typed(object)) } else { Event::Delete(typed(object)) }
+}
+
+/// What a watch of metadata alone tells of a Secret.
+fn metadata(secret: &Secret) -> PartialObjectMeta<Secret> {
+    secret.metadata.clone().into_response_partial()
+}
