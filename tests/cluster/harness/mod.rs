@@ -32,15 +32,9 @@ use tokio::sync::OnceCell;
 pub use audit::AuditEvent;
 use process::Janitor;
 pub use process::{Process, Signal};
-<<<<<<< HEAD
-#[allow(unused_imports)]
-pub use stall::StallingProxy;
-#[allow(unused_imports)]
-=======
 #[allow(unused_imports, reason = "as above")]
 pub use stall::StallingProxy;
 #[allow(unused_imports, reason = "as above")]
->>>>>>> load
 pub use tools::folder as tools_folder;
 pub use wait::eventually;
 
