@@ -21,6 +21,7 @@ mod compare;
 mod difference;
 mod generate;
 mod golden;
+#[allow(unused_imports, reason = "what other tests need")]
 #[path = "../cluster/harness/mod.rs"]
 mod harness;
 mod meaning;

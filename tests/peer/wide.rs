@@ -57,9 +57,7 @@ async fn compare_choices(report: &mut Report, place: &Place, clusters: &[Cluster
         .buffered(PROVIDERS);
     while let Some((choice, file, theirs, snapshot)) = answers.next().await {
         let library = Library::with(options(&file), &snapshot);
-        let before = report.routers;
         compare_all(report, &choice.to_string(), clusters, &file, &theirs, &library);
-        println!("{} {choice}", report.routers - before);
     }
 }
 
