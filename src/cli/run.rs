@@ -15,6 +15,8 @@ use crate::kubernetes::client::{self, Access, ConnectError, Environment, Token};
 use crate::metrics::Metrics;
 use crate::offline::watched;
 use crate::options::{Loaded, LogFormat, Options, Surroundings};
+use crate::publish::class_statuses::ClassWriter;
+use crate::publish::class_term::ClassTerm;
 use crate::publish::events::Events;
 use crate::publish::lease::{self, Elector, LeaseGuard, LeaseHandle, LeaseOptions, Timings, TimingsError};
 use crate::publish::problems::Problems;
@@ -84,8 +86,9 @@ pub fn start(loaded: &Loaded, surroundings: &dyn Surroundings, streams: &mut Str
 /// Starts logging, for this process.
 pub fn start_logging(options: &Options) {
     let level = options.log_level.as_str();
-    // Libraries say little that an operator of waybill can use.
-    let filter = tracing_subscriber::EnvFilter::new(format!("warn,waybill={level}"));
+    // What kube says of a failing watch is said by the watch itself, once a while.
+    let filter =
+        tracing_subscriber::EnvFilter::new(format!("warn,kube_runtime=off,kube_client=off,waybill={level}"));
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A logger that is set already (in a test) stays.
@@ -146,6 +149,7 @@ pub async fn run(options: Options, variables: BTreeMap<String, String>) -> Resul
         tasks.spawn(feed);
     }
     tasks.spawn(controllers::ingresses(Arc::clone(&live), metrics.clone(), until(shutdown.clone())));
+    tasks.spawn(controllers::classes(Arc::clone(&live), metrics.clone(), until(shutdown.clone())));
     tasks.spawn(fetch::secrets(client.clone(), Arc::clone(&live)));
     tasks.spawn(pulse(Arc::clone(&live), health.clone()));
     tasks.spawn(ready(Arc::clone(&live), lease.clone(), health.clone()));
@@ -264,7 +268,9 @@ impl Leader {
         loop {
             let guard = changes.borrow_and_update().clone();
             if let Some(guard) = guard {
+                self.live.set_leading(true);
                 self.term(guard).await;
+                self.live.set_leading(false);
                 self.metrics.clear_leaders();
             }
             tokio::select! {
@@ -299,6 +305,17 @@ impl Leader {
             bytes_per_second: options.publish_bytes_per_second,
             max_withdrawal: options.max_withdrawal.unwrap_or_default(),
         };
+        let classes = ClassTerm::new(
+            ClassWriter::new(
+                requests.clone(),
+                options.namespace.as_str(),
+                options.leader_election.lease_name.as_str(),
+            ),
+            Arc::clone(&self.live),
+            Arc::clone(&problems),
+            self.metrics.clone(),
+            requests.clone(),
+        );
         let writer =
             StatusWriter::new(requests.clone(), Arc::clone(&statuses), queue.clone(), options.status_rate);
         let publisher = Publisher::new(
@@ -316,6 +333,9 @@ impl Leader {
         let mut parts = JoinSet::new();
         parts.spawn(publisher.run(heartbeat));
         parts.spawn(writer.run());
+        if !options.class.lookup_disabled {
+            parts.spawn(classes.run());
+        }
         parts.spawn(async move { events.run(requests, &identity).await });
         // Following problems has no end of its own; the others end with the term.
         let following = tokio::spawn(problems.follow());

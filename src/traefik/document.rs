@@ -267,7 +267,7 @@ mod tests {
                 access_logs,
                 metrics,
                 tracing,
-                trace_verbosity,
+                trace_verbosity: Some(trace_verbosity),
             },
         );
         let lists = (vec(text(), 0..3), vec(text(), 0..3));

@@ -6,8 +6,10 @@ mod harness;
 
 mod client;
 mod control_plane;
+mod events;
 mod lease;
 mod operator;
 mod parameters;
 mod publish;
+mod statuses;
 mod term;

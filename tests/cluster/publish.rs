@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{ConfigMap, ResourceQuota, Secret};
+use kube::Client;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::client::Body;
 use waybill::kubernetes::key::{IngressKey, OutputKey, SecretKey, ServiceKey};
-use waybill::metrics::{WriteKind, WriteResult};
+use waybill::metrics::{Label as _, WriteKind, WriteResult};
 use waybill::publish::error::PublishError;
 use waybill::publish::index::Index;
 use waybill::publish::read::{self, Published};
@@ -507,6 +510,88 @@ async fn a_large_withdrawal_is_held_until_this_very_one_is_confirmed() {
         // Small ones pass.
         bench.remove(count - 1);
         bench.committed().await;
+    }
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    /// It is done, and the answer is lost.
+    AnswerLost,
+    /// It never arrives.
+    RequestLost,
+    /// The API server says so.
+    Refused(u16),
+}
+
+/// A client on which the write number `nth`, from 0, has this fate; all others go through.
+fn failing(client: Client, nth: usize, fate: Fate) -> Client {
+    let count = Arc::new(AtomicUsize::new(0));
+    let service = tower::service_fn(move |request: http::Request<Body>| {
+        let (client, count) = (client.clone(), Arc::clone(&count));
+        async move {
+            let lost = || Err::<_, tower::BoxError>("the connection broke".into());
+            let hit = request.method() != http::Method::GET && count.fetch_add(1, Ordering::SeqCst) == nth;
+            match (hit, fate) {
+                (true, Fate::RequestLost) => lost(),
+                (true, Fate::Refused(code)) => {
+                    let status = serde_json::json!({
+                        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
+                        "message": "injected", "reason": "InternalError",
+                    });
+                    let body = Body::from(serde_json::to_vec(&status)?);
+                    Ok(http::Response::builder().status(code).body(body)?)
+                }
+                (lose, _) => {
+                    let answer = client.send(request).await?;
+                    if lose { lost() } else { Ok(answer) }
+                }
+            }
+        }
+    });
+    Client::new(service, "default")
+}
+
+/// Whichever write fails in whichever way: readers have a whole at all times, and the next attempts make it good.
+#[tokio::test]
+async fn any_write_may_fail_at_any_point() {
+    for fate in [Fate::AnswerLost, Fate::RequestLost, Fate::Refused(503), Fate::Refused(403)] {
+        let mut bench = Bench::new(MANY, 0).await;
+        bench.committed().await;
+        let before = bench.index().await;
+        // The new leader's index, three shards, a key shard, the index.
+        for nth in 0..6 {
+            let term = Term::begin_with(bench.plane, bench.output.namespace(), "unlucky", |client| {
+                failing(client, nth, fate)
+            })
+            .await;
+            bench.writer = OutputWriter::new(bench.output.clone(), term.requests.clone(), 0);
+            bench.term = term;
+            for at in 0..40 {
+                bench.set(at, &format!("{fate:?}-{nth}"), at == 0);
+            }
+            let mut attempts = 0;
+            while let Err(error) = bench.commit().await {
+                attempts += 1;
+                assert!(attempts < 4, "{fate:?} {nth}: {error}");
+                assert!(!matches!(error, PublishError::LeaseLost { .. }), "{error}");
+                // Between two commits a reader has the one or the other.
+                let read = bench.read().await;
+                assert_eq!(read.index.counts.routers, MANY);
+            }
+            let writes = &bench.term.requests.metrics().writes;
+            let failed = WriteKind::ALL.iter().flat_map(|kind| {
+                let fine = [WriteResult::Success, WriteResult::Unchanged];
+                let results = WriteResult::ALL.iter().filter(move |result| !fine.contains(result));
+                results.map(|result| writes.get(*kind, *result))
+            });
+            assert!(failed.sum::<u64>() >= 1, "{fate:?} {nth}: nothing failed");
+            bench.assert_published().await;
+            bench.watch().await;
+            assert_eq!(bench.commit().await, Ok(Outcome::Unchanged), "{fate:?} {nth}");
+        }
+        let after = bench.index().await;
+        assert!(after.epoch >= before.epoch + 6 && after.generation >= before.generation + 12, "{after:?}");
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Instant;
 use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
 
-use super::narrow::compare_status;
 use super::generate::{base64, mark, unbase64};
+use super::narrow::compare_status;
 use super::object::{Cluster, is, items, name, namespace, title};
 use super::place::{Place, compare_all, wants_default};
 use super::report::Report;
@@ -107,7 +107,8 @@ async fn together(report: &mut Report, place: &Place, group: &[&Case], everythin
     // What other cases come to under these options is nobody's promise, but it must not differ either.
     for failure in &mut all.failures {
         let case = group.iter().find(|case| failure.what.starts_with(&format!("{} ", case.cluster.name)));
-        failure.what = case.map_or_else(|| format!("{} under {file}", failure.what), |case| case.title.clone());
+        failure.what =
+            case.map_or_else(|| format!("{} under {file}", failure.what), |case| case.title.clone());
     }
     report.add(all);
 }
@@ -116,7 +117,8 @@ async fn by_itself(place: &Place, case: &Case) -> Report {
     let mut report = Report::default();
     let mut file = case.file.clone();
     let options_of_provider = &mut file["providers"]["kubernetesIngress"];
-    let selector = options_of_provider["labelSelector"].as_str().map_or_else(String::new, |text| format!("{text},"));
+    let selector =
+        options_of_provider["labelSelector"].as_str().map_or_else(String::new, |text| format!("{text},"));
     options_of_provider["labelSelector"] = format!("{selector}cluster={}", case.cluster.name).into();
     let theirs = place.theirs(&file).await;
     let mut cluster = case.cluster.clone();
@@ -192,7 +194,8 @@ impl Rewrite {
         if let Some(sections) = file.as_object_mut() {
             sections.remove("operator");
         }
-        let Some(options) = file.pointer_mut("/providers/kubernetesIngress").and_then(Value::as_object_mut) else {
+        let Some(options) = file.pointer_mut("/providers/kubernetesIngress").and_then(Value::as_object_mut)
+        else {
             return file;
         };
         options.remove("reportNodeInternalIPs");
@@ -205,7 +208,9 @@ impl Rewrite {
             self.class = class.as_str().unwrap_or_default().to_owned();
             *class = self.own(&self.class).into();
         }
-        if let Some(published) = options.get_mut("ingressEndpoint").and_then(|end| end.get_mut("publishedService")) {
+        if let Some(published) =
+            options.get_mut("ingressEndpoint").and_then(|end| end.get_mut("publishedService"))
+        {
             *published = self.own(published.as_str().unwrap_or_default()).into();
         }
         file
@@ -216,7 +221,9 @@ impl Rewrite {
         if kind == "IngressClass" {
             object["metadata"]["name"] = self.own(name(object)).into();
             // The API server would write a default class into the Ingresses of all cases.
-            if let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+            if let Some(annotations) =
+                object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut)
+            {
                 annotations.remove("ingressclass.kubernetes.io/is-default-class");
             }
             return;
@@ -292,7 +299,8 @@ impl Rewrite {
                     *text = base64(&bytes);
                 }
             }
-            if let Some(Value::String(text)) = object.get_mut("stringData").and_then(|data| data.get_mut(key)) {
+            if let Some(Value::String(text)) = object.get_mut("stringData").and_then(|data| data.get_mut(key))
+            {
                 if !text.is_empty() {
                     text.push_str(&marked);
                 }

@@ -222,7 +222,14 @@ async fn settle(
         loop {
             let theirs = follower.traefik.newest.borrow_and_update().clone();
             let mut now = Report::default();
-            compare_all(&mut now, &format!("step {step}"), clusters, &follower.file, &theirs, &follower.library);
+            compare_all(
+                &mut now,
+                &format!("step {step}"),
+                clusters,
+                &follower.file,
+                &theirs,
+                &follower.library,
+            );
             let left = deadline.saturating_duration_since(Instant::now());
             if now.failures.is_empty() {
                 report.add(now);

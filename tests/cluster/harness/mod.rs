@@ -32,7 +32,9 @@ use tokio::sync::OnceCell;
 pub use audit::AuditEvent;
 use process::Janitor;
 pub use process::{Process, Signal};
+#[allow(unused_imports)]
 pub use stall::StallingProxy;
+#[allow(unused_imports)]
 pub use tools::folder as tools_folder;
 pub use wait::eventually;
 

@@ -52,7 +52,12 @@ pub fn cluster(seed: u64, number: usize) -> Cluster {
     let count = random.between(1, 3);
     let namespaces: Vec<String> =
         random.some(NAMESPACES, count).into_iter().map(|end| format!("{name}-{end}")).collect();
-    let objects = objects(random, &name, &namespaces, (number % SPECIAL_EVERY == EXTREME).then(|| number / SPECIAL_EVERY));
+    let objects = objects(
+        random,
+        &name,
+        &namespaces,
+        (number % SPECIAL_EVERY == EXTREME).then(|| number / SPECIAL_EVERY),
+    );
     Cluster { name, namespaces, objects }
 }
 
