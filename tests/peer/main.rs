@@ -29,6 +29,7 @@ mod mutate;
 mod narrow;
 mod object;
 mod place;
+mod program;
 mod random;
 mod report;
 mod server;
