@@ -395,7 +395,11 @@ impl Live {
         };
         let mut pending = self.pending();
         for (output, _) in routing.table().outputs().filter(|(output, _)| !known.contains(output)) {
-            pending.outputs.entry(output.clone()).or_default().since(Waiting { change: Some(at), deletion: None });
+            pending
+                .outputs
+                .entry(output.clone())
+                .or_default()
+                .since(Waiting { change: Some(at), deletion: None });
         }
         drop(pending);
         self.changed.notify_one();
