@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, Stream, StreamExt, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
@@ -219,7 +219,7 @@ impl Context {
         let api: Api<Namespace> = Api::all(self.client.clone());
         let mut told = Told::default();
         let mut listed = false;
-        let mut events = watcher::watcher(api, config()).default_backoff().boxed();
+        let mut events = patient(watcher::watcher(api, config())).default_backoff().boxed();
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
@@ -257,24 +257,28 @@ impl Context {
         async move {
             let mut told = Told::default();
             let mut missing = false;
-            let mut events = watcher::watcher(api, config()).default_backoff().boxed();
+            let mut events = patient(watcher::watcher(api, config())).default_backoff().boxed();
             while let Some(event) = events.next().await {
                 match event {
                     Ok(event) => {
-                        if std::mem::take(&mut missing) {
-                            tracing::info!("IngressClassParameters are available");
-                        }
-                        context.live.set_sources(|sources| sources.parameters = true);
+                        let listed = matches!(event, Event::InitDone);
                         context.take(kind, event, &apply);
+                        if listed {
+                            if std::mem::take(&mut missing) {
+                                tracing::info!("IngressClassParameters are available");
+                            }
+                            context.live.set_sources(|sources| sources.parameters = true);
+                        }
                     }
                     Err(error) if is_not_found(&error) || is_forbidden(&error) => {
                         if !std::mem::replace(&mut missing, true) {
                             tracing::info!("{absent}");
+                            // An empty list: what was there is gone with its CRD.
+                            context.live.set_sources(|sources| sources.parameters = false);
+                            context.take(kind, Event::Init, &apply);
+                            context.take(kind, Event::InitDone, &apply);
                         }
-                        context.live.set_sources(|sources| sources.parameters = false);
-                        // An empty list: what was there is gone with its CRD.
-                        context.take(kind, Event::Init, &apply);
-                        context.take(kind, Event::InitDone, &apply);
+                        context.metrics.watch_age.since(kind, Instant::now());
                     }
                     Err(error) => context.failed(kind, &error, &mut told),
                 }
@@ -342,6 +346,28 @@ where
     }
 }
 
+/// Holds the beginning of a list back until something of it has come. A watcher says it before it asks, which would end
+/// the backoff at every attempt: a kind that is not installed, or not to be read, would be asked for every second.
+fn patient<K: Send + 'static>(
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static {
+    let mut begun = false;
+    events.flat_map(move |event| {
+        let (beginning, event) = match event {
+            Ok(Event::Init) => {
+                begun = false;
+                (None, None)
+            }
+            Ok(event @ (Event::InitApply(_) | Event::InitDone)) => {
+                let first = !std::mem::replace(&mut begun, true);
+                (first.then_some(Ok(Event::Init)), Some(Ok(event)))
+            }
+            other => (None, Some(other)),
+        };
+        stream::iter(beginning.into_iter().chain(event))
+    })
+}
+
 /// IngressClassParameters, read as they are: an API server without our schema may hold anything.
 fn parameters_resource() -> ApiResource {
     let kind = GroupVersionKind::gvk("waybill.dev", "v1alpha1", "IngressClassParameters");
@@ -354,7 +380,7 @@ fn is_forbidden(error: &watcher::Error) -> bool {
 }
 
 fn is_not_found(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.is_not_found())
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
 /// An error with everything that caused it, which `Display` alone leaves out.
