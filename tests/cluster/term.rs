@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use kube::Client;
 use tokio::sync::oneshot;
 use waybill::kubernetes::client::{Access, Environment, Token, connect};
 use waybill::metrics::Metrics;
@@ -19,6 +20,16 @@ pub struct Term {
 impl Term {
     /// A term of a replica called `identity` in `namespace`, where [`grant`] has to have been called.
     pub async fn begin(plane: &ControlPlane, namespace: &str, identity: &str) -> Self {
+        Self::begin_with(plane, namespace, identity, |client| client).await
+    }
+
+    /// As [`Self::begin`], with something between the replica and its client.
+    pub async fn begin_with(
+        plane: &ControlPlane,
+        namespace: &str,
+        identity: &str,
+        between: impl FnOnce(Client) -> Client,
+    ) -> Self {
         let metrics = Metrics::new("waybill").unwrap();
         let access = Access {
             endpoint: plane.url(),
@@ -33,7 +44,7 @@ impl Term {
             let _ = stopped.await;
         }));
         let guard = handle.changes().wait_for(Option::is_some).await.unwrap().clone().unwrap();
-        Self { requests: Requests::new(client, guard, metrics), _stop: stop }
+        Self { requests: Requests::new(between(client), guard, metrics), _stop: stop }
     }
 }
 

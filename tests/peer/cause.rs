@@ -67,7 +67,7 @@ impl<'a> Case<'a> {
             allow_cross_namespace: options["allowCrossNamespace"] == true,
             cross_provider_nowhere: options["crossProviderNamespaces"].as_array().is_some_and(Vec::is_empty),
             default_syntax_v2: file["core"]["defaultRuleSyntax"] == "v2",
-            routers: routers.contested(),
+            routers: routers.digested().into_iter().chain(routers.contested()).collect(),
             services: services.contested(),
             secrets: secrets.contested(),
             namespaces: routed.map(|object| namespace(object).to_owned()).collect(),
@@ -190,6 +190,12 @@ struct Claims(BTreeMap<String, BTreeSet<String>>);
 impl Claims {
     fn add(&mut self, key: String, owner: String) {
         self.0.entry(key).or_default().insert(owner);
+    }
+
+    /// Keys that are what another becomes when a digest is added to it.
+    fn digested(&self) -> Vec<String> {
+        let shorter = |key: &&String| without_digests(key).skip(1).any(|key| self.0.contains_key(key));
+        self.0.keys().filter(shorter).cloned().collect()
     }
 
     fn contested(self) -> BTreeSet<String> {

@@ -77,6 +77,11 @@ impl Choice {
         self.value("ingressEndpoint")
     }
 
+    /// How many options are not at their default.
+    pub fn set(&self) -> usize {
+        self.values.iter().filter(|value| **value != 0).count()
+    }
+
     fn pairs(&self) -> Vec<Pair> {
         let values = &self.values;
         (0..values.len())

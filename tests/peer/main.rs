@@ -21,6 +21,7 @@ mod compare;
 mod difference;
 mod generate;
 mod golden;
+#[allow(unused_imports, reason = "what other tests need")]
 #[path = "../cluster/harness/mod.rs"]
 mod harness;
 mod meaning;
@@ -28,6 +29,7 @@ mod mutate;
 mod narrow;
 mod object;
 mod place;
+mod program;
 mod random;
 mod report;
 mod server;

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use super::generate;
 use super::object::{Cluster, is, name, namespace, path, title};
-use super::place::{Place, compare_all};
+use super::narrow::poll;
+use super::place::{Place, compare_all, sorted};
+use super::program::Operator;
 use super::random::Random;
 use super::report::Report;
 use super::server::Snapshot;
@@ -38,6 +40,7 @@ struct Follower {
     file: Value,
     traefik: Running,
     library: Library,
+    operator: Operator,
 }
 
 /// Changes one object in each of `count` clusters, `steps` times.
@@ -49,7 +52,8 @@ pub async fn run(seed: u64, count: usize, steps: usize) -> Report {
     for file in files() {
         let traefik = place.traefik.start(&super::choices::peer_arguments(&file));
         let library = Library::with(options(&file), &place.snapshot(&clusters, &file).await);
-        followers.push(Follower { file, traefik, library });
+        let operator = place.program.run(&place.server, &place.traefik, &file).await;
+        followers.push(Follower { file, traefik, library, operator });
     }
     let mut random = Random::part(seed, FIRST as u64 + 1);
     let mut targets: Vec<Cluster> = clusters.clone();
@@ -70,12 +74,15 @@ pub async fn run(seed: u64, count: usize, steps: usize) -> Report {
         if step % 3 == 1 {
             mutate_fixed(&mut place, &mut random, &mut followers).await;
         }
-        if !settle(&mut report, step, &clusters, &mut followers).await {
+        if !settle(&mut report, step, &place, &clusters, &mut followers).await {
             break;
         }
         if step % ANEW_EVERY == ANEW_EVERY - 1 {
             anew(&mut report, step, &place, &clusters, &followers).await;
         }
+    }
+    for follower in followers {
+        follower.operator.end().await;
     }
     println!("{} mutations of {count} clusters: {:.1} s", report.mutations, begun.elapsed().as_secs_f64());
     for failure in &report.failures {
@@ -203,7 +210,13 @@ async fn mutate_fixed(place: &mut Place, random: &mut Random, followers: &mut [F
 }
 
 /// Waits until both answers are the same; whether they came to be.
-async fn settle(report: &mut Report, step: usize, clusters: &[Cluster], followers: &mut [Follower]) -> bool {
+async fn settle(
+    report: &mut Report,
+    step: usize,
+    place: &Place,
+    clusters: &[Cluster],
+    followers: &mut [Follower],
+) -> bool {
     let deadline = Instant::now() + SETTLED_WITHIN;
     for follower in followers {
         loop {
@@ -229,6 +242,16 @@ async fn settle(report: &mut Report, step: usize, clusters: &[Cluster], follower
                 report.add(now);
                 return false;
             }
+        }
+        let wanted = sorted(&follower.library.answer());
+        let published = poll(deadline, async || {
+            follower.operator.published(&place.server).await.is_some_and(|published| sorted(&published) == wanted)
+        });
+        report.answers += 1;
+        if !published.await {
+            let text = format!("waybill run does not publish it; it says: {}", follower.operator.said());
+            report.fail(&format!("step {step}"), text, None, &follower.file);
+            return false;
         }
     }
     true

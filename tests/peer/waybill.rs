@@ -109,15 +109,16 @@ impl Library {
 
     /// Reconciles what an event touched.
     pub fn reconcile(&mut self, touched: &Touched) {
-        for key in self.routing.affected(touched) {
-            let mut fetch = self.routing.reconcile(&key).fetch;
-            while let Some(secret) = fetch.pop() {
-                let object = self.secrets.get(&secret).map(|object| typed::<Secret>(object));
-                let touched = self.routing.stores_mut().secret_fetched(&secret, object.as_ref());
-                for key in self.routing.affected(&touched) {
-                    fetch.extend(self.routing.reconcile(&key).fetch);
-                }
+        let mut keys = self.routing.affected(touched);
+        let mut fetch = touched.fetch.clone();
+        loop {
+            for key in std::mem::take(&mut keys) {
+                fetch.extend(self.routing.reconcile(&key).fetch);
             }
+            let Some(secret) = fetch.pop() else { return };
+            let object = self.secrets.get(&secret).map(typed::<Secret>);
+            let touched = self.routing.stores_mut().secret_fetched(&secret, object.as_ref());
+            keys = self.routing.affected(&touched);
         }
     }
 

@@ -32,7 +32,9 @@ use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 pub use audit::AuditEvent;
 use process::Janitor;
 pub use process::{Process, Signal};
+#[allow(unused_imports, reason = "as above")]
 pub use stall::StallingProxy;
+#[allow(unused_imports, reason = "as above")]
 pub use tools::{folder as tools_folder, tool};
 pub use wait::eventually;
 
