@@ -191,6 +191,11 @@ impl Index {
         self.by_secret.0.contains_key(secret)
     }
 
+    /// The Secrets that Ingresses name, in no order.
+    pub fn named_secrets(&self) -> impl Iterator<Item = &SecretKey> {
+        self.by_secret.0.keys()
+    }
+
     /// All Ingresses, in no order.
     pub fn ingresses(&self) -> impl Iterator<Item = &IngressKey> {
         self.dependencies.keys()

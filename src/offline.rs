@@ -8,6 +8,7 @@ use crate::index::Dependencies;
 use crate::kubernetes::key::SecretKey;
 use crate::kubernetes::manifests::Manifests;
 use crate::options::Options;
+use crate::parameters::classes::{Namespaces, Sources};
 use crate::reconcile::Routing;
 use crate::watch::collection::Scope;
 use crate::watch::secrets::SecretSource;
@@ -38,6 +39,7 @@ pub fn routing(manifests: Manifests, options: &Options) -> Routing {
         let none = std::collections::BTreeMap::new();
         options.label_selector.matches(labels.unwrap_or(&none))
     };
+    let namespaces = !manifests.namespaces.is_empty();
     let mut named: Vec<SecretKey> = Vec::new();
     let stores = routing.stores_mut();
     if !options.class.lookup_disabled {
@@ -83,6 +85,12 @@ pub fn routing(manifests: Manifests, options: &Options) -> Routing {
         stores.apply_node(Event::Apply(node));
     }
     routing.table_mut().declare(&options.settings.output);
+    if !options.class.lookup_disabled {
+        let namespaces = if namespaces { Namespaces::Listed } else { Namespaces::Unavailable };
+        routing.set_sources(|sources| *sources = Sources { parameters: true, namespaces });
+        routing.adopt_stored_class_memory();
+        routing.resolve_classes();
+    }
     routing.reconcile_all();
     routing
 }

@@ -6,16 +6,17 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::networking::v1::Ingress;
 
 use crate::index::{Dependencies, Index};
 use crate::kubernetes::key::{IngressKey, SecretKey};
+use crate::parameters::classes::{Changed, Classes, Namespaces, Sources};
 use crate::table::{Change, Table};
 use crate::translate;
 use crate::translate::class::{self, Claim};
 use crate::translate::problem::Problem;
 use crate::translate::settings::{ClassOptions, Settings, StatusSource};
-use crate::watch::secrets::SecretSource;
 use crate::watch::stores::{Stores, Watched};
 use crate::watch::touched::Touched;
 
@@ -24,7 +25,10 @@ pub struct Routing {
     stores: Stores,
     index: Index,
     table: Table,
-    classes: ClassOptions,
+    options: ClassOptions,
+    /// Every class of ours and what its parameters came to.
+    classes: Classes,
+    sources: Sources,
     defaults: Arc<Settings>,
     /// Ingresses that their class refuses, and why.
     refused: HashMap<IngressKey, Problem>,
@@ -45,13 +49,15 @@ pub struct Reconciled {
 
 impl Routing {
     /// Nothing yet.
-    pub fn new(watched: Watched, classes: ClassOptions) -> Self {
+    pub fn new(watched: Watched, options: ClassOptions) -> Self {
         let defaults = Arc::clone(&watched.settings);
         Self {
             stores: Stores::new(watched),
             index: Index::default(),
             table: Table::default(),
-            classes,
+            options,
+            classes: Classes::default(),
+            sources: Sources { parameters: true, namespaces: Namespaces::Pending },
             defaults,
             refused: HashMap::new(),
         }
@@ -120,7 +126,8 @@ impl Routing {
             .collect()
     }
 
-    /// The Ingresses to reconcile because of what an event touched. Each once.
+    /// The Ingresses to reconcile because of what an event touched. Each once. Those of a class follow from
+    /// [`Routing::resolve_class`].
     pub fn affected(&self, touched: &Touched) -> BTreeSet<IngressKey> {
         let mut keys: BTreeSet<IngressKey> = touched.ingresses.iter().cloned().collect();
         for service in &touched.services {
@@ -128,9 +135,6 @@ impl Routing {
         }
         for secret in &touched.secrets {
             keys.extend(self.index.dependents_of_secret(secret).cloned());
-        }
-        for class in &touched.classes {
-            keys.extend(self.index.dependents_of_class(class).cloned());
         }
         if touched.nodes {
             keys.extend(self.index.dependents_of_nodes().cloned());
@@ -145,21 +149,19 @@ impl Routing {
     pub fn classes_listed(&self) -> bool {
         let stores = &self.stores;
         stores.ingresses().collection().synced()
-            && (self.classes.lookup_disabled
+            && (self.options.lookup_disabled
                 || stores.classes().collection().synced()
                     && stores.parameters().synced()
                     && stores.class_memory().collection().synced())
     }
 
-    /// Whether everything has been listed.
+    /// Whether everything has been listed, and every Secret that had to be fetched was, or could not be.
     pub fn all_listed(&self) -> bool {
         let stores = &self.stores;
         self.classes_listed()
-            && stores.services().collection().synced()
-            && stores.slices().collection().synced()
-            && stores.secrets().synced(SecretSource::Tls)
-            && stores.secrets().synced(SecretSource::Others)
+            && stores.routing_synced()
             && (!stores.watched().nodes || stores.nodes().collection.synced())
+            && !self.index.named_secrets().any(|secret| stores.secrets().awaits_answer(secret))
     }
 
     /// Whether the addresses that statuses are made from may have changed.
@@ -172,13 +174,42 @@ impl Routing {
         published(&self.defaults) || self.stores.settings_of_classes().any(|settings| published(settings))
     }
 
+    /// Every class of ours and what its parameters came to.
+    pub fn classes(&self) -> &Classes {
+        &self.classes
+    }
+
     /// The classes to reconcile because of what an event touched.
     pub fn affected_classes(&self, touched: &Touched) -> BTreeSet<Arc<str>> {
-        let mut classes: BTreeSet<Arc<str>> = touched.classes.iter().cloned().collect();
-        if !touched.parameters.is_empty() || !touched.labels.is_empty() {
-            classes.extend(self.stores.classes().collection().iter().map(|(key, _)| Arc::from(key.name())));
-        }
-        classes
+        self.classes.affected(&self.stores, touched)
+    }
+
+    /// What can be read of the cluster beside IngressClasses; whether that is news.
+    pub fn set_sources(&mut self, change: impl FnOnce(&mut Sources)) -> bool {
+        let before = self.sources;
+        change(&mut self.sources);
+        self.sources != before
+    }
+
+    /// Takes over what a ConfigMap remembers of classes, and says which of its keys can't be read.
+    pub fn adopt_class_memory(&mut self, map: Option<&ConfigMap>) -> Vec<String> {
+        self.classes.adopt(map)
+    }
+
+    /// Takes over the remembered classes that the stores hold, if any.
+    pub fn adopt_stored_class_memory(&mut self) -> Vec<String> {
+        let map = self.stores.class_memory().collection().iter().map(|(_, map)| Arc::clone(map)).next();
+        self.classes.adopt(map.as_deref())
+    }
+
+    /// Brings one class up to date, which may be gone.
+    pub fn resolve_class(&mut self, name: &str) -> Changed {
+        self.classes.resolve(&mut self.stores, self.sources, name)
+    }
+
+    /// Brings all classes up to date; gives those whose Ingresses have to be translated again.
+    pub fn resolve_classes(&mut self) -> (BTreeSet<Arc<str>>, Changed) {
+        self.classes.resolve_all(&mut self.stores, self.sources)
     }
 
     /// The Ingresses that name a class.
@@ -201,7 +232,7 @@ impl Routing {
         let Some(ingress) = self.stores.ingresses().collection().get(key).map(Arc::clone) else {
             return;
         };
-        let ours = class::claim(&ingress, &self.classes, &self.defaults, &self.stores) != Claim::NotOurs;
+        let ours = class::claim(&ingress, &self.options, &self.defaults, &self.stores) != Claim::NotOurs;
         self.index.set(key, dependencies(&ingress, ours));
     }
 
@@ -228,7 +259,7 @@ impl Routing {
             let named = self.index.remove(key);
             return self.withdraw(key, named.last, None);
         };
-        let claim = class::claim(&ingress, &self.classes, &self.defaults, &self.stores);
+        let claim = class::claim(&ingress, &self.options, &self.defaults, &self.stores);
         let mut dependencies = dependencies(&ingress, claim != Claim::NotOurs);
         let settings = match claim {
             Claim::Ours(settings) => settings,

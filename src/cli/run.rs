@@ -11,10 +11,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{PROBLEMS, SUCCESS, Streams, USAGE};
-use crate::kubernetes::client::{self, Access, ConnectError, Environment, Token};
+use crate::kubernetes::client::{self, Access, ConnectError, Environment};
 use crate::metrics::Metrics;
 use crate::offline::watched;
 use crate::options::{Loaded, LogFormat, Options, Surroundings};
+use crate::publish::class_statuses::ClassWriter;
+use crate::publish::class_term::ClassTerm;
 use crate::publish::events::Events;
 use crate::publish::lease::{self, Elector, LeaseGuard, LeaseHandle, LeaseOptions, Timings, TimingsError};
 use crate::publish::problems::Problems;
@@ -85,7 +87,8 @@ pub fn start(loaded: &Loaded, surroundings: &dyn Surroundings, streams: &mut Str
 pub fn start_logging(options: &Options) {
     let level = options.log_level.as_str();
     // What kube says of a failing watch is said by the watch itself, once a while.
-    let filter = tracing_subscriber::EnvFilter::new(format!("warn,kube_runtime=off,kube_client=off,waybill={level}"));
+    let filter =
+        tracing_subscriber::EnvFilter::new(format!("warn,kube_runtime=off,kube_client=off,waybill={level}"));
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A logger that is set already (in a test) stays.
@@ -105,7 +108,8 @@ pub async fn run(options: Options, variables: BTreeMap<String, String>) -> Resul
     let election = &options.leader_election;
     let metrics = Metrics::new(&election.lease_name)?;
     let environment = Environment { variables, ..Environment::of_process() };
-    let connection = client::connect(&access(&options), &environment, &identity, &metrics).await?;
+    let connection =
+        client::connect(&Access::from(&options.connection), &environment, &identity, &metrics).await?;
     for warning in &connection.warnings {
         tracing::warn!("{warning}");
     }
@@ -146,6 +150,7 @@ pub async fn run(options: Options, variables: BTreeMap<String, String>) -> Resul
         tasks.spawn(feed);
     }
     tasks.spawn(controllers::ingresses(Arc::clone(&live), metrics.clone(), until(shutdown.clone())));
+    tasks.spawn(controllers::classes(Arc::clone(&live), metrics.clone(), until(shutdown.clone())));
     tasks.spawn(fetch::secrets(client.clone(), Arc::clone(&live)));
     tasks.spawn(pulse(Arc::clone(&live), health.clone()));
     tasks.spawn(ready(Arc::clone(&live), lease.clone(), health.clone()));
@@ -164,19 +169,6 @@ pub async fn run(options: Options, variables: BTreeMap<String, String>) -> Resul
     tasks.shutdown().await;
     tracing::info!("stopped");
     Ok(())
-}
-
-fn access(options: &Options) -> Access {
-    let connection = &options.connection;
-    Access {
-        endpoint: connection.endpoint.as_ref().map(ToString::to_string).unwrap_or_default(),
-        token: Token::new(connection.token.as_ref().map(|token| token.expose()).unwrap_or_default()),
-        cert_auth_file_path: connection
-            .cert_auth_file_path
-            .as_ref()
-            .map(|path| path.display().to_string())
-            .unwrap_or_default(),
-    }
 }
 
 fn what_to_watch(options: &Options) -> Feeds {
@@ -264,7 +256,9 @@ impl Leader {
         loop {
             let guard = changes.borrow_and_update().clone();
             if let Some(guard) = guard {
+                self.live.set_leading(true);
                 self.term(guard).await;
+                self.live.set_leading(false);
                 self.metrics.clear_leaders();
             }
             tokio::select! {
@@ -299,6 +293,17 @@ impl Leader {
             bytes_per_second: options.publish_bytes_per_second,
             max_withdrawal: options.max_withdrawal.unwrap_or_default(),
         };
+        let classes = ClassTerm::new(
+            ClassWriter::new(
+                requests.clone(),
+                options.namespace.as_str(),
+                options.leader_election.lease_name.as_str(),
+            ),
+            Arc::clone(&self.live),
+            Arc::clone(&problems),
+            self.metrics.clone(),
+            requests.clone(),
+        );
         let writer =
             StatusWriter::new(requests.clone(), Arc::clone(&statuses), queue.clone(), options.status_rate);
         let publisher = Publisher::new(
@@ -316,6 +321,9 @@ impl Leader {
         let mut parts = JoinSet::new();
         parts.spawn(publisher.run(heartbeat));
         parts.spawn(writer.run());
+        if !options.class.lookup_disabled {
+            parts.spawn(classes.run());
+        }
         parts.spawn(async move { events.run(requests, &identity).await });
         // Following problems has no end of its own; the others end with the term.
         let following = tokio::spawn(problems.follow());

@@ -183,13 +183,14 @@ impl Classes {
         if !is_ours(class, &watched.controller_name) {
             return None;
         }
-        let spec = parameters_name(class).and_then(|name| stores.parameters().get(&ObjectKey::new("", name)));
+        let object =
+            parameters_name(class).and_then(|name| stores.parameters().get(&ObjectKey::new("", name)));
         let inputs = Inputs {
             class,
             controller_name: &watched.controller_name,
-            parameters: match spec {
+            parameters: match object {
                 _ if !sources.parameters => Found::NotInstalled,
-                Some(spec) => Found::Spec(spec),
+                Some(object) => Found::Spec(&object.spec),
                 None => Found::Missing,
             },
             last_accepted: self.memory.get(class.metadata.name.as_deref().unwrap_or_default()),
@@ -212,8 +213,8 @@ impl Classes {
     /// What there is to say about a parameters object.
     pub fn observed(
         &self,
+        stores: &Stores,
         object: &str,
-        generation: Option<i64>,
         publication: Publication,
         counts: Counts,
     ) -> Observed {
@@ -221,6 +222,7 @@ impl Classes {
         // Classes differ only in what they fall back on; what is judged is one and the same object.
         let accepted: Option<Verdict> = named().find_map(|(_, resolution)| resolution.verdict.clone());
         let classes = named().map(|(class, resolution)| (Arc::clone(class), resolution.standing)).collect();
+        let generation = stores.parameters().get(&ObjectKey::new("", object)).and_then(|one| one.generation);
         Observed { generation, accepted, classes, publication, counts }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Value;
 
 use super::resolve::{Standing, Verdict};
 use super::resource::{Condition, IngressClassParametersStatus, MAX_ENTRIES};
@@ -176,10 +177,10 @@ struct Held {
 }
 
 impl Ledger {
-    /// The status that an object has, as a watch or the answer to a write shows it. What somebody else wrote into
-    /// it is put back by the next [`Ledger::due`].
-    pub fn seen(&mut self, object: &str, status: Option<IngressClassParametersStatus>) {
-        self.held.entry(object.into()).or_default().status = status;
+    /// The status that an object has, as a watch shows it; `Null` where there is none. What somebody else wrote
+    /// into it, and one that can't be read, is put back by the next [`Ledger::due`].
+    pub fn seen(&mut self, object: &str, status: &Value) {
+        self.held.entry(object.into()).or_default().status = serde_json::from_value(status.clone()).ok();
     }
 
     /// A write of this status was confirmed.

@@ -16,6 +16,7 @@
 
 pub mod backoff;
 pub mod class_statuses;
+pub mod class_term;
 pub mod error;
 pub mod event_book;
 pub mod events;

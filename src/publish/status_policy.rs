@@ -98,6 +98,7 @@ impl StatusPolicy {
             if equal {
                 record.contested &= !quiet(record, now);
             }
+            record.taken_over &= !state.we_own;
             if let Some(until) = record.paused_until.filter(|until| *until > now) {
                 return Decision::LookAgain(until);
             }
@@ -123,17 +124,20 @@ impl StatusPolicy {
     /// The value is right. It is applied once all the same where only others own it, so that it stays when they
     /// withdraw theirs.
     fn about_equal(
-        &self,
+        &mut self,
         key: &IngressKey,
         state: &StatusState,
         wanted: &[IngressLoadBalancerIngress],
         now: Instant,
     ) -> Decision {
-        let record = self.records.get(key);
-        if !state.we_own && !wanted.is_empty() && !record.is_some_and(|record| record.taken_over) {
+        let taken_over = self.records.get(key).is_some_and(|record| record.taken_over);
+        if !state.we_own && !wanted.is_empty() && !taken_over {
+            if self.is_fought_over(key, wanted, now) {
+                return Decision::LookAgain(now + CONTEST_PAUSE);
+            }
             return Decision::Write(wanted.to_vec());
         }
-        match record {
+        match self.records.get(key) {
             // To see that it stays, and say so.
             Some(record) if record.contested => Decision::LookAgain(
                 record.times.last().map_or(now, |last| (*last + CONTEST_WINDOW).max(now)) + UNSEEN,
@@ -330,6 +334,25 @@ mod tests {
             now += Duration::from_secs(40);
             assert_eq!(policy.decide(&key(), Some(&theirs), now), Decision::Nothing);
         }
+    }
+
+    /// Someone who takes the ownership away again and again is a contestant like any other.
+    #[test]
+    fn a_takeover_is_no_fight_without_end() {
+        let mut now = Instant::now();
+        let mut policy = StatusPolicy::default();
+        let (theirs, ours) = (state(&["a"], &["a"], false), state(&["a"], &["a"], true));
+        let mut writes = 0;
+        for _ in 0..29 {
+            if let Decision::Write(entries) = policy.decide(&key(), Some(&theirs), now) {
+                policy.wrote(&key(), &theirs, entries, now);
+                writes += 1;
+            }
+            now += Duration::from_secs(2);
+            policy.decide(&key(), Some(&ours), now);
+        }
+        assert_eq!(writes, CONTEST_TRIES);
+        assert!(policy.problem(&key()).is_some());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::metrics::{Queue, WriteKind};
 use crate::translate::problem::Problem;
 
 /// Status writes under way at once.
-const CONCURRENT: usize = 16;
+const CONCURRENT: usize = 32;
 /// Keys that wait; above it all Ingresses are looked at once more when the queue has run empty.
 const CAPACITY: usize = 200_000;
 /// Decisions in a row before other tasks get their turn.

@@ -18,7 +18,8 @@ use super::view::Statuses;
 use super::withdrawal;
 use super::writer::{Outcome, OutputWriter};
 use crate::kubernetes::key::{IngressKey, OutputKey};
-use crate::metrics::{Entry, Metrics, ShardKind, WriteResult};
+use crate::metrics::{Entry, Label, Metrics, ShardKind, WriteResult};
+use crate::parameters::status::Publication;
 use crate::serve::Heartbeat;
 use crate::table::Counts;
 use crate::translate::problem::{Category, Problem};
@@ -227,17 +228,20 @@ impl Publisher {
                     tracing::info!(output = %key, "published again");
                 }
                 (output.held, output.paused) = (false, false);
+                self.live.set_publication(key, Publication::Committed);
                 self.metrics.published_age.since(now);
                 self.problems.set(Source::Output(key.clone()), Vec::new());
             }
             Ok(Outcome::Held(held)) => {
                 output.waiting.since(waiting);
                 (output.held, output.paused) = (true, false);
+                self.live.set_publication(key, Publication::Held(Category::WithdrawalHeld));
                 self.problems.set(Source::Output(key.clone()), vec![held.problem(key)]);
             }
             Ok(Outcome::Paused) => {
                 output.waiting.since(waiting);
                 (output.held, output.paused) = (false, true);
+                self.live.set_publication(key, Publication::Held(Category::Paused));
                 self.problems.set(Source::Output(key.clone()), vec![withdrawal::paused(key)]);
             }
             Err(error) => {
@@ -255,6 +259,7 @@ impl Publisher {
             tracing::warn!(output = %key, %error, "not published; trying again");
         }
         output.failed = Some(error.result());
+        self.live.set_publication(key, Publication::Failing(Label::as_str(error.result())));
         self.problems.set(Source::Output(key.clone()), problem(key, error).into_iter().collect());
     }
 

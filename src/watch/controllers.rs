@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use futures::{Stream, StreamExt, stream};
-use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
@@ -85,5 +85,34 @@ async fn reconcile(ingress: Arc<Ingress>, context: Arc<Context>) -> Result<Actio
     context.live.reconcile(&key, cause);
     drop(timer);
     context.metrics.reconciles.inc(Name::Ingress, ReconcileResult::Success);
+    Ok(Action::await_change())
+}
+
+/// Reconciles IngressClasses until `shutdown` is done.
+pub async fn classes(
+    live: Arc<Live>,
+    metrics: Metrics,
+    shutdown: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let reader = live.routing().stores_mut().classes_mut().mirror();
+    let requests = Arc::clone(&live.classes).stream().map(|(name, ())| ObjectRef::new(&name));
+    Controller::for_stream(never::<IngressClass>(), reader)
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .reconcile_on(requests)
+        .graceful_shutdown_on(shutdown)
+        .run(reconcile_class, |_, error: &Infallible, _| match *error {}, Arc::new((live, metrics)))
+        .for_each(|_| std::future::ready(()))
+        .await;
+}
+
+async fn reconcile_class(
+    class: Arc<IngressClass>,
+    context: Arc<(Arc<Live>, Metrics)>,
+) -> Result<Action, Infallible> {
+    let (live, metrics) = &*context;
+    let timer = metrics.reconcile_seconds.timer(Name::IngressClass);
+    live.reconcile_class(class.metadata.name.as_deref().unwrap_or_default());
+    drop(timer);
+    metrics.reconciles.inc(Name::IngressClass, ReconcileResult::Success);
     Ok(Action::await_change())
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind, NamespaceResourceScope, PartialObjectMeta};
@@ -16,6 +16,7 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
 use crate::metrics::{Metrics, WatchKind};
+use crate::parameters::classes::Namespaces;
 use crate::reconcile::Routing;
 use crate::watch::collection::Scope;
 use crate::watch::live::{Live, Phase};
@@ -89,6 +90,7 @@ pub fn feeds(feeds: &Feeds, client: &Client, live: &Arc<Live>, metrics: &Metrics
             |routing, event: Event<IngressClass>| routing.stores_mut().apply_class(event),
         ));
         tasks.push(context.class_memory(&feeds.namespace));
+        tasks.push(context.namespaces());
         tasks.push(context.optional(
             WatchKind::Parameters,
             Api::all_with(client.clone(), &parameters_resource()),
@@ -190,6 +192,53 @@ impl Context {
             .boxed()
     }
 
+    /// Namespaces, for the labels that a class selects by: only while some class does.
+    fn namespaces(&self) -> Task {
+        let context = self.clone();
+        async move {
+            let mut wanted = context.live.namespaces_wanted();
+            loop {
+                if wanted.wait_for(|wanted| *wanted).await.is_err() {
+                    return;
+                }
+                tokio::select! {
+                    () = context.watch_namespaces() => {}
+                    _ = wanted.wait_for(|wanted| !wanted) => {}
+                }
+                context.live.set_sources(|sources| sources.namespaces = Namespaces::Pending);
+                context.metrics.watch_age.clear(WatchKind::Namespace);
+            }
+        }
+        .boxed()
+    }
+
+    async fn watch_namespaces(&self) {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let mut told = Told::default();
+        let mut listed = false;
+        let mut events = watcher::watcher(api, config()).default_backoff().boxed();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
+                    let done = matches!(event, Event::InitDone);
+                    self.take(WatchKind::Namespace, event, |routing, event| {
+                        routing.stores_mut().apply_namespace(event)
+                    });
+                    if done {
+                        listed = true;
+                        self.live.set_sources(|sources| sources.namespaces = Namespaces::Listed);
+                    }
+                }
+                Err(error) => {
+                    if !listed && is_forbidden(&error) {
+                        self.live.set_sources(|sources| sources.namespaces = Namespaces::Unavailable);
+                    }
+                    self.failed(WatchKind::Namespace, &error, &mut told);
+                }
+            }
+        }
+    }
+
     /// A kind whose CRD may not be installed.
     fn optional<K>(
         &self,
@@ -209,14 +258,17 @@ impl Context {
             while let Some(event) = events.next().await {
                 match event {
                     Ok(event) => {
-                        missing = false;
+                        if std::mem::take(&mut missing) {
+                            tracing::info!("IngressClassParameters are available");
+                        }
+                        context.live.set_sources(|sources| sources.parameters = true);
                         context.take(kind, event, &apply);
                     }
                     Err(watcher::Error::InitialListFailed(error)) if is_not_found(&error) => {
-                        if !missing {
-                            missing = true;
+                        if !std::mem::replace(&mut missing, true) {
                             tracing::info!("{absent}");
                         }
+                        context.live.set_sources(|sources| sources.parameters = false);
                         // An empty list: what was there is gone with its CRD.
                         context.take(kind, Event::Init, &apply);
                         context.take(kind, Event::InitDone, &apply);
@@ -294,8 +346,13 @@ fn parameters_resource() -> ApiResource {
     ApiResource::from_gvk_with_plural(&kind, "ingressclassparameters")
 }
 
+fn is_forbidden(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403)
+}
+
+/// An API server that knows nothing of the group answers 404 without a Status, so only the code tells.
 fn is_not_found(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.is_not_found())
+    matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
 /// An error with everything that caused it, which `Display` alone leaves out.

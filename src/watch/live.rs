@@ -1,13 +1,16 @@
 //! The routing of a running operator: watch events in, keys to reconcile out, and what came of it for the publisher.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::{Notify, watch};
 
-use crate::kubernetes::key::{IngressKey, OutputKey, SecretKey};
+use crate::kubernetes::key::{IngressKey, ObjectKey, OutputKey, SecretKey};
 use crate::metrics::{Metrics, Trigger, WatchKind};
+use crate::parameters::classes::{Changed, Sources};
+use crate::parameters::status::Publication;
 use crate::reconcile::{Reconciled, Routing};
 use crate::watch::queue::KeyQueue;
 use crate::watch::touched::Touched;
@@ -64,8 +67,14 @@ pub struct Live {
     /// Ingresses whose problems changed.
     pub problems: Arc<KeyQueue<IngressKey, ()>>,
     pending: Mutex<Pending>,
+    publications: Mutex<BTreeMap<OutputKey, Publication>>,
     /// Something is pending.
     pub changed: Notify,
+    /// Something about classes has to be written.
+    pub classes_changed: Notify,
+    /// Whether some class needs the labels of namespaces.
+    namespaces_wanted: watch::Sender<bool>,
+    leading: AtomicBool,
     phase: watch::Sender<Phase>,
     metrics: Metrics,
 }
@@ -80,7 +89,11 @@ impl Live {
             secrets: Arc::default(),
             problems: Arc::default(),
             pending: Mutex::default(),
+            publications: Mutex::default(),
             changed: Notify::new(),
+            classes_changed: Notify::new(),
+            namespaces_wanted: watch::Sender::new(false),
+            leading: AtomicBool::new(false),
             phase: watch::Sender::new(Phase::Listing),
             metrics,
         }
@@ -94,6 +107,21 @@ impl Live {
     /// How far the first lists are, to be waited on.
     pub fn phase(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
+    }
+
+    /// What became of the last attempt to commit an output.
+    pub fn set_publication(&self, output: &OutputKey, publication: Publication) {
+        let mut publications = self.publications.lock().unwrap_or_else(PoisonError::into_inner);
+        if publications.insert(output.clone(), publication) != Some(publication) {
+            self.classes_changed.notify_one();
+        }
+    }
+
+    /// Whether the routing of some outputs is out: what is worst of them.
+    pub fn publication(&self, outputs: &BTreeSet<OutputKey>) -> Publication {
+        let publications = self.publications.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |output| publications.get(output).copied().unwrap_or(Publication::Pending);
+        outputs.iter().map(of).find(|one| *one != Publication::Committed).unwrap_or(Publication::Committed)
     }
 
     /// Waits for a phase.
@@ -158,6 +186,11 @@ impl Live {
     /// Looks whether the first lists have come further.
     fn advance(&self, routing: &mut Routing, phase: Phase) {
         if phase == Phase::Listing && routing.classes_listed() {
+            for key in routing.adopt_stored_class_memory() {
+                tracing::warn!(key, "what is remembered of this class can't be read and counts as absent");
+            }
+            let (_, changed) = routing.resolve_classes();
+            self.note_classes(routing, changed);
             routing.note_all_dependencies();
             self.phase.send_replace(Phase::SecretsNamed);
         }
@@ -193,7 +226,21 @@ impl Live {
     /// Sends what an event touched to whoever has to work on it.
     fn dispatch(&self, routing: &mut Routing, touched: Touched, cause: Cause) {
         self.secrets.extend(touched.fetch.iter().map(|secret| (secret.clone(), ())));
-        self.classes.extend(routing.affected_classes(&touched).into_iter().map(|class| (class, ())));
+        for class in routing.affected_classes(&touched) {
+            if routing.stores().classes().collection().get(&ObjectKey::new("", &*class)).is_some() {
+                self.classes.push(class, ());
+            } else {
+                // A Controller never sees a class that is gone.
+                self.resolve_class(routing, &class);
+            }
+        }
+        if touched.class_memory {
+            self.classes_changed.notify_one();
+            if !self.leading.load(Ordering::Relaxed) {
+                routing.adopt_stored_class_memory();
+                self.resolve_classes(routing);
+            }
+        }
         let addresses = routing.touches_statuses(&touched);
         if addresses || !touched.statuses.is_empty() {
             let mut pending = self.pending();
@@ -223,10 +270,62 @@ impl Live {
         self.note(&routing, key, reconciled, cause, false);
     }
 
-    /// Reconciles the Ingresses of a class whose settings changed.
-    pub fn class_changed(&self, routing: &Routing, class: &str) {
+    /// Reconciles one class.
+    pub fn reconcile_class(&self, class: &str) {
+        let mut routing = self.routing();
+        self.resolve_class(&mut routing, class);
+    }
+
+    fn resolve_class(&self, routing: &mut Routing, class: &str) {
+        let changed = routing.resolve_class(class);
+        if changed.settings {
+            self.translate_class(routing, class);
+        }
+        self.note_classes(routing, changed);
+    }
+
+    /// Brings all classes up to date: what can be read of the cluster, or what is remembered, has changed.
+    pub fn resolve_classes(&self, routing: &mut Routing) {
+        let (settings, changed) = routing.resolve_classes();
+        for class in settings {
+            self.translate_class(routing, &class);
+        }
+        self.note_classes(routing, changed);
+    }
+
+    /// What can be read of the cluster beside IngressClasses has changed.
+    pub fn set_sources(&self, change: impl FnOnce(&mut Sources)) {
+        let mut routing = self.routing();
+        let news = routing.set_sources(change);
+        if news && *self.phase.borrow() != Phase::Listing {
+            self.resolve_classes(&mut routing);
+        }
+    }
+
+    /// Whether this replica leads: a follower takes over what the leader remembers of classes.
+    pub fn set_leading(&self, leading: bool) {
+        self.leading.store(leading, Ordering::Relaxed);
+    }
+
+    /// Whether some class needs the labels of namespaces, to be waited on.
+    pub fn namespaces_wanted(&self) -> watch::Receiver<bool> {
+        self.namespaces_wanted.subscribe()
+    }
+
+    fn translate_class(&self, routing: &Routing, class: &str) {
         let cause = Cause { trigger: Trigger::IngressClass, at: Instant::now() };
         self.ingresses.extend(routing.of_class(class).into_iter().map(|key| (key, cause)));
+        // Its addresses may come from elsewhere now.
+        self.pending().all_statuses = true;
+        self.changed.notify_one();
+    }
+
+    fn note_classes(&self, routing: &Routing, changed: Changed) {
+        let wanted = routing.classes().needs_namespaces();
+        self.namespaces_wanted.send_if_modified(|held| std::mem::replace(held, wanted) != wanted);
+        if changed.verdict || changed.memory || changed.settings {
+            self.classes_changed.notify_one();
+        }
     }
 
     /// Notes what a reconciliation did.

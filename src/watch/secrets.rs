@@ -213,6 +213,12 @@ impl Secrets {
         entries.iter().flatten().next().is_some() && !entries.iter().flatten().any(|entry| entry.fresh())
     }
 
+    /// Whether its data is needed and no attempt to fetch it has ended yet.
+    pub fn awaits_answer(&self, key: &SecretKey) -> bool {
+        self.needs_fetch(key)
+            && ![self.tls.get(key), self.others.get(key)].iter().flatten().any(|entry| entry.failed)
+    }
+
     /// A GET answered; `None` is 404. True when the state changed.
     pub fn fetched(&mut self, key: &SecretKey, secret: Option<&Secret>) -> bool {
         let before = self.state(key);

@@ -49,6 +49,24 @@ impl Watched {
     }
 }
 
+/// What is kept of an IngressClassParameters: unchecked, since manifests and older definitions hold anything.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parameters {
+    /// `metadata.generation`; `None` in a manifest.
+    pub generation: Option<i64>,
+    /// The spec; `Null` where there is none.
+    pub spec: Value,
+    /// The status; `Null` where there is none.
+    pub status: Value,
+}
+
+impl Parameters {
+    fn of(object: &mut DynamicObject) -> Self {
+        let mut part = |name| object.data.get_mut(name).map(Value::take).unwrap_or_default();
+        Self { spec: part("spec"), status: part("status"), generation: object.metadata.generation }
+    }
+}
+
 /// The objects.
 #[derive(Debug)]
 pub struct Stores {
@@ -61,7 +79,7 @@ pub struct Stores {
     secrets: Secrets,
     nodes: Nodes,
     labels: Collection<Arc<BTreeMap<String, String>>>,
-    parameters: Collection<Arc<Value>>,
+    parameters: Collection<Arc<Parameters>>,
     class_memory: Mirrored<ConfigMap>,
     known: KnownNamespaces,
     /// What parameters came to, by class; set from outside.
@@ -142,8 +160,8 @@ impl Stores {
         &self.labels
     }
 
-    /// The spec of IngressClassParameters by name (the namespace of the key is empty).
-    pub fn parameters(&self) -> &Collection<Arc<Value>> {
+    /// IngressClassParameters by name (the namespace of the key is empty).
+    pub fn parameters(&self) -> &Collection<Arc<Parameters>> {
         &self.parameters
     }
 
@@ -332,11 +350,10 @@ impl Stores {
         Touched { labels, ..Touched::default() }
     }
 
-    /// IngressClassParameters came, changed or went; only their spec is read.
+    /// IngressClassParameters came, changed or went. A status that changed touches them too, since someone may have
+    /// edited it.
     pub fn apply_parameters(&mut self, event: Event<DynamicObject>) -> Touched {
-        let spec =
-            |object: &mut DynamicObject| object.data.get_mut("spec").map(Value::take).unwrap_or_default();
-        let parameters = apply_cluster_scoped(&mut self.parameters, event, spec);
+        let parameters = apply_cluster_scoped(&mut self.parameters, event, Parameters::of);
         Touched { parameters, ..Touched::default() }
     }
 

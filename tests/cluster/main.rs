@@ -6,8 +6,12 @@ mod harness;
 
 mod client;
 mod control_plane;
+mod events;
 mod lease;
 mod operator;
+mod output;
 mod parameters;
 mod publish;
+mod publish_faults;
+mod statuses;
 mod term;

@@ -14,13 +14,22 @@ use crate::harness::ControlPlane;
 /// Leads until it is dropped.
 pub struct Term {
     pub requests: Requests,
-    pub client: Client,
     _stop: oneshot::Sender<()>,
 }
 
 impl Term {
     /// A term of a replica called `identity` in `namespace`, where [`grant`] has to have been called.
     pub async fn begin(plane: &ControlPlane, namespace: &str, identity: &str) -> Self {
+        Self::begin_with(plane, namespace, identity, |client| client).await
+    }
+
+    /// As [`Self::begin`], with something between the replica and its client.
+    pub async fn begin_with(
+        plane: &ControlPlane,
+        namespace: &str,
+        identity: &str,
+        between: impl FnOnce(Client) -> Client,
+    ) -> Self {
         let metrics = Metrics::new("waybill").unwrap();
         let access = Access {
             endpoint: plane.url(),
@@ -35,7 +44,7 @@ impl Term {
             let _ = stopped.await;
         }));
         let guard = handle.changes().wait_for(Option::is_some).await.unwrap().clone().unwrap();
-        Self { requests: Requests::new(client.clone(), guard, metrics), client, _stop: stop }
+        Self { requests: Requests::new(between(client), guard, metrics), _stop: stop }
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::generate::unbase64;
 use super::object::{Cluster, items, name, namespace};
 
 const PREFIX: &str = "traefik.ingress.kubernetes.io/";
@@ -66,7 +67,7 @@ impl<'a> Case<'a> {
             allow_cross_namespace: options["allowCrossNamespace"] == true,
             cross_provider_nowhere: options["crossProviderNamespaces"].as_array().is_some_and(Vec::is_empty),
             default_syntax_v2: file["core"]["defaultRuleSyntax"] == "v2",
-            routers: routers.contested(),
+            routers: routers.digested().into_iter().chain(routers.contested()).collect(),
             services: services.contested(),
             secrets: secrets.contested(),
             namespaces: routed.map(|object| namespace(object).to_owned()).collect(),
@@ -191,6 +192,12 @@ impl Claims {
         self.0.entry(key).or_default().insert(owner);
     }
 
+    /// Keys that are what another becomes when a digest is added to it.
+    fn digested(&self) -> Vec<String> {
+        let shorter = |key: &&String| without_digests(key).skip(1).any(|key| self.0.contains_key(key));
+        self.0.keys().filter(shorter).cloned().collect()
+    }
+
     fn contested(self) -> BTreeSet<String> {
         self.0.into_iter().filter(|(_, owners)| owners.len() > 1).map(|(key, _)| key).collect()
     }
@@ -208,28 +215,4 @@ fn without_digests(key: &str) -> impl Iterator<Item = &str> {
         (digest.len() == 20 && digest.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(rest)
     })
     .take(3)
-}
-
-/// RFC 4648; what is no base64 ends the bytes.
-fn unbase64(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let (mut bits, mut count) = (0_u32, 0);
-    for byte in text.bytes() {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => break,
-        };
-        bits = bits << 6 | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-            bits &= (1 << count) - 1;
-        }
-    }
-    bytes
 }

@@ -22,7 +22,7 @@ const FACTORS: &[Factor] = &[
     Factor { path: "disableIngressClassLookup", values: &["null", "true"] },
     Factor { path: "disableClusterScopeResources", values: &["null", "true"] },
     Factor { path: "allowCrossNamespace", values: &["null", "true"] },
-    Factor { path: "ingressClass", values: &["null", "\"public\"", "\"foreign\""] },
+    Factor { path: "ingressClass", values: &["null", "\"public\"", "\"traefik\""] },
     Factor { path: "core.defaultRuleSyntax", values: &["null", "\"v2\""] },
     Factor { path: "crossProviderNamespaces", values: &["null", "[]", r#"["*-shop", "*-team"]"#] },
     Factor {
@@ -75,6 +75,11 @@ impl Choice {
     /// The value of `ingressEndpoint`.
     pub fn endpoint(&self) -> Value {
         self.value("ingressEndpoint")
+    }
+
+    /// How many options are not at their default.
+    pub fn set(&self) -> usize {
+        self.values.iter().filter(|value| **value != 0).count()
     }
 
     fn pairs(&self) -> Vec<Pair> {

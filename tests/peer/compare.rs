@@ -302,3 +302,90 @@ fn titles(secrets: &[&Value]) -> String {
         secrets.iter().map(|secret| format!("{}/{}", namespace(secret), name(secret))).collect();
     titles.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate;
+    use crate::meaning::Answer;
+    use crate::object::Cluster;
+
+    /// A cluster whose router `web` leads to one server, and Traefik's answer to it.
+    fn case() -> (Cluster, Value) {
+        let ingress = |namespace: &str, name: &str| {
+            json!({"kind": "Ingress", "metadata": {"namespace": namespace, "name": name}, "spec": {"rules": [
+                {"host": "h", "http": {"paths": [{"path": "/", "backend": {"service": {"name": "web", "port": {"number": 80}}}}]}}]}})
+        };
+        let cluster = Cluster {
+            name: "c1".to_owned(),
+            namespaces: vec!["c1-shop".to_owned()],
+            objects: vec![ingress("c1-shop", "web")],
+        };
+        let certificate = format!("-----BEGIN {}", generate::mark("c1"));
+        let theirs = json!({
+            "http": {
+                "routers": {"c1-shop-web-h": {"rule": "Host(\"h\")", "service": "c1-shop-web-80", "middlewares": ["a@file"],
+                    "observability": {"metadata": {"ingress":
+                        {"namespace": "c1-shop", "ingressName": "web", "serviceName": "web"}}}}},
+                "services": {"c1-shop-web-80": {"loadBalancer": {"servers": [
+                    {"url": "http://10.0.0.1:80"}, {"url": "http://10.0.0.2:80"}]}}}},
+            "tls": {"certificates": [{"certFile": certificate, "keyFile": "-----BEGIN key"}]}});
+        (cluster, theirs)
+    }
+
+    fn compared(theirs: &Value, ours: &Value) -> Outcome {
+        let (cluster, _) = case();
+        let view = |answer: &Value| Answer::new(answer).clusters.remove("c1").unwrap_or_default();
+        compare(&Case::new(&cluster, &json!({})), &view(theirs), &view(ours))
+    }
+
+    #[test]
+    fn equal_answers_leave_nothing() {
+        let (_, theirs) = case();
+        let outcome = compared(&theirs, &theirs);
+        assert!(outcome.unexplained.is_empty(), "{:?}", outcome.unexplained);
+        assert!(outcome_is_empty(&outcome));
+    }
+
+    #[test]
+    fn nothing_that_matters_may_differ() {
+        let (_, theirs) = case();
+        let router = "/http/routers/c1-shop-web-h";
+        let service = "/http/services/c1-shop-web-80/loadBalancer";
+        for (parent, key, value) in [
+            (router, "rule", json!("Host(\"i\")")),
+            (router, "priority", json!(3)),
+            (router, "middlewares", json!([])),
+            (router, "entryPoints", json!(["web"])),
+            (router, "tls", json!({})),
+            (router, "observability", json!({"metrics": true})),
+            (service, "servers", json!([{"url": "http://10.0.0.2:80"}, {"url": "http://10.0.0.1:80"}])),
+            (service, "servers", json!([{"url": "http://10.0.0.1:80"}])),
+            (service, "passHostHeader", json!(false)),
+            (service, "sticky", json!({"cookie": {}})),
+            ("/tls", "certificates", json!([])),
+            ("/http", "routers", json!({})),
+        ] {
+            let mut ours = theirs.clone();
+            ours.pointer_mut(parent).expect("it is there")[key] = value.clone();
+            let unexplained = compared(&theirs, &ours).unexplained;
+            assert!(!unexplained.is_empty(), "{parent}/{key} = {value} is not seen");
+            assert!(
+                !compared(&ours, &theirs).unexplained.is_empty(),
+                "{parent}/{key} = {value} on Traefik's side"
+            );
+        }
+    }
+
+    #[test]
+    fn a_fence_is_a_difference_on_purpose_and_only_where_there_is_one() {
+        let (_, ours) = case();
+        let mut theirs = ours.clone();
+        let servers =
+            theirs.pointer_mut("/http/services/c1-shop-web-80/loadBalancer/servers").expect("servers");
+        servers.as_array_mut().expect("a list").push(json!({"url": "http://10.0.0.3:80", "fenced": true}));
+        let outcome = compared(&theirs, &ours);
+        assert!(outcome.unexplained.is_empty(), "{:?}", outcome.unexplained);
+        assert!(!outcome.tally.never().contains(&Difference::TerminatingEndpoint));
+    }
+}

@@ -55,6 +55,8 @@ differences! {
     DefaultBackendOrder,
     /// `service.nodeportlb` and several nodes: Traefik takes them in a random order, waybill by name.
     NodeOrder,
+    /// A status that is right but for its ports: Traefik leaves it, waybill writes the ports.
+    StatusPorts,
     /// `core.defaultRuleSyntax: v2`: waybill writes it on every router, since the proxy's own default may differ.
     RuleSyntaxSpelledOut,
 }

@@ -20,12 +20,16 @@ mod choices;
 mod compare;
 mod difference;
 mod generate;
+mod golden;
+#[allow(unused_imports, reason = "what other tests need")]
 #[path = "../cluster/harness/mod.rs"]
 mod harness;
 mod meaning;
+mod mutate;
 mod narrow;
 mod object;
 mod place;
+mod program;
 mod random;
 mod report;
 mod server;
@@ -54,9 +58,14 @@ async fn same_routing_as_traefiks_own_provider() {
     let begun = Instant::now();
     let long = clusters >= 2000;
     let mut report = Report::default();
+    let (changing, steps) = if long { (30, 100) } else { (10, 20) };
     // The narrow option sets mostly wait for Traefik's own rate limit.
-    let (wide, narrow) = tokio::join!(wide::run(seed, clusters), narrow::run(seed, !long));
-    report.add(wide);
+    let busy = async {
+        report.add(golden::run().await);
+        report.add(mutate::run(seed, changing, steps).await);
+        report.add(wide::run(seed, clusters).await);
+    };
+    let ((), narrow) = tokio::join!(busy, narrow::run(seed, !long));
     report.add(narrow);
     println!("{report}in {:.0} s", begun.elapsed().as_secs_f64());
     report.check();

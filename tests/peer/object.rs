@@ -12,6 +12,13 @@ pub struct Kind {
     pub namespaced: bool,
 }
 
+impl Kind {
+    /// Its `apiVersion`.
+    pub fn version(&self) -> &'static str {
+        self.api.strip_prefix("/apis/").or_else(|| self.api.strip_prefix("/api/")).unwrap_or(self.api)
+    }
+}
+
 /// All of them, in the order in which they can be created.
 pub const KINDS: &[Kind] = &[
     Kind { name: "Namespace", api: "/api/v1", plural: "namespaces", namespaced: false },

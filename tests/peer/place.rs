@@ -7,8 +7,9 @@ use super::choices::peer_arguments;
 use super::compare::{compare, compare_default};
 use super::generate;
 use super::harness::{ADMIN, ControlPlane};
-use super::meaning::{Answer, Route, View};
+use super::meaning::{Answer, Route, View, canonical};
 use super::object::{Cluster, KINDS, is};
+use super::program::Program;
 use super::report::Report;
 use super::server::{Server, Snapshot};
 use super::traefik::{Traefik, program};
@@ -18,6 +19,7 @@ use super::waybill::Library;
 pub struct Place {
     pub server: Server,
     pub traefik: Traefik,
+    pub program: Program,
     /// Cluster-scoped objects and those of namespaces that belong to no cluster.
     pub fixed: Vec<Value>,
     _plane: ControlPlane,
@@ -35,7 +37,7 @@ impl Place {
         for object in fixed {
             created.push(server.must_create(&object).await);
         }
-        Self { server, traefik, fixed: created, _plane: plane }
+        Self { server, traefik, program: Program::new(), fixed: created, _plane: plane }
     }
 
     /// Starts one with made-up clusters `numbers` in it.
@@ -79,8 +81,20 @@ pub fn compare_all(
     theirs: &Value,
     library: &Library,
 ) {
+    compare_answers(report, what, clusters, file, (theirs, &library.answer()), library);
+}
+
+/// As [`compare_all`] for an answer of waybill's that came another way than through the library.
+pub fn compare_answers(
+    report: &mut Report,
+    what: &str,
+    clusters: &[Cluster],
+    file: &Value,
+    (theirs, ours): (&Value, &Value),
+    library: &Library,
+) {
     let theirs = Answer::new(theirs);
-    let ours = Answer::new(&library.answer());
+    let ours = Answer::new(ours);
     for stray in theirs.strays.iter().chain(&ours.strays) {
         report.fail(what, stray.clone(), None, file);
     }
@@ -101,6 +115,36 @@ pub fn compare_all(
         }
     }
     compare_defaults(report, what, clusters, file, &theirs, &ours, library);
+}
+
+/// Checks that another way to waybill gives what the library does, to the letter. If not, it is compared with
+/// Traefik's answer by itself.
+pub fn must_equal(
+    report: &mut Report,
+    what: &str,
+    clusters: &[Cluster],
+    file: &Value,
+    (theirs, ours): (&Value, &Value),
+    library: &Library,
+) {
+    report.answers += 1;
+    if sorted(ours) == sorted(&library.answer()) {
+        return;
+    }
+    report.fail(what, "it differs from the library's answer".to_owned(), None, file);
+    compare_answers(report, what, clusters, file, (theirs, ours), library);
+}
+
+/// An answer with sorted certificates and without empty sections.
+pub fn sorted(answer: &Value) -> (Value, Value, Vec<String>) {
+    let mut certificates: Vec<String> =
+        answer["tls"]["certificates"].as_array().into_iter().flatten().map(canonical).collect();
+    certificates.sort();
+    let section = |name: &str| match &answer["http"][name] {
+        Value::Null => Value::Object(serde_json::Map::new()),
+        section => section.clone(),
+    };
+    (section("routers"), section("services"), certificates)
 }
 
 /// Compares the default routers. There is one in the whole API server.

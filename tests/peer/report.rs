@@ -28,6 +28,8 @@ pub struct Report {
     pub refused: usize,
     /// Clusters and golden cases, times the option sets and steps that each was compared under.
     pub comparisons: usize,
+    /// Answers of `waybill render` and `waybill run` among them.
+    pub answers: usize,
     pub routers: usize,
     pub certificates: usize,
     pub statuses: usize,
@@ -57,6 +59,7 @@ impl Report {
         self.objects += other.objects;
         self.refused += other.refused;
         self.comparisons += other.comparisons;
+        self.answers += other.answers;
         self.routers += other.routers;
         self.certificates += other.certificates;
         self.statuses += other.statuses;
@@ -90,8 +93,8 @@ impl std::fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "{} comparisons of {} routers, {} certificates, {} statuses",
-            self.comparisons, self.routers, self.certificates, self.statuses
+            "{} comparisons of {} routers, {} certificates, {} statuses; {} whole answers of the program",
+            self.comparisons, self.routers, self.certificates, self.statuses, self.answers
         )?;
         write!(f, "differences on purpose, and how often:\n{}", self.tally)?;
         writeln!(f, "{} differences that nothing explains", self.failures.len())

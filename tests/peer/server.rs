@@ -73,6 +73,22 @@ impl Server {
         Ok(typed(self.send("PUT", path, Some(&body)).await?, object))
     }
 
+    /// An object that is there.
+    pub async fn get(&self, object: &Value) -> Value {
+        let answer = self.send("GET", &path(object), None).await;
+        typed(answer.unwrap_or_else(|error| panic!("{}: {error}", object::title(object))), object)
+    }
+
+    /// An object that may not be there: kind, namespace and name.
+    pub async fn find(&self, (kind, namespace, name): &(Kind, String, String)) -> Option<Value> {
+        let path = format!("{}/{name}", collection_path(*kind, namespace));
+        match self.send("GET", &path, None).await {
+            Ok(object) => Some(object),
+            Err(kube::Error::Api(status)) if status.code == 404 => None,
+            Err(error) => panic!("{path}: {error}"),
+        }
+    }
+
     pub async fn delete(&self, object: &Value) -> kube::Result<Value> {
         self.send("DELETE", &path(object), Some(&json!({"gracePeriodSeconds": 0}))).await
     }
@@ -92,6 +108,7 @@ impl Server {
         for item in &mut items {
             // The items of a list don't say what they are.
             item["kind"] = kind.name.into();
+            item["apiVersion"] = kind.version().into();
         }
         items
     }

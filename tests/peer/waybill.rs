@@ -8,6 +8,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass, IngressLoadBalancerIngress};
 use kube::core::{PartialObjectMeta, PartialObjectMetaExt};
 use kube::runtime::watcher::Event;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -86,6 +87,16 @@ impl Library {
         library
     }
 
+    /// Whether the API server would tell of an object, going by its labels.
+    pub fn selects(&self, object: &Value) -> bool {
+        let labels = BTreeMap::deserialize(&object["metadata"]["labels"]).unwrap_or_default();
+        match object["kind"].as_str() {
+            Some("Ingress") => self.options.label_selector.matches(&labels),
+            Some("Secret") => labels.get("owner").is_none_or(|owner: &String| owner != "helm"),
+            _ => true,
+        }
+    }
+
     /// An object came or changed. What has to be reconciled for it is returned.
     pub fn apply(&mut self, object: &Value) -> Touched {
         self.event(object, true)
@@ -98,15 +109,16 @@ impl Library {
 
     /// Reconciles what an event touched.
     pub fn reconcile(&mut self, touched: &Touched) {
-        for key in self.routing.affected(touched) {
-            let mut fetch = self.routing.reconcile(&key).fetch;
-            while let Some(secret) = fetch.pop() {
-                let object = self.secrets.get(&secret).map(|object| typed::<Secret>(object));
-                let touched = self.routing.stores_mut().secret_fetched(&secret, object.as_ref());
-                for key in self.routing.affected(&touched) {
-                    fetch.extend(self.routing.reconcile(&key).fetch);
-                }
+        let mut keys = self.routing.affected(touched);
+        let mut fetch = touched.fetch.clone();
+        loop {
+            for key in std::mem::take(&mut keys) {
+                fetch.extend(self.routing.reconcile(&key).fetch);
             }
+            let Some(secret) = fetch.pop() else { return };
+            let object = self.secrets.get(&secret).map(typed::<Secret>);
+            let touched = self.routing.stores_mut().secret_fetched(&secret, object.as_ref());
+            keys = self.routing.affected(&touched);
         }
     }
 
@@ -132,8 +144,6 @@ impl Library {
             "Node" => stores.apply_node(event::<Node>(object, there)),
             "Secret" => {
                 let key = SecretKey::new(namespace, object::name(object));
-                // The API server's part: these are not listed.
-                let there = there && object["metadata"]["labels"]["owner"] != "helm";
                 if there {
                     self.secrets.insert(key, object.clone());
                 } else {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::choices::{Choice, pairwise};
 use super::object::Cluster;
-use super::place::{Place, compare_all, wants_default};
+use super::place::{Place, compare_all, must_equal, wants_default};
 use super::report::Report;
 use super::shrink;
 use super::waybill::{Library, options};
@@ -52,12 +52,15 @@ async fn compare_choices(report: &mut Report, place: &Place, clusters: &[Cluster
             let file = choice.file(clusters);
             let theirs = place.theirs(&file).await;
             let snapshot = place.snapshot(clusters, &file).await;
-            (choice, file, theirs, snapshot)
+            let rendered = place.program.render(&snapshot, &file).await;
+            (choice, file, theirs, snapshot, rendered)
         })
         .buffered(PROVIDERS);
-    while let Some((choice, file, theirs, snapshot)) = answers.next().await {
+    while let Some((choice, file, theirs, snapshot, rendered)) = answers.next().await {
         let library = Library::with(options(&file), &snapshot);
         compare_all(report, &choice.to_string(), clusters, &file, &theirs, &library);
+        let what = format!("waybill render, {choice}");
+        must_equal(report, &what, clusters, &file, (&theirs, &rendered), &library);
     }
 }
 

@@ -35,7 +35,7 @@ fn class(name: &str, parameters: Option<&str>) -> IngressClass {
 fn object(name: &str, spec: Value) -> DynamicObject {
     parse(json!({
         "apiVersion": "waybill.dev/v1alpha1", "kind": "IngressClassParameters",
-        "metadata": {"name": name}, "spec": spec,
+        "metadata": {"name": name, "generation": 7}, "spec": spec,
     }))
 }
 
@@ -78,10 +78,10 @@ fn one_objects_change_touches_the_classes_that_name_it() {
     }
     assert_eq!((strict(&stores, "a"), strict(&stores, "c")), (Some(true), Some(false)));
 
-    let observed = classes.observed("shared", Some(2), Publication::Committed, Counts::default());
-    assert_eq!(observed.classes.len(), 2);
+    let observed = classes.observed(&stores, "shared", Publication::Committed, Counts::default());
+    assert_eq!((observed.classes.len(), observed.generation), (2, Some(7)));
     assert_eq!(observed.accepted.unwrap().reason, Reason::Accepted);
-    let unused = classes.observed("other", None, Publication::Committed, Counts::default());
+    let unused = classes.observed(&stores, "other", Publication::Committed, Counts::default());
     assert_eq!((unused.accepted, unused.classes.len()), (None, 0));
 }
 

@@ -8,7 +8,8 @@ use super::{Known, OutputWriter};
 use crate::publish::objects::Part;
 use crate::publish::shards::{self, ShardKey};
 
-/// What a watch of own objects said, metadata alone. The watches select [`MANAGED_BY`] `waybill`.
+/// What a watch of own objects said, metadata alone. The watches select
+/// [`crate::publish::objects::MANAGED_BY`] `waybill`.
 #[derive(Clone, Debug)]
 pub enum Seen {
     /// One is there.

@@ -15,18 +15,15 @@ use waybill::parameters::status::{Counts, Observed, Publication, status};
 use waybill::parameters::{IngressClassParameters, IngressClassParametersStatus};
 use waybill::publish::class_statuses::{ClassWriter, Written};
 use waybill::publish::error::PublishError;
-use waybill::publish::lease::Elector;
+use waybill::publish::lease::LeaseGuard;
 use waybill::publish::requests::Requests;
 use waybill::translate::settings::Settings;
 
 use super::{object, plane, untyped};
 
-/// Writes in a term that lasts as long as the test.
-async fn writer(client: Client, namespace: &str, metrics: &Metrics) -> ClassWriter {
-    let (elector, handle) = Elector::without_election(metrics.clone());
-    tokio::spawn(elector.run(std::future::pending()));
-    let guard = handle.changes().wait_for(Option::is_some).await.unwrap().clone().unwrap();
-    ClassWriter::new(Requests::new(client, guard, metrics.clone()), namespace, "waybill")
+fn writer(client: Client, namespace: &str, metrics: &Metrics) -> ClassWriter {
+    let requests = Requests::new(client, LeaseGuard::without_lease(), metrics.clone());
+    ClassWriter::new(requests, namespace, "waybill")
 }
 
 fn metrics() -> Metrics {
@@ -74,7 +71,7 @@ async fn kubectl_shows_columns_and_explains_fields() {
     let spec = json!({"output": {"name": "shown"}});
     let there = create(plane.admin(), "shown", &spec).await;
     let wanted = status(&observed(&there, "shown-class", &spec), None, Timestamp::now());
-    let writer = writer(plane.admin(), "default", &metrics()).await;
+    let writer = writer(plane.admin(), "default", &metrics());
     let written = writer.write_status("shown", &wanted).await.unwrap();
     assert_eq!(written, Written::Done);
 
@@ -125,7 +122,7 @@ async fn a_status_is_applied_over_an_edit_and_leaves_others_conditions() {
     let api: Api<IngressClassParameters> = Api::all(plane.admin());
     let there = create(plane.admin(), "applied", &json!({})).await;
     let metrics = metrics();
-    let writer = writer(plane.admin(), "default", &metrics).await;
+    let writer = writer(plane.admin(), "default", &metrics);
     let said = observed(&there, "applied", &json!({}));
     let first = status(&said, None, Timestamp::from_second(1000).unwrap());
     writer.write_status("applied", &first).await.unwrap();
@@ -185,7 +182,7 @@ async fn the_largest_objects_pass() {
     };
     let wanted = status(&said, None, Timestamp::now());
     assert_eq!(wanted.conditions[0].reason, "TooLarge", "and says so: it could not be remembered");
-    let writer = writer(plane.admin(), "default", &metrics()).await;
+    let writer = writer(plane.admin(), "default", &metrics());
     assert_eq!(writer.write_status("largest", &wanted).await.unwrap(), Written::Done);
 }
 
@@ -198,7 +195,7 @@ async fn what_was_accepted_is_put_back_when_it_is_edited_or_deleted() {
     let plane = plane().await;
     let namespace = plane.namespace("memory").await;
     let maps: Api<ConfigMap> = Api::namespaced(plane.admin(), &namespace);
-    let writer = writer(plane.admin(), &namespace, &metrics()).await;
+    let writer = writer(plane.admin(), &namespace, &metrics());
     let mut memory = Memory::default();
     assert_eq!(writer.write_memory(&memory).await.unwrap(), Written::Unchanged);
     assert!(maps.get_opt("waybill.classes").await.unwrap().is_none());
@@ -242,7 +239,7 @@ async fn somebody_elses_config_map_of_that_name_is_left_alone() {
         .await;
     let mut memory = Memory::default();
     memory.remember("public", entry(json!({})));
-    let refused = writer(plane.admin(), &namespace, &metrics()).await.write_memory(&memory).await;
+    let refused = writer(plane.admin(), &namespace, &metrics()).write_memory(&memory).await;
     assert!(matches!(&refused, Err(PublishError::OutputNameTaken { .. })), "{refused:?}");
     let map = Api::<ConfigMap>::namespaced(plane.admin(), &namespace).get("waybill.classes").await.unwrap();
     assert_eq!(map.data.unwrap()["mine"], "yes");
@@ -259,7 +256,7 @@ async fn a_full_memory_fits_into_one_config_map() {
         memory.remember(&format!("class-{at}"), entry(json!({"defaultMiddlewares": list.clone()})));
     }
     assert!(!memory.encode().left_out.is_empty());
-    let writer = writer(plane.admin(), &namespace, &metrics()).await;
+    let writer = writer(plane.admin(), &namespace, &metrics());
     assert_eq!(writer.write_memory(&memory).await.unwrap(), Written::Done);
     assert_eq!(writer.write_memory(&memory).await.unwrap(), Written::Unchanged);
 }
@@ -279,7 +276,7 @@ async fn the_shipped_rights_are_enough_and_reach_no_further() {
     let listed = api.list(&Default::default()).await.unwrap();
     let public = listed.items.iter().find(|object| object.name_any() == "public").unwrap();
     let spec = serde_json::to_value(&public.spec).unwrap();
-    let writer = writer(client.clone(), "waybill", &metrics()).await;
+    let writer = writer(client.clone(), "waybill", &metrics());
     let wanted = status(&observed(public, "public", &spec), None, Timestamp::now());
     assert_eq!(wanted.conditions[0].status, "True", "{wanted:?}");
     assert_eq!(writer.write_status("public", &wanted).await.unwrap(), Written::Done);

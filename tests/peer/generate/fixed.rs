@@ -25,6 +25,9 @@ pub fn fixed() -> Vec<Value> {
                    {"type": "ExternalIP", "address": "198.51.100.10"}]),
         ),
         node("worker-c", json!([{"type": "Hostname", "address": "worker-c"}])),
+        node("worker-d", json!([{"type": "InternalIP", "address": "192.0.2.13"}])),
+        node("worker-e", json!([{"type": "InternalIP", "address": "192.0.2.14"}])),
+        node("worker-f", json!([{"type": "InternalIP", "address": "192.0.2.15"}])),
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "edge"}}),
     ];
     objects.extend(published());

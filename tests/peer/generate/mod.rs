@@ -4,12 +4,14 @@ mod annotation;
 mod extreme;
 mod fixed;
 mod ingress;
+mod known;
 mod secret;
 mod service;
 
 use serde_json::{Value, json};
 
 pub use fixed::fixed;
+pub use secret::{base64, mark, unbase64};
 
 use super::object::Cluster;
 use super::random::Random;
@@ -24,8 +26,10 @@ const SERVICES: &[&str] = &["web", "eu-web", "api", "web-80", "db", "cache", "bl
 
 const SECRETS: &[&str] = &["web-tls", "eu-web-tls", "api-tls", "wild", "old"];
 
-/// Every so many clusters one is at the limits of what the API server takes.
-const EXTREME_EVERY: usize = 50;
+/// Of so many clusters one is at the limits of what the API server takes, and one shows every known difference.
+const SPECIAL_EVERY: usize = 50;
+const EXTREME: usize = 7;
+const KNOWN: usize = 11;
 
 /// What the parts of a cluster are made from.
 struct Maker<'a> {
@@ -40,21 +44,39 @@ struct Maker<'a> {
 /// Cluster `number` of a seed.
 pub fn cluster(seed: u64, number: usize) -> Cluster {
     let name = format!("c{number}");
+    if number % SPECIAL_EVERY == KNOWN {
+        let namespaces = known::NAMESPACES.iter().map(|end| format!("{name}-{end}")).collect();
+        return Cluster { namespaces, objects: known::objects(&name), name };
+    }
     let mut random = Random::part(seed, number as u64);
     let count = random.between(1, 3);
     let namespaces: Vec<String> =
         random.some(NAMESPACES, count).into_iter().map(|end| format!("{name}-{end}")).collect();
-    let faults = *random.pick(&[0, 5, 5, 25]);
-    let mut maker = Maker { random, cluster: &name, namespaces: &namespaces, faults };
-    let mut objects = Vec::new();
-    if number % EXTREME_EVERY == 7 {
-        maker.extreme(&mut objects, number / EXTREME_EVERY);
-    } else {
-        for namespace in &namespaces {
-            maker.namespace(namespace, &mut objects);
-        }
-    }
+    let objects = objects(
+        random,
+        &name,
+        &namespaces,
+        (number % SPECIAL_EVERY == EXTREME).then(|| number / SPECIAL_EVERY),
+    );
     Cluster { name, namespaces, objects }
+}
+
+/// Other objects for the namespaces of a cluster.
+pub fn variant(seed: u64, of: &Cluster, number: usize) -> Cluster {
+    let random = Random::part(seed, u64::MAX - number as u64);
+    let objects = objects(random, &of.name, &of.namespaces, None);
+    Cluster { name: of.name.clone(), namespaces: of.namespaces.clone(), objects }
+}
+
+fn objects(mut random: Random, name: &str, namespaces: &[String], extreme: Option<usize>) -> Vec<Value> {
+    let faults = *random.pick(&[0, 5, 5, 25]);
+    let mut maker = Maker { random, cluster: name, namespaces, faults };
+    let mut objects = Vec::new();
+    match extreme {
+        Some(number) => maker.extreme(&mut objects, number),
+        None => namespaces.iter().for_each(|namespace| maker.namespace(namespace, &mut objects)),
+    }
+    objects
 }
 
 impl Maker<'_> {
