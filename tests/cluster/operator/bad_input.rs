@@ -199,7 +199,6 @@ async fn one_odd_object_costs_only_itself() {
         [
             "http://10.1.0.11:8080",
             "http://10.1.0.13:8080",
-            "http://10.1.0.9:8080",
             "http://[2001:db8::1]:8080",
             "http://pod.example.com:8080"
         ]

@@ -38,7 +38,7 @@ async fn edits_and_deletions_are_put_back_and_strangers_left_alone() {
     let untouched = configmaps.get("waybill").await.unwrap();
     assert_eq!(untouched.metadata.resource_version, theirs.metadata.resource_version);
     eventually("an Event says so", SOON, async || {
-        let text = plane.kubectl_ok(&["-n", "waybill", "describe", "configmap", "waybill"]);
+        let text = plane.kubectl_ok(&["-n", "waybill", "get", "events"]);
         if text.contains("OutputNameTaken") { Ok(()) } else { Err(text) }
     })
     .await;

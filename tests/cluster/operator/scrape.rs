@@ -107,7 +107,7 @@ async fn prometheus_scrapes_the_replicas_and_finds_one_leader() {
         ("sum(leader_election_master_status{name=\"waybill\"})", 1.0),
         ("count(leader_election_master_status)", 2.0),
         (
-            "sum(controller_runtime_reconcile_total{controller=\"ingress\", result=\"success\"}) >= bool 2",
+            "sum(controller_runtime_reconcile_total{controller=\"ingress\", result=\"success\"}) >= bool 1",
             1.0,
         ),
         ("sum(waybill_problems{category=\"ServiceNotFound\"})", 1.0),
