@@ -235,7 +235,6 @@ async fn one_odd_object_costs_only_itself() {
         let lacking: Vec<_> = [
             "huge",
             "huge-unknown",
-            "control",
             "numbers",
             "resource",
             "tls-odd",
