@@ -27,6 +27,8 @@ mod process;
 mod report;
 mod rounds;
 
+use std::path::PathBuf;
+
 use clap::Parser;
 use harness::ControlPlane;
 use report::{Goal, Sample, line};
@@ -58,6 +60,10 @@ struct Arguments {
     /// Seconds for which statuses are counted in a round.
     #[arg(long, default_value_t = 20)]
     status_seconds: u64,
+    /// A folder that keeps etcd's data, so that the next run need not make the objects again. It must not exist before
+    /// the first.
+    #[arg(long)]
+    data: Option<PathBuf>,
     /// A profiler and its arguments to run the operator under, as one argument; `{pid}` is its process id.
     #[arg(long)]
     attach: Option<String>,
@@ -75,9 +81,18 @@ fn main() {
 async fn measure(arguments: &Arguments) {
     let count = arguments.ingresses;
     let plane = ControlPlane::start().await;
+    plane.install("crds");
     plane.install("manifests");
-    let (made, took) = fill::fill(&plane, count).await;
-    println!("{count} Ingresses: {made} objects made in {:.0} s", took.as_secs_f64());
+    match arguments.data.as_deref() {
+        Some(data) if data.exists() => fill::restore(&plane, data).await,
+        data => {
+            let (made, took) = fill::fill(&plane, count).await;
+            println!("{count} Ingresses: {made} objects made in {:.0} s", took.as_secs_f64());
+            if let Some(data) = data {
+                fill::keep(&plane, data).await;
+            }
+        }
+    }
 
     let (mut wall, mut cpu, mut start_memory, mut change_memory) = (vec![], vec![], vec![], vec![]);
     let (mut list_wall, mut list_cpu) = (vec![], vec![]);

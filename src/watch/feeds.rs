@@ -33,6 +33,9 @@ const TELL_AGAIN: Duration = Duration::from_secs(30);
 /// The longest pause before a failed watch is tried again: an API server that is back is not kept waiting.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// A CRD that is not installed is looked for this often.
+const LOOK_FOR_CRD: Duration = Duration::from_secs(10);
+
 /// Secrets of Helm's releases are large, many, and of no use here.
 const NOT_HELM: &str = "owner!=helm";
 
@@ -265,20 +268,25 @@ impl Context {
         async move {
             let mut told = Told::default();
             let mut missing = false;
+            let mut listing = false;
             let mut events = events(api, config());
             while let Some(event) = events.next().await {
                 match event {
-                    // It begins every attempt, those that fail included.
-                    Ok(Event::Init) if missing => {}
+                    // It comes before the list has been answered, and says nothing yet.
+                    Ok(Event::Init) => listing = false,
                     Ok(event) => {
                         if std::mem::take(&mut missing) {
                             tracing::info!("IngressClassParameters are available");
+                        }
+                        let of_list = matches!(event, Event::InitApply(_) | Event::InitDone);
+                        if of_list && !listing {
                             context.take(kind, Event::Init, &apply);
                         }
-                        if !matches!(event, Event::Init) {
+                        listing = matches!(event, Event::InitApply(_));
+                        context.take(kind, event, &apply);
+                        if !listing {
                             context.live.set_sources(|sources| sources.parameters = true);
                         }
-                        context.take(kind, event, &apply);
                     }
                     Err(watcher::Error::InitialListFailed(error)) if is_not_found(&error) => {
                         if !std::mem::replace(&mut missing, true) {
@@ -289,6 +297,7 @@ impl Context {
                             context.take(kind, Event::InitDone, &apply);
                         }
                         context.metrics.watch_age.since(kind, Instant::now());
+                        tokio::time::sleep(LOOK_FOR_CRD).await;
                     }
                     Err(error) => context.failed(kind, &error, &mut told),
                 }

@@ -232,19 +232,11 @@ async fn one_odd_object_costs_only_itself() {
     eventually("every object with a problem has its Event", SOON, async || {
         let text =
             plane.kubectl_ok(&["-n", "odd", "get", "events", "-o", "custom-columns=N:.involvedObject.name"]);
-        let lacking: Vec<_> = [
-            "huge",
-            "huge-unknown",
-            "numbers",
-            "resource",
-            "tls-odd",
-            "headless",
-            "outside",
-            "binary",
-        ]
-        .into_iter()
-        .filter(|name| !text.lines().any(|line| line.trim() == *name))
-        .collect();
+        let lacking: Vec<_> =
+            ["huge", "huge-unknown", "numbers", "resource", "tls-odd", "headless", "outside", "binary"]
+                .into_iter()
+                .filter(|name| !text.lines().any(|line| line.trim() == *name))
+                .collect();
         if lacking.is_empty() {
             Ok(())
         } else {
