@@ -96,6 +96,10 @@ async fn only_what_is_named_is_read_and_keys_stay_in_key_secrets() {
     let (_, document) = plane.published(OUTPUT).await.unwrap();
     assert!(has_router(&document, "shop", "more"));
 
+    // A Secret that was fetched when it was named cost no commit without it, and nobody was told that it is away.
+    let events = plane.kubectl_ok(&["-n", "shop", "get", "events"]);
+    assert!(!events.contains("SecretUnavailable"), "{events}");
+
     // How they were read.
     let requests = plane.requests_of("only");
     let mut fetched = Vec::new();
