@@ -1,16 +1,17 @@
 //! The watches: one task for each kind and namespace, whose events go into the routing.
 
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind, NamespaceResourceScope, PartialObjectMeta};
-use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -28,6 +29,9 @@ pub const WATCH_SECONDS: u32 = 30;
 
 /// A kind that fails is told of at most this often.
 const TELL_AGAIN: Duration = Duration::from_secs(30);
+
+/// The longest pause before a failed watch is tried again: an API server that is back is not kept waiting.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A CRD that is not installed is looked for this often.
 const LOOK_FOR_CRD: Duration = Duration::from_secs(10);
@@ -57,11 +61,18 @@ struct Context {
     client: Client,
     live: Arc<Live>,
     metrics: Metrics,
+    /// When it was last told that the API server is away.
+    away: Arc<Mutex<Told>>,
 }
 
 /// All watches, as tasks to be spawned.
 pub fn feeds(feeds: &Feeds, client: &Client, live: &Arc<Live>, metrics: &Metrics) -> Vec<Task> {
-    let context = Context { client: client.clone(), live: Arc::clone(live), metrics: metrics.clone() };
+    let context = Context {
+        client: client.clone(),
+        live: Arc::clone(live),
+        metrics: metrics.clone(),
+        away: Arc::default(),
+    };
     let scopes = live.routing().stores().watched().scopes();
     let mut tasks: Vec<Task> = Vec::new();
     for scope in &scopes {
@@ -219,7 +230,7 @@ impl Context {
         let api: Api<Namespace> = Api::all(self.client.clone());
         let mut told = Told::default();
         let mut listed = false;
-        let mut events = watcher::watcher(api, config()).default_backoff().boxed();
+        let mut events = events(api, config());
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
@@ -258,7 +269,7 @@ impl Context {
             let mut told = Told::default();
             let mut missing = false;
             let mut listing = false;
-            let mut events = watcher::watcher(api, config()).default_backoff().boxed();
+            let mut events = events(api, config());
             while let Some(event) = events.next().await {
                 match event {
                     // It comes before the list has been answered, and says nothing yet.
@@ -280,11 +291,12 @@ impl Context {
                     Err(watcher::Error::InitialListFailed(error)) if is_not_found(&error) => {
                         if !std::mem::replace(&mut missing, true) {
                             tracing::info!("{absent}");
+                            context.live.set_sources(|sources| sources.parameters = false);
+                            // An empty list: what was there is gone with its CRD.
+                            context.take(kind, Event::Init, &apply);
+                            context.take(kind, Event::InitDone, &apply);
                         }
-                        context.live.set_sources(|sources| sources.parameters = false);
-                        // An empty list: what was there is gone with its CRD.
-                        context.take(kind, Event::Init, &apply);
-                        context.take(kind, Event::InitDone, &apply);
+                        context.metrics.watch_age.since(kind, Instant::now());
                         tokio::time::sleep(LOOK_FOR_CRD).await;
                     }
                     Err(error) => context.failed(kind, &error, &mut told),
@@ -304,7 +316,7 @@ impl Context {
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
         let mut told = Told::default();
-        let mut events = watcher::watcher(api, config).default_backoff().boxed();
+        let mut events = events(api, config);
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => self.take(kind, event, &apply),
@@ -314,16 +326,24 @@ impl Context {
     }
 
     fn take<K>(&self, kind: WatchKind, event: Event<K>, apply: impl Fn(&mut Routing, Event<K>) -> Touched) {
-        if matches!(event, Event::Init) && *self.live.phase().borrow() == Phase::Synced {
+        if matches!(event, Event::InitDone) && *self.live.phase().borrow() == Phase::Synced {
             self.metrics.watch_restarts.inc(kind);
         }
-        self.metrics.watch_age.since(kind, Instant::now());
+        // An attempt begins with one before the API server was heard of.
+        if !matches!(event, Event::Init) {
+            self.metrics.watch_age.since(kind, Instant::now());
+        }
         self.live.event(kind, |routing| apply(routing, event));
     }
 
     fn failed(&self, kind: WatchKind, error: &watcher::Error, told: &mut Told) {
         self.metrics.watch_errors.inc(kind);
-        if told.again() {
+        if is_unreachable(error) {
+            // It is away for all watches alike.
+            if self.away.lock().unwrap_or_else(PoisonError::into_inner).again() {
+                tracing::warn!(error = %chain(error), "the API server can't be reached; trying again");
+            }
+        } else if told.again() {
             tracing::warn!(kind = crate::metrics::Label::as_str(kind), error = %chain(error), "watch failed; trying again");
         }
     }
@@ -353,6 +373,29 @@ where
     }
 }
 
+/// The events of a watch, with a pause after each failure that grows while nothing but failures come. kube's own way
+/// begins anew with every attempt, since an attempt that fails is an event too.
+pub fn events<K>(api: Api<K>, config: watcher::Config) -> BoxStream<'static, watcher::Result<Event<K>>>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let state = (watcher::watcher(api, config).boxed(), watcher::DefaultBackoff::default(), Duration::ZERO);
+    stream::unfold(state, |(mut events, mut backoff, pause)| async move {
+        tokio::time::sleep(pause).await;
+        let event = events.next().await?;
+        let pause = match &event {
+            Err(_) => backoff.next().unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE),
+            Ok(Event::Init) => Duration::ZERO,
+            Ok(_) => {
+                backoff.reset();
+                Duration::ZERO
+            }
+        };
+        Some((event, (events, backoff, pause)))
+    })
+    .boxed()
+}
+
 /// IngressClassParameters, read as they are: an API server without our schema may hold anything.
 fn parameters_resource() -> ApiResource {
     let kind = GroupVersionKind::gvk("waybill.dev", "v1alpha1", "IngressClassParameters");
@@ -367,6 +410,15 @@ fn is_forbidden(error: &watcher::Error) -> bool {
 /// An API server that knows nothing of the group answers 404 without a Status, so only the code tells.
 fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+/// Whether there was no answer at all.
+fn is_unreachable(error: &watcher::Error) -> bool {
+    use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
+    let (InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error)) = error else {
+        return false;
+    };
+    matches!(error, kube::Error::Service(_) | kube::Error::HyperError(_))
 }
 
 /// An error with everything that caused it, which `Display` alone leaves out.

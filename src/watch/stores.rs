@@ -15,6 +15,7 @@ use kube::runtime::watcher::Event;
 use serde_json::Value;
 
 use crate::kubernetes::key::{IngressKey, ObjectKey, SecretKey, ServiceKey};
+use crate::metrics::WatchKind;
 use crate::translate::lookup::{Lookup, SecretState};
 use crate::translate::settings::{ClassState, Settings};
 use crate::watch::collection::{Change, Collection, Scope};
@@ -361,6 +362,22 @@ impl Stores {
     pub fn apply_class_memory(&mut self, event: Event<ConfigMap>) -> Touched {
         let changes = self.class_memory.apply(&Scope::All, event, strip::strip_class_memory, &self.known);
         Touched { class_memory: !changes.is_empty(), ..Touched::default() }
+    }
+
+    /// How many objects of a kind there are; `None` for kinds that are not held here.
+    pub fn count(&self, kind: WatchKind) -> Option<usize> {
+        Some(match kind {
+            WatchKind::Ingress => self.ingresses().collection().len(),
+            WatchKind::IngressClass => self.classes().collection().len(),
+            WatchKind::Service => self.services().collection().len(),
+            WatchKind::EndpointSlice => self.slices().collection().len(),
+            WatchKind::TlsSecret => self.secrets.count(SecretSource::Tls),
+            WatchKind::SecretMetadata => self.secrets.count(SecretSource::Others),
+            WatchKind::Node => self.nodes().collection.len(),
+            WatchKind::Namespace => self.labels().len(),
+            WatchKind::Parameters => self.parameters().len(),
+            WatchKind::OwnConfigMap | WatchKind::OwnSecret | WatchKind::Lease => return None,
+        })
     }
 
     /// Whether the watches of Ingresses, Services, EndpointSlices and Secrets have all listed once.

@@ -82,7 +82,7 @@ pub struct ControlPlane {
 }
 
 /// Control planes that run at once, the shared one included: each takes 320 MB and a core while it starts.
-static PLACES: Semaphore = Semaphore::const_new(4);
+static PLACES: Semaphore = Semaphore::const_new(3);
 
 /// When a test fails, what its programs said is what one wants to read.
 impl Drop for ControlPlane {

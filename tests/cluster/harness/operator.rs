@@ -121,22 +121,22 @@ impl ControlPlane {
         }
     }
 
-    /// Every document of an output that a proxy reads, as it is published.
+    /// Every document of an output that a proxy reads, as it is published: those that the index names, and no shard
+    /// that waits to be deleted.
     pub async fn documents(&self, output: &str) -> Vec<String> {
+        let (index, _) = self.published(output).await.unwrap();
         let (namespace, name) = output.split_once('/').unwrap();
-        let list = ListParams::default().labels(&format!("waybill.dev/output={name}"));
         let configmaps: Api<ConfigMap> = Api::namespaced(self.admin(), namespace);
         let secrets: Api<Secret> = Api::namespaced(self.admin(), namespace);
         let mut documents = Vec::new();
-        for object in configmaps.list(&list).await.unwrap().items {
-            let text = object.data.as_ref().and_then(|data| data.get("routing.yaml"));
-            documents.extend(text.cloned());
-            if object.binary_data.is_some() {
-                documents.push(read::routing_document(&object).unwrap());
-            }
+        documents.extend(configmaps.get(name).await.unwrap().data.unwrap_or_default().remove("routing.yaml"));
+        for shard in index.shards() {
+            let shard = configmaps.get(&format!("{name}.r-{shard}")).await.unwrap();
+            documents.push(read::routing_document(&shard).unwrap());
         }
-        for object in secrets.list(&list).await.unwrap().items {
-            documents.push(read::key_document(&object).unwrap());
+        for shard in index.key_shards() {
+            let shard = secrets.get(&format!("{name}.k-{shard}")).await.unwrap();
+            documents.push(read::key_document(&shard).unwrap());
         }
         documents
     }

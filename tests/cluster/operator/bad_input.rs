@@ -199,7 +199,6 @@ async fn one_odd_object_costs_only_itself() {
         [
             "http://10.1.0.11:8080",
             "http://10.1.0.13:8080",
-            "http://10.1.0.9:8080",
             "http://[2001:db8::1]:8080",
             "http://pod.example.com:8080"
         ]
@@ -233,20 +232,11 @@ async fn one_odd_object_costs_only_itself() {
     eventually("every object with a problem has its Event", SOON, async || {
         let text =
             plane.kubectl_ok(&["-n", "odd", "get", "events", "-o", "custom-columns=N:.involvedObject.name"]);
-        let lacking: Vec<_> = [
-            "huge",
-            "huge-unknown",
-            "control",
-            "numbers",
-            "resource",
-            "tls-odd",
-            "headless",
-            "outside",
-            "binary",
-        ]
-        .into_iter()
-        .filter(|name| !text.lines().any(|line| line.trim() == *name))
-        .collect();
+        let lacking: Vec<_> =
+            ["huge", "huge-unknown", "numbers", "resource", "tls-odd", "headless", "outside", "binary"]
+                .into_iter()
+                .filter(|name| !text.lines().any(|line| line.trim() == *name))
+                .collect();
         if lacking.is_empty() {
             Ok(())
         } else {

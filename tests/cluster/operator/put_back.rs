@@ -38,7 +38,7 @@ async fn edits_and_deletions_are_put_back_and_strangers_left_alone() {
     let untouched = configmaps.get("waybill").await.unwrap();
     assert_eq!(untouched.metadata.resource_version, theirs.metadata.resource_version);
     eventually("an Event says so", SOON, async || {
-        let text = plane.kubectl_ok(&["-n", "waybill", "describe", "configmap", "waybill"]);
+        let text = plane.kubectl_ok(&["-n", "waybill", "get", "events"]);
         if text.contains("OutputNameTaken") { Ok(()) } else { Err(text) }
     })
     .await;
@@ -82,11 +82,23 @@ async fn edits_and_deletions_are_put_back_and_strangers_left_alone() {
     assert_eq!(again.data, shard.data);
 
     // Routing shards exist above 128 KiB.
-    let many: Vec<_> = (0..400).map(|at| ingress("shop", &format!("many-{at}"), "web")).collect();
+    let many: Vec<_> = (0..8)
+        .map(|at| {
+            let mut many = ingress("shop", &format!("many-{at}"), "web");
+            let path = many["spec"]["rules"][0]["http"]["paths"][0].clone();
+            let paths = (0..100).map(|at| {
+                let mut path = path.clone();
+                path["path"] = format!("/{}/{at}", "p".repeat(60)).into();
+                path
+            });
+            many["spec"]["rules"][0]["http"]["paths"] = paths.collect();
+            many
+        })
+        .collect();
     plane.apply_objects(&many).await;
     let (sharded, _) = plane
         .eventually_published(OUTPUT, "all are published", |document| {
-            document["http"]["routers"].as_object().is_some_and(|routers| routers.len() == 401)
+            document["http"]["routers"].as_object().is_some_and(|routers| routers.len() == 801)
         })
         .await;
     assert!(sharded.shards().count() > 1, "{sharded:?}");
