@@ -112,8 +112,15 @@ msrv: ## Compile with the oldest Rust that Cargo.toml promises (rustup installs 
 	rustup run "$$version" cargo check --locked --all-targets --target-dir target/msrv
 
 .PHONY: bench
-bench: ## Benchmarks
-	$(CARGO) bench --locked
+bench: ## Benchmarks that need no control plane
+	$(CARGO) bench --locked --bench translate --bench table
+
+# Any number of Ingresses: make load INGRESSES=50000
+INGRESSES ?= 10000
+.PHONY: load
+load: ## The operator at 10,000 Ingresses in a real API server: times, memory, CPU and bytes against the goals
+	tests/tools/build etcd kube-apiserver kubectl
+	$(CARGO) bench --locked --bench load -- --ingresses $(INGRESSES)
 
 ##@ Running
 

@@ -90,7 +90,8 @@ pub fn endpoint_slice(number: usize, generation: u8) -> Value {
 /// The TLS Secret with this number, of about the size that a certificate and its key have.
 pub fn secret(number: usize) -> Value {
     let block = |kind: &str| {
-        format!("-----BEGIN {kind}-----\n{}-----END {kind}-----\n", "MIIBshop0123456789abcdef\n".repeat(60))
+        let lines = "MIIBshop0123456789abcdef\n".repeat(59);
+        format!("-----BEGIN {kind}-----\nMIIBteam{number:016}\n{lines}-----END {kind}-----\n")
     };
     json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",

@@ -3,7 +3,7 @@
 mod documents;
 mod render;
 pub mod run;
-mod yaml;
+mod show;
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::kubernetes::key::OutputKey;
 use crate::options::{self, Flags, Loaded, Surroundings};
 
 /// Everything is as it should be.
@@ -42,6 +43,11 @@ enum Command {
     /// Watches Ingresses and what they use, publishes the routing while it leads, and serves metrics and probes.
     /// Ends with 0 on SIGTERM, once the write under way is done and the lease given back; 2 for bad usage.
     Run,
+    /// Print what is published, put together from its index and shards
+    ///
+    /// Reads the index and its shards as an agent beside Traefik does, checks every hash, and prints the routing.
+    /// Exit codes: 0; 1 when there is nothing to show or it is not whole; 2 for bad usage.
+    Show(show::Show),
     /// Print every option with its default and its meaning
     Options(documents::Options),
     /// Print the CustomResourceDefinition of IngressClassParameters
@@ -92,6 +98,11 @@ pub fn run(
                 run::start(loaded, surroundings, streams)
             })
         }
+        Ok(Cli { command: Command::Show(show) }) => {
+            with_options(&arguments.flags, surroundings, streams, |loaded, streams| {
+                show.run(loaded, surroundings, streams)
+            })
+        }
         Ok(Cli { command: Command::Options(options) }) => options.run(streams),
         Ok(Cli { command: Command::Crds }) => documents::crds(streams),
         Err(error) => {
@@ -124,6 +135,16 @@ fn with_options(
             let _ = writeln!(streams.stderr, "{faults}");
             USAGE
         }
+    }
+}
+
+/// Reads the name of an output on a command line.
+fn output_key(text: &str) -> Result<OutputKey, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok(OutputKey::new(namespace, name))
+        }
+        _ => Err("write it as NAMESPACE/NAME".to_owned()),
     }
 }
 

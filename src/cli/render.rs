@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{PROBLEMS, SUCCESS, Streams, USAGE, write_document, yaml};
+use super::{PROBLEMS, SUCCESS, Streams, USAGE, write_document};
 use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::manifests::Manifests;
 use crate::offline;
@@ -19,7 +19,7 @@ use crate::reconcile::Routing;
 use crate::table::Output;
 use crate::traefik::document::Keys;
 use crate::traefik::dynamic::Configuration;
-use crate::traefik::escape;
+use crate::traefik::{escape, yaml};
 use crate::translate::problem::Problem;
 use crate::translate::settings::Settings;
 use crate::translate::status;
@@ -36,7 +36,7 @@ pub struct Render {
     format: Format,
 
     /// Print this output alone; needed for json when classes have outputs of their own
-    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = output_key)]
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = super::output_key)]
     output: Option<OutputKey>,
 
     /// Exit with 1 when there is any problem
@@ -57,15 +57,6 @@ enum Format {
     Yaml,
     /// The ConfigMaps and Secrets that would be applied
     Manifests,
-}
-
-fn output_key(text: &str) -> Result<OutputKey, String> {
-    match text.split_once('/') {
-        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-            Ok(OutputKey::new(namespace, name))
-        }
-        _ => Err("write it as NAMESPACE/NAME".to_owned()),
-    }
 }
 
 impl Render {
@@ -137,9 +128,7 @@ impl Render {
                     if outputs.len() > 1 {
                         writeln!(out, "# output {key}")?;
                     }
-                    let value: serde_json::Value =
-                        serde_json::from_str(&output.assembled(keys)).map_err(io::Error::other)?;
-                    yaml::write(out, &value)?;
+                    out.write_all(yaml::block(&output.assembled(keys)).as_bytes())?;
                 }
                 Format::Manifests => print_manifests(out, key, output, self.show_secrets)?,
             }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{PROBLEMS, SUCCESS, Streams, USAGE};
-use crate::kubernetes::client::{self, Access, ConnectError, Environment, Token};
+use crate::kubernetes::client::{self, Access, ConnectError, Environment};
 use crate::metrics::Metrics;
 use crate::offline::watched;
 use crate::options::{Loaded, LogFormat, Options, Surroundings};
@@ -108,7 +108,8 @@ pub async fn run(options: Options, variables: BTreeMap<String, String>) -> Resul
     let election = &options.leader_election;
     let metrics = Metrics::new(&election.lease_name)?;
     let environment = Environment { variables, ..Environment::of_process() };
-    let connection = client::connect(&access(&options), &environment, &identity, &metrics).await?;
+    let connection =
+        client::connect(&Access::from(&options.connection), &environment, &identity, &metrics).await?;
     for warning in &connection.warnings {
         tracing::warn!("{warning}");
     }
@@ -168,19 +169,6 @@ pub async fn run(options: Options, variables: BTreeMap<String, String>) -> Resul
     tasks.shutdown().await;
     tracing::info!("stopped");
     Ok(())
-}
-
-fn access(options: &Options) -> Access {
-    let connection = &options.connection;
-    Access {
-        endpoint: connection.endpoint.as_ref().map(ToString::to_string).unwrap_or_default(),
-        token: Token::new(connection.token.as_ref().map(|token| token.expose()).unwrap_or_default()),
-        cert_auth_file_path: connection
-            .cert_auth_file_path
-            .as_ref()
-            .map(|path| path.display().to_string())
-            .unwrap_or_default(),
-    }
 }
 
 fn what_to_watch(options: &Options) -> Feeds {

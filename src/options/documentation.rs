@@ -120,7 +120,7 @@ fn section(text: &mut String, path: &str, depth: usize) {
 }
 
 fn comment(text: &mut String, indent: &str, meaning: &str) {
-    for line in wrapped(&meaning.replace('`', ""), 108 - indent.len()) {
+    for line in wrapped(&meaning.replace('`', ""), 98 - indent.len()) {
         let _ = writeln!(text, "{indent}# {line}");
     }
 }
@@ -169,7 +169,7 @@ Files:
                     let _ = write!(meaning, " [default: {}]", what.replace('`', ""));
                 }
             }
-            for line in wrapped(&meaning, 100) {
+            for line in wrapped(&meaning, 98) {
                 let _ = writeln!(text, "          {line}");
             }
         }

@@ -23,7 +23,7 @@ impl Digest {
     pub fn written(write: impl FnOnce(&mut Sha256)) -> Self {
         let mut sink = Sha256::new();
         write(&mut sink);
-        Self(sink.finalize().into())
+        sink.into()
     }
 
     /// The first 60 bits in lower-case base32 (RFC 4648): what names a shard.
@@ -38,6 +38,12 @@ impl Digest {
                 char::from(if digit < 26 { b'a' + digit as u8 } else { b'2' + (digit - 26) as u8 })
             })
             .collect()
+    }
+}
+
+impl From<Sha256> for Digest {
+    fn from(all: Sha256) -> Self {
+        Self(all.finalize().into())
     }
 }
 

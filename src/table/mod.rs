@@ -8,6 +8,7 @@ mod content;
 mod digest;
 mod names;
 mod output;
+mod running;
 mod shards;
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::content::{Certificates, KeptCertificate, Routing, Section, lines};
 use super::digest::Digest;
 use super::names::{Claimant, Names};
+use super::running::RunningHash;
 use super::shards::{Content, Shards};
 use crate::kubernetes::key::{IngressKey, SecretKey};
 use crate::traefik::document::{self, Keys, Sink};
@@ -100,7 +101,7 @@ pub struct Output {
     secrets: HashMap<SecretKey, usize>,
     routing: Shards<Routing>,
     certificates: Shards<Certificates>,
-    hash: Option<Digest>,
+    hash: RunningHash,
 }
 
 impl Default for Output {
@@ -114,7 +115,7 @@ impl Default for Output {
             secrets: HashMap::new(),
             routing: Shards::default(),
             certificates: Shards::default(),
-            hash: None,
+            hash: RunningHash::default(),
         }
     }
 }
@@ -166,17 +167,15 @@ impl Output {
 
     /// The sha256 of [`Self::assembled`] without keys and with the certificates sorted by their text: a reader of
     /// what is published does not know the names of Secrets, and has to be able to check it. Kept until something
-    /// changes; costs a pass over everything then.
+    /// changes; costs a pass over all that follows the first change then.
     pub fn hash(&mut self) -> Digest {
-        if let Some(hash) = self.hash {
+        if let Some(hash) = self.hash.known() {
             return hash;
         }
         let mut certificates: Vec<&Certificate> =
             self.certificates.iter().map(|(_, kept)| &*kept.certificate).collect();
-        certificates.sort_by(|a, b| a.cert_file.cmp(&b.cert_file));
-        let hash = Digest::written(|sink| self.write(sink, certificates.into_iter(), Keys::LeftOut));
-        self.hash = Some(hash);
-        hash
+        certificates.sort_unstable_by(|a, b| a.cert_file.cmp(&b.cert_file));
+        self.hash.take(&self.routing, certificates)
     }
 
     /// Brings the shards up to date: their number in line with the size, the changed ones hashed.
@@ -224,12 +223,12 @@ impl Output {
         let mut touched = Touched::default();
         self.replace_routers(old, new, &mut touched);
         let mut changed = self.replace_certificates(old, new);
+        if changed {
+            self.hash.certificates_changed();
+        }
         let (default_changed, others) = self.replace_default_backend(old, new);
         changed |= default_changed;
         changed |= self.render(touched);
-        if changed {
-            self.hash = None;
-        }
         (changed, others)
     }
 
@@ -372,10 +371,9 @@ impl Output {
             let router_line = document::router_line(DEFAULT_ROUTER, &router);
             let service_line = document::service_line(DEFAULT_BACKEND, &first.service);
             // Both, whatever the first says.
-            self.routing.put(router_key, router_line.into())
-                | self.routing.put(service_key, service_line.into())
+            self.put(router_key, router_line) | self.put(service_key, service_line)
         } else {
-            self.routing.remove(&router_key) | self.routing.remove(&service_key)
+            self.remove(&router_key) | self.remove(&service_key)
         };
         (changed, others)
     }
@@ -395,20 +393,38 @@ impl Output {
                             .filter_map(|router| self.router_names.key_of(router, &router.key)),
                     );
                 }
-                None => changed |= self.routing.remove(&(Section::Service, key)),
+                None => changed |= self.remove(&(Section::Service, key)),
             }
         }
         for owner in contents {
             let Some(shared) = self.services.get(&owner) else { continue };
             let Some(key) = self.service_names.key_of(&owner, &shared.content.key) else { continue };
             let line = document::service_line(&key, &shared.content.service);
-            changed |= self.routing.put((Section::Service, key), line.into());
+            changed |= self.put((Section::Service, key), line);
         }
         for key in routers.into_iter().collect::<BTreeSet<_>>() {
             match self.rendered_router(&key) {
-                Some(line) => changed |= self.routing.put((Section::Router, key), line.into()),
-                None => changed |= self.routing.remove(&(Section::Router, key)),
+                Some(line) => changed |= self.put((Section::Router, key), line),
+                None => changed |= self.remove(&(Section::Router, key)),
             }
+        }
+        changed
+    }
+
+    /// Sets a line; whether that changed anything.
+    fn put(&mut self, key: <Routing as Content>::Key, line: String) -> bool {
+        let changed = self.routing.put(key.clone(), line.into());
+        if changed {
+            self.hash.changed(&key);
+        }
+        changed
+    }
+
+    /// Removes a line; whether it was there.
+    fn remove(&mut self, key: &<Routing as Content>::Key) -> bool {
+        let changed = self.routing.remove(key);
+        if changed {
+            self.hash.changed(key);
         }
         changed
     }

@@ -6,6 +6,7 @@
 //! all fall into one bucket. Readers only join shards, so how they were cut is not part of the format.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use super::digest::Digest;
 use crate::traefik::document::Sink;
@@ -67,6 +68,11 @@ impl<C: Content> Shards<C> {
     /// All entries, sorted.
     pub fn iter(&self) -> impl Iterator<Item = (&C::Key, &C::Value)> + Clone {
         self.entries.iter().map(|(key, (_, value))| (key, value))
+    }
+
+    /// The entries from a key on, sorted.
+    pub fn range(&self, from: Bound<C::Key>) -> impl Iterator<Item = (&C::Key, &C::Value)> {
+        self.entries.range((from, Bound::Unbounded)).map(|(key, (_, value))| (key, value))
     }
 
     /// How many entries there are.

@@ -38,6 +38,12 @@ impl Sink for Sha256 {
     }
 }
 
+impl<S: Sink + ?Sized> Sink for &mut S {
+    fn push(&mut self, text: &str) {
+        (**self).push(text);
+    }
+}
+
 /// Counts bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Length(pub usize);
@@ -94,6 +100,64 @@ fn append_certificate(out: &mut String, certificate: &Certificate, keys: Keys) {
     }
 }
 
+/// A document that is being written: routers first, then services, certificates last, each sorted by whoever hands
+/// them in. With a sink that can be copied, a copy can be gone on with from where it was taken.
+#[derive(Clone, Debug)]
+pub struct Document<S> {
+    sink: S,
+    routers: bool,
+    services: bool,
+}
+
+impl<S: Sink> Document<S> {
+    /// A document without entries.
+    pub fn new(sink: S) -> Self {
+        Self { sink, routers: false, services: false }
+    }
+
+    /// Writes the line of a router ([`router_line`]).
+    pub fn router(&mut self, line: &str) {
+        self.sink.push(if self.routers { ",\n" } else { "{\"http\":{\"routers\":{\n" });
+        self.sink.push(line);
+        self.routers = true;
+    }
+
+    /// Writes the line of a service ([`service_line`]).
+    pub fn service(&mut self, line: &str) {
+        self.sink.push(match (self.services, self.routers) {
+            (true, _) => ",\n",
+            (false, true) => "\n},\"services\":{\n",
+            (false, false) => "{\"http\":{\"services\":{\n",
+        });
+        self.sink.push(line);
+        self.services = true;
+    }
+
+    /// Writes the certificates and ends the document.
+    pub fn finish<'a>(mut self, certificates: impl IntoIterator<Item = &'a Certificate>, keys: Keys) -> S {
+        let http = self.routers || self.services;
+        if http {
+            self.sink.push("\n}}");
+        }
+        let mut open = if http { ",\"tls\":{\"certificates\":[\n" } else { "{\"tls\":{\"certificates\":[\n" };
+        let mut tls = false;
+        let mut line = String::new();
+        for certificate in certificates {
+            line.clear();
+            append_certificate(&mut line, certificate, keys);
+            self.sink.push(open);
+            self.sink.push(&line);
+            (open, tls) = (",\n", true);
+        }
+        self.sink.push(match (http, tls) {
+            (false, false) => "{}\n",
+            (true, false) => "}\n",
+            (_, true) => "\n]}}\n",
+        });
+        self.sink
+    }
+}
+
 /// Writes a document. `routers` and `services` are lines ([`router_line`], [`service_line`]) and, like
 /// `certificates`, sorted by whoever hands them in.
 pub fn write<'a>(
@@ -103,39 +167,10 @@ pub fn write<'a>(
     certificates: impl IntoIterator<Item = &'a Certificate>,
     keys: Keys,
 ) {
-    let routers = append_lines(sink, "{\"http\":{\"routers\":{\n", routers);
-    let open = if routers { "\n},\"services\":{\n" } else { "{\"http\":{\"services\":{\n" };
-    let services = append_lines(sink, open, services);
-    let http = routers || services;
-    if http {
-        sink.push("\n}}");
-    }
-    let mut open = if http { ",\"tls\":{\"certificates\":[\n" } else { "{\"tls\":{\"certificates\":[\n" };
-    let mut tls = false;
-    let mut line = String::new();
-    for certificate in certificates {
-        line.clear();
-        append_certificate(&mut line, certificate, keys);
-        sink.push(open);
-        sink.push(&line);
-        (open, tls) = (",\n", true);
-    }
-    sink.push(match (http, tls) {
-        (false, false) => "{}\n",
-        (true, false) => "}\n",
-        (_, true) => "\n]}}\n",
-    });
-}
-
-/// Writes the lines of a section, the first behind `open`; whether there was one.
-fn append_lines<'a>(sink: &mut impl Sink, open: &str, lines: impl IntoIterator<Item = &'a str>) -> bool {
-    let mut any = false;
-    for line in lines {
-        sink.push(if any { ",\n" } else { open });
-        sink.push(line);
-        any = true;
-    }
-    any
+    let mut document = Document::new(sink);
+    routers.into_iter().for_each(|line| document.router(line));
+    services.into_iter().for_each(|line| document.service(line));
+    document.finish(certificates, keys);
 }
 
 /// Writes a configuration; its certificates keep their order.

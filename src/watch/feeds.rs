@@ -350,8 +350,7 @@ fn is_forbidden(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403)
 }
 
-/// A path that the API server does not serve is answered in plain text, which `Status::is_not_found` does not take for
-/// what it is.
+/// An API server that knows nothing of the group answers 404 without a Status, so only the code tells.
 fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }

@@ -370,7 +370,10 @@ mod tests {
             ours.pointer_mut(parent).expect("it is there")[key] = value.clone();
             let unexplained = compared(&theirs, &ours).unexplained;
             assert!(!unexplained.is_empty(), "{parent}/{key} = {value} is not seen");
-            assert!(!compared(&ours, &theirs).unexplained.is_empty(), "{parent}/{key} = {value} on Traefik's side");
+            assert!(
+                !compared(&ours, &theirs).unexplained.is_empty(),
+                "{parent}/{key} = {value} on Traefik's side"
+            );
         }
     }
 
@@ -378,7 +381,8 @@ mod tests {
     fn a_fence_is_a_difference_on_purpose_and_only_where_there_is_one() {
         let (_, ours) = case();
         let mut theirs = ours.clone();
-        let servers = theirs.pointer_mut("/http/services/c1-shop-web-80/loadBalancer/servers").expect("servers");
+        let servers =
+            theirs.pointer_mut("/http/services/c1-shop-web-80/loadBalancer/servers").expect("servers");
         servers.as_array_mut().expect("a list").push(json!({"url": "http://10.0.0.3:80", "fenced": true}));
         let outcome = compared(&theirs, &ours);
         assert!(outcome.unexplained.is_empty(), "{:?}", outcome.unexplained);

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::generate;
-use super::object::{Cluster, is, name, namespace, path, title};
 use super::narrow::poll;
+use super::object::{Cluster, is, name, namespace, path, title};
 use super::place::{Place, compare_all, sorted};
 use super::program::Operator;
 use super::random::Random;
@@ -245,7 +245,11 @@ async fn settle(
         }
         let wanted = sorted(&follower.library.answer());
         let published = poll(deadline, async || {
-            follower.operator.published(&place.server).await.is_some_and(|published| sorted(&published) == wanted)
+            follower
+                .operator
+                .published(&place.server)
+                .await
+                .is_some_and(|published| sorted(&published) == wanted)
         });
         report.answers += 1;
         if !published.await {

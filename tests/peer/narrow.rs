@@ -100,7 +100,12 @@ async fn run_operator(
     .await;
     let what = format!("waybill run, {what}");
     if !done {
-        report.fail(&what, format!("no equal routing is published; it says: {}", operator.said()), None, file);
+        report.fail(
+            &what,
+            format!("no equal routing is published; it says: {}", operator.said()),
+            None,
+            file,
+        );
     }
     must_equal(report, &what, clusters, file, (theirs, &published), library);
     let mut now = Snapshot::default();
@@ -114,7 +119,8 @@ async fn run_operator(
         for ingress in of_cluster(&now, cluster) {
             let (written, wanted) = (entries(&ingress["status"]), wanted_entries(library, ingress));
             if written != wanted {
-                let text = format!("status of {}\n  wanted: {wanted:?}\n  written: {written:?}", title(ingress));
+                let text =
+                    format!("status of {}\n  wanted: {wanted:?}\n  written: {written:?}", title(ingress));
                 report.fail(&what, text, Some(cluster), file);
             }
         }

@@ -1,0 +1,102 @@
+//! The made-up cluster into an API server, fast.
+
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use kube::Client;
+use serde_json::{Value, json};
+
+use super::cluster;
+use super::harness::ControlPlane;
+
+/// Requests at once.
+const CONCURRENT: usize = 48;
+
+/// Bytes of a Secret that is of no use to waybill.
+const OTHER_SECRET: usize = 20_000;
+
+const NODES: usize = 100;
+
+const NETWORKING: &str = "/apis/networking.k8s.io/v1";
+
+/// Puts the cluster of `count` Ingresses there; gives how many objects that are and how long it took.
+pub async fn fill(plane: &ControlPlane, count: usize) -> (usize, Duration) {
+    let client = plane.admin();
+    let begun = Instant::now();
+    let cluster_wide = (0..count.div_ceil(100))
+        .map(|number| {
+            let namespace = cluster::namespace(number * 100);
+            let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+            ("/api/v1/namespaces".to_owned(), object)
+        })
+        .chain((0..NODES).map(|number| ("/api/v1/nodes".to_owned(), node(number))))
+        .chain(std::iter::once((format!("{NETWORKING}/ingressclasses"), cluster::class())));
+    let mut made = create(&client, cluster_wide).await;
+    let namespaced = (0..count).flat_map(|number| {
+        let namespace = cluster::namespace(number);
+        let core = |plural: &str| format!("/api/v1/namespaces/{namespace}/{plural}");
+        let mut objects = vec![
+            (format!("{NETWORKING}/namespaces/{namespace}/ingresses"), cluster::ingress(number)),
+            (core("services"), cluster::service(number)),
+            (
+                format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"),
+                cluster::endpoint_slice(number, 0),
+            ),
+        ];
+        if number.is_multiple_of(5) {
+            objects.push((core("secrets"), cluster::secret(number)));
+        }
+        if number.is_multiple_of(2) {
+            objects.push((core("secrets"), other_secret(&namespace, number)));
+        }
+        objects
+    });
+    made += create(&client, namespaced).await;
+    (made, begun.elapsed())
+}
+
+/// A slice of a Service that is not there.
+pub fn unused_slice(number: usize, generation: u8) -> Value {
+    let mut slice = cluster::endpoint_slice(number, generation);
+    slice["metadata"]["name"] = json!("unused");
+    slice["metadata"]["labels"]["kubernetes.io/service-name"] = json!("unused");
+    slice
+}
+
+fn node(number: usize) -> Value {
+    let address =
+        |kind: &str, network: u8| json!({"type": kind, "address": format!("{network}.9.{}.1", number)});
+    json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": format!("node-{number}"), "labels": {"kubernetes.io/hostname": format!("node-{number}")}},
+        "status": {
+            "addresses": [address("InternalIP", 10), address("ExternalIP", 203)],
+            "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
+        },
+    })
+}
+
+fn other_secret(namespace: &str, number: usize) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": {"namespace": namespace, "name": format!("other-{number}")},
+        "stringData": {"value": "0123456789".repeat(OTHER_SECRET / 10)},
+    })
+}
+
+async fn create(client: &Client, objects: impl Iterator<Item = (String, Value)>) -> usize {
+    futures::stream::iter(objects)
+        .map(|(path, object)| write(client, "POST", path, object))
+        .buffer_unordered(CONCURRENT)
+        .fold(0, async |made, ()| made + 1)
+        .await
+}
+
+/// Writes an object. Panics when it is refused.
+pub async fn write(client: &Client, method: &str, path: String, object: Value) {
+    let body = serde_json::to_vec(&object).unwrap();
+    let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+    let request =
+        http::Request::builder().method(method).uri(&path).header("content-type", kind).body(body).unwrap();
+    client.request_text(request).await.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+}

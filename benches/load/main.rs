@@ -1,0 +1,147 @@
+//! The operator under load: the release binary against a real API server that holds a made-up cluster.
+//!
+//! `make load` runs it at 10,000 Ingresses; `cargo bench --bench load -- --ingresses 50000` at any other number.
+//! Needs the tests' tools (`make tools`). The cluster is that of `support/cluster.rs`: N Ingresses, Services and
+//! EndpointSlices of three addresses, N/5 TLS Secrets, N/2 other Secrets of 20 KB, 100 Nodes.
+//!
+//! | line | what is measured | against |
+//! | --- | --- | --- |
+//! | first commit | from the start of the process to the index in the API server | listing and decoding the same Ingresses, Services, EndpointSlices and classes with the same client and page size, all kinds at once |
+//! | memory | VmHWM of the process | the goals below |
+//! | CPU | user and system time of the process for each change, idle time included | Traefik's Kubernetes provider at 10,000 on two cores (its figures are constants below) |
+//! | bytes | `waybill_written_bytes_total` for each change | 8 KiB |
+//! | statuses | written in a second while all have to be | `operator.statusRate` |
+//!
+//! Every figure is taken several times, and the least, the median and the greatest are printed: wall times depend on
+//! what else the machine does, CPU times far less.
+
+#![allow(missing_docs, reason = "a program, not a library")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a fault ends the measurement")]
+
+#[path = "../support/cluster.rs"]
+mod cluster;
+mod fill;
+#[path = "../../tests/cluster/harness/mod.rs"]
+mod harness;
+mod process;
+mod report;
+mod rounds;
+
+use clap::Parser;
+use harness::ControlPlane;
+use report::{Goal, Sample, line};
+
+/// CPU milliseconds that Traefik 3.7.9 spends at 10,000 Ingresses on a slice that is used, on one that is not, and on a
+/// node's heartbeat.
+const TRAEFIK_MS: [f64; 3] = [866.0, 149.0, 109.0];
+
+/// A hundredth of what Traefik spends on a changed endpoint.
+const ENDPOINT_GOAL: f64 = TRAEFIK_MS[0] / 100.0;
+
+/// Bytes that a changed endpoint may write.
+const BYTES_GOAL: f64 = 8.0 * 1024.0;
+
+#[derive(Parser)]
+struct Arguments {
+    /// Ingresses in the made-up cluster.
+    #[arg(long, default_value_t = 10_000)]
+    ingresses: usize,
+    /// Times that everything is measured.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Endpoint changes in a round, one a second.
+    #[arg(long, default_value_t = 20)]
+    changes: usize,
+    /// `operator.statusRate` for the statuses.
+    #[arg(long, default_value_t = 200)]
+    status_rate: u32,
+    /// Seconds for which statuses are counted in a round.
+    #[arg(long, default_value_t = 20)]
+    status_seconds: u64,
+    /// A profiler and its arguments to run the operator under, as one argument; `{pid}` is its process id.
+    #[arg(long)]
+    attach: Option<String>,
+    /// Cargo says so to every bench.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(measure(&arguments));
+}
+
+async fn measure(arguments: &Arguments) {
+    let count = arguments.ingresses;
+    let plane = ControlPlane::start().await;
+    plane.install("manifests");
+    let (made, took) = fill::fill(&plane, count).await;
+    println!("{count} Ingresses: {made} objects made in {:.0} s", took.as_secs_f64());
+
+    let (mut wall, mut cpu, mut start_memory, mut change_memory) = (vec![], vec![], vec![], vec![]);
+    let (mut list_wall, mut list_cpu) = (vec![], vec![]);
+    let (mut idle, mut used, mut unused, mut heartbeat, mut bytes) = (vec![], vec![], vec![], vec![], vec![]);
+    for round in 0..arguments.rounds {
+        let listed = rounds::list(&plane, count).await;
+        list_wall.push(listed.wall);
+        list_cpu.push(listed.cpu);
+        let (mut operator, started) = rounds::start(&plane, &format!("load-{round}"), count, &[]).await;
+        wall.push(started.wall);
+        cpu.push(started.cpu);
+        start_memory.push(process::peak_megabytes(operator.process.id()));
+        let profiler = arguments.attach.as_ref().map(|attach| process::attach(attach, operator.process.id()));
+        idle.push(rounds::idle(&operator).await);
+        unused.push(rounds::unused_slices(&plane, &operator, round).await);
+        heartbeat.push(rounds::heartbeats(&plane, &operator, round).await);
+        let changed = rounds::endpoints(&plane, &operator, round, arguments.changes, count).await;
+        used.push(changed.cpu);
+        bytes.push(changed.bytes);
+        drop(profiler);
+        change_memory.push(process::peak_megabytes(operator.process.id()));
+        rounds::stop(&mut operator).await;
+    }
+    let statuses = rounds::statuses(&plane, count, arguments.status_rate, arguments.status_seconds).await;
+
+    let [list_wall, list_cpu] = [list_wall, list_cpu].map(Sample::new);
+    let wall = Sample::new(wall);
+    let (seconds, memory) = if count > 10_000 { (30.0, 800.0) } else { (f64::INFINITY, 200.0) };
+    line("list and decode, wall", "s", &list_wall, &[]);
+    line("list and decode, CPU", "s", &list_cpu, &[]);
+    line(
+        "first commit, wall",
+        "s",
+        &wall,
+        &[Goal::Beside("listing", list_wall.median()), Goal::AtMost(seconds)],
+    );
+    line("first commit, CPU", "s", &Sample::new(cpu), &[Goal::Beside("listing", list_cpu.median())]);
+    line("peak memory after the start", "MB", &Sample::new(start_memory), &[Goal::AtMost(memory)]);
+    line("peak memory under change", "MB", &Sample::new(change_memory), &[Goal::AtMost(memory)]);
+    line("CPU when idle, a second", "ms", &Sample::new(idle), &[]);
+    line(
+        "CPU for a changed endpoint",
+        "ms",
+        &Sample::new(used),
+        &[Goal::AtMost(ENDPOINT_GOAL), Goal::Beside("Traefik at 10,000", TRAEFIK_MS[0])],
+    );
+    line(
+        "CPU for a slice nobody uses",
+        "ms",
+        &Sample::new(unused),
+        &[Goal::Beside("Traefik at 10,000", TRAEFIK_MS[1])],
+    );
+    line(
+        "CPU for a node's heartbeat",
+        "ms",
+        &Sample::new(heartbeat),
+        &[Goal::Beside("Traefik at 10,000", TRAEFIK_MS[2])],
+    );
+    line("bytes for a changed endpoint", "B", &Sample::new(bytes), &[Goal::AtMost(BYTES_GOAL)]);
+    let rate = f64::from(arguments.status_rate);
+    line(
+        "statuses a second",
+        "",
+        &statuses,
+        &[Goal::AtLeast(0.95 * rate), Goal::Beside("operator.statusRate", rate)],
+    );
+}

@@ -1,0 +1,212 @@
+//! One round of each measurement.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use kube::api::{Api, ListParams};
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use waybill::publish::index::Index;
+
+use super::harness::operator::Operator;
+use super::harness::{ControlPlane, Signal, eventually};
+use super::report::Sample;
+use super::{cluster, fill, process};
+
+/// Page size of kube-runtime's watcher.
+const PAGE: u32 = 500;
+
+/// However slow the machine is.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Changes that lead to no commit, in a round, and the pause between them.
+const QUIET_CHANGES: usize = 200;
+const QUIET_PAUSE: Duration = Duration::from_millis(25);
+
+/// Seconds for which nothing happens.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Wall and CPU seconds.
+pub struct Spent {
+    pub wall: f64,
+    pub cpu: f64,
+}
+
+/// What an endpoint change costs: CPU milliseconds, bytes written.
+pub struct Changed {
+    pub cpu: f64,
+    pub bytes: f64,
+}
+
+async fn pages<K>(client: Client) -> Vec<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let api: Api<K> = Api::all(client);
+    let mut params = ListParams::default().limit(PAGE);
+    let mut all = Vec::new();
+    loop {
+        let page = api.list(&params).await.unwrap();
+        all.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return all,
+        }
+    }
+}
+
+/// Lists and decodes what the routing is made of, all kinds at once, in this process.
+pub async fn list(plane: &ControlPlane, count: usize) -> Spent {
+    let (begun, cpu) = (Instant::now(), process::cpu_seconds(std::process::id()));
+    let client = plane.admin();
+    let (classes, ingresses, services, slices) = tokio::join!(
+        tokio::spawn(pages::<IngressClass>(client.clone())),
+        tokio::spawn(pages::<Ingress>(client.clone())),
+        tokio::spawn(pages::<Service>(client.clone())),
+        tokio::spawn(pages::<EndpointSlice>(client.clone())),
+    );
+    let spent =
+        Spent { wall: begun.elapsed().as_secs_f64(), cpu: process::cpu_seconds(std::process::id()) - cpu };
+    let listed = ingresses.unwrap().len().min(services.unwrap().len()).min(slices.unwrap().len());
+    assert!(listed >= count && !classes.unwrap().is_empty());
+    spent
+}
+
+/// Starts the operator over a cluster without its output, until the whole routing is committed.
+pub async fn start(plane: &ControlPlane, name: &str, count: usize, flags: &[&str]) -> (Operator, Spent) {
+    plane.kubectl_ok(&["delete", "configmap,secret", "-n", "waybill", "-l", "waybill.dev/output"]);
+    let token = plane.service_account_token("waybill", "waybill").await;
+    let begun = Instant::now();
+    let operator = plane.operator_with_token(name, &token, flags);
+    let indices: Api<ConfigMap> = Api::namespaced(plane.admin(), "waybill");
+    let committed = async || {
+        let index = indices.get_opt("waybill").await.map_err(|error| error.to_string())?.ok_or("no index")?;
+        let text = index.data.and_then(|mut data| data.remove("index.json")).ok_or("no index.json")?;
+        let index: Index = Index::parse(&text).map_err(|error| error.to_string())?;
+        if index.counts.routers == count { Ok(()) } else { Err(format!("{:?}", index.counts)) }
+    };
+    eventually("the first commit", PATIENCE, committed).await;
+    let spent =
+        Spent { wall: begun.elapsed().as_secs_f64(), cpu: process::cpu_seconds(operator.process.id()) };
+    (operator, spent)
+}
+
+/// Ends the operator; it gives its lease back.
+pub async fn stop(operator: &mut Operator) {
+    operator.process.signal(Signal::TERM);
+    let status = operator.process.ended(Duration::from_secs(10)).await;
+    assert!(status.success(), "{}", operator.process.log_tail());
+}
+
+/// CPU milliseconds of a second in which nothing happens.
+pub async fn idle(operator: &Operator) -> f64 {
+    let id = operator.process.id();
+    // What follows the first commit, statuses and garbage among it, is no rest.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let before = process::cpu_seconds(id);
+    tokio::time::sleep(IDLE).await;
+    (process::cpu_seconds(id) - before) * 1_000.0 / IDLE.as_secs_f64()
+}
+
+/// CPU milliseconds for a change of a slice that belongs to no Service.
+pub async fn unused_slices(plane: &ControlPlane, operator: &Operator, round: usize) -> f64 {
+    let client = plane.admin();
+    let collection = format!("/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices", cluster::namespace(0));
+    if round == 0 {
+        fill::write(&client, "POST", collection.clone(), fill::unused_slice(0, 0)).await;
+    }
+    quiet(operator, async |change| {
+        let slice = fill::unused_slice(0, (change % 200 + 1) as u8);
+        let patch = json!({"endpoints": slice["endpoints"]});
+        fill::write(&client, "PATCH", format!("{collection}/unused"), patch).await;
+    })
+    .await
+}
+
+/// CPU milliseconds for a heartbeat in a node's status.
+pub async fn heartbeats(plane: &ControlPlane, operator: &Operator, round: usize) -> f64 {
+    let client = plane.admin();
+    quiet(operator, async |change| {
+        let (minute, second) = (change / 60, change % 60);
+        let time = format!("2026-01-01T{round:02}:{minute:02}:{second:02}Z");
+        let ready =
+            json!({"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": time});
+        let path = format!("/api/v1/nodes/node-{}/status", change % 100);
+        fill::write(&client, "PATCH", path, json!({"status": {"conditions": [ready]}})).await;
+    })
+    .await
+}
+
+async fn quiet(operator: &Operator, change: impl AsyncFn(usize)) -> f64 {
+    let id = operator.process.id();
+    let before = process::cpu_seconds(id);
+    for number in 0..QUIET_CHANGES {
+        change(number).await;
+        tokio::time::sleep(QUIET_PAUSE).await;
+    }
+    (process::cpu_seconds(id) - before) * 1_000.0 / QUIET_CHANGES as f64
+}
+
+/// Changes an endpoint of one Service after the other, one a second.
+pub async fn endpoints(
+    plane: &ControlPlane,
+    operator: &Operator,
+    round: usize,
+    changes: usize,
+    count: usize,
+) -> Changed {
+    let client = plane.admin();
+    let id = operator.process.id();
+    let (bytes, cpu) = (written(operator).await, process::cpu_seconds(id));
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    for change in 0..changes {
+        tick.tick().await;
+        let number = (round * changes + change) * 7 % count;
+        let slice = cluster::endpoint_slice(number, (change % 200 + 1 + round) as u8);
+        let path = format!(
+            "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices/app-{number}-x7k2p",
+            cluster::namespace(number)
+        );
+        fill::write(&client, "PATCH", path, json!({"endpoints": slice["endpoints"]})).await;
+    }
+    // The last ones are committed after the throttle's distance.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    Changed {
+        cpu: (process::cpu_seconds(id) - cpu) * 1_000.0 / changes as f64,
+        bytes: (written(operator).await - bytes) / changes as f64,
+    }
+}
+
+/// Bytes that the operator has written, over all kinds.
+async fn written(operator: &Operator) -> f64 {
+    let (_, metrics) = operator.get("/metrics").await.unwrap();
+    let series = metrics.lines().filter(|line| line.starts_with("waybill_written_bytes_total{"));
+    // Leases are renewed whether anything changes or not.
+    let series = series.filter(|line| !line.contains("kind=\"lease\""));
+    series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+}
+
+/// Statuses in each second while all of them have to be written.
+pub async fn statuses(plane: &ControlPlane, count: usize, rate: u32, seconds: u64) -> Sample {
+    let rate = format!("--operator.statusrate={rate}");
+    let flags = ["--providers.kubernetesingress.ingressendpoint.ip=192.0.2.1", &rate];
+    let (mut operator, _) = start(plane, "load-statuses", count, &flags).await;
+    const SERIES: &str = "waybill_writes_total{kind=\"ingress_status\",result=\"success\"}";
+    let mut rates = Vec::new();
+    let mut last = (Instant::now(), operator.metric(SERIES).await.unwrap_or_default());
+    for _ in 0..seconds {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = (Instant::now(), operator.metric(SERIES).await.unwrap_or_default());
+        // At the end there are none left to write.
+        if now.1 as usize >= count {
+            break;
+        }
+        rates.push((now.1 - last.1) / (now.0 - last.0).as_secs_f64());
+        last = now;
+    }
+    stop(&mut operator).await;
+    Sample::new(rates)
+}

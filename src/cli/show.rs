@@ -1,0 +1,142 @@
+//! `waybill show`: what is published, read as a proxy's agent would, and put together.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, ValueEnum};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::{Api, ListParams};
+use kube::{Client, ResourceExt};
+
+use super::{PROBLEMS, SUCCESS, Streams, USAGE, write_document};
+use crate::kubernetes::client::{self, Access, Environment};
+use crate::kubernetes::key::OutputKey;
+use crate::metrics::Metrics;
+use crate::options::{Loaded, Surroundings};
+use crate::publish::objects::OUTPUT_LABEL;
+use crate::publish::read::{self, Published, ReadError};
+use crate::traefik::document::Keys;
+use crate::traefik::yaml;
+use crate::watch::feeds::chain;
+
+/// A missing shard means that there is a newer index; more often than this in a row it means that it is lost.
+const ATTEMPTS: usize = 5;
+
+/// The arguments of `show`.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// The output; the operator's own when none is named
+    #[arg(value_name = "NAMESPACE/NAME", value_parser = super::output_key)]
+    output: Option<OutputKey>,
+
+    /// What to print
+    #[arg(short = 'o', long = "format", value_name = "FORMAT", value_enum, default_value_t = Format::Yaml)]
+    format: Format,
+
+    /// Print private keys, which are left out otherwise
+    #[arg(long)]
+    show_secrets: bool,
+}
+
+/// What is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Traefik's dynamic configuration in one document, a router or service a line
+    Json,
+    /// The same laid out for people
+    Yaml,
+    /// The index alone
+    Index,
+}
+
+/// Why there is nothing to show.
+#[derive(Debug, thiserror::Error)]
+enum ShowError {
+    #[error(
+        "ConfigMap {0}: there is no such index; name an output as NAMESPACE/NAME, or wait for the first commit"
+    )]
+    NoIndex(OutputKey),
+    #[error("{object}: {message}")]
+    Api { object: String, message: String },
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl Show {
+    /// Reads and prints; gives the exit code.
+    pub fn run(&self, loaded: &Loaded, surroundings: &dyn Surroundings, streams: &mut Streams<'_>) -> u8 {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return fail(streams, PROBLEMS, &format!("no thread: {error}")),
+        };
+        let environment = Environment { variables: surroundings.variables(), ..Environment::of_process() };
+        let output = self.output.clone().unwrap_or_else(|| loaded.options.settings.output.clone());
+        let metrics = match Metrics::new("show") {
+            Ok(metrics) => metrics,
+            Err(error) => return fail(streams, PROBLEMS, &error.to_string()),
+        };
+        let result = runtime.block_on(async {
+            let access = Access::from(&loaded.options.connection);
+            let connection = client::connect(&access, &environment, "show", &metrics)
+                .await
+                .map_err(|error| (USAGE, error.to_string()))?;
+            let published = published(connection.client, &output).await;
+            published.map_err(|error| (PROBLEMS, error.to_string()))
+        });
+        match result {
+            Ok(published) => self.print(&published, streams),
+            Err((code, message)) => fail(streams, code, &message),
+        }
+    }
+
+    fn print(&self, published: &Published, streams: &mut Streams<'_>) -> u8 {
+        let keys = if self.show_secrets { Keys::Shown } else { Keys::LeftOut };
+        let text = match self.format {
+            Format::Json => format!("{}\n", published.document(keys).trim_end()),
+            Format::Yaml => yaml::block(&published.document(keys)),
+            Format::Index => match serde_json::to_string_pretty(&published.index) {
+                Ok(text) => format!("{text}\n"),
+                Err(error) => return fail(streams, PROBLEMS, &error.to_string()),
+            },
+        };
+        match write_document(streams.stdout, |out| out.write_all(text.as_bytes())) {
+            Ok(()) => SUCCESS,
+            Err(error) => fail(streams, USAGE, &format!("standard output: {error}")),
+        }
+    }
+}
+
+fn fail(streams: &mut Streams<'_>, code: u8, message: &str) -> u8 {
+    let _ = writeln!(streams.stderr, "error: {message}");
+    code
+}
+
+/// What is published of an output. Without the right to read its Secrets there are no certificates in it.
+async fn published(client: Client, output: &OutputKey) -> Result<Published, ShowError> {
+    let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), output.namespace());
+    let secrets: Api<Secret> = Api::namespaced(client, output.namespace());
+    let list = ListParams::default().labels(&format!("{OUTPUT_LABEL}={}", output.name()));
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let api = |kind: &str, error: kube::Error| ShowError::Api {
+            object: format!("{kind} of {output}"),
+            message: chain(&error),
+        };
+        let index = config_maps.get_opt(output.name()).await.map_err(|error| api("index", error))?;
+        let index = index.ok_or_else(|| ShowError::NoIndex(output.clone()))?;
+        let shards = config_maps.list(&list).await.map_err(|error| api("shards", error))?;
+        let shards: BTreeMap<String, ConfigMap> =
+            shards.into_iter().map(|one| (one.name_any(), one)).collect();
+        let keys = match secrets.list(&list).await {
+            Ok(keys) => {
+                Some(keys.into_iter().map(|one| (one.name_any(), one)).collect::<BTreeMap<String, Secret>>())
+            }
+            Err(kube::Error::Api(status)) if status.code == 403 => None,
+            Err(error) => return Err(api("key shards", error)),
+        };
+        match read::assemble(output, &index, &shards, keys.as_ref()) {
+            Err(ReadError::ShardMissing { .. }) if attempt < ATTEMPTS => {}
+            result => return Ok(result?),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The sha256 of the whole, taken up again at the first entry that changed.
+//!
+//! The whole is hashed at every commit, and it is one document: what follows a change has to be hashed again, what
+//! goes before it has not. So the state is kept at every [`DISTANCE`] bytes. A changed endpoint touches a service, and
+//! services come behind all routers.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use sha2::{Digest as _, Sha256};
+
+use super::content::{Routing, Section};
+use super::digest::Digest;
+use super::shards::{Content, Shards};
+use crate::traefik::document::{Document, Keys};
+use crate::traefik::dynamic::Certificate;
+
+/// Bytes of lines between two kept states. Few in tests, so that there are several in a small routing.
+const DISTANCE: usize = if cfg!(test) { 200 } else { 64 * 1024 };
+
+type Key = <Routing as Content>::Key;
+
+/// The sha256 of an output's document without private keys, and how it came about.
+#[derive(Default)]
+pub(super) struct RunningHash {
+    /// The state just before the line of each of these entries, which may be gone.
+    states: BTreeMap<Key, Document<Sha256>>,
+    whole: Option<Digest>,
+}
+
+impl RunningHash {
+    /// An entry was set or removed.
+    pub fn changed(&mut self, key: &Key) {
+        self.whole = None;
+        // The state before the entry itself stays right.
+        while let Some(later) = self.states.last_entry().filter(|last| last.key() > key) {
+            later.remove();
+        }
+    }
+
+    /// Certificates changed. They come behind everything else.
+    pub fn certificates_changed(&mut self) {
+        self.whole = None;
+    }
+
+    /// The hash as it was taken last, unless something has changed since.
+    pub fn known(&self) -> Option<Digest> {
+        self.whole
+    }
+
+    /// Takes the hash. `certificates` are sorted by their text.
+    pub fn take<'a>(
+        &mut self,
+        routing: &Shards<Routing>,
+        certificates: impl IntoIterator<Item = &'a Certificate>,
+    ) -> Digest {
+        let start = self.states.last_key_value().map(|(key, state)| (key.clone(), state.clone()));
+        let (from, mut document) = match start {
+            Some((key, state)) => (Bound::Included(key), state),
+            None => (Bound::Unbounded, Document::new(Sha256::new())),
+        };
+        let mut since = 0;
+        for (key, line) in routing.range(from) {
+            if since >= DISTANCE {
+                self.states.insert(key.clone(), document.clone());
+                since = 0;
+            }
+            match key.0 {
+                Section::Router => document.router(line),
+                Section::Service => document.service(line),
+            }
+            since += line.len();
+        }
+        let whole = Digest::from(document.finish(certificates, Keys::LeftOut));
+        self.whole = Some(whole);
+        whole
+    }
+}
