@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::generate;
-use super::object::{Cluster, is, name, namespace, path, title};
 use super::narrow::poll;
+use super::object::{Cluster, is, name, namespace, path, title};
 use super::place::{Place, compare_all, differing, sorted};
 use super::program::Operator;
 use super::random::Random;

@@ -115,7 +115,8 @@ async fn run_operator(
         for ingress in of_cluster(&now, cluster) {
             let (written, wanted) = (entries(&ingress["status"]), wanted_entries(library, ingress));
             if written != wanted {
-                let text = format!("status of {}\n  wanted: {wanted:?}\n  written: {written:?}", title(ingress));
+                let text =
+                    format!("status of {}\n  wanted: {wanted:?}\n  written: {written:?}", title(ingress));
                 report.fail(&what, text, Some(cluster), file);
             }
         }

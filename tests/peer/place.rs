@@ -159,7 +159,8 @@ pub fn differing(ours: &Value, wanted: &Value) -> String {
             }
         }
         let (some, other) = (sorted(some).2, sorted(other).2);
-        lines.extend(some.iter().filter(|pair| !other.contains(pair)).map(|pair| format!("  {sign}: {pair}")));
+        lines
+            .extend(some.iter().filter(|pair| !other.contains(pair)).map(|pair| format!("  {sign}: {pair}")));
     }
     lines.join("\n")
 }

@@ -41,7 +41,11 @@ pub struct Library {
 impl Library {
     /// Without objects.
     pub fn new(options: Options) -> Self {
-        Self { routing: Routing::new(offline::watched(&options), options.class.clone()), options, secrets: BTreeMap::new() }
+        Self {
+            routing: Routing::new(offline::watched(&options), options.class.clone()),
+            options,
+            secrets: BTreeMap::new(),
+        }
     }
 
     /// With the objects of an API server, of which those of `owner=helm` and Ingresses that the selector does not
@@ -105,8 +109,9 @@ impl Library {
     pub fn reconcile(&mut self, touched: &Touched) {
         let mut keys = self.routing.affected(touched);
         for class in self.routing.affected_classes(touched) {
-            self.routing.resolve_class(&class);
-            keys.extend(self.routing.of_class(&class));
+            if self.routing.resolve_class(&class).settings {
+                keys.extend(self.routing.of_class(&class));
+            }
         }
         let mut fetch = touched.fetch.clone();
         loop {
