@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::choices::{Choice, pairwise};
 use super::difference::Difference;
 use super::object::{Cluster, is, items, name, namespace, path, title};
-use super::place::{Place, compare_all, must_equal, sorted};
+use super::place::{Place, compare_all, differing, must_equal, sorted};
 use super::report::Report;
 use super::server::Snapshot;
 use super::shrink;
@@ -100,12 +100,8 @@ async fn run_operator(
     .await;
     let what = format!("waybill run, {what}");
     if !done {
-        report.fail(
-            &what,
-            format!("no equal routing is published; it says: {}", operator.said()),
-            None,
-            file,
-        );
+        let (differing, said) = (differing(&published, &library.answer()), operator.said());
+        report.fail(&what, format!("waybill run publishes something else:\n{differing}\n{said}"), None, file);
     }
     must_equal(report, &what, clusters, file, (theirs, &published), library);
     let mut now = Snapshot::default();
