@@ -82,6 +82,9 @@ pub fn compare_all(
     library: &Library,
 ) {
     compare_answers(report, what, clusters, file, (theirs, &library.answer()), library);
+    for text in library.silent_skips() {
+        report.fail(what, format!("left out without a problem: {text}"), None, file);
+    }
 }
 
 /// As [`compare_all`] for an answer of waybill's that came another way than through the library.
