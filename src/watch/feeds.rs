@@ -33,6 +33,9 @@ pub const PAGE: u32 = 200;
 /// A kind that fails is told of at most this often.
 const TELL_AGAIN: Duration = Duration::from_secs(30);
 
+/// A CRD that is not installed is looked for this often.
+const LOOK_FOR_CRD: Duration = Duration::from_secs(10);
+
 /// Secrets of Helm's releases are large, many, and of no use here.
 const NOT_HELM: &str = "owner!=helm";
 
@@ -258,15 +261,25 @@ impl Context {
         async move {
             let mut told = Told::default();
             let mut missing = false;
+            let mut listing = false;
             let mut events = watcher::watcher(api, config()).default_backoff().boxed();
             while let Some(event) = events.next().await {
                 match event {
+                    // It comes before the list has been answered, and says nothing yet.
+                    Ok(Event::Init) => listing = false,
                     Ok(event) => {
                         if std::mem::take(&mut missing) {
                             tracing::info!("IngressClassParameters are available");
                         }
-                        context.live.set_sources(|sources| sources.parameters = true);
+                        let of_list = matches!(event, Event::InitApply(_) | Event::InitDone);
+                        if of_list && !listing {
+                            context.take(kind, Event::Init, &apply);
+                        }
+                        listing = matches!(event, Event::InitApply(_));
                         context.take(kind, event, &apply);
+                        if !listing {
+                            context.live.set_sources(|sources| sources.parameters = true);
+                        }
                     }
                     Err(watcher::Error::InitialListFailed(error)) if is_not_found(&error) => {
                         if !std::mem::replace(&mut missing, true) {
@@ -276,6 +289,7 @@ impl Context {
                         // An empty list: what was there is gone with its CRD.
                         context.take(kind, Event::Init, &apply);
                         context.take(kind, Event::InitDone, &apply);
+                        tokio::time::sleep(LOOK_FOR_CRD).await;
                     }
                     Err(error) => context.failed(kind, &error, &mut told),
                 }

@@ -63,7 +63,7 @@ pub async fn run(seed: u64, few: bool) -> Report {
 /// A status that nobody wants, so that it shows whether one was written; or one that is right for some option sets but
 /// for its ports.
 fn before(ingress: &Value) -> Value {
-    if name(ingress).len() % 2 == 0 {
+    if name(ingress).len().is_multiple_of(2) {
         json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ports": [{"port": 9, "protocol": "TCP"}]}]}})
     } else {
         json!({"loadBalancer": {"ingress": [{"ip": "198.51.100.250"}]}})
