@@ -27,6 +27,10 @@ use crate::watch::touched::Touched;
 /// A watch ends after this long and goes on where it was, so a connection that died is noticed soon after.
 pub const WATCH_SECONDS: u32 = 30;
 
+/// Objects in a page of a first list. A page is in memory whole, with all the fields that nobody reads, for every kind
+/// at once; the memory between what is kept of it is hard to use again.
+pub const PAGE: u32 = 200;
+
 /// A kind that fails is told of at most this often.
 const TELL_AGAIN: Duration = Duration::from_secs(30);
 
@@ -124,7 +128,7 @@ pub fn feeds(feeds: &Feeds, client: &Client, live: &Arc<Live>, metrics: &Metrics
 }
 
 fn config() -> watcher::Config {
-    watcher::Config::default().timeout(WATCH_SECONDS)
+    watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE)
 }
 
 impl Context {
