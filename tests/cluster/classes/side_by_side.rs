@@ -70,7 +70,7 @@ async fn every_ingress_is_in_the_output_of_its_class_with_its_settings_and_addre
         let table = plane.kubectl_ok(&["get", "icp", "-o", "wide", "--no-headers"]);
         let mut rows = table.lines().map(|line| {
             let cells: Vec<&str> = line.split_whitespace().collect();
-            [&cells[..5], &cells[6..]].concat().join(" ")
+            cells[..7].join(" ")
         });
         let wanted = [
             r#"internal True True 1 1 ["internal"] Accepted"#,

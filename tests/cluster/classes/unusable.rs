@@ -97,7 +97,13 @@ async fn a_spec_that_breaks_the_rules_is_told_on_its_object_and_lifts_nothing() 
         api.patch_metadata("internal", &PatchParams::default(), &Patch::Merge(&bad)).await
     })
     .await;
-    let message = condition(&plane, "internal", "Accepted", "False", "Invalid").await;
+    // The typed form does not take it any more.
+    let message = eventually("it is not accepted", SOON, async || {
+        let path = "{range .status.conditions[*]}{.type}={.status} {.reason} {.message}{'\\n'}{end}";
+        let said = plane.kubectl_ok(&["get", "icp", "internal", "-o", &format!("jsonpath={path}")]);
+        if said.contains("Accepted=False Invalid") { Ok(said) } else { Err(said) }
+    })
+    .await;
     assert!(message.contains("internal") && message.contains("accepted last"), "{message}");
     event(&plane, "default", "internal", "InvalidParameters", &["accepted last"]).await;
     metric(&operator, "waybill_ingressclasses{settings=\"last_accepted\"}", 1.0).await;
