@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::watcher::Event;
 
 use crate::index::Dependencies;
@@ -9,6 +10,7 @@ use crate::kubernetes::key::SecretKey;
 use crate::kubernetes::manifests::Manifests;
 use crate::options::Options;
 use crate::parameters::classes::{Namespaces, Sources};
+use crate::parameters::memory;
 use crate::reconcile::Routing;
 use crate::watch::collection::Scope;
 use crate::watch::secrets::SecretSource;
@@ -23,6 +25,15 @@ pub fn watched(options: &Options) -> Watched {
         controller_name: options.class.controller_name.clone(),
         settings: Arc::new(options.settings.clone()),
     }
+}
+
+/// What was accepted last of classes: the ConfigMap of the Lease's name, of the operator's namespace where there are
+/// several.
+fn class_memory(maps: Vec<ConfigMap>, options: &Options) -> Option<ConfigMap> {
+    let name = memory::name(&options.leader_election.lease_name);
+    maps.into_iter()
+        .filter(|map| map.metadata.name.as_deref() == Some(name.as_str()))
+        .min_by_key(|map| map.metadata.namespace.as_deref() != Some(options.namespace.as_str()))
 }
 
 /// The routing of a set of manifests. What the options hide from a watch is hidden here too.
@@ -49,7 +60,7 @@ pub fn routing(manifests: Manifests, options: &Options) -> Routing {
         for parameters in manifests.parameters {
             stores.apply_parameters(Event::Apply(parameters));
         }
-        for memory in manifests.class_memory {
+        if let Some(memory) = class_memory(manifests.class_memory, options) {
             stores.apply_class_memory(Event::Apply(memory));
         }
         for namespace in manifests.namespaces {

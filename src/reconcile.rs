@@ -162,6 +162,8 @@ impl Routing {
             && stores.routing_synced()
             && (!stores.watched().nodes || stores.nodes().collection.synced())
             && !self.index.named_secrets().any(|secret| stores.secrets().awaits_answer(secret))
+            // A class that selects by label has no routing before the labels are there.
+            && !(self.classes.needs_namespaces() && self.sources.namespaces == Namespaces::Pending)
     }
 
     /// Whether the addresses that statuses are made from may have changed.
@@ -191,25 +193,43 @@ impl Routing {
         self.sources != before
     }
 
-    /// Takes over what a ConfigMap remembers of classes, and says which of its keys can't be read.
+    /// Takes over what a ConfigMap remembers of classes, and says which of its keys can't be read. The outputs of
+    /// remembered classes are known from then on: one whose class went while nobody looked has to be emptied.
     pub fn adopt_class_memory(&mut self, map: Option<&ConfigMap>) -> Vec<String> {
-        self.classes.adopt(map)
+        let broken = self.classes.adopt(map);
+        for output in self.classes.remembered_outputs(&self.defaults) {
+            self.table.declare(&output);
+        }
+        broken
     }
 
     /// Takes over the remembered classes that the stores hold, if any.
     pub fn adopt_stored_class_memory(&mut self) -> Vec<String> {
         let map = self.stores.class_memory().collection().iter().map(|(_, map)| Arc::clone(map)).next();
-        self.classes.adopt(map.as_deref())
+        self.adopt_class_memory(map.as_deref())
     }
 
     /// Brings one class up to date, which may be gone.
     pub fn resolve_class(&mut self, name: &str) -> Changed {
-        self.classes.resolve(&mut self.stores, self.sources, name)
+        let changed = self.classes.resolve(&mut self.stores, self.sources, name);
+        if changed.settings {
+            self.declare_outputs();
+        }
+        changed
     }
 
     /// Brings all classes up to date; gives those whose Ingresses have to be translated again.
     pub fn resolve_classes(&mut self) -> (BTreeSet<Arc<str>>, Changed) {
-        self.classes.resolve_all(&mut self.stores, self.sources)
+        let resolved = self.classes.resolve_all(&mut self.stores, self.sources);
+        self.declare_outputs();
+        resolved
+    }
+
+    /// The output of a class is there before its first Ingress.
+    fn declare_outputs(&mut self) {
+        for settings in self.stores.settings_of_classes() {
+            self.table.declare(&settings.output);
+        }
     }
 
     /// The Ingresses that name a class.
@@ -253,6 +273,11 @@ impl Routing {
         (translated, fetch)
     }
 
+    /// Removes Ingresses that moved from the outputs that they left.
+    pub fn settle(&mut self, key: &IngressKey) -> Change {
+        self.table.settle(key)
+    }
+
     /// Brings the table up to date with one Ingress, which may be gone. One that names a Secret whose data is yet to be
     /// fetched waits for that, be it an error.
     pub fn reconcile(&mut self, key: &IngressKey) -> Reconciled {
@@ -294,7 +319,7 @@ impl Routing {
             self.stores.release_secret(secret);
         }
         let admitted = self.refused.remove(key).is_some();
-        let mut change = self.table.set(fragment);
+        let mut change = self.table.set_moving(fragment);
         let mut problems = std::mem::take(&mut change.problems);
         if admitted && !problems.contains(key) {
             problems.push(key.clone());

@@ -15,6 +15,7 @@ use crate::kubernetes::client::{self, Access, ConnectError, Environment};
 use crate::metrics::Metrics;
 use crate::offline::watched;
 use crate::options::{Loaded, LogFormat, Options, Surroundings};
+use crate::parameters::memory;
 use crate::publish::class_statuses::ClassWriter;
 use crate::publish::class_term::ClassTerm;
 use crate::publish::events::Events;
@@ -36,6 +37,10 @@ const GRACE: Duration = Duration::from_millis(4_500);
 
 /// How often the routing's lock is tried, as a sign of life.
 const PULSE: Duration = Duration::from_secs(5);
+
+/// An Ingress that moves to another output leaves the old one when the new one is committed, or after this and the
+/// throttle's distance.
+const LONGEST_MOVE: Duration = Duration::from_secs(60);
 
 /// Why the operator could not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -152,7 +157,8 @@ pub async fn run(options: Options, variables: BTreeMap<String, String>) -> Resul
     tasks.spawn(controllers::ingresses(Arc::clone(&live), metrics.clone(), until(shutdown.clone())));
     tasks.spawn(controllers::classes(Arc::clone(&live), metrics.clone(), until(shutdown.clone())));
     tasks.spawn(fetch::secrets(client.clone(), Arc::clone(&live)));
-    tasks.spawn(pulse(Arc::clone(&live), health.clone()));
+    let distance = options.providers_throttle_duration.max(options.throttle_duration);
+    tasks.spawn(pulse(Arc::clone(&live), health.clone(), LONGEST_MOVE + distance));
     tasks.spawn(ready(Arc::clone(&live), lease.clone(), health.clone()));
     let leader = Leader { client, live, lease, metrics, health, identity, options: Arc::new(options) };
     let leading = tokio::spawn(leader.run(shutdown.clone()));
@@ -177,6 +183,7 @@ fn what_to_watch(options: &Options) -> Feeds {
         classes: !options.class.lookup_disabled,
         nodes: !options.settings.disable_cluster_scope_resources,
         namespace: options.namespace.clone(),
+        class_memory: memory::name(&options.leader_election.lease_name),
     }
 }
 
@@ -207,11 +214,12 @@ async fn stopped(server: impl Future<Output = Result<(), ServeError>>) {
     }
 }
 
-/// Gives a sign of life as long as the routing's lock can be had.
-async fn pulse(live: Arc<Live>, health: Health) {
+/// Gives a sign of life as long as the routing's lock can be had. `longest` is how long an Ingress that moved may be
+/// in two outputs.
+async fn pulse(live: Arc<Live>, health: Health, longest: Duration) {
     let heartbeat = health.heartbeat("routing");
     loop {
-        drop(live.routing());
+        live.settle_overdue(longest);
         heartbeat.beat();
         tokio::time::sleep(PULSE).await;
     }

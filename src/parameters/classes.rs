@@ -10,11 +10,13 @@ use k8s_openapi::api::networking::v1::IngressClass;
 
 use super::memory::Memory;
 use super::resolve::{
-    Found, Inputs, NamespaceLabels, Reason, Resolution, Standing, Verdict, is_ours, parameters_name, resolve,
+    Found, Inputs, NamespaceLabels, Reason, Resolution, Standing, Verdict, is_ours, output, parameters_name,
+    resolve,
 };
 use super::status::{Counts, Observed, Publication};
-use crate::kubernetes::key::ObjectKey;
+use crate::kubernetes::key::{ObjectKey, OutputKey};
 use crate::translate::problem::Problem;
+use crate::translate::settings::Settings;
 use crate::watch::stores::Stores;
 use crate::watch::touched::Touched;
 
@@ -69,10 +71,20 @@ impl Classes {
     /// Takes over what a ConfigMap remembers, in place of what was remembered so far: on start, and while
     /// another replica leads at every change of it. Gives the keys that can't be read, which count as absent.
     /// All classes have to be resolved again.
+    ///
+    /// Without a ConfigMap nothing is taken over: whoever leads never deletes it, so somebody else did, and what
+    /// is remembered here is all that there is.
     pub fn adopt(&mut self, map: Option<&ConfigMap>) -> Vec<String> {
-        let (memory, broken) = map.map(Memory::decode).unwrap_or_default();
+        let Some(map) = map else { return Vec::new() };
+        let (memory, broken) = Memory::decode(map);
         self.memory = memory;
         broken
+    }
+
+    /// The outputs of what is remembered, also of classes that are gone. `defaults` are the operator's settings.
+    pub fn remembered_outputs(&self, defaults: &Settings) -> BTreeSet<OutputKey> {
+        let entries = self.memory.classes().filter_map(|class| self.memory.get(class));
+        entries.map(|entry| output(&entry.spec, defaults)).collect()
     }
 
     /// What is remembered: what a leader keeps in the ConfigMap.

@@ -8,6 +8,8 @@ mod apply;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub(super) use apply::output;
+
 use k8s_openapi::api::networking::v1::IngressClass;
 use serde_json::Value;
 

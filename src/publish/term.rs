@@ -202,10 +202,11 @@ impl Publisher {
             return self.failed(key, &error);
         }
         let waiting = std::mem::take(&mut output.waiting);
-        let snapshot = {
+        let (snapshot, arrived) = {
             let mut routing = self.live.routing();
+            let arrived: Vec<IngressKey> = routing.table().moving_to(key).cloned().collect();
             let table = routing.table_mut().declare(key);
-            Snapshot::of(table, |part, digest| output.writer.needs(part, digest))
+            (Snapshot::of(table, |part, digest| output.writer.needs(part, digest)), arrived)
         };
         let outcome = output.writer.commit(&snapshot).await;
         let now = Instant::now();
@@ -229,6 +230,8 @@ impl Publisher {
                 }
                 (output.held, output.paused) = (false, false);
                 self.live.set_publication(key, Publication::Committed);
+                // Only now may what has moved here leave where it was: nothing is ever in neither.
+                self.live.settle(key, &arrived);
                 self.metrics.published_age.since(now);
                 self.problems.set(Source::Output(key.clone()), Vec::new());
             }

@@ -31,7 +31,7 @@ use crate::translate::problem::{Category, Kind, Problem, Subject};
 pub struct Change {
     /// The Ingress's fragment is another than before (its status may have to be looked at).
     pub fragment: bool,
-    /// Outputs whose routing, certificates or keys changed: at most two, where an Ingress has moved.
+    /// Outputs whose routing, certificates or keys changed: more than one where an Ingress has moved.
     pub outputs: Vec<OutputKey>,
     /// Ingresses whose [`Table::problems`] changed, each once.
     pub problems: Vec<IngressKey>,
@@ -42,6 +42,8 @@ pub struct Change {
 pub struct Table {
     fragments: HashMap<IngressKey, Arc<Fragment>>,
     outputs: BTreeMap<OutputKey, Output>,
+    /// What Ingresses that moved still have in the outputs that they left, see [`Table::set_moving`].
+    leaving: HashMap<IngressKey, BTreeMap<OutputKey, Arc<Fragment>>>,
 }
 
 impl Table {
@@ -54,15 +56,42 @@ impl Table {
     pub fn set(&mut self, fragment: impl Into<Arc<Fragment>>) -> Change {
         let fragment = fragment.into();
         let ingress = fragment.ingress.clone();
-        self.replace(&ingress, Some(fragment))
+        self.replace(&ingress, Some(fragment), false)
     }
 
-    /// Removes the fragment of an Ingress.
+    /// As [`Table::set`], but an Ingress that moves to another output stays in the one that it leaves too, until
+    /// [`Table::settle`]: whoever publishes can so see to it that it is never in neither.
+    pub fn set_moving(&mut self, fragment: impl Into<Arc<Fragment>>) -> Change {
+        let fragment = fragment.into();
+        let ingress = fragment.ingress.clone();
+        self.replace(&ingress, Some(fragment), true)
+    }
+
+    /// Removes the fragment of an Ingress, at once and everywhere.
     pub fn remove(&mut self, ingress: &IngressKey) -> Change {
-        self.replace(ingress, None)
+        self.replace(ingress, None, false)
     }
 
-    fn replace(&mut self, ingress: &IngressKey, new: Option<Arc<Fragment>>) -> Change {
+    /// Whether an Ingress is still in an output that it left.
+    pub fn is_moving(&self, ingress: &IngressKey) -> bool {
+        self.leaving.contains_key(ingress)
+    }
+
+    /// The Ingresses that have moved to an output and are still in another, in no order.
+    pub fn moving_to<'a>(&'a self, output: &'a OutputKey) -> impl Iterator<Item = &'a IngressKey> {
+        self.leaving.keys().filter(move |key| self.fragment(key).is_some_and(|now| now.output() == output))
+    }
+
+    /// Removes an Ingress from the outputs that it left.
+    pub fn settle(&mut self, ingress: &IngressKey) -> Change {
+        let mut change = Change::default();
+        for (from, old) in self.leaving.remove(ingress).unwrap_or_default() {
+            self.replace_in(&from, Some(&old), None, &mut change);
+        }
+        change
+    }
+
+    fn replace(&mut self, ingress: &IngressKey, new: Option<Arc<Fragment>>, keep: bool) -> Change {
         let old = self.fragments.get(ingress).cloned();
         if old == new {
             return Change::default();
@@ -74,15 +103,18 @@ impl Table {
         };
 
         let mut change = Change { fragment: true, ..Change::default() };
-        let from = old.as_ref().map(|old| old.output());
-        let to = new.as_ref().map(|new| new.output());
-        if let Some(from) = from
-            && to != Some(from)
-        {
-            self.replace_in(from, old.as_ref(), None, &mut change);
+        let mut held = self.leaving.remove(ingress).unwrap_or_default();
+        held.extend(old.map(|old| (old.output().clone(), old)));
+        let before = new.as_ref().and_then(|new| held.remove(new.output()));
+        if !keep {
+            for (from, old) in std::mem::take(&mut held) {
+                self.replace_in(&from, Some(&old), None, &mut change);
+            }
+        } else if !held.is_empty() {
+            self.leaving.insert(ingress.clone(), held);
         }
-        if let Some(to) = to {
-            self.replace_in(to, old.as_ref().filter(|_| from == Some(to)), new.as_ref(), &mut change);
+        if let Some(new) = &new {
+            self.replace_in(new.output(), before.as_ref(), Some(new), &mut change);
         }
 
         if self.problems(ingress) != problems {

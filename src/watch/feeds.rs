@@ -50,6 +50,8 @@ pub struct Feeds {
     pub nodes: bool,
     /// The namespace of the ConfigMap with the last accepted parameters of classes.
     pub namespace: String,
+    /// Its name.
+    pub class_memory: String,
 }
 
 /// A task that ends only by being dropped.
@@ -103,14 +105,14 @@ pub fn feeds(feeds: &Feeds, client: &Client, live: &Arc<Live>, metrics: &Metrics
             config(),
             |routing, event: Event<IngressClass>| routing.stores_mut().apply_class(event),
         ));
-        tasks.push(context.class_memory(&feeds.namespace));
+        tasks.push(context.class_memory(&feeds.namespace, &feeds.class_memory));
         tasks.push(context.namespaces());
         tasks.push(context.optional(
             WatchKind::Parameters,
             Api::all_with(client.clone(), &parameters_resource()),
             |routing, event: Event<DynamicObject>| routing.stores_mut().apply_parameters(event),
-            "IngressClassParameters are not available, since their CRD is not installed; classes that name some keep \
-             what was last accepted",
+            "IngressClassParameters are not available, since their CRD is not installed or may not be read; classes \
+             that name some keep what was last accepted",
         ));
     }
     if feeds.nodes {
@@ -196,9 +198,10 @@ impl Context {
     }
 
     /// The ConfigMap in which a leader keeps the last accepted parameters.
-    fn class_memory(&self, namespace: &str) -> Task {
+    fn class_memory(&self, namespace: &str, name: &str) -> Task {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
-        let config = config().labels("waybill.dev/part=classes");
+        // Another installation in the namespace has one of its own.
+        let config = config().labels("waybill.dev/part=classes").fields(&format!("metadata.name={name}"));
         self.clone()
             .feed(WatchKind::OwnConfigMap, api, config, |routing, event| {
                 routing.stores_mut().apply_class_memory(event)
@@ -253,7 +256,7 @@ impl Context {
         }
     }
 
-    /// A kind whose CRD may not be installed.
+    /// A kind whose CRD may not be installed, or may not be read with the Role of an older release.
     fn optional<K>(
         &self,
         kind: WatchKind,
@@ -288,7 +291,7 @@ impl Context {
                             context.live.set_sources(|sources| sources.parameters = true);
                         }
                     }
-                    Err(watcher::Error::InitialListFailed(error)) if is_not_found(&error) => {
+                    Err(error) if is_not_found(&error) || is_forbidden(&error) => {
                         if !std::mem::replace(&mut missing, true) {
                             tracing::info!("{absent}");
                             context.live.set_sources(|sources| sources.parameters = false);
@@ -408,8 +411,8 @@ fn is_forbidden(error: &watcher::Error) -> bool {
 }
 
 /// An API server that knows nothing of the group answers 404 without a Status, so only the code tells.
-fn is_not_found(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 404)
+fn is_not_found(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
 /// Whether there was no answer at all.

@@ -1,9 +1,9 @@
 //! The routing of a running operator: watch events in, keys to reconcile out, and what came of it for the publisher.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
@@ -68,6 +68,8 @@ pub struct Live {
     pub problems: Arc<KeyQueue<IngressKey, ()>>,
     pending: Mutex<Pending>,
     publications: Mutex<BTreeMap<OutputKey, Publication>>,
+    /// Since when Ingresses that moved are in two outputs.
+    moving: Mutex<HashMap<IngressKey, Instant>>,
     /// Something is pending.
     pub changed: Notify,
     /// Something about classes has to be written.
@@ -90,6 +92,7 @@ impl Live {
             problems: Arc::default(),
             pending: Mutex::default(),
             publications: Mutex::default(),
+            moving: Mutex::default(),
             changed: Notify::new(),
             classes_changed: Notify::new(),
             namespaces_wanted: watch::Sender::new(false),
@@ -300,9 +303,61 @@ impl Live {
     pub fn set_sources(&self, change: impl FnOnce(&mut Sources)) {
         let mut routing = self.routing();
         let news = routing.set_sources(change);
-        if news && *self.phase.borrow() != Phase::Listing {
+        let phase = *self.phase.borrow();
+        if news && phase != Phase::Listing {
             self.resolve_classes(&mut routing);
+            if phase != Phase::Synced {
+                self.advance(&mut routing, phase);
+            }
         }
+    }
+
+    /// An output was committed with these Ingresses, which had moved to it: they leave the outputs that they were in.
+    pub fn settle(&self, output: &OutputKey, arrived: &[IngressKey]) {
+        if arrived.is_empty() {
+            return;
+        }
+        let mut routing = self.routing();
+        for key in arrived {
+            // One that has moved on waits for the commit of where it went.
+            if routing.table().fragment(key).is_some_and(|fragment| fragment.output() == output) {
+                self.leave(&mut routing, key);
+            }
+        }
+    }
+
+    /// Lets Ingresses leave that have been in two outputs for longer than this: there may be no commit for now, and
+    /// on a replica that does not lead there is none.
+    pub fn settle_overdue(&self, longest: Duration) {
+        let mut overdue = Vec::new();
+        let mut routing = self.routing();
+        self.moving().retain(|key, since| {
+            let stays = since.elapsed() < longest;
+            if !stays {
+                overdue.push(key.clone());
+            }
+            stays
+        });
+        for key in overdue {
+            self.leave(&mut routing, &key);
+        }
+    }
+
+    fn leave(&self, routing: &mut Routing, key: &IngressKey) {
+        let change = routing.settle(key);
+        self.moving().remove(key);
+        self.problems.extend(change.problems.into_iter().map(|key| (key, ())));
+        let mut pending = self.pending();
+        for output in change.outputs {
+            // Nobody waits for it as for a change of their own: statuses don't either.
+            pending.outputs.entry(output).or_default();
+        }
+        drop(pending);
+        self.changed.notify_one();
+    }
+
+    fn moving(&self) -> MutexGuard<'_, HashMap<IngressKey, Instant>> {
+        self.moving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this replica leads: a follower takes over what the leader remembers of classes.
@@ -326,9 +381,31 @@ impl Live {
     fn note_classes(&self, routing: &Routing, changed: Changed) {
         let wanted = routing.classes().needs_namespaces();
         self.namespaces_wanted.send_if_modified(|held| std::mem::replace(held, wanted) != wanted);
+        if changed.settings || changed.memory {
+            self.publish_new_outputs(routing);
+        }
         if changed.verdict || changed.memory || changed.settings {
             self.classes_changed.notify_one();
         }
+    }
+
+    /// An output that is known and was never tried has to be, empty as it may be.
+    fn publish_new_outputs(&self, routing: &Routing) {
+        let at = Instant::now();
+        let known: BTreeSet<OutputKey> = {
+            let publications = self.publications.lock().unwrap_or_else(PoisonError::into_inner);
+            publications.keys().cloned().collect()
+        };
+        let mut pending = self.pending();
+        for (output, _) in routing.table().outputs().filter(|(output, _)| !known.contains(output)) {
+            pending
+                .outputs
+                .entry(output.clone())
+                .or_default()
+                .since(Waiting { change: Some(at), deletion: None });
+        }
+        drop(pending);
+        self.changed.notify_one();
     }
 
     /// Notes what a reconciliation did.
@@ -349,7 +426,11 @@ impl Live {
             pending.statuses.insert(key.clone());
         }
         drop(pending);
-        let _ = routing;
+        if routing.table().is_moving(key) {
+            self.moving().entry(key.clone()).or_insert_with(Instant::now);
+        } else {
+            self.moving().remove(key);
+        }
         self.changed.notify_one();
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! `Stores` is a plain value: who shares it between tasks puts a lock around it. Nothing in here waits.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
@@ -87,6 +87,8 @@ pub struct Stores {
     resolved: HashMap<Arc<str>, ClassState>,
     /// Classes of ours.
     states: HashMap<Arc<str>, ClassState>,
+    /// Classes whose state an event changed and of whom [`Stores::resolve_class`] has not yet told.
+    unresolved: HashSet<Arc<str>>,
 }
 
 impl Stores {
@@ -107,6 +109,7 @@ impl Stores {
             known: KnownNamespaces::default(),
             resolved: HashMap::new(),
             states: HashMap::new(),
+            unresolved: HashSet::new(),
             watched,
         }
     }
@@ -192,17 +195,21 @@ impl Stores {
         let changes = self.classes.apply(&Scope::All, event, strip::strip_ingress_class, &self.known);
         for (key, change) in changes {
             let name: Arc<str> = key.name().into();
-            match change.after.and_then(|class| self.class_state(&name, &class)) {
+            let now = change.after.and_then(|class| self.class_state(&name, &class));
+            let before = match now.clone() {
                 Some(state) => self.states.insert(Arc::clone(&name), state),
                 None => self.states.remove(&name),
             };
+            if before != now {
+                self.unresolved.insert(Arc::clone(&name));
+            }
             touched.classes.push(name);
         }
         touched
     }
 
     /// What a class's parameters came to, or `None` to forget it (the class is then not accepted). True when
-    /// that changed what [`Lookup::class`] answers.
+    /// that, or an event of the class since the last time, changed what [`Lookup::class`] answers.
     pub fn resolve_class(&mut self, name: &str, state: Option<ClassState>) -> bool {
         match state {
             Some(state) => self.resolved.insert(name.into(), state),
@@ -214,7 +221,7 @@ impl Stores {
             Some(state) => self.states.insert(name.into(), state),
             None => self.states.remove(name),
         };
-        before != now
+        self.unresolved.remove(name) || before != now
     }
 
     fn class_state(&self, name: &str, class: &IngressClass) -> Option<ClassState> {

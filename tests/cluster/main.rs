@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod classes;
 mod client;
 mod control_plane;
 mod events;

@@ -147,6 +147,24 @@ pub fn sorted(answer: &Value) -> (Value, Value, Vec<String>) {
     (section("routers"), section("services"), certificates)
 }
 
+/// What of an answer is not in the other, one line each.
+pub fn differing(ours: &Value, wanted: &Value) -> String {
+    let mut lines = Vec::new();
+    for (sign, some, other) in [("published", ours, wanted), ("wanted", wanted, ours)] {
+        for section in ["routers", "services"] {
+            for (key, value) in some["http"][section].as_object().into_iter().flatten() {
+                if other["http"][section][key] != *value {
+                    lines.push(format!("  {sign}: {section} {key}: {value}"));
+                }
+            }
+        }
+        let (some, other) = (sorted(some).2, sorted(other).2);
+        lines
+            .extend(some.iter().filter(|pair| !other.contains(pair)).map(|pair| format!("  {sign}: {pair}")));
+    }
+    lines.join("\n")
+}
+
 /// Compares the default routers. There is one in the whole API server.
 fn compare_defaults(
     report: &mut Report,

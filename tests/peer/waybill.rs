@@ -1,7 +1,6 @@
 //! Waybill's answers to the same objects and options.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -13,13 +12,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use waybill::kubernetes::key::{IngressKey, SecretKey};
+use waybill::offline;
 use waybill::options::{self, Options};
 use waybill::reconcile::Routing;
 use waybill::traefik::document::Keys;
 use waybill::translate::status::{self, Wanted};
 use waybill::watch::collection::Scope;
 use waybill::watch::secrets::SecretSource;
-use waybill::watch::stores::Watched;
 use waybill::watch::touched::Touched;
 
 use super::object;
@@ -42,14 +41,11 @@ pub struct Library {
 impl Library {
     /// Without objects.
     pub fn new(options: Options) -> Self {
-        let namespaces: Vec<Arc<str>> = options.namespaces.iter().map(|name| name.as_str().into()).collect();
-        let watched = Watched {
-            namespaces: (!namespaces.is_empty()).then_some(namespaces),
-            nodes: !options.settings.disable_cluster_scope_resources,
-            controller_name: options.class.controller_name.clone(),
-            settings: Arc::new(options.settings.clone()),
-        };
-        Self { routing: Routing::new(watched, options.class.clone()), options, secrets: BTreeMap::new() }
+        Self {
+            routing: Routing::new(offline::watched(&options), options.class.clone()),
+            options,
+            secrets: BTreeMap::new(),
+        }
     }
 
     /// With the objects of an API server, of which those of `owner=helm` and Ingresses that the selector does not
@@ -83,6 +79,8 @@ impl Library {
             let object = library.secrets.get(&secret).map(typed::<Secret>);
             library.routing.stores_mut().secret_fetched(&secret, object.as_ref());
         }
+        library.routing.set_sources(|sources| sources.parameters = true);
+        library.routing.resolve_classes();
         library.routing.reconcile_all();
         library
     }
@@ -110,6 +108,11 @@ impl Library {
     /// Reconciles what an event touched.
     pub fn reconcile(&mut self, touched: &Touched) {
         let mut keys = self.routing.affected(touched);
+        for class in self.routing.affected_classes(touched) {
+            if self.routing.resolve_class(&class).settings {
+                keys.extend(self.routing.of_class(&class));
+            }
+        }
         let mut fetch = touched.fetch.clone();
         loop {
             for key in std::mem::take(&mut keys) {

@@ -70,7 +70,8 @@ pub(super) fn settings(
     Some(settings)
 }
 
-fn output(spec: &IngressClassParametersSpec, defaults: &Settings) -> OutputKey {
+/// The output that a spec names.
+pub(in crate::parameters) fn output(spec: &IngressClassParametersSpec, defaults: &Settings) -> OutputKey {
     let Some(output) = &spec.output else { return defaults.output.clone() };
     OutputKey::new(
         output.namespace.as_deref().unwrap_or(defaults.output.namespace()),
