@@ -278,7 +278,8 @@ impl Routing {
         self.table.settle(key)
     }
 
-    /// Brings the table up to date with one Ingress, which may be gone.
+    /// Brings the table up to date with one Ingress, which may be gone. One that names a Secret whose data is yet to be
+    /// fetched waits for that, be it an error.
     pub fn reconcile(&mut self, key: &IngressKey) -> Reconciled {
         let Some(ingress) = self.stores.ingresses().collection().get(key).map(Arc::clone) else {
             let named = self.index.remove(key);
@@ -297,6 +298,19 @@ impl Routing {
                 return self.withdraw(key, named.last, Some(class::refusal(&ingress, category)));
             }
         };
+        if dependencies.secrets.iter().any(|secret| self.stores.secrets().is_unread(secret)) {
+            // It is reconciled again with the answer. Until then it stays as it was, rather than lose its
+            // certificates for the time of a commit.
+            let named = self.index.set(key, dependencies);
+            for secret in &named.last {
+                self.stores.release_secret(secret);
+            }
+            let needed = |secret: &SecretKey| self.stores.secret_needs_fetch(secret);
+            return Reconciled {
+                fetch: named.first.into_iter().filter(needed).collect(),
+                ..Reconciled::default()
+            };
+        }
         let fragment = translate::translate(&ingress, &settings, &self.stores);
         dependencies.nodes = fragment.uses_nodes;
         dependencies.namespaces = fragment.uses_namespaces;

@@ -1,6 +1,6 @@
 //! What is written for people has to keep up with the code: categories, alerts, annotations, links.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -90,6 +90,100 @@ fn every_example_of_an_annotation_is_explained() -> Result<()> {
         explained.into_iter().map(str::to_owned).collect(),
         "examples (left) and tables (right) differ"
     );
+    Ok(())
+}
+
+/// The metrics that there are, with their labels and these labels' values, from the page that the program makes.
+fn metrics() -> Result<BTreeMap<String, BTreeMap<String, BTreeSet<String>>>> {
+    let page = waybill::metrics::markdown()?;
+    let quoted =
+        |text: &str| -> Vec<String> { text.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    let mut metrics = BTreeMap::new();
+    for row in page.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let [name, kind, labels, ..] = cells.as_slice() else { continue };
+        let name = quoted(name).remove(0);
+        let labels: BTreeMap<_, BTreeSet<_>> = labels
+            .split("<br>")
+            .map(quoted)
+            .filter(|words| !words.is_empty())
+            .map(|mut words| (words.remove(0), words.into_iter().collect()))
+            .collect();
+        if *kind == "histogram" {
+            for ending in ["_bucket", "_sum", "_count"] {
+                metrics.insert(format!("{name}{ending}"), labels.clone());
+            }
+        }
+        metrics.insert(name, labels);
+    }
+    Ok(metrics)
+}
+
+/// Words of a text that are built like the name of a metric of ours, each with what follows.
+fn metric_names(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    const FAMILIES: &[&str] =
+        &["waybill_", "controller_runtime_", "workqueue_", "rest_client_", "leader_election_"];
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let starts = text.char_indices().filter(move |(at, c)| is_word(*c) && !text[..*at].ends_with(is_word));
+    starts.filter_map(move |(at, _)| {
+        let rest = &text[at..];
+        let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+        FAMILIES.iter().any(|family| rest.starts_with(family)).then_some((&rest[..end], &rest[end..]))
+    })
+}
+
+#[test]
+fn alerts_and_runbook_name_only_metrics_labels_and_values_that_there_are() -> Result<()> {
+    // What Prometheus adds, and what the Lease is called.
+    const FOREIGN: &[&str] = &["pod", "job", "namespace", "instance", "severity", "alertname"];
+    let metrics = metrics()?;
+    let mut wrong = Vec::new();
+    for path in ["manifests/components/alerts/prometheusrule.yaml", "tests/alerts.yaml", "docs/operations.md"]
+    {
+        let text = read(path)?;
+        let mut names = 0;
+        for (name, rest) in metric_names(&text) {
+            names += 1;
+            let Some(labels) = metrics.get(name) else {
+                wrong.push(format!("{path}: {name} is no metric"));
+                continue;
+            };
+            let selector = rest.strip_prefix('{').and_then(|rest| rest.split('}').next()).unwrap_or_default();
+            for matcher in selector.split(',').filter(|matcher| !matcher.trim().is_empty()) {
+                let Some((label, value)) = matcher.split_once('=') else {
+                    wrong.push(format!("{path}: {name}: {matcher:?}"));
+                    continue;
+                };
+                let label = label.trim().trim_end_matches('!');
+                if FOREIGN.contains(&label) {
+                    continue;
+                }
+                let Some(values) = labels.get(label) else {
+                    wrong.push(format!("{path}: {name} has no label {label}"));
+                    continue;
+                };
+                let values_named = value.trim_start_matches('~').trim_matches('"').split('|');
+                let unknown = values_named
+                    .filter(|value| !values.contains(*value) && name != "leader_election_master_status");
+                wrong.extend(unknown.map(|value| format!("{path}: {name} never has {label}={value:?}")));
+            }
+        }
+        assert!(names > 0, "{path} names no metric; is it read in the right way?");
+        for list in text.split("by (").skip(1).filter_map(|rest| rest.split(')').next()) {
+            for label in list.split(',').map(str::trim) {
+                let known = metrics.values().any(|labels| labels.contains_key(label));
+                if !known && !FOREIGN.contains(&label) {
+                    wrong.push(format!("{path}: no metric has the label {label}"));
+                }
+            }
+        }
+        for label in text.split("$labels.").skip(1).filter_map(|rest| rest.split([' ', '}']).next()) {
+            if !metrics.values().any(|labels| labels.contains_key(label)) {
+                wrong.push(format!("{path}: no metric has the label {label}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! The made-up cluster into an API server, fast.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -7,7 +9,7 @@ use kube::Client;
 use serde_json::{Value, json};
 
 use super::cluster;
-use super::harness::ControlPlane;
+use super::harness::{ControlPlane, Part};
 
 /// Requests at once.
 const CONCURRENT: usize = 48;
@@ -53,6 +55,34 @@ pub async fn fill(plane: &ControlPlane, count: usize) -> (usize, Duration) {
     });
     made += create(&client, namespaced).await;
     (made, begun.elapsed())
+}
+
+/// Copies etcd's data to a folder.
+pub async fn keep(plane: &ControlPlane, data: &Path) {
+    plane.kill(Part::ApiServer);
+    plane.kill(Part::Etcd);
+    copy(&plane.folder().join("etcd"), data);
+    revive(plane).await;
+}
+
+/// Replaces etcd's data by that of [`keep`].
+pub async fn restore(plane: &ControlPlane, data: &Path) {
+    plane.kill(Part::ApiServer);
+    plane.kill(Part::Etcd);
+    let own = plane.folder().join("etcd");
+    std::fs::remove_dir_all(&own).unwrap();
+    copy(data, &own);
+    revive(plane).await;
+}
+
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+    assert!(status.success(), "cp {} {}", from.display(), to.display());
+}
+
+async fn revive(plane: &ControlPlane) {
+    // Each waits until both are there.
+    tokio::join!(plane.revive(Part::Etcd), plane.revive(Part::ApiServer));
 }
 
 /// A slice of a Service that is not there.

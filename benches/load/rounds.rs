@@ -10,14 +10,12 @@ use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use waybill::publish::index::Index;
+use waybill::watch::feeds::PAGE;
 
 use super::harness::operator::Operator;
 use super::harness::{ControlPlane, Signal, eventually};
 use super::report::Sample;
 use super::{cluster, fill, process};
-
-/// Page size of kube-runtime's watcher.
-const PAGE: u32 = 500;
 
 /// However slow the machine is.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -189,17 +187,29 @@ async fn written(operator: &Operator) -> f64 {
     series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
 }
 
-/// Statuses in each second while all of them have to be written.
+/// Statuses a second while all of them have to be written, over five-second stretches.
 pub async fn statuses(plane: &ControlPlane, count: usize, rate: u32, seconds: u64) -> Sample {
+    const STRETCH: u64 = 5;
+    const SERIES: &str = "waybill_writes_total{kind=\"ingress_status\",result=\"success\"}";
     let rate = format!("--operator.statusrate={rate}");
     let flags = ["--providers.kubernetesingress.ingressendpoint.ip=192.0.2.1", &rate];
     let (mut operator, _) = start(plane, "load-statuses", count, &flags).await;
-    const SERIES: &str = "waybill_writes_total{kind=\"ingress_status\",result=\"success\"}";
+    let written = async || operator.metric(SERIES).await.unwrap_or_default();
+    eventually(
+        "the first status",
+        PATIENCE,
+        async || {
+            if written().await > 0.0 { Ok(()) } else { Err("none yet") }
+        },
+    )
+    .await;
+    // What may be written at once is through by then.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let mut rates = Vec::new();
-    let mut last = (Instant::now(), operator.metric(SERIES).await.unwrap_or_default());
-    for _ in 0..seconds {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let now = (Instant::now(), operator.metric(SERIES).await.unwrap_or_default());
+    let mut last = (Instant::now(), written().await);
+    for _ in 0..seconds / STRETCH {
+        tokio::time::sleep(Duration::from_secs(STRETCH)).await;
+        let now = (Instant::now(), written().await);
         // At the end there are none left to write.
         if now.1 as usize >= count {
             break;

@@ -9,7 +9,6 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
-use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -20,7 +19,7 @@ use super::objects::{MANAGED_BY, OUTPUT_LABEL, WAYBILL};
 use super::writer::{OwnKind, Seen};
 use crate::kubernetes::key::OutputKey;
 use crate::metrics::{Metrics, WatchKind};
-use crate::watch::feeds::WATCH_SECONDS;
+use crate::watch::feeds::{self, WATCH_SECONDS};
 
 /// What a watch said of one output; `None` is of all outputs of the namespace that it does not name.
 pub type News = (OwnKind, OutputKey, Seen);
@@ -96,7 +95,7 @@ async fn follow<K>(
     K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let config = watcher::Config::default().labels(&format!("{MANAGED_BY}={WAYBILL}")).timeout(WATCH_SECONDS);
-    let mut events = watcher::watcher(api, config).default_backoff().boxed();
+    let mut events = feeds::events(api, config);
     let mut listed: Vec<(OutputKey, ObjectMeta)> = Vec::new();
     while let Some(event) = events.next().await {
         let event = match event {
@@ -107,7 +106,9 @@ async fn follow<K>(
                 continue;
             }
         };
-        metrics.watch_age.since(watched, Instant::now());
+        if !matches!(event, Event::Init) {
+            metrics.watch_age.since(watched, Instant::now());
+        }
         let mut said = Vec::new();
         match event {
             Event::Init => listed.clear(),

@@ -57,12 +57,13 @@ impl Problems {
     /// Replaces what a source tells.
     pub fn set(&self, source: Source, problems: Vec<Problem>) {
         let mut state = self.state();
-        let told = problems.clone();
+        let mut fresh = problems.clone();
+        fresh.retain(|problem| !state.standing.stands(problem));
         let changed = state.standing.set(source, problems);
         if changed.is_empty() {
             return;
         }
-        for problem in told.iter().filter(|problem| changed.contains(&problem.subject)) {
+        for problem in &fresh {
             state.log(problem);
         }
         for subject in &changed {

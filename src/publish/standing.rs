@@ -83,6 +83,11 @@ impl<S: Hash + Eq> Standing<S> {
         self.about.keys()
     }
 
+    /// Whether somebody tells of it.
+    pub fn stands(&self, problem: &Problem) -> bool {
+        self.about.get(&problem.subject).is_some_and(|about| about.contains_key(problem))
+    }
+
     /// How many problems of a category stand.
     pub fn count(&self, category: Category) -> usize {
         self.counts.get(&category).copied().unwrap_or_default()

@@ -88,16 +88,14 @@ pub fn certificate_line(certificate: &Certificate, keys: Keys) -> String {
     out
 }
 
-fn append_certificate(out: &mut String, certificate: &Certificate, keys: Keys) {
-    match keys {
-        Keys::Shown => escape::append_json(out, certificate),
-        Keys::LeftOut => {
-            escape::append_json(
-                out,
-                &Certificate { cert_file: certificate.cert_file.clone(), key_file: "".into() },
-            );
-        }
+fn append_certificate(sink: &mut impl Sink, certificate: &Certificate, keys: Keys) {
+    sink.push("{\"certFile\":");
+    escape::push_lines(sink, &certificate.cert_file);
+    if keys == Keys::Shown && !certificate.key_file.is_empty() {
+        sink.push(",\"keyFile\":");
+        escape::push_lines(sink, &certificate.key_file);
     }
+    sink.push("}");
 }
 
 /// A document that is being written: routers first, then services, certificates last, each sorted by whoever hands
@@ -141,12 +139,9 @@ impl<S: Sink> Document<S> {
         }
         let mut open = if http { ",\"tls\":{\"certificates\":[\n" } else { "{\"tls\":{\"certificates\":[\n" };
         let mut tls = false;
-        let mut line = String::new();
         for certificate in certificates {
-            line.clear();
-            append_certificate(&mut line, certificate, keys);
             self.sink.push(open);
-            self.sink.push(&line);
+            append_certificate(&mut self.sink, certificate, keys);
             (open, tls) = (",\n", true);
         }
         self.sink.push(match (http, tls) {

@@ -1,16 +1,17 @@
 //! The watches: one task for each kind and namespace, whose events go into the routing.
 
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
-use futures::{FutureExt, Stream, StreamExt, stream};
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind, NamespaceResourceScope, PartialObjectMeta};
-use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -26,8 +27,18 @@ use crate::watch::touched::Touched;
 /// A watch ends after this long and goes on where it was, so a connection that died is noticed soon after.
 pub const WATCH_SECONDS: u32 = 30;
 
+/// Objects in a page of a first list. A page is in memory whole, with all the fields that nobody reads, for every kind
+/// at once; the memory between what is kept of it is hard to use again.
+pub const PAGE: u32 = 200;
+
 /// A kind that fails is told of at most this often.
 const TELL_AGAIN: Duration = Duration::from_secs(30);
+
+/// The longest pause before a failed watch is tried again: an API server that is back is not kept waiting.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A CRD that is not installed is looked for this often.
+const LOOK_FOR_CRD: Duration = Duration::from_secs(10);
 
 /// Secrets of Helm's releases are large, many, and of no use here.
 const NOT_HELM: &str = "owner!=helm";
@@ -56,11 +67,18 @@ struct Context {
     client: Client,
     live: Arc<Live>,
     metrics: Metrics,
+    /// When it was last told that the API server is away.
+    away: Arc<Mutex<Told>>,
 }
 
 /// All watches, as tasks to be spawned.
 pub fn feeds(feeds: &Feeds, client: &Client, live: &Arc<Live>, metrics: &Metrics) -> Vec<Task> {
-    let context = Context { client: client.clone(), live: Arc::clone(live), metrics: metrics.clone() };
+    let context = Context {
+        client: client.clone(),
+        live: Arc::clone(live),
+        metrics: metrics.clone(),
+        away: Arc::default(),
+    };
     let scopes = live.routing().stores().watched().scopes();
     let mut tasks: Vec<Task> = Vec::new();
     for scope in &scopes {
@@ -110,7 +128,7 @@ pub fn feeds(feeds: &Feeds, client: &Client, live: &Arc<Live>, metrics: &Metrics
 }
 
 fn config() -> watcher::Config {
-    watcher::Config::default().timeout(WATCH_SECONDS)
+    watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE)
 }
 
 impl Context {
@@ -219,7 +237,7 @@ impl Context {
         let api: Api<Namespace> = Api::all(self.client.clone());
         let mut told = Told::default();
         let mut listed = false;
-        let mut events = patient(watcher::watcher(api, config())).default_backoff().boxed();
+        let mut events = events(api, config());
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
@@ -257,28 +275,36 @@ impl Context {
         async move {
             let mut told = Told::default();
             let mut missing = false;
-            let mut events = patient(watcher::watcher(api, config())).default_backoff().boxed();
+            let mut listing = false;
+            let mut events = events(api, config());
             while let Some(event) = events.next().await {
                 match event {
+                    // It comes before the list has been answered, and says nothing yet.
+                    Ok(Event::Init) => listing = false,
                     Ok(event) => {
-                        let listed = matches!(event, Event::InitDone);
+                        if std::mem::take(&mut missing) {
+                            tracing::info!("IngressClassParameters are available");
+                        }
+                        let of_list = matches!(event, Event::InitApply(_) | Event::InitDone);
+                        if of_list && !listing {
+                            context.take(kind, Event::Init, &apply);
+                        }
+                        listing = matches!(event, Event::InitApply(_));
                         context.take(kind, event, &apply);
-                        if listed {
-                            if std::mem::take(&mut missing) {
-                                tracing::info!("IngressClassParameters are available");
-                            }
+                        if !listing {
                             context.live.set_sources(|sources| sources.parameters = true);
                         }
                     }
                     Err(error) if is_not_found(&error) || is_forbidden(&error) => {
                         if !std::mem::replace(&mut missing, true) {
                             tracing::info!("{absent}");
-                            // An empty list: what was there is gone with its CRD.
                             context.live.set_sources(|sources| sources.parameters = false);
+                            // An empty list: what was there is gone with its CRD.
                             context.take(kind, Event::Init, &apply);
                             context.take(kind, Event::InitDone, &apply);
                         }
                         context.metrics.watch_age.since(kind, Instant::now());
+                        tokio::time::sleep(LOOK_FOR_CRD).await;
                     }
                     Err(error) => context.failed(kind, &error, &mut told),
                 }
@@ -297,7 +323,7 @@ impl Context {
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
         let mut told = Told::default();
-        let mut events = watcher::watcher(api, config).default_backoff().boxed();
+        let mut events = events(api, config);
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => self.take(kind, event, &apply),
@@ -307,16 +333,24 @@ impl Context {
     }
 
     fn take<K>(&self, kind: WatchKind, event: Event<K>, apply: impl Fn(&mut Routing, Event<K>) -> Touched) {
-        if matches!(event, Event::Init) && *self.live.phase().borrow() == Phase::Synced {
+        if matches!(event, Event::InitDone) && *self.live.phase().borrow() == Phase::Synced {
             self.metrics.watch_restarts.inc(kind);
         }
-        self.metrics.watch_age.since(kind, Instant::now());
+        // An attempt begins with one before the API server was heard of.
+        if !matches!(event, Event::Init) {
+            self.metrics.watch_age.since(kind, Instant::now());
+        }
         self.live.event(kind, |routing| apply(routing, event));
     }
 
     fn failed(&self, kind: WatchKind, error: &watcher::Error, told: &mut Told) {
         self.metrics.watch_errors.inc(kind);
-        if told.again() {
+        if is_unreachable(error) {
+            // It is away for all watches alike.
+            if self.away.lock().unwrap_or_else(PoisonError::into_inner).again() {
+                tracing::warn!(error = %chain(error), "the API server can't be reached; trying again");
+            }
+        } else if told.again() {
             tracing::warn!(kind = crate::metrics::Label::as_str(kind), error = %chain(error), "watch failed; trying again");
         }
     }
@@ -346,26 +380,27 @@ where
     }
 }
 
-/// Holds the beginning of a list back until something of it has come. A watcher says it before it asks, which would end
-/// the backoff at every attempt: a kind that is not installed, or not to be read, would be asked for every second.
-fn patient<K: Send + 'static>(
-    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
-) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static {
-    let mut begun = false;
-    events.flat_map(move |event| {
-        let (beginning, event) = match event {
-            Ok(Event::Init) => {
-                begun = false;
-                (None, None)
+/// The events of a watch, with a pause after each failure that grows while nothing but failures come. kube's own way
+/// begins anew with every attempt, since an attempt that fails is an event too.
+pub fn events<K>(api: Api<K>, config: watcher::Config) -> BoxStream<'static, watcher::Result<Event<K>>>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let state = (watcher::watcher(api, config).boxed(), watcher::DefaultBackoff::default(), Duration::ZERO);
+    stream::unfold(state, |(mut events, mut backoff, pause)| async move {
+        tokio::time::sleep(pause).await;
+        let event = events.next().await?;
+        let pause = match &event {
+            Err(_) => backoff.next().unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE),
+            Ok(Event::Init) => Duration::ZERO,
+            Ok(_) => {
+                backoff.reset();
+                Duration::ZERO
             }
-            Ok(event @ (Event::InitApply(_) | Event::InitDone)) => {
-                let first = !std::mem::replace(&mut begun, true);
-                (first.then_some(Ok(Event::Init)), Some(Ok(event)))
-            }
-            other => (None, Some(other)),
         };
-        stream::iter(beginning.into_iter().chain(event))
+        Some((event, (events, backoff, pause)))
     })
+    .boxed()
 }
 
 /// IngressClassParameters, read as they are: an API server without our schema may hold anything.
@@ -379,8 +414,18 @@ fn is_forbidden(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403)
 }
 
+/// An API server that knows nothing of the group answers 404 without a Status, so only the code tells.
 fn is_not_found(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
+}
+
+/// Whether there was no answer at all.
+fn is_unreachable(error: &watcher::Error) -> bool {
+    use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
+    let (InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error)) = error else {
+        return false;
+    };
+    matches!(error, kube::Error::Service(_) | kube::Error::HyperError(_))
 }
 
 /// An error with everything that caused it, which `Display` alone leaves out.

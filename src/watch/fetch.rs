@@ -28,18 +28,22 @@ pub async fn secrets(client: Client, live: Arc<Live>) {
     let places = Arc::new(Semaphore::new(CONCURRENCY));
     let mut running: JoinSet<SecretKey> = JoinSet::new();
     let mut wanted = HashSet::new();
+    let mut again = HashSet::new();
     loop {
-        let (key, ()) = tokio::select! {
-            entry = live.secrets.next() => entry,
+        let key = tokio::select! {
+            (key, ()) = live.secrets.next() => key,
             Some(ended) = running.join_next() => {
-                if let Ok(key) = ended {
-                    wanted.remove(&key);
+                let Ok(key) = ended else { continue };
+                wanted.remove(&key);
+                if !again.remove(&key) {
+                    continue;
                 }
-                continue;
+                key
             }
         };
         if !wanted.insert(key.clone()) {
-            // Whoever is at it looks again before it ends.
+            // Whoever is at it may have looked for the last time already.
+            again.insert(key);
             continue;
         }
         running.spawn(fetch(client.clone(), Arc::clone(&live), key, Arc::clone(&places)));

@@ -176,6 +176,9 @@ impl Live {
         let at = Instant::now();
         let mut routing = self.routing();
         let touched = apply(&mut routing);
+        if let Some(count) = routing.stores().count(kind) {
+            self.metrics.objects.set(kind, count as f64);
+        }
         let phase = *self.phase.borrow();
         match phase {
             Phase::Synced => self.dispatch(&mut routing, touched, Cause { trigger: trigger(kind), at }),

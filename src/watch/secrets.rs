@@ -143,6 +143,11 @@ impl Secrets {
         }
     }
 
+    /// How many Secrets one watch told of.
+    pub fn count(&self, source: SecretSource) -> usize {
+        self.of(source).len()
+    }
+
     /// How many Secrets there are.
     pub fn len(&self) -> usize {
         self.tls.len() + self.others.len()
@@ -219,6 +224,13 @@ impl Secrets {
             && ![self.tls.get(key), self.others.get(key)].iter().flatten().any(|entry| entry.failed)
     }
 
+    /// Whether it is there and nothing is known of its data: neither an older version nor why it could not be read.
+    pub fn is_unread(&self, key: &SecretKey) -> bool {
+        let entries = [self.tls.get(key), self.others.get(key)];
+        let mut entries = entries.iter().flatten().peekable();
+        entries.peek().is_some() && entries.all(|entry| entry.held.is_none() && !entry.failed)
+    }
+
     /// A GET answered; `None` is 404. True when the state changed.
     pub fn fetched(&mut self, key: &SecretKey, secret: Option<&Secret>) -> bool {
         let before = self.state(key);
@@ -239,13 +251,14 @@ impl Secrets {
         self.state(key) != before
     }
 
-    /// A GET failed, and not with 404. True when the state changed.
+    /// A GET failed, and not with 404. True when the state changed, or is one that can be told for the first time.
     pub fn fetch_failed(&mut self, key: &SecretKey) -> bool {
         let before = self.state(key);
+        let unread = self.is_unread(key);
         for collection in [&mut self.tls, &mut self.others] {
             collection.update(key, |entry| entry.failed = true);
         }
-        self.state(key) != before
+        unread || self.state(key) != before
     }
 
     /// No Ingress names it any more: what was in it is forgotten.

@@ -15,6 +15,7 @@ use kube::runtime::watcher::Event;
 use serde_json::Value;
 
 use crate::kubernetes::key::{IngressKey, ObjectKey, SecretKey, ServiceKey};
+use crate::metrics::WatchKind;
 use crate::translate::lookup::{Lookup, SecretState};
 use crate::translate::settings::{ClassState, Settings};
 use crate::watch::collection::{Change, Collection, Scope};
@@ -86,7 +87,7 @@ pub struct Stores {
     resolved: HashMap<Arc<str>, ClassState>,
     /// Classes of ours.
     states: HashMap<Arc<str>, ClassState>,
-    /// Classes whose state an event changed, and that were not resolved since.
+    /// Classes whose state an event changed and of whom [`Stores::resolve_class`] has not yet told.
     unresolved: HashSet<Arc<str>>,
 }
 
@@ -195,20 +196,20 @@ impl Stores {
         for (key, change) in changes {
             let name: Arc<str> = key.name().into();
             let now = change.after.and_then(|class| self.class_state(&name, &class));
-            if self.states.get(&name) != now.as_ref() {
-                self.unresolved.insert(Arc::clone(&name));
-            }
-            match now {
+            let before = match now.clone() {
                 Some(state) => self.states.insert(Arc::clone(&name), state),
                 None => self.states.remove(&name),
             };
+            if before != now {
+                self.unresolved.insert(Arc::clone(&name));
+            }
             touched.classes.push(name);
         }
         touched
     }
 
     /// What a class's parameters came to, or `None` to forget it (the class is then not accepted). True when
-    /// that changed what [`Lookup::class`] answers, or an event of the class had since the last call.
+    /// that, or an event of the class since the last time, changed what [`Lookup::class`] answers.
     pub fn resolve_class(&mut self, name: &str, state: Option<ClassState>) -> bool {
         match state {
             Some(state) => self.resolved.insert(name.into(), state),
@@ -368,6 +369,22 @@ impl Stores {
     pub fn apply_class_memory(&mut self, event: Event<ConfigMap>) -> Touched {
         let changes = self.class_memory.apply(&Scope::All, event, strip::strip_class_memory, &self.known);
         Touched { class_memory: !changes.is_empty(), ..Touched::default() }
+    }
+
+    /// How many objects of a kind there are; `None` for kinds that are not held here.
+    pub fn count(&self, kind: WatchKind) -> Option<usize> {
+        Some(match kind {
+            WatchKind::Ingress => self.ingresses().collection().len(),
+            WatchKind::IngressClass => self.classes().collection().len(),
+            WatchKind::Service => self.services().collection().len(),
+            WatchKind::EndpointSlice => self.slices().collection().len(),
+            WatchKind::TlsSecret => self.secrets.count(SecretSource::Tls),
+            WatchKind::SecretMetadata => self.secrets.count(SecretSource::Others),
+            WatchKind::Node => self.nodes().collection.len(),
+            WatchKind::Namespace => self.labels().len(),
+            WatchKind::Parameters => self.parameters().len(),
+            WatchKind::OwnConfigMap | WatchKind::OwnSecret | WatchKind::Lease => return None,
+        })
     }
 
     /// Whether the watches of Ingresses, Services, EndpointSlices and Secrets have all listed once.

@@ -25,11 +25,21 @@ pub fn strip_ingress(ingress: &mut Ingress) {
     strip_meta(&mut ingress.metadata, |key| key == CLASS_ANNOTATION || key.starts_with(ANNOTATION_PREFIX));
     ingress.metadata.labels = None;
     ingress.metadata.managed_fields = owners;
-    if let Some(tls) = ingress.spec.as_mut().and_then(|spec| spec.tls.as_mut()) {
+    let Some(spec) = ingress.spec.as_mut() else { return };
+    if let Some(tls) = spec.tls.as_mut() {
         for entry in tls.iter_mut() {
             entry.hosts = None;
         }
         tls.shrink_to_fit();
+    }
+    // Decoding leaves room for four in each list.
+    if let Some(rules) = spec.rules.as_mut() {
+        for rule in rules.iter_mut() {
+            if let Some(http) = rule.http.as_mut() {
+                http.paths.shrink_to_fit();
+            }
+        }
+        rules.shrink_to_fit();
     }
 }
 

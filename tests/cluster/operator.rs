@@ -1,82 +1,113 @@
-//! The operator from end to end: an Ingress becomes routing and an address.
+//! The operator from end to end: the real binary against a real API server, with the shipped rights.
+
+mod addresses;
+mod bad_input;
+mod dependents;
+mod failover;
+mod filters;
+mod objects;
+mod options;
+mod put_back;
+mod scrape;
+mod secrets;
+mod ways;
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::api::networking::v1::Ingress;
-use kube::api::Api;
+use kube::api::{Api, ListParams};
 
 use crate::harness::operator::SOON;
 use crate::harness::{ControlPlane, Signal, eventually};
-
-/// A class, and a Service with an endpoint and an Ingress in namespace `shop`.
-const SHOP: &str = "
-apiVersion: v1
-kind: Namespace
-metadata: {name: shop}
----
-apiVersion: networking.k8s.io/v1
-kind: IngressClass
-metadata: {name: traefik}
-spec: {controller: traefik.io/ingress-controller}
----
-apiVersion: v1
-kind: Service
-metadata: {name: web, namespace: shop}
-spec: {ports: [{port: 80, targetPort: 8080}]}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
-addressType: IPv4
-ports: [{port: 8080, name: ''}]
-endpoints: [{addresses: [10.1.0.1]}]
----
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {name: web, namespace: shop}
-spec:
-  ingressClassName: traefik
-  rules:
-  - host: shop.example.com
-    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}
-";
+use objects::{ADDRESS, class, has_router, ingress, namespace, router, service, slice};
 
 #[tokio::test]
-async fn an_ingress_becomes_routing_and_an_address() {
+async fn an_ingress_becomes_routing_an_address_and_events() {
     let plane = ControlPlane::start().await;
     plane.install("manifests");
-    let mut operator =
-        plane.operator("first", &["--providers.kubernetesingress.ingressendpoint.ip=192.0.2.1"]).await;
+    let mut operator = plane.operator("first", &[ADDRESS]).await;
     operator.leads().await;
-    plane.apply(SHOP).await;
+    let mut templated = ingress("shop", "web", "web");
+    templated["spec"]["rules"][0]["http"]["paths"][0]["path"] = "/{{ env \"HOME\" }}/{%x%}".into();
+    templated["spec"]["rules"][0]["http"]["paths"][0]["pathType"] = "ImplementationSpecific".into();
+    let lost = ingress("shop", "lost", "nowhere");
+    plane
+        .apply_objects(&[
+            namespace("shop"),
+            class(),
+            service("shop", "web"),
+            slice("shop", "web", "10.1.0.1"),
+            ingress("shop", "plain", "web"),
+            templated,
+            lost,
+        ])
+        .await;
 
     let (index, document) = plane
-        .eventually_published("waybill/waybill", "the router is published", |document| {
-            document.pointer("/http/routers/shop-web-shop-example-com").is_some()
+        .eventually_published("waybill/waybill", "both routers are published", |document| {
+            document["http"]["routers"].as_object().is_some_and(|routers| routers.len() == 2)
         })
         .await;
     assert_eq!(document, plane.rendered(&[]));
-    assert_eq!((index.counts.routers, index.counts.services), (1, 1));
+    assert_eq!((index.counts.routers, index.counts.services), (2, 1));
+    assert!(has_router(&document, "shop", "plain"), "{document:#}");
+
+    // What Traefik's own reader of files makes of it.
+    let parsed = plane.parsed("waybill/waybill").await;
+    assert_eq!(parsed.len(), 1, "{parsed:#?}");
+    let rules: Vec<&str> = parsed[0]["http"]["routers"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|router| router["rule"].as_str().unwrap())
+        .collect();
+    assert!(
+        rules.contains(&r#"Host("web.example.com") && PathPrefix("/{{ env \"HOME\" }}/{%x%}")"#),
+        "a template was run or lost: {rules:?}"
+    );
 
     let ingresses: Api<Ingress> = Api::namespaced(plane.admin(), "shop");
-    eventually("the status is written", SOON, async || {
-        let status = ingresses.get("web").await.unwrap().status.unwrap_or_default();
-        let entries = status.load_balancer.unwrap_or_default().ingress.unwrap_or_default();
-        if entries.iter().any(|entry| entry.ip.as_deref() == Some("192.0.2.1")) {
-            Ok(())
-        } else {
-            Err("not yet")
-        }
+    for name in ["plain", "lost"] {
+        eventually(&format!("the status of {name} is written"), SOON, async || {
+            let status = ingresses.get(name).await.unwrap().status.unwrap_or_default();
+            let entries = status.load_balancer.unwrap_or_default().ingress.unwrap_or_default();
+            let ips: Vec<_> = entries.into_iter().filter_map(|entry| entry.ip).collect();
+            if ips == ["192.0.2.1"] { Ok(()) } else { Err(format!("{ips:?}")) }
+        })
+        .await;
+    }
+
+    // An Event where its owner looks, once, and one that says when it is over.
+    let describe = || plane.kubectl_ok(&["-n", "shop", "describe", "ingress", "lost"]);
+    eventually("the Event of what is wrong is there", SOON, async || {
+        let text = describe();
+        if text.contains("ServiceNotFound") && text.contains("nowhere") { Ok(()) } else { Err(text) }
     })
     .await;
+    let events: Api<Event> = Api::namespaced(plane.admin(), "shop");
+    let all = events.list(&ListParams::default()).await.unwrap().items;
+    let about: Vec<_> = all.iter().filter_map(|event| event.involved_object.name.as_deref()).collect();
+    assert_eq!(about, ["lost"], "one problem, one Event");
+    assert_eq!(operator.metric("waybill_problems{category=\"ServiceNotFound\"}").await, Some(1.0));
+    plane.apply_objects(&[service("shop", "nowhere"), slice("shop", "nowhere", "10.1.0.2")]).await;
+    eventually("a normal Event says that it is over", SOON, async || {
+        let text = describe();
+        if text.lines().any(|line| line.trim_start().starts_with("Normal")) { Ok(()) } else { Err(text) }
+    })
+    .await;
+    operator.shows("waybill_problems{category=\"ServiceNotFound\"}", 0.0).await;
+
+    // What is deleted goes.
+    ingresses.delete("plain", &Default::default()).await.unwrap();
+    plane
+        .eventually_published("waybill/waybill", "the router is gone", |document| {
+            !document.to_string().contains(&router("shop", "plain")) && has_router(document, "shop", "lost")
+        })
+        .await;
 
     operator.process.signal(Signal::TERM);
     let status = operator.process.ended(Duration::from_secs(5)).await;
     assert!(status.success(), "{}", operator.process.log_tail());
-    let refused: Vec<_> = plane
-        .audit()
-        .into_iter()
-        .filter(|event| event.user.username == "system:serviceaccount:waybill:waybill" && event.code() == 403)
-        .collect();
-    assert!(refused.is_empty(), "{refused:#?}");
+    plane.assert_nothing_refused();
 }

@@ -177,10 +177,10 @@ impl<'a> Case<'a> {
 pub fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     let annotations = object["metadata"]["annotations"].as_object()?;
     let sorted: BTreeMap<&String, &Value> = annotations.iter().collect();
-    let found = sorted
+    let mut found = sorted
         .into_iter()
         .filter(|(name, _)| name.strip_prefix(PREFIX).is_some_and(|rest| rest.eq_ignore_ascii_case(key)));
-    found.last().and_then(|(_, value)| value.as_str())
+    found.next_back().and_then(|(_, value)| value.as_str())
 }
 
 /// Who claims a key.

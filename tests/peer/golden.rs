@@ -302,10 +302,9 @@ impl Rewrite {
                 }
             }
             if let Some(Value::String(text)) = object.get_mut("stringData").and_then(|data| data.get_mut(key))
+                && !text.is_empty()
             {
-                if !text.is_empty() {
-                    text.push_str(&marked);
-                }
+                text.push_str(&marked);
             }
         }
     }

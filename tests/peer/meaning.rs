@@ -140,10 +140,9 @@ fn service_meaning(service: &Value) -> Value {
         drop_where(balancer, "strategy", &json!("wrr"));
         drop_where(balancer, "passHostHeader", &json!(true));
         drop_where(balancer, "responseForwarding", &json!({"flushInterval": "100ms"}));
-        if let Some(cookie) = balancer.get_mut("sticky").and_then(|sticky| sticky.get_mut("cookie")) {
-            if let Some(cookie) = cookie.as_object_mut() {
-                drop_where(cookie, "path", &json!("/"));
-            }
+        let cookie = balancer.get_mut("sticky").and_then(|sticky| sticky.get_mut("cookie"));
+        if let Some(cookie) = cookie.and_then(Value::as_object_mut) {
+            drop_where(cookie, "path", &json!("/"));
         }
         // Stickiness without a cookie has no effect.
         drop_where(balancer, "sticky", &json!({}));

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::generate;
 use super::narrow::poll;
 use super::object::{Cluster, is, name, namespace, path, title};
-use super::place::{Place, compare_all, sorted};
+use super::place::{Place, compare_all, differing, sorted};
 use super::program::Operator;
 use super::random::Random;
 use super::report::Report;
@@ -243,17 +243,17 @@ async fn settle(
                 return false;
             }
         }
-        let wanted = sorted(&follower.library.answer());
-        let published = poll(deadline, async || {
-            follower
-                .operator
-                .published(&place.server)
-                .await
-                .is_some_and(|published| sorted(&published) == wanted)
-        });
+        let wanted = follower.library.answer();
+        let mut published = Value::Null;
+        let done = poll(deadline, async || {
+            published = follower.operator.published(&place.server).await.unwrap_or_default();
+            !published.is_null() && sorted(&published) == sorted(&wanted)
+        })
+        .await;
         report.answers += 1;
-        if !published.await {
-            let text = format!("waybill run does not publish it; it says: {}", follower.operator.said());
+        if !done {
+            let (differing, said) = (differing(&published, &wanted), follower.operator.said());
+            let text = format!("waybill run publishes something else:\n{differing}\n{said}");
             report.fail(&format!("step {step}"), text, None, &follower.file);
             return false;
         }

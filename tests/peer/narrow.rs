@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::choices::{Choice, pairwise};
 use super::difference::Difference;
 use super::object::{Cluster, is, items, name, namespace, path, title};
-use super::place::{Place, compare_all, must_equal, sorted};
+use super::place::{Place, compare_all, differing, must_equal, sorted};
 use super::report::Report;
 use super::server::Snapshot;
 use super::shrink;
@@ -63,7 +63,7 @@ pub async fn run(seed: u64, few: bool) -> Report {
 /// A status that nobody wants, so that it shows whether one was written; or one that is right for some option sets but
 /// for its ports.
 fn before(ingress: &Value) -> Value {
-    if name(ingress).len() % 2 == 0 {
+    if name(ingress).len().is_multiple_of(2) {
         json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ports": [{"port": 9, "protocol": "TCP"}]}]}})
     } else {
         json!({"loadBalancer": {"ingress": [{"ip": "198.51.100.250"}]}})
@@ -100,12 +100,8 @@ async fn run_operator(
     .await;
     let what = format!("waybill run, {what}");
     if !done {
-        report.fail(
-            &what,
-            format!("no equal routing is published; it says: {}", operator.said()),
-            None,
-            file,
-        );
+        let (differing, said) = (differing(&published, &library.answer()), operator.said());
+        report.fail(&what, format!("waybill run publishes something else:\n{differing}\n{said}"), None, file);
     }
     must_equal(report, &what, clusters, file, (theirs, &published), library);
     let mut now = Snapshot::default();

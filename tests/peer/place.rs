@@ -82,6 +82,9 @@ pub fn compare_all(
     library: &Library,
 ) {
     compare_answers(report, what, clusters, file, (theirs, &library.answer()), library);
+    for text in library.silent_skips() {
+        report.fail(what, format!("left out without a problem: {text}"), None, file);
+    }
 }
 
 /// As [`compare_all`] for an answer of waybill's that came another way than through the library.
@@ -145,6 +148,24 @@ pub fn sorted(answer: &Value) -> (Value, Value, Vec<String>) {
         section => section.clone(),
     };
     (section("routers"), section("services"), certificates)
+}
+
+/// What of an answer is not in the other, one line each.
+pub fn differing(ours: &Value, wanted: &Value) -> String {
+    let mut lines = Vec::new();
+    for (sign, some, other) in [("published", ours, wanted), ("wanted", wanted, ours)] {
+        for section in ["routers", "services"] {
+            for (key, value) in some["http"][section].as_object().into_iter().flatten() {
+                if other["http"][section][key] != *value {
+                    lines.push(format!("  {sign}: {section} {key}: {value}"));
+                }
+            }
+        }
+        let (some, other) = (sorted(some).2, sorted(other).2);
+        lines
+            .extend(some.iter().filter(|pair| !other.contains(pair)).map(|pair| format!("  {sign}: {pair}")));
+    }
+    lines.join("\n")
 }
 
 /// Compares the default routers. There is one in the whole API server.

@@ -89,7 +89,7 @@ impl Program {
         kubernetes["certAuthFilePath"] = traefik.ca_file.display().to_string().into();
         file["providers"]["providersThrottleDuration"] = "50ms".into();
         file["operator"] =
-            json!({"namespace": namespace, "metricsAddress": "127.0.0.1:0", "logLevel": "warn"});
+            json!({"namespace": namespace, "metricsAddress": "127.0.0.1:0", "logLevel": "error"});
         let options = self.options(&format!("run-{number}"), &file);
         let log = self.folder.path().join(format!("run-{number}.log"));
         let output = std::fs::File::create(&log).expect("a file");

@@ -1,7 +1,6 @@
 //! Waybill's answers to the same objects and options.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -13,13 +12,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use waybill::kubernetes::key::{IngressKey, SecretKey};
+use waybill::offline;
 use waybill::options::{self, Options};
 use waybill::reconcile::Routing;
 use waybill::traefik::document::Keys;
 use waybill::translate::status::{self, Wanted};
 use waybill::watch::collection::Scope;
 use waybill::watch::secrets::SecretSource;
-use waybill::watch::stores::Watched;
 use waybill::watch::touched::Touched;
 
 use super::object;
@@ -42,14 +41,11 @@ pub struct Library {
 impl Library {
     /// Without objects.
     pub fn new(options: Options) -> Self {
-        let namespaces: Vec<Arc<str>> = options.namespaces.iter().map(|name| name.as_str().into()).collect();
-        let watched = Watched {
-            namespaces: (!namespaces.is_empty()).then_some(namespaces),
-            nodes: !options.settings.disable_cluster_scope_resources,
-            controller_name: options.class.controller_name.clone(),
-            settings: Arc::new(options.settings.clone()),
-        };
-        Self { routing: Routing::new(watched, options.class.clone()), options, secrets: BTreeMap::new() }
+        Self {
+            routing: Routing::new(offline::watched(&options), options.class.clone()),
+            options,
+            secrets: BTreeMap::new(),
+        }
     }
 
     /// With the objects of an API server, of which those of `owner=helm` and Ingresses that the selector does not
@@ -83,6 +79,8 @@ impl Library {
             let object = library.secrets.get(&secret).map(typed::<Secret>);
             library.routing.stores_mut().secret_fetched(&secret, object.as_ref());
         }
+        library.routing.set_sources(|sources| sources.parameters = true);
+        library.routing.resolve_classes();
         library.routing.reconcile_all();
         library
     }
@@ -110,6 +108,11 @@ impl Library {
     /// Reconciles what an event touched.
     pub fn reconcile(&mut self, touched: &Touched) {
         let mut keys = self.routing.affected(touched);
+        for class in self.routing.affected_classes(touched) {
+            if self.routing.resolve_class(&class).settings {
+                keys.extend(self.routing.of_class(&class));
+            }
+        }
         let mut fetch = touched.fetch.clone();
         loop {
             for key in std::mem::take(&mut keys) {
@@ -171,6 +174,50 @@ impl Library {
         let output = self.routing.table().output(&self.options.settings.output);
         let text = output.map_or_else(|| "{}".to_owned(), |output| output.assembled(Keys::Shown));
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// What is left out of the routing without a problem that says so, and problems that say too little.
+    pub fn silent_skips(&self) -> Vec<String> {
+        let mut silent = Vec::new();
+        for fragment in self.routing.table().fragments() {
+            let key = &fragment.ingress;
+            let Some(ingress) = self.routing.stores().ingresses().collection().get(key) else { continue };
+            let problems = self.routing.problems(key);
+            for problem in &problems {
+                if problem.field.is_empty() || problem.remedy.is_empty() || problem.subject.name.is_empty() {
+                    silent.push(format!("{key}: {problem:?} says too little"));
+                }
+            }
+            if !problems.is_empty() {
+                continue;
+            }
+            let spec = ingress.spec.as_ref();
+            let rules = spec.and_then(|spec| spec.rules.as_deref()).unwrap_or_default();
+            // Paths that differ in no more than a slash at the end or their type can have one rule, and then the
+            // last counts.
+            let paths: BTreeSet<(Option<&str>, Option<&str>)> = rules
+                .iter()
+                .flat_map(|rule| {
+                    let paths = rule.http.iter().flat_map(|http| &http.paths);
+                    paths.map(|path| {
+                        (rule.host.as_deref(), path.path.as_deref().map(|path| path.trim_end_matches('/')))
+                    })
+                })
+                .collect();
+            if fragment.routers.len() < paths.len() {
+                silent.push(format!("{key}: {} routers for {} paths", fragment.routers.len(), paths.len()));
+            }
+            let tls = spec.and_then(|spec| spec.tls.as_deref()).unwrap_or_default();
+            let secrets: BTreeSet<&str> = tls
+                .iter()
+                .filter_map(|entry| entry.secret_name.as_deref())
+                .filter(|name| !name.is_empty())
+                .collect();
+            if fragment.certificates.len() < secrets.len() {
+                silent.push(format!("{key}: {} certificates of {secrets:?}", fragment.certificates.len()));
+            }
+        }
+        silent
     }
 
     /// Every router that could be the default one, as if it had been chosen.

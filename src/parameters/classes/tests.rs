@@ -63,7 +63,7 @@ fn one_objects_change_touches_the_classes_that_name_it() {
         stores.apply_parameters(Event::Apply(object(name, json!({}))));
     }
     let (settings, changed) = classes.resolve_all(&mut stores, ALL);
-    assert_eq!(names(settings), ["a", "b", "c"], "a plain class has the operator's settings anyway");
+    assert_eq!(names(settings), ["a", "b", "c", "plain"], "all are new");
     assert!(changed.memory);
     assert_eq!(names(classes.objects()), ["own", "shared"]);
     assert_eq!(classes.resolve_all(&mut stores, ALL), Default::default(), "nothing new");

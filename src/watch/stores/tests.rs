@@ -187,6 +187,19 @@ fn a_class_is_ours_by_its_controller_and_accepted_once_its_parameters_are() {
 }
 
 #[test]
+fn resolving_a_class_tells_once_of_what_its_events_changed() {
+    let mut stores = stores();
+    let ours = || class("traefik.io/ingress-controller", false);
+    let accepted = || Some(ClassState::Accepted(Arc::default()));
+    stores.apply_class(Event::Apply(ours()));
+    assert!(stores.resolve_class("public", accepted()), "it came");
+    assert!(!stores.resolve_class("public", accepted()), "told already");
+    stores.apply_class(Event::Delete(ours()));
+    assert!(stores.resolve_class("public", None), "it went");
+    assert!(!stores.resolve_class("public", None), "told already");
+}
+
+#[test]
 fn a_secret_is_fetched_when_it_is_wanted() {
     let mut stores = stores();
     let key = SecretKey::new("web", "tls");

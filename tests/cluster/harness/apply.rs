@@ -19,9 +19,14 @@ const SERVED_WITHIN: Duration = Duration::from_secs(10);
 pub async fn apply(client: &Client, manifests: &str) {
     let documents: Vec<Option<DynamicObject>> =
         serde_saphyr::from_multiple(manifests).unwrap_or_else(|error| panic!("{error}:\n{manifests}"));
+    apply_objects(client, documents.into_iter().flatten().collect()).await;
+}
+
+/// As [`apply`].
+pub async fn apply_objects(client: &Client, objects: Vec<DynamicObject>) {
     let params = PatchParams::apply("test").force();
     let mut kinds: HashMap<GroupVersionKind, (ApiResource, ApiCapabilities)> = HashMap::new();
-    for mut object in documents.into_iter().flatten() {
+    for mut object in objects {
         let name = object.name_any();
         let types = object.types.clone().unwrap_or_else(|| panic!("{name}: no apiVersion or kind"));
         let kind = GroupVersionKind::try_from(&types).unwrap();

@@ -27,7 +27,7 @@ use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, Config};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 pub use audit::AuditEvent;
 use process::Janitor;
@@ -35,7 +35,7 @@ pub use process::{Process, Signal};
 #[allow(unused_imports, reason = "as above")]
 pub use stall::StallingProxy;
 #[allow(unused_imports, reason = "as above")]
-pub use tools::folder as tools_folder;
+pub use tools::{folder as tools_folder, tool};
 pub use wait::eventually;
 
 /// The token of a user who may do everything.
@@ -77,6 +77,29 @@ pub struct ControlPlane {
     api_server: Mutex<Option<Process>>,
     names: AtomicU32,
     janitor: Janitor,
+    /// Given back last.
+    _place: SemaphorePermit<'static>,
+}
+
+/// Control planes that run at once, the shared one included: each takes 320 MB and a core while it starts.
+static PLACES: Semaphore = Semaphore::const_new(3);
+
+/// When a test fails, what its programs said is what one wants to read.
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let ours = name.ends_with(".log") && !name.starts_with("audit") && !name.starts_with("etcd");
+            if ours && !name.starts_with("kube-apiserver") {
+                let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+                let lines: Vec<_> = text.lines().collect();
+                eprintln!("{name}:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+            }
+        }
+    }
 }
 
 static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
@@ -90,6 +113,7 @@ impl ControlPlane {
     /// Starts one and waits until it is ready.
     pub async fn start() -> Self {
         tools::folder();
+        let place = PLACES.acquire().await.unwrap();
         let folder = tempfile::Builder::new().prefix("wb-").tempdir().unwrap().keep();
         let janitor = Janitor::of(&folder);
         std::fs::write(folder.join("audit.yaml"), AUDIT_POLICY).unwrap();
@@ -106,6 +130,7 @@ impl ControlPlane {
             names: AtomicU32::new(0),
             janitor,
             folder,
+            _place: place,
         };
         plane.spawn_etcd();
         plane.spawn_api_server();
@@ -209,6 +234,12 @@ impl ControlPlane {
     /// Applies manifests, see `apply::apply`.
     pub async fn apply(&self, manifests: &str) {
         apply::apply(&self.admin(), manifests).await;
+    }
+
+    /// Applies objects, see `apply::apply`.
+    pub async fn apply_objects(&self, objects: &[serde_json::Value]) {
+        let objects = objects.iter().map(|object| serde_json::from_value(object.clone()).unwrap());
+        apply::apply_objects(&self.admin(), objects.collect()).await;
     }
 
     /// Everything that was asked of the API server and answered so far, in the order of its log.
@@ -325,7 +356,7 @@ fn make_key(path: &Path) {
 
 /// A port that nobody listens on and that no outgoing connection is given while the API server is down:
 /// below the range that Linux takes those from. Other test processes start elsewhere in the range.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     const LOWEST: u16 = 20000;
     const COUNT: u16 = 12000;
     static TAKEN: AtomicU16 = AtomicU16::new(0);

@@ -15,7 +15,7 @@ use waybill::publish::index::Index;
 use waybill::publish::read;
 use waybill::traefik::document::Keys;
 
-use super::{ControlPlane, Process, eventually};
+use super::{AuditEvent, ControlPlane, Process, eventually};
 
 /// Long enough for the slowest machine, and for a debug build.
 pub const SOON: Duration = Duration::from_secs(30);
@@ -42,7 +42,6 @@ impl ControlPlane {
 
     /// As [`Self::operator`], with a token of choice.
     pub fn operator_with_token(&self, name: &str, token: &str, flags: &[&str]) -> Operator {
-        let port = super::free_port();
         let token_file = self.folder().join(format!("{name}.token"));
         std::fs::write(&token_file, token).unwrap();
         let mut command = Command::new(binary());
@@ -51,12 +50,39 @@ impl ControlPlane {
             .arg(format!("--providers.kubernetesingress.endpoint={}", self.url()))
             .arg(format!("--providers.kubernetesingress.token={}", token_file.display()))
             .arg(format!("--providers.kubernetesingress.certauthfilepath={}", self.ca_file().display()))
-            .arg(format!("--operator.metricsaddress=127.0.0.1:{port}"))
             .args(flags)
-            .env_clear()
+            .env_clear();
+        self.operator_by(name, command)
+    }
+
+    /// A replica that `command` runs, whose way to the API server is the caller's to give.
+    pub fn operator_by(&self, name: &str, mut command: Command) -> Operator {
+        let port = super::free_port();
+        command
+            .arg(format!("--operator.metricsaddress=127.0.0.1:{port}"))
             .env("POD_NAME", name)
             .env("POD_NAMESPACE", "waybill");
         Operator { process: self.spawn(name, &mut command), port }
+    }
+
+    /// What replicas of this name asked for, by their User-Agent `waybill/VERSION (NAME_RANDOM)`.
+    pub fn requests_of(&self, name: &str) -> Vec<AuditEvent> {
+        let mut events = self.audit();
+        events.retain(|event| {
+            let identity = event.user_agent.split_once(" (").map(|(_, rest)| rest.trim_end_matches(')'));
+            event.user_agent.starts_with("waybill/")
+                && identity.and_then(|text| text.rsplit_once('_')).is_some_and(|(who, _)| who == name)
+        });
+        events
+    }
+
+    /// Panics when anything that the shipped ServiceAccount asked for was refused.
+    pub fn assert_nothing_refused(&self) {
+        let mut events = self.audit();
+        let ours = "system:serviceaccount:waybill:waybill";
+        assert!(events.iter().any(|event| event.user.username == ours), "nothing was asked at all");
+        events.retain(|event| event.user.username == ours && event.code() == 403);
+        assert!(events.is_empty(), "{events:#?}");
     }
 
     /// The assembled routing of an output, read as an agent would: index, then shards, every hash checked. `None`
@@ -95,6 +121,45 @@ impl ControlPlane {
         }
     }
 
+    /// Every document of an output that a proxy reads, as it is published: those that the index names, and no shard
+    /// that waits to be deleted.
+    pub async fn documents(&self, output: &str) -> Vec<String> {
+        let (index, _) = self.published(output).await.unwrap();
+        let (namespace, name) = output.split_once('/').unwrap();
+        let configmaps: Api<ConfigMap> = Api::namespaced(self.admin(), namespace);
+        let secrets: Api<Secret> = Api::namespaced(self.admin(), namespace);
+        let mut documents = Vec::new();
+        documents.extend(configmaps.get(name).await.unwrap().data.unwrap_or_default().remove("routing.yaml"));
+        for shard in index.shards() {
+            let shard = configmaps.get(&format!("{name}.r-{shard}")).await.unwrap();
+            documents.push(read::routing_document(&shard).unwrap());
+        }
+        for shard in index.key_shards() {
+            let shard = secrets.get(&format!("{name}.k-{shard}")).await.unwrap();
+            documents.push(read::key_document(&shard).unwrap());
+        }
+        documents
+    }
+
+    /// What Traefik's file provider makes of every document of an output. Panics when it refuses one.
+    pub async fn parsed(&self, output: &str) -> Vec<Value> {
+        let mut parsed = Vec::new();
+        for (at, document) in self.documents(output).await.into_iter().enumerate() {
+            let path = self.folder().join(format!("document-{at}.yaml"));
+            std::fs::write(&path, &document).unwrap();
+            let answer = Command::new(super::tool("parse")).arg(&path).output().unwrap();
+            assert!(
+                answer.status.success(),
+                "{}{}\n{document}",
+                String::from_utf8_lossy(&answer.stdout),
+                String::from_utf8_lossy(&answer.stderr)
+            );
+            let answer: Value = serde_json::from_slice(&answer.stdout).unwrap();
+            parsed.push(answer["configuration"].clone());
+        }
+        parsed
+    }
+
     /// Waits until an output is what it should be.
     pub async fn eventually_published(
         &self,
@@ -131,7 +196,7 @@ pub fn sort_certificates(document: &mut Value) {
 }
 
 /// The operator's binary; an example that shares this file has none to start. `WAYBILL_BINARY` names another.
-fn binary() -> OsString {
+pub fn binary() -> OsString {
     std::env::var_os("WAYBILL_BINARY")
         .unwrap_or_else(|| option_env!("CARGO_BIN_EXE_waybill").unwrap_or("waybill").into())
 }
@@ -143,26 +208,57 @@ pub fn render(path: &Path, flags: &[&str]) -> Output {
     command.output().unwrap()
 }
 
+/// Status and body of what a local server answers.
+pub async fn get(port: u16, path: &str) -> Result<(u16, String), String> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream =
+        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.map_err(|error| error.to_string())?;
+    // Of the two versions of HTTP this is the one whose answers never come in chunks.
+    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.map_err(|error| error.to_string())?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or("no status")?;
+    Ok((status, body.to_owned()))
+}
+
 impl Operator {
     /// What a probe or a scrape of this replica gets: status and body.
     pub async fn get(&self, path: &str) -> Result<(u16, String), String> {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port))
-            .await
-            .map_err(|error| error.to_string())?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: waybill\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.map_err(|error| error.to_string())?;
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
-        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or("no status")?;
-        Ok((status, body.to_owned()))
+        get(self.port, path).await
     }
 
     /// The value of a metric's series, written as Prometheus shows it: `name{label="value"}`.
     pub async fn metric(&self, series: &str) -> Option<f64> {
         let (_, body) = self.get("/metrics").await.ok()?;
         body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.trim().parse().ok())
+    }
+
+    /// The sum over all series of a metric whose text begins so.
+    pub async fn sum(&self, beginning: &str) -> f64 {
+        let (_, body) = self.get("/metrics").await.unwrap();
+        let series = body.lines().filter(|line| line.starts_with(beginning));
+        series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
+
+    /// Translations so far by what made them happen, those of the first pass left out.
+    pub async fn translations(&self) -> BTreeMap<String, u64> {
+        let (_, body) = self.get("/metrics").await.unwrap();
+        body.lines()
+            .filter_map(|line| line.strip_prefix("waybill_translations_total{trigger=\"")?.split_once("\"} "))
+            .filter(|(trigger, count)| *trigger != "resync" && *count != "0")
+            .map(|(trigger, count)| (trigger.to_owned(), count.parse().unwrap()))
+            .collect()
+    }
+
+    /// Waits until a metric has a value.
+    pub async fn shows(&self, series: &str, value: f64) {
+        let is = async || match self.metric(series).await {
+            Some(found) if found == value => Ok(()),
+            other => Err(format!("{other:?}\n{}", self.process.log_tail())),
+        };
+        eventually(&format!("{series} is {value}"), SOON, is).await;
     }
 
     /// Waits until it is ready.

@@ -1,6 +1,8 @@
 //! A way to the API server on which connections can be stalled: they stay open, and nothing moves.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -12,6 +14,7 @@ pub struct StallingProxy {
     /// Connections up to this number are stalled.
     stalled: watch::Sender<usize>,
     opened: watch::Receiver<usize>,
+    answered: Arc<AtomicU64>,
 }
 
 impl StallingProxy {
@@ -21,6 +24,8 @@ impl StallingProxy {
         let address = listener.local_addr().unwrap();
         let (stalled, stalls) = watch::channel(0);
         let (opening, opened) = watch::channel(0);
+        let answered = Arc::new(AtomicU64::new(0));
+        let answers = Arc::clone(&answered);
         tokio::spawn(async move {
             for number in 1.. {
                 let (near, _) = listener.accept().await.unwrap();
@@ -28,11 +33,12 @@ impl StallingProxy {
                 let Ok(far) = TcpStream::connect(target).await else { continue };
                 let (near_read, near_write) = near.into_split();
                 let (far_read, far_write) = far.into_split();
-                tokio::spawn(forward(near_read, far_write, number, stalls.clone()));
-                tokio::spawn(forward(far_read, near_write, number, stalls.clone()));
+                let asked = Arc::default();
+                tokio::spawn(forward(near_read, far_write, number, stalls.clone(), asked));
+                tokio::spawn(forward(far_read, near_write, number, stalls.clone(), Arc::clone(&answers)));
             }
         });
-        Self { address, stalled, opened }
+        Self { address, stalled, opened, answered }
     }
 
     /// Where clients connect to.
@@ -43,6 +49,11 @@ impl StallingProxy {
     /// How many connections were opened so far.
     pub fn opened(&self) -> usize {
         *self.opened.borrow()
+    }
+
+    /// Bytes that came back so far, encrypted.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
     }
 
     /// Stalls every connection that is open, for good. New ones work.
@@ -56,6 +67,7 @@ async fn forward(
     mut to: tokio::net::tcp::OwnedWriteHalf,
     number: usize,
     mut stalls: watch::Receiver<usize>,
+    bytes: Arc<AtomicU64>,
 ) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
@@ -67,6 +79,7 @@ async fn forward(
         match read {
             Ok(0) | Err(_) => return,
             Ok(read) => {
+                bytes.fetch_add(read as u64, Ordering::Relaxed);
                 if to.write_all(&buffer[..read]).await.is_err() {
                     return;
                 }

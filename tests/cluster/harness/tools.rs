@@ -7,15 +7,21 @@ use std::sync::OnceLock;
 /// The folder with etcd, kube-apiserver and kubectl, built if they are not up to date.
 pub fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools");
-        let output =
-            Command::new(tools.join("build")).args(["etcd", "kube-apiserver", "kubectl"]).output().unwrap();
-        assert!(
-            output.status.success(),
-            "tests/tools/build failed:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        std::env::var_os("WAYBILL_TOOLS_DIR").map_or_else(|| tools.join("bin"), PathBuf::from)
-    })
+    FOLDER.get_or_init(|| build(&["etcd", "kube-apiserver", "kubectl"]))
+}
+
+/// Another of the tools, built if it is not up to date.
+pub fn tool(name: &str) -> PathBuf {
+    build(&[name]).join(name)
+}
+
+fn build(names: &[&str]) -> PathBuf {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools");
+    let output = Command::new(tools.join("build")).args(names).output().unwrap();
+    assert!(
+        output.status.success(),
+        "tests/tools/build failed:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    std::env::var_os("WAYBILL_TOOLS_DIR").map_or_else(|| tools.join("bin"), PathBuf::from)
 }

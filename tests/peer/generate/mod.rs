@@ -56,7 +56,7 @@ pub fn cluster(seed: u64, number: usize) -> Cluster {
         random,
         &name,
         &namespaces,
-        (number % SPECIAL_EVERY == EXTREME).then(|| number / SPECIAL_EVERY),
+        (number % SPECIAL_EVERY == EXTREME).then_some(number / SPECIAL_EVERY),
     );
     Cluster { name, namespaces, objects }
 }

@@ -1,0 +1,116 @@
+//! What waybill owns is put back, and what it does not own is left alone.
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use serde_json::json;
+
+use super::objects::{FAST, class, has_router, ingress, namespace, secret, service, slice, tls_ingress};
+use crate::harness::operator::SOON;
+use crate::harness::{ControlPlane, eventually};
+
+const OUTPUT: &str = "waybill/waybill";
+
+#[tokio::test]
+async fn edits_and_deletions_are_put_back_and_strangers_left_alone() {
+    let plane = ControlPlane::start().await;
+    plane.install("manifests");
+    let configmaps: Api<ConfigMap> = Api::namespaced(plane.admin(), "waybill");
+    let secrets: Api<Secret> = Api::namespaced(plane.admin(), "waybill");
+
+    // Somebody else's ConfigMap has the name of the index.
+    let theirs: ConfigMap =
+        serde_json::from_value(json!({"metadata": {"name": "waybill"}, "data": {"theirs": "yes"}})).unwrap();
+    let theirs = configmaps.create(&PostParams::default(), &theirs).await.unwrap();
+    plane
+        .apply_objects(&[
+            namespace("shop"),
+            class(),
+            service("shop", "web"),
+            slice("shop", "web", "10.1.0.1"),
+            secret("shop", "tls", "kubernetes.io/tls", "QQ==", "QQ=="),
+            tls_ingress("shop", "web", "web", &["tls"]),
+        ])
+        .await;
+    let operator = plane.operator("only", &[FAST]).await;
+    operator.leads().await;
+    operator.shows("waybill_problems{category=\"OutputNameTaken\"}", 1.0).await;
+    operator.shows("waybill_publish_error{category=\"name_taken\"}", 1.0).await;
+    let untouched = configmaps.get("waybill").await.unwrap();
+    assert_eq!(untouched.metadata.resource_version, theirs.metadata.resource_version);
+    eventually("an Event says so", SOON, async || {
+        let text = plane.kubectl_ok(&["-n", "waybill", "get", "events"]);
+        if text.contains("OutputNameTaken") { Ok(()) } else { Err(text) }
+    })
+    .await;
+    // Once it is out of the way, all is well by itself.
+    configmaps.delete("waybill", &DeleteParams::default()).await.unwrap();
+    let right = |document: &serde_json::Value| has_router(document, "shop", "web");
+    let (index, document) = plane.eventually_published(OUTPUT, "it is published", right).await;
+    operator.shows("waybill_problems{category=\"OutputNameTaken\"}", 0.0).await;
+    operator.shows("waybill_publish_error{category=\"name_taken\"}", 0.0).await;
+    assert_eq!(document, plane.rendered(&[]));
+
+    // The index edited: its routing emptied, a key of somebody else's added.
+    let edit = json!({"data": {"routing.yaml": "", "note": "mine"}});
+    configmaps.patch("waybill", &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
+    eventually("the edit is put back", SOON, async || {
+        let now = configmaps.get("waybill").await.unwrap();
+        let data = now.data.unwrap();
+        assert_eq!(data["note"], "mine", "foreign keys stay");
+        if data["routing.yaml"].is_empty() { Err("still empty") } else { Ok(()) }
+    })
+    .await;
+    let (edited, document) = plane.published(OUTPUT).await.unwrap();
+    assert_eq!(document, plane.rendered(&[]));
+    assert!(edited.generation > index.generation);
+
+    // The index deleted: the generation goes on.
+    configmaps.delete("waybill", &DeleteParams::default()).await.unwrap();
+    let (deleted, document) = plane.eventually_published(OUTPUT, "the index is put back", right).await;
+    assert_eq!(document, plane.rendered(&[]));
+    assert!(deleted.generation > edited.generation, "{} {}", deleted.generation, edited.generation);
+
+    // A key shard deleted.
+    let list = ListParams::default().labels("waybill.dev/output=waybill");
+    let shard = secrets.list(&list).await.unwrap().items.remove(0);
+    let name = shard.metadata.name.unwrap();
+    secrets.delete(&name, &DeleteParams::default()).await.unwrap();
+    let again = eventually("the key shard is put back", SOON, async || {
+        secrets.get_opt(&name).await.unwrap().ok_or("it is gone")
+    })
+    .await;
+    assert_eq!(again.data, shard.data);
+
+    // Routing shards exist above 128 KiB.
+    let many: Vec<_> = (0..8)
+        .map(|at| {
+            let mut many = ingress("shop", &format!("many-{at}"), "web");
+            let path = many["spec"]["rules"][0]["http"]["paths"][0].clone();
+            let paths = (0..100).map(|at| {
+                let mut path = path.clone();
+                path["path"] = format!("/{}/{at}", "p".repeat(60)).into();
+                path
+            });
+            many["spec"]["rules"][0]["http"]["paths"] = paths.collect();
+            many
+        })
+        .collect();
+    plane.apply_objects(&many).await;
+    let (sharded, _) = plane
+        .eventually_published(OUTPUT, "all are published", |document| {
+            document["http"]["routers"].as_object().is_some_and(|routers| routers.len() == 801)
+        })
+        .await;
+    assert!(sharded.shards().count() > 1, "{sharded:?}");
+    let name = format!("waybill.r-{}", sharded.shards().next().unwrap());
+    configmaps.delete(&name, &DeleteParams::default()).await.unwrap();
+    eventually("the routing shard is put back", SOON, async || {
+        configmaps.get_opt(&name).await.unwrap().ok_or("it is gone")
+    })
+    .await;
+    let (last, document) = plane.published(OUTPUT).await.unwrap();
+    assert_eq!(last.hash, sharded.hash);
+    assert_eq!(document, plane.rendered(&[]));
+    assert!(plane.parsed(OUTPUT).await.len() > 2);
+    plane.assert_nothing_refused();
+}
