@@ -163,7 +163,7 @@ async fn without_the_definition_the_operator_runs_and_says_so_once() {
     let asked = async || {
         let lists =
             ours(&plane).into_iter().filter(|event| event.uri.contains("ingressclassparameters")).count();
-        if lists >= 4 { Ok(()) } else { Err(format!("{lists} tries")) }
+        if lists >= 2 { Ok(()) } else { Err(format!("{lists} tries")) }
     };
     eventually("it looks for the definition again and again", SOON, asked).await;
     let said = operator.process.log();
