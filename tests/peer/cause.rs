@@ -218,6 +218,21 @@ impl<'a> Case<'a> {
         self.refuses(&references, namespace(ingress))
     }
 
+    /// Whether the references of the Service that a router's Ingress names are refused.
+    pub fn refuses_service(&self, route: &Route) -> Option<super::difference::Difference> {
+        let from = route.from.as_ref()?;
+        let service = self.cluster.find("Service", &from.namespace, &from.service)?;
+        let texts = ["service.middlewares", "service.serverstransport"];
+        let references: Vec<&str> = texts
+            .iter()
+            .filter_map(|key| annotation(service, key))
+            .flat_map(|text| text.split(','))
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .collect();
+        self.refuses(&references, &from.namespace)
+    }
+
     /// Whether a Service is an external name for one of another namespace.
     pub fn leads_elsewhere(&self, space: &str, service: &str) -> bool {
         let Some(service) = self.cluster.find("Service", space, service) else { return false };

@@ -219,6 +219,11 @@ fn explain_routes(
         hidden.is_none()
     });
     for theirs in left {
+        // Its own Service would not do here, but with Traefik it leads to another's.
+        if case.service_collides(&theirs.service_key) && case.refuses_service(&theirs).is_some() {
+            outcome.tally.note(Difference::ServiceNameCollision);
+            continue;
+        }
         if case.empty_path_beside_slash(&theirs) {
             outcome.tally.note(Difference::EmptyRule);
             continue;
