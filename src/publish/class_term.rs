@@ -36,6 +36,8 @@ pub struct ClassTerm {
     requests: Requests,
     ledger: Ledger,
     told: BTreeSet<Arc<str>>,
+    /// Parameters that a class has named in this term.
+    used: BTreeSet<Arc<str>>,
 }
 
 impl ClassTerm {
@@ -47,7 +49,17 @@ impl ClassTerm {
         metrics: Metrics,
         requests: Requests,
     ) -> Self {
-        Self { writer, live, problems, metrics, requests, ledger: Ledger::default(), told: BTreeSet::new() }
+        let ledger = Ledger::default();
+        Self {
+            writer,
+            live,
+            problems,
+            metrics,
+            requests,
+            ledger,
+            told: BTreeSet::new(),
+            used: BTreeSet::new(),
+        }
     }
 
     /// Writes until the guard allows no more. May be dropped at any point.
@@ -95,16 +107,24 @@ impl ClassTerm {
         self.tell();
         let due = {
             let routing = self.live.routing();
-            for object in routing.classes().objects() {
-                if let Some(parameters) = routing.stores().parameters().get(&ObjectKey::new("", &*object)) {
-                    self.ledger.seen(&object, &parameters.status);
+            self.used.extend(routing.classes().objects());
+            let mut objects = unused(&routing);
+            objects.extend(self.used.iter().cloned());
+            objects.retain(|object| {
+                let parameters = routing.stores().parameters().get(&ObjectKey::new("", &**object));
+                if let Some(parameters) = parameters {
+                    self.ledger.seen(object, &parameters.status);
                 }
-            }
-            self.due(&routing)
+                parameters.is_some()
+            });
+            self.due(&routing, objects)
         };
         for (object, status) in due {
             match self.writer.write_status(&object, &status).await? {
-                Written::Gone => self.ledger.forget(&object),
+                Written::Gone => {
+                    self.ledger.forget(&object);
+                    self.used.remove(&object);
+                }
                 Written::Done | Written::Unchanged => self.ledger.written(&object, *status, Instant::now()),
             }
         }
@@ -145,10 +165,11 @@ impl ClassTerm {
     fn due(
         &self,
         routing: &Routing,
+        objects: BTreeSet<Arc<str>>,
     ) -> Vec<(Arc<str>, Box<crate::parameters::IngressClassParametersStatus>)> {
         let classes = routing.classes();
         let mut due = Vec::new();
-        for object in classes.objects() {
+        for object in objects {
             let counts = counts(routing, &object);
             let publication = self.live.publication(&outputs(routing, &object));
             let observed = classes.observed(routing.stores(), &object, publication, counts);
@@ -162,6 +183,23 @@ impl ClassTerm {
         }
         due
     }
+}
+
+/// Parameters whose status says that classes name them, and none does: they went while nobody looked. One that names a
+/// class which is there and not ours is another installation's.
+fn unused(routing: &Routing) -> BTreeSet<Arc<str>> {
+    let classes = routing.stores().classes().collection();
+    let ours_or_gone = |class: &str| {
+        routing.classes().resolution(class).is_some() || classes.get(&ObjectKey::new("", class)).is_none()
+    };
+    let named = routing.classes().objects();
+    let objects = routing.stores().parameters().iter();
+    let unused = objects.filter(|(key, parameters)| {
+        let told = parameters.status.get("ingressClasses").and_then(serde_json::Value::as_array);
+        let mut told = told.into_iter().flatten().filter_map(serde_json::Value::as_str).peekable();
+        !named.contains(key.name()) && told.peek().is_some() && told.all(ours_or_gone)
+    });
+    unused.map(|(key, _)| Arc::from(key.name())).collect()
 }
 
 /// The outputs of the classes that name an object.

@@ -346,6 +346,52 @@ fn the_last_content_of_a_shared_service_wins() {
     assert!(table.output(&default_output()).is_none());
 }
 
+/// An Ingress that moves is in both outputs until it is settled, wherever it goes meanwhile, and in none once it is gone.
+#[test]
+fn what_moves_stays_where_it_was_until_it_is_settled() {
+    let of = |output: &str, host: &str| Fragment {
+        settings: Arc::new(Settings { output: OutputKey::new("edge", output), ..Settings::default() }),
+        ..fragment("a", "one", 1, vec![router("a-one", host, service_of(1, "a", "s", "80", 0))])
+    };
+    let key = IngressKey::new("a", "one");
+    let holds = |table: &Table| -> Vec<String> {
+        let filled = table.outputs().filter(|(_, output)| !output.is_empty());
+        filled.map(|(key, _)| key.name().to_owned()).collect()
+    };
+    let outputs = |names: &[&str]| names.iter().map(|name| OutputKey::new("edge", *name)).collect::<Vec<_>>();
+    let arrived = |table: &Table, name: &str| table.moving_to(&OutputKey::new("edge", name)).count();
+    let mut table = Table::new();
+    assert_eq!(table.set_moving(of("x", "r")).outputs, outputs(&["x"]));
+    assert!(!table.is_moving(&key));
+    assert_eq!(table.set_moving(of("y", "r")).outputs, outputs(&["y"]));
+    assert!(table.is_moving(&key));
+    assert_eq!((arrived(&table, "x"), arrived(&table, "y")), (0, 1));
+    assert_eq!(holds(&table), ["x", "y"]);
+
+    // Changed on the way: only where it is now; and on to a third one.
+    assert_eq!(table.set_moving(of("y", "s")).outputs, outputs(&["y"]));
+    table.set_moving(of("z", "s"));
+    assert_eq!(holds(&table), ["x", "y", "z"]);
+    assert_eq!((arrived(&table, "y"), arrived(&table, "z")), (0, 1));
+
+    // Back to the first one, which has it in an older form.
+    assert_eq!(table.set_moving(of("x", "s")).outputs, outputs(&["x"]));
+    assert_eq!(table.settle(&key).outputs, outputs(&["y", "z"]));
+    assert_eq!(table.settle(&key), Change::default());
+    assert_eq!(holds(&table), ["x"]);
+    let http =
+        parsed(table.output(&OutputKey::new("edge", "x")).expect("it is there")).http.expect("routing");
+    assert_eq!(http.routers["a-one"].rule, "s");
+
+    // Gone on the way: at once, and from everywhere.
+    table.set_moving(of("y", "s"));
+    let mut gone = table.remove(&key).outputs;
+    gone.sort_unstable();
+    assert_eq!(gone, outputs(&["x", "y"]));
+    assert_eq!(holds(&table), Vec::<String>::new());
+    assert!(!table.is_moving(&key));
+}
+
 /// The key of an Ingress's certificate is in its output as long as somebody names its Secret, and no longer.
 #[test]
 fn certificates_are_counted() {

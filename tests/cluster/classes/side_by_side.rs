@@ -165,5 +165,5 @@ async fn an_edit_of_parameters_translates_the_ingresses_of_their_class_alone() {
         .await;
     wanted[1].1 += 3;
     assert_eq!(translations().await, wanted);
-    assert_eq!(plane.published(INTERNAL).await.unwrap().0.generation, index.generation + 1);
+    assert!(plane.published(INTERNAL).await.unwrap().0.generation > index.generation);
 }
