@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::generate::unbase64;
+use super::meaning::Route;
 use super::object::{Cluster, items, name, namespace};
 
 const PREFIX: &str = "traefik.ingress.kubernetes.io/";
@@ -17,6 +18,10 @@ pub struct Case<'a> {
     /// `crossProviderNamespaces: []`.
     pub cross_provider_nowhere: bool,
     pub default_syntax_v2: bool,
+    /// `crossProviderNamespaces` where it is set and not empty.
+    cross_provider: Option<BTreeSet<String>>,
+    /// Router keys with the Ingresses that have them, as `namespace/name`.
+    keys: BTreeMap<String, BTreeSet<String>>,
     /// Router keys that several Ingresses have.
     routers: BTreeSet<String>,
     /// Service keys that several backends have.
@@ -66,6 +71,11 @@ impl<'a> Case<'a> {
             cluster,
             allow_cross_namespace: options["allowCrossNamespace"] == true,
             cross_provider_nowhere: options["crossProviderNamespaces"].as_array().is_some_and(Vec::is_empty),
+            cross_provider: options["crossProviderNamespaces"]
+                .as_array()
+                .filter(|items| !items.is_empty())
+                .map(|items| items.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
+            keys: routers.0.clone(),
             default_syntax_v2: file["core"]["defaultRuleSyntax"] == "v2",
             routers: routers.digested().into_iter().chain(routers.contested()).collect(),
             services: services.contested(),
@@ -77,6 +87,56 @@ impl<'a> Case<'a> {
     /// Whether several Ingresses have the key, without the digests that were added to it.
     pub fn router_collides(&self, key: &str) -> bool {
         without_digests(key).any(|key| self.routers.contains(key))
+    }
+
+    /// Whether what a router's Ingress or one of its Services refers to is nothing but empty items, from a namespace
+    /// that may not refer to anything.
+    pub fn refers_to_nothing(&self, key: &str) -> bool {
+        let owners = without_digests(key).find_map(|key| self.keys.get(key));
+        let ingresses = self.cluster.of_kind("Ingress").filter(|ingress| {
+            let title = format!("{}/{}", namespace(ingress), name(ingress));
+            owners.is_some_and(|owners| owners.contains(&title))
+        });
+        ingresses.into_iter().any(|ingress| self.ingress_refers_to_nothing(ingress))
+    }
+
+    /// Whether a router of every request is one of two that its Ingress has: for a path that is empty and for `/`. Both
+    /// have one rule, so waybill keeps the last; with Traefik the empty rule has a router of its own, which does not
+    /// load.
+    pub fn empty_path_beside_slash(&self, theirs: &Route) -> bool {
+        let Some(from) = &theirs.from else { return false };
+        let Some(ingress) = self.cluster.find("Ingress", &from.namespace, &from.ingress) else {
+            return false;
+        };
+        let paths: BTreeSet<&str> = items(ingress, "/spec/rules")
+            .iter()
+            .filter(|rule| rule["host"].as_str().unwrap_or_default().is_empty())
+            .flat_map(|rule| items(rule, "/http/paths"))
+            .map(|path| path["path"].as_str().unwrap_or_default())
+            .collect();
+        theirs.meaning["rule"] == "PathPrefix(\"/\")" && paths.contains("") && paths.contains("/")
+    }
+
+    /// As [`Case::refers_to_nothing`], for an Ingress.
+    pub fn ingress_refers_to_nothing(&self, ingress: &Value) -> bool {
+        let space = namespace(ingress);
+        if self.cross_provider.as_ref().is_none_or(|spaces| spaces.contains(space)) {
+            return false;
+        }
+        let nothing = |object: &Value, key: &str| {
+            annotation(object, key)
+                .is_some_and(|text| !text.is_empty() && text.split(',').all(|item| item.trim().is_empty()))
+        };
+        let backends = items(ingress, "/spec/rules").iter().flat_map(|rule| items(rule, "/http/paths"));
+        let mut services = backends.filter_map(|path| {
+            self.cluster.find(
+                "Service",
+                space,
+                path["backend"]["service"]["name"].as_str().unwrap_or_default(),
+            )
+        });
+        nothing(ingress, "router.middlewares")
+            || services.any(|service| nothing(service, "service.middlewares"))
     }
 
     /// Whether several Services have the key, without the digests that were added to it.
@@ -158,6 +218,21 @@ impl<'a> Case<'a> {
         self.refuses(&references, namespace(ingress))
     }
 
+    /// Whether the references of the Service that a router's Ingress names are refused.
+    pub fn refuses_service(&self, route: &Route) -> Option<super::difference::Difference> {
+        let from = route.from.as_ref()?;
+        let service = self.cluster.find("Service", &from.namespace, &from.service)?;
+        let texts = ["service.middlewares", "service.serverstransport"];
+        let references: Vec<&str> = texts
+            .iter()
+            .filter_map(|key| annotation(service, key))
+            .flat_map(|text| text.split(','))
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .collect();
+        self.refuses(&references, &from.namespace)
+    }
+
     /// Whether a Service is an external name for one of another namespace.
     pub fn leads_elsewhere(&self, space: &str, service: &str) -> bool {
         let Some(service) = self.cluster.find("Service", space, service) else { return false };
@@ -184,7 +259,7 @@ pub fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
 }
 
 /// Who claims a key.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Claims(BTreeMap<String, BTreeSet<String>>);
 
 impl Claims {

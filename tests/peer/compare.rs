@@ -203,6 +203,10 @@ fn explain_routes(
         }
     }
     extra.retain(|ours| {
+        if case.refers_to_nothing(&ours.key) {
+            outcome.tally.note(Difference::EmptyListItem);
+            return false;
+        }
         if case.router_collides(&ours.key) {
             outcome.tally.note(Difference::RouterNameCollision);
             return false;
@@ -215,6 +219,15 @@ fn explain_routes(
         hidden.is_none()
     });
     for theirs in left {
+        // Its own Service would not do here, but with Traefik it leads to another's.
+        if case.service_collides(&theirs.service_key) && case.refuses_service(&theirs).is_some() {
+            outcome.tally.note(Difference::ServiceNameCollision);
+            continue;
+        }
+        if case.empty_path_beside_slash(&theirs) {
+            outcome.tally.note(Difference::EmptyRule);
+            continue;
+        }
         let near = extra.iter().position(|ours| ours.meaning["rule"] == theirs.meaning["rule"]);
         let near = near.map(|position| extra.swap_remove(position));
         outcome.unexplained.push(format!(
@@ -289,6 +302,12 @@ fn explain_certificates(case: &Case<'_>, theirs: &View, ours: &View, outcome: &m
             outcome.tally.note(Difference::SecretNameCollision);
         } else if secrets.iter().any(|secret| case.secret_comes_after_a_bad_one(secret)) {
             outcome.tally.note(Difference::OneMissingSecret);
+        } else if secrets
+            .iter()
+            .flat_map(|secret| case.ingresses_of(secret))
+            .any(|ingress| case.ingress_refers_to_nothing(ingress))
+        {
+            outcome.tally.note(Difference::EmptyListItem);
         } else {
             outcome
                 .unexplained

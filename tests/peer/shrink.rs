@@ -61,9 +61,21 @@ pub fn save(failure: &Failure, cluster: &Cluster, text: &str) -> PathBuf {
     let folder = target.join("peer-failures").join(&cluster.name);
     std::fs::create_dir_all(&folder).expect("a folder");
     let plain: Vec<Value> = cluster.objects.iter().map(plain).collect();
+    let mut file = failure.file.clone();
+    for list in ["namespaces", "crossProviderNamespaces"] {
+        let items =
+            file.pointer_mut(&format!("/providers/kubernetesIngress/{list}")).and_then(Value::as_array_mut);
+        if let Some(items) = items.filter(|items| !items.is_empty()) {
+            // Those of other clusters; what is left must not be an empty list, which means something else.
+            items.retain(|item| {
+                item.as_str().is_some_and(|name| cluster.namespaces.iter().any(|own| own == name))
+            });
+            items.push("edge".into());
+        }
+    }
     for (file, text) in [
         ("input.yaml", manifests(&plain)),
-        ("options.yaml", format!("{:#}\n", failure.file)),
+        ("options.yaml", format!("{file:#}\n")),
         ("difference.txt", format!("{}\n{text}\n", failure.what)),
     ] {
         std::fs::write(folder.join(file), text).expect("a file");
