@@ -37,8 +37,8 @@ const TELL_AGAIN: Duration = Duration::from_secs(30);
 /// The longest pause before a failed watch is tried again: an API server that is back is not kept waiting.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// A CRD that is not installed is looked for this often.
-const LOOK_FOR_CRD: Duration = Duration::from_secs(10);
+/// Beside the pause after any failure: a CRD that is not installed is looked for once in 5 to 10 s.
+const LOOK_FOR_CRD: Duration = Duration::from_secs(5);
 
 /// Secrets of Helm's releases are large, many, and of no use here.
 const NOT_HELM: &str = "owner!=helm";

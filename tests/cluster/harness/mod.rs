@@ -285,7 +285,9 @@ impl ControlPlane {
                     panic!("{part:?} ended with {status}:\n{}", process.log_tail());
                 }
             }
-            if !self.ca_file().exists() {
+            // Its own and its authority's, both written to the end.
+            let certificates = std::fs::read_to_string(self.ca_file()).unwrap_or_default();
+            if certificates.matches("-----END CERTIFICATE-----").count() < 2 {
                 return Err("it has no certificate yet".to_owned());
             }
             // A client of its own each time, so that no dead connection is used again.
