@@ -127,6 +127,7 @@ load: ## The operator at 10,000 Ingresses in a real API server: times, memory, C
 .PHONY: run-local
 run-local: ## A control plane with the example shop in it and the operator against it, until Ctrl-C
 	tests/tools/build etcd kube-apiserver kubectl
+	$(CARGO) build --locked --bin waybill
 	$(CARGO) run --locked --example run-local
 
 ##@ Generated files

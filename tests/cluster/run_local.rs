@@ -38,6 +38,9 @@ async fn main() {
         .arg(format!("--providers.kubernetesingress.certauthfilepath={}", plane.ca_file().display()))
         .arg("--operator.metricsaddress=127.0.0.1:8080")
         .args(std::env::args().skip(2))
+        // Either would go before the endpoint.
+        .env_remove("KUBECONFIG")
+        .env_remove("KUBERNETES_SERVICE_HOST")
         .env("POD_NAMESPACE", "waybill")
         .stdin(Stdio::null())
         .spawn()
