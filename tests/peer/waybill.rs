@@ -195,12 +195,13 @@ impl Library {
             let rules = spec.and_then(|spec| spec.rules.as_deref()).unwrap_or_default();
             // Paths that differ in no more than a slash at the end or their type can have one rule, and then the
             // last counts.
-            let paths: BTreeSet<(Option<&str>, Option<&str>)> = rules
+            let paths: BTreeSet<(&str, &str)> = rules
                 .iter()
                 .flat_map(|rule| {
+                    let host = rule.host.as_deref().unwrap_or_default();
                     let paths = rule.http.iter().flat_map(|http| &http.paths);
-                    paths.map(|path| {
-                        (rule.host.as_deref(), path.path.as_deref().map(|path| path.trim_end_matches('/')))
+                    paths.map(move |path| {
+                        (host, path.path.as_deref().unwrap_or_default().trim_end_matches('/'))
                     })
                 })
                 .collect();
