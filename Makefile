@@ -40,7 +40,8 @@ test-unit: ## What needs neither a network nor a control plane
 .PHONY: test-online
 test-online: tools prometheus
 ifneq ($(ONLINE_TESTS),)
-	$(CARGO) test --locked $(addprefix --test ,$(ONLINE_TESTS))
+	@# One seed, so that a change is judged by itself; `make peer` takes another one each time.
+	WAYBILL_PEER_SEED=$${WAYBILL_PEER_SEED:-20261124} $(CARGO) test --locked $(addprefix --test ,$(ONLINE_TESTS))
 endif
 
 .PHONY: test-cluster
@@ -49,7 +50,7 @@ test-cluster: tools prometheus ## The operator against a real API server
 
 .PHONY: peer
 peer: tools ## Compare the routing with that of Traefik's own provider
-	$(CARGO) test --locked --test peer -- --nocapture
+	WAYBILL_PEER_CLUSTERS=$${WAYBILL_PEER_CLUSTERS:-2000} $(CARGO) test --locked --test peer -- --nocapture
 
 .PHONY: test-manifests
 test-manifests: manifests-render test-alerts ## Render every kustomization, check the alerts
