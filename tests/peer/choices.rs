@@ -63,6 +63,18 @@ impl Choice {
         Self { values: vec![0; FACTORS.len()] }
     }
 
+    /// Each value of `ingressEndpoint` with all other options at their defaults.
+    pub fn endpoints() -> Vec<Self> {
+        let position = FACTORS.iter().position(|factor| factor.path == "ingressEndpoint").unwrap_or_default();
+        (1..FACTORS[position].values.len())
+            .map(|value| {
+                let mut choice = Self::defaults();
+                choice.values[position] = value;
+                choice
+            })
+            .collect()
+    }
+
     fn value(&self, path: &str) -> Value {
         let (factor, value) = FACTORS
             .iter()
@@ -70,11 +82,6 @@ impl Choice {
             .find(|(factor, _)| factor.path == path)
             .unwrap_or_else(|| panic!("no option {path}"));
         serde_json::from_str(factor.values[*value]).unwrap_or_else(|error| panic!("{path}: {error}"))
-    }
-
-    /// The value of `ingressEndpoint`.
-    pub fn endpoint(&self) -> Value {
-        self.value("ingressEndpoint")
     }
 
     /// How many options are not at their default.
