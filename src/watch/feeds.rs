@@ -388,7 +388,10 @@ where
 {
     let state = (watcher::watcher(api, config).boxed(), watcher::DefaultBackoff::default(), Duration::ZERO);
     stream::unfold(state, |(mut events, mut backoff, pause)| async move {
-        tokio::time::sleep(pause).await;
+        // Even no time at all is rounded up to a tick of the timer, a millisecond for every object of a list.
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
         let event = events.next().await?;
         let pause = match &event {
             Err(_) => backoff.next().unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE),
