@@ -3,5 +3,6 @@
 pub mod client;
 pub mod key;
 mod layer;
+pub mod lean;
 pub mod manifests;
 pub mod request;

@@ -108,7 +108,7 @@ impl Problems {
         let key = crate::kubernetes::key::ObjectKey::new(subject.namespace.as_str(), subject.name.as_str());
         match subject.kind {
             Kind::Ingress => routing.stores().ingresses().collection().get(&key)?.metadata.uid.clone(),
-            Kind::Service => routing.stores().services().collection().get(&key)?.metadata.uid.clone(),
+            Kind::Service => routing.stores().services().get(&key)?.uid.as_deref().map(str::to_owned),
             Kind::IngressClass => routing.stores().classes().collection().get(&key)?.metadata.uid.clone(),
             Kind::Secret | Kind::ConfigMap | Kind::IngressClassParameters => None,
         }

@@ -2,27 +2,11 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
 use crate::kubernetes::key::{IngressKey, OutputKey, SecretKey, ServiceKey};
+pub use crate::kubernetes::lean::Created;
 use crate::traefik::dynamic::{Certificate, Router, Service};
 use crate::translate::problem::Problem;
 use crate::translate::settings::Settings;
-
-/// When an object was created, in whole seconds since 1970 as Kubernetes keeps it. An object that is not there
-/// (or a manifest without a date) is younger than every other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Created(pub i64);
-
-impl Created {
-    /// For what has no date.
-    pub const UNKNOWN: Self = Self(i64::MAX);
-
-    /// The age that an object's metadata tells.
-    pub fn of(timestamp: Option<&Time>) -> Self {
-        timestamp.map_or(Self::UNKNOWN, |time| Self(time.0.as_second()))
-    }
-}
 
 /// One Ingress's contribution to one output.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-
 use crate::kubernetes::key::{SecretKey, ServiceKey};
+use crate::kubernetes::lean::{Service, Slice};
 use crate::traefik::dynamic::Certificate;
 use crate::translate::settings::ClassState;
 
@@ -43,9 +41,9 @@ pub trait Lookup {
     /// An IngressClass that is ours; `None` when it is not there or another controller's.
     fn class(&self, name: &str) -> Option<ClassState>;
     /// A Service.
-    fn service(&self, key: &ServiceKey) -> Option<Arc<Service>>;
+    fn service(&self, key: &ServiceKey) -> Option<&Service>;
     /// The EndpointSlices labelled with a Service's name, oldest first, then by name.
-    fn endpoint_slices(&self, key: &ServiceKey) -> Vec<Arc<EndpointSlice>>;
+    fn endpoint_slices(&self, key: &ServiceKey) -> &[Arc<Slice>];
     /// A Secret.
     fn secret(&self, key: &SecretKey) -> SecretState;
     /// The InternalIP addresses of all nodes, by node name; `None` where nodes are not read.

@@ -5,10 +5,10 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 
-use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::networking::v1::ServiceBackendPort;
 
 use crate::kubernetes::key::ServiceKey;
+use crate::kubernetes::lean::{Address, Service, ServicePort, ServiceType};
 use crate::traefik::dynamic::Server;
 use crate::translate::annotation::ServiceAnnotations;
 use crate::translate::lookup::Lookup;
@@ -35,19 +35,9 @@ impl Broken {
 /// the backend's.
 pub fn port<'s>(service: &'s Service, wanted: Option<&ServiceBackendPort>) -> Option<&'s ServicePort> {
     let wanted = wanted?;
-    let ports = service.spec.as_ref()?.ports.as_ref()?;
-    ports.iter().find(|port| {
-        wanted.number == Some(port.port)
-            || wanted
-                .name
-                .as_deref()
-                .is_some_and(|name| !name.is_empty() && port.name.as_deref() == Some(name))
-    })
-}
-
-/// The type of a Service; the API server's default where a manifest names none.
-pub fn service_type(service: &Service) -> &str {
-    service.spec.as_ref().and_then(|spec| spec.type_.as_deref()).unwrap_or("ClusterIP")
+    let name = wanted.name.as_deref().filter(|name| !name.is_empty());
+    let mut ports = service.ports.iter();
+    ports.find(|port| wanted.number == Some(port.port) || name.is_some_and(|name| *port.name == *name))
 }
 
 /// The servers of a Service's port. An empty list means that there is no endpoint, which is not a fault here.
@@ -64,23 +54,21 @@ pub fn servers<L: Lookup + ?Sized>(
     uses_nodes: &mut bool,
 ) -> Result<Vec<Server>, Broken> {
     let scheme = scheme(port, annotations);
-    let kind = service_type(service);
-    if annotations.node_port_lb && kind == "NodePort" {
+    if annotations.node_port_lb && service.kind == ServiceType::NodePort {
         *uses_nodes = true;
         return node_servers(scheme, port, settings, lookup);
     }
-    let spec = service.spec.as_ref();
-    if kind == "ExternalName" {
-        let host = spec.and_then(|spec| spec.external_name.as_deref()).unwrap_or_default();
+    if service.kind == ServiceType::ExternalName {
+        let host = service.external_name.as_deref().unwrap_or_default();
         return Ok(vec![server(scheme, host, port.port)]);
     }
     if annotations.native_lb.unwrap_or(settings.native_lb_by_default) {
-        return match spec.and_then(|spec| spec.cluster_ip.as_deref()) {
-            None | Some("" | "None") => Err(Broken::new(
+        return match &*service.cluster_ip {
+            "" | "None" => Err(Broken::new(
                 Category::NoClusterIP,
                 "the Service has no cluster IP to balance by; give it one, or set service.nativelb: \"false\" on it",
             )),
-            Some(address) => Ok(vec![server(scheme, address, port.port)]),
+            address => Ok(vec![server(scheme, address, port.port)]),
         };
     }
     Ok(endpoint_servers(scheme, key, port, lookup))
@@ -102,9 +90,11 @@ fn node_servers<L: Lookup + ?Sized>(
     if addresses.is_empty() {
         return Err(Broken::new(Category::NodesUnavailable, "no node has an InternalIP address"));
     }
-    let node_port = port.node_port.unwrap_or_default();
-    Ok(addresses.iter().map(|address| server(scheme, address, node_port)).collect())
+    Ok(addresses.iter().map(|address| server(scheme, address, port.node_port)).collect())
 }
+
+/// Up to this many addresses of a Service are compared with each other, which is cheaper than a set of them.
+const FEW: usize = 16;
 
 /// Serving endpoints of the slices whose port has the name of the Service's. Those that terminate are left out while
 /// there is another, as kube-proxy does.
@@ -115,43 +105,39 @@ fn endpoint_servers<L: Lookup + ?Sized>(
     lookup: &L,
 ) -> Vec<Server> {
     let slices = lookup.endpoint_slices(key);
-    let name = port.name.as_deref().unwrap_or_default();
-    let mut servers = Vec::new();
+    // The first mention of an address counts, with its port and whether it terminates.
+    let count = slices.iter().map(|slice| slice.addresses.len()).sum();
+    let mut first: Vec<(&Address, i32)> = Vec::with_capacity(count);
     let mut seen = HashSet::new();
-    for slice in &slices {
-        let ports = slice.ports.as_deref().unwrap_or_default();
-        let number = ports
-            .iter()
-            .find(|port| port.name.as_deref() == Some(name))
-            .and_then(|port| port.port)
-            .unwrap_or(0);
+    let mut all_terminate = true;
+    for slice in slices {
+        let number =
+            slice.ports.iter().find(|other| other.name == port.name).map_or(0, |other| other.number);
         if number == 0 {
             continue;
         }
-        for endpoint in &slice.endpoints {
-            let conditions = endpoint.conditions.as_ref();
-            let serving = conditions.and_then(|conditions| conditions.serving).unwrap_or(true);
-            let terminates = conditions.and_then(|conditions| conditions.terminating).unwrap_or(false);
-            if !serving {
-                continue;
+        for address in &slice.addresses {
+            let repeated = if count <= FEW {
+                first.iter().any(|(other, _)| other.host == address.host)
+            } else {
+                !seen.insert(&*address.host)
+            };
+            if !repeated {
+                all_terminate &= address.terminating;
+                first.push((address, number));
             }
-            // The first mention of an address counts, with its port and whether it terminates.
-            let addresses = endpoint.addresses.iter().filter(|address| seen.insert(address.as_str()));
-            servers.extend(addresses.map(|address| (server(scheme, address, number), terminates)));
         }
     }
-    let all_terminate = servers.iter().all(|(_, terminates)| *terminates);
+    let serve = |(address, _): &&(&Address, i32)| all_terminate || !address.terminating;
+    let mut servers = Vec::with_capacity(first.iter().filter(serve).count());
+    servers.extend(first.iter().filter(serve).map(|(address, number)| server(scheme, &address.host, *number)));
     servers
-        .into_iter()
-        .filter(|(_, terminates)| all_terminate || !terminates)
-        .map(|(server, _)| server)
-        .collect()
 }
 
 fn scheme<'a>(port: &ServicePort, annotations: &'a ServiceAnnotations) -> &'a str {
     if !annotations.servers_scheme.is_empty() {
         &annotations.servers_scheme
-    } else if port.port == 443 || port.name.as_deref().is_some_and(|name| name.starts_with("https")) {
+    } else if port.port == 443 || port.name.starts_with("https") {
         "https"
     } else {
         "http"

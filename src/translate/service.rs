@@ -5,6 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::networking::v1::IngressServiceBackend;
 
 use crate::kubernetes::key::ServiceKey;
+use crate::kubernetes::lean::{self, ServiceType};
 use crate::traefik::dynamic::{LoadBalancer, Service};
 use crate::translate::annotation::{ServiceAnnotations, field};
 use crate::translate::fragment::{Created, ServiceFragment, ServiceOwner};
@@ -55,10 +56,8 @@ pub fn backend<L: Lookup + ?Sized>(
     let key = ServiceKey::new(Arc::clone(namespace), backend.name.as_str());
     let port = port_text(backend);
     let object = lookup.service(&key);
-    let created = object
-        .as_ref()
-        .map_or(Created::UNKNOWN, |object| Created::of(object.metadata.creation_timestamp.as_ref()));
-    let result = match &object {
+    let created = object.map_or(Created::UNKNOWN, |object| object.created);
+    let result = match object {
         None => Err(Broken::new(
             Category::ServiceNotFound,
             format!("there is no Service {key}; create it, or name one that is there"),
@@ -115,7 +114,7 @@ fn keep_not_empty(load_balancer: &mut LoadBalancer) {
 
 fn load<L: Lookup + ?Sized>(
     key: &ServiceKey,
-    object: &k8s_openapi::api::core::v1::Service,
+    object: &lean::Service,
     backend: &IngressServiceBackend,
     settings: &Settings,
     lookup: &L,
@@ -124,7 +123,7 @@ fn load<L: Lookup + ?Sized>(
     let Some(port) = server::port(object, backend.port.as_ref()) else {
         return Err(Broken::new(Category::ServicePortNotFound, port_remedy(key, object)));
     };
-    if server::service_type(object) == "ExternalName" {
+    if object.kind == ServiceType::ExternalName {
         check_external_name(key, object, settings)?;
     }
     let annotations = annotations(key, object, settings, lookup, gathered)?;
@@ -141,14 +140,14 @@ fn load<L: Lookup + ?Sized>(
     })
 }
 
-fn port_remedy(key: &ServiceKey, object: &k8s_openapi::api::core::v1::Service) -> String {
-    let ports = object.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+fn port_remedy(key: &ServiceKey, object: &lean::Service) -> String {
+    let ports = &object.ports;
     let mut names: Vec<String> = ports
         .iter()
         .take(10)
-        .map(|port| match port.name.as_deref() {
-            Some(name) if !name.is_empty() => format!("{} ({name})", port.port),
-            _ => port.port.to_string(),
+        .map(|port| match &*port.name {
+            "" => port.port.to_string(),
+            name => format!("{} ({name})", port.port),
         })
         .collect();
     if ports.len() > names.len() {
@@ -163,7 +162,7 @@ fn port_remedy(key: &ServiceKey, object: &k8s_openapi::api::core::v1::Service) -
 
 fn check_external_name(
     key: &ServiceKey,
-    object: &k8s_openapi::api::core::v1::Service,
+    object: &lean::Service,
     settings: &Settings,
 ) -> Result<(), Broken> {
     if !settings.allow_external_name_services {
@@ -172,8 +171,7 @@ fn check_external_name(
             "the Service is of type ExternalName; use another type, or have allowExternalNameServices set",
         ));
     }
-    let external_name =
-        object.spec.as_ref().and_then(|spec| spec.external_name.as_deref()).unwrap_or_default();
+    let external_name = object.external_name.as_deref().unwrap_or_default();
     let namespace = reference::namespace_of_external_name(external_name);
     if !settings.allow_cross_namespace
         && namespace.is_some_and(|other| !other.eq_ignore_ascii_case(key.namespace()))
@@ -192,12 +190,16 @@ fn check_external_name(
 
 fn annotations<L: Lookup + ?Sized>(
     key: &ServiceKey,
-    object: &k8s_openapi::api::core::v1::Service,
+    object: &lean::Service,
     settings: &Settings,
     lookup: &L,
     gathered: &mut Gathered,
 ) -> Result<ServiceAnnotations, Broken> {
-    let subject = || Subject::of(Kind::Service, &object.metadata);
+    let subject = || Subject {
+        kind: Kind::Service,
+        namespace: key.namespace().to_owned(),
+        name: key.name().to_owned(),
+    };
     let unusable = || {
         Broken::new(
             Category::ServiceUnusable,
@@ -205,7 +207,7 @@ fn annotations<L: Lookup + ?Sized>(
         )
     };
     let annotations = match ServiceAnnotations::parse(
-        object.metadata.annotations.as_ref(),
+        Some(&object.annotations),
         &subject,
         &mut gathered.problems,
     ) {

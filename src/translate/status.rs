@@ -1,13 +1,12 @@
 //! The addresses of an Ingress's status (Traefik's `updateIngressStatus`). As data: who writes it, and when, is not
 //! decided here. It is the same for all Ingresses of equal settings.
 
-use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::{IngressLoadBalancerIngress, IngressPortStatus};
 
 use crate::kubernetes::key::ServiceKey;
+use crate::kubernetes::lean::{Service, ServicePort, ServiceType};
 use crate::translate::lookup::Lookup;
 use crate::translate::problem::{Category, Kind, Problem, Subject};
-use crate::translate::server::service_type;
 use crate::translate::settings::{Settings, StatusSource};
 
 /// What the status of an Ingress should be.
@@ -32,7 +31,7 @@ pub fn wanted<L: Lookup + ?Sized>(settings: &Settings, lookup: &L) -> Result<Wan
             ports: None,
         }])),
         StatusSource::PublishedService(key) => match lookup.service(key) {
-            Some(service) => published(key, &service, settings, lookup),
+            Some(service) => published(key, service, settings, lookup),
             None => Err(problem(
                 key,
                 Category::PublishedServiceNotFound,
@@ -57,15 +56,13 @@ fn published<L: Lookup + ?Sized>(
     settings: &Settings,
     lookup: &L,
 ) -> Result<Wanted, Box<Problem>> {
-    let spec = service.spec.as_ref();
-    match service_type(service) {
-        "LoadBalancer" => Ok(load_balancer(service)),
-        "ClusterIP" => {
+    match &service.kind {
+        ServiceType::LoadBalancer => Ok(load_balancer(service)),
+        ServiceType::ClusterIp => {
             let ports = ports(service, |port| port.port);
-            let addresses = spec.and_then(|spec| spec.external_ips.as_deref()).unwrap_or_default();
-            Ok(Wanted::Entries(addresses.iter().map(|address| entry(address, ports.clone())).collect()))
+            Ok(Wanted::Entries(service.external_ips.iter().map(|address| entry(address, ports.clone())).collect()))
         }
-        "NodePort" => {
+        ServiceType::NodePort => {
             let addresses =
                 if settings.disable_cluster_scope_resources { None } else { lookup.node_external_ips() };
             let Some(addresses) = addresses else {
@@ -77,14 +74,14 @@ fn published<L: Lookup + ?Sized>(
                         .to_owned(),
                 ));
             };
-            let ports = ports(service, |port| port.node_port.unwrap_or_default());
+            let ports = ports(service, |port| port.node_port);
             Ok(Wanted::Entries(addresses.iter().map(|address| entry(address, ports.clone())).collect()))
         }
-        "ExternalName" => Ok(Wanted::Entries(vec![IngressLoadBalancerIngress {
-            hostname: spec.and_then(|spec| spec.external_name.clone()),
+        ServiceType::ExternalName => Ok(Wanted::Entries(vec![IngressLoadBalancerIngress {
+            hostname: service.external_name.as_deref().map(str::to_owned),
             ..Default::default()
         }])),
-        other => Err(problem(
+        ServiceType::Other(other) => Err(problem(
             key,
             Category::PublishedServiceUnusable,
             format!(
@@ -95,51 +92,17 @@ fn published<L: Lookup + ?Sized>(
 }
 
 fn load_balancer(service: &Service) -> Wanted {
-    let entries = service
-        .status
-        .as_ref()
-        .and_then(|status| status.load_balancer.as_ref())
-        .and_then(|load_balancer| load_balancer.ingress.as_deref());
-    // A load balancer that has no address yet says nothing about the Ingresses.
-    let Some(entries) = entries.filter(|entries| !entries.is_empty()) else {
-        return Wanted::LeaveAlone;
-    };
-    Wanted::Entries(
-        entries
-            .iter()
-            .map(|entry| IngressLoadBalancerIngress {
-                ip: entry.ip.clone(),
-                hostname: entry.hostname.clone(),
-                ports: entry.ports.as_ref().map(|ports| {
-                    ports
-                        .iter()
-                        .map(|port| IngressPortStatus {
-                            port: port.port,
-                            protocol: port.protocol.clone(),
-                            error: port.error.clone(),
-                        })
-                        .collect()
-                }),
-            })
-            .collect(),
-    )
+    // One that has no address yet says nothing about the Ingresses.
+    if service.balancer.is_empty() { Wanted::LeaveAlone } else { Wanted::Entries(service.balancer.to_vec()) }
 }
 
-fn ports(
-    service: &Service,
-    number: impl Fn(&k8s_openapi::api::core::v1::ServicePort) -> i32,
-) -> Option<Vec<IngressPortStatus>> {
-    let ports = service.spec.as_ref()?.ports.as_ref()?;
-    Some(
-        ports
-            .iter()
-            .map(|port| IngressPortStatus {
-                port: number(port),
-                protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
-                error: None,
-            })
-            .collect(),
-    )
+fn ports(service: &Service, number: impl Fn(&ServicePort) -> i32) -> Option<Vec<IngressPortStatus>> {
+    let port = |port: &ServicePort| IngressPortStatus {
+        port: number(port),
+        protocol: port.protocol.clone().into_owned(),
+        error: None,
+    };
+    (!service.ports.is_empty()).then(|| service.ports.iter().map(port).collect())
 }
 
 fn entry(address: &str, ports: Option<Vec<IngressPortStatus>>) -> IngressLoadBalancerIngress {

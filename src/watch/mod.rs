@@ -1,5 +1,6 @@
 //! What is known of the cluster, and how it gets to know it.
 
+mod apply;
 pub mod collection;
 pub mod controllers;
 pub mod feeds;

@@ -6,24 +6,25 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
+use k8s_openapi::api::core::v1::{self, ConfigMap, Namespace, Node, Secret};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
-use kube::Resource;
 use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::runtime::watcher::Event;
 use serde_json::Value;
 
 use crate::kubernetes::key::{IngressKey, ObjectKey, SecretKey, ServiceKey};
+use crate::kubernetes::lean::{Service, Slice};
 use crate::metrics::WatchKind;
 use crate::translate::lookup::{Lookup, SecretState};
 use crate::translate::settings::{ClassState, Settings};
-use crate::watch::collection::{Change, Collection, Scope};
+use crate::watch::apply::{apply_cluster_scoped, apply_part, cluster_key, count, secret_event};
+use crate::watch::collection::{Collection, Scope};
 use crate::watch::mirror::{Mirrored, key_of};
 use crate::watch::namespaces::KnownNamespaces;
 use crate::watch::nodes::{NodeAddresses, Nodes};
-use crate::watch::secrets::{SecretChange, SecretSource, Secrets};
-use crate::watch::slices::{SlicesByService, service_of};
+use crate::watch::secrets::{SecretSource, Secrets};
+use crate::watch::slices::SlicesByService;
 use crate::watch::strip;
 use crate::watch::touched::Touched;
 
@@ -62,7 +63,7 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    fn of(object: &mut DynamicObject) -> Self {
+    fn of(mut object: DynamicObject) -> Self {
         let mut part = |name| object.data.get_mut(name).map(Value::take).unwrap_or_default();
         Self { spec: part("spec"), status: part("status"), generation: object.metadata.generation }
     }
@@ -74,8 +75,8 @@ pub struct Stores {
     watched: Watched,
     ingresses: Mirrored<Ingress>,
     classes: Mirrored<IngressClass>,
-    services: Mirrored<Service>,
-    slices: Mirrored<EndpointSlice>,
+    services: Collection<Arc<Service>>,
+    slices: Collection<Arc<Slice>>,
     slices_by_service: SlicesByService,
     secrets: Secrets,
     nodes: Nodes,
@@ -98,8 +99,8 @@ impl Stores {
         Self {
             ingresses: Mirrored::new(&scopes),
             classes: Mirrored::new(&[Scope::All]),
-            services: Mirrored::new(&scopes),
-            slices: Mirrored::new(&scopes),
+            services: Collection::new(&scopes),
+            slices: Collection::new(&scopes),
             slices_by_service: SlicesByService::default(),
             secrets: Secrets::new(&scopes),
             nodes: Nodes::default(),
@@ -140,12 +141,12 @@ impl Stores {
     }
 
     /// The Services.
-    pub fn services(&self) -> &Mirrored<Service> {
+    pub fn services(&self) -> &Collection<Arc<Service>> {
         &self.services
     }
 
     /// The EndpointSlices.
-    pub fn slices(&self) -> &Mirrored<EndpointSlice> {
+    pub fn slices(&self) -> &Collection<Arc<Slice>> {
         &self.slices
     }
 
@@ -244,9 +245,12 @@ impl Stores {
     }
 
     /// A Service came, changed or went.
-    pub fn apply_service(&mut self, scope: &Scope, event: Event<Service>) -> Touched {
+    pub fn apply_service(&mut self, scope: &Scope, event: Event<v1::Service>) -> Touched {
         let mut touched = Touched::default();
-        for (key, change) in self.services.apply(scope, event, strip::strip_service, &self.known) {
+        let known = &self.known;
+        let changes =
+            apply_part(&mut self.services, scope, event, |service| key_of(service, known), Service::of);
+        for (key, change) in changes {
             count(&mut self.known, &mut touched, &key, &change);
             touched.services.push(ServiceKey(key));
         }
@@ -256,10 +260,13 @@ impl Stores {
     /// An EndpointSlice came, changed or went: its Service is touched, both when it moved to another one.
     pub fn apply_slice(&mut self, scope: &Scope, event: Event<EndpointSlice>) -> Touched {
         let mut touched = Touched::default();
-        for (key, change) in self.slices.apply(scope, event, strip::strip_endpoint_slice, &self.known) {
-            let owner = |slice: &Arc<EndpointSlice>| {
-                let namespace = self.known.shared(key.namespace());
-                service_of(slice).map(|name| ServiceKey::new(namespace, name))
+        let known = &self.known;
+        for (key, change) in
+            apply_part(&mut self.slices, scope, event, |slice| key_of(slice, known), Slice::of)
+        {
+            let owner = |slice: &Arc<Slice>| {
+                let service = &*slice.service;
+                (!service.is_empty()).then(|| ServiceKey::new(known.shared(key.namespace()), service))
             };
             let before = change.before.as_ref().and_then(owner);
             let after = change.after.as_ref().and_then(owner);
@@ -376,8 +383,8 @@ impl Stores {
         Some(match kind {
             WatchKind::Ingress => self.ingresses().collection().len(),
             WatchKind::IngressClass => self.classes().collection().len(),
-            WatchKind::Service => self.services().collection().len(),
-            WatchKind::EndpointSlice => self.slices().collection().len(),
+            WatchKind::Service => self.services.len(),
+            WatchKind::EndpointSlice => self.slices.len(),
             WatchKind::TlsSecret => self.secrets.count(SecretSource::Tls),
             WatchKind::SecretMetadata => self.secrets.count(SecretSource::Others),
             WatchKind::Node => self.nodes().collection.len(),
@@ -390,8 +397,8 @@ impl Stores {
     /// Whether the watches of Ingresses, Services, EndpointSlices and Secrets have all listed once.
     pub fn routing_synced(&self) -> bool {
         self.ingresses.collection().synced()
-            && self.services.collection().synced()
-            && self.slices.collection().synced()
+            && self.services.synced()
+            && self.slices.synced()
             && self.secrets.synced(SecretSource::Tls)
             && self.secrets.synced(SecretSource::Others)
     }
@@ -402,12 +409,12 @@ impl Lookup for Stores {
         self.states.get(name).cloned()
     }
 
-    fn service(&self, key: &ServiceKey) -> Option<Arc<Service>> {
-        self.services.collection().get(key).cloned()
+    fn service(&self, key: &ServiceKey) -> Option<&Service> {
+        self.services.get(key).map(|service| &**service)
     }
 
-    fn endpoint_slices(&self, key: &ServiceKey) -> Vec<Arc<EndpointSlice>> {
-        self.slices_by_service.get(key).to_vec()
+    fn endpoint_slices(&self, key: &ServiceKey) -> &[Arc<Slice>] {
+        self.slices_by_service.get(key)
     }
 
     fn secret(&self, key: &SecretKey) -> SecretState {
@@ -433,78 +440,6 @@ fn same_routing(before: &Ingress, after: &Ingress) -> bool {
         && before.metadata.annotations == after.metadata.annotations
         && before.metadata.creation_timestamp == after.metadata.creation_timestamp
         && before.metadata.uid == after.metadata.uid
-}
-
-/// Counts an object's namespace.
-fn count<T>(known: &mut KnownNamespaces, touched: &mut Touched, key: &ObjectKey, change: &Change<T>) {
-    touched.namespaces |= match (&change.before, &change.after) {
-        (None, Some(_)) => known.add(key.namespace()),
-        (Some(_), None) => known.remove(key.namespace()),
-        _ => false,
-    };
-}
-
-fn cluster_key<K: Resource>(object: &K) -> ObjectKey {
-    ObjectKey::new("", object.meta().name.as_deref().unwrap_or_default())
-}
-
-/// Takes in an event of a cluster-scoped kind of which only one part is kept; gives the names that it touched.
-fn apply_cluster_scoped<K: Resource, T: PartialEq>(
-    collection: &mut Collection<Arc<T>>,
-    event: Event<K>,
-    part: impl Fn(&mut K) -> T,
-) -> Vec<Arc<str>> {
-    match event {
-        Event::Init => {
-            collection.begin_list(&Scope::All);
-            Vec::new()
-        }
-        Event::InitDone => {
-            collection.end_list(&Scope::All).into_iter().map(|(key, _)| key.name().into()).collect()
-        }
-        Event::Delete(object) => {
-            let key = cluster_key(&object);
-            collection.remove(&key).map(|_| key.name().into()).into_iter().collect()
-        }
-        Event::Apply(mut object) | Event::InitApply(mut object) => {
-            let key = cluster_key(&object);
-            let name = key.name().into();
-            let keep = |part| Some(Arc::new(part));
-            let change = collection.insert(key, part(&mut object), |old, new| **old == *new, keep);
-            change.map(|_| name).into_iter().collect()
-        }
-    }
-}
-
-/// Takes in an event of a Secret; `put` is for one that is there.
-fn secret_event<K: Resource>(
-    known: &KnownNamespaces,
-    secrets: &mut Secrets,
-    source: SecretSource,
-    scope: &Scope,
-    event: Event<K>,
-    put: impl FnOnce(&mut Secrets, SecretKey, &K) -> SecretChange,
-) -> Touched {
-    let mut touched = Touched::default();
-    match event {
-        Event::Init => secrets.begin_list(source, scope),
-        Event::InitDone => touched.secrets = secrets.end_list(source, scope),
-        Event::Delete(object) => {
-            let key = key_of(&object, known).map(SecretKey);
-            touched.secrets.extend(key.filter(|key| secrets.remove(source, key).changed));
-        }
-        Event::Apply(object) | Event::InitApply(object) => {
-            let Some(key) = key_of(&object, known).map(SecretKey) else { return touched };
-            let change = put(secrets, key.clone(), &object);
-            if change.fetch {
-                touched.fetch.push(key.clone());
-            }
-            if change.changed {
-                touched.secrets.push(key);
-            }
-        }
-    }
-    touched
 }
 
 #[cfg(test)]

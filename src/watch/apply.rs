@@ -1,0 +1,106 @@
+//! Takes in events of kinds of which only a part is kept.
+
+use std::sync::Arc;
+
+use kube::Resource;
+use kube::runtime::watcher::Event;
+
+use crate::kubernetes::key::{ObjectKey, SecretKey};
+use crate::watch::collection::{Change, Collection, Scope};
+use crate::watch::mirror::{Changes, key_of};
+use crate::watch::namespaces::KnownNamespaces;
+use crate::watch::secrets::{SecretChange, SecretSource, Secrets};
+use crate::watch::touched::Touched;
+
+/// Counts an object's namespace.
+pub(super) fn count<T>(
+    known: &mut KnownNamespaces,
+    touched: &mut Touched,
+    key: &ObjectKey,
+    change: &Change<T>,
+) {
+    touched.namespaces |= match (&change.before, &change.after) {
+        (None, Some(_)) => known.add(key.namespace()),
+        (Some(_), None) => known.remove(key.namespace()),
+        _ => false,
+    };
+}
+
+/// The key of an object without a namespace.
+pub(super) fn cluster_key<K: Resource>(object: &K) -> ObjectKey {
+    ObjectKey::new("", object.meta().name.as_deref().unwrap_or_default())
+}
+
+/// Takes in an event of a kind of which only `part` is kept. An object without a key is ignored.
+pub(super) fn apply_part<K: Resource, T: PartialEq>(
+    collection: &mut Collection<Arc<T>>,
+    scope: &Scope,
+    event: Event<K>,
+    key: impl Fn(&K) -> Option<ObjectKey>,
+    part: impl Fn(K) -> T,
+) -> Changes<T> {
+    match event {
+        Event::Init => {
+            collection.begin_list(scope);
+            Vec::new()
+        }
+        Event::InitDone => {
+            let gone = collection.end_list(scope).into_iter();
+            gone.map(|(key, object)| (key, Change { before: Some(object), after: None })).collect()
+        }
+        Event::Delete(object) => {
+            let removed = key(&object).and_then(|key| {
+                let object = collection.remove(&key)?;
+                Some((key, Change { before: Some(object), after: None }))
+            });
+            removed.into_iter().collect()
+        }
+        Event::Apply(object) | Event::InitApply(object) => {
+            let Some(key) = key(&object) else { return Vec::new() };
+            let keep = |part| Some(Arc::new(part));
+            let change = collection.insert(key.clone(), part(object), |old, new| **old == *new, keep);
+            change.map(|change| (key, change)).into_iter().collect()
+        }
+    }
+}
+
+/// As [`apply_part`] for a cluster-scoped kind; gives the names that were touched.
+pub(super) fn apply_cluster_scoped<K: Resource, T: PartialEq>(
+    collection: &mut Collection<Arc<T>>,
+    event: Event<K>,
+    part: impl Fn(K) -> T,
+) -> Vec<Arc<str>> {
+    let changes = apply_part(collection, &Scope::All, event, |object| Some(cluster_key(object)), part);
+    changes.into_iter().map(|(key, _)| key.name().into()).collect()
+}
+
+/// Takes in an event of a Secret; `put` is for one that is there.
+pub(super) fn secret_event<K: Resource>(
+    known: &KnownNamespaces,
+    secrets: &mut Secrets,
+    source: SecretSource,
+    scope: &Scope,
+    event: Event<K>,
+    put: impl FnOnce(&mut Secrets, SecretKey, &K) -> SecretChange,
+) -> Touched {
+    let mut touched = Touched::default();
+    match event {
+        Event::Init => secrets.begin_list(source, scope),
+        Event::InitDone => touched.secrets = secrets.end_list(source, scope),
+        Event::Delete(object) => {
+            let key = key_of(&object, known).map(SecretKey);
+            touched.secrets.extend(key.filter(|key| secrets.remove(source, key).changed));
+        }
+        Event::Apply(object) | Event::InitApply(object) => {
+            let Some(key) = key_of(&object, known).map(SecretKey) else { return touched };
+            let change = put(secrets, key.clone(), &object);
+            if change.fetch {
+                touched.fetch.push(key.clone());
+            }
+            if change.changed {
+                touched.secrets.push(key);
+            }
+        }
+    }
+    touched
+}
