@@ -19,6 +19,7 @@ use super::objects::{MANAGED_BY, OUTPUT_LABEL, WAYBILL};
 use super::writer::{OwnKind, Seen};
 use crate::kubernetes::key::OutputKey;
 use crate::metrics::{Metrics, WatchKind};
+use crate::watch::decode::{Lean, Sparse};
 use crate::watch::feeds::{self, WATCH_SECONDS};
 
 /// What a watch said of one output; `None` is of all outputs of the namespace that it does not name.
@@ -50,8 +51,9 @@ impl Own {
             return;
         }
         let namespace = output.namespace();
-        let configmaps: Api<PartialObjectMeta<ConfigMap>> = Api::namespaced(self.client.clone(), namespace);
-        let secrets: Api<PartialObjectMeta<Secret>> = Api::namespaced(self.client.clone(), namespace);
+        let configmaps: Api<Lean<PartialObjectMeta<ConfigMap>>> =
+            Api::namespaced(self.client.clone(), namespace);
+        let secrets: Api<Lean<PartialObjectMeta<Secret>>> = Api::namespaced(self.client.clone(), namespace);
         let (sender, metrics) = (self.sender.clone(), self.metrics.clone());
         self.tasks.spawn(follow(
             configmaps,
@@ -85,14 +87,14 @@ impl Drop for Own {
 }
 
 async fn follow<K>(
-    api: Api<K>,
+    api: Api<Lean<K>>,
     watched: WatchKind,
     kind: OwnKind,
     namespace: String,
     news: mpsc::Sender<News>,
     metrics: Metrics,
 ) where
-    K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Resource<Scope = NamespaceResourceScope> + Sparse + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let config = watcher::Config::default().labels(&format!("{MANAGED_BY}={WAYBILL}")).timeout(WATCH_SECONDS);
     let mut events = feeds::events(api, config);

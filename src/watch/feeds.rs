@@ -20,6 +20,7 @@ use crate::metrics::{Metrics, WatchKind};
 use crate::parameters::classes::Namespaces;
 use crate::reconcile::Routing;
 use crate::watch::collection::Scope;
+use crate::watch::decode::{self, Lean, Sparse};
 use crate::watch::live::{Live, Phase};
 use crate::watch::secrets::SecretSource;
 use crate::watch::touched::Touched;
@@ -141,6 +142,7 @@ impl Context {
     ) -> Task
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Sparse
             + Clone
             + DeserializeOwned
             + Debug
@@ -148,7 +150,7 @@ impl Context {
             + 'static,
     {
         let scope = scope.clone();
-        let api = api::<K>(&self.client, &scope);
+        let api = api::<Lean<K>>(&self.client, &scope);
         self.clone().feed(kind, api, config, move |routing, event| apply(routing, &scope, event)).boxed()
     }
 
@@ -159,7 +161,7 @@ impl Context {
         apply: impl Fn(&mut Routing, Event<K>) -> Touched + Send + 'static,
     ) -> Task
     where
-        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+        K: Resource<DynamicType = ()> + Sparse + Clone + DeserializeOwned + Debug + Send + 'static,
     {
         self.clone().feed(kind, Api::all(self.client.clone()), config, apply).boxed()
     }
@@ -170,7 +172,7 @@ impl Context {
         let (context, scope) = (self.clone(), scope.clone());
         async move {
             context.live.reached(Phase::SecretsNamed).await;
-            let api = api::<Secret>(&context.client, &scope);
+            let api = api::<Lean<Secret>>(&context.client, &scope);
             let config = config().fields("type=kubernetes.io/tls").labels(NOT_HELM);
             context
                 .feed(WatchKind::TlsSecret, api, config, move |routing, event| {
@@ -187,7 +189,7 @@ impl Context {
         let (context, scope) = (self.clone(), scope.clone());
         async move {
             context.live.reached(Phase::SecretsNamed).await;
-            let api = api::<PartialObjectMeta<Secret>>(&context.client, &scope);
+            let api = api::<Lean<PartialObjectMeta<Secret>>>(&context.client, &scope);
             let config = config().fields("type!=kubernetes.io/tls").labels(NOT_HELM);
             context
                 .feed(WatchKind::SecretMetadata, api, config, move |routing, event| {
@@ -203,7 +205,7 @@ impl Context {
 
     /// The ConfigMap in which a leader keeps the last accepted parameters.
     fn class_memory(&self, namespace: &str, name: &str) -> Task {
-        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
+        let api: Api<Lean<ConfigMap>> = Api::namespaced(self.client.clone(), namespace);
         // Another installation in the namespace has one of its own.
         let config = config().labels("waybill.dev/part=classes").fields(&format!("metadata.name={name}"));
         self.clone()
@@ -234,7 +236,7 @@ impl Context {
     }
 
     async fn watch_namespaces(&self) {
-        let api: Api<Namespace> = Api::all(self.client.clone());
+        let api: Api<Lean<Namespace>> = Api::all(self.client.clone());
         let mut told = Told::default();
         let mut listed = false;
         let mut events = events(api, config());
@@ -264,12 +266,12 @@ impl Context {
     fn optional<K>(
         &self,
         kind: WatchKind,
-        api: Api<K>,
+        api: Api<Lean<K>>,
         apply: impl Fn(&mut Routing, Event<K>) -> Touched + Send + 'static,
         absent: &'static str,
     ) -> Task
     where
-        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+        K: Resource + Sparse + Clone + DeserializeOwned + Debug + Send + 'static,
     {
         let context = self.clone();
         async move {
@@ -316,11 +318,11 @@ impl Context {
     async fn feed<K>(
         self,
         kind: WatchKind,
-        api: Api<K>,
+        api: Api<Lean<K>>,
         config: watcher::Config,
         apply: impl Fn(&mut Routing, Event<K>) -> Touched,
     ) where
-        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+        K: Resource + Sparse + Clone + DeserializeOwned + Debug + Send + 'static,
     {
         let mut told = Told::default();
         let mut events = events(api, config);
@@ -382,9 +384,9 @@ where
 
 /// The events of a watch, with a pause after each failure that grows while nothing but failures come. kube's own way
 /// begins anew with every attempt, since an attempt that fails is an event too.
-pub fn events<K>(api: Api<K>, config: watcher::Config) -> BoxStream<'static, watcher::Result<Event<K>>>
+pub fn events<K>(api: Api<Lean<K>>, config: watcher::Config) -> BoxStream<'static, watcher::Result<Event<K>>>
 where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Resource + Sparse + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let state = (watcher::watcher(api, config).boxed(), watcher::DefaultBackoff::default(), Duration::ZERO);
     stream::unfold(state, |(mut events, mut backoff, pause)| async move {
@@ -401,7 +403,7 @@ where
                 Duration::ZERO
             }
         };
-        Some((event, (events, backoff, pause)))
+        Some((event.map(decode::whole), (events, backoff, pause)))
     })
     .boxed()
 }

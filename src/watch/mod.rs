@@ -3,6 +3,7 @@
 mod apply;
 pub mod collection;
 pub mod controllers;
+pub mod decode;
 pub mod feeds;
 pub mod fetch;
 pub mod live;
@@ -15,3 +16,4 @@ pub mod slices;
 pub mod stores;
 pub mod strip;
 pub mod touched;
+mod unread;
