@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::{Ingress, IngressBackend};
 
+use crate::few::Few;
 use crate::kubernetes::key::{IngressKey, SecretKey, ServiceKey};
 use crate::watch::strip::CLASS_ANNOTATION;
 
@@ -34,8 +35,12 @@ impl Dependencies {
     /// What an Ingress names, whether or not it is ours and its annotations are any good. What its translation
     /// asks beyond that (nodes, namespaces) is for the caller to add.
     pub fn of(ingress: &Ingress) -> Self {
+        Self::in_namespace(ingress, ingress.metadata.namespace.as_deref().unwrap_or_default().into())
+    }
+
+    /// As [`Dependencies::of`], with keys that share the memory of the namespace's name.
+    pub fn in_namespace(ingress: &Ingress, namespace: Arc<str>) -> Self {
         let Some(spec) = &ingress.spec else { return Self::default() };
-        let namespace: Arc<str> = ingress.metadata.namespace.as_deref().unwrap_or_default().into();
         let paths = spec
             .rules
             .iter()
@@ -92,7 +97,7 @@ pub struct SecretsNamed {
 
 impl Index {
     /// An Ingress depends on this now, and on nothing of before.
-    pub fn set(&mut self, ingress: &IngressKey, dependencies: Dependencies) -> SecretsNamed {
+    pub fn set(&mut self, ingress: &IngressKey, mut dependencies: Dependencies) -> SecretsNamed {
         let before = self.dependencies.get(ingress);
         if before == Some(&dependencies) {
             return SecretsNamed::default();
@@ -111,8 +116,12 @@ impl Index {
                 first.push(secret.clone());
             }
         }
-        if let Some(class) = &dependencies.class {
+        if let Some(class) = &mut dependencies.class {
             self.by_class.add(class, &key);
+            // One name in memory for all Ingresses of the class.
+            if let Some((known, _)) = self.by_class.0.get_key_value(class) {
+                *class = Arc::clone(known);
+            }
         }
         let last = self.drop_users(&key, &before, &dependencies);
         set_member(&mut self.nodes, &key, dependencies.nodes);
@@ -220,9 +229,9 @@ fn set_member(set: &mut HashSet<IngressKey>, key: &IngressKey, member: bool) {
     }
 }
 
-/// Ingresses by what they use. Nearly every object has one user, so that one needs no set of its own.
+/// Ingresses by what they use.
 #[derive(Debug)]
-struct Users<K>(HashMap<K, UserSet>);
+struct Users<K>(HashMap<K, Few<IngressKey>>);
 
 impl<K> Default for Users<K> {
     fn default() -> Self {
@@ -230,48 +239,20 @@ impl<K> Default for Users<K> {
     }
 }
 
-#[derive(Debug)]
-enum UserSet {
-    One(IngressKey),
-    Many(HashSet<IngressKey>),
-}
-
 impl<K: Eq + Hash + Clone> Users<K> {
     /// True when it is the first user.
     fn add(&mut self, used: &K, user: &IngressKey) -> bool {
-        match self.0.get_mut(used) {
-            None => {
-                self.0.insert(used.clone(), UserSet::One(user.clone()));
-                return true;
-            }
-            Some(UserSet::One(one)) if one == user => {}
-            Some(set @ UserSet::One(_)) => {
-                let mut many = HashSet::from([user.clone()]);
-                if let UserSet::One(one) = std::mem::replace(set, UserSet::Many(HashSet::new())) {
-                    many.insert(one);
-                }
-                *set = UserSet::Many(many);
-            }
-            Some(UserSet::Many(many)) => {
-                many.insert(user.clone());
-            }
+        if let Some(users) = self.0.get_mut(used) {
+            users.insert(user.clone());
+            return false;
         }
-        false
+        self.0.insert(used.clone(), Few::One(user.clone()));
+        true
     }
 
     /// True when it was the last user.
     fn remove(&mut self, used: &K, user: &IngressKey) -> bool {
-        let empty = match self.0.get_mut(used) {
-            None => false,
-            Some(UserSet::One(one)) => one == user,
-            Some(UserSet::Many(many)) => {
-                many.remove(user);
-                if many.len() * 4 < many.capacity() {
-                    many.shrink_to_fit();
-                }
-                many.is_empty()
-            }
-        };
+        let empty = self.0.get_mut(used).is_some_and(|users| users.remove(user));
         if empty {
             self.0.remove(used);
         }
@@ -282,16 +263,7 @@ impl<K: Eq + Hash + Clone> Users<K> {
     where
         K: Borrow<Q>,
     {
-        let set = self.0.get(used);
-        let one = match set {
-            Some(UserSet::One(one)) => Some(one),
-            _ => None,
-        };
-        let many = match set {
-            Some(UserSet::Many(many)) => Some(many),
-            _ => None,
-        };
-        one.into_iter().chain(many.into_iter().flatten())
+        self.0.get(used).into_iter().flat_map(Few::iter)
     }
 }
 

@@ -2,6 +2,7 @@
 //! watch → index → translate → table → publish.
 
 pub mod cli;
+pub mod few;
 pub mod index;
 pub mod kubernetes;
 pub mod metrics;

@@ -253,7 +253,7 @@ impl Routing {
             return;
         };
         let ours = class::claim(&ingress, &self.options, &self.defaults, &self.stores) != Claim::NotOurs;
-        self.index.set(key, dependencies(&ingress, ours));
+        self.index.set(key, dependencies(key, &ingress, ours));
     }
 
     /// Brings the table up to date with every Ingress that there is. For when the first lists are through.
@@ -281,12 +281,16 @@ impl Routing {
     /// Brings the table up to date with one Ingress, which may be gone. One that names a Secret whose data is yet to be
     /// fetched waits for that, be it an error.
     pub fn reconcile(&mut self, key: &IngressKey) -> Reconciled {
-        let Some(ingress) = self.stores.ingresses().collection().get(key).map(Arc::clone) else {
+        let held = self.stores.ingresses().collection().entry(key);
+        let Some((own, ingress)) = held.map(|(own, ingress)| (IngressKey(own.clone()), Arc::clone(ingress)))
+        else {
             let named = self.index.remove(key);
             return self.withdraw(key, named.last, None);
         };
+        // The key as the stores hold it, so that all that is made from it shares its memory.
+        let key = &own;
         let claim = class::claim(&ingress, &self.options, &self.defaults, &self.stores);
-        let mut dependencies = dependencies(&ingress, claim != Claim::NotOurs);
+        let mut dependencies = dependencies(key, &ingress, claim != Claim::NotOurs);
         let settings = match claim {
             Claim::Ours(settings) => settings,
             Claim::NotOurs => {
@@ -311,7 +315,7 @@ impl Routing {
                 ..Reconciled::default()
             };
         }
-        let fragment = translate::translate(&ingress, &settings, &self.stores);
+        let fragment = translate::translate_as(key, &ingress, &settings, &self.stores);
         dependencies.nodes = fragment.uses_nodes;
         dependencies.namespaces = fragment.uses_namespaces;
         let named = self.index.set(key, dependencies);
@@ -357,7 +361,7 @@ impl Routing {
 }
 
 /// What an Ingress depends on; one that is not ours only on its class.
-fn dependencies(ingress: &Ingress, ours: bool) -> Dependencies {
-    let dependencies = Dependencies::of(ingress);
+fn dependencies(key: &IngressKey, ingress: &Ingress, ours: bool) -> Dependencies {
+    let dependencies = Dependencies::in_namespace(ingress, key.shared_namespace());
     if ours { dependencies } else { Dependencies { class: dependencies.class, ..Dependencies::default() } }
 }

@@ -21,6 +21,11 @@ impl ObjectKey {
         &self.namespace
     }
 
+    /// The namespace, to share its memory.
+    pub fn shared_namespace(&self) -> Arc<str> {
+        Arc::clone(&self.namespace)
+    }
+
     /// The name.
     pub fn name(&self) -> &str {
         &self.name

@@ -1,6 +1,6 @@
 //! The routing of one output: who uses which service and Secret, who has which key, and the lines that follow.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::content::{Certificates, KeptCertificate, Routing, Section, lines};
@@ -8,6 +8,7 @@ use super::digest::Digest;
 use super::names::{Claimant, Names};
 use super::running::RunningHash;
 use super::shards::{Content, Shards};
+use crate::few::Few;
 use crate::kubernetes::key::{IngressKey, SecretKey};
 use crate::traefik::document::{self, Keys, Sink};
 use crate::traefik::dynamic::{Certificate, Router};
@@ -66,7 +67,7 @@ impl Claimant for ServiceOwner {
 /// A service and the routers that lead to it; it is gone with the last of them.
 struct SharedService {
     content: Arc<ServiceFragment>,
-    routers: HashSet<RouterOwner>,
+    routers: Few<RouterOwner>,
 }
 
 /// The routers of a fragment. Their keys are distinct; if they weren't, the last would count.
@@ -289,7 +290,7 @@ impl Output {
                 touched.contents.push(owner.clone());
             }
         } else {
-            let shared = SharedService { content: service.clone(), routers: HashSet::from([router.clone()]) };
+            let shared = SharedService { content: service.clone(), routers: Few::One(router.clone()) };
             self.services.insert(owner.clone(), shared);
             self.service_names.claim(owner.clone(), &service.key, &mut touched.services);
         }
@@ -297,8 +298,7 @@ impl Output {
 
     fn leave_service(&mut self, owner: &ServiceOwner, router: &RouterOwner, touched: &mut Touched) {
         let Some(shared) = self.services.get_mut(owner) else { return };
-        shared.routers.remove(router);
-        if shared.routers.is_empty()
+        if shared.routers.remove(router)
             && let Some(shared) = self.services.remove(owner)
         {
             self.service_names.release(owner, &shared.content.key, &mut touched.services);
@@ -365,7 +365,7 @@ impl Output {
         let router_key = (Section::Router, Arc::from(DEFAULT_ROUTER));
         let service_key = (Section::Service, Arc::from(DEFAULT_BACKEND));
         let first =
-            self.default_backends.first_key_value().and_then(|(_, first)| first.default_backend.as_ref());
+            self.default_backends.first_key_value().and_then(|(_, first)| first.default_backend.as_deref());
         let changed = if let Some(first) = first {
             let router = Router { service: DEFAULT_BACKEND.to_owned(), ..first.router.clone() };
             let router_line = document::router_line(DEFAULT_ROUTER, &router);

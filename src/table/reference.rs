@@ -111,7 +111,7 @@ fn default_backend<'a>(fragments: &[&'a Fragment]) -> Option<&'a crate::translat
         .iter()
         .filter(|fragment| fragment.default_backend.is_some())
         .min_by_key(|fragment| (fragment.created, fragment.ingress.clone()))
-        .and_then(|fragment| fragment.default_backend.as_ref())
+        .and_then(|fragment| fragment.default_backend.as_deref())
 }
 
 /// Ingresses that want to be the default backend of their output and aren't.

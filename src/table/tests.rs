@@ -122,9 +122,11 @@ mod generated {
                 let settings = Arc::new(Settings { output, ..Settings::default() });
                 let routers =
                     routers.into_iter().map(|(key, (service, rule))| router(&key, &rule, service)).collect();
-                let default_backend = default.then(|| DefaultBackend {
-                    router: Router { rule: "PathPrefix(\"/\")".to_owned(), ..Router::default() },
-                    service: service(&format!("http://{ingress}")),
+                let default_backend = default.then(|| {
+                    Box::new(DefaultBackend {
+                        router: Router { rule: "PathPrefix(\"/\")".to_owned(), ..Router::default() },
+                        service: service(&format!("http://{ingress}")),
+                    })
                 });
                 let problems = if problem { vec![default_backend_taken(&ingress)] } else { Vec::new() };
                 let certificates =

@@ -20,7 +20,7 @@ pub struct Fragment {
     /// Its routers; keys are distinct.
     pub routers: Vec<RouterFragment>,
     /// Its default backend, where it is one that works.
-    pub default_backend: Option<DefaultBackend>,
+    pub default_backend: Option<Box<DefaultBackend>>,
     /// Its certificates; Secrets are distinct.
     pub certificates: Vec<CertificateFragment>,
     /// What is wrong with it, in the order of its fields.

@@ -45,10 +45,24 @@ use settings::Settings;
 
 /// Translates one Ingress that is ours.
 pub fn translate<L: Lookup + ?Sized>(ingress: &Ingress, settings: &Arc<Settings>, lookup: &L) -> Fragment {
-    let namespace: Arc<str> = ingress.metadata.namespace.as_deref().unwrap_or_default().into();
-    let name: Arc<str> = ingress.metadata.name.as_deref().unwrap_or_default().into();
+    let metadata = &ingress.metadata;
+    let key = IngressKey::new(
+        metadata.namespace.as_deref().unwrap_or_default(),
+        metadata.name.as_deref().unwrap_or_default(),
+    );
+    translate_as(&key, ingress, settings, lookup)
+}
+
+/// As [`translate`], with the Ingress's own key, whose memory the fragment shares.
+pub fn translate_as<L: Lookup + ?Sized>(
+    key: &IngressKey,
+    ingress: &Ingress,
+    settings: &Arc<Settings>,
+    lookup: &L,
+) -> Fragment {
+    let namespace = key.shared_namespace();
     let mut fragment = Fragment {
-        ingress: IngressKey::new(Arc::clone(&namespace), name),
+        ingress: key.clone(),
         created: Created::of(ingress.metadata.creation_timestamp.as_ref()),
         settings: Arc::clone(settings),
         routers: Vec::new(),
@@ -64,12 +78,20 @@ pub fn translate<L: Lookup + ?Sized>(ingress: &Ingress, settings: &Arc<Settings>
         let spec = ingress.spec.parts();
         fragment.certificates =
             certificate::certificates(&namespace, spec.tls, lookup, &subject, &mut gathered.problems);
-        let mut translation =
-            Translation { ingress, namespace, settings, lookup, annotations, gathered, cache: Vec::new() };
+        let mut translation = Translation {
+            ingress,
+            namespace,
+            settings,
+            lookup,
+            annotations,
+            gathered,
+            cache: Vec::new(),
+            paths: 0,
+        };
         if spec.rules.is_empty()
             && let Some(backend) = spec.default_backend
         {
-            fragment.default_backend = translation.default_backend(backend);
+            fragment.default_backend = translation.default_backend(backend).map(Box::new);
         }
         fragment.routers = translation.routers(spec.rules);
         gathered = translation.gathered;

@@ -22,9 +22,14 @@ pub const DEFAULT_BACKEND: &str = "default-backend";
 /// Letters and numbers are Unicode's categories L and N: combining marks, which Rust's `is_alphanumeric` takes
 /// for letters where they are alphabetic, split.
 pub fn normalize(text: &str) -> String {
-    let mut key = String::with_capacity(text.len());
+    normalize_joined(&[text])
+}
+
+/// [`normalize`] of pieces that stand directly behind each other.
+pub fn normalize_joined(pieces: &[&str]) -> String {
+    let mut key = String::with_capacity(pieces.iter().map(|piece| piece.len()).sum());
     let mut gap = false;
-    for character in text.chars() {
+    for character in pieces.iter().flat_map(|piece| piece.chars()) {
         if is_letter_or_number(character) {
             if gap && !key.is_empty() {
                 key.push('-');

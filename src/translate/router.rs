@@ -28,11 +28,16 @@ pub(super) struct Translation<'a, L: Lookup + ?Sized> {
     pub(super) gathered: Gathered,
     /// Backends that were translated already; the paths of an Ingress often share one.
     pub(super) cache: Vec<(&'a IngressServiceBackend, Backend)>,
+    /// How many paths there are.
+    pub(super) paths: usize,
 }
 
 impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
     pub(super) fn routers(&mut self, rules: &'a [IngressRule]) -> Vec<RouterFragment> {
-        let mut routers: Vec<RouterFragment> = Vec::new();
+        let paths = rules.iter().filter_map(|rule| rule.http.as_ref()).map(|http| http.paths.len());
+        self.paths = paths.sum();
+        // Neither more nor less: most Ingresses have one, and fragments stay.
+        let mut routers: Vec<RouterFragment> = Vec::with_capacity(self.paths);
         for (rule_position, rule) in rules.iter().enumerate() {
             let Some(http) = &rule.http else { continue };
             let host = rule.host.as_deref().unwrap_or_default();
@@ -79,7 +84,7 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
             (annotated, _) => annotated.to_owned(),
         };
         let name = self.ingress.metadata.name.as_deref().unwrap_or_default();
-        let key = name::normalize(&format!("{}-{name}-{host}{path_text}", self.namespace));
+        let key = name::normalize_joined(&[&self.namespace, "-", name, "-", host, path_text]);
         let router = Router {
             rule: rule::rule(host, path_text, matcher, syntax, whole_elements),
             rule_syntax,
@@ -139,7 +144,9 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
                     self.lookup,
                     &mut self.gathered,
                 );
-                self.cache.push((service, translated.clone()));
+                if self.paths > 1 {
+                    self.cache.push((service, translated.clone()));
+                }
                 translated
             }
         };
@@ -174,7 +181,7 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
         });
         let service = (self.settings.broken_backends == BrokenBackends::Answer503).then(|| {
             let name = self.ingress.metadata.name.as_deref().unwrap_or_default();
-            let key = name::normalize(&format!("{}-{name}-unsupported", self.namespace));
+            let key = name::normalize_joined(&[&self.namespace, "-", name, "-unsupported"]);
             Arc::new(ServiceFragment {
                 key: name::bounded(key).into(),
                 owner: ServiceOwner {
@@ -209,5 +216,6 @@ fn distinct_keys(mut routers: Vec<RouterFragment>) -> Vec<RouterFragment> {
     let mut kept: Vec<_> =
         routers.into_iter().rev().filter(|router| seen.insert(Arc::clone(&router.key))).collect();
     kept.reverse();
+    kept.shrink_to_fit();
     kept
 }

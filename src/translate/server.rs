@@ -111,8 +111,7 @@ fn endpoint_servers<L: Lookup + ?Sized>(
     let mut seen = HashSet::new();
     let mut all_terminate = true;
     for slice in slices {
-        let number =
-            slice.ports.iter().find(|other| other.name == port.name).map_or(0, |other| other.number);
+        let number = slice.ports.iter().find(|other| other.name == port.name).map_or(0, |other| other.number);
         if number == 0 {
             continue;
         }
@@ -130,7 +129,8 @@ fn endpoint_servers<L: Lookup + ?Sized>(
     }
     let serve = |(address, _): &&(&Address, i32)| all_terminate || !address.terminating;
     let mut servers = Vec::with_capacity(first.iter().filter(serve).count());
-    servers.extend(first.iter().filter(serve).map(|(address, number)| server(scheme, &address.host, *number)));
+    servers
+        .extend(first.iter().filter(serve).map(|(address, number)| server(scheme, &address.host, *number)));
     servers
 }
 

@@ -65,7 +65,7 @@ pub fn backend<L: Lookup + ?Sized>(
         Some(object) => load(&key, object, backend, settings, lookup, gathered),
     };
     let fragment = |service| {
-        let plain = name::normalize(&format!("{namespace}-{}-{port}", backend.name));
+        let plain = name::normalize_joined(&[namespace, "-", &backend.name, "-", &port]);
         Arc::new(ServiceFragment {
             key: name::bounded(plain).into(),
             owner: ServiceOwner {
@@ -160,11 +160,7 @@ fn port_remedy(key: &ServiceKey, object: &lean::Service) -> String {
     }
 }
 
-fn check_external_name(
-    key: &ServiceKey,
-    object: &lean::Service,
-    settings: &Settings,
-) -> Result<(), Broken> {
+fn check_external_name(key: &ServiceKey, object: &lean::Service, settings: &Settings) -> Result<(), Broken> {
     if !settings.allow_external_name_services {
         return Err(Broken::new(
             Category::ExternalNameNotAllowed,
@@ -206,17 +202,14 @@ fn annotations<L: Lookup + ?Sized>(
             format!("the annotations of Service {key} can't be used; its own Events say which and why"),
         )
     };
-    let annotations = match ServiceAnnotations::parse(
-        Some(&object.annotations),
-        &subject,
-        &mut gathered.problems,
-    ) {
-        Ok(annotations) => annotations,
-        Err(faults) => {
-            gathered.problems.extend(faults);
-            return Err(unusable());
-        }
-    };
+    let annotations =
+        match ServiceAnnotations::parse(Some(&object.annotations), &subject, &mut gathered.problems) {
+            Ok(annotations) => annotations,
+            Err(faults) => {
+                gathered.problems.extend(faults);
+                return Err(unusable());
+            }
+        };
     let transport = std::slice::from_ref(&annotations.servers_transport);
     let transport = if annotations.servers_transport.is_empty() { &[] } else { transport };
     let mut refused = false;

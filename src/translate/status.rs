@@ -60,7 +60,9 @@ fn published<L: Lookup + ?Sized>(
         ServiceType::LoadBalancer => Ok(load_balancer(service)),
         ServiceType::ClusterIp => {
             let ports = ports(service, |port| port.port);
-            Ok(Wanted::Entries(service.external_ips.iter().map(|address| entry(address, ports.clone())).collect()))
+            Ok(Wanted::Entries(
+                service.external_ips.iter().map(|address| entry(address, ports.clone())).collect(),
+            ))
         }
         ServiceType::NodePort => {
             let addresses =

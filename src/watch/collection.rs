@@ -96,9 +96,10 @@ impl<T> Collection<T> {
         Some(&self.shard(key.namespace())?.entries.get(key)?.value)
     }
 
-    /// The key as it is held, so that copies of it share memory.
-    pub fn key(&self, key: &ObjectKey) -> Option<&ObjectKey> {
-        Some(self.shard(key.namespace())?.entries.get_key_value(key)?.0)
+    /// An object with its key as it is held, so that copies of that share memory.
+    pub fn entry(&self, key: &ObjectKey) -> Option<(&ObjectKey, &T)> {
+        let (key, entry) = self.shard(key.namespace())?.entries.get_key_value(key)?;
+        Some((key, &entry.value))
     }
 
     /// All objects, in no order.
