@@ -197,9 +197,16 @@ async fn every_request_reaches_the_backend_that_the_ingress_api_promises() {
     let (plane, _operator, traefik) =
         started(&["--operator.routing.precedence=spec", "--operator.routing.brokenbackends=answer503"]).await;
     let mut objects = Vec::new();
-    for name in ["root", "exact", "prefix", "deep", "slash", "wild", "sub", "any"] {
+    for name in ["root", "exact", "prefix", "deep", "slash", "trailing", "wild", "sub", "any", "fallback"] {
         objects.push(Backend::start(name).await.service());
     }
+    let mut foreign = ingress("foreign", "foreign.test", &[path("Prefix", "/", "root")]);
+    foreign["spec"]["ingressClassName"] = "another".into();
+    let mut fallback = ingress("fallback", "", &[]);
+    fallback["spec"] = json!({
+        "ingressClassName": "traefik",
+        "defaultBackend": {"service": {"name": "fallback", "port": {"name": "web"}}},
+    });
     objects.extend([
         ingress(
             "paths",
@@ -210,15 +217,22 @@ async fn every_request_reaches_the_backend_that_the_ingress_api_promises() {
                 path("Prefix", "/foo", "prefix"),
                 path("Prefix", "/aaa/bbb", "deep"),
                 path("Exact", "/bar/", "slash"),
+                path("Prefix", "/trailing/", "trailing"),
                 path("Prefix", "/gone", "missing"),
             ],
         ),
         ingress("wild", "*.example", &[path("Prefix", "/", "wild")]),
         ingress("sub", "sub.example", &[path("Exact", "/only", "sub")]),
         ingress("any", "", &[path("Prefix", "/any", "any")]),
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "another"},
+            "spec": {"controller": "example.com/another"},
+        }),
+        foreign,
+        fallback,
     ]);
     plane.apply_objects(&objects).await;
-    published(&plane, &traefik, 9).await;
+    published(&plane, &traefik, 11).await;
     traefik
         .answers(&[
             ("paths.example/", "root"),
@@ -236,6 +250,11 @@ async fn every_request_reaches_the_backend_that_the_ingress_api_promises() {
             ("paths.example/aaa", "root"),
             ("paths.example/bar/", "slash"),
             ("paths.example/bar", "root"),
+            // A slash at the end of a Prefix says nothing.
+            ("paths.example/trailing", "trailing"),
+            ("paths.example/trailing/", "trailing"),
+            ("paths.example/trailing/more", "trailing"),
+            ("paths.example/trailingmore", "root"),
             // A typo of one path does not hand its requests to another.
             ("paths.example/gone/", "503"),
             // A host in any case, and with a port.
@@ -243,15 +262,18 @@ async fn every_request_reaches_the_backend_that_the_ingress_api_promises() {
             ("paths.example:8080/foo", "exact"),
             // One label for the star, and the exact host first.
             ("one.example/", "wild"),
-            ("two.one.example/", "404"),
-            ("example/", "404"),
+            ("two.one.example/", "fallback"),
+            ("example/", "fallback"),
             ("sub.example/only", "sub"),
             ("sub.example/other", "wild"),
             // No host: every host that nobody else has.
             ("elsewhere.test/any", "any"),
             ("elsewhere.test/any/thing", "any"),
             ("paths.example/any", "root"),
-            ("elsewhere.test/", "404"),
+            // What nobody else has, another controller's Ingresses included.
+            ("elsewhere.test/", "fallback"),
+            ("elsewhere.test/anything", "fallback"),
+            ("foreign.test/", "fallback"),
         ])
         .await;
 }
