@@ -16,3 +16,4 @@ mod publish;
 mod publish_faults;
 mod statuses;
 mod term;
+mod traffic;
