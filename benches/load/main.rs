@@ -10,6 +10,7 @@
 //! | memory | VmHWM of the process | the goals below |
 //! | CPU | user and system time of the process for each change, idle time included | Traefik's Kubernetes provider at 10,000 on two cores (its figures are constants below) |
 //! | bytes | `waybill_written_bytes_total` for each change | 8 KiB |
+//! | etcd | what is put into it in five minutes of 20 changes a second, by its own count, without the changes themselves | 100 MB |
 //! | statuses | written in a second, over all seconds in which there are some to write, after the first burst | `operator.statusRate` |
 //!
 //! Every figure is taken several times, and the least, the median and the greatest are printed: wall times depend on
@@ -43,6 +44,9 @@ const ENDPOINT_GOAL: f64 = TRAEFIK_MS[0] / 100.0;
 /// Bytes that a changed endpoint may write.
 const BYTES_GOAL: f64 = 8.0 * 1024.0;
 
+/// Megabytes that etcd may be given to keep in five minutes of 20 changes a second.
+const GROWTH_GOAL: f64 = 100.0;
+
 #[derive(Parser)]
 struct Arguments {
     /// Ingresses in the made-up cluster.
@@ -60,6 +64,9 @@ struct Arguments {
     /// Seconds for which statuses are counted in a round.
     #[arg(long, default_value_t = 20)]
     status_seconds: u64,
+    /// Seconds for which 20 endpoints change a second.
+    #[arg(long, default_value_t = 60)]
+    busy_seconds: u64,
     /// A folder that keeps etcd's data, so that the next run need not make the objects again. It must not exist before
     /// the first.
     #[arg(long)]
@@ -119,6 +126,8 @@ async fn measure(arguments: &Arguments) {
     }
     let statuses = rounds::statuses(&plane, count, arguments.status_rate, arguments.status_seconds).await;
 
+    let growth = rounds::growth(&plane, count, arguments.busy_seconds).await;
+
     let [list_wall, list_cpu] = [list_wall, list_cpu].map(Sample::new);
     let wall = Sample::new(wall);
     let (seconds, memory) = if count > 10_000 { (30.0, 800.0) } else { (f64::INFINITY, 200.0) };
@@ -153,6 +162,8 @@ async fn measure(arguments: &Arguments) {
         &[Goal::Beside("Traefik at 10,000", TRAEFIK_MS[2])],
     );
     line("bytes for a changed endpoint", "B", &Sample::new(bytes), &[Goal::AtMost(BYTES_GOAL)]);
+    let growth = Sample::new(vec![growth]);
+    line("etcd in 5 min of 20 changes/s", "MB", &growth, &[Goal::AtMost(GROWTH_GOAL)]);
     let rate = f64::from(arguments.status_rate);
     line(
         "statuses a second",

@@ -9,6 +9,8 @@ use kube::api::{Api, ListParams};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use waybill::publish::index::Index;
 use waybill::watch::feeds::PAGE;
 
@@ -176,6 +178,55 @@ pub async fn endpoints(
         cpu: (process::cpu_seconds(id) - cpu) * 1_000.0 / changes as f64,
         bytes: (written(operator).await - bytes) / changes as f64,
     }
+}
+
+/// Changes a second, and for how many of them it is counted what they cost without an operator.
+const BUSY: u64 = 20;
+const BARE_CHANGES: u64 = 100;
+
+/// Megabytes that etcd is given to keep in five minutes in which 20 endpoints change a second, without the changes
+/// themselves. Measured over fewer seconds.
+pub async fn growth(plane: &ControlPlane, count: usize, seconds: u64) -> f64 {
+    let before = put_bytes(plane).await;
+    busy(plane, count, 0..BARE_CHANGES).await;
+    let bare = (put_bytes(plane).await - before) / BARE_CHANGES as f64;
+    let (mut operator, _) = start(plane, "load-growth", count, &[]).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (before, begun) = (put_bytes(plane).await, Instant::now());
+    let changes = BUSY * seconds;
+    busy(plane, count, BARE_CHANGES..BARE_CHANGES + changes).await;
+    let seconds = begun.elapsed().as_secs_f64();
+    // The last ones are committed after the throttle's distance.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let put = put_bytes(plane).await - before - bare * changes as f64;
+    stop(&mut operator).await;
+    put / seconds * 300.0 / 1e6
+}
+
+async fn busy(plane: &ControlPlane, count: usize, changes: std::ops::Range<u64>) {
+    let client = plane.admin();
+    let mut tick = tokio::time::interval(Duration::from_secs(1) / BUSY as u32);
+    for change in changes {
+        tick.tick().await;
+        let number = change as usize * 7 % count;
+        let slice = cluster::endpoint_slice(number, (change % 200 + 3) as u8);
+        let path = format!(
+            "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices/app-{number}-x7k2p",
+            cluster::namespace(number)
+        );
+        fill::write(&client, "PATCH", path, json!({"endpoints": slice["endpoints"]})).await;
+    }
+}
+
+/// Bytes that were ever put into etcd, by its own count.
+async fn put_bytes(plane: &ControlPlane) -> f64 {
+    const SERIES: &str = "etcd_debugging_mvcc_total_put_size_in_bytes ";
+    let mut socket = UnixStream::connect(plane.folder().join("client.sock")).await.unwrap();
+    socket.write_all(b"GET /metrics HTTP/1.0\r\nHost: etcd\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    let value = answer.lines().find_map(|line| line.strip_prefix(SERIES));
+    value.and_then(|value| value.parse().ok()).expect("etcd counts what is put into it")
 }
 
 /// Bytes that the operator has written, over all kinds.

@@ -148,10 +148,11 @@ pub fn key_shard(output: &OutputKey, digest: &Digest, document: String) -> Secre
     }
 }
 
-/// gzip without a name or a time, so that equal text gives equal bytes.
+/// gzip without a name or a time, so that equal text gives equal bytes. A shard is written whenever one of its entries
+/// changes: its bytes are kept by etcd, the time to make few of them is spent once.
 fn compressed(text: &str) -> io::Result<Vec<u8>> {
     let mut encoder =
-        GzBuilder::new().mtime(0).write(Vec::with_capacity(text.len() / 8), Compression::default());
+        GzBuilder::new().mtime(0).write(Vec::with_capacity(text.len() / 8), Compression::best());
     encoder.write_all(text.as_bytes())?;
     encoder.finish()
 }

@@ -22,6 +22,9 @@ impl Content for Routing {
     type Key = (Section, Arc<str>);
     type Value = Arc<str>;
 
+    /// A changed endpoint writes a whole shard.
+    const GROW_ABOVE: usize = 96 * 1024;
+
     fn place((_, key): &Self::Key) -> u64 {
         place(key)
     }
@@ -80,6 +83,9 @@ impl PartialEq for KeptCertificate {
 impl Content for Certificates {
     type Key = SecretKey;
     type Value = KeptCertificate;
+
+    /// Certificates change seldom, and every index names all shards.
+    const GROW_ABOVE: usize = 160 * 1024;
 
     fn place(secret: &SecretKey) -> u64 {
         place(&secret.to_string())

@@ -11,12 +11,6 @@ use std::ops::Bound;
 use super::digest::Digest;
 use crate::traefik::document::Sink;
 
-/// Above this many bytes in a bucket on average, their number is doubled.
-pub(super) const GROW_ABOVE: usize = 96 * 1024;
-
-/// Below this many bytes in a bucket on average, their number is halved.
-pub(super) const SHRINK_BELOW: usize = 24 * 1024;
-
 /// Bytes above which a bucket is cut into several shards.
 pub(super) const PART_LIMIT: usize = 256 * 1024;
 
@@ -26,6 +20,9 @@ pub(super) trait Content {
     type Key: Ord + Clone;
     /// The entries; cheap to clone.
     type Value: Clone + PartialEq;
+
+    /// Above this many bytes in a bucket on average, their number is doubled; below a quarter of it, halved.
+    const GROW_ABOVE: usize;
 
     /// The first 64 bits of the key's sha256.
     fn place(key: &Self::Key) -> u64;
@@ -123,10 +120,10 @@ impl<C: Content> Shards<C> {
     /// and all of them when their number changes.
     pub fn refresh(&mut self) {
         let mut count = self.buckets.len();
-        while self.bytes > GROW_ABOVE.saturating_mul(count) {
+        while self.bytes > C::GROW_ABOVE.saturating_mul(count) {
             count *= 2;
         }
-        while count > 1 && self.bytes < SHRINK_BELOW * count {
+        while count > 1 && self.bytes < C::GROW_ABOVE / 4 * count {
             count /= 2;
         }
         if count != self.buckets.len() {
@@ -217,6 +214,8 @@ mod tests {
     impl Content for Lines {
         type Key = String;
         type Value = String;
+
+        const GROW_ABOVE: usize = 96 * 1024;
 
         fn place(key: &String) -> u64 {
             place(key)

@@ -28,9 +28,9 @@ use crate::watch::touched::Touched;
 /// A watch ends after this long and goes on where it was, so a connection that died is noticed soon after.
 pub const WATCH_SECONDS: u32 = 30;
 
-/// Objects in a page of a first list. A page is in memory whole, with all the fields that nobody reads, for every kind
-/// at once; the memory between what is kept of it is hard to use again.
-pub const PAGE: u32 = 200;
+/// Objects in a page of a first list. A page is in memory whole, as text and decoded, for every kind at once; the memory
+/// between what is kept of it is hard to use again. Each costs a round trip, and there is one after the other.
+pub const PAGE: u32 = 500;
 
 /// A kind that fails is told of at most this often.
 const TELL_AGAIN: Duration = Duration::from_secs(30);
