@@ -12,13 +12,14 @@
 //! | `shards.rs`, `held_index.rs`, `withdrawal.rs` | what the writer knows to be there; what it must not remove |
 //! | `status_policy.rs`, `statuses.rs` | statuses of Ingresses: what to write, and writing it |
 //! | `class_statuses.rs` | what is written about classes: their parameters' status, what was accepted last |
-//! | `standing.rs`, `event_book.rs`, `events.rs` | problems that stand: which Events that takes, and writing them |
+//! | `standing.rs`, `event_text.rs`, `event_book.rs`, `events.rs` | problems that stand: their Events, which to write when, and writing them |
 
 pub mod backoff;
 pub mod class_statuses;
 pub mod class_term;
 pub mod error;
 pub mod event_book;
+pub mod event_text;
 pub mod events;
 pub mod held_index;
 pub mod index;
