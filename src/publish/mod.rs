@@ -6,7 +6,7 @@
 //! | `wanted.rs`, `index.rs`, `objects.rs` | what an output needs, and its form as objects |
 //! | `read.rs` | the reading side |
 //! | `lease/` | who leads, and until when it may write |
-//! | `requests.rs`, `error.rs` | writes under the lease, and why one failed |
+//! | `requests.rs`, `error.rs`, `refusal.rs` | writes under the lease, why one failed, and what of that is to be told |
 //! | `throttle.rs`, `rate.rs`, `backoff.rs` | when, how many, when again |
 //! | `writer.rs` | one output in the cluster: commit, put back, garbage |
 //! | `shards.rs`, `held_index.rs`, `withdrawal.rs` | what the writer knows to be there; what it must not remove |
@@ -29,6 +29,7 @@ pub mod own;
 pub mod problems;
 pub mod rate;
 pub mod read;
+pub mod refusal;
 pub mod requests;
 pub mod shards;
 pub mod snapshot;

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::objects::{MANAGED_BY, OUTPUT_LABEL, WAYBILL};
+use super::objects::{MANAGED_BY, OUTPUT_LABEL, PART_LABEL, WAYBILL};
 use super::writer::{OwnKind, Seen};
 use crate::kubernetes::key::OutputKey;
 use crate::metrics::{Metrics, WatchKind};
@@ -94,7 +94,9 @@ async fn follow<K>(
 ) where
     K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let config = watcher::Config::default().labels(&format!("{MANAGED_BY}={WAYBILL}")).timeout(WATCH_SECONDS);
+    // An object that loses one of the labels leaves the watch, which says so.
+    let labels = format!("{MANAGED_BY}={WAYBILL},{OUTPUT_LABEL},{PART_LABEL}");
+    let config = watcher::Config::default().labels(&labels).timeout(WATCH_SECONDS);
     let mut events = feeds::events(api, config);
     let mut listed: Vec<(OutputKey, ObjectMeta)> = Vec::new();
     while let Some(event) = events.next().await {

@@ -10,6 +10,7 @@ use super::backoff::Backoff;
 use super::error::PublishError;
 use super::own::Own;
 use super::problems::{Problems, Source};
+use super::refusal;
 use super::requests::Requests;
 use super::snapshot::Snapshot;
 use super::statuses::StatusQueue;
@@ -239,19 +240,25 @@ impl Publisher {
                 output.waiting.since(waiting);
                 (output.held, output.paused) = (true, false);
                 self.live.set_publication(key, Publication::Held(Category::WithdrawalHeld));
-                self.problems.set(Source::Output(key.clone()), vec![held.problem(key)]);
+                self.tell_of_index(key, held.problem(key));
             }
             Ok(Outcome::Paused) => {
                 output.waiting.since(waiting);
                 (output.held, output.paused) = (false, true);
                 self.live.set_publication(key, Publication::Held(Category::Paused));
-                self.problems.set(Source::Output(key.clone()), vec![withdrawal::paused(key)]);
+                self.tell_of_index(key, withdrawal::paused(key));
             }
             Err(error) => {
                 output.waiting.since(waiting);
                 self.failed(key, &error);
             }
         }
+    }
+
+    fn tell_of_index(&self, key: &OutputKey, problem: Problem) {
+        let uid = self.outputs.get(key).and_then(|output| output.writer.index_uid());
+        self.problems.know(&problem.subject, uid.unwrap_or_default());
+        self.problems.set(Source::Output(key.clone()), vec![problem]);
     }
 
     fn failed(&mut self, key: &OutputKey, error: &PublishError) {
@@ -263,7 +270,11 @@ impl Publisher {
         }
         output.failed = Some(error.result());
         self.live.set_publication(key, Publication::Failing(Label::as_str(error.result())));
-        self.problems.set(Source::Output(key.clone()), problem(key, error).into_iter().collect());
+        let problem = refusal::problem(key, output.writer.index_uid(), error).map(|(problem, uid)| {
+            self.problems.know(&problem.subject, &uid);
+            problem
+        });
+        self.problems.set(Source::Output(key.clone()), problem.into_iter().collect());
     }
 
     async fn collect_garbage(&mut self) {
@@ -296,16 +307,4 @@ impl Publisher {
             metrics.publish_error.set(result, 1.0);
         }
     }
-}
-
-/// What a failed commit tells beside the log: only what somebody has to mend.
-fn problem(key: &OutputKey, error: &PublishError) -> Option<Problem> {
-    let PublishError::OutputNameTaken { object, remedy } = error else { return None };
-    Some(Problem {
-        category: Category::OutputNameTaken,
-        subject: withdrawal::index_subject(key),
-        field: "metadata.labels".to_owned(),
-        value: Problem::shown(object),
-        remedy: (*remedy).to_owned(),
-    })
 }

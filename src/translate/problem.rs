@@ -113,6 +113,8 @@ categories! {
     StatusContested,
     /// An object of a name that waybill needs belongs to someone else.
     OutputNameTaken,
+    /// The API server refuses what is to be published.
+    PublishRefused,
     /// A publish that would remove too much is held.
     WithdrawalHeld,
     /// Publishing is paused by an annotation.

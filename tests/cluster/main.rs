@@ -14,5 +14,6 @@ mod output;
 mod parameters;
 mod publish;
 mod publish_faults;
+mod publish_labels;
 mod statuses;
 mod term;

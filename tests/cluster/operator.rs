@@ -8,6 +8,7 @@ mod filters;
 mod objects;
 mod options;
 mod put_back;
+mod refused;
 mod scrape;
 mod secrets;
 mod ways;

@@ -84,6 +84,8 @@ pub struct OutputWriter {
     /// The last one known.
     generation: u64,
     index: Known,
+    /// That of the index that was held last: the same object is ours also when someone took its labels away.
+    index_uid: Option<String>,
     shards: Shards,
     listed: bool,
     own_versions: VecDeque<String>,
@@ -103,6 +105,7 @@ impl OutputWriter {
             epoch: None,
             generation: 0,
             index: Known::Nothing,
+            index_uid: None,
             shards: Shards::default(),
             listed: false,
             own_versions: VecDeque::new(),
@@ -122,6 +125,11 @@ impl OutputWriter {
             Known::Held(held) => held.index.as_ref(),
             _ => None,
         }
+    }
+
+    /// The uid of that index, for whoever tells of it.
+    pub fn index_uid(&self) -> Option<&str> {
+        self.index_uid.as_deref()
     }
 
     /// Whether the document of a shard is needed for a [`Snapshot`].
@@ -267,9 +275,5 @@ fn now() -> String {
     Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
 }
 
-fn name_taken(object: String) -> PublishError {
-    PublishError::OutputNameTaken {
-        object,
-        remedy: "rename or delete it, or give the output another name (operator.output.name)",
-    }
-}
+/// What to do about somebody else's object.
+const NAME_TAKEN: &str = "rename or delete it, or give the output another name (operator.output.name)";
