@@ -30,7 +30,7 @@ use crate::reconcile::Routing;
 use crate::serve::{self, Health, ServeError};
 use crate::watch::feeds::{self, Feeds};
 use crate::watch::live::{Live, Phase};
-use crate::watch::{controllers, fetch};
+use crate::watch::{controllers, fetch, gone};
 
 /// After SIGTERM, whatever is not done by then is left.
 const GRACE: Duration = Duration::from_millis(4_500);
@@ -157,6 +157,7 @@ pub async fn run(options: Options, variables: BTreeMap<String, String>) -> Resul
     tasks.spawn(controllers::ingresses(Arc::clone(&live), metrics.clone(), until(shutdown.clone())));
     tasks.spawn(controllers::classes(Arc::clone(&live), metrics.clone(), until(shutdown.clone())));
     tasks.spawn(fetch::secrets(client.clone(), Arc::clone(&live)));
+    tasks.spawn(gone::withdraw(Arc::clone(&live)));
     let distance = options.providers_throttle_duration.max(options.throttle_duration);
     tasks.spawn(pulse(Arc::clone(&live), health.clone(), LONGEST_MOVE + distance));
     tasks.spawn(ready(Arc::clone(&live), lease.clone(), health.clone()));

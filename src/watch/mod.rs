@@ -4,6 +4,7 @@ pub mod collection;
 pub mod controllers;
 pub mod feeds;
 pub mod fetch;
+pub mod gone;
 pub mod live;
 pub mod mirror;
 pub mod namespaces;

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -318,6 +319,16 @@ impl Stores {
     pub fn secret_fetch_failed(&mut self, key: &SecretKey) -> Touched {
         let changed = self.secrets.fetch_failed(key);
         Touched { secrets: changed.then(|| key.clone()).into_iter().collect(), ..Touched::default() }
+    }
+
+    /// When a Secret that is gone is missing from ([`Secrets::expire_gone`]).
+    pub fn gone_secrets_due(&self) -> Option<Instant> {
+        self.secrets.gone_due()
+    }
+
+    /// Secrets that have been gone for so long by now that their certificates are no longer used.
+    pub fn expire_gone_secrets(&mut self, now: Instant) -> Touched {
+        Touched { secrets: self.secrets.expire_gone(now), ..Touched::default() }
     }
 
     /// The first Ingress names a Secret: true when its data must be fetched.

@@ -10,22 +10,17 @@ use crate::harness::{ControlPlane, eventually};
 
 const OUTPUT: &str = "waybill/waybill";
 
-/// Ingresses whose routing is too much for the index alone.
-fn many() -> Vec<Value> {
-    (0..8)
-        .map(|at| {
-            let mut many = ingress("shop", &format!("many-{at}"), "web");
-            many["metadata"]["labels"] = json!({"many": "yes"});
-            let path = many["spec"]["rules"][0]["http"]["paths"][0].clone();
-            let paths = (0..100).map(|at| {
-                let mut path = path.clone();
-                path["path"] = format!("/{}/{at}", "p".repeat(60)).into();
-                path
-            });
-            many["spec"]["rules"][0]["http"]["paths"] = paths.collect();
-            many
-        })
-        .collect()
+/// An Ingress whose routing is too much for the index alone.
+fn many() -> Value {
+    let mut many = ingress("shop", "many", "web");
+    let path = many["spec"]["rules"][0]["http"]["paths"][0].clone();
+    let paths = (0..800).map(|at| {
+        let mut path = path.clone();
+        path["path"] = format!("/{}/{at}", "p".repeat(60)).into();
+        path
+    });
+    many["spec"]["rules"][0]["http"]["paths"] = paths.collect();
+    many
 }
 
 /// No controller counts here, so the test says what is used.
@@ -75,7 +70,7 @@ async fn a_refused_shard_leaves_the_last_commit_and_says_so() {
             })
             .await;
         }
-        plane.apply_objects(&many()).await;
+        plane.apply_objects(&[many()]).await;
         let error = format!("waybill_publish_error{{category=\"{category}\"}}");
         operator.shows(&error, 1.0).await;
         operator.shows("waybill_problems{category=\"PublishRefused\"}", 1.0).await;
@@ -104,7 +99,7 @@ async fn a_refused_shard_leaves_the_last_commit_and_says_so() {
             .await;
         operator.shows(&error, 0.0).await;
         operator.shows("waybill_problems{category=\"PublishRefused\"}", 0.0).await;
-        plane.kubectl_ok(&["-n", "shop", "delete", "ingress", "-l", "many=yes"]);
+        plane.kubectl_ok(&["-n", "shop", "delete", "ingress", "many"]);
         plane
             .eventually_published(OUTPUT, "it is small again", |document| {
                 document["http"]["routers"].as_object().is_some_and(|routers| routers.len() == 1)
