@@ -19,7 +19,9 @@ use crate::parameters::memory;
 use crate::publish::class_statuses::ClassWriter;
 use crate::publish::class_term::ClassTerm;
 use crate::publish::events::Events;
-use crate::publish::lease::{self, Elector, LeaseGuard, LeaseHandle, LeaseOptions, Timings, TimingsError};
+use crate::publish::lease::{
+    self, Elector, LeaseGuard, LeaseHandle, LeaseOptions, Timings, TimingsError, fitness,
+};
 use crate::publish::problems::Problems;
 use crate::publish::requests::Requests;
 use crate::publish::statuses::{StatusQueue, StatusWriter};
@@ -160,6 +162,7 @@ pub async fn run(options: Options, variables: BTreeMap<String, String>) -> Resul
     tasks.spawn(gone::withdraw(Arc::clone(&live)));
     let distance = options.providers_throttle_duration.max(options.throttle_duration);
     tasks.spawn(pulse(Arc::clone(&live), health.clone(), LONGEST_MOVE + distance));
+    tasks.spawn(fitness::keep(lease.clone(), metrics.clone(), fitness::Limits::default()));
     tasks.spawn(ready(Arc::clone(&live), lease.clone(), health.clone()));
     let leader = Leader { client, live, lease, metrics, health, identity, options: Arc::new(options) };
     let leading = tokio::spawn(leader.run(shutdown.clone()));
@@ -185,6 +188,7 @@ fn what_to_watch(options: &Options) -> Feeds {
         nodes: !options.settings.disable_cluster_scope_resources,
         namespace: options.namespace.clone(),
         class_memory: memory::name(&options.leader_election.lease_name),
+        watch_seconds: feeds::WATCH_SECONDS,
     }
 }
 

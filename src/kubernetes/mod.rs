@@ -5,3 +5,4 @@ pub mod key;
 mod layer;
 pub mod manifests;
 pub mod request;
+mod watch;

@@ -97,6 +97,8 @@ async fn follow<K>(
     // An object that loses one of the labels leaves the watch, which says so.
     let labels = format!("{MANAGED_BY}={WAYBILL},{OUTPUT_LABEL},{PART_LABEL}");
     let config = watcher::Config::default().labels(&labels).timeout(WATCH_SECONDS);
+    let path = api.resource_url().to_owned();
+    metrics.watch_age.begun(watched, &path);
     let mut events = feeds::events(api, config);
     let mut listed: Vec<(OutputKey, ObjectMeta)> = Vec::new();
     while let Some(event) = events.next().await {
@@ -108,8 +110,8 @@ async fn follow<K>(
                 continue;
             }
         };
-        if !matches!(event, Event::Init) {
-            metrics.watch_age.since(watched, Instant::now());
+        if !matches!(event, Event::Init | Event::InitApply(_)) {
+            metrics.watch_age.heard(watched, &path, Instant::now());
         }
         let mut said = Vec::new();
         match event {

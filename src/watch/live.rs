@@ -461,6 +461,8 @@ fn trigger(kind: WatchKind) -> Trigger {
         WatchKind::TlsSecret | WatchKind::SecretMetadata => Trigger::Secret,
         WatchKind::Node => Trigger::Node,
         WatchKind::Namespace => Trigger::Namespace,
-        WatchKind::OwnConfigMap | WatchKind::OwnSecret | WatchKind::Lease => Trigger::Resync,
+        WatchKind::ClassMemory | WatchKind::OwnConfigMap | WatchKind::OwnSecret | WatchKind::Lease => {
+            Trigger::Resync
+        }
     }
 }

@@ -394,6 +394,7 @@ impl Stores {
             WatchKind::Node => self.nodes().collection.len(),
             WatchKind::Namespace => self.labels().len(),
             WatchKind::Parameters => self.parameters().len(),
+            WatchKind::ClassMemory => self.class_memory().collection().len(),
             WatchKind::OwnConfigMap | WatchKind::OwnSecret | WatchKind::Lease => return None,
         })
     }
