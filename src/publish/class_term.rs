@@ -157,14 +157,11 @@ impl ClassTerm {
 
     /// Tells what is wrong with classes, and how many run on which settings.
     fn tell(&mut self) {
-        let resolutions: BTreeMap<Arc<str>, (Standing, Vec<_>)> = {
+        let resolutions: BTreeMap<Arc<str>, (Standing, Vec<Problem>)> = {
             let routing = self.live.routing();
             let classes = routing.classes().iter();
             classes
-                .map(|(class, one)| {
-                    let problems = one.problem.iter().chain(&one.faults).cloned().collect();
-                    (Arc::clone(class), (one.standing, problems))
-                })
+                .map(|(class, one)| (Arc::clone(class), (one.standing, routing.classes().problems_of(class))))
                 .collect()
         };
         let count = |standing: &[Standing]| {

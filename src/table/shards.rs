@@ -10,6 +10,7 @@ use std::ops::Bound;
 
 use super::digest::Digest;
 use crate::traefik::document::Sink;
+use crate::translate::size::ENTRY_LIMIT;
 
 /// Above this many bytes in a bucket on average, their number is doubled.
 pub(super) const GROW_ABOVE: usize = 96 * 1024;
@@ -17,8 +18,8 @@ pub(super) const GROW_ABOVE: usize = 96 * 1024;
 /// Below this many bytes in a bucket on average, their number is halved.
 pub(super) const SHRINK_BELOW: usize = 24 * 1024;
 
-/// Bytes above which a bucket is cut into several shards.
-pub(super) const PART_LIMIT: usize = 256 * 1024;
+/// Bytes above which a bucket is cut into several shards. No entry is larger, so no shard is.
+pub(super) const PART_LIMIT: usize = ENTRY_LIMIT;
 
 /// What is kept in shards.
 pub(super) trait Content {

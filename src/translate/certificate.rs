@@ -8,6 +8,7 @@ use crate::kubernetes::key::SecretKey;
 use crate::translate::fragment::CertificateFragment;
 use crate::translate::lookup::{Lookup, SecretFault, SecretState};
 use crate::translate::problem::{Category, Problem, Subject};
+use crate::translate::size;
 
 /// The certificates of an Ingress in the order of its spec, each Secret once. What can't be used is a problem and
 /// costs no other.
@@ -28,6 +29,16 @@ pub fn certificates<L: Lookup + ?Sized>(
         }
         let secret = SecretKey::new(Arc::clone(namespace), name);
         let fault = match lookup.secret(&secret) {
+            SecretState::Certificate(certificate) | SecretState::Unavailable(Some(certificate))
+                if size::certificate(&certificate).is_some() =>
+            {
+                let bytes = size::certificate(&certificate).unwrap_or_default();
+                let remedy = format!(
+                    "certificate and key of Secret {secret} are {}; leave out of tls.crt what is not of its chain",
+                    size::said(bytes)
+                );
+                (Category::EntryTooLarge, remedy)
+            }
             SecretState::Certificate(certificate) => {
                 certificates.push(CertificateFragment { secret, certificate });
                 continue;

@@ -91,6 +91,8 @@ categories! {
     InvalidSecret,
     /// A TLS Secret could not be read.
     SecretUnavailable,
+    /// A router, a service or a certificate is too large to be published.
+    EntryTooLarge,
     /// A reference into another namespace.
     CrossNamespaceNotAllowed,
     /// A reference to another provider's object from a namespace that may not have any.

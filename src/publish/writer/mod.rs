@@ -23,10 +23,11 @@ use super::requests::Requests;
 use super::shards::{self, Shards};
 use super::snapshot::Snapshot;
 use super::wanted::Stamp;
-use super::withdrawal::{self, RouterKeys, Withdrawal};
+use super::withdrawal::{RouterKeys, Withdrawal};
 use crate::kubernetes::key::OutputKey;
 use crate::metrics::{WriteKind, WriteResult};
 use crate::table::Digest;
+use crate::translate::pause::Pause;
 
 /// Shards written or read at once.
 const CONCURRENT: usize = 8;
@@ -46,8 +47,8 @@ pub enum Outcome {
     Unchanged,
     /// It would remove too many routers, so nothing was written. See [`Withdrawal::problem`].
     Held(Withdrawal),
-    /// An annotation of the index pauses it, so nothing was written. See [`withdrawal::paused`].
-    Paused,
+    /// An annotation of the index pauses it, so nothing was written.
+    Paused(Pause),
 }
 
 /// What was written.
@@ -222,8 +223,9 @@ impl OutputWriter {
             if held.epoch().is_some_and(|found| found > epoch) {
                 return Err(self.superseded(held.epoch(), Instant::now()));
             }
-            if withdrawal::is_paused(&held.object) {
-                return Ok(Outcome::Paused);
+            let pause = Pause::of(held.object.metadata.annotations.as_ref());
+            if pause.holds() {
+                return Ok(Outcome::Paused(pause));
             }
             says = held.says(wanted, hash, epoch);
         }
