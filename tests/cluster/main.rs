@@ -7,6 +7,7 @@ mod harness;
 mod classes;
 mod client;
 mod control_plane;
+mod dead_watch;
 mod events;
 mod lease;
 mod operator;
