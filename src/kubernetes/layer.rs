@@ -10,13 +10,22 @@ use futures::future::BoxFuture;
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request, Response, StatusCode};
 use kube::client::Body;
-use tower::{Layer, Service};
+use tower::{BoxError, Layer, Service};
 
 use super::watch::{self, Listened, Listener};
 use crate::metrics::{Code, Method, Metrics};
 
 /// A token's file is read again this often, as client-go does it.
 const REREAD: Duration = Duration::from_secs(60);
+
+/// A watch begins to be answered at once. One that goes out on an idle connection which has died unnoticed is tried
+/// again on another one after this, long before the silence would be noticed that ends any request.
+const OPENING: Duration = Duration::from_secs(10);
+
+/// Nothing came.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {} s", OPENING.as_secs())]
+struct NoAnswer;
 
 /// A bearer token. It is never shown, not even by `{:?}`.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -160,13 +169,14 @@ impl<S, B> Service<Request<Body>> for OutgoingService<S>
 where
     S: Service<Request<Body>, Response = Response<B>>,
     S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
 {
     type Response = Response<Listened<B>>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(context)
+        self.inner.poll_ready(context).map_err(Into::into)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
@@ -186,7 +196,12 @@ where
         let mut counted = Counted { metrics, method, code: Code::NoAnswer };
         let answer = self.inner.call(request);
         Box::pin(async move {
-            let answer = answer.await?;
+            let answer = if watched.is_some() {
+                tokio::time::timeout(OPENING, answer).await.map_err(|_| NoAnswer)?
+            } else {
+                answer.await
+            };
+            let answer = answer.map_err(Into::into)?;
             counted.answered(answer.status());
             if let (StatusCode::UNAUTHORIZED, Some(bearer)) = (answer.status(), bearer) {
                 bearer.refused();

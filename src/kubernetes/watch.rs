@@ -61,7 +61,7 @@ impl Listener {
 
     fn data(&mut self, data: &[u8]) {
         if data.split(|byte| *byte == b'\n').any(|line| line.starts_with(FAILED)) {
-            self.broken();
+            let _ = self.broken();
         } else if !self.over {
             self.heard();
         }
@@ -73,17 +73,18 @@ impl Listener {
         }
     }
 
-    fn broken(&mut self) {
-        if !std::mem::replace(&mut self.over, true) {
-            self.metrics.watch_age.broken(self.kind, &self.path);
-        }
+    /// False when it was over already, or nobody wants the watch any more.
+    fn broken(&mut self) -> bool {
+        !std::mem::replace(&mut self.over, true) && self.metrics.watch_age.broken(self.kind, &self.path)
     }
 }
 
 impl Drop for Listener {
-    /// Whoever gives an answer up before its end has waited in vain.
+    /// Whoever gives an answer up before its end has waited in vain. kube's watcher says nothing of that.
     fn drop(&mut self) {
-        self.broken();
+        if self.broken() {
+            self.metrics.watch_errors.inc(self.kind);
+        }
     }
 }
 
@@ -112,7 +113,9 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Listened<B> {
         if let Some(listener) = &mut this.listener {
             match &frame {
                 Some(Ok(frame)) => listener.data(frame.data_ref().map_or(&[], |data| data)),
-                Some(Err(_)) => listener.broken(),
+                Some(Err(_)) => {
+                    let _ = listener.broken();
+                }
                 None => listener.end(),
             }
         }
@@ -189,7 +192,7 @@ mod tests {
                 listener.data(b"{\"type\":\"ERROR\",\"object\":{\"code\":500}}\n");
                 listener.end();
             },
-            |listener| listener.broken(),
+            |listener| assert!(listener.broken()),
             |_| {},
         ];
         for (number, fault) in faults.iter().enumerate() {
@@ -201,6 +204,12 @@ mod tests {
             fault(&mut second);
             drop(second);
             assert!(!believed(&metrics), "{number}");
+            // kube's watcher counts the first two.
+            let counted = metrics.watch_errors.get(WatchKind::Service);
+            assert_eq!(counted, if number == 2 { 2 } else { 0 }, "{number}");
+            metrics.watch_age.clear(WatchKind::Service);
+            drop(Listener::opened(&metrics, WatchKind::Service, PATH.to_owned()));
+            assert_eq!(metrics.watch_errors.get(WatchKind::Service), counted, "nobody wants it any more");
         }
     }
 }

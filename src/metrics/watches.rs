@@ -34,12 +34,9 @@ impl Watches {
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, kind: WatchKind, path: &str, change: impl FnOnce(&mut Heard)) {
-        let mut held = self.held();
-        // A request that belongs to no watch is none of ours.
-        if let Some(heard) = held.get_mut(&(kind, Arc::from(path))) {
-            change(heard);
-        }
+    /// False for a request that belongs to no watch that is wanted.
+    fn change(&self, kind: WatchKind, path: &str, change: impl FnOnce(&mut Heard)) -> bool {
+        self.held().get_mut(&(kind, Arc::from(path))).map(change).is_some()
     }
 
     /// A watch of the collection at `path` is wanted from now on. Its age begins here.
@@ -72,9 +69,10 @@ impl Watches {
         });
     }
 
-    /// An answer that began well broke off, or said that the watch has failed.
-    pub fn broken(&self, kind: WatchKind, path: &str) {
-        self.change(kind, path, |heard| heard.broken = heard.broken.saturating_add(1));
+    /// An answer that began well broke off, fell silent, or said that the watch has failed. Whether the watch is still
+    /// wanted.
+    pub fn broken(&self, kind: WatchKind, path: &str) -> bool {
+        self.change(kind, path, |heard| heard.broken = heard.broken.saturating_add(1))
     }
 
     /// The watch of these kinds that was not heard of for the longest, and for how long.

@@ -229,10 +229,13 @@ impl Context {
                 }
                 tokio::select! {
                     () = context.watch_namespaces() => {}
-                    _ = wanted.wait_for(|wanted| !wanted) => {}
+                    // In here, so that the watch which is dropped then is known not to be wanted any more.
+                    () = async {
+                        let _ = wanted.wait_for(|wanted| !wanted).await;
+                        context.metrics.watch_age.clear(WatchKind::Namespace);
+                    } => {}
                 }
                 context.live.set_sources(|sources| sources.namespaces = Namespaces::Pending);
-                context.metrics.watch_age.clear(WatchKind::Namespace);
             }
         }
         .boxed()

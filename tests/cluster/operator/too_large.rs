@@ -21,8 +21,8 @@ async fn a_huge_certificate_annotation_or_service_holds_up_nobody_else() {
     let mut wide = slice("shop", "wide", "10.2.0.1");
     let slices: Vec<_> = (0..9)
         .map(|at| {
-            let addresses = (0..1_000)
-                .map(|host| json!({"addresses": [format!("fd00:10:96:1234:5678:9abc:{at:x}:{host:x}")]}));
+            let addresses = (1..=1_000)
+                .map(|host| json!({"addresses": [format!("fd00:10:96:1234:5678:9abc:1{at:x}:{host:x}")]}));
             wide["metadata"]["name"] = format!("wide-{at}").into();
             wide["addressType"] = "IPv6".into();
             wide["endpoints"] = addresses.collect();
