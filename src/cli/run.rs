@@ -128,6 +128,9 @@ pub async fn run(options: Options, variables: BTreeMap<String, String>) -> Resul
         "starting"
     );
     let client = connection.client;
+    // Connections of its own: were they shared, every idle one that has died would cost a renewal its time.
+    let electing =
+        client::connect(&Access::from(&options.connection), &environment, &identity, &metrics).await?.client;
     let health = Health::default();
     let address = &options.metrics_address;
     let listener = TcpListener::bind(address.sockets())
@@ -142,7 +145,7 @@ pub async fn run(options: Options, variables: BTreeMap<String, String>) -> Resul
             identity: identity.clone(),
             timings,
         };
-        Elector::new(client.clone(), lease, metrics.clone())
+        Elector::new(electing, lease, metrics.clone())
     } else {
         Elector::without_election(metrics.clone())
     };
