@@ -53,6 +53,9 @@ impl Own {
         let configmaps: Api<PartialObjectMeta<ConfigMap>> = Api::namespaced(self.client.clone(), namespace);
         let secrets: Api<PartialObjectMeta<Secret>> = Api::namespaced(self.client.clone(), namespace);
         let (sender, metrics) = (self.sender.clone(), self.metrics.clone());
+        // Here and not in the tasks, which may begin only after this was dropped again.
+        metrics.watch_age.begun(WatchKind::OwnConfigMap, configmaps.resource_url());
+        metrics.watch_age.begun(WatchKind::OwnSecret, secrets.resource_url());
         self.tasks.spawn(follow(
             configmaps,
             WatchKind::OwnConfigMap,
@@ -98,7 +101,6 @@ async fn follow<K>(
     let labels = format!("{MANAGED_BY}={WAYBILL},{OUTPUT_LABEL},{PART_LABEL}");
     let config = watcher::Config::default().labels(&labels).timeout(WATCH_SECONDS);
     let path = api.resource_url().to_owned();
-    metrics.watch_age.begun(watched, &path);
     let mut events = feeds::events(api, config);
     let mut listed: Vec<(OutputKey, ObjectMeta)> = Vec::new();
     while let Some(event) = events.next().await {

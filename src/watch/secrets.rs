@@ -356,10 +356,7 @@ fn owned_by_helm(meta: &ObjectMeta) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::watch::gone::STAYS;
 
     const CRT: &str = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
     const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n";
@@ -445,78 +442,6 @@ mod tests {
         assert_eq!(secrets.state(&key()), missing);
         assert!(secrets.fetched(&key(), None));
         assert_eq!(secrets.state(&key()), SecretState::Missing);
-    }
-
-    #[test]
-    fn one_that_is_made_again_in_time_was_never_missing() {
-        for source in [SecretSource::Tls, SecretSource::Others] {
-            let mut secrets = Secrets::default();
-            secrets.put(SecretSource::Tls, key(), &good("1"), true);
-            let deleted = Instant::now();
-            assert_eq!(secrets.remove(SecretSource::Tls, &key()), SecretChange::default());
-            assert_eq!(secrets.state(&key()), SecretState::Certificate(certificate()));
-            assert!(!secrets.needs_fetch(&key()), "there is nothing to be read");
-            assert_eq!(secrets.expire_gone(deleted + STAYS - Duration::from_millis(1)), []);
-            let again = match source {
-                SecretSource::Tls => secrets.put(source, key(), &good("2"), true),
-                SecretSource::Others => secrets.put_metadata(source, key(), &good("2").metadata, true),
-            };
-            assert!(!again.changed, "{source:?}");
-            assert_eq!(again.fetch, source == SecretSource::Others);
-            assert_eq!(secrets.state(&key()), SecretState::Certificate(certificate()));
-            // It can't be read at first: the last certificate goes on, and is said to be old.
-            if again.fetch {
-                assert!(secrets.fetch_failed(&key()));
-                assert_eq!(secrets.state(&key()), SecretState::Unavailable(Some(certificate())));
-                assert!(secrets.fetched(&key(), Some(&good("2"))));
-            }
-            assert_eq!(secrets.gone_due(), None, "the copy is forgotten with the new one's coming");
-            assert_eq!(secrets.expire_gone(deleted + 2 * STAYS), []);
-            assert_eq!(secrets.state(&key()), SecretState::Certificate(certificate()));
-        }
-    }
-
-    #[test]
-    fn one_that_stays_away_goes_in_time_and_leaves_no_key_behind() {
-        // By its deletion, by a list without it, and by a GET that finds none.
-        for way in 0..3 {
-            let mut secrets = Secrets::default();
-            secrets.put(SecretSource::Tls, key(), &good("1"), true);
-            let held = match secrets.state(&key()) {
-                SecretState::Certificate(certificate) => Arc::downgrade(&certificate),
-                other => unreachable!("{other:?}"),
-            };
-            match way {
-                0 => assert!(!secrets.remove(SecretSource::Tls, &key()).changed),
-                1 => {
-                    secrets.begin_list(SecretSource::Tls, &Scope::All);
-                    assert_eq!(secrets.end_list(SecretSource::Tls, &Scope::All), []);
-                }
-                _ => assert!(!secrets.fetched(&key(), None)),
-            }
-            let due = secrets.gone_due().unwrap();
-            assert!(due <= Instant::now() + STAYS);
-            // A second deletion, heard of late, gives it no more time.
-            secrets.remove(SecretSource::Tls, &key());
-            assert_eq!(secrets.gone_due(), Some(due));
-            assert!(held.upgrade().is_some());
-            assert_eq!(secrets.expire_gone(due), [key()]);
-            assert_eq!(secrets.state(&key()), SecretState::Missing);
-            assert!(held.upgrade().is_none(), "way {way}: the private key is still in memory");
-        }
-    }
-
-    #[test]
-    fn what_nobody_names_is_forgotten_at_once() {
-        let mut secrets = Secrets::default();
-        secrets.put(SecretSource::Tls, key(), &good("1"), true);
-        secrets.remove(SecretSource::Tls, &key());
-        secrets.release(&key());
-        assert_eq!((secrets.state(&key()), secrets.gone_due()), (SecretState::Missing, None));
-        // Without a certificate there is nothing to keep.
-        secrets.put(SecretSource::Tls, key(), &secret("1", &[]), true);
-        assert!(secrets.remove(SecretSource::Tls, &key()).changed);
-        assert_eq!(secrets.gone_due(), None);
     }
 
     #[test]
