@@ -176,6 +176,12 @@ impl Routing {
         published(&self.defaults) || self.stores.settings_of_classes().any(|settings| published(settings))
     }
 
+    /// Whether an Ingress is of a class that an annotation pauses.
+    pub fn is_paused(&self, key: &IngressKey) -> bool {
+        let class = self.index.dependencies(key).and_then(|dependencies| dependencies.class.as_deref());
+        class.is_some_and(|class| self.classes.is_paused(class))
+    }
+
     /// Every class of ours and what its parameters came to.
     pub fn classes(&self) -> &Classes {
         &self.classes

@@ -19,7 +19,9 @@ use crate::parameters::memory;
 use crate::publish::class_statuses::ClassWriter;
 use crate::publish::class_term::ClassTerm;
 use crate::publish::events::Events;
-use crate::publish::lease::{self, Elector, LeaseGuard, LeaseHandle, LeaseOptions, Timings, TimingsError};
+use crate::publish::lease::{
+    self, Elector, LeaseGuard, LeaseHandle, LeaseOptions, Timings, TimingsError, fitness,
+};
 use crate::publish::problems::Problems;
 use crate::publish::requests::Requests;
 use crate::publish::statuses::{StatusQueue, StatusWriter};
@@ -30,7 +32,7 @@ use crate::reconcile::Routing;
 use crate::serve::{self, Health, ServeError};
 use crate::watch::feeds::{self, Feeds};
 use crate::watch::live::{Live, Phase};
-use crate::watch::{controllers, fetch};
+use crate::watch::{controllers, fetch, gone};
 
 /// After SIGTERM, whatever is not done by then is left.
 const GRACE: Duration = Duration::from_millis(4_500);
@@ -126,6 +128,9 @@ pub async fn run(options: Options, variables: BTreeMap<String, String>) -> Resul
         "starting"
     );
     let client = connection.client;
+    // Connections of its own: were they shared, every idle one that has died would cost a renewal its time.
+    let electing =
+        client::connect(&Access::from(&options.connection), &environment, &identity, &metrics).await?.client;
     let health = Health::default();
     let address = &options.metrics_address;
     let listener = TcpListener::bind(address.sockets())
@@ -140,7 +145,7 @@ pub async fn run(options: Options, variables: BTreeMap<String, String>) -> Resul
             identity: identity.clone(),
             timings,
         };
-        Elector::new(client.clone(), lease, metrics.clone())
+        Elector::new(electing, lease, metrics.clone())
     } else {
         Elector::without_election(metrics.clone())
     };
@@ -157,8 +162,10 @@ pub async fn run(options: Options, variables: BTreeMap<String, String>) -> Resul
     tasks.spawn(controllers::ingresses(Arc::clone(&live), metrics.clone(), until(shutdown.clone())));
     tasks.spawn(controllers::classes(Arc::clone(&live), metrics.clone(), until(shutdown.clone())));
     tasks.spawn(fetch::secrets(client.clone(), Arc::clone(&live)));
+    tasks.spawn(gone::withdraw(Arc::clone(&live)));
     let distance = options.providers_throttle_duration.max(options.throttle_duration);
     tasks.spawn(pulse(Arc::clone(&live), health.clone(), LONGEST_MOVE + distance));
+    tasks.spawn(fitness::keep(lease.clone(), metrics.clone(), fitness::Limits::default()));
     tasks.spawn(ready(Arc::clone(&live), lease.clone(), health.clone()));
     let leader = Leader { client, live, lease, metrics, health, identity, options: Arc::new(options) };
     let leading = tokio::spawn(leader.run(shutdown.clone()));
@@ -184,6 +191,7 @@ fn what_to_watch(options: &Options) -> Feeds {
         nodes: !options.settings.disable_cluster_scope_resources,
         namespace: options.namespace.clone(),
         class_memory: memory::name(&options.leader_election.lease_name),
+        watch_seconds: feeds::WATCH_SECONDS,
     }
 }
 

@@ -31,7 +31,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest silence within an answer. Watches have to be asked to end after 30 s, so only a dead
 /// connection is silent for longer.
-const READ_TIMEOUT: Duration = Duration::from_secs(35);
+const READ_TIMEOUT: Duration = Duration::from_secs(33);
 
 /// The longest that a request's bytes may find no taker.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -10,12 +10,22 @@ use futures::future::BoxFuture;
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request, Response, StatusCode};
 use kube::client::Body;
-use tower::{Layer, Service};
+use tower::{BoxError, Layer, Service};
 
-use crate::metrics::{Code, Method, Metrics, WatchKind};
+use super::watch::{self, Listened, Listener};
+use crate::metrics::{Code, Method, Metrics};
 
 /// A token's file is read again this often, as client-go does it.
 const REREAD: Duration = Duration::from_secs(60);
+
+/// A watch begins to be answered at once. One that goes out on an idle connection which has died unnoticed is tried
+/// again on another one after this, long before the silence would be noticed that ends any request.
+const OPENING: Duration = Duration::from_secs(10);
+
+/// Nothing came.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {} s", OPENING.as_secs())]
+struct NoAnswer;
 
 /// A bearer token. It is never shown, not even by `{:?}`.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -159,13 +169,14 @@ impl<S, B> Service<Request<Body>> for OutgoingService<S>
 where
     S: Service<Request<Body>, Response = Response<B>>,
     S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
 {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+    type Response = Response<Listened<B>>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(context)
+        self.inner.poll_ready(context).map_err(Into::into)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
@@ -181,52 +192,24 @@ where
             http::Method::DELETE => Method::Delete,
             _ => Method::Other,
         };
-        let watched = if method == Method::Get { watched(request.uri()) } else { None };
+        let watched = if method == Method::Get { watch::of(request.uri()) } else { None };
         let mut counted = Counted { metrics, method, code: Code::NoAnswer };
         let answer = self.inner.call(request);
         Box::pin(async move {
-            let answer = answer.await?;
+            let answer = if watched.is_some() {
+                tokio::time::timeout(OPENING, answer).await.map_err(|_| NoAnswer)?
+            } else {
+                answer.await
+            };
+            let answer = answer.map_err(Into::into)?;
             counted.answered(answer.status());
-            if let (Some(kind), true) = (watched, answer.status().is_success()) {
-                counted.metrics.watch_age.since(kind, Instant::now());
-            }
             if let (StatusCode::UNAUTHORIZED, Some(bearer)) = (answer.status(), bearer) {
                 bearer.refused();
             }
-            Ok(answer)
+            let listener = watched.filter(|_| answer.status().is_success());
+            let listener = listener.map(|(kind, path)| Listener::opened(&counted.metrics, kind, path));
+            Ok(answer.map(|body| Listened::new(body, listener)))
         })
-    }
-}
-
-/// The kind that a request lists or watches. A watch is opened anew every 30 s, so that its age tells a dead one from
-/// one that has nothing to say.
-fn watched(uri: &http::Uri) -> Option<WatchKind> {
-    let query = uri.query().unwrap_or_default();
-    // A GET of one object, whatever its name, is neither.
-    if !(query.contains("watch=true") || query.contains("limit=")) {
-        return None;
-    }
-    let own = |kind| query.contains("managed-by").then_some(kind);
-    match uri.path().rsplit('/').next()? {
-        "ingresses" => Some(WatchKind::Ingress),
-        "ingressclasses" => Some(WatchKind::IngressClass),
-        "services" => Some(WatchKind::Service),
-        "endpointslices" => Some(WatchKind::EndpointSlice),
-        "nodes" => Some(WatchKind::Node),
-        "namespaces" => Some(WatchKind::Namespace),
-        "ingressclassparameters" => Some(WatchKind::Parameters),
-        "leases" => Some(WatchKind::Lease),
-        "configmaps" => own(WatchKind::OwnConfigMap),
-        "secrets" => {
-            if query.contains("managed-by") {
-                Some(WatchKind::OwnSecret)
-            } else if query.contains("type%21%3D") || query.contains("type!=") {
-                Some(WatchKind::SecretMetadata)
-            } else {
-                query.contains("fieldSelector").then_some(WatchKind::TlsSecret)
-            }
-        }
-        _ => None,
     }
 }
 
@@ -286,7 +269,7 @@ mod tests {
         let mut service = outgoing.layer(service_fn(|request: Request<Body>| async move {
             let right = request.headers()[AUTHORIZATION] == "Bearer second";
             let status = if right { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
-            Ok::<_, Infallible>(Response::builder().status(status).body(()).unwrap())
+            Ok::<_, Infallible>(Response::builder().status(status).body(Body::empty()).unwrap())
         }));
         let mut send = async || service.call(Request::new(Body::empty())).await.unwrap().status();
 
@@ -302,8 +285,10 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_is_given_up_counts_as_unanswered() {
         let metrics = Metrics::new("x").unwrap();
-        let mut service = Outgoing { metrics: metrics.clone(), bearer: None }
-            .layer(service_fn(|_: Request<Body>| std::future::pending::<Result<Response<()>, Infallible>>()));
+        let mut service =
+            Outgoing { metrics: metrics.clone(), bearer: None }.layer(service_fn(|_: Request<Body>| {
+                std::future::pending::<Result<Response<Body>, Infallible>>()
+            }));
         drop(service.call(Request::put("/").body(Body::empty()).unwrap()));
         assert_eq!(metrics.api_requests.get(Code::NoAnswer, Method::Put), 1);
     }

@@ -6,3 +6,4 @@ mod layer;
 pub mod lean;
 pub mod manifests;
 pub mod request;
+mod watch;

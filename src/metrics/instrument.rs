@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use prometheus::{Opts, Registry, core::Collector};
 
-use super::labels::Label;
+use super::labels::{Label, WatchKind};
+use super::watches::{self, Watches};
 
 /// What Prometheus is told about a metric, and what docs/metrics.md says about it.
 #[derive(Clone, Debug)]
@@ -26,7 +27,8 @@ pub(super) struct Catalogue {
 }
 
 /// An age moves by itself, so it is computed when it is asked for.
-trait Refresh: Send + Sync {
+pub(super) trait Refresh: Send + Sync {
+    /// Brings it up to date.
     fn refresh(&self);
 }
 
@@ -125,27 +127,19 @@ impl Catalogue {
     pub fn age(&mut self, name: &'static str, help: &'static str) -> prometheus::Result<Age> {
         let vec = prometheus::GaugeVec::new(Opts::new(name, help), &[])?;
         let vec = self.register(vec, Described { name, kind: "gauge", labels: vec![], help })?;
-        let ages = Arc::new(Ages { vec, labels: vec![None], since: Mutex::new(vec![None]) });
+        let ages = Arc::new(Since { vec, since: Mutex::new(None) });
         self.ages.push(ages.clone());
         Ok(Age(ages))
     }
 
-    pub fn age_by<L: Label>(
-        &mut self,
-        name: &'static str,
-        label: &'static str,
-        help: &'static str,
-    ) -> prometheus::Result<AgeBy<L>> {
-        let vec = prometheus::GaugeVec::new(Opts::new(name, help), &[label])?;
-        let described = Described { name, kind: "gauge", labels: vec![(label, values::<L>())], help };
+    pub fn watches(&mut self, name: &'static str, help: &'static str) -> prometheus::Result<Watches> {
+        let vec = prometheus::GaugeVec::new(Opts::new(name, help), &["kind"])?;
+        let described =
+            Described { name, kind: "gauge", labels: vec![("kind", values::<WatchKind>())], help };
         let vec = self.register(vec, described)?;
-        let ages = Arc::new(Ages {
-            vec,
-            labels: L::ALL.iter().map(|value| Some(value.as_str())).collect(),
-            since: Mutex::new(vec![None; L::ALL.len()]),
-        });
+        let ages = Arc::new(watches::Ages { vec, held: Mutex::default() });
         self.ages.push(ages.clone());
-        Ok(AgeBy(ages, PhantomData))
+        Ok(Watches(ages))
     }
 
     pub fn histogram(
@@ -293,64 +287,41 @@ impl<L: Label> GaugeBy<L> {
     }
 }
 
-struct Ages {
+struct Since {
     vec: prometheus::GaugeVec,
-    labels: Vec<Option<&'static str>>,
-    since: Mutex<Vec<Option<Instant>>>,
+    since: Mutex<Option<Instant>>,
 }
 
-impl Ages {
-    fn set(&self, index: usize, since: Option<Instant>) {
-        let mut held = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = held.get_mut(index) {
-            *slot = since;
-        }
+impl Since {
+    fn set(&self, since: Option<Instant>) {
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 }
 
-impl Refresh for Ages {
+impl Refresh for Since {
     fn refresh(&self) {
-        let held = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        for (label, since) in self.labels.iter().zip(held.iter()) {
-            let label: &[&str] = label.as_slice();
-            match since {
-                Some(since) => self.vec.with_label_values(label).set(since.elapsed().as_secs_f64()),
-                // An error means that it was not there.
-                None => drop(self.vec.remove_label_values(label)),
-            }
+        let none: &[&str] = &[];
+        match *self.since.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(since) => self.vec.with_label_values(none).set(since.elapsed().as_secs_f64()),
+            // An error means that it was not there.
+            None => drop(self.vec.remove_label_values(none)),
         }
     }
 }
 
 /// The seconds since something; absent while it never happened or does not count.
 #[derive(Clone)]
-pub struct Age(Arc<Ages>);
+pub struct Age(Arc<Since>);
 
 impl Age {
     /// It happened then.
     pub fn since(&self, instant: Instant) {
-        self.0.set(0, Some(instant));
+        self.0.set(Some(instant));
     }
 
     /// It does not count any more.
     pub fn clear(&self) {
-        self.0.set(0, None);
-    }
-}
-
-/// An age for each value of a label.
-#[derive(Clone)]
-pub struct AgeBy<L>(Arc<Ages>, PhantomData<L>);
-
-impl<L: Label> AgeBy<L> {
-    /// It happened then.
-    pub fn since(&self, label: L, instant: Instant) {
-        self.0.set(label.index(), Some(instant));
-    }
-
-    /// It does not count any more.
-    pub fn clear(&self, label: L) {
-        self.0.set(label.index(), None);
+        self.0.set(None);
     }
 }
 

@@ -182,6 +182,8 @@ labels! {
         Namespace = "namespaces",
         /// IngressClassParameters.
         Parameters = "ingressclassparameters",
+        /// The remembered settings of classes.
+        ClassMemory = "class_memory",
         /// Published ConfigMaps, metadata only.
         OwnConfigMap = "own_configmaps",
         /// Published Secrets, metadata only.

@@ -15,8 +15,9 @@ use super::resolve::{
 };
 use super::status::{Counts, Observed, Publication};
 use crate::kubernetes::key::{ObjectKey, OutputKey};
-use crate::translate::problem::Problem;
-use crate::translate::settings::Settings;
+use crate::translate::pause::Pause;
+use crate::translate::problem::{Kind, Problem, Subject};
+use crate::translate::settings::{ClassState, Settings};
 use crate::watch::stores::Stores;
 use crate::watch::touched::Touched;
 
@@ -50,6 +51,8 @@ pub struct Changed {
     pub verdict: bool,
     /// [`Classes::memory`] has to be written.
     pub memory: bool,
+    /// Publishing of it is paused, or goes on.
+    pub pause: bool,
 }
 
 impl Changed {
@@ -57,6 +60,7 @@ impl Changed {
         self.settings |= other.settings;
         self.verdict |= other.verdict;
         self.memory |= other.memory;
+        self.pause |= other.pause;
     }
 }
 
@@ -65,6 +69,8 @@ impl Changed {
 pub struct Classes {
     memory: Memory,
     resolutions: BTreeMap<Arc<str>, Resolution>,
+    /// Classes of ours that an annotation pauses.
+    pauses: BTreeMap<Arc<str>, Pause>,
 }
 
 impl Classes {
@@ -109,10 +115,37 @@ impl Classes {
 
     /// Everything that is wrong with classes and with the parameters that they name, sorted, each once.
     pub fn problems(&self) -> BTreeSet<Problem> {
-        let of = |resolution: &Resolution| -> Vec<Problem> {
-            resolution.problem.iter().chain(&resolution.faults).cloned().collect()
-        };
-        self.resolutions.values().flat_map(of).collect()
+        self.resolutions.keys().flat_map(|class| self.problems_of(class)).collect()
+    }
+
+    /// Everything that is wrong with a class and with the parameters that it names, and that it is paused.
+    pub fn problems_of(&self, class: &str) -> Vec<Problem> {
+        let resolution = self.resolutions.get(class);
+        let told = resolution.into_iter().flat_map(|one| one.problem.iter().chain(&one.faults)).cloned();
+        let subject =
+            || Subject { kind: Kind::IngressClass, namespace: String::new(), name: class.to_owned() };
+        let effect = "nothing new is published in the class's output, and its statuses are left alone,";
+        let paused = self.pauses.get(class).into_iter().flat_map(|pause| pause.problems(&subject(), effect));
+        told.chain(paused).collect()
+    }
+
+    /// Whether an annotation pauses a class.
+    pub fn is_paused(&self, class: &str) -> bool {
+        self.pauses.contains_key(class)
+    }
+
+    /// The class, the first by name, that pauses an output: its routing goes there. What stands published of a class
+    /// can't be told from what others have there, so an output is paused as a whole.
+    pub fn pausing(&self, output: &OutputKey) -> Option<&Arc<str>> {
+        self.pauses.keys().find(|class| self.output_of(class) == Some(output))
+    }
+
+    /// Where the routing of a class goes.
+    pub fn output_of(&self, class: &str) -> Option<&OutputKey> {
+        match &self.resolutions.get(class)?.state {
+            ClassState::Accepted(settings) => Some(&settings.output),
+            ClassState::NotAccepted => None,
+        }
     }
 
     /// The classes to resolve again because of what an event touched. A changed memory concerns only who does not
@@ -156,13 +189,17 @@ impl Classes {
     /// Brings one class up to date, which may be gone.
     pub fn resolve(&mut self, stores: &mut Stores, sources: Sources, name: &str) -> Changed {
         let class = stores.classes().collection().get(&ObjectKey::new("", name)).map(Arc::clone);
-        let resolution = class.and_then(|class| self.resolution_of(stores, sources, &class));
+        let pause = Pause::of(class.as_ref().and_then(|class| class.metadata.annotations.as_ref()));
+        let resolution = class.as_ref().and_then(|class| self.resolution_of(stores, sources, class));
         let Some(mut resolution) = resolution else {
             let memory = self.memory.retain(|class| class != name);
             let verdict = self.resolutions.remove(name).is_some();
             let settings = stores.resolve_class(name, None);
-            return Changed { settings, verdict, memory };
+            return Changed { settings, verdict, memory, pause: self.pauses.remove(name).is_some() };
         };
+        if pause.holds() {
+            self.freeze(stores, sources, name, &mut resolution);
+        }
         let before = self.resolutions.get(name);
         // Labels that are not there yet say nothing about a class that has settings.
         if let Some(before) = before
@@ -187,7 +224,45 @@ impl Classes {
                 )
         });
         self.resolutions.insert(name.into(), resolution);
-        Changed { settings, verdict, memory }
+        let paused = if pause.holds() {
+            self.pauses.insert(name.into(), pause.clone()) != Some(pause)
+        } else {
+            self.pauses.remove(name).is_some()
+        };
+        Changed { settings, verdict: verdict || paused, memory, pause: paused }
+    }
+
+    /// While a class is paused its parameters are judged and not taken over: they could send it to another output, and
+    /// what stands in this one would be withdrawn. A replica that has just started takes what is remembered, which a
+    /// pause leaves alone as well.
+    fn freeze(&self, stores: &Stores, sources: Sources, name: &str, resolution: &mut Resolution) {
+        let frozen = match self.resolutions.get(name) {
+            Some(before) => Some((before.state.clone(), before.standing, before.uses_namespace_labels)),
+            None => self.remembered(stores, sources, name),
+        };
+        if let Some((state, standing, uses_namespace_labels)) = frozen {
+            if state != resolution.state && standing == Standing::Current {
+                resolution.standing = Standing::LastAccepted;
+            }
+            resolution.state = state;
+            resolution.uses_namespace_labels |= uses_namespace_labels;
+        }
+        resolution.accepted_now = None;
+    }
+
+    /// What a class with parameters comes to by what is remembered alone.
+    fn remembered(
+        &self,
+        stores: &Stores,
+        sources: Sources,
+        name: &str,
+    ) -> Option<(ClassState, Standing, bool)> {
+        let class = stores.classes().collection().get(&ObjectKey::new("", name))?;
+        class.spec.as_ref()?.parameters.as_ref()?;
+        self.memory.get(name)?;
+        let without = Sources { parameters: false, ..sources };
+        let resolution = self.resolution_of(stores, without, class)?;
+        Some((resolution.state, resolution.standing, resolution.uses_namespace_labels))
     }
 
     fn resolution_of(&self, stores: &Stores, sources: Sources, class: &IngressClass) -> Option<Resolution> {

@@ -9,6 +9,7 @@ use super::requests::{Requests, Write};
 use crate::metrics::WriteKind;
 use crate::parameters::memory::{self, Memory};
 use crate::parameters::resource::{GROUP, IngressClassParametersStatus, KIND, VERSION};
+use crate::translate::problem::Kind;
 
 const NAME_TAKEN: &str = "delete or rename it, or set another operator.leaderElection.leaseName";
 
@@ -87,7 +88,7 @@ impl ClassWriter {
         let map: Option<ConfigMap> = self.requests.get(&self.object(), &self.path()).await?;
         match map {
             Some(map) if !memory::is_ours(&map) => {
-                Err(PublishError::OutputNameTaken { object: self.object(), remedy: NAME_TAKEN })
+                Err(PublishError::name_taken(Kind::ConfigMap, &map.metadata, NAME_TAKEN.to_owned()))
             }
             map => Ok(map),
         }

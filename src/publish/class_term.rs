@@ -16,6 +16,7 @@ use crate::metrics::{ClassStatus, Metrics};
 use crate::parameters::resolve::{Reason, Standing};
 use crate::parameters::status::{Counts, Due, Ledger};
 use crate::reconcile::Routing;
+use crate::translate::problem::{Category, Problem};
 use crate::watch::live::Live;
 
 /// Counts in statuses are looked at this often; they are written less often still.
@@ -74,9 +75,11 @@ impl ClassTerm {
                     Ok(()) => {
                         again = Instant::now() + if adopted { LOOK } else { Duration::ZERO };
                         adopted = true;
+                        self.tell_of_memory(None);
                         backoff.reset();
                     }
                     Err(error) => {
+                        self.tell_of_memory(Some(&error));
                         tracing::warn!(%error, "what is to be written about classes was not; trying again");
                         again = Instant::now() + backoff.next_wait();
                     }
@@ -88,6 +91,27 @@ impl ClassTerm {
                 () = tokio::time::sleep(wait) => {}
             }
         }
+    }
+
+    /// Somebody else's ConfigMap in the place of what is remembered has to be moved by a person.
+    fn tell_of_memory(&self, error: Option<&PublishError>) {
+        let problem = match error {
+            Some(PublishError::OutputNameTaken { taken, remedy, .. }) => {
+                self.problems.know(&taken.subject, &taken.uid);
+                Some(Problem {
+                    category: Category::OutputNameTaken,
+                    subject: taken.subject.clone(),
+                    field: "metadata.labels".to_owned(),
+                    value: String::new(),
+                    remedy: format!(
+                        "it has the name under which the settings of classes are remembered, without waybill's \
+                         labels; {remedy}"
+                    ),
+                })
+            }
+            _ => None,
+        };
+        self.problems.set(Source::ClassMemory, problem.into_iter().collect());
     }
 
     /// What the last leader remembered may not have come through the watch yet.
@@ -133,14 +157,11 @@ impl ClassTerm {
 
     /// Tells what is wrong with classes, and how many run on which settings.
     fn tell(&mut self) {
-        let resolutions: BTreeMap<Arc<str>, (Standing, Vec<_>)> = {
+        let resolutions: BTreeMap<Arc<str>, (Standing, Vec<Problem>)> = {
             let routing = self.live.routing();
             let classes = routing.classes().iter();
             classes
-                .map(|(class, one)| {
-                    let problems = one.problem.iter().chain(&one.faults).cloned().collect();
-                    (Arc::clone(class), (one.standing, problems))
-                })
+                .map(|(class, one)| (Arc::clone(class), (one.standing, routing.classes().problems_of(class))))
                 .collect()
         };
         let count = |standing: &[Standing]| {

@@ -1,8 +1,10 @@
 //! Why a write failed, said so that an operator knows which object it was and what to do.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::Status;
 
 use crate::metrics::WriteResult;
+use crate::translate::problem::{Kind, Subject};
 
 /// Bytes of the API server's own words that are shown.
 const MESSAGE_LIMIT: usize = 400;
@@ -114,8 +116,10 @@ pub enum PublishError {
     OutputNameTaken {
         /// Kind, namespace and name.
         object: String,
+        /// The object itself, to tell its owner.
+        taken: Box<Taken>,
         /// What to do.
-        remedy: &'static str,
+        remedy: String,
     },
     /// Anything else.
     #[error("{object}: unexpected answer: {message}; report it as a fault")]
@@ -125,6 +129,15 @@ pub enum PublishError {
         /// What was said.
         message: String,
     },
+}
+
+/// An object of a name that waybill needs, and that is somebody else's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Which it is.
+    pub subject: Subject,
+    /// Its uid.
+    pub uid: String,
 }
 
 /// Seconds, comparable so that errors are.
@@ -141,6 +154,13 @@ impl std::fmt::Display for Seconds {
 }
 
 impl PublishError {
+    /// That the object with this metadata has a wanted name and not our labels.
+    pub fn name_taken(kind: Kind, metadata: &ObjectMeta, remedy: String) -> Self {
+        let subject = Subject::of(kind, metadata);
+        let uid = metadata.uid.clone().unwrap_or_default();
+        Self::OutputNameTaken { object: subject.to_string(), taken: Box::new(Taken { subject, uid }), remedy }
+    }
+
     /// The category, as metrics label it.
     pub fn result(&self) -> WriteResult {
         match self {

@@ -1,44 +1,19 @@
 //! Which Events there have to be: problems of each object against those that were told. No I/O and no clock.
-//!
-//! The API of events.k8s.io lets nothing but an Event's series change once it is there. So its name says all that
-//! its text does: another text is another Event, and the same one is found again by the next leader.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use sha2::{Digest as _, Sha256};
-
 use super::backoff::Backoff;
+use super::event_text::{Place, Told, delayed, resolved, wanted};
 use super::rate::Rate;
-use crate::translate::problem::{Category, Problem, Subject};
+use crate::translate::problem::{Problem, Subject};
 
-/// Events that one object may have at once, one that sums up the rest included.
-pub const PER_OBJECT: usize = 10;
 /// Events a second, over all.
 pub const PER_SECOND: u32 = 20;
-/// Bytes of a note; the API server takes 1,024.
-pub const NOTE_LIMIT: usize = 1_000;
 /// An Event that still holds is written again after this, since the API server forgets it after an hour.
 pub const REFRESH: Duration = Duration::from_secs(1_800);
 /// Objects that wait, above which one Event says so.
 const MANY_WAIT: usize = 1_200;
-/// Bytes of an object's name within an Event's.
-const NAME_LIMIT: usize = 253 - 1 - HASH;
-/// Characters of the hash in an Event's name.
-const HASH: usize = 16;
-
-/// An Event, as it is told.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Told {
-    /// Its name.
-    pub name: String,
-    /// A [`Category`], or what became of one.
-    pub reason: String,
-    /// What is wrong and what would be right.
-    pub note: String,
-    /// `Normal` or `Warning`.
-    pub kind: &'static str,
-}
 
 /// What to write next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,12 +37,6 @@ pub enum Next {
     Act(Action),
     /// Nothing before then, unless something is reported.
     Wait(Option<Instant>),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    category: Option<Category>,
-    field: String,
 }
 
 #[derive(Debug)]
@@ -221,17 +190,10 @@ impl EventBook {
             return None;
         }
         self.said_at = Some(now);
-        let note = format!(
-            "the problems of {} objects wait for their Events, of which at most {PER_SECOND} a second are \
-             written; the metric waybill_problems counts all of them",
-            self.ready.len()
-        );
-        let reason = "EventsDelayed";
-        let name = name("", &self.operator, &[reason, &note]);
         Some(Action {
             subject: self.operator.clone(),
             uid: String::new(),
-            event: Told { name, reason: reason.to_owned(), note, kind: "Warning" },
+            event: delayed(&self.operator, self.ready.len(), PER_SECOND),
             count: 1,
             over: None,
         })
@@ -294,93 +256,11 @@ fn begin(object: &mut Object, action: &Action, now: Instant) {
     }
 }
 
-/// The Events for these problems, and how many problems get none.
-fn wanted(uid: &str, subject: &Subject, problems: &[Problem]) -> (BTreeMap<Told, Place>, u64) {
-    let mut problems: Vec<&Problem> = problems.iter().collect();
-    problems.sort_unstable();
-    problems.dedup();
-    let shown = if problems.len() > PER_OBJECT { PER_OBJECT - 1 } else { problems.len() };
-    let (shown, rest) = problems.split_at(shown);
-    let mut events: BTreeMap<Told, Place> = shown
-        .iter()
-        .map(|problem| {
-            let reason = problem.category.as_str();
-            let note = note(problem);
-            let name = name(uid, subject, &[reason, &problem.field, &note]);
-            let told = Told { name, reason: reason.to_owned(), note, kind: "Warning" };
-            (told, Place { category: Some(problem.category), field: problem.field.clone() })
-        })
-        .collect();
-    if !rest.is_empty() {
-        let mut counts: BTreeMap<Category, usize> = BTreeMap::new();
-        for problem in rest {
-            *counts.entry(problem.category).or_default() += 1;
-        }
-        let counts: Vec<String> =
-            counts.iter().map(|(category, count)| format!("{count} of {category}")).collect();
-        let note = cut(format!("and {} more problems: {}", rest.len(), counts.join(", ")));
-        let reason = "MoreProblems";
-        let name = name(uid, subject, &[reason, &note]);
-        let told = Told { name, reason: reason.to_owned(), note, kind: "Warning" };
-        events.insert(told, Place { category: None, field: String::new() });
-    }
-    (events, rest.len() as u64)
-}
-
-fn resolved_reason(reason: &str) -> String {
-    format!("{reason}Resolved")
-}
-
-/// That a problem is over.
-fn resolved(uid: &str, subject: &Subject, told: &Told, place: &Place) -> Told {
-    let reason = resolved_reason(&told.reason);
-    let name = name(uid, subject, &[&reason, &place.field, &told.note]);
-    let note = if place.field.is_empty() {
-        "no longer more problems than are shown one by one".to_owned()
-    } else {
-        cut(format!("{}: no longer a problem", place.field))
-    };
-    Told { name, reason, note, kind: "Normal" }
-}
-
-/// Field, value and remedy. A value that looks like a key is not shown: nobody should have put it there.
-fn note(problem: &Problem) -> String {
-    let Problem { field, value, remedy, .. } = problem;
-    if value.is_empty() {
-        return cut(format!("{field}: {remedy}"));
-    }
-    if value.contains("-----BEGIN") {
-        return cut(format!("{field}: (not shown): {remedy}"));
-    }
-    cut(format!("{field}: {value:?}: {remedy}"))
-}
-
-/// Cuts a note between two characters.
-fn cut(mut note: String) -> String {
-    if note.len() > NOTE_LIMIT {
-        note.truncate(note.floor_char_boundary(NOTE_LIMIT - '…'.len_utf8()));
-        note.push('…');
-    }
-    note
-}
-
-/// The object's name, cut, and a hash of its uid and what is told.
-fn name(uid: &str, subject: &Subject, parts: &[&str]) -> String {
-    let mut hash = Sha256::new();
-    for part in [uid, subject.kind.as_str(), &subject.namespace, &subject.name].iter().chain(parts) {
-        hash.update(part.len().to_be_bytes());
-        hash.update(part);
-    }
-    let hash: String = hash.finalize().iter().take(HASH / 2).map(|byte| format!("{byte:02x}")).collect();
-    let end = subject.name.floor_char_boundary(NAME_LIMIT.min(subject.name.len()));
-    let start = subject.name[..end].trim_end_matches(['.', '-']);
-    format!("{start}.{hash}")
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::event_text::PER_OBJECT;
     use super::*;
-    use crate::translate::problem::Kind;
+    use crate::translate::problem::{Category, Kind};
 
     fn operator() -> Subject {
         Subject { kind: Kind::ConfigMap, namespace: "waybill".into(), name: "waybill".into() }
@@ -542,15 +422,6 @@ mod tests {
         book.failed(&over, again);
         let late = again + Duration::from_secs(60);
         assert_eq!(drain(&mut book, late).len(), 1);
-    }
-
-    #[test]
-    fn notes_are_cut_between_characters_and_show_no_key() {
-        let long = problem(Category::InvalidAnnotation, &"é".repeat(2_000), "x");
-        let note = note(&long);
-        assert!(note.len() <= NOTE_LIMIT && note.ends_with('…'), "{}", note.len());
-        let key = problem(Category::InvalidSecret, "f", "-----BEGIN PRIVATE KEY-----");
-        assert_eq!(super::note(&key), "f: (not shown): mend it");
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct HeldIndex {
     pub index: Option<Index>,
     /// Epoch and generation, as far as they can be made out in what is no index any more.
     stamp: (Option<u64>, Option<u64>),
+    /// Someone took labels of ours away, so that it has to be written again, whatever it says.
+    pub unlabelled: bool,
 }
 
 /// Why an index can't be taken for ours.
@@ -58,7 +60,7 @@ impl HeldIndex {
                 (stamp.epoch, stamp.generation)
             }
         };
-        Ok(Self { object, index, stamp })
+        Ok(Self { object, index, stamp, unlabelled: false })
     }
 
     /// Its epoch, as far as it can be made out.
@@ -78,7 +80,7 @@ impl HeldIndex {
 
     /// Whether it says all that is wanted, under this epoch.
     pub fn says(&self, wanted: &Wanted, hash: &Digest, epoch: u64) -> bool {
-        let Some(index) = &self.index else { return false };
+        let Some(index) = self.index.as_ref().filter(|_| !self.unlabelled) else { return false };
         let stamp =
             super::wanted::Stamp { epoch, generation: index.generation, published_at: &index.published_at };
         let data = self.object.data.as_ref();

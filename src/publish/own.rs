@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::objects::{MANAGED_BY, OUTPUT_LABEL, WAYBILL};
+use super::objects::{MANAGED_BY, OUTPUT_LABEL, PART_LABEL, WAYBILL};
 use super::writer::{OwnKind, Seen};
 use crate::kubernetes::key::OutputKey;
 use crate::metrics::{Metrics, WatchKind};
@@ -55,6 +55,9 @@ impl Own {
             Api::namespaced(self.client.clone(), namespace);
         let secrets: Api<Lean<PartialObjectMeta<Secret>>> = Api::namespaced(self.client.clone(), namespace);
         let (sender, metrics) = (self.sender.clone(), self.metrics.clone());
+        // Here and not in the tasks, which may begin only after this was dropped again.
+        metrics.watch_age.begun(WatchKind::OwnConfigMap, configmaps.resource_url());
+        metrics.watch_age.begun(WatchKind::OwnSecret, secrets.resource_url());
         self.tasks.spawn(follow(
             configmaps,
             WatchKind::OwnConfigMap,
@@ -96,7 +99,10 @@ async fn follow<K>(
 ) where
     K: Resource<Scope = NamespaceResourceScope> + Sparse + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let config = watcher::Config::default().labels(&format!("{MANAGED_BY}={WAYBILL}")).timeout(WATCH_SECONDS);
+    // An object that loses one of the labels leaves the watch, which says so.
+    let labels = format!("{MANAGED_BY}={WAYBILL},{OUTPUT_LABEL},{PART_LABEL}");
+    let config = watcher::Config::default().labels(&labels).timeout(WATCH_SECONDS);
+    let path = api.resource_url().to_owned();
     let mut events = feeds::events(api, config);
     let mut listed: Vec<(OutputKey, ObjectMeta)> = Vec::new();
     while let Some(event) = events.next().await {
@@ -108,8 +114,8 @@ async fn follow<K>(
                 continue;
             }
         };
-        if !matches!(event, Event::Init) {
-            metrics.watch_age.since(watched, Instant::now());
+        if !matches!(event, Event::Init | Event::InitApply(_)) {
+            metrics.watch_age.heard(watched, &path, Instant::now());
         }
         let mut said = Vec::new();
         match event {

@@ -1,5 +1,6 @@
 //! What is wrong, told once where users look: an Event on the object, the log, and a count.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -25,6 +26,8 @@ pub enum Source {
     Statuses,
     /// An IngressClass and its parameters.
     Class(Arc<str>),
+    /// The ConfigMap in which settings of classes are remembered.
+    ClassMemory,
     /// An output.
     Output(OutputKey),
 }
@@ -39,6 +42,8 @@ pub struct Problems {
 
 struct State {
     standing: Standing<Source>,
+    /// Of objects with problems that no store of ours holds: of the index, say.
+    uids: HashMap<Subject, String>,
     lines: Rate,
     unsaid: u64,
 }
@@ -46,12 +51,28 @@ struct State {
 impl Problems {
     /// Nothing stands yet.
     pub fn new(events: Events, live: Arc<Live>, metrics: Metrics) -> Self {
-        let state = State { standing: Standing::default(), lines: Rate::new(LINES.0, LINES.1), unsaid: 0 };
+        let state = State {
+            standing: Standing::default(),
+            uids: HashMap::new(),
+            lines: Rate::new(LINES.0, LINES.1),
+            unsaid: 0,
+        };
         Self { state: Mutex::new(state), events, live, metrics }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the uid of an object that is not watched whole, before its problems: `kubectl describe` shows an Event
+    /// only with it. It is forgotten with the last of them. Empty is not known.
+    pub fn know(&self, subject: &Subject, uid: &str) {
+        let mut state = self.state();
+        if uid.is_empty() {
+            state.uids.remove(subject);
+        } else {
+            state.uids.insert(subject.clone(), uid.to_owned());
+        }
     }
 
     /// Replaces what a source tells.
@@ -68,10 +89,13 @@ impl Problems {
         }
         for subject in &changed {
             let about = state.standing.about(subject);
-            match self.uid(subject) {
+            match self.uid(subject).or_else(|| state.uids.get(subject).cloned()) {
                 Some(uid) => self.events.report(subject, &uid, &about),
                 None if about.is_empty() => self.events.forget(subject),
                 None => self.events.report(subject, "", &about),
+            }
+            if about.is_empty() {
+                state.uids.remove(subject);
             }
         }
         for &category in Category::ALL {

@@ -10,18 +10,20 @@ use super::backoff::Backoff;
 use super::error::PublishError;
 use super::own::Own;
 use super::problems::{Problems, Source};
+use super::refusal;
 use super::requests::Requests;
 use super::snapshot::Snapshot;
 use super::statuses::StatusQueue;
 use super::throttle::Throttle;
 use super::view::Statuses;
-use super::withdrawal;
+use super::withdrawal::index_subject;
 use super::writer::{Outcome, OutputWriter};
 use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::metrics::{Entry, Label, Metrics, ShardKind, WriteResult};
 use crate::parameters::status::Publication;
 use crate::serve::Heartbeat;
 use crate::table::Counts;
+use crate::translate::pause::PAUSED_ANNOTATION;
 use crate::translate::problem::{Category, Problem};
 use crate::watch::live::{Live, Waiting};
 
@@ -169,8 +171,9 @@ impl Publisher {
 
     /// Lets statuses go once no routing waits to be committed: an address must not be told before its routes work.
     fn release_statuses(&mut self) {
-        let waits =
-            self.outputs.values().any(|output| output.waiting.oldest().is_some() && output.failed.is_none());
+        // One that stands still holds up its own statuses alone, see `Statuses`.
+        let goes_on = |output: &Published| output.failed.is_none() && !output.held && !output.paused;
+        let waits = self.outputs.values().any(|output| output.waiting.oldest().is_some() && goes_on(output));
         if waits {
             return;
         }
@@ -201,6 +204,10 @@ impl Publisher {
         if let Err(error) = output.writer.take_over().await {
             return self.failed(key, &error);
         }
+        let pausing = self.live.routing().classes().pausing(key).cloned();
+        if let Some(class) = pausing {
+            return self.paused(key, paused_by(key, &class));
+        }
         let waiting = std::mem::take(&mut output.waiting);
         let (snapshot, arrived) = {
             let mut routing = self.live.routing();
@@ -228,6 +235,8 @@ impl Publisher {
                 if output.failed.take().is_some() {
                     tracing::info!(output = %key, "published again");
                 }
+                // Statuses that were left alone meanwhile.
+                self.all_statuses |= output.held || output.paused;
                 (output.held, output.paused) = (false, false);
                 self.live.set_publication(key, Publication::Committed);
                 // Only now may what has moved here leave where it was: nothing is ever in neither.
@@ -239,19 +248,34 @@ impl Publisher {
                 output.waiting.since(waiting);
                 (output.held, output.paused) = (true, false);
                 self.live.set_publication(key, Publication::Held(Category::WithdrawalHeld));
-                self.problems.set(Source::Output(key.clone()), vec![held.problem(key)]);
+                self.tell_of_index(key, vec![held.problem(key)]);
             }
-            Ok(Outcome::Paused) => {
+            Ok(Outcome::Paused(pause)) => {
                 output.waiting.since(waiting);
-                (output.held, output.paused) = (false, true);
-                self.live.set_publication(key, Publication::Held(Category::Paused));
-                self.problems.set(Source::Output(key.clone()), vec![withdrawal::paused(key)]);
+                self.paused(key, pause.problems(&index_subject(key), "nothing is published"));
             }
             Err(error) => {
                 output.waiting.since(waiting);
                 self.failed(key, &error);
             }
         }
+    }
+
+    fn paused(&mut self, key: &OutputKey, problems: Vec<Problem>) {
+        if let Some(output) = self.outputs.get_mut(key) {
+            (output.held, output.paused) = (false, true);
+            if output.failed.take().is_some() {
+                output.backoff.reset();
+            }
+        }
+        self.live.set_publication(key, Publication::Held(Category::Paused));
+        self.tell_of_index(key, problems);
+    }
+
+    fn tell_of_index(&self, key: &OutputKey, problems: Vec<Problem>) {
+        let uid = self.outputs.get(key).and_then(|output| output.writer.index_uid());
+        self.problems.know(&index_subject(key), uid.unwrap_or_default());
+        self.problems.set(Source::Output(key.clone()), problems);
     }
 
     fn failed(&mut self, key: &OutputKey, error: &PublishError) {
@@ -263,7 +287,11 @@ impl Publisher {
         }
         output.failed = Some(error.result());
         self.live.set_publication(key, Publication::Failing(Label::as_str(error.result())));
-        self.problems.set(Source::Output(key.clone()), problem(key, error).into_iter().collect());
+        let problem = refusal::problem(key, output.writer.index_uid(), error).map(|(problem, uid)| {
+            self.problems.know(&problem.subject, &uid);
+            problem
+        });
+        self.problems.set(Source::Output(key.clone()), problem.into_iter().collect());
     }
 
     async fn collect_garbage(&mut self) {
@@ -298,14 +326,16 @@ impl Publisher {
     }
 }
 
-/// What a failed commit tells beside the log: only what somebody has to mend.
-fn problem(key: &OutputKey, error: &PublishError) -> Option<Problem> {
-    let PublishError::OutputNameTaken { object, remedy } = error else { return None };
-    Some(Problem {
-        category: Category::OutputNameTaken,
-        subject: withdrawal::index_subject(key),
-        field: "metadata.labels".to_owned(),
-        value: Problem::shown(object),
-        remedy: (*remedy).to_owned(),
-    })
+/// That a class pauses an output, as a problem of its index.
+fn paused_by(output: &OutputKey, class: &str) -> Vec<Problem> {
+    vec![Problem {
+        category: Category::Paused,
+        subject: index_subject(output),
+        field: "data".to_owned(),
+        value: Problem::shown(class),
+        remedy: format!(
+            "the IngressClass of this name publishes here and its annotation {PAUSED_ANNOTATION} pauses it, so \
+             nothing is published; remove the annotation from the IngressClass to go on"
+        ),
+    }]
 }

@@ -17,6 +17,7 @@ use crate::traefik::dynamic::{Certificate, LoadBalancer, Router, Server, Service
 use crate::translate::fragment::{
     CertificateFragment, Created, Fragment, RouterFragment, ServiceFragment, ServiceOwner,
 };
+use crate::translate::size;
 
 const STAMP: Stamp<'_> = Stamp { epoch: 2, generation: 9, published_at: "2026-11-24T08:00:00Z" };
 
@@ -335,4 +336,64 @@ fn errors_don_t_quote_keys() {
     cluster.secrets = BTreeMap::from([(objects::key_shard_name(&output(), &digest.short()), shard)]);
     let error = cluster.read().map_err(|e| e.to_string()).err().unwrap_or_default();
     assert!(error.contains("line 1, column") && !error.contains("SECRET"), "{error}");
+}
+
+/// Text that gzip can do nothing about, as a line has it: no byte of it is escaped.
+fn noise(length: usize, seed: u64) -> String {
+    let mut state = seed | 1;
+    let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    (0..length)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            char::from(letters[(state >> 32) as usize % letters.len()])
+        })
+        .collect()
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
+    /// Whatever entries there are of the sizes that the translation lets through: each object is taken by the API
+    /// server, which takes 1 MiB, counted here with base64 and all that is around it.
+    #[test]
+    fn no_object_is_larger_than_the_api_server_takes(
+        sizes in proptest::collection::vec((0..=size::ENTRY_LIMIT, 0..=size::ENTRY_LIMIT), 1..12),
+        full in 0..4_usize,
+    ) {
+        const LARGEST: usize = 1024 * 1024;
+        let mut table = Table::new();
+        table.declare(&output());
+        let limit = (size::ENTRY_LIMIT, size::ENTRY_LIMIT);
+        for (at, (rule, certificate)) in std::iter::repeat_n(limit, full).chain(sizes).enumerate() {
+            let mut fragment = fragment(at, 1);
+            let line = |fragment: &Fragment| {
+                crate::traefik::document::router_line(&fragment.routers[0].key, &fragment.routers[0].router).len()
+            };
+            fragment.routers[0].router.rule = String::new();
+            let rest = rule.saturating_sub(line(&fragment));
+            fragment.routers[0].router.rule = noise(rest, at as u64 * 2 + 1);
+            let key = &fragment.routers[0].key;
+            proptest::prop_assert!(size::router(key, &fragment.routers[0].router).is_none());
+            let around = 64;
+            let long = Certificate {
+                cert_file: noise(certificate.saturating_sub(around), at as u64).into(),
+                key_file: "key".into(),
+            };
+            proptest::prop_assert!(size::certificate(&long).is_none());
+            fragment.certificates[0].certificate = Arc::new(long);
+            table.set(fragment);
+        }
+        let cluster = Cluster::of(&mut table);
+        let mut lengths = vec![serde_json::to_vec(&cluster.index)?.len()];
+        for map in cluster.config_maps.values() {
+            lengths.push(serde_json::to_vec(map)?.len());
+        }
+        for secret in cluster.secrets.values() {
+            lengths.push(serde_json::to_vec(secret)?.len());
+        }
+        let largest = lengths.into_iter().max().unwrap_or_default();
+        proptest::prop_assert!(largest < LARGEST / 2, "{largest}");
+        proptest::prop_assert!(cluster.read().is_ok());
+    }
 }

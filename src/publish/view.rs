@@ -58,8 +58,10 @@ impl StatusView for Statuses {
         let routing = self.live.routing();
         let ingress = routing.stores().ingresses().collection().get(key)?;
         let settings = routing.settings(key);
+        // Where nothing new is published no address is told or taken back either.
+        let still = routing.is_paused(key) || settings.is_some_and(|one| self.live.is_held(&one.output));
         let wanted = match settings {
-            Some(settings) if self.enabled => self.wanted(settings, &routing),
+            Some(settings) if self.enabled && !still => self.wanted(settings, &routing),
             _ => Wanted::LeaveAlone,
         };
         let current = ingress
@@ -69,7 +71,7 @@ impl StatusView for Statuses {
             .and_then(|load_balancer| load_balancer.ingress.clone())
             .unwrap_or_default();
         // With statuses off nothing is withdrawn either: they are another controller's now.
-        let ours = settings.is_some() || !self.enabled;
+        let ours = settings.is_some() || still || !self.enabled;
         Some(StatusState { ours, wanted, current, we_own: we_own(ingress) })
     }
 

@@ -16,9 +16,6 @@ use crate::translate::problem::{Category, Kind, Problem, Subject};
 /// through. Every commit removes it.
 pub const CONFIRM_ANNOTATION: &str = "waybill.dev/confirm-withdrawal";
 
-/// Annotation of an index or an IngressClass, of any value, while which nothing is published.
-pub const PAUSED_ANNOTATION: &str = "waybill.dev/paused";
-
 /// Hashes of the keys of a shard's routers.
 pub type RouterKeys = Arc<[u64]>;
 
@@ -75,17 +72,6 @@ impl Withdrawal {
     }
 }
 
-/// That publishing is paused, as a problem of the index.
-pub fn paused(output: &OutputKey) -> Problem {
-    Problem {
-        category: Category::Paused,
-        subject: index_subject(output),
-        field: format!("metadata.annotations[{PAUSED_ANNOTATION}]"),
-        value: String::new(),
-        remedy: "nothing is published while it is there; remove the annotation to go on".to_owned(),
-    }
-}
-
 /// The index of an output.
 pub fn index_subject(output: &OutputKey) -> Subject {
     Subject {
@@ -93,11 +79,6 @@ pub fn index_subject(output: &OutputKey) -> Subject {
         namespace: output.namespace().to_owned(),
         name: output.name().to_owned(),
     }
-}
-
-/// Whether the index's annotations pause publishing.
-pub fn is_paused(index: &ConfigMap) -> bool {
-    index.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(PAUSED_ANNOTATION))
 }
 
 /// The router keys of a routing document; `None` for what is none.

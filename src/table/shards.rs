@@ -10,9 +10,10 @@ use std::ops::Bound;
 
 use super::digest::Digest;
 use crate::traefik::document::Sink;
+use crate::translate::size::ENTRY_LIMIT;
 
-/// Bytes above which a bucket is cut into several shards.
-pub(super) const PART_LIMIT: usize = 256 * 1024;
+/// Bytes above which a bucket is cut into several shards. No entry is larger, so no shard is.
+pub(super) const PART_LIMIT: usize = ENTRY_LIMIT;
 
 /// What is kept in shards.
 pub(super) trait Content {

@@ -8,6 +8,7 @@ use crate::kubernetes::key::SecretKey;
 use crate::translate::fragment::CertificateFragment;
 use crate::translate::lookup::{Lookup, SecretFault, SecretState};
 use crate::translate::problem::{Category, Problem, Subject};
+use crate::translate::size;
 
 /// The certificates of an Ingress in the order of its spec, each Secret once. What can't be used is a problem and
 /// costs no other.
@@ -27,17 +28,33 @@ pub fn certificates<L: Lookup + ?Sized>(
             continue;
         }
         let secret = SecretKey::new(Arc::clone(namespace), name);
-        let fault = match lookup.secret(&secret) {
-            SecretState::Certificate(certificate) => {
+        let state = lookup.secret(&secret);
+        let too_large = match &state {
+            SecretState::Certificate(known) | SecretState::Unavailable(Some(known)) => {
+                size::certificate(known)
+            }
+            _ => None,
+        };
+        let fault = match (state, too_large) {
+            (_, Some(bytes)) => {
+                let remedy = format!(
+                    "certificate and key of Secret {secret} are {}; leave out of tls.crt what is not of its chain",
+                    size::said(bytes)
+                );
+                (Category::EntryTooLarge, remedy)
+            }
+            (SecretState::Certificate(certificate), None) => {
                 certificates.push(CertificateFragment { secret, certificate });
                 continue;
             }
-            SecretState::Missing => {
+            (SecretState::Missing, _) => {
                 let remedy = format!("there is no Secret {secret}; create it, or name one that is there");
                 (Category::SecretNotFound, remedy)
             }
-            SecretState::Invalid { key, fault } => (Category::InvalidSecret, invalid(&secret, key, fault)),
-            SecretState::Unavailable(known) => {
+            (SecretState::Invalid { key, fault }, _) => {
+                (Category::InvalidSecret, invalid(&secret, key, fault))
+            }
+            (SecretState::Unavailable(known), _) => {
                 let kept =
                     if known.is_some() { "its last content stays in use" } else { "it will be tried again" };
                 if let Some(certificate) = known {

@@ -20,15 +20,16 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
     pub(super) fn default_backend(&mut self, backend: &'a IngressBackend) -> Option<DefaultBackend> {
         let backend = self.service(backend, &|| "spec.defaultBackend".to_owned());
         let service = backend.service.filter(|_| backend.broken.is_none())?;
-        Some(DefaultBackend {
-            router: Router {
-                service: name::DEFAULT_BACKEND.to_owned(),
-                rule: rule::EVERYTHING.to_owned(),
-                rule_syntax: RULE_SYNTAX.to_owned(),
-                priority: PRIORITY,
-                ..self.bare_router()
-            },
-            service: service.service.clone(),
-        })
+        let router = Router {
+            service: name::DEFAULT_BACKEND.to_owned(),
+            rule: rule::EVERYTHING.to_owned(),
+            rule_syntax: RULE_SYNTAX.to_owned(),
+            priority: PRIORITY,
+            ..self.bare_router()
+        };
+        if self.is_too_large(name::DEFAULT_ROUTER, &router, || "spec.defaultBackend".to_owned()) {
+            return None;
+        }
+        Some(DefaultBackend { router, service: service.service.clone() })
     }
 }

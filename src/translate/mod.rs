@@ -11,6 +11,8 @@
 //! | `certificate.rs` | Secrets to certificates |
 //! | `default_backend.rs` | the Ingress without rules |
 //! | `name.rs` | keys, bounded |
+//! | `size.rs` | what is too large for an object |
+//! | `pause.rs` | what pauses publishing |
 //! | `status.rs` | where to reach the proxies |
 //! | `problem.rs` | what can be wrong, and how it is said |
 
@@ -21,6 +23,7 @@ mod default_backend;
 pub mod fragment;
 pub mod lookup;
 pub mod name;
+pub mod pause;
 pub mod problem;
 pub mod reference;
 mod router;
@@ -28,6 +31,7 @@ pub mod rule;
 pub mod server;
 pub mod service;
 pub mod settings;
+pub mod size;
 pub mod status;
 
 use std::sync::Arc;

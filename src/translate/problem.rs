@@ -91,6 +91,8 @@ categories! {
     InvalidSecret,
     /// A TLS Secret could not be read.
     SecretUnavailable,
+    /// A router, a service or a certificate is too large to be published.
+    EntryTooLarge,
     /// A reference into another namespace.
     CrossNamespaceNotAllowed,
     /// A reference to another provider's object from a namespace that may not have any.
@@ -113,6 +115,8 @@ categories! {
     StatusContested,
     /// An object of a name that waybill needs belongs to someone else.
     OutputNameTaken,
+    /// The API server refuses what is to be published.
+    PublishRefused,
     /// A publish that would remove too much is held.
     WithdrawalHeld,
     /// Publishing is paused by an annotation.

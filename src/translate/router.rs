@@ -14,6 +14,7 @@ use super::rule::{self, Matcher, PathType};
 use super::server::Broken;
 use super::service::{self, Backend, Gathered};
 use super::settings::{BrokenBackends, Precedence, RuleSyntax, Settings};
+use super::size;
 use crate::kubernetes::key::ServiceKey;
 use crate::traefik::dynamic::Router;
 use crate::translate::name;
@@ -91,7 +92,31 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
             priority,
             ..self.bare_router()
         };
-        Some(RouterFragment { key: name::bounded(key).into(), router, service })
+        let key = name::bounded(key);
+        if self.is_too_large(&key, &router, || at().trim_end_matches(".backend").to_owned()) {
+            return None;
+        }
+        Some(RouterFragment { key: key.into(), router, service })
+    }
+
+    /// Whether a router is too large to be published, which then is told. `at` is where its rule is from.
+    pub(super) fn is_too_large(&mut self, key: &str, router: &Router, at: impl FnOnce() -> String) -> bool {
+        let Some(bytes) = size::router(key, router) else { return false };
+        // What all routers of the Ingress share is told once.
+        let shared = size::router(key, &self.bare_router()).is_some() || router.rule.len() * 2 < bytes;
+        let (field, value) = if shared {
+            ("metadata.annotations".to_owned(), String::new())
+        } else {
+            (at(), Problem::shown(&router.rule))
+        };
+        self.gathered.problems.push(Problem {
+            category: Category::EntryTooLarge,
+            subject: Subject::ingress(self.ingress),
+            field,
+            value,
+            remedy: format!("a router of this Ingress would be over {} KiB as text, and none may be; shorten what it is made from", size::ENTRY_LIMIT / 1024),
+        });
+        true
     }
 
     /// What all routers of the Ingress share.

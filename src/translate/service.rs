@@ -15,6 +15,7 @@ use crate::translate::problem::{Category, Kind, Problem, Subject};
 use crate::translate::reference;
 use crate::translate::server::{self, Broken};
 use crate::translate::settings::{BrokenBackends, Settings};
+use crate::translate::size;
 
 /// What a backend came to.
 #[derive(Clone, Debug)]
@@ -62,7 +63,20 @@ pub fn backend<L: Lookup + ?Sized>(
             Category::ServiceNotFound,
             format!("there is no Service {key}; create it, or name one that is there"),
         )),
-        Some(object) => load(&key, object, backend, settings, lookup, gathered),
+        Some(object) => load(&key, object, backend, settings, lookup, gathered).and_then(|service| {
+            match size::service(&key.to_string(), &service) {
+                None => Ok(service),
+                Some(bytes) => Err(Broken::new(
+                    Category::EntryTooLarge,
+                    format!(
+                        "Service {key} has {} servers and is {}; spread it over several Services, or have \
+                         service.nativelb set",
+                        service.load_balancer.servers.len(),
+                        size::said(bytes)
+                    ),
+                )),
+            }
+        }),
     };
     let fragment = |service| {
         let plain = name::normalize_joined(&[namespace, "-", &backend.name, "-", &port]);

@@ -57,6 +57,8 @@ pub struct Feeds {
     pub namespace: String,
     /// Its name.
     pub class_memory: String,
+    /// After how many seconds a watch ends and goes on where it was: [`WATCH_SECONDS`], less in tests.
+    pub watch_seconds: u32,
 }
 
 /// A task that ends only by being dropped.
@@ -68,6 +70,7 @@ struct Context {
     client: Client,
     live: Arc<Live>,
     metrics: Metrics,
+    watch_seconds: u32,
     /// When it was last told that the API server is away.
     away: Arc<Mutex<Told>>,
 }
@@ -78,6 +81,7 @@ pub fn feeds(feeds: &Feeds, client: &Client, live: &Arc<Live>, metrics: &Metrics
         client: client.clone(),
         live: Arc::clone(live),
         metrics: metrics.clone(),
+        watch_seconds: feeds.watch_seconds,
         away: Arc::default(),
     };
     let scopes = live.routing().stores().watched().scopes();
@@ -86,19 +90,19 @@ pub fn feeds(feeds: &Feeds, client: &Client, live: &Arc<Live>, metrics: &Metrics
         tasks.push(context.namespaced(
             WatchKind::Ingress,
             scope,
-            config().labels(&feeds.label_selector),
+            context.config().labels(&feeds.label_selector),
             |routing, scope, event: Event<Ingress>| routing.stores_mut().apply_ingress(scope, event),
         ));
         tasks.push(context.namespaced(
             WatchKind::Service,
             scope,
-            config(),
+            context.config(),
             |routing, scope, event: Event<Service>| routing.stores_mut().apply_service(scope, event),
         ));
         tasks.push(context.namespaced(
             WatchKind::EndpointSlice,
             scope,
-            config(),
+            context.config(),
             |routing, scope, event: Event<EndpointSlice>| routing.stores_mut().apply_slice(scope, event),
         ));
         tasks.push(context.secrets(scope));
@@ -107,7 +111,7 @@ pub fn feeds(feeds: &Feeds, client: &Client, live: &Arc<Live>, metrics: &Metrics
     if feeds.classes {
         tasks.push(context.cluster(
             WatchKind::IngressClass,
-            config(),
+            context.config(),
             |routing, event: Event<IngressClass>| routing.stores_mut().apply_class(event),
         ));
         tasks.push(context.class_memory(&feeds.namespace, &feeds.class_memory));
@@ -121,18 +125,18 @@ pub fn feeds(feeds: &Feeds, client: &Client, live: &Arc<Live>, metrics: &Metrics
         ));
     }
     if feeds.nodes {
-        tasks.push(context.cluster(WatchKind::Node, config(), |routing, event: Event<Node>| {
+        tasks.push(context.cluster(WatchKind::Node, context.config(), |routing, event: Event<Node>| {
             routing.stores_mut().apply_node(event)
         }));
     }
     tasks
 }
 
-fn config() -> watcher::Config {
-    watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE)
-}
-
 impl Context {
+    fn config(&self) -> watcher::Config {
+        watcher::Config::default().timeout(self.watch_seconds).page_size(PAGE)
+    }
+
     fn namespaced<K>(
         &self,
         kind: WatchKind,
@@ -173,7 +177,7 @@ impl Context {
         async move {
             context.live.reached(Phase::SecretsNamed).await;
             let api = api::<Lean<Secret>>(&context.client, &scope);
-            let config = config().fields("type=kubernetes.io/tls").labels(NOT_HELM);
+            let config = context.config().fields("type=kubernetes.io/tls").labels(NOT_HELM);
             context
                 .feed(WatchKind::TlsSecret, api, config, move |routing, event| {
                     let (stores, index) = routing.stores_and_index();
@@ -190,7 +194,7 @@ impl Context {
         async move {
             context.live.reached(Phase::SecretsNamed).await;
             let api = api::<Lean<PartialObjectMeta<Secret>>>(&context.client, &scope);
-            let config = config().fields("type!=kubernetes.io/tls").labels(NOT_HELM);
+            let config = context.config().fields("type!=kubernetes.io/tls").labels(NOT_HELM);
             context
                 .feed(WatchKind::SecretMetadata, api, config, move |routing, event| {
                     let (stores, index) = routing.stores_and_index();
@@ -207,9 +211,10 @@ impl Context {
     fn class_memory(&self, namespace: &str, name: &str) -> Task {
         let api: Api<Lean<ConfigMap>> = Api::namespaced(self.client.clone(), namespace);
         // Another installation in the namespace has one of its own.
-        let config = config().labels("waybill.dev/part=classes").fields(&format!("metadata.name={name}"));
+        let config =
+            self.config().labels("waybill.dev/part=classes").fields(&format!("metadata.name={name}"));
         self.clone()
-            .feed(WatchKind::OwnConfigMap, api, config, |routing, event| {
+            .feed(WatchKind::ClassMemory, api, config, |routing, event| {
                 routing.stores_mut().apply_class_memory(event)
             })
             .boxed()
@@ -226,10 +231,13 @@ impl Context {
                 }
                 tokio::select! {
                     () = context.watch_namespaces() => {}
-                    _ = wanted.wait_for(|wanted| !wanted) => {}
+                    // In here, so that the watch which is dropped then is known not to be wanted any more.
+                    () = async {
+                        let _ = wanted.wait_for(|wanted| !wanted).await;
+                        context.metrics.watch_age.clear(WatchKind::Namespace);
+                    } => {}
                 }
                 context.live.set_sources(|sources| sources.namespaces = Namespaces::Pending);
-                context.metrics.watch_age.clear(WatchKind::Namespace);
             }
         }
         .boxed()
@@ -239,12 +247,14 @@ impl Context {
         let api: Api<Lean<Namespace>> = Api::all(self.client.clone());
         let mut told = Told::default();
         let mut listed = false;
-        let mut events = events(api, config());
+        let path = api.resource_url().to_owned();
+        self.metrics.watch_age.begun(WatchKind::Namespace, &path);
+        let mut events = events(api, self.config());
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
                     let done = matches!(event, Event::InitDone);
-                    self.take(WatchKind::Namespace, event, |routing, event| {
+                    self.take(WatchKind::Namespace, &path, event, |routing, event| {
                         routing.stores_mut().apply_namespace(event)
                     });
                     if done {
@@ -253,8 +263,12 @@ impl Context {
                     }
                 }
                 Err(error) => {
-                    if !listed && is_forbidden(&error) {
-                        self.live.set_sources(|sources| sources.namespaces = Namespaces::Unavailable);
+                    if is_forbidden(&error) {
+                        // A right that only selectors need, and that every replica lacks alike.
+                        self.metrics.watch_age.heard(WatchKind::Namespace, &path, Instant::now());
+                        if !listed {
+                            self.live.set_sources(|sources| sources.namespaces = Namespaces::Unavailable);
+                        }
                     }
                     self.failed(WatchKind::Namespace, &error, &mut told);
                 }
@@ -278,7 +292,9 @@ impl Context {
             let mut told = Told::default();
             let mut missing = false;
             let mut listing = false;
-            let mut events = events(api, config());
+            let path = api.resource_url().to_owned();
+            context.metrics.watch_age.begun(kind, &path);
+            let mut events = events(api, context.config());
             while let Some(event) = events.next().await {
                 match event {
                     // It comes before the list has been answered, and says nothing yet.
@@ -289,10 +305,10 @@ impl Context {
                         }
                         let of_list = matches!(event, Event::InitApply(_) | Event::InitDone);
                         if of_list && !listing {
-                            context.take(kind, Event::Init, &apply);
+                            context.take(kind, &path, Event::Init, &apply);
                         }
                         listing = matches!(event, Event::InitApply(_));
-                        context.take(kind, event, &apply);
+                        context.take(kind, &path, event, &apply);
                         if !listing {
                             context.live.set_sources(|sources| sources.parameters = true);
                         }
@@ -302,10 +318,10 @@ impl Context {
                             tracing::info!("{absent}");
                             context.live.set_sources(|sources| sources.parameters = false);
                             // An empty list: what was there is gone with its CRD.
-                            context.take(kind, Event::Init, &apply);
-                            context.take(kind, Event::InitDone, &apply);
+                            context.take(kind, &path, Event::Init, &apply);
+                            context.take(kind, &path, Event::InitDone, &apply);
                         }
-                        context.metrics.watch_age.since(kind, Instant::now());
+                        context.metrics.watch_age.heard(kind, &path, Instant::now());
                         tokio::time::sleep(LOOK_FOR_CRD).await;
                     }
                     Err(error) => context.failed(kind, &error, &mut told),
@@ -325,22 +341,30 @@ impl Context {
         K: Resource + Sparse + Clone + DeserializeOwned + Debug + Send + 'static,
     {
         let mut told = Told::default();
+        let path = api.resource_url().to_owned();
+        self.metrics.watch_age.begun(kind, &path);
         let mut events = events(api, config);
         while let Some(event) = events.next().await {
             match event {
-                Ok(event) => self.take(kind, event, &apply),
+                Ok(event) => self.take(kind, &path, event, &apply),
                 Err(error) => self.failed(kind, &error, &mut told),
             }
         }
     }
 
-    fn take<K>(&self, kind: WatchKind, event: Event<K>, apply: impl Fn(&mut Routing, Event<K>) -> Touched) {
+    fn take<K>(
+        &self,
+        kind: WatchKind,
+        path: &str,
+        event: Event<K>,
+        apply: impl Fn(&mut Routing, Event<K>) -> Touched,
+    ) {
         if matches!(event, Event::InitDone) && *self.live.phase().borrow() == Phase::Synced {
             self.metrics.watch_restarts.inc(kind);
         }
-        // An attempt begins with one before the API server was heard of.
-        if !matches!(event, Event::Init) {
-            self.metrics.watch_age.since(kind, Instant::now());
+        // A list that does not come to its end tells of no deletion. Before it the API server was not even heard of.
+        if !matches!(event, Event::Init | Event::InitApply(_)) {
+            self.metrics.watch_age.heard(kind, path, Instant::now());
         }
         self.live.event(kind, |routing| apply(routing, event));
     }

@@ -127,6 +127,12 @@ impl Live {
         outputs.iter().map(of).find(|one| *one != Publication::Committed).unwrap_or(Publication::Committed)
     }
 
+    /// Whether an output stands still because somebody has to decide.
+    pub fn is_held(&self, output: &OutputKey) -> bool {
+        let publications = self.publications.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(publications.get(output), Some(Publication::Held(_)))
+    }
+
     /// Waits for a phase.
     pub async fn reached(&self, phase: Phase) {
         // The sender lives as long as self, so waiting can't fail.
@@ -384,9 +390,24 @@ impl Live {
         if changed.settings || changed.memory {
             self.publish_new_outputs(routing);
         }
+        if changed.pause {
+            self.look_at_outputs(routing);
+        }
         if changed.verdict || changed.memory || changed.settings {
             self.classes_changed.notify_one();
         }
+    }
+
+    /// A class is paused, or goes on: which outputs that concerns is for the publisher to find out.
+    fn look_at_outputs(&self, routing: &Routing) {
+        let mut pending = self.pending();
+        for (output, _) in routing.table().outputs() {
+            // No change of anybody's waits for it.
+            pending.outputs.entry(output.clone()).or_default();
+        }
+        pending.all_statuses = true;
+        drop(pending);
+        self.changed.notify_one();
     }
 
     /// An output that is known and was never tried has to be, empty as it may be.
@@ -461,6 +482,8 @@ fn trigger(kind: WatchKind) -> Trigger {
         WatchKind::TlsSecret | WatchKind::SecretMetadata => Trigger::Secret,
         WatchKind::Node => Trigger::Node,
         WatchKind::Namespace => Trigger::Namespace,
-        WatchKind::OwnConfigMap | WatchKind::OwnSecret | WatchKind::Lease => Trigger::Resync,
+        WatchKind::ClassMemory | WatchKind::OwnConfigMap | WatchKind::OwnSecret | WatchKind::Lease => {
+            Trigger::Resync
+        }
     }
 }

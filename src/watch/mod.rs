@@ -6,6 +6,7 @@ pub mod controllers;
 pub mod decode;
 pub mod feeds;
 pub mod fetch;
+pub mod gone;
 pub mod live;
 pub mod mirror;
 pub mod namespaces;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -11,6 +12,7 @@ use crate::kubernetes::key::SecretKey;
 use crate::traefik::dynamic::Certificate;
 use crate::translate::lookup::{SecretFault, SecretState};
 use crate::watch::collection::{Collection, Scope};
+use crate::watch::gone::Gone;
 
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
@@ -84,6 +86,14 @@ impl SecretEntry {
         self.held.as_ref().is_some_and(|(version, _)| *version == self.version)
     }
 
+    /// The certificate that it holds, if it does.
+    fn certificate(&self) -> Option<Arc<Certificate>> {
+        match &self.held {
+            Some((_, Content::Certificate(certificate))) => Some(Arc::clone(certificate)),
+            _ => None,
+        }
+    }
+
     /// What the translation is told. Data that is older than the newest version stands until the newer one has
     /// been fetched, or could not be.
     fn state(&self) -> SecretState {
@@ -112,6 +122,7 @@ pub struct SecretChange {
 pub struct Secrets {
     tls: Collection<SecretEntry>,
     others: Collection<SecretEntry>,
+    gone: Gone,
 }
 
 impl Default for Secrets {
@@ -123,7 +134,7 @@ impl Default for Secrets {
 impl Secrets {
     /// Secrets of these scopes.
     pub fn new(scopes: &[Scope]) -> Self {
-        Self { tls: Collection::new(scopes), others: Collection::new(scopes) }
+        Self { tls: Collection::new(scopes), others: Collection::new(scopes), gone: Gone::default() }
     }
 
     /// The state of a Secret.
@@ -131,7 +142,9 @@ impl Secrets {
         match (self.tls.get(key), self.others.get(key)) {
             (Some(entry), None) | (None, Some(entry)) => entry.state(),
             (Some(tls), Some(others)) => if tls.held.is_some() { tls } else { others }.state(),
-            (None, None) => SecretState::Missing,
+            (None, None) => self.gone.get(key).map_or(SecretState::Missing, |certificate| {
+                SecretState::Certificate(Arc::clone(certificate))
+            }),
         }
     }
 
@@ -163,9 +176,33 @@ impl Secrets {
         self.of_mut(source).begin_list(scope);
     }
 
-    /// A list came to its end: the Secrets that are gone.
+    /// A list came to its end: the Secrets that are gone, those left out whose certificate stays for a while.
     pub fn end_list(&mut self, source: SecretSource, scope: &Scope) -> Vec<SecretKey> {
-        self.of_mut(source).end_list(scope).into_iter().map(|(key, _)| SecretKey(key)).collect()
+        let now = Instant::now();
+        let ended = self.of_mut(source).end_list(scope);
+        let ended = ended.into_iter().map(|(key, entry)| (SecretKey(key), entry));
+        ended.filter(|(key, entry)| !self.keep(key, entry.certificate(), now)).map(|(key, _)| key).collect()
+    }
+
+    /// Keeps the certificate of a Secret that is gone; false where there is none to keep.
+    fn keep(&mut self, key: &SecretKey, certificate: Option<Arc<Certificate>>, now: Instant) -> bool {
+        if self.tls.get(key).is_some() || self.others.get(key).is_some() {
+            return false;
+        }
+        if let Some(certificate) = certificate {
+            self.gone.keep(key.clone(), certificate, now);
+        }
+        self.gone.get(key).is_some()
+    }
+
+    /// When the certificate of a Secret that is gone has stayed for long enough.
+    pub fn gone_due(&self) -> Option<Instant> {
+        self.gone.due()
+    }
+
+    /// Forgets the certificates that have stayed for long enough; gives the Secrets that are missing from now on.
+    pub fn expire_gone(&mut self, now: Instant) -> Vec<SecretKey> {
+        self.gone.expire(now)
     }
 
     /// A Secret with its data; the data is kept only when it is wanted.
@@ -177,7 +214,7 @@ impl Secrets {
         wanted: bool,
     ) -> SecretChange {
         if owned_by_helm(&secret.metadata) {
-            return self.remove(source, &key);
+            return self.hide(source, &key);
         }
         let version: Box<str> = secret.metadata.resource_version.as_deref().unwrap_or_default().into();
         let held = wanted.then(|| (version.clone(), Content::of(secret.data.as_ref())));
@@ -193,11 +230,14 @@ impl Secrets {
         wanted: bool,
     ) -> SecretChange {
         if owned_by_helm(meta) {
-            return self.remove(source, &key);
+            return self.hide(source, &key);
         }
         let version: Box<str> = meta.resource_version.as_deref().unwrap_or_default().into();
         let known = self.of(source).get(&key);
-        let held = known.and_then(|known| known.held.clone()).filter(|_| wanted);
+        // Made again: what was known of the one before goes on until this one has been read.
+        let before =
+            || self.gone.get(&key).map(|kept| (Box::default(), Content::Certificate(Arc::clone(kept))));
+        let held = known.map_or_else(before, |known| known.held.clone()).filter(|_| wanted);
         let entry = SecretEntry { version, held, failed: false };
         let fetch = wanted && !entry.fresh();
         // Where a fetch follows, its outcome is the change; nothing is told twice.
@@ -205,10 +245,19 @@ impl Secrets {
         SecretChange { changed, fetch }
     }
 
-    /// A Secret is gone.
+    /// A Secret is gone. Its certificate stays for a while where it is in use.
     pub fn remove(&mut self, source: SecretSource, key: &SecretKey) -> SecretChange {
         let before = self.state(key);
+        let certificate = self.of_mut(source).remove(key).and_then(|entry| entry.certificate());
+        self.keep(key, certificate, Instant::now());
+        SecretChange { changed: self.state(key) != before, fetch: false }
+    }
+
+    /// A Secret that is there and counts as none.
+    fn hide(&mut self, source: SecretSource, key: &SecretKey) -> SecretChange {
+        let before = self.state(key);
         self.of_mut(source).remove(key);
+        self.gone.forget(key);
         SecretChange { changed: self.state(key) != before, fetch: false }
     }
 
@@ -234,10 +283,12 @@ impl Secrets {
     /// A GET answered; `None` is 404. True when the state changed.
     pub fn fetched(&mut self, key: &SecretKey, secret: Option<&Secret>) -> bool {
         let before = self.state(key);
+        let there = secret.is_some();
         let secret = secret.filter(|secret| !owned_by_helm(&secret.metadata));
+        let mut certificate = None;
         for collection in [&mut self.tls, &mut self.others] {
             let Some(secret) = secret else {
-                collection.remove(key);
+                certificate = collection.remove(key).and_then(|entry| entry.certificate()).or(certificate);
                 continue;
             };
             collection.update(key, |entry| {
@@ -247,6 +298,9 @@ impl Secrets {
                 entry.held = Some((version.into(), Content::of(secret.data.as_ref())));
                 entry.failed = false;
             });
+        }
+        if !there {
+            self.keep(key, certificate, Instant::now());
         }
         self.state(key) != before
     }
@@ -263,6 +317,7 @@ impl Secrets {
 
     /// No Ingress names it any more: what was in it is forgotten.
     pub fn release(&mut self, key: &SecretKey) {
+        self.gone.forget(key);
         for collection in [&mut self.tls, &mut self.others] {
             collection.update(key, |entry| {
                 entry.held = None;
@@ -273,6 +328,7 @@ impl Secrets {
 
     fn replace(&mut self, source: SecretSource, key: SecretKey, entry: SecretEntry) -> SecretChange {
         let before = self.state(&key);
+        self.gone.forget(&key);
         let kept = key.0.clone();
         self.of_mut(source).insert(kept, entry, |old, new| old == new, Some);
         SecretChange { changed: self.state(&key) != before, fetch: false }

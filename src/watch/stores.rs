@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{self, ConfigMap, Namespace, Node, Secret};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -327,6 +328,16 @@ impl Stores {
         Touched { secrets: changed.then(|| key.clone()).into_iter().collect(), ..Touched::default() }
     }
 
+    /// When a Secret that is gone is missing from ([`Secrets::expire_gone`]).
+    pub fn gone_secrets_due(&self) -> Option<Instant> {
+        self.secrets.gone_due()
+    }
+
+    /// Secrets that have been gone for so long by now that their certificates are no longer used.
+    pub fn expire_gone_secrets(&mut self, now: Instant) -> Touched {
+        Touched { secrets: self.secrets.expire_gone(now), ..Touched::default() }
+    }
+
     /// The first Ingress names a Secret: true when its data must be fetched.
     pub fn secret_needs_fetch(&self, key: &SecretKey) -> bool {
         self.secrets.needs_fetch(key)
@@ -390,6 +401,7 @@ impl Stores {
             WatchKind::Node => self.nodes().collection.len(),
             WatchKind::Namespace => self.labels().len(),
             WatchKind::Parameters => self.parameters().len(),
+            WatchKind::ClassMemory => self.class_memory().collection().len(),
             WatchKind::OwnConfigMap | WatchKind::OwnSecret | WatchKind::Lease => return None,
         })
     }

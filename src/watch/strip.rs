@@ -13,6 +13,7 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 
 use crate::kubernetes::lean::ANNOTATION_PREFIX;
+use crate::translate::pause::PAUSED_ANNOTATION;
 
 /// The annotation that names a class where `spec.ingressClassName` does not.
 pub const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
@@ -59,9 +60,9 @@ fn status_owners(fields: Option<Vec<ManagedFieldsEntry>>) -> Option<Vec<ManagedF
     (!owners.is_empty()).then_some(owners)
 }
 
-/// Keeps an IngressClass's spec.
+/// Keeps an IngressClass's spec, and whether it is paused.
 pub fn strip_ingress_class(class: &mut IngressClass) {
-    strip_meta(&mut class.metadata, |_| false);
+    strip_meta(&mut class.metadata, |key| key == PAUSED_ANNOTATION);
     class.metadata.labels = None;
 }
 

@@ -8,8 +8,12 @@ mod filters;
 pub mod objects;
 mod options;
 mod put_back;
+mod refused;
+mod remade_secret;
 mod scrape;
 mod secrets;
+mod takeover;
+mod too_large;
 mod ways;
 
 use std::time::Duration;

@@ -6,8 +6,9 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use waybill::metrics::{WriteKind, WriteResult};
 use waybill::publish::error::PublishError;
-use waybill::publish::withdrawal::{CONFIRM_ANNOTATION, PAUSED_ANNOTATION};
+use waybill::publish::withdrawal::CONFIRM_ANNOTATION;
 use waybill::publish::writer::Outcome;
+use waybill::translate::pause::{PAUSED_ANNOTATION, Pause};
 
 use crate::output::{Bench, MANY, begin};
 
@@ -273,14 +274,17 @@ async fn a_large_withdrawal_is_held_until_this_very_one_is_confirmed() {
 async fn nothing_is_published_while_the_index_says_so() {
     let mut bench = Bench::new(1, 0).await;
     bench.committed().await;
-    bench.annotate(PAUSED_ANNOTATION, Some("")).await;
-    bench.watch().await;
-    bench.set(0, "v2", false);
-    let writes = bench.writes().len();
-    assert_eq!(bench.commit().await, Ok(Outcome::Paused));
-    assert_eq!(bench.writes().len(), writes);
-    bench.annotate(PAUSED_ANNOTATION, None).await;
-    assert!(bench.watch().await);
-    bench.committed().await;
-    bench.assert_published().await;
+    for (at, value, end) in [(0, "true", None), (1, "yes", Some("false"))] {
+        bench.annotate(PAUSED_ANNOTATION, Some(value)).await;
+        bench.watch().await;
+        bench.set(0, &format!("v2-{at}"), false);
+        let writes = bench.writes().len();
+        let Ok(Outcome::Paused(pause)) = bench.commit().await else { panic!("{value} does not pause") };
+        assert_eq!(pause == Pause::On, value == "true", "{pause:?}");
+        assert_eq!(bench.writes().len(), writes);
+        bench.annotate(PAUSED_ANNOTATION, end).await;
+        assert!(bench.watch().await);
+        bench.committed().await;
+        bench.assert_published().await;
+    }
 }

@@ -97,7 +97,8 @@ fn failing(client: Client, nth: usize, fate: Fate) -> Client {
 /// Whichever write fails in whichever way: readers have a whole at all times, and the next attempts make it good.
 #[tokio::test]
 async fn any_write_may_fail_at_any_point() {
-    for fate in [Fate::AnswerLost, Fate::RequestLost, Fate::Refused(503), Fate::Refused(403)] {
+    let refused = [403, 413, 422, 429, 500, 503].map(Fate::Refused);
+    for fate in [Fate::AnswerLost, Fate::RequestLost].into_iter().chain(refused) {
         let mut bench = Bench::new(MANY, 0).await;
         bench.committed().await;
         let before = bench.index().await;

@@ -74,7 +74,7 @@ fn one_objects_change_touches_the_classes_that_name_it() {
     assert_eq!(names(affected.clone()), ["a", "b"]);
     for name in affected {
         let changed = classes.resolve(&mut stores, ALL, &name);
-        assert_eq!(changed, Changed { settings: true, verdict: false, memory: true });
+        assert_eq!(changed, Changed { settings: true, memory: true, ..Changed::default() });
     }
     assert_eq!((strict(&stores, "a"), strict(&stores, "c")), (Some(true), Some(false)));
 
@@ -97,7 +97,7 @@ fn bad_and_missing_parameters_change_nothing_through_a_restart_too() {
     let bad = object("p", json!({"strictPrefixMatching": "no"}));
     stores.apply_parameters(Event::Apply(bad.clone()));
     let changed = classes.resolve(&mut stores, ALL, "a");
-    assert_eq!(changed, Changed { settings: false, verdict: true, memory: false });
+    assert_eq!(changed, Changed { verdict: true, ..Changed::default() });
     assert_eq!(classes.problems().len(), 2, "one on the class, one on the field");
 
     // Another replica takes over; and one that has lost what was remembered.
@@ -182,4 +182,78 @@ fn labels_of_namespaces_count_only_where_a_class_selects_by_them() {
     assert_eq!(names(affected), ["a"]);
     assert!(classes.resolve(&mut stores, ALL, "a").settings);
     assert!(!admits(&stores));
+}
+
+fn paused(class: IngressClass, value: Option<&str>) -> IngressClass {
+    let mut class = class;
+    class.metadata.annotations =
+        value.map(|value| [("waybill.dev/paused".to_owned(), value.to_owned())].into());
+    class
+}
+
+fn output(stores: &Stores, class: &str) -> String {
+    match stores.class(class) {
+        Some(ClassState::Accepted(settings)) => settings.output.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// A paused class stays in the output that it was in, whatever happens to its parameters, also for a replica that has
+/// never seen it otherwise; and catches up when the pause ends.
+#[test]
+fn a_paused_class_keeps_its_settings_through_a_restart_too() {
+    let mut stores = stores();
+    let mut classes = Classes::default();
+    stores.apply_class(Event::Apply(class("a", Some("p"))));
+    stores.apply_class(Event::Apply(class("plain", None)));
+    stores.apply_parameters(Event::Apply(object("p", json!({"output": {"name": "first"}}))));
+    classes.resolve_all(&mut stores, ALL);
+    let first = output(&stores, "a");
+    assert!(first.ends_with("/first") && classes.pausing(&OutputKey::new("waybill", "first")).is_none());
+
+    let touched = stores.apply_class(Event::Apply(paused(class("a", Some("p")), Some("true"))));
+    assert_eq!(names(classes.affected(&stores, &touched)), ["a"]);
+    let changed = classes.resolve(&mut stores, ALL, "a");
+    assert_eq!(changed, Changed { verdict: true, pause: true, ..Changed::default() });
+    assert!(classes.is_paused("a") && !classes.is_paused("plain"));
+    let map = classes.memory().config_map("ops", "waybill", None);
+
+    stores.apply_parameters(Event::Apply(object("p", json!({"output": {"name": "second"}}))));
+    let changed = classes.resolve(&mut stores, ALL, "a");
+    assert_eq!((changed.settings, changed.memory), (false, false));
+    assert_eq!(
+        (output(&stores, "a"), classes.resolution("a").unwrap().standing),
+        (first.clone(), Standing::LastAccepted)
+    );
+    let categories: Vec<_> = classes.problems_of("a").iter().map(|one| one.category.as_str()).collect();
+    assert_eq!(categories, ["Paused"]);
+    let pausing = |classes: &Classes, stores: &Stores| {
+        let Some(ClassState::Accepted(settings)) = stores.class("a") else { return None };
+        classes.pausing(&settings.output).map(ToString::to_string)
+    };
+    assert_eq!(pausing(&classes, &stores).as_deref(), Some("a"));
+
+    let mut after = self::stores();
+    after.apply_class(Event::Apply(paused(class("a", Some("p")), Some("maybe"))));
+    after.apply_parameters(Event::Apply(object("p", json!({"output": {"name": "second"}}))));
+    let mut other = Classes::default();
+    other.adopt(Some(&map));
+    let (_, changed) = other.resolve_all(&mut after, ALL);
+    assert_eq!((output(&after, "a"), changed.memory), (first.clone(), false));
+    assert_eq!(pausing(&other, &after).as_deref(), Some("a"));
+    let categories: Vec<_> = other.problems_of("a").iter().map(|one| one.category.as_str()).collect();
+    assert_eq!(categories, ["InvalidAnnotation", "Paused"]);
+
+    for (classes, stores) in [(&mut classes, &mut stores), (&mut other, &mut after)] {
+        stores.apply_class(Event::Apply(paused(class("a", Some("p")), Some("false"))));
+        let changed = classes.resolve(stores, ALL, "a");
+        assert_eq!(changed, Changed { settings: true, verdict: true, memory: true, pause: true });
+        assert!(output(stores, "a").ends_with("/second"));
+        assert!(classes.problems_of("a").is_empty() && !classes.is_paused("a"));
+    }
+    // A class that goes takes its pause along.
+    stores.apply_class(Event::Apply(paused(class("a", Some("p")), Some("true"))));
+    classes.resolve(&mut stores, ALL, "a");
+    stores.apply_class(Event::Delete(class("a", Some("p"))));
+    assert!(classes.resolve(&mut stores, ALL, "a").pause && !classes.is_paused("a"));
 }

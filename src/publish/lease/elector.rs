@@ -204,6 +204,7 @@ impl Elector {
                         continue;
                     }
                     if watch.is_none() {
+                        self.metrics.watch_age.begun(WatchKind::Lease, api.resource_url());
                         watch = self.record.resource_version().map(|version| open(&api, options, version));
                     }
                     if !self.may_take(options) {
@@ -241,7 +242,6 @@ impl Elector {
             WatchEvent::Deleted(_) => self.observe(None, now),
             WatchEvent::Bookmark(_) | WatchEvent::Error(_) => {}
         }
-        self.metrics.watch_age.since(WatchKind::Lease, now);
     }
 
     fn observe(&mut self, lease: Option<Lease>, now: Instant) {

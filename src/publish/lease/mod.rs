@@ -10,6 +10,7 @@
 //! a leader writes then, before it learns the truth, fails on the index's resourceVersion and epoch.
 
 mod elector;
+pub mod fitness;
 mod guard;
 mod record;
 

@@ -7,13 +7,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource as _;
 
 use super::put_back::OwnKind;
-use super::{Known, OWN_VERSIONS, OutputWriter, name_taken};
+use super::{Known, NAME_TAKEN, OWN_VERSIONS, OutputWriter};
 use crate::metrics::WriteKind;
 use crate::publish::error::PublishError;
 use crate::publish::held_index::{HeldIndex, NotOurs};
 use crate::publish::index::{FORMAT_VERSION, Index};
-use crate::publish::objects::{MANAGED_BY, OUTPUT_LABEL, WAYBILL};
+use crate::publish::objects::{self, INDEX_JSON, MANAGED_BY, OUTPUT_LABEL, Part, WAYBILL};
 use crate::publish::requests::Write;
+use crate::translate::problem::Kind;
 
 impl OutputWriter {
     pub(super) fn index_name(&self) -> String {
@@ -27,23 +28,54 @@ impl OutputWriter {
     pub(super) async fn read_index(&mut self) -> Result<(), PublishError> {
         self.index = Known::Nothing;
         let object = self.index_name();
-        let Some(read) = self.requests.get::<ConfigMap>(&object, &self.index_path()).await? else {
+        let Some(mut read) = self.requests.get::<ConfigMap>(&object, &self.index_path()).await? else {
             self.index = Known::Absent;
             return Ok(());
         };
+        // It has to be known to be the very object that was ours a moment ago.
+        let same = self.index_uid.is_some() && read.metadata.uid == self.index_uid;
+        let unlabelled = same && !objects::is_ours(&read.metadata, &self.output, Part::Index);
+        if unlabelled {
+            let labels = objects::labels(&self.output, Part::Index);
+            read.metadata.labels.get_or_insert_default().extend(labels);
+        }
+        let metadata = read.metadata.clone();
+        let is_index = read.data.as_ref().is_some_and(|data| data.contains_key(INDEX_JSON));
         match HeldIndex::of(&self.output, read) {
-            Ok(held) => {
+            Ok(mut held) => {
+                held.unlabelled = unlabelled;
                 self.hold(held);
                 Ok(())
             }
             Err(NotOurs::NewerFormat(found)) => {
                 Err(PublishError::NewerFormat { object, found, own: FORMAT_VERSION })
             }
-            Err(NotOurs::Labels) => Err(name_taken(object)),
+            Err(NotOurs::Labels) => {
+                let mut remedy = NAME_TAKEN.to_owned();
+                if is_index {
+                    remedy.push_str(&self.labels_back());
+                }
+                Err(PublishError::name_taken(Kind::ConfigMap, &metadata, remedy))
+            }
         }
     }
 
+    /// The way back for an index that lost its labels while nobody led.
+    fn labels_back(&self) -> String {
+        let labels: Vec<String> = objects::labels(&self.output, Part::Index)
+            .into_iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        format!(
+            "; if it is this output's index and only lost its labels: kubectl label --overwrite configmap -n {} {} {}",
+            self.output.namespace(),
+            self.output.name(),
+            labels.join(" ")
+        )
+    }
+
     fn hold(&mut self, held: HeldIndex) {
+        self.index_uid.clone_from(&held.object.metadata.uid);
         // It never goes back, also when someone deletes the index or puts an old one in its place.
         self.generation = self.generation.max(held.generation().unwrap_or_default());
         if let Some(version) = held.version() {

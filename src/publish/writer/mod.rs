@@ -23,10 +23,11 @@ use super::requests::Requests;
 use super::shards::{self, Shards};
 use super::snapshot::Snapshot;
 use super::wanted::Stamp;
-use super::withdrawal::{self, RouterKeys, Withdrawal};
+use super::withdrawal::{RouterKeys, Withdrawal};
 use crate::kubernetes::key::OutputKey;
 use crate::metrics::{WriteKind, WriteResult};
 use crate::table::Digest;
+use crate::translate::pause::Pause;
 
 /// Shards written or read at once.
 const CONCURRENT: usize = 8;
@@ -46,8 +47,8 @@ pub enum Outcome {
     Unchanged,
     /// It would remove too many routers, so nothing was written. See [`Withdrawal::problem`].
     Held(Withdrawal),
-    /// An annotation of the index pauses it, so nothing was written. See [`withdrawal::paused`].
-    Paused,
+    /// An annotation of the index pauses it, so nothing was written.
+    Paused(Pause),
 }
 
 /// What was written.
@@ -84,6 +85,8 @@ pub struct OutputWriter {
     /// The last one known.
     generation: u64,
     index: Known,
+    /// That of the index that was held last: the same object is ours also when someone took its labels away.
+    index_uid: Option<String>,
     shards: Shards,
     listed: bool,
     own_versions: VecDeque<String>,
@@ -103,6 +106,7 @@ impl OutputWriter {
             epoch: None,
             generation: 0,
             index: Known::Nothing,
+            index_uid: None,
             shards: Shards::default(),
             listed: false,
             own_versions: VecDeque::new(),
@@ -122,6 +126,11 @@ impl OutputWriter {
             Known::Held(held) => held.index.as_ref(),
             _ => None,
         }
+    }
+
+    /// The uid of that index, for whoever tells of it.
+    pub fn index_uid(&self) -> Option<&str> {
+        self.index_uid.as_deref()
     }
 
     /// Whether the document of a shard is needed for a [`Snapshot`].
@@ -214,8 +223,9 @@ impl OutputWriter {
             if held.epoch().is_some_and(|found| found > epoch) {
                 return Err(self.superseded(held.epoch(), Instant::now()));
             }
-            if withdrawal::is_paused(&held.object) {
-                return Ok(Outcome::Paused);
+            let pause = Pause::of(held.object.metadata.annotations.as_ref());
+            if pause.holds() {
+                return Ok(Outcome::Paused(pause));
             }
             says = held.says(wanted, hash, epoch);
         }
@@ -267,9 +277,5 @@ fn now() -> String {
     Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
 }
 
-fn name_taken(object: String) -> PublishError {
-    PublishError::OutputNameTaken {
-        object,
-        remedy: "rename or delete it, or give the output another name (operator.output.name)",
-    }
-}
+/// What to do about somebody else's object.
+const NAME_TAKEN: &str = "rename or delete it, or give the output another name (operator.output.name)";

@@ -5,7 +5,7 @@ use std::time::Instant;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Known, OutputWriter};
-use crate::publish::objects::Part;
+use crate::publish::objects::{self, Part};
 use crate::publish::shards::{self, ShardKey};
 
 /// What a watch of own objects said, metadata alone. The watches select
@@ -64,7 +64,12 @@ impl OutputWriter {
                 self.index = Known::Nothing;
             }
         } else if let Some(key) = self.shard_of(kind, name) {
-            self.shards.seen(key, metadata, Instant::now());
+            if objects::is_ours(metadata, &self.output, key.0) {
+                self.shards.seen(key, metadata, Instant::now());
+            } else {
+                // Of a stranger, or it lost a label: [`Self::create`] finds out which.
+                self.shards.gone(&key, None);
+            }
         }
     }
 
@@ -80,6 +85,7 @@ impl OutputWriter {
         let listed: Vec<_> = all
             .into_iter()
             .filter_map(|metadata| Some((self.shard_of(kind, metadata.name.as_deref()?)?, metadata)))
+            .filter(|(key, metadata)| objects::is_ours(metadata, &self.output, key.0))
             .collect();
         self.shards.relist(part, Instant::now(), listed);
     }

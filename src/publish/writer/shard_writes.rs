@@ -7,15 +7,17 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource as _;
 
-use super::{CONCURRENT, Known, OutputWriter, Report, name_taken};
+use super::{CONCURRENT, Known, NAME_TAKEN, OutputWriter, Report};
 use crate::kubernetes::key::OutputKey;
 use crate::metrics::WriteKind;
 use crate::publish::error::PublishError;
 use crate::publish::objects::{self, Part, SHA256_ANNOTATION};
+use crate::publish::read;
 use crate::publish::requests::Write;
 use crate::publish::shards::{self, ShardKey};
 use crate::publish::snapshot::Snapshot;
 use crate::table::Digest;
+use crate::translate::problem::Kind;
 
 impl OutputWriter {
     /// Creates what is missing.
@@ -104,13 +106,53 @@ impl OutputWriter {
                 let annotations = found.metadata.annotations.as_ref();
                 let sha256 = annotations.and_then(|annotations| annotations.get(SHA256_ANNOTATION));
                 let right = sha256 == Some(&digest.to_string());
-                if !right || !objects::is_ours(&found.metadata, &self.output, part) {
-                    return Err(name_taken(object));
+                if right && objects::is_ours(&found.metadata, &self.output, part) {
+                    return Ok((found.metadata, 0));
                 }
-                Ok((found.metadata, 0))
+                if !right || !self.lost_its_labels(part, &object, &path, document).await? {
+                    let kind = if part == Part::Keys { Kind::Secret } else { Kind::ConfigMap };
+                    return Err(PublishError::name_taken(kind, &found.metadata, NAME_TAKEN.to_owned()));
+                }
+                tracing::warn!(
+                    object,
+                    "a shard lost its labels, and readers that go by them; it is made anew"
+                );
+                let (uid, version) =
+                    (found.metadata.uid.as_deref(), found.metadata.resource_version.as_deref());
+                self.requests
+                    .write_repeated(&Write::delete(kind, object.clone(), &path, uid, version)?)
+                    .await?;
+                Ok((self.requests.write_repeated(&write).await?.metadata, write.bytes()))
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether an object of a shard's name, and with its sha256, is that shard in all but its labels: immutable, with
+    /// nothing in it but the wanted document. A stranger's object is never that.
+    async fn lost_its_labels(
+        &self,
+        part: Part,
+        object: &str,
+        path: &str,
+        document: &str,
+    ) -> Result<bool, PublishError> {
+        Ok(if part == Part::Keys {
+            let found = self.requests.get::<Secret>(object, path).await?;
+            found.is_some_and(|found| {
+                found.immutable == Some(true)
+                    && found.data.as_ref().is_some_and(|data| data.len() == 1)
+                    && read::key_document(&found).is_ok_and(|text| text == document)
+            })
+        } else {
+            let found = self.requests.get::<ConfigMap>(object, path).await?;
+            found.is_some_and(|found| {
+                found.immutable == Some(true)
+                    && found.data.is_none()
+                    && found.binary_data.as_ref().is_some_and(|data| data.len() == 1)
+                    && read::routing_document(&found).is_ok_and(|text| text == document)
+            })
+        })
     }
 
     /// Deletes the shards that no index has named for long enough, as of `now`. Gives how many. Call it after a commit, and when

@@ -5,6 +5,7 @@ mod gone;
 mod memory;
 mod moves;
 mod namespaces;
+mod paused;
 mod side_by_side;
 mod unusable;
 

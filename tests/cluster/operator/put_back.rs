@@ -37,8 +37,8 @@ async fn edits_and_deletions_are_put_back_and_strangers_left_alone() {
     operator.shows("waybill_publish_error{category=\"name_taken\"}", 1.0).await;
     let untouched = configmaps.get("waybill").await.unwrap();
     assert_eq!(untouched.metadata.resource_version, theirs.metadata.resource_version);
-    eventually("an Event says so", SOON, async || {
-        let text = plane.kubectl_ok(&["-n", "waybill", "get", "events"]);
+    eventually("an Event says so where its owner looks", SOON, async || {
+        let text = plane.kubectl_ok(&["-n", "waybill", "describe", "configmap", "waybill"]);
         if text.contains("OutputNameTaken") { Ok(()) } else { Err(text) }
     })
     .await;

@@ -1,0 +1,158 @@
+//! When each watch was last heard of. There is one watch for each kind and place, so the age of a kind is that of its
+//! quietest watch: one namespace's must not hide behind another's.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::instrument::Refresh;
+use super::labels::{Label, WatchKind};
+
+/// Answers that broke off in a row after which a watch that is opened again is believed only once something comes.
+const BELIEVED: u32 = 2;
+
+/// All watches that are wanted now. Cheap to clone.
+#[derive(Clone)]
+pub struct Watches(pub(super) Arc<Ages>);
+
+pub(super) struct Ages {
+    pub vec: prometheus::GaugeVec,
+    pub held: Mutex<BTreeMap<(WatchKind, Arc<str>), Heard>>,
+}
+
+/// What is known of a watch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard {
+    /// When it was last heard of, or wanted from.
+    at: Instant,
+    /// Answers in a row that began well and broke off, with nothing heard in between.
+    broken: u32,
+}
+
+impl Watches {
+    fn held(&self) -> MutexGuard<'_, BTreeMap<(WatchKind, Arc<str>), Heard>> {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// False for a request that belongs to no watch that is wanted.
+    fn change(&self, kind: WatchKind, path: &str, change: impl FnOnce(&mut Heard)) -> bool {
+        self.held().get_mut(&(kind, Arc::from(path))).map(change).is_some()
+    }
+
+    /// A watch of the collection at `path` is wanted from now on. Its age begins here.
+    pub fn begun(&self, kind: WatchKind, path: &str) {
+        let new = Heard { at: Instant::now(), broken: 0 };
+        self.held().entry((kind, Arc::from(path))).or_insert(new);
+    }
+
+    /// It is not wanted any more.
+    pub fn ended(&self, kind: WatchKind, path: &str) {
+        self.held().remove(&(kind, Arc::from(path)));
+    }
+
+    /// No watch of a kind is wanted any more.
+    pub fn clear(&self, kind: WatchKind) {
+        self.held().retain(|(of, _), _| *of != kind);
+    }
+
+    /// What it watches is known up to then: a list came to its end, or an event, a bookmark or an orderly end came.
+    pub fn heard(&self, kind: WatchKind, path: &str, at: Instant) {
+        self.change(kind, path, |heard| *heard = Heard { at: at.max(heard.at), broken: 0 });
+    }
+
+    /// The API server began to answer. That counts, unless such answers have only broken off of late.
+    pub fn opened(&self, kind: WatchKind, path: &str, at: Instant) {
+        self.change(kind, path, |heard| {
+            if heard.broken < BELIEVED {
+                heard.at = at.max(heard.at);
+            }
+        });
+    }
+
+    /// An answer that began well broke off, fell silent, or said that the watch has failed. Whether the watch is still
+    /// wanted.
+    pub fn broken(&self, kind: WatchKind, path: &str) -> bool {
+        self.change(kind, path, |heard| heard.broken = heard.broken.saturating_add(1))
+    }
+
+    /// The watch of these kinds that was not heard of for the longest, and for how long.
+    pub fn quietest(&self, of: impl Fn(WatchKind) -> bool, now: Instant) -> Option<(WatchKind, Duration)> {
+        let held = self.held();
+        let (kind, at) = held
+            .iter()
+            .filter(|((kind, _), _)| of(*kind))
+            .map(|((kind, _), heard)| (*kind, heard.at))
+            .min_by_key(|(_, at)| *at)?;
+        Some((kind, now.saturating_duration_since(at)))
+    }
+}
+
+impl Refresh for Ages {
+    fn refresh(&self) {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        for kind in WatchKind::ALL {
+            let of_kind = held.iter().filter(|((of, _), _)| of == kind);
+            match of_kind.map(|(_, heard)| heard.at).min() {
+                Some(at) => self.vec.with_label_values(&[kind.as_str()]).set(at.elapsed().as_secs_f64()),
+                // An error means that it was not there.
+                None => drop(self.vec.remove_label_values(&[kind.as_str()])),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Metrics;
+    use super::*;
+
+    const KIND: WatchKind = WatchKind::Service;
+
+    fn age(watches: &Watches, now: Instant) -> Option<Duration> {
+        watches.quietest(|kind| kind == KIND, now).map(|(_, age)| age)
+    }
+
+    #[test]
+    fn the_quietest_of_a_kind_counts_and_only_watches_that_are_wanted() {
+        let watches = Metrics::new("x").unwrap().watch_age;
+        let start = Instant::now();
+        let later = start + Duration::from_secs(100);
+        watches.heard(KIND, "/a", later);
+        assert_eq!(age(&watches, later), None, "nobody wants it");
+        watches.begun(KIND, "/a");
+        watches.begun(KIND, "/b");
+        watches.begun(WatchKind::Ingress, "/a");
+        watches.heard(KIND, "/a", later);
+        let (kind, oldest) = watches.quietest(|_| true, later).unwrap();
+        assert!(kind != KIND || oldest > Duration::from_secs(99));
+        assert!(age(&watches, later) > Some(Duration::from_secs(99)), "/b is quiet");
+        watches.heard(KIND, "/b", later - Duration::from_secs(3));
+        assert_eq!(age(&watches, later), Some(Duration::from_secs(3)));
+        watches.ended(KIND, "/b");
+        assert_eq!(age(&watches, later), Some(Duration::ZERO));
+        watches.clear(KIND);
+        assert_eq!(age(&watches, later), None);
+    }
+
+    #[test]
+    fn a_watch_that_opens_and_only_breaks_is_believed_no_more() {
+        let watches = Metrics::new("x").unwrap().watch_age;
+        watches.begun(KIND, "/a");
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        watches.opened(KIND, "/a", at(10));
+        watches.broken(KIND, "/a");
+        // As after a restart of the API server.
+        watches.opened(KIND, "/a", at(20));
+        assert_eq!(age(&watches, at(20)), Some(Duration::ZERO));
+        watches.broken(KIND, "/a");
+        for again in 3..10 {
+            watches.opened(KIND, "/a", at(10 * again));
+            watches.broken(KIND, "/a");
+        }
+        assert_eq!(age(&watches, at(90)), Some(Duration::from_secs(70)));
+        watches.heard(KIND, "/a", at(91));
+        watches.opened(KIND, "/a", at(92));
+        assert_eq!(age(&watches, at(92)), Some(Duration::ZERO));
+    }
+}

@@ -1,0 +1,158 @@
+//! The Events for problems, as they are told: reasons, notes and names.
+//!
+//! The API of events.k8s.io lets nothing but an Event's series change once it is there. So its name says all that
+//! its text does: another text is another Event, and the same one is found again by the next leader.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::translate::problem::{Category, Problem, Subject};
+
+/// Events that one object may have at once, one that sums up the rest included.
+pub const PER_OBJECT: usize = 10;
+/// Bytes of a note; the API server takes 1,024.
+pub const NOTE_LIMIT: usize = 1_000;
+/// Bytes of an object's name within an Event's.
+const NAME_LIMIT: usize = 253 - 1 - HASH;
+/// Characters of the hash in an Event's name.
+const HASH: usize = 16;
+
+/// An Event, as it is told.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Told {
+    /// Its name.
+    pub name: String,
+    /// A [`Category`], or what became of one.
+    pub reason: String,
+    /// What is wrong and what would be right.
+    pub note: String,
+    /// `Normal` or `Warning`.
+    pub kind: &'static str,
+}
+
+/// What an Event is about within its object; it stays when the words change.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    category: Option<Category>,
+    field: String,
+}
+
+/// The Events for these problems, and how many problems get none.
+pub(super) fn wanted(uid: &str, subject: &Subject, problems: &[Problem]) -> (BTreeMap<Told, Place>, u64) {
+    let mut problems: Vec<&Problem> = problems.iter().collect();
+    problems.sort_unstable();
+    problems.dedup();
+    let shown = if problems.len() > PER_OBJECT { PER_OBJECT - 1 } else { problems.len() };
+    let (shown, rest) = problems.split_at(shown);
+    let mut events: BTreeMap<Told, Place> = shown
+        .iter()
+        .map(|problem| {
+            let reason = problem.category.as_str();
+            let note = note(problem);
+            let name = name(uid, subject, &[reason, &problem.field, &note]);
+            let told = Told { name, reason: reason.to_owned(), note, kind: "Warning" };
+            (told, Place { category: Some(problem.category), field: problem.field.clone() })
+        })
+        .collect();
+    if !rest.is_empty() {
+        let mut counts: BTreeMap<Category, usize> = BTreeMap::new();
+        for problem in rest {
+            *counts.entry(problem.category).or_default() += 1;
+        }
+        let counts: Vec<String> =
+            counts.iter().map(|(category, count)| format!("{count} of {category}")).collect();
+        let note = cut(format!("and {} more problems: {}", rest.len(), counts.join(", ")));
+        let reason = "MoreProblems";
+        let name = name(uid, subject, &[reason, &note]);
+        let told = Told { name, reason: reason.to_owned(), note, kind: "Warning" };
+        events.insert(told, Place { category: None, field: String::new() });
+    }
+    (events, rest.len() as u64)
+}
+
+/// That so many objects wait for their Events, told on `operator`.
+pub(super) fn delayed(operator: &Subject, waiting: usize, per_second: u32) -> Told {
+    let note = format!(
+        "the problems of {waiting} objects wait for their Events, of which at most {per_second} a second are \
+         written; the metric waybill_problems counts all of them"
+    );
+    let reason = "EventsDelayed";
+    let name = name("", operator, &[reason, &note]);
+    Told { name, reason: reason.to_owned(), note, kind: "Warning" }
+}
+
+fn resolved_reason(reason: &str) -> String {
+    format!("{reason}Resolved")
+}
+
+/// That a problem is over.
+pub(super) fn resolved(uid: &str, subject: &Subject, told: &Told, place: &Place) -> Told {
+    let reason = resolved_reason(&told.reason);
+    let name = name(uid, subject, &[&reason, &place.field, &told.note]);
+    let note = if place.field.is_empty() {
+        "no longer more problems than are shown one by one".to_owned()
+    } else {
+        cut(format!("{}: no longer a problem", place.field))
+    };
+    Told { name, reason, note, kind: "Normal" }
+}
+
+/// Field, value and remedy. A value that looks like a key is not shown: nobody should have put it there.
+fn note(problem: &Problem) -> String {
+    let Problem { field, value, remedy, .. } = problem;
+    if value.is_empty() {
+        return cut(format!("{field}: {remedy}"));
+    }
+    if value.contains("-----BEGIN") {
+        return cut(format!("{field}: (not shown): {remedy}"));
+    }
+    cut(format!("{field}: {value:?}: {remedy}"))
+}
+
+/// Cuts a note between two characters.
+fn cut(mut note: String) -> String {
+    if note.len() > NOTE_LIMIT {
+        note.truncate(note.floor_char_boundary(NOTE_LIMIT - '…'.len_utf8()));
+        note.push('…');
+    }
+    note
+}
+
+/// The object's name, cut, and a hash of its uid and what is told.
+fn name(uid: &str, subject: &Subject, parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in [uid, subject.kind.as_str(), &subject.namespace, &subject.name].iter().chain(parts) {
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
+    }
+    let hash: String = hash.finalize().iter().take(HASH / 2).map(|byte| format!("{byte:02x}")).collect();
+    let end = subject.name.floor_char_boundary(NAME_LIMIT.min(subject.name.len()));
+    let start = subject.name[..end].trim_end_matches(['.', '-']);
+    format!("{start}.{hash}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::translate::problem::Kind;
+
+    fn problem(category: Category, field: &str, value: &str) -> Problem {
+        Problem {
+            category,
+            subject: Subject { kind: Kind::Ingress, namespace: "ns".into(), name: "web".into() },
+            field: field.into(),
+            value: value.into(),
+            remedy: "mend it".into(),
+        }
+    }
+
+    #[test]
+    fn notes_are_cut_between_characters_and_show_no_key() {
+        let long = problem(Category::InvalidAnnotation, &"é".repeat(2_000), "x");
+        let note = note(&long);
+        assert!(note.len() <= NOTE_LIMIT && note.ends_with('…'), "{}", note.len());
+        let key = problem(Category::InvalidSecret, "f", "-----BEGIN PRIVATE KEY-----");
+        assert_eq!(super::note(&key), "f: (not shown): mend it");
+    }
+}

@@ -1,0 +1,97 @@
+//! Whether this replica is fit to lead: a leader whose watches are dead publishes what was true a while ago, while the
+//! Lease, renewed on another connection, says that all is well.
+
+use std::time::{Duration, Instant};
+
+use super::LeaseHandle;
+use crate::metrics::{Label, Metrics, WatchKind};
+
+/// When a watch counts as dead, and when as live again.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A watch that was not heard of for longer is dead.
+    pub dead_after: Duration,
+    /// Once one was dead, all have to have been heard of within this: longer than a watch that works is quiet.
+    pub live_within: Duration,
+    /// How often it is looked.
+    pub look: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            dead_after: Duration::from_secs(60),
+            live_within: Duration::from_secs(35),
+            look: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Whether watches of a kind decide about it. Those of what is published run on the leader alone: whether another
+/// replica would fare better nobody can know, and a leader that gave up would have none of them that could live again.
+fn counts(kind: WatchKind) -> bool {
+    !matches!(kind, WatchKind::OwnConfigMap | WatchKind::OwnSecret | WatchKind::Lease)
+}
+
+/// Takes the replica out of the election while a watch is dead, without end. Where all replicas are out nobody leads,
+/// and what is published stays, until one has all its watches again.
+pub async fn keep(lease: LeaseHandle, metrics: Metrics, limits: Limits) {
+    let mut fit = true;
+    loop {
+        let quietest = metrics.watch_age.quietest(counts, Instant::now());
+        let age = quietest.map_or(Duration::ZERO, |(_, age)| age);
+        if let Some(now) = judge(fit, age, &limits) {
+            fit = now;
+            metrics.candidate.set(f64::from(u8::from(fit)));
+            lease.set_candidate(fit);
+            match quietest {
+                Some((kind, _)) if !fit => tracing::warn!(
+                    kind = kind.as_str(),
+                    seconds = age.as_secs(),
+                    "a watch is dead; this replica does not lead until all of its watches live again"
+                ),
+                _ => tracing::info!("all watches live again; this replica takes part in the election"),
+            }
+        }
+        tokio::time::sleep(limits.look).await;
+    }
+}
+
+/// The new verdict, where it is another one. Between the limits the last one stands.
+fn judge(fit: bool, quietest: Duration, limits: &Limits) -> Option<bool> {
+    match fit {
+        true if quietest > limits.dead_after => Some(false),
+        false if quietest <= limits.live_within => Some(true),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_dead_has_to_live_and_not_only_to_be_less_dead() {
+        let limits = Limits::default();
+        let seconds = Duration::from_secs;
+        for (fit, age, wanted) in [
+            (true, 0, None),
+            (true, 60, None),
+            (true, 61, Some(false)),
+            (false, 61, None),
+            (false, 36, None),
+            (false, 35, Some(true)),
+            (false, 0, Some(true)),
+        ] {
+            assert_eq!(judge(fit, seconds(age), &limits), wanted, "{fit} {age}");
+        }
+        assert!(limits.live_within > seconds(u64::from(crate::watch::feeds::WATCH_SECONDS)));
+    }
+
+    #[test]
+    fn a_watch_that_only_leaders_have_does_not_count() {
+        let other = |kind: &&WatchKind| !counts(**kind);
+        let own: Vec<_> = WatchKind::ALL.iter().filter(other).map(|kind| kind.as_str()).collect();
+        assert_eq!(own, ["own_configmaps", "own_secrets", "leases"]);
+    }
+}

@@ -1,0 +1,96 @@
+//! The annotation that pauses publishing, on an index or an IngressClass.
+
+use std::collections::BTreeMap;
+
+use super::problem::{Category, Problem, Subject};
+
+/// Annotation of an index or an IngressClass: `true` pauses, `false` is as good as none.
+pub const PAUSED_ANNOTATION: &str = "waybill.dev/paused";
+
+/// What the annotation says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Pause {
+    /// There is none, or it is `false`.
+    #[default]
+    Off,
+    /// It is `true`.
+    On,
+    /// It is something else, which pauses too: whoever wrote it wanted something, and waiting does the least harm.
+    Unclear(String),
+}
+
+impl Pause {
+    /// Reads it out of an object's annotations.
+    pub fn of(annotations: Option<&BTreeMap<String, String>>) -> Self {
+        match annotations.and_then(|annotations| annotations.get(PAUSED_ANNOTATION)).map(|text| text.trim()) {
+            None | Some("false") => Self::Off,
+            Some("true") => Self::On,
+            Some(other) => Self::Unclear(Problem::shown(other)),
+        }
+    }
+
+    /// Whether it pauses.
+    pub fn holds(&self) -> bool {
+        *self != Self::Off
+    }
+
+    /// What there is to say about it on the object that carries it. `effect` is what it does, as a sentence's
+    /// beginning.
+    pub fn problems(&self, subject: &Subject, effect: &str) -> Vec<Problem> {
+        let problem = |category, value: &str, remedy| Problem {
+            category,
+            subject: subject.clone(),
+            field: format!("metadata.annotations[{PAUSED_ANNOTATION}]"),
+            value: value.to_owned(),
+            remedy,
+        };
+        let paused = |value| {
+            problem(
+                Category::Paused,
+                value,
+                format!("{effect} while it stands; remove the annotation to go on, or make it false"),
+            )
+        };
+        match self {
+            Self::Off => Vec::new(),
+            Self::On => vec![paused("true")],
+            Self::Unclear(value) => vec![
+                problem(
+                    Category::InvalidAnnotation,
+                    value,
+                    "write true or false; until then it pauses as true does".to_owned(),
+                ),
+                paused(value),
+            ],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::problem::Kind;
+    use super::*;
+
+    #[test]
+    fn only_false_is_no_pause_and_only_the_two_words_are_right() {
+        let of = |value: &str| Pause::of(Some(&[(PAUSED_ANNOTATION.to_owned(), value.to_owned())].into()));
+        assert_eq!(Pause::of(None), Pause::Off);
+        assert_eq!(Pause::of(Some(&BTreeMap::new())), Pause::Off);
+        let subject =
+            Subject { kind: Kind::IngressClass, namespace: String::new(), name: "public".to_owned() };
+        let categories = |pause: Pause| -> Vec<Category> {
+            pause.problems(&subject, "nothing new is published").iter().map(|one| one.category).collect()
+        };
+        for value in ["false", " false\n"] {
+            assert!(!of(value).holds() && categories(of(value)).is_empty(), "{value:?}");
+        }
+        for value in ["true", " true "] {
+            assert!(of(value).holds(), "{value:?}");
+            assert_eq!(categories(of(value)), [Category::Paused], "{value:?}");
+        }
+        for value in ["", "yes", "True", "0", "falsch", &"x".repeat(100_000)] {
+            assert!(of(value).holds(), "{value:?}");
+            assert_eq!(categories(of(value)), [Category::InvalidAnnotation, Category::Paused], "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! No entry of the routing may be so large that its shard finds no room in an object: a tenant's certificate or
+//! annotation would then keep everybody's changes from being published.
+
+use crate::traefik::document::{Keys, certificate_line, router_line, service_line};
+use crate::traefik::dynamic::{Certificate, Router, Service};
+
+/// Bytes that a router, a service, or a certificate with its key may have as a line of a document. A shard is cut at
+/// the same size, so that with its labels and in base64 it is far below the 1 MiB of an object.
+pub const ENTRY_LIMIT: usize = 256 * 1024;
+
+/// Bytes of a line at most for a byte of text: `\u007f`.
+const ESCAPED: usize = 6;
+
+/// Bytes around each text of a line at most.
+const AROUND: usize = 32;
+
+/// All that is in a line beside the texts that are counted.
+const REST: usize = 8 * 1024;
+
+/// The bytes of a line that is above the limit. It is only rendered where its texts don't rule that out.
+fn above(texts: impl Iterator<Item = usize>, render: impl FnOnce() -> usize) -> Option<usize> {
+    let bound = texts.fold(REST, |sum, text| sum.saturating_add(text.saturating_mul(ESCAPED) + AROUND));
+    if bound <= ENTRY_LIMIT {
+        return None;
+    }
+    Some(render()).filter(|bytes| *bytes > ENTRY_LIMIT)
+}
+
+/// The bytes of a router that is too large.
+pub fn router(key: &str, router: &Router) -> Option<usize> {
+    let tls = router.tls.iter().flat_map(|tls| {
+        let domains = tls.domains.iter().flat_map(|domain| domain.sans.iter().chain([&domain.main]));
+        domains.chain([&tls.options, &tls.cert_resolver])
+    });
+    let texts = router.entry_points.iter().chain(&router.middlewares).chain(tls);
+    let texts = texts.chain([&router.rule, &router.rule_syntax, &router.service]);
+    above(texts.map(String::len), || router_line(key, router).len())
+}
+
+/// The bytes of a service that is too large.
+pub fn service(key: &str, service: &Service) -> Option<usize> {
+    let balancer = &service.load_balancer;
+    let cookie = balancer.sticky.iter().flat_map(|sticky| &sticky.cookie);
+    let cookie = cookie.flat_map(|one| [&one.name, &one.same_site, &one.domain, &one.path]);
+    let texts = balancer.servers.iter().map(|server| &server.url);
+    let texts = texts.chain(&service.middlewares).chain(cookie).chain([&balancer.servers_transport]);
+    above(texts.map(String::len), || service_line(key, service).len())
+}
+
+/// The bytes of a certificate that is too large together with its key.
+pub fn certificate(certificate: &Certificate) -> Option<usize> {
+    let texts = [certificate.cert_file.len(), certificate.key_file.len()];
+    above(texts.into_iter(), || certificate_line(certificate, Keys::Shown).len())
+}
+
+/// The limit and what is above it, for a remedy.
+pub fn said(bytes: usize) -> String {
+    format!("{} KiB as text, and an entry may have {} KiB", bytes.div_ceil(1024), ENTRY_LIMIT / 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::traefik::dynamic::{Cookie, Domain, LoadBalancer, RouterTls, Server, Sticky};
+
+    /// A text that makes a line exactly as long as wanted.
+    fn filled(of: impl Fn(&str) -> usize, wanted: usize, with: char) -> String {
+        let one = of(&with.to_string()) - of("");
+        let empty = of("");
+        let many = (wanted - empty) / one;
+        let mut text: String = std::iter::repeat_n(with, many).collect();
+        let rest = wanted - of(&text);
+        text.push_str(&"x".repeat(rest));
+        assert_eq!(of(&text), wanted);
+        text
+    }
+
+    #[test]
+    fn the_limit_itself_is_allowed_whatever_the_text_is_made_of() {
+        for with in ['x', '{', '\n', '\u{1}', 'é', '\u{85}'] {
+            let of = |text: &str| Router { rule: text.to_owned(), ..Router::default() };
+            let length = |text: &str| router_line("key", &of(text)).len();
+            assert_eq!(router("key", &of(&filled(length, ENTRY_LIMIT, with))), None, "{with:?}");
+            let above = of(&filled(length, ENTRY_LIMIT + 1, with));
+            assert_eq!(router("key", &above), Some(ENTRY_LIMIT + 1), "{with:?}");
+
+            let of = |text: &str| Service {
+                load_balancer: LoadBalancer {
+                    servers: vec![Server { url: text.to_owned() }],
+                    ..LoadBalancer::default()
+                },
+                ..Service::default()
+            };
+            let length = |text: &str| service_line("key", &of(text)).len();
+            assert_eq!(service("key", &of(&filled(length, ENTRY_LIMIT, with))), None, "{with:?}");
+            let above = of(&filled(length, ENTRY_LIMIT + 1, with));
+            assert_eq!(service("key", &above), Some(ENTRY_LIMIT + 1), "{with:?}");
+
+            let of = |text: &str| Certificate { cert_file: text.into(), key_file: "key".into() };
+            let length = |text: &str| certificate_line(&of(text), Keys::Shown).len();
+            assert_eq!(certificate(&of(&filled(length, ENTRY_LIMIT, with))), None, "{with:?}");
+            let above = of(&filled(length, ENTRY_LIMIT + 1, with));
+            assert_eq!(certificate(&above), Some(ENTRY_LIMIT + 1), "{with:?}");
+        }
+    }
+
+    prop_compose! {
+        /// Texts around the size from which on a line is rendered, and long lists of short ones.
+        fn texts()(long in prop::collection::vec(0..60_000usize, 0..3), short in 0..3_000usize,
+                   with in prop::sample::select(vec!['x', '{', '\u{1}'])) -> Vec<String> {
+            let long = long.into_iter().map(|length| std::iter::repeat_n(with, length).collect());
+            long.chain(std::iter::repeat_n(with.to_string(), short)).collect()
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// What is let through without being rendered is never too large, whichever field the texts are in.
+        #[test]
+        fn the_bound_is_a_bound(texts in texts(), field in 0..8u8) {
+            let list = |at| if field == at { texts.clone() } else { Vec::new() };
+            let one = |at| if field == at { texts.concat() } else { String::new() };
+            let candidate = Router {
+                entry_points: list(0),
+                middlewares: list(1),
+                rule: one(2),
+                rule_syntax: one(3),
+                tls: Some(RouterTls {
+                    options: one(4),
+                    cert_resolver: one(5),
+                    domains: vec![Domain { main: one(6), sans: list(7) }],
+                }),
+                ..Router::default()
+            };
+            let bytes = router_line("key", &candidate).len();
+            prop_assert_eq!(router("key", &candidate), Some(bytes).filter(|bytes| *bytes > ENTRY_LIMIT));
+            let candidate = Service {
+                middlewares: list(0),
+                load_balancer: LoadBalancer {
+                    servers: list(1).into_iter().map(|url| Server { url }).collect(),
+                    servers_transport: one(2),
+                    sticky: Some(Sticky { cookie: Some(Cookie {
+                        name: one(3), same_site: one(4), domain: one(5), path: Some(one(6)), ..Cookie::default()
+                    }) }),
+                    ..LoadBalancer::default()
+                },
+            };
+            let bytes = service_line("key", &candidate).len();
+            prop_assert_eq!(service("key", &candidate), Some(bytes).filter(|bytes| *bytes > ENTRY_LIMIT));
+        }
+    }
+}

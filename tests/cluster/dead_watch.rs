@@ -1,0 +1,408 @@
+//! Watches that die while the lease renews: how soon that is noticed, and who leads then.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
+use tokio::task::JoinSet;
+use waybill::kubernetes::client::{Access, Environment, Token, connect};
+use waybill::metrics::{Label, Metrics, WatchKind};
+use waybill::publish::lease::fitness::{self, Limits};
+use waybill::publish::lease::{Elector, LeaseHandle, LeaseOptions, Timings};
+use waybill::reconcile::Routing;
+use waybill::translate::settings::{ClassOptions, Settings};
+use waybill::watch::feeds::{self, Feeds};
+use waybill::watch::live::{Live, Phase};
+use waybill::watch::stores::Watched;
+
+use crate::harness::operator::{Operator, SOON};
+use crate::harness::{ControlPlane, StallingProxy, eventually};
+
+/// In place of 30, 60 and 35 s.
+const WATCH_SECONDS: u32 = 3;
+const LIMITS: Limits = Limits {
+    dead_after: Duration::from_secs(12),
+    live_within: Duration::from_secs(7),
+    look: Duration::from_millis(100),
+};
+
+/// kube gives up a watch that is silent for so long after its end is due.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// A watch that is not answered is tried again after this.
+const OPENING: Duration = Duration::from_secs(10);
+
+/// On a busy machine, with the pauses between attempts.
+const MARGIN: Duration = Duration::from_secs(6);
+
+/// All that every replica watches for its input, where it watches the whole cluster.
+const INPUT: [WatchKind; 9] = [
+    WatchKind::Ingress,
+    WatchKind::IngressClass,
+    WatchKind::Service,
+    WatchKind::EndpointSlice,
+    WatchKind::TlsSecret,
+    WatchKind::SecretMetadata,
+    WatchKind::Node,
+    WatchKind::Parameters,
+    WatchKind::ClassMemory,
+];
+
+/// A replica in this process that watches and takes part in the election, with a service account of its own.
+struct Replica {
+    name: String,
+    lease: LeaseHandle,
+    metrics: Metrics,
+    live: Arc<Live>,
+    _tasks: JoinSet<()>,
+}
+
+impl Replica {
+    /// `url` is the API server's, or a proxy's before it.
+    async fn start(plane: &ControlPlane, url: &str, name: &str, lease: &str, limits: Limits) -> Self {
+        grant(plane, name).await;
+        let metrics = Metrics::new("waybill").unwrap();
+        let access = Access {
+            endpoint: url.into(),
+            token: Token::new(plane.service_account_token("waybill", name).await),
+            cert_auth_file_path: plane.ca_file().to_str().unwrap().into(),
+        };
+        let outside = Environment { variables: [].into(), service_account: "/not/there".into() };
+        let client = connect(&access, &outside, name, &metrics).await.unwrap().client;
+        let watched = Watched {
+            namespaces: None,
+            nodes: true,
+            controller_name: "traefik.io/ingress-controller".into(),
+            settings: Arc::new(Settings::default()),
+        };
+        let live = Arc::new(Live::new(Routing::new(watched, ClassOptions::default()), metrics.clone()));
+        let what = Feeds {
+            label_selector: String::new(),
+            classes: true,
+            nodes: true,
+            namespace: "waybill".into(),
+            class_memory: format!("{lease}.classes"),
+            watch_seconds: WATCH_SECONDS,
+        };
+        let mut tasks = JoinSet::new();
+        for feed in feeds::feeds(&what, &client, &live, &metrics) {
+            tasks.spawn(feed);
+        }
+        let second = Duration::from_secs(1);
+        let options = LeaseOptions {
+            namespace: "waybill".into(),
+            name: lease.into(),
+            identity: name.into(),
+            timings: Timings::new(6 * second, 4 * second, second / 2).unwrap(),
+        };
+        let (elector, lease) = Elector::new(client, options, metrics.clone());
+        tasks.spawn(elector.run(std::future::pending()));
+        tasks.spawn(fitness::keep(lease.clone(), metrics.clone(), limits));
+        let replica = Self { name: name.into(), lease, metrics, live, _tasks: tasks };
+        tokio::time::timeout(SOON, replica.live.reached(Phase::Synced)).await.expect("it has listed");
+        replica
+    }
+
+    fn leads(&self) -> bool {
+        self.lease.guard().is_some()
+    }
+
+    async fn is_leader(&self, leads: bool, within: Duration) -> Duration {
+        let begun = Instant::now();
+        let mut changes = self.lease.changes();
+        let changed = tokio::time::timeout(within, changes.wait_for(|guard| guard.is_some() == leads)).await;
+        let quietest = self.metrics.watch_age.quietest(|_| true, Instant::now());
+        assert!(changed.is_ok(), "{}: leads {} after {within:?}, {quietest:?}", self.name, !leads);
+        begun.elapsed()
+    }
+
+    /// Waits until it does not lead because this very kind is dead; gives how long that took.
+    async fn gives_up_over(&self, kind: WatchKind) -> Duration {
+        let begun = Instant::now();
+        eventually(
+            &format!("{} has lost {}", self.name, kind.as_str()),
+            Duration::from_secs(90),
+            async || {
+                let (_, age) = self.metrics.watch_age.quietest(|of| of == kind, Instant::now()).unwrap();
+                let out = !self.leads() && self.metrics.candidate.get() == 0.0;
+                if out && age > LIMITS.dead_after { Ok(()) } else { Err(format!("{age:?}, out: {out}")) }
+            },
+        )
+        .await;
+        begun.elapsed()
+    }
+
+    /// Waits until watches have failed so many times more.
+    async fn fails_on(&self, kind: WatchKind, times: u64) {
+        let before = self.metrics.watch_errors.get(kind);
+        eventually("the watch goes on to fail", Duration::from_secs(60), async || {
+            let now = self.metrics.watch_errors.get(kind);
+            if now >= before + times { Ok(()) } else { Err(now) }
+        })
+        .await;
+    }
+}
+
+/// Rights of its own for a replica, those of the shipped manifests.
+async fn grant(plane: &ControlPlane, name: &str) {
+    let cluster = Api::<ClusterRole>::all(plane.admin()).get("waybill").await.unwrap();
+    let role = Api::<Role>::namespaced(plane.admin(), "waybill").get("waybill").await.unwrap();
+    let subjects = json!([{"kind": "ServiceAccount", "name": name, "namespace": "waybill"}]);
+    let reference = |kind: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
+    let rbac = "rbac.authorization.k8s.io/v1";
+    let here = json!({"name": name, "namespace": "waybill"});
+    plane
+        .apply_objects(&[
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": here}),
+            json!({"apiVersion": rbac, "kind": "ClusterRole", "metadata": {"name": name}, "rules": cluster.rules}),
+            json!({"apiVersion": rbac, "kind": "ClusterRoleBinding", "metadata": {"name": name},
+                   "roleRef": reference("ClusterRole"), "subjects": subjects}),
+            json!({"apiVersion": rbac, "kind": "Role", "metadata": here, "rules": role.rules}),
+            json!({"apiVersion": rbac, "kind": "RoleBinding", "metadata": here,
+                   "roleRef": reference("Role"), "subjects": subjects}),
+        ])
+        .await;
+}
+
+fn without(rules: Option<Vec<PolicyRule>>, resource: &str) -> Vec<PolicyRule> {
+    let mut rules = rules.unwrap_or_default();
+    for rule in &mut rules {
+        rule.resources.iter_mut().flatten().for_each(|one| {
+            if one == resource {
+                *one = "nothing".into();
+            }
+        });
+    }
+    rules
+}
+
+/// Takes a right away from a replica, or gives all of them back.
+async fn rights(plane: &ControlPlane, name: &str, without_resource: Option<&str>) {
+    let gone = without_resource.unwrap_or_default();
+    let clusters: Api<ClusterRole> = Api::all(plane.admin());
+    let roles: Api<Role> = Api::namespaced(plane.admin(), "waybill");
+    let params = PatchParams::default();
+    let rules = without(clusters.get("waybill").await.unwrap().rules, gone);
+    clusters.patch(name, &params, &Patch::Merge(json!({"rules": rules}))).await.unwrap();
+    let rules = without(roles.get("waybill").await.unwrap().rules, gone);
+    roles.patch(name, &params, &Patch::Merge(json!({"rules": rules}))).await.unwrap();
+}
+
+/// What happens to a pair of replicas when first the one and then both lose a kind.
+async fn lose(plane: &ControlPlane, kind: WatchKind, resource: &str) {
+    let name = |which: &str| format!("{}-{which}", resource.replace('.', "-"));
+    let (first, second, lease) = (name("first"), name("second"), name("lease"));
+    let first = Replica::start(plane, &plane.url(), &first, &lease, LIMITS).await;
+    first.is_leader(true, SOON).await;
+    let second = Replica::start(plane, &plane.url(), &second, &lease, LIMITS).await;
+    assert!(!second.leads());
+
+    rights(plane, &first.name, Some(resource)).await;
+    let gave_up = first.gives_up_over(kind).await;
+    let taken = second.is_leader(true, SOON).await;
+    println!("{}: given up {gave_up:.1?} after the right was gone, taken {taken:.2?} later", kind.as_str());
+    assert_eq!(first.metrics.leases_lost.get(), 0, "it was not lost but given up");
+    assert_eq!(first.metrics.candidate.get(), 0.0);
+
+    // None is fit: nobody leads, and the lease does not go to and fro.
+    rights(plane, &second.name, Some(resource)).await;
+    second.gives_up_over(kind).await;
+    let transitions = second.metrics.lease_transitions.get();
+    for replica in [&first, &second] {
+        replica.fails_on(kind, 2).await;
+        assert!(!replica.leads() && replica.metrics.candidate.get() == 0.0, "{}", replica.name);
+    }
+    assert_eq!(second.metrics.lease_transitions.get(), transitions);
+
+    // One that has all its watches again takes part again.
+    rights(plane, &second.name, None).await;
+    second.is_leader(true, SOON).await;
+    assert!(!first.leads() && first.metrics.candidate.get() == 0.0);
+}
+
+#[tokio::test]
+async fn whoever_loses_a_watch_of_any_kind_gives_the_lease_up_and_none_flaps() {
+    let plane = ControlPlane::start().await;
+    plane.install("manifests");
+    let kinds = [
+        (WatchKind::Ingress, "ingresses"),
+        (WatchKind::IngressClass, "ingressclasses"),
+        (WatchKind::Service, "services"),
+        (WatchKind::EndpointSlice, "endpointslices"),
+        (WatchKind::SecretMetadata, "secrets"),
+        (WatchKind::Node, "nodes"),
+        (WatchKind::ClassMemory, "configmaps"),
+    ];
+    join_all(kinds.map(|(kind, resource)| lose(&plane, kind, resource))).await;
+}
+
+/// A kind that may be missing everywhere takes nobody out.
+#[tokio::test]
+async fn a_definition_that_is_not_there_is_no_dead_watch() {
+    let plane = ControlPlane::start().await;
+    plane.install("manifests");
+    let limits = Limits { dead_after: Duration::from_secs(15), ..LIMITS };
+    let replica = Replica::start(&plane, &plane.url(), "only", "lease", limits).await;
+    replica.is_leader(true, SOON).await;
+    rights(&plane, "only", Some("ingressclassparameters")).await;
+    // It is looked for every 5 to 10 s; long enough for a dead one to be seen.
+    let begun = Instant::now();
+    eventually("it was looked for again and again", Duration::from_secs(60), async || {
+        let (_, age) =
+            replica.metrics.watch_age.quietest(|kind| kind == WatchKind::Parameters, Instant::now()).unwrap();
+        assert!(age < limits.dead_after, "{age:?}");
+        if begun.elapsed() > 2 * limits.dead_after { Ok(()) } else { Err(format!("{age:?}")) }
+    })
+    .await;
+    assert!(replica.leads());
+}
+
+/// When each kind was heard of again after all connections stalled at `stalled`.
+async fn heard_again(
+    kinds: &[WatchKind],
+    stalled: Instant,
+    within: Duration,
+    age: impl AsyncFn(WatchKind) -> Option<Duration>,
+) -> Vec<(WatchKind, Duration)> {
+    let mut again: Vec<(WatchKind, Duration)> = Vec::new();
+    eventually("all kinds are heard of again", within, async || {
+        for kind in kinds {
+            if again.iter().any(|(known, _)| known == kind) {
+                continue;
+            }
+            let since = stalled.elapsed();
+            if age(*kind).await.is_some_and(|age| age < since) {
+                again.push((*kind, since));
+            }
+        }
+        let missing: Vec<_> =
+            kinds.iter().filter(|kind| !again.iter().any(|(known, _)| known == *kind)).collect();
+        if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?}")) }
+    })
+    .await;
+    for (kind, after) in &again {
+        println!("{}: heard of again {after:.1?} after the stall", kind.as_str());
+    }
+    again
+}
+
+#[tokio::test]
+async fn a_stalled_connection_is_noticed_for_every_kind() {
+    let plane = ControlPlane::start().await;
+    plane.install("manifests");
+    let proxy = StallingProxy::start(([127, 0, 0, 1], plane.port()).into()).await;
+    let limits = Limits { dead_after: Duration::from_secs(30), ..LIMITS };
+    let replica = Replica::start(&plane, &proxy.url(), "only", "lease", limits).await;
+    replica.is_leader(true, SOON).await;
+    proxy.stall_open();
+    let stalled = Instant::now();
+    let age = async |kind: WatchKind| {
+        replica.metrics.watch_age.quietest(|of| of == kind, Instant::now()).map(|(_, age)| age)
+    };
+    // One try may go to a connection that was idle when it died.
+    let longest = Duration::from_secs(WATCH_SECONDS.into()) + IDLE + OPENING;
+    // That of parameters fails each time, the definition not being there, and is looked for every 5 to 10 s.
+    let again = heard_again(&INPUT, stalled, longest + 2 * MARGIN, age).await;
+    for kind in INPUT.iter().filter(|kind| **kind != WatchKind::Parameters) {
+        assert!(
+            replica.metrics.watch_errors.get(*kind) >= 1,
+            "{kind:?} was heard of without having been noticed"
+        );
+    }
+    for (kind, after) in again.iter().filter(|(kind, _)| *kind != WatchKind::Parameters) {
+        assert!(*after < longest + MARGIN, "{kind:?}: {after:?}");
+    }
+}
+
+/// A replica of the real binary that goes through a proxy.
+async fn through(plane: &ControlPlane, proxy: &StallingProxy, name: &str) -> Operator {
+    let token = plane.service_account_token("waybill", "waybill").await;
+    let file = plane.folder().join(format!("{name}.token"));
+    std::fs::write(&file, token).unwrap();
+    let mut command = std::process::Command::new(crate::harness::operator::binary());
+    command.args([
+        "run".to_owned(),
+        format!("--providers.kubernetesingress.endpoint={}", proxy.url()),
+        format!("--providers.kubernetesingress.token={}", file.display()),
+        format!("--providers.kubernetesingress.certauthfilepath={}", plane.ca_file().display()),
+    ]);
+    command.env_clear();
+    plane.operator_by(name, command)
+}
+
+/// The real times: `cargo test --test cluster dead_watch -- --ignored --nocapture`
+#[tokio::test]
+#[ignore = "takes minutes; the short forms are above"]
+async fn a_dead_watch_is_noticed_and_the_lease_given_up_in_the_times_as_shipped() {
+    let plane = ControlPlane::start().await;
+    plane.install("crds");
+    plane.install("manifests");
+    let proxy = StallingProxy::start(([127, 0, 0, 1], plane.port()).into()).await;
+    let operator = through(&plane, &proxy, "leader").await;
+    operator.leads().await;
+    let mut kinds = INPUT.to_vec();
+    kinds.extend([WatchKind::OwnConfigMap, WatchKind::OwnSecret]);
+    let age = async |kind: WatchKind| {
+        let series = format!("waybill_watch_age_seconds{{kind=\"{}\"}}", kind.as_str());
+        operator.metric(&series).await.map(Duration::from_secs_f64)
+    };
+    eventually("all are watched", SOON, async || {
+        for kind in &kinds {
+            age(*kind).await.ok_or_else(|| format!("{kind:?}"))?;
+        }
+        Ok::<_, String>(())
+    })
+    .await;
+    let errors = async |kind: WatchKind| {
+        operator
+            .metric(&format!("waybill_watch_errors_total{{kind=\"{}\"}}", kind.as_str()))
+            .await
+            .unwrap_or_default()
+    };
+    let mut before = Vec::new();
+    for kind in &kinds {
+        before.push((*kind, errors(*kind).await));
+    }
+    proxy.stall_open();
+    let stalled = Instant::now();
+    let mut noticed = Vec::new();
+    eventually("all are noticed", Duration::from_secs(60), async || {
+        for (kind, count) in &before {
+            if !noticed.iter().any(|(known, _)| known == kind) && errors(*kind).await > *count {
+                println!("{}: noticed {:.1?} after the stall", kind.as_str(), stalled.elapsed());
+                noticed.push((*kind, stalled.elapsed()));
+            }
+        }
+        if noticed.len() == kinds.len() { Ok(()) } else { Err(format!("{noticed:?}")) }
+    })
+    .await;
+    let longest = noticed.iter().map(|(_, after)| *after).max().unwrap();
+    assert!(longest <= Duration::from_secs(36), "{longest:?}");
+    heard_again(&kinds, stalled, Duration::from_secs(120), age).await;
+    operator.leads().await;
+
+    let roles: Api<ClusterRole> = Api::all(plane.admin());
+    let whole = roles.get("waybill").await.unwrap().rules;
+    let rules = without(whole.clone(), "endpointslices");
+    let params = PatchParams::default();
+    roles.patch("waybill", &params, &Patch::Merge(json!({"rules": rules}))).await.unwrap();
+    let gone = Instant::now();
+    eventually("the lease is given up", Duration::from_secs(120), async || {
+        match operator.metric("waybill_candidate").await {
+            Some(0.0) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    println!("given up {:.1?} after the right was taken away", gone.elapsed());
+    assert!(gone.elapsed() > Duration::from_secs(59));
+    operator.shows("leader_election_master_status{name=\"waybill\"}", 0.0).await;
+    operator.shows("waybill_leases_lost_total", 0.0).await;
+    roles.patch("waybill", &params, &Patch::Merge(json!({"rules": whole}))).await.unwrap();
+    let back = Instant::now();
+    operator.leads().await;
+    println!("leading again {:.1?} after the right came back", back.elapsed());
+}
