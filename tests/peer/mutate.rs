@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::generate;
-use super::narrow::poll;
 use super::object::{Cluster, is, name, namespace, path, title};
 use super::place::{Place, compare_all, differing, sorted};
 use super::program::Operator;
@@ -244,14 +243,9 @@ async fn settle(
             }
         }
         let wanted = follower.library.answer();
-        let mut published = Value::Null;
-        let done = poll(deadline, async || {
-            published = follower.operator.published(&place.server).await.unwrap_or_default();
-            !published.is_null() && sorted(&published) == sorted(&wanted)
-        })
-        .await;
+        let published = follower.operator.settled(&place.server, &wanted).await;
         report.answers += 1;
-        if !done {
+        if published.is_null() || sorted(&published) != sorted(&wanted) {
             let (differing, said) = (differing(&published, &wanted), follower.operator.said());
             let text = format!("waybill run publishes something else:\n{differing}\n{said}");
             report.fail(&format!("step {step}"), text, None, &follower.file);

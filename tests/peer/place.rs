@@ -197,9 +197,10 @@ fn compare_defaults(
 
 /// Whether an Ingress of the cluster has no rules and a default backend.
 pub fn wants_default(cluster: &Cluster) -> bool {
-    cluster.objects.iter().any(|object| {
-        is(object, "Ingress")
-            && object["spec"]["rules"].is_null()
-            && !object["spec"]["defaultBackend"].is_null()
-    })
+    cluster.objects.iter().any(is_default)
+}
+
+/// Whether an object is an Ingress without rules that has a default backend.
+pub fn is_default(object: &Value) -> bool {
+    is(object, "Ingress") && object["spec"]["rules"].is_null() && !object["spec"]["defaultBackend"].is_null()
 }
