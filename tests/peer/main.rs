@@ -11,11 +11,14 @@
 //! | `WAYBILL_PEER_CLUSTERS` | 300 | made-up clusters |
 //! | `WAYBILL_PEER_SEED` | the time | what they are made from; printed |
 //!
+//! Each difference on purpose is shown by itself as well, Traefik's behaviour beside waybill's (`beside.rs`).
+//!
 //! A failing case is written to `target/peer-failures/`, cut down to what still fails.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod answers;
+mod beside;
 mod cause;
 mod choices;
 mod compare;
@@ -36,6 +39,7 @@ mod random;
 mod report;
 mod server;
 mod shrink;
+mod skips;
 mod traefik;
 mod waybill;
 mod wide;
@@ -77,4 +81,10 @@ async fn same_routing_as_traefiks_own_provider() {
     if long {
         report.check_pairs();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_difference_on_purpose_by_itself() {
+    let report = beside::run().await;
+    report.check();
 }

@@ -81,15 +81,27 @@ pub async fn compare_with_statuses(
 ) {
     put_statuses(place, clusters).await;
     let (theirs, library) = compare_two(report, place, what, clusters, file).await;
+    compare_statuses(report, place, what, clusters, file, &library).await;
+    put_statuses(place, clusters).await;
+    run_operator(report, place, clusters, file, &theirs, &library, what).await;
+}
+
+/// Compares the statuses that are there now, as Traefik left them, with those that waybill wants.
+pub async fn compare_statuses(
+    report: &mut Report,
+    place: &Place,
+    what: &str,
+    clusters: &[Cluster],
+    file: &Value,
+    library: &Library,
+) {
     let now = place.server.snapshot().await;
     for cluster in clusters {
         for ingress in of_cluster(&now, cluster) {
             let what = format!("{} [{what}]", cluster.name);
-            compare_status(report, &what, cluster, file, &library, ingress);
+            compare_status(report, &what, cluster, file, library, ingress);
         }
     }
-    put_statuses(place, clusters).await;
-    run_operator(report, place, clusters, file, &theirs, &library, what).await;
 }
 
 async fn put_statuses(place: &Place, clusters: &[Cluster]) {

@@ -46,9 +46,18 @@ impl Place {
         seed: u64,
         numbers: std::ops::Range<usize>,
     ) -> (Self, Vec<Cluster>) {
+        let extreme: Vec<String> = numbers
+            .clone()
+            .filter(|number| generate::is_extreme(*number))
+            .map(|number| format!(" {}-", generate::cluster_name(number)))
+            .collect();
         let mut clusters: Vec<Cluster> = numbers.map(|number| generate::cluster(seed, number)).collect();
         let place = Self::start(generate::fixed()).await;
         let created = place.server.fill(&mut clusters).await;
+        for (title, reason) in &created.refused {
+            let beyond = extreme.iter().any(|begin| title.contains(begin));
+            assert!(!beyond, "the API server refuses {title:.100}: {reason:.1000}");
+        }
         report.clusters += clusters.len();
         report.objects += created.accepted;
         report.refused += created.refused.len();
