@@ -43,7 +43,7 @@ pub async fn compare_two(
 /// Runs an operator until it has published what the library says, and ends it: what it published, and its log.
 async fn run(place: &Place, file: &Value, library: &Library) -> (Value, String) {
     let mut operator = place.program.run(&place.server, &place.traefik, file).await;
-    let published = operator.settled(&place.server, &library.answer()).await;
+    let published = operator.settled(&place.server, library.answer()).await;
     let said = operator.said();
     operator.end().await;
     (published, said)
@@ -61,8 +61,8 @@ pub fn must_be_published(
 ) {
     let what = format!("waybill run, {what}");
     let wanted = library.answer();
-    if published.is_null() || sorted(published) != sorted(&wanted) {
-        let differing = differing(published, &wanted);
+    if published.is_null() || sorted(published) != sorted(wanted) {
+        let differing = differing(published, wanted);
         report.fail(&what, format!("waybill run publishes something else:\n{differing}\n{said}"), None, file);
     }
     must_equal(report, &what, clusters, file, (theirs, published), library);

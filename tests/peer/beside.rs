@@ -86,7 +86,7 @@ async fn show(place: &Place, difference: Difference) -> Report {
     }
     compare_all(&mut report, &what, &clusters, &file, &theirs, &library);
     let lines = |answer: &Value| lines(answer, &cluster.name);
-    let (theirs, ours) = (lines(&theirs), lines(&library.answer()));
+    let (theirs, ours) = (lines(&theirs), lines(library.answer()));
     // Where the order decides, Traefik may happen to do what waybill does.
     let happens = example.theirs.len() > 1 && theirs == ours;
     let mut noted = report.tally.noted();

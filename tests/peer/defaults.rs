@@ -156,7 +156,7 @@ async fn take_turn(
     };
     let library = Library::with(options(file), &place.snapshot(clusters, file).await);
     compare_all(report, &turn.title, clusters, file, &theirs, &library);
-    let published = operator.settled(&place.server, &library.answer()).await;
+    let published = operator.settled(&place.server, library.answer()).await;
     let said = operator.said();
     must_be_published(report, &turn.title, clusters, file, (&theirs, &published), &library, &said);
 }

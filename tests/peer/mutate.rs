@@ -243,10 +243,10 @@ async fn settle(
             }
         }
         let wanted = follower.library.answer();
-        let published = follower.operator.settled(&place.server, &wanted).await;
+        let published = follower.operator.settled(&place.server, wanted).await;
         report.answers += 1;
-        if published.is_null() || sorted(&published) != sorted(&wanted) {
-            let (differing, said) = (differing(&published, &wanted), follower.operator.said());
+        if published.is_null() || sorted(&published) != sorted(wanted) {
+            let (differing, said) = (differing(&published, wanted), follower.operator.said());
             let text = format!("waybill run publishes something else:\n{differing}\n{said}");
             report.fail(&format!("step {step}"), text, None, &follower.file);
             return false;
@@ -259,8 +259,8 @@ async fn settle(
 async fn anew(report: &mut Report, step: usize, place: &Place, clusters: &[Cluster], followers: &[Follower]) {
     for follower in followers {
         let snapshot: Snapshot = place.snapshot(clusters, &follower.file).await;
-        let fresh = Library::with(options(&follower.file), &snapshot).answer();
-        let followed = follower.library.answer();
+        let fresh = Library::with(options(&follower.file), &snapshot);
+        let (fresh, followed) = (fresh.answer(), follower.library.answer());
         if fresh != followed {
             let text = format!("waybill event by event differs from waybill anew\n  {followed}\n  {fresh}");
             report.fail(&format!("step {step}"), text, None, &follower.file);

@@ -128,7 +128,7 @@ async fn run_operator(
     what: &str,
 ) {
     let mut operator = place.program.run(&place.server, &place.traefik, file).await;
-    let published = operator.settled(&place.server, &library.answer()).await;
+    let published = operator.settled(&place.server, library.answer()).await;
     must_be_published(report, what, clusters, file, (theirs, &published), library, &operator.said());
     let deadline = Instant::now() + STATUSES_WITHIN;
     let mut now = Snapshot::default();

@@ -90,7 +90,7 @@ pub fn compare_all(
     theirs: &Value,
     library: &Library,
 ) {
-    compare_answers(report, what, clusters, file, (theirs, &library.answer()), library);
+    compare_answers(report, what, clusters, file, (theirs, library.answer()), library);
     for text in library.silent_skips() {
         report.fail(what, format!("left out without a problem: {text}"), None, file);
     }
@@ -140,7 +140,7 @@ pub fn must_equal(
     library: &Library,
 ) {
     report.answers += 1;
-    if sorted(ours) == sorted(&library.answer()) {
+    if sorted(ours) == sorted(library.answer()) {
         return;
     }
     report.fail(what, "it differs from the library's answer".to_owned(), None, file);

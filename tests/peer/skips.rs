@@ -20,9 +20,9 @@ impl Library {
             let key = &fragment.ingress;
             let Some(ingress) = self.routing.stores().ingresses().collection().get(key) else { continue };
             let problems = self.routing.problems(key);
-            silent.extend(problems.iter().filter_map(|problem| badly_said(problem)));
+            silent.extend(problems.iter().filter_map(badly_said));
             if let Some(spec) = &ingress.spec
-                && !problems.iter().any(|problem| costs_all(problem))
+                && !problems.iter().any(costs_all)
             {
                 let skips = [paths(fragment, spec, &problems), secrets(fragment, spec, &problems)];
                 let skips = skips.into_iter().chain([default_backend(fragment, spec, &problems)]).flatten();

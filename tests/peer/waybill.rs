@@ -1,5 +1,6 @@
 //! Waybill's answers to the same objects and options.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Node, Secret, Service};
@@ -36,6 +37,8 @@ pub struct Library {
     pub(super) routing: Routing,
     /// The Secrets as they are, for those whose data is asked for again.
     secrets: BTreeMap<SecretKey, Value>,
+    /// Its answer, until something changes.
+    answer: OnceCell<Value>,
 }
 
 impl Library {
@@ -45,6 +48,7 @@ impl Library {
             routing: Routing::new(offline::watched(&options), options.class.clone()),
             options,
             secrets: BTreeMap::new(),
+            answer: OnceCell::new(),
         }
     }
 
@@ -107,6 +111,7 @@ impl Library {
 
     /// Reconciles what an event touched.
     pub fn reconcile(&mut self, touched: &Touched) {
+        self.answer.take();
         let mut keys = self.routing.affected(touched);
         for class in self.routing.affected_classes(touched) {
             if self.routing.resolve_class(&class).settings {
@@ -170,10 +175,12 @@ impl Library {
     }
 
     /// The routing, with keys.
-    pub fn answer(&self) -> Value {
-        let output = self.routing.table().output(&self.options.settings.output);
-        let text = output.map_or_else(|| "{}".to_owned(), |output| output.assembled(Keys::Shown));
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    pub fn answer(&self) -> &Value {
+        self.answer.get_or_init(|| {
+            let output = self.routing.table().output(&self.options.settings.output);
+            let text = output.map_or_else(|| "{}".to_owned(), |output| output.assembled(Keys::Shown));
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+        })
     }
 
     /// Every router that could be the default one, as if it had been chosen.

@@ -13,7 +13,7 @@ use super::report::Report;
 use super::shrink;
 
 /// Clusters that share a control plane.
-const TOGETHER: usize = 250;
+const TOGETHER: usize = 300;
 
 /// Option sets that are tried at once.
 const AT_ONCE: usize = 2;
