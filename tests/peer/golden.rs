@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::answers::compare_three;
 use super::defaults::{Marker, Turn, one_by_one};
 use super::generate::{base64, mark, unbase64};
+use super::kubectl;
 use super::narrow::compare_with_statuses;
 use super::object::{Cluster, is, items, name, namespace, title};
 use super::place::{Place, wants_default};
@@ -107,6 +108,8 @@ pub async fn run() -> Report {
             place.server.delete(node).await.unwrap_or_else(|error| panic!("{}: {error}", title(node)));
         }
     }
+    let everything: Vec<Cluster> = cases.iter().map(|case| case.cluster.clone()).collect();
+    kubectl::compare(&mut report, &place, "golden cases", &everything, &json!({})).await;
     println!("{} of {total} golden cases: {:.1} s", report.golden, begun.elapsed().as_secs_f64());
     for failure in &report.failures {
         if let Some(cluster) = &failure.cluster {

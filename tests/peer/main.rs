@@ -29,6 +29,7 @@ mod golden;
 #[allow(unused_imports, reason = "what other tests need")]
 #[path = "../cluster/harness/mod.rs"]
 mod harness;
+mod kubectl;
 mod meaning;
 mod mutate;
 mod narrow;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::generate;
+use super::kubectl;
 use super::object::{Cluster, is, name, namespace, path, title};
 use super::place::{Place, compare_all, differing, sorted};
 use super::program::Operator;
@@ -49,6 +50,7 @@ pub async fn run(seed: u64, count: usize, steps: usize) -> Report {
     let (mut place, mut clusters) = Place::with_clusters(&mut report, seed, FIRST..FIRST + count).await;
     let mut followers = Vec::new();
     for file in files() {
+        kubectl::compare(&mut report, &place, "clusters that are to change", &clusters, &file).await;
         let traefik = place.traefik.start(&super::choices::peer_arguments(&file));
         let library = Library::with(options(&file), &place.snapshot(&clusters, &file).await);
         let operator = place.program.run(&place.server, &place.traefik, &file).await;

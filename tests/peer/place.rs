@@ -22,7 +22,7 @@ pub struct Place {
     pub program: Program,
     /// Cluster-scoped objects and those of namespaces that belong to no cluster.
     pub fixed: Vec<Value>,
-    _plane: ControlPlane,
+    plane: ControlPlane,
 }
 
 impl Place {
@@ -37,7 +37,7 @@ impl Place {
         for object in fixed {
             created.push(server.must_create(&object).await);
         }
-        Self { server, traefik, program: Program::new(), fixed: created, _plane: plane }
+        Self { server, traefik, program: Program::new(), fixed: created, plane }
     }
 
     /// Starts one with made-up clusters `numbers` in it.
@@ -67,6 +67,11 @@ impl Place {
     /// What Traefik makes of the objects that are there now.
     pub async fn theirs(&self, file: &Value) -> Value {
         self.traefik.once(&peer_arguments(file)).await
+    }
+
+    /// What kubectl prints.
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        self.plane.kubectl_ok(arguments)
     }
 
     /// The objects of clusters and what is fixed, with the Ingresses that the option `labelSelector` leaves.

@@ -63,9 +63,14 @@ impl Program {
 
     /// What `waybill render` prints for objects.
     pub async fn render(&self, snapshot: &Snapshot, file: &Value) -> Value {
-        let options = self.options(&format!("render-{}", self.next()), file);
         let items: Vec<&Value> = snapshot.objects.values().flatten().collect();
-        let input = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
+        let input = json!({"apiVersion": "v1", "kind": "List", "items": items});
+        self.render_text(input.to_string(), file).await
+    }
+
+    /// What `waybill render` prints for manifests.
+    pub async fn render_text(&self, input: String, file: &Value) -> Value {
+        let options = self.options(&format!("render-{}", self.next()), file);
         let rendered = tokio::task::spawn_blocking(move || {
             let mut child = command()
                 .args(["render", "-f", "-", "-o", "json", "--show-secrets"])
