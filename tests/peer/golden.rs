@@ -19,7 +19,7 @@ use super::report::Report;
 use super::shrink;
 
 /// Looks at once.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 6;
 
 /// The option that lists namespaces and whose lists can be joined.
 const NAMESPACES: &str = "/providers/kubernetesIngress/crossProviderNamespaces";

@@ -9,10 +9,11 @@ use super::waybill::{Library, options};
 
 const KINDS: &str = "ingresses,ingressclasses,services,endpointslices,secrets,nodes";
 
-/// Compares what comes of kubectl's YAML with what comes of the objects themselves.
+/// Compares what comes of kubectl's JSON with what comes of the objects themselves.
 pub async fn compare(report: &mut Report, place: &Place, what: &str, clusters: &[Cluster], file: &Value) {
     report.answers += 1;
-    let printed = place.kubectl(&["get", KINDS, "-A", "-o", "yaml"]);
+    // Not as YAML: kubectl refuses to print that when there is a control character anywhere.
+    let printed = place.kubectl(&["get", KINDS, "-A", "-o", "json"]);
     let rendered = place.program.render_text(printed, file).await;
     let library = Library::with(options(file), &place.snapshot(clusters, file).await);
     let wanted = library.answer();
