@@ -5,7 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use waybill::translate::annotation;
 use waybill::translate::problem::Category;
+
+#[allow(dead_code, reason = "what the comparison with Traefik needs")]
+#[path = "peer/difference.rs"]
+mod difference;
+
+use difference::Difference;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -90,6 +97,56 @@ fn every_example_of_an_annotation_is_explained() -> Result<()> {
         explained.into_iter().map(str::to_owned).collect(),
         "examples (left) and tables (right) differ"
     );
+    Ok(())
+}
+
+#[test]
+fn every_annotation_is_explained() -> Result<()> {
+    let text = read("docs/annotations.md")?;
+    let rows: BTreeSet<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter_map(|line| line.split('`').next())
+        .map(|key| key.replace("domains.N.", "domains.0."))
+        .filter(|key| key.starts_with("router.") || key.starts_with("service."))
+        .collect();
+    let known: BTreeSet<_> = annotation::known().map(str::to_owned).collect();
+    assert_eq!(rows, known, "docs/annotations.md (left) and the annotations there are (right) differ");
+    let rest = text.split("## Known, without effect").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let rest = rest.context("docs/annotations.md has no section on those without effect")?;
+    for key in annotation::WITHOUT_EFFECT {
+        assert!(
+            rest.contains(&format!("`{key}`")),
+            "docs/annotations.md does not say that {key} has no effect"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn every_deliberate_difference_is_told_to_users_and_no_other() -> Result<()> {
+    let text = read("docs/migration.md")?;
+    let section =
+        text.split("\n## Deliberate differences").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let section = section.context("docs/migration.md has no section on deliberate differences")?;
+    let rows: Vec<Vec<&str>> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+        .skip(2)
+        .map(|line| line.split(" | ").collect())
+        .collect();
+    let told: Vec<&str> = rows.iter().filter_map(|row| row.first().copied()).collect();
+    let there: Vec<&str> = Difference::ALL.iter().map(|difference| difference.subject()).collect();
+    let sorted =
+        |subjects: &[&str]| subjects.iter().map(|subject| (*subject).to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(sorted(&told), sorted(&there), "docs/migration.md (left) and difference.rs (right) differ");
+    assert_eq!(told.len(), there.len(), "a difference is told twice");
+    for row in &rows {
+        assert!(
+            row.len() == 4 && row.iter().all(|cell| !cell.trim().is_empty()),
+            "{row:?} leaves something out"
+        );
+    }
     Ok(())
 }
 

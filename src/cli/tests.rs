@@ -77,6 +77,16 @@ fn routing_goes_to_standard_output_and_nothing_else() {
 }
 
 #[test]
+fn a_path_may_be_glued_to_its_letter() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shop.v1=x.yaml");
+    std::fs::write(&path, SHOP).unwrap();
+    let outcome = waybill(&["render", &format!("-f{}", path.display()), "-ojson"], "");
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (SUCCESS, ""));
+    assert_eq!(outcome.stdout, waybill(&["render", "-f", "-", "-o", "json"], SHOP).stdout);
+}
+
+#[test]
 fn private_keys_are_shown_on_demand_alone() {
     for format in ["json", "yaml", "manifests"] {
         let plain = waybill(&["render", "-f", "-", "-o", format], SHOP);

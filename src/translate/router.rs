@@ -39,15 +39,19 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
         self.paths = paths.sum();
         // Neither more nor less: most Ingresses have one, and fragments stay.
         let mut routers: Vec<RouterFragment> = Vec::with_capacity(self.paths);
+        // Of equal rules the last counts, and that of a path that is written goes before that of one that is not.
+        let mut unwritten: Vec<RouterFragment> = Vec::new();
         for (rule_position, rule) in rules.iter().enumerate() {
             let Some(http) = &rule.http else { continue };
             let host = rule.host.as_deref().unwrap_or_default();
             for (position, path) in http.paths.iter().enumerate() {
                 let at = || format!("spec.rules[{rule_position}].http.paths[{position}].backend");
-                if let Some(router) = self.router(host, path, &at) {
-                    routers.push(router);
-                }
+                let Some(router) = self.router(host, path, &at) else { continue };
+                if is_everything(host, path) { unwritten.push(router) } else { routers.push(router) }
             }
+        }
+        if !unwritten.is_empty() {
+            routers.splice(..0, unwritten);
         }
         distinct_keys(routers)
     }
@@ -77,7 +81,8 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
         let by_spec = self.settings.precedence == Precedence::Spec;
         let whole_elements = self.settings.strict_prefix_matching || by_spec && path_type == PathType::Prefix;
         let priority = match self.annotations.priority {
-            0 if by_spec => rule::priority(host, path_text, path_type),
+            // Traefik serves none that says neither, so here it must not take a request from any that says something.
+            0 if by_spec || is_everything(host, path) => rule::priority(host, path_text, path_type),
             priority => priority,
         };
         let rule_syntax = match (self.annotations.rule_syntax.as_str(), self.settings.default_rule_syntax) {
@@ -220,6 +225,11 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
         });
         Backend { service, broken: Some(Broken::new(Category::UnsupportedBackend, remedy)) }
     }
+}
+
+/// Whether neither a host nor a path is written.
+fn is_everything(host: &str, path: &HTTPIngressPath) -> bool {
+    host.is_empty() && path.path.as_deref().unwrap_or_default().is_empty()
 }
 
 /// Routers of one Ingress with an equal key all get a digest of their rule; where the rules are equal too, the last

@@ -100,23 +100,6 @@ impl<'a> Case<'a> {
         ingresses.into_iter().any(|ingress| self.ingress_refers_to_nothing(ingress))
     }
 
-    /// Whether a router of every request is one of two that its Ingress has: for a path that is empty and for `/`. Both
-    /// have one rule, so waybill keeps the last; with Traefik the empty rule has a router of its own, which does not
-    /// load.
-    pub fn empty_path_beside_slash(&self, theirs: &Route) -> bool {
-        let Some(from) = &theirs.from else { return false };
-        let Some(ingress) = self.cluster.find("Ingress", &from.namespace, &from.ingress) else {
-            return false;
-        };
-        let paths: BTreeSet<&str> = items(ingress, "/spec/rules")
-            .iter()
-            .filter(|rule| rule["host"].as_str().unwrap_or_default().is_empty())
-            .flat_map(|rule| items(rule, "/http/paths"))
-            .map(|path| path["path"].as_str().unwrap_or_default())
-            .collect();
-        theirs.meaning["rule"] == "PathPrefix(\"/\")" && paths.contains("") && paths.contains("/")
-    }
-
     /// As [`Case::refers_to_nothing`], for an Ingress.
     pub fn ingress_refers_to_nothing(&self, ingress: &Value) -> bool {
         let space = namespace(ingress);

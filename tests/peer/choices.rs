@@ -1,6 +1,6 @@
 //! Option values, and sets of them that hold every pair of values.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -212,6 +212,22 @@ fn all_pairs() -> BTreeSet<Pair> {
         }
     }
     pairs
+}
+
+/// For each pair of option values the number of clusters that it was tried on, given that of each option set.
+pub fn clusters_of_pairs(choices: &BTreeMap<Choice, usize>) -> BTreeMap<String, usize> {
+    let mut pairs: BTreeMap<Pair, usize> = all_pairs().into_iter().map(|pair| (pair, 0)).collect();
+    for (choice, clusters) in choices {
+        for pair in choice.pairs() {
+            *pairs.entry(pair).or_default() += clusters;
+        }
+    }
+    let text =
+        |factor: usize, value: usize| format!("{}={}", FACTORS[factor].path, FACTORS[factor].values[value]);
+    pairs
+        .into_iter()
+        .map(|((a, x, b, y), clusters)| (format!("{} {}", text(a, x), text(b, y)), clusters))
+        .collect()
 }
 
 /// Of some random sets with a pair in them the one that holds the most open pairs.

@@ -9,6 +9,9 @@ use super::difference::{Difference, Tally};
 use super::meaning::{Route, View};
 use super::object::{name, namespace};
 
+/// The rule of every request.
+const EVERYTHING: &str = "PathPrefix(\"/\")";
+
 /// What came of a comparison.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
@@ -32,6 +35,13 @@ pub fn compare(case: &Case<'_>, theirs: &View, ours: &View) -> Outcome {
             }
         }
     }
+    // Both have one rule, and Traefik serves the one whose path is written.
+    let written: Vec<Route> = expected
+        .iter()
+        .filter(|route| !route.unwritten && route.meaning["rule"] == EVERYTHING)
+        .cloned()
+        .collect();
+    expected.retain(|route| !route.unwritten || !written.iter().any(|other| other.same_ingress(route)));
     let (missing, extra) = unmatched(expected, ours.routes.clone());
     explain_routes(case, missing, extra, &refused, &mut outcome);
     for key in &theirs.unused {
@@ -107,8 +117,11 @@ fn adapt(case: &Case<'_>, route: &mut Route, tally: &mut Tally) -> Option<Differ
     if dropped {
         tally.note(Difference::EmptyListItem);
     }
-    if meaning["rule"].as_str().unwrap_or_default().is_empty() {
-        meaning["rule"] = json!("PathPrefix(\"/\")");
+    if route.unwritten {
+        meaning["rule"] = EVERYTHING.into();
+        if meaning.get("priority").is_none() {
+            meaning["priority"] = json!(1);
+        }
         tally.note(Difference::EmptyRule);
     }
     if case.default_syntax_v2 && meaning.get("ruleSyntax").is_none() {
@@ -222,10 +235,6 @@ fn explain_routes(
         // Its own Service would not do here, but with Traefik it leads to another's.
         if case.service_collides(&theirs.service_key) && case.refuses_service(&theirs).is_some() {
             outcome.tally.note(Difference::ServiceNameCollision);
-            continue;
-        }
-        if case.empty_path_beside_slash(&theirs) {
-            outcome.tally.note(Difference::EmptyRule);
             continue;
         }
         let near = extra.iter().position(|ours| ours.meaning["rule"] == theirs.meaning["rule"]);

@@ -1,9 +1,10 @@
-//! The differences between Traefik's answers and waybill's that are there on purpose, one by one.
+//! The differences between Traefik's answers and waybill's that are there on purpose, one by one. `beside.rs` shows each
+//! by itself; docs/migration.md tells users of each, and a test of the documents compares the two.
 
 use std::collections::BTreeMap;
 
 macro_rules! differences {
-    ($($(#[doc = $reason:literal])+ $name:ident),+ $(,)?) => {
+    ($($(#[doc = $reason:literal])+ $name:ident = $subject:literal),+ $(,)?) => {
         /// A difference that is on purpose.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Difference {
@@ -13,6 +14,14 @@ macro_rules! differences {
         impl Difference {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// What it is about: the first cell of its row in docs/migration.md.
+            #[allow(dead_code, reason = "tests/documents.rs compares it")]
+            pub fn subject(self) -> &'static str {
+                match self {
+                    $(Self::$name => $subject,)+
+                }
+            }
 
             /// Why it is.
             pub fn reason(self) -> &'static str {
@@ -26,39 +35,39 @@ macro_rules! differences {
 
 differences! {
     /// Two Ingresses' routers normalise to one key: Traefik keeps the one that it read last, waybill keeps both.
-    RouterNameCollision,
+    RouterNameCollision = "routers of two Ingresses whose names normalise to one",
     /// Two Services normalise to one key: with Traefik the requests of one go to the pods of the other.
-    ServiceNameCollision,
+    ServiceNameCollision = "Services whose names normalise to one",
     /// Two Secrets' names join to one key: Traefik reads the first of them only.
-    SecretNameCollision,
+    SecretNameCollision = "Secrets whose namespace and name join to one",
     /// Neither host nor path: Traefik writes an empty rule, which its own router refuses; waybill writes the rule of
-    /// every request.
-    EmptyRule,
+    /// every request, behind every other.
+    EmptyRule = "a path entry with neither host nor path",
     /// Endpoints that serve but terminate: Traefik fences them, which a file can't say; waybill writes them only while
     /// there is no other.
-    TerminatingEndpoint,
+    TerminatingEndpoint = "endpoints that terminate but still serve",
     /// Traefik takes any text of a Secret for a certificate, even the path of a file; waybill takes PEM.
-    NotPem,
+    NotPem = "a TLS Secret that is not PEM",
     /// An empty item in a list: Traefik keeps it, and the router does not load.
-    EmptyListItem,
+    EmptyListItem = "an empty list item",
     /// A reference into another namespace while `allowCrossNamespace` is off, which Traefik's provider does not have.
-    CrossNamespaceReference,
+    CrossNamespaceReference = "a reference to a CRD object of another namespace",
     /// An ExternalName that names a Service of another namespace while `allowCrossNamespace` is off.
-    CrossNamespaceExternalName,
+    CrossNamespaceExternalName = "an ExternalName of another namespace's Service",
     /// `crossProviderNamespaces: []` means nowhere, as documented; Traefik takes it for unset.
-    CrossProviderNowhere,
+    CrossProviderNowhere = "`crossProviderNamespaces: []`",
     /// A Secret that can't be used: Traefik skips the Ingress's further Secrets, waybill reads on.
-    OneMissingSecret,
+    OneMissingSecret = "a missing or bad Secret in `spec.tls`",
     /// A path whose matcher is bad: Traefik leaves the service behind, which no router uses.
-    UnusedService,
+    UnusedService = "a service that no router uses",
     /// Several Ingresses want to be the default backend: Traefik takes one at random, waybill the oldest that works.
-    DefaultBackendOrder,
+    DefaultBackendOrder = "two default backends",
     /// `service.nodeportlb` and several nodes: Traefik takes them in a random order, waybill by name.
-    NodeOrder,
+    NodeOrder = "nodes of `service.nodeportlb`",
     /// A status that is right but for its ports: Traefik leaves it, waybill writes the ports.
-    StatusPorts,
+    StatusPorts = "a status that is right but for its ports",
     /// `core.defaultRuleSyntax: v2`: waybill writes it on every router, since the proxy's own default may differ.
-    RuleSyntaxSpelledOut,
+    RuleSyntaxSpelledOut = "`core.defaultRuleSyntax: v2`",
 }
 
 /// How often each difference explained something.
@@ -76,6 +85,11 @@ impl Tally {
         for (difference, count) in &other.counts {
             *self.counts.entry(*difference).or_default() += count;
         }
+    }
+
+    /// Differences that explained something.
+    pub fn noted(&self) -> Vec<Difference> {
+        self.counts.keys().copied().collect()
     }
 
     /// Differences that explained nothing.

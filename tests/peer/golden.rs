@@ -8,16 +8,21 @@ use std::time::Instant;
 use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
 
+use super::answers::compare_three;
+use super::defaults::{Marker, Turn, one_by_one};
 use super::generate::{base64, mark, unbase64};
-use super::narrow::compare_status;
+use super::kubectl;
+use super::narrow::compare_with_statuses;
 use super::object::{Cluster, is, items, name, namespace, title};
-use super::place::{Place, compare_all, wants_default};
+use super::place::{Place, wants_default};
 use super::report::Report;
 use super::shrink;
-use super::waybill::{Library, options};
 
-/// Providers at work at once.
-const PROVIDERS: usize = 2;
+/// Looks at once.
+const AT_ONCE: usize = 6;
+
+/// The option that lists namespaces and whose lists can be joined.
+const NAMESPACES: &str = "/providers/kubernetesIngress/crossProviderNamespaces";
 
 const REFERENCES: &[&str] = &[
     "traefik.ingress.kubernetes.io/router.middlewares",
@@ -36,8 +41,18 @@ struct Case {
     /// They can't have names of their own and are there only while the case is looked at.
     nodes: Vec<Value>,
     file: Value,
-    /// It must be looked at by itself.
-    alone: bool,
+    way: Way,
+}
+
+/// How a case is looked at.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    /// With all whose options were the same before they were made its own.
+    Together(String),
+    /// In turn with the others of these options, for it has a default backend.
+    Turn(String),
+    /// By itself.
+    Alone,
 }
 
 /// Compares all cases that the API server takes.
@@ -64,16 +79,21 @@ pub async fn run() -> Report {
     report.golden = cases.len();
     report.objects = created.accepted;
     report.refused = created.refused.len();
-    let mut groups: BTreeMap<String, Vec<&Case>> = BTreeMap::new();
-    for case in cases.iter().filter(|case| !case.alone) {
-        groups.entry(case.file.to_string()).or_default().push(case);
+    let mut groups: BTreeMap<&Way, Vec<&Case>> = BTreeMap::new();
+    for case in cases.iter().filter(|case| case.way != Way::Alone) {
+        groups.entry(&case.way).or_default().push(case);
     }
-    let everything: Vec<Cluster> = cases.iter().map(|case| case.cluster.clone()).collect();
-    for group in groups.values() {
-        together(&mut report, &place, group, &everything).await;
+    let (turns, groups): (Vec<_>, Vec<_>) =
+        groups.into_values().partition(|cases| matches!(cases[0].way, Way::Turn(_)));
+    // It hands on the turns of one group at a time, and nobody else may see it.
+    let marker = Marker::create(&place).await;
+    for cases in turns {
+        take_turns(&mut report, &place, &cases, &marker).await;
     }
-    let alone: Vec<&Case> = cases.iter().filter(|case| case.alone && case.nodes.is_empty()).collect();
-    let mut reports = stream::iter(alone).map(|case| by_itself(&place, case)).buffer_unordered(PROVIDERS);
+    marker.remove(&place).await;
+    let alone = cases.iter().filter(|case| case.way == Way::Alone && case.nodes.is_empty());
+    let looks = groups.into_iter().chain(alone.map(|case| vec![case]));
+    let mut reports = stream::iter(looks).map(|cases| look(&place, cases)).buffer_unordered(AT_ONCE);
     while let Some(one) = reports.next().await {
         report.add(one);
     }
@@ -83,11 +103,13 @@ pub async fn run() -> Report {
         for node in &case.nodes {
             nodes.push(place.server.must_create(node).await);
         }
-        report.add(by_itself(&place, case).await);
+        report.add(look(&place, vec![case]).await);
         for node in &nodes {
             place.server.delete(node).await.unwrap_or_else(|error| panic!("{}: {error}", title(node)));
         }
     }
+    let everything: Vec<Cluster> = cases.iter().map(|case| case.cluster.clone()).collect();
+    kubectl::compare(&mut report, &place, "golden cases", &everything, &json!({})).await;
     println!("{} of {total} golden cases: {:.1} s", report.golden, begun.elapsed().as_secs_f64());
     for failure in &report.failures {
         if let Some(cluster) = &failure.cluster {
@@ -97,43 +119,59 @@ pub async fn run() -> Report {
     report
 }
 
-/// Cases with equal options, whose Ingresses all have a rule.
-async fn together(report: &mut Report, place: &Place, group: &[&Case], everything: &[Cluster]) {
-    let file = &group[0].file;
-    let theirs = place.theirs(file).await;
-    let library = Library::with(options(file), &place.snapshot(everything, file).await);
-    let mut all = Report::default();
-    compare_all(&mut all, "", everything, file, &theirs, &library);
-    // What other cases come to under these options is nobody's promise, but it must not differ either.
-    for failure in &mut all.failures {
-        let case = group.iter().find(|case| failure.what.starts_with(&format!("{} ", case.cluster.name)));
-        failure.what =
-            case.map_or_else(|| format!("{} under {file}", failure.what), |case| case.title.clone());
-    }
-    report.add(all);
-}
-
-async fn by_itself(place: &Place, case: &Case) -> Report {
+/// Looks at cases with one set of options.
+async fn look(place: &Place, cases: Vec<&Case>) -> Report {
     let mut report = Report::default();
-    let mut file = case.file.clone();
-    let options_of_provider = &mut file["providers"]["kubernetesIngress"];
-    let selector =
-        options_of_provider["labelSelector"].as_str().map_or_else(String::new, |text| format!("{text},"));
-    options_of_provider["labelSelector"] = format!("{selector}cluster={}", case.cluster.name).into();
-    let theirs = place.theirs(&file).await;
-    let mut cluster = case.cluster.clone();
-    cluster.objects.extend(case.nodes.iter().cloned());
-    let clusters = [cluster];
-    let library = Library::with(options(&file), &place.snapshot(&clusters, &file).await);
-    compare_all(&mut report, &case.title, &clusters, &file, &theirs, &library);
-    if file["providers"]["kubernetesIngress"]["ingressEndpoint"].is_object() {
-        for before in case.cluster.of_kind("Ingress") {
-            let now = place.server.get(before).await;
-            let change = (&before["status"], &now);
-            compare_status(&mut report, &case.title, &case.cluster, &file, &library, change);
+    let clusters: Vec<Cluster> = cases
+        .iter()
+        .map(|case| {
+            let mut cluster = case.cluster.clone();
+            cluster.objects.extend(case.nodes.iter().cloned());
+            cluster
+        })
+        .collect();
+    let mut file = merged(&cases);
+    let options = &mut file["providers"]["kubernetesIngress"];
+    let statuses = options["ingressEndpoint"].is_object();
+    let selector = options["labelSelector"].as_str().map_or_else(String::new, |text| format!("{text},"));
+    let names: Vec<&str> = clusters.iter().map(|cluster| cluster.name.as_str()).collect();
+    options["labelSelector"] = format!("{selector}cluster in ({})", names.join(",")).into();
+    if statuses {
+        compare_with_statuses(&mut report, place, "", &clusters, &file).await;
+    } else {
+        compare_three(&mut report, place, "", &clusters, &file).await;
+    }
+    for failure in &mut report.failures {
+        let case = cases.iter().find(|case| failure.what.starts_with(&format!("{} ", case.cluster.name)));
+        match case {
+            Some(case) => failure.what.clone_from(&case.title),
+            None => failure.what = format!("{} under {file}", failure.what),
         }
     }
     report
+}
+
+/// Looks at cases with a default backend, one after the other.
+async fn take_turns(report: &mut Report, place: &Place, cases: &[&Case], marker: &Marker) {
+    let turns: Vec<Turn<'_>> = cases
+        .iter()
+        .map(|case| Turn {
+            title: case.title.clone(),
+            cluster: &case.cluster,
+            ingresses: case.cluster.of_kind("Ingress").collect(),
+        })
+        .collect();
+    let turns: Vec<&Turn<'_>> = turns.iter().collect();
+    one_by_one(report, place, marker, &turns, &merged(cases)).await;
+}
+
+/// The options of cases that had the same: each names namespaces of its own.
+fn merged(cases: &[&Case]) -> Value {
+    let mut file = cases[0].file.clone();
+    if let Some(list) = file.pointer_mut(NAMESPACES).and_then(Value::as_array_mut) {
+        list.extend(cases.iter().skip(1).flat_map(|case| items(&case.file, NAMESPACES)).cloned());
+    }
+    file
 }
 
 /// All cases but those that say that no API server takes their input.
@@ -158,6 +196,8 @@ fn case(folder: &Path, title: &str, number: usize) -> Case {
     let file = yaml("options.yaml").unwrap_or_else(|| "{}".to_owned());
     let file: Value = serde_saphyr::from_str(&file).unwrap_or_else(|error| panic!("{title}: {error}"));
     let mut rewrite = Rewrite { name: format!("g{number}"), class: String::new() };
+    let file = traefik_s(file);
+    let before = file.to_string();
     let file = rewrite.file(file);
     let objects = documents.into_iter().flatten().flat_map(|document| match document["items"].as_array() {
         Some(items) => items.clone(),
@@ -173,10 +213,29 @@ fn case(folder: &Path, title: &str, number: usize) -> Case {
     namespaces.dedup();
     let cluster = Cluster { name: rewrite.name, namespaces, objects };
     let options = &file["providers"]["kubernetesIngress"];
-    let own = ["ingressEndpoint", "ingressClass", "namespaces"].iter().any(|key| !options[key].is_null())
-        || !items(options, "/crossProviderNamespaces").is_empty();
-    let alone = own || !nodes.is_empty() || wants_default(&cluster);
-    Case { title: title.to_owned(), cluster, nodes, file, alone }
+    let own = ["ingressClass", "namespaces"].iter().any(|key| !options[key].is_null());
+    let published = !options["ingressEndpoint"]["publishedService"].is_null();
+    let (statuses, selected) = (!options["ingressEndpoint"].is_null(), !options["labelSelector"].is_null());
+    let default = wants_default(&cluster);
+    let way = if own || published || !nodes.is_empty() || default && (statuses || selected) {
+        Way::Alone
+    } else if default {
+        Way::Turn(before)
+    } else {
+        Way::Together(before)
+    };
+    Case { title: title.to_owned(), cluster, nodes, file, way }
+}
+
+/// The options that Traefik has as well.
+fn traefik_s(mut file: Value) -> Value {
+    if let Some(sections) = file.as_object_mut() {
+        sections.remove("operator");
+    }
+    if let Some(options) = file.pointer_mut("/providers/kubernetesIngress").and_then(Value::as_object_mut) {
+        options.remove("reportNodeInternalIPs");
+    }
+    file
 }
 
 /// Gives what a case names names of its own: namespaces and classes begin with `{name}-`.
@@ -191,16 +250,11 @@ impl Rewrite {
         format!("{}-{name}", self.name)
     }
 
-    /// The options that Traefik has as well.
     fn file(&mut self, mut file: Value) -> Value {
-        if let Some(sections) = file.as_object_mut() {
-            sections.remove("operator");
-        }
         let Some(options) = file.pointer_mut("/providers/kubernetesIngress").and_then(Value::as_object_mut)
         else {
             return file;
         };
-        options.remove("reportNodeInternalIPs");
         for key in ["namespaces", "crossProviderNamespaces"] {
             for item in options.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten() {
                 *item = self.own(item.as_str().unwrap_or_default()).into();

@@ -11,19 +11,25 @@
 //! | `WAYBILL_PEER_CLUSTERS` | 300 | made-up clusters |
 //! | `WAYBILL_PEER_SEED` | the time | what they are made from; printed |
 //!
+//! Each difference on purpose is shown by itself as well, Traefik's behaviour beside waybill's (`beside.rs`).
+//!
 //! A failing case is written to `target/peer-failures/`, cut down to what still fails.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod answers;
+mod beside;
 mod cause;
 mod choices;
 mod compare;
+mod defaults;
 mod difference;
 mod generate;
 mod golden;
 #[allow(unused_imports, reason = "what other tests need")]
 #[path = "../cluster/harness/mod.rs"]
 mod harness;
+mod kubectl;
 mod meaning;
 mod mutate;
 mod narrow;
@@ -34,6 +40,7 @@ mod random;
 mod report;
 mod server;
 mod shrink;
+mod skips;
 mod traefik;
 mod waybill;
 mod wide;
@@ -59,14 +66,26 @@ async fn same_routing_as_traefiks_own_provider() {
     let long = clusters >= 2000;
     let mut report = Report::default();
     let (changing, steps) = if long { (30, 100) } else { (10, 20) };
-    // The narrow option sets mostly wait for Traefik's own rate limit.
-    let busy = async {
-        report.add(golden::run().await);
+    // Each has a control plane of its own. The narrow option sets mostly wait for Traefik's own rate limit, and many
+    // of the others for a process to start.
+    let one_by_one = async {
+        let mut report = golden::run().await;
         report.add(mutate::run(seed, changing, steps).await);
-        report.add(wide::run(seed, clusters).await);
+        report
     };
-    let ((), narrow) = tokio::join!(busy, narrow::run(seed, !long));
-    report.add(narrow);
+    let reports = tokio::join!(one_by_one, wide::run(seed, clusters), narrow::run(seed, !long));
+    for part in [reports.0, reports.1, reports.2] {
+        report.add(part);
+    }
     println!("{report}in {:.0} s", begun.elapsed().as_secs_f64());
+    report.check();
+    if long {
+        report.check_pairs();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_difference_on_purpose_by_itself() {
+    let report = beside::run().await;
     report.check();
 }

@@ -13,6 +13,8 @@ pub struct Route {
     /// Namespace and name of its Ingress, namespace and name of its Service; only Traefik's provider tells them.
     pub from: Option<Origin>,
     pub meaning: Value,
+    /// Traefik's rule is empty.
+    pub unwritten: bool,
 }
 
 /// Where a router comes from.
@@ -27,6 +29,15 @@ impl Route {
     /// Its meaning as text; equal for equal meanings.
     pub fn text(&self) -> String {
         canonical(&self.meaning)
+    }
+
+    /// Whether both come from one Ingress.
+    pub fn same_ingress(&self, other: &Self) -> bool {
+        let ingress = |route: &Self| {
+            let from = route.from.as_ref()?;
+            Some((from.namespace.clone(), from.ingress.clone()))
+        };
+        ingress(self).is_some() && ingress(self) == ingress(other)
     }
 
     /// Everything but what is behind it.
@@ -80,7 +91,9 @@ impl Answer {
                 service: text("serviceName"),
             });
             let meaning = router_meaning(router, services.get(service_key));
-            let route = Route { key: key.clone(), service_key: service_key.to_owned(), from, meaning };
+            let unwritten = meaning["rule"].as_str().is_none_or(str::is_empty);
+            let service_key = service_key.to_owned();
+            let route = Route { key: key.clone(), service_key, from, meaning, unwritten };
             if key == DEFAULT {
                 answer.default = Some(route);
             } else {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::generate;
-use super::narrow::poll;
+use super::kubectl;
 use super::object::{Cluster, is, name, namespace, path, title};
 use super::place::{Place, compare_all, differing, sorted};
 use super::program::Operator;
@@ -50,6 +50,7 @@ pub async fn run(seed: u64, count: usize, steps: usize) -> Report {
     let (mut place, mut clusters) = Place::with_clusters(&mut report, seed, FIRST..FIRST + count).await;
     let mut followers = Vec::new();
     for file in files() {
+        kubectl::compare(&mut report, &place, "clusters that are to change", &clusters, &file).await;
         let traefik = place.traefik.start(&super::choices::peer_arguments(&file));
         let library = Library::with(options(&file), &place.snapshot(&clusters, &file).await);
         let operator = place.program.run(&place.server, &place.traefik, &file).await;
@@ -244,15 +245,10 @@ async fn settle(
             }
         }
         let wanted = follower.library.answer();
-        let mut published = Value::Null;
-        let done = poll(deadline, async || {
-            published = follower.operator.published(&place.server).await.unwrap_or_default();
-            !published.is_null() && sorted(&published) == sorted(&wanted)
-        })
-        .await;
+        let published = follower.operator.settled(&place.server, wanted).await;
         report.answers += 1;
-        if !done {
-            let (differing, said) = (differing(&published, &wanted), follower.operator.said());
+        if published.is_null() || sorted(&published) != sorted(wanted) {
+            let (differing, said) = (differing(&published, wanted), follower.operator.said());
             let text = format!("waybill run publishes something else:\n{differing}\n{said}");
             report.fail(&format!("step {step}"), text, None, &follower.file);
             return false;
@@ -265,8 +261,8 @@ async fn settle(
 async fn anew(report: &mut Report, step: usize, place: &Place, clusters: &[Cluster], followers: &[Follower]) {
     for follower in followers {
         let snapshot: Snapshot = place.snapshot(clusters, &follower.file).await;
-        let fresh = Library::with(options(&follower.file), &snapshot).answer();
-        let followed = follower.library.answer();
+        let fresh = Library::with(options(&follower.file), &snapshot);
+        let (fresh, followed) = (fresh.answer(), follower.library.answer());
         if fresh != followed {
             let text = format!("waybill event by event differs from waybill anew\n  {followed}\n  {fresh}");
             report.fail(&format!("step {step}"), text, None, &follower.file);

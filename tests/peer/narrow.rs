@@ -6,23 +6,22 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::answers::{compare_two, must_be_published};
 use super::choices::{Choice, pairwise};
 use super::difference::Difference;
 use super::object::{Cluster, is, items, name, namespace, path, title};
-use super::place::{Place, compare_all, differing, must_equal, sorted};
+use super::place::Place;
+use super::program::poll;
 use super::report::Report;
 use super::server::Snapshot;
 use super::shrink;
-use super::waybill::{Library, options};
+use super::waybill::Library;
 
 /// How many clusters; every pair of values is to be tried on 5.
 const CLUSTERS: usize = 6;
 
-/// How long an operator may take from its start to its first routing and all statuses.
-const PUBLISHED_WITHIN: Duration = Duration::from_secs(30);
-
-/// Time between two looks at what is published.
-const PAUSE: Duration = Duration::from_millis(50);
+/// How long an operator may take to write all statuses once its routing is published.
+const STATUSES_WITHIN: Duration = Duration::from_secs(30);
 
 /// Numbers of clusters that no wide round has.
 const FIRST: usize = 1_000_000;
@@ -41,18 +40,16 @@ pub async fn run(seed: u64, few: bool) -> Report {
         choices.extend(Choice::endpoints());
     }
     let mut report = Report::default();
-    let (place, clusters) = Place::with_clusters(&mut report, seed, FIRST..FIRST + CLUSTERS).await;
+    let (place, mut clusters) = Place::with_clusters(&mut report, seed, FIRST..FIRST + CLUSTERS).await;
+    for ingress in clusters.iter_mut().flat_map(|cluster| &mut cluster.objects) {
+        if is(ingress, "Ingress") {
+            ingress["status"] = before(ingress);
+        }
+    }
     for choice in &choices {
         let file = choice.file(&clusters);
-        mark_statuses(&place, &clusters).await;
-        let theirs = place.theirs(&file).await;
-        let snapshot = place.snapshot(&clusters, &file).await;
-        let library = Library::with(options(&file), &snapshot);
-        compare_all(&mut report, &choice.to_string(), &clusters, &file, &theirs, &library);
-        let theirs_now = place.server.snapshot().await;
-        compare_statuses(&mut report, &clusters, &file, &library, &theirs_now, &choice.to_string());
-        mark_statuses(&place, &clusters).await;
-        run_operator(&mut report, &place, &clusters, &file, &theirs, &library, &choice.to_string()).await;
+        compare_with_statuses(&mut report, &place, &choice.to_string(), &clusters, &file).await;
+        report.tried(choice, clusters.len());
     }
     println!(
         "{CLUSTERS} clusters with statuses or namespaces: {:.1} s for {} option sets",
@@ -73,13 +70,51 @@ fn before(ingress: &Value) -> Value {
     }
 }
 
-async fn mark_statuses(place: &Place, clusters: &[Cluster]) {
-    for ingress in clusters.iter().flat_map(|cluster| cluster.of_kind("Ingress")) {
-        let mut ingress = ingress.clone();
-        ingress["status"] = before(&ingress);
-        let written = place.server.replace_at(&format!("{}/status", path(&ingress)), &ingress).await;
-        written.unwrap_or_else(|error| panic!("{}: {error}", title(&ingress)));
+/// Compares the three answers and the statuses that Traefik and `waybill run` write. Each finds the statuses that the
+/// clusters' Ingresses have here.
+pub async fn compare_with_statuses(
+    report: &mut Report,
+    place: &Place,
+    what: &str,
+    clusters: &[Cluster],
+    file: &Value,
+) {
+    put_statuses(place, clusters).await;
+    let (theirs, library) = compare_two(report, place, what, clusters, file).await;
+    compare_statuses(report, place, what, clusters, file, &library).await;
+    put_statuses(place, clusters).await;
+    run_operator(report, place, clusters, file, &theirs, &library, what).await;
+}
+
+/// Compares the statuses that are there now, as Traefik left them, with those that waybill wants.
+pub async fn compare_statuses(
+    report: &mut Report,
+    place: &Place,
+    what: &str,
+    clusters: &[Cluster],
+    file: &Value,
+    library: &Library,
+) {
+    let now = place.server.snapshot().await;
+    for cluster in clusters {
+        for ingress in of_cluster(&now, cluster) {
+            let what = format!("{} [{what}]", cluster.name);
+            compare_status(report, &what, cluster, file, library, ingress);
+        }
     }
+}
+
+async fn put_statuses(place: &Place, clusters: &[Cluster]) {
+    for ingress in clusters.iter().flat_map(|cluster| cluster.of_kind("Ingress")) {
+        let written = place.server.replace_at(&format!("{}/status", path(ingress)), ingress).await;
+        written.unwrap_or_else(|error| panic!("{}: {error}", title(ingress)));
+    }
+}
+
+/// The status that an Ingress had before anybody wrote one.
+fn status_before(cluster: &Cluster, ingress: &Value) -> Vec<StatusEntry> {
+    let before = cluster.find("Ingress", namespace(ingress), name(ingress));
+    entries(before.map_or(&Value::Null, |before| &before["status"]))
 }
 
 /// The same through a running operator: what it publishes, and the statuses that it writes.
@@ -93,86 +128,48 @@ async fn run_operator(
     what: &str,
 ) {
     let mut operator = place.program.run(&place.server, &place.traefik, file).await;
-    let deadline = Instant::now() + PUBLISHED_WITHIN;
-    let wanted = sorted(&library.answer());
-    let mut published = Value::Null;
-    let done = poll(deadline, async || {
-        published = operator.published(&place.server).await.unwrap_or_default();
-        sorted(&published) == wanted && !published.is_null()
-    })
-    .await;
-    let what = format!("waybill run, {what}");
-    if !done {
-        let (differing, said) = (differing(&published, &library.answer()), operator.said());
-        report.fail(&what, format!("waybill run publishes something else:\n{differing}\n{said}"), None, file);
-    }
-    must_equal(report, &what, clusters, file, (theirs, &published), library);
+    let published = operator.settled(&place.server, library.answer()).await;
+    must_be_published(report, what, clusters, file, (theirs, &published), library, &operator.said());
+    let deadline = Instant::now() + STATUSES_WITHIN;
     let mut now = Snapshot::default();
     poll(deadline, async || {
         now = place.server.snapshot().await;
-        let ingresses = clusters.iter().flat_map(|cluster| of_cluster(&now, cluster));
-        ingresses.into_iter().all(|ingress| entries(&ingress["status"]) == wanted_entries(library, ingress))
+        clusters.iter().all(|cluster| {
+            of_cluster(&now, cluster)
+                .all(|ingress| entries(&ingress["status"]) == wanted_entries(library, cluster, ingress))
+        })
     })
     .await;
     for cluster in clusters {
         for ingress in of_cluster(&now, cluster) {
-            let (written, wanted) = (entries(&ingress["status"]), wanted_entries(library, ingress));
+            let (written, wanted) = (entries(&ingress["status"]), wanted_entries(library, cluster, ingress));
             if written != wanted {
                 let text =
                     format!("status of {}\n  wanted: {wanted:?}\n  written: {written:?}", title(ingress));
-                report.fail(&what, text, Some(cluster), file);
+                report.fail(&format!("waybill run, {what}"), text, Some(cluster), file);
             }
         }
     }
     operator.end().await;
 }
 
-/// Tries until it is so; whether it came to be.
-pub async fn poll(deadline: Instant, mut attempt: impl AsyncFnMut() -> bool) -> bool {
-    loop {
-        if attempt().await {
-            return true;
-        }
-        if Instant::now() > deadline {
-            return false;
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
-fn wanted_entries(library: &Library, ingress: &Value) -> Vec<StatusEntry> {
+fn wanted_entries(library: &Library, cluster: &Cluster, ingress: &Value) -> Vec<StatusEntry> {
     match library.wanted_status(namespace(ingress), name(ingress)) {
         Some(wanted) => entries(&json!({"loadBalancer": {"ingress": wanted}})),
-        None => entries(&before(ingress)),
-    }
-}
-
-fn compare_statuses(
-    report: &mut Report,
-    clusters: &[Cluster],
-    file: &Value,
-    library: &Library,
-    now: &Snapshot,
-    what: &str,
-) {
-    for cluster in clusters {
-        for ingress in of_cluster(now, cluster) {
-            let what = format!("{} [{what}]", cluster.name);
-            compare_status(report, &what, cluster, file, library, (&before(ingress), ingress));
-        }
+        None => status_before(cluster, ingress),
     }
 }
 
 /// Compares the status of an Ingress as Traefik left it with what waybill wants, given what it was before.
-pub fn compare_status(
+fn compare_status(
     report: &mut Report,
     what: &str,
     cluster: &Cluster,
     file: &Value,
     library: &Library,
-    (before, ingress): (&Value, &Value),
+    ingress: &Value,
 ) {
-    let (before, theirs) = (entries(before), entries(&ingress["status"]));
+    let (before, theirs) = (status_before(cluster, ingress), entries(&ingress["status"]));
     let ours = match library.wanted_status(namespace(ingress), name(ingress)) {
         Some(wanted) => {
             report.statuses += 1;

@@ -22,7 +22,7 @@ pub struct Place {
     pub program: Program,
     /// Cluster-scoped objects and those of namespaces that belong to no cluster.
     pub fixed: Vec<Value>,
-    _plane: ControlPlane,
+    plane: ControlPlane,
 }
 
 impl Place {
@@ -37,7 +37,7 @@ impl Place {
         for object in fixed {
             created.push(server.must_create(&object).await);
         }
-        Self { server, traefik, program: Program::new(), fixed: created, _plane: plane }
+        Self { server, traefik, program: Program::new(), fixed: created, plane }
     }
 
     /// Starts one with made-up clusters `numbers` in it.
@@ -46,9 +46,18 @@ impl Place {
         seed: u64,
         numbers: std::ops::Range<usize>,
     ) -> (Self, Vec<Cluster>) {
+        let extreme: Vec<String> = numbers
+            .clone()
+            .filter(|number| generate::is_extreme(*number))
+            .map(|number| format!(" {}-", generate::cluster_name(number)))
+            .collect();
         let mut clusters: Vec<Cluster> = numbers.map(|number| generate::cluster(seed, number)).collect();
         let place = Self::start(generate::fixed()).await;
         let created = place.server.fill(&mut clusters).await;
+        for (title, reason) in &created.refused {
+            let beyond = extreme.iter().any(|begin| title.contains(begin));
+            assert!(!beyond, "the API server refuses {title:.100}: {reason:.1000}");
+        }
         report.clusters += clusters.len();
         report.objects += created.accepted;
         report.refused += created.refused.len();
@@ -58,6 +67,11 @@ impl Place {
     /// What Traefik makes of the objects that are there now.
     pub async fn theirs(&self, file: &Value) -> Value {
         self.traefik.once(&peer_arguments(file)).await
+    }
+
+    /// What kubectl prints.
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        self.plane.kubectl_ok(arguments)
     }
 
     /// The objects of clusters and what is fixed, with the Ingresses that the option `labelSelector` leaves.
@@ -81,7 +95,7 @@ pub fn compare_all(
     theirs: &Value,
     library: &Library,
 ) {
-    compare_answers(report, what, clusters, file, (theirs, &library.answer()), library);
+    compare_answers(report, what, clusters, file, (theirs, library.answer()), library);
     for text in library.silent_skips() {
         report.fail(what, format!("left out without a problem: {text}"), None, file);
     }
@@ -131,7 +145,7 @@ pub fn must_equal(
     library: &Library,
 ) {
     report.answers += 1;
-    if sorted(ours) == sorted(&library.answer()) {
+    if sorted(ours) == sorted(library.answer()) {
         return;
     }
     report.fail(what, "it differs from the library's answer".to_owned(), None, file);
@@ -197,9 +211,10 @@ fn compare_defaults(
 
 /// Whether an Ingress of the cluster has no rules and a default backend.
 pub fn wants_default(cluster: &Cluster) -> bool {
-    cluster.objects.iter().any(|object| {
-        is(object, "Ingress")
-            && object["spec"]["rules"].is_null()
-            && !object["spec"]["defaultBackend"].is_null()
-    })
+    cluster.objects.iter().any(is_default)
+}
+
+/// Whether an object is an Ingress without rules that has a default backend.
+pub fn is_default(object: &Value) -> bool {
+    is(object, "Ingress") && object["spec"]["rules"].is_null() && !object["spec"]["defaultBackend"].is_null()
 }

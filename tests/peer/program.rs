@@ -1,22 +1,32 @@
 //! Waybill as a program: `waybill render` on manifests, and `waybill run` beside Traefik's provider, read as any
 //! reader of what it publishes would (docs/published.md).
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::generate::unbase64;
 use super::object::Kind;
+use super::place::sorted;
 use super::server::{Server, Snapshot};
 use super::traefik::Traefik;
 
 /// How long an operator may take to end after SIGTERM.
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long an operator may take from its start, or from a change, to the routing for it.
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Time between two looks at what is published.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Starts waybill, with files of its own.
 pub struct Program {
@@ -53,9 +63,14 @@ impl Program {
 
     /// What `waybill render` prints for objects.
     pub async fn render(&self, snapshot: &Snapshot, file: &Value) -> Value {
-        let options = self.options(&format!("render-{}", self.next()), file);
         let items: Vec<&Value> = snapshot.objects.values().flatten().collect();
-        let input = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
+        let input = json!({"apiVersion": "v1", "kind": "List", "items": items});
+        self.render_text(input.to_string(), file).await
+    }
+
+    /// What `waybill render` prints for manifests.
+    pub async fn render_text(&self, input: String, file: &Value) -> Value {
+        let options = self.options(&format!("render-{}", self.next()), file);
         let rendered = tokio::task::spawn_blocking(move || {
             let mut child = command()
                 .args(["render", "-f", "-", "-o", "json", "--show-secrets"])
@@ -87,7 +102,7 @@ impl Program {
         kubernetes["endpoint"] = traefik.endpoint.as_str().into();
         kubernetes["token"] = traefik.token.as_str().into();
         kubernetes["certAuthFilePath"] = traefik.ca_file.display().to_string().into();
-        file["providers"]["providersThrottleDuration"] = "50ms".into();
+        file["providers"]["providersThrottleDuration"] = "10ms".into();
         file["operator"] =
             json!({"namespace": namespace, "metricsAddress": "127.0.0.1:0", "logLevel": "error"});
         let options = self.options(&format!("run-{number}"), &file);
@@ -101,7 +116,7 @@ impl Program {
             .stderr(output)
             .spawn()
             .expect("waybill starts");
-        Operator { child, log, namespace }
+        Operator { child, log, namespace, held: BTreeMap::new(), read: None }
     }
 }
 
@@ -110,6 +125,10 @@ pub struct Operator {
     child: Child,
     log: PathBuf,
     namespace: String,
+    /// Shards that were read, by name. They never change.
+    held: BTreeMap<String, String>,
+    /// The index that was read last and what it stands for.
+    read: Option<(Value, Value)>,
 }
 
 impl Operator {
@@ -119,26 +138,70 @@ impl Operator {
             panic!("waybill run ended with {status}:\n{}", self.said());
         }
         let index = server.find(&self.object(CONFIG_MAP, "waybill")).await?;
+        if let Some((read, routing)) = &self.read
+            && *read == index["data"]
+        {
+            return Some(routing.clone());
+        }
         let text = index["data"]["index.json"].as_str().expect("an index holds index.json");
         let content: Value = serde_json::from_str(text).expect("index.json is JSON");
         let mut documents = Vec::new();
         if let Some(routing) = index["data"]["routing.yaml"].as_str() {
             documents.push(routing.to_owned());
+        }
+        let shards =
+            hashes(&content["shards"]).into_iter().map(|hash| (CONFIG_MAP, format!("waybill.r-{hash}")));
+        let shards = shards.filter(|_| documents.is_empty()).collect::<Vec<_>>().into_iter();
+        let keys =
+            hashes(&content["keyShards"]).into_iter().map(|hash| (SECRET, format!("waybill.k-{hash}")));
+        let mut held = BTreeMap::new();
+        for (kind, name) in shards.chain(keys) {
+            let document = match self.held.remove(&name) {
+                Some(document) => document,
+                None => self.shard(server, kind, &name).await?,
+            };
+            documents.push(document.clone());
+            held.insert(name, document);
+        }
+        self.held = held;
+        let routing = join(&documents);
+        self.read = Some((index["data"].clone(), routing.clone()));
+        Some(routing)
+    }
+
+    /// The content of a shard, checked as docs/published.md asks its readers to; `None` when it is gone.
+    async fn shard(&self, server: &Server, kind: Kind, name: &str) -> Option<String> {
+        let shard = server.find(&self.object(kind, name)).await?;
+        let bytes = if kind.name == "Secret" {
+            unbase64(shard["data"]["certificates.yaml"].as_str().unwrap_or_default())
         } else {
-            for hash in hashes(&content["shards"]) {
-                let shard = server.find(&self.object(CONFIG_MAP, &format!("waybill.r-{hash}"))).await?;
-                let packed = unbase64(shard["binaryData"]["routing.yaml.gz"].as_str().unwrap_or_default());
-                let mut text = String::new();
-                GzDecoder::new(packed.as_slice()).read_to_string(&mut text).expect("gzip");
-                documents.push(text);
-            }
+            let packed = unbase64(shard["binaryData"]["routing.yaml.gz"].as_str().unwrap_or_default());
+            let mut bytes = Vec::new();
+            GzDecoder::new(packed.as_slice()).read_to_end(&mut bytes).expect("gzip");
+            bytes
+        };
+        let mut sum = String::new();
+        for byte in Sha256::digest(&bytes) {
+            let _ = write!(sum, "{byte:02x}");
         }
-        for hash in hashes(&content["keyShards"]) {
-            let shard = server.find(&self.object(SECRET, &format!("waybill.k-{hash}"))).await?;
-            let bytes = unbase64(shard["data"]["certificates.yaml"].as_str().unwrap_or_default());
-            documents.push(String::from_utf8(bytes).expect("text"));
-        }
-        Some(join(&documents))
+        assert_eq!(shard["metadata"]["annotations"]["waybill.dev/sha256"], sum, "the sum of {name}");
+        Some(String::from_utf8(bytes).expect("text"))
+    }
+
+    /// Waits until what is published is `wanted`; what is published then, or in the end.
+    pub async fn settled(&mut self, server: &Server, wanted: &Value) -> Value {
+        let deadline = Instant::now() + PUBLISHED_WITHIN;
+        let wanted = sorted(wanted);
+        let mut published = Value::Null;
+        poll(deadline, async || {
+            let now = self.published(server).await.unwrap_or_default();
+            // What was looked at once need not be looked at again.
+            let settled = now != published && sorted(&now) == wanted;
+            published = now;
+            settled
+        })
+        .await;
+        published
     }
 
     fn object(&self, kind: Kind, name: &str) -> (Kind, String, String) {
@@ -174,6 +237,19 @@ impl Drop for Operator {
 
 const CONFIG_MAP: Kind = Kind { name: "ConfigMap", api: "/api/v1", plural: "configmaps", namespaced: true };
 const SECRET: Kind = Kind { name: "Secret", api: "/api/v1", plural: "secrets", namespaced: true };
+
+/// Tries until it is so; whether it came to be.
+pub async fn poll(deadline: Instant, mut attempt: impl AsyncFnMut() -> bool) -> bool {
+    loop {
+        if attempt().await {
+            return true;
+        }
+        if Instant::now() > deadline {
+            return false;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
 
 /// The hashes in an index, 12 characters each.
 fn hashes(text: &Value) -> Vec<String> {

@@ -1,13 +1,19 @@
 //! What a run came to.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
+use super::choices::{self, Choice};
 use super::compare::Outcome;
 use super::difference::Tally;
 use super::object::Cluster;
 
 /// Clusters among which every difference on purpose shows.
 const ENOUGH: usize = 100;
+
+/// Clusters that every pair of option values is to be tried on.
+const OFTEN: usize = 5;
 
 /// A difference that nothing explains.
 #[derive(Clone, Debug)]
@@ -37,7 +43,11 @@ pub struct Report {
     pub certificates: usize,
     pub statuses: usize,
     pub mutations: usize,
+    /// Default backends that were looked at by themselves.
+    pub turns: usize,
     pub golden: usize,
+    /// Option sets, each with the number of clusters that it was tried on.
+    pub choices: BTreeMap<Choice, usize>,
     pub failures: Vec<Failure>,
 }
 
@@ -56,6 +66,11 @@ impl Report {
         self.failures.push(Failure { what, text, cluster, file });
     }
 
+    /// Notes that so many clusters were compared under an option set.
+    pub fn tried(&mut self, choice: &Choice, clusters: usize) {
+        *self.choices.entry(choice.clone()).or_default() += clusters;
+    }
+
     pub fn add(&mut self, other: Self) {
         self.tally.add(&other.tally);
         self.clusters += other.clusters;
@@ -67,7 +82,11 @@ impl Report {
         self.certificates += other.certificates;
         self.statuses += other.statuses;
         self.mutations += other.mutations;
+        self.turns += other.turns;
         self.golden += other.golden;
+        for (choice, clusters) in other.choices {
+            *self.choices.entry(choice).or_default() += clusters;
+        }
         self.failures.extend(other.failures);
     }
 
@@ -86,6 +105,13 @@ impl Report {
         let never = if self.clusters < ENOUGH { Vec::new() } else { self.tally.never() };
         assert!(never.is_empty(), "listed in difference.rs, but it no longer occurs: {never:?}");
     }
+
+    /// Panics where two option values were tried together on too few clusters.
+    pub fn check_pairs(&self) {
+        let tried = choices::clusters_of_pairs(&self.choices);
+        let few: Vec<_> = tried.iter().filter(|(_, clusters)| **clusters < OFTEN).collect();
+        assert!(few.is_empty(), "tried on fewer than {OFTEN} clusters: {few:?}");
+    }
 }
 
 impl std::fmt::Display for Report {
@@ -97,8 +123,18 @@ impl std::fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "{} comparisons of {} routers, {} certificates, {} statuses; {} whole answers of the program",
-            self.comparisons, self.routers, self.certificates, self.statuses, self.answers
+            "{} comparisons of {} routers, {} certificates, {} statuses, {} default backends by themselves",
+            self.comparisons, self.routers, self.certificates, self.statuses, self.turns
+        )?;
+        writeln!(f, "{} whole answers of the program", self.answers)?;
+        let tried = choices::clusters_of_pairs(&self.choices);
+        let often = tried.values().filter(|clusters| **clusters >= OFTEN).count();
+        let least = tried.values().min().copied().unwrap_or_default();
+        writeln!(
+            f,
+            "{} option sets; {often} of {} pairs of option values in {OFTEN} clusters or more, each in {least} at least",
+            self.choices.len(),
+            tried.len()
         )?;
         write!(f, "differences on purpose, and how often:\n{}", self.tally)?;
         writeln!(f, "{} differences that nothing explains", self.failures.len())

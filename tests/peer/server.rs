@@ -73,12 +73,6 @@ impl Server {
         Ok(typed(self.send("PUT", path, Some(&body)).await?, object))
     }
 
-    /// An object that is there.
-    pub async fn get(&self, object: &Value) -> Value {
-        let answer = self.send("GET", &path(object), None).await;
-        typed(answer.unwrap_or_else(|error| panic!("{}: {error}", object::title(object))), object)
-    }
-
     /// An object that may not be there: kind, namespace and name.
     pub async fn find(&self, (kind, namespace, name): &(Kind, String, String)) -> Option<Value> {
         let path = format!("{}/{name}", collection_path(*kind, namespace));

@@ -1,6 +1,7 @@
 //! Waybill's answers to the same objects and options.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -33,9 +34,11 @@ pub fn options(file: &Value) -> Options {
 /// Waybill as a library: the very path that offline rendering and the running operator share.
 pub struct Library {
     options: Options,
-    routing: Routing,
+    pub(super) routing: Routing,
     /// The Secrets as they are, for those whose data is asked for again.
     secrets: BTreeMap<SecretKey, Value>,
+    /// Its answer, until something changes.
+    answer: OnceCell<Value>,
 }
 
 impl Library {
@@ -45,6 +48,7 @@ impl Library {
             routing: Routing::new(offline::watched(&options), options.class.clone()),
             options,
             secrets: BTreeMap::new(),
+            answer: OnceCell::new(),
         }
     }
 
@@ -107,6 +111,7 @@ impl Library {
 
     /// Reconciles what an event touched.
     pub fn reconcile(&mut self, touched: &Touched) {
+        self.answer.take();
         let mut keys = self.routing.affected(touched);
         for class in self.routing.affected_classes(touched) {
             if self.routing.resolve_class(&class).settings {
@@ -170,55 +175,12 @@ impl Library {
     }
 
     /// The routing, with keys.
-    pub fn answer(&self) -> Value {
-        let output = self.routing.table().output(&self.options.settings.output);
-        let text = output.map_or_else(|| "{}".to_owned(), |output| output.assembled(Keys::Shown));
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
-    }
-
-    /// What is left out of the routing without a problem that says so, and problems that say too little.
-    pub fn silent_skips(&self) -> Vec<String> {
-        let mut silent = Vec::new();
-        for fragment in self.routing.table().fragments() {
-            let key = &fragment.ingress;
-            let Some(ingress) = self.routing.stores().ingresses().collection().get(key) else { continue };
-            let problems = self.routing.problems(key);
-            for problem in &problems {
-                if problem.field.is_empty() || problem.remedy.is_empty() || problem.subject.name.is_empty() {
-                    silent.push(format!("{key}: {problem:?} says too little"));
-                }
-            }
-            if !problems.is_empty() {
-                continue;
-            }
-            let spec = ingress.spec.as_ref();
-            let rules = spec.and_then(|spec| spec.rules.as_deref()).unwrap_or_default();
-            // Paths that differ in no more than a slash at the end or their type can have one rule, and then the
-            // last counts.
-            let paths: BTreeSet<(&str, &str)> = rules
-                .iter()
-                .flat_map(|rule| {
-                    let host = rule.host.as_deref().unwrap_or_default();
-                    let paths = rule.http.iter().flat_map(|http| &http.paths);
-                    paths.map(move |path| {
-                        (host, path.path.as_deref().unwrap_or_default().trim_end_matches('/'))
-                    })
-                })
-                .collect();
-            if fragment.routers.len() < paths.len() {
-                silent.push(format!("{key}: {} routers for {} paths", fragment.routers.len(), paths.len()));
-            }
-            let tls = spec.and_then(|spec| spec.tls.as_deref()).unwrap_or_default();
-            let secrets: BTreeSet<&str> = tls
-                .iter()
-                .filter_map(|entry| entry.secret_name.as_deref())
-                .filter(|name| !name.is_empty())
-                .collect();
-            if fragment.certificates.len() < secrets.len() {
-                silent.push(format!("{key}: {} certificates of {secrets:?}", fragment.certificates.len()));
-            }
-        }
-        silent
+    pub fn answer(&self) -> &Value {
+        self.answer.get_or_init(|| {
+            let output = self.routing.table().output(&self.options.settings.output);
+            let text = output.map_or_else(|| "{}".to_owned(), |output| output.assembled(Keys::Shown));
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+        })
     }
 
     /// Every router that could be the default one, as if it had been chosen.

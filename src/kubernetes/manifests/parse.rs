@@ -116,15 +116,26 @@ fn parse_yaml(manifests: &mut Manifests, place: Place, document: Document<'_>) {
             return;
         }
     };
-    let mut sink = Sink::default();
-    let seed = ObjectSeed { sink: &mut sink, of_list: OfList::Nothing, depth: 0 };
-    let result = serde_saphyr::with_deserializer_from_str_with_options(text, yaml_options(text), |yaml| {
-        seed.deserialize(yaml)
-    });
+    let read = |booleans| {
+        let mut sink = Sink::default();
+        let seed = ObjectSeed { sink: &mut sink, of_list: OfList::Nothing, depth: 0 };
+        let options = yaml_options(text, booleans);
+        let result = serde_saphyr::with_deserializer_from_str_with_options(text, options, |yaml| {
+            seed.deserialize(yaml)
+        });
+        (sink, result)
+    };
+    let mut booleans = Booleans::Yaml11;
+    let (mut sink, mut result) = read(booleans);
+    if result.as_ref().is_err_and(is_word_in_mixed_case) {
+        booleans = Booleans::Yaml12;
+        (sink, result) = read(booleans);
+    }
     let Err(error) = result else { return take(manifests, &place, sink) };
     let failure = yaml_failure(&error, document.line);
     // One bad item of a list: the others may be good, so they are looked at one by one.
-    let list = sink.item.and_then(|_| serde_saphyr::from_str_with_options(text, yaml_options(text)).ok());
+    let list =
+        sink.item.and_then(|_| serde_saphyr::from_str_with_options(text, yaml_options(text, booleans)).ok());
     match list {
         Some(YamlList { api_version, kind, items }) => {
             let line = |spanned: &Spanned<Value>| file_line(document.line, spanned.referenced.line());
@@ -151,9 +162,30 @@ struct YamlList {
     items: Vec<Spanned<Value>>,
 }
 
+/// Which words are booleans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Booleans {
+    /// `yes`, `on` and the like too, as for kubectl; but here in any case, where for kubectl `tRUE` is a text.
+    Yaml11,
+    /// `true`, `True`, `TRUE` and their opposites alone.
+    Yaml12,
+}
+
+/// Whether a text failed for a word that is a boolean in this parser's eyes alone. kubectl prints such a text without
+/// quotes.
+fn is_word_in_mixed_case(error: &serde_saphyr::Error) -> bool {
+    let serde_saphyr::Error::QuotingRequired { value, .. } = error.without_snippet() else { return false };
+    let Some((first, rest)) = value.split_at_checked(1) else { return false };
+    let uniform = |text: &str| text == text.to_ascii_lowercase() || text == text.to_ascii_uppercase();
+    let word = value.bytes().all(|byte| byte.is_ascii_alphabetic());
+    // yes, YES and Yes are booleans for kubectl as well.
+    let known = uniform(value) || first == first.to_ascii_uppercase() && rest == rest.to_ascii_lowercase();
+    word && !known
+}
+
 /// Limits that follow from the size of a document: as long as it likes, but never many times longer by what its
 /// aliases repeat.
-fn yaml_options(text: &str) -> serde_saphyr::Options {
+fn yaml_options(text: &str, booleans: Booleans) -> serde_saphyr::Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_events: usize::MAX,
@@ -165,6 +197,7 @@ fn yaml_options(text: &str) -> serde_saphyr::Options {
         },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 200_000 },
         emit_comments: false,
+        strict_booleans: booleans == Booleans::Yaml12,
         // As the API server: a number is no text. 1.10 would otherwise be another host than it looks.
         no_schema: true,
         // Messages stay on one line, and a snippet could show a private key.

@@ -189,6 +189,26 @@ fn a_bad_item_of_a_list_costs_only_itself() {
 }
 
 #[test]
+fn what_kubectl_prints_without_quotes_is_text() {
+    let of = |value: &str| {
+        let text = format!(
+            "kind: List\napiVersion: v1\nitems:\n- {{apiVersion: v1, kind: Service, metadata: {{name: s, annotations: {{a: {value}}}}}}}\n"
+        );
+        let manifests = read(&text);
+        let annotations = manifests.services.first().and_then(|service| service.metadata.annotations.clone());
+        annotations.and_then(|annotations| annotations.get("a").cloned())
+    };
+    for value in ["tRUE", "yES", "oN", "offF", "nO", "fALSE"] {
+        assert_eq!(of(value).as_deref(), Some(value), "{value}");
+    }
+    // These are booleans for kubectl as well.
+    for value in ["true", "True", "TRUE", "yes", "Yes", "YES", "on", "n", "Y"] {
+        assert_eq!(of(value), None, "{value}");
+        assert_eq!(of(&format!("\"{value}\"")).as_deref(), Some(value), "{value}");
+    }
+}
+
+#[test]
 fn text_that_looks_like_something_else_has_to_be_quoted() {
     let annotated = |value: &str| {
         let text =

@@ -56,7 +56,7 @@ pub fn split_arguments(arguments: impl IntoIterator<Item = OsString>, subcommand
         let is_command =
             |next: &OsString| !command_seen && subcommands.iter().any(|command| next == *command);
         match names::resolve(&flag.name) {
-            Name::Unknown if !flag.name.contains('.') => rest.push(argument),
+            Name::Unknown if !flag.name.contains('.') || flag.is_file() => rest.push(argument),
             Name::Unknown => {
                 // What may be its value goes with it: it may be a token, and clap would show it.
                 if flag.value.is_none() {
@@ -130,11 +130,15 @@ impl Flag {
         };
         let name = written.strip_prefix('-')?;
         let name = name.strip_prefix('-').unwrap_or(name);
-        // One letter behind one dash is clap's (`-f`), and so is a second letter glued to it.
         if name.is_empty() || name.starts_with('-') {
             return None;
         }
         Some(Self { written: written.to_owned(), name: name.to_owned(), value })
+    }
+
+    /// Whether it is clap's `-f` with the path glued to it. No option of Traefik's begins so.
+    fn is_file(&self) -> bool {
+        self.written.starts_with("-f")
     }
 
     fn source(&self) -> Source {

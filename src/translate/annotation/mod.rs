@@ -23,6 +23,22 @@ pub const PREFIX: &str = "traefik.ingress.kubernetes.io/";
 
 const FROM_PREFIX: (Bound<&str>, Bound<&str>) = (Bound::Included(PREFIX), Bound::Unbounded);
 
+/// Every annotation there is, behind [`PREFIX`] and in lower case; `0` stands for any label of a domain.
+pub fn known() -> impl Iterator<Item = &'static str> {
+    router::KNOWN.iter().chain(service::KNOWN).copied()
+}
+
+/// Those that Traefik knows as well and that say nothing.
+pub const WITHOUT_EFFECT: &[&str] = &[
+    "router",
+    "router.tls.domains",
+    "router.tls.resolvedoptions",
+    "router.observability.metadata",
+    "service",
+    "service.sticky.cookie.expires",
+    "service.sticky.cookie.preserveleadingdot",
+];
+
 /// Path of an annotation's field, as problems name it.
 pub fn field(name: &str) -> String {
     format!("metadata.annotations[{PREFIX}{name}]")
@@ -199,4 +215,24 @@ fn any(annotations: Option<&BTreeMap<String, String>>) -> Option<&BTreeMap<Strin
     annotations.filter(|annotations| {
         annotations.range::<str, _>(FROM_PREFIX).next().is_some_and(|(key, _)| key.starts_with(PREFIX))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::translate::problem::Kind;
+
+    #[test]
+    fn no_annotation_there_is_counts_as_unknown() {
+        let subject = || Subject { kind: Kind::Ingress, namespace: String::new(), name: String::new() };
+        for key in known().chain(WITHOUT_EFFECT.iter().copied()) {
+            let annotations = BTreeMap::from([(format!("{PREFIX}{key}"), "1".to_owned())]);
+            let mut minor = Vec::new();
+            let faults = [
+                RouterAnnotations::parse(Some(&annotations), &subject, &mut minor).err(),
+                ServiceAnnotations::parse(Some(&annotations), &subject, &mut minor).err(),
+            ];
+            assert_eq!(faults, [None, None], "{key}");
+        }
+    }
 }

@@ -6,7 +6,8 @@ use super::{Entry, Faults, Switch, any, entries, is_index, is_overridden};
 use crate::traefik::dynamic::{Domain, Observability, RouterTls};
 use crate::translate::problem::{Problem, Subject};
 
-const KNOWN: &[&str] = &[
+/// All of them; `0` stands for any label of a domain.
+pub(super) const KNOWN: &[&str] = &[
     "router.entrypoints",
     "router.middlewares",
     "router.priority",

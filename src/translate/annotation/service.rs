@@ -6,7 +6,8 @@ use super::{Entry, Faults, Switch, any, entries, is_overridden};
 use crate::traefik::dynamic::{Cookie, Sticky};
 use crate::translate::problem::{Problem, Subject};
 
-const KNOWN: &[&str] = &[
+/// All of them.
+pub(super) const KNOWN: &[&str] = &[
     "service.serversscheme",
     "service.serverstransport",
     "service.passhostheader",

@@ -152,3 +152,18 @@ impl Maker<'_> {
         annotations
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use waybill::translate::annotation::known;
+
+    use super::*;
+
+    #[test]
+    fn every_annotation_is_tried() {
+        let tried: Vec<&str> = ROUTER.iter().chain(SERVICE).map(|entry| entry.0).collect();
+        for key in known() {
+            assert!(tried.contains(&key), "{key} is never tried");
+        }
+    }
+}

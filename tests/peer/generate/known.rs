@@ -66,24 +66,25 @@ pub fn objects(cluster: &str) -> Vec<Value> {
     objects
 }
 
-struct Make<'a> {
-    cluster: &'a str,
+/// Makes objects of a cluster.
+pub struct Make<'a> {
+    pub cluster: &'a str,
 }
 
 impl Make<'_> {
-    fn service(&self, namespace: &str, name: &str, mut spec: Value) -> Value {
+    pub fn service(&self, namespace: &str, name: &str, mut spec: Value) -> Value {
         spec["ports"] = json!([{"name": "http", "port": 80}]);
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": namespace, "name": name}, "spec": spec})
     }
 
-    fn slice(&self, namespace: &str, service: &str, endpoints: Value) -> Value {
+    pub fn slice(&self, namespace: &str, service: &str, endpoints: Value) -> Value {
         json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
                "metadata": {"namespace": namespace, "name": format!("{service}-1"),
                             "labels": {"kubernetes.io/service-name": service}},
                "ports": [{"name": "http", "port": 8080}], "endpoints": endpoints})
     }
 
-    fn secret(&self, namespace: &str, name: &str, begin: &str) -> Value {
+    pub fn secret(&self, namespace: &str, name: &str, begin: &str) -> Value {
         let text = format!("{begin}\n{namespace}/{name}{}\n", mark(self.cluster));
         let key = format!("-----BEGIN PRIVATE KEY-----\n{namespace}/{name}\n");
         json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
@@ -91,7 +92,7 @@ impl Make<'_> {
                "data": {"tls.crt": base64(text.as_bytes()), "tls.key": base64(key.as_bytes())}})
     }
 
-    fn ingress(
+    pub fn ingress(
         &self,
         namespace: &str,
         name: &str,

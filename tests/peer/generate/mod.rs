@@ -11,6 +11,7 @@ mod service;
 use serde_json::{Value, json};
 
 pub use fixed::fixed;
+pub use known::Make;
 pub use secret::{base64, mark, unbase64};
 
 use super::object::Cluster;
@@ -26,9 +27,12 @@ const SERVICES: &[&str] = &["web", "eu-web", "api", "web-80", "db", "cache", "bl
 
 const SECRETS: &[&str] = &["web-tls", "eu-web-tls", "api-tls", "wild", "old"];
 
-/// Of so many clusters one is at the limits of what the API server takes, and one shows every known difference.
-const SPECIAL_EVERY: usize = 50;
+/// Of so many clusters one is at the limits of what the API server takes.
+const EXTREME_EVERY: usize = 25;
 const EXTREME: usize = 7;
+
+/// Of so many clusters one shows every known difference.
+const KNOWN_EVERY: usize = 50;
 const KNOWN: usize = 11;
 
 /// What the parts of a cluster are made from.
@@ -41,10 +45,20 @@ struct Maker<'a> {
     faults: u64,
 }
 
+/// The name of cluster `number`.
+pub fn cluster_name(number: usize) -> String {
+    format!("c{number}")
+}
+
+/// Whether cluster `number` is one at the limits, of which the API server has to take everything.
+pub fn is_extreme(number: usize) -> bool {
+    number % EXTREME_EVERY == EXTREME
+}
+
 /// Cluster `number` of a seed.
 pub fn cluster(seed: u64, number: usize) -> Cluster {
-    let name = format!("c{number}");
-    if number % SPECIAL_EVERY == KNOWN {
+    let name = cluster_name(number);
+    if number % KNOWN_EVERY == KNOWN {
         let namespaces = known::NAMESPACES.iter().map(|end| format!("{name}-{end}")).collect();
         return Cluster { namespaces, objects: known::objects(&name), name };
     }
@@ -52,12 +66,7 @@ pub fn cluster(seed: u64, number: usize) -> Cluster {
     let count = random.between(1, 3);
     let namespaces: Vec<String> =
         random.some(NAMESPACES, count).into_iter().map(|end| format!("{name}-{end}")).collect();
-    let objects = objects(
-        random,
-        &name,
-        &namespaces,
-        (number % SPECIAL_EVERY == EXTREME).then_some(number / SPECIAL_EVERY),
-    );
+    let objects = objects(random, &name, &namespaces, is_extreme(number).then_some(number / EXTREME_EVERY));
     Cluster { name, namespaces, objects }
 }
 
