@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -218,10 +218,19 @@ async fn answer(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Respons
         Some(Fate::HalfAnswered) => {
             let (parts, bytes) = inner.whole(request).await?.into_parts();
             let half = bytes.slice(..bytes.len() / 2);
-            let frames = [Ok(Frame::data(half)), Err(broken("half answered"))];
-            Ok(Response::from_parts(parts, StreamBody::new(stream::iter(frames)).boxed_unsync()))
+            let frames = stream::iter([Ok(Frame::data(half)), Err(broken("half answered"))]);
+            let frames = frames.then(async |frame| {
+                pause().await;
+                frame
+            });
+            Ok(Response::from_parts(parts, StreamBody::new(Box::pin(frames)).boxed_unsync()))
         }
     }
+}
+
+/// What was given to hyper before is sent, and not dropped together with the connection.
+async fn pause() {
+    tokio::task::yield_now().await;
 }
 
 fn full(bytes: Bytes) -> Body {
@@ -315,6 +324,7 @@ impl Events {
     async fn next(&mut self) -> Option<Result<Frame<Bytes>, Broken>> {
         loop {
             if let Some(next) = self.then.pop_front() {
+                pause().await;
                 return next;
             }
             match self.fate {
