@@ -95,6 +95,8 @@ impl Expected {
         let options = options::from_yaml_str(&file.to_string()).unwrap().options;
         let manifests = Manifests::read_paths(&[path], std::io::empty()).unwrap();
         let live = offline::routing(manifests, &options);
+        let mut problems = live.all_problems();
+        problems.extend(live.classes().problems());
         let mut statuses = BTreeMap::new();
         let mut uids = BTreeMap::new();
         for object in &objects {
@@ -112,7 +114,7 @@ impl Expected {
             }
             uids.insert((kind, namespace, name), text(object, "/metadata/uid"));
         }
-        Ok(Self { routing: routing.into(), statuses, problems: live.all_problems(), uids })
+        Ok(Self { routing: routing.into(), statuses, problems, uids })
     }
 
     /// How many Ingresses, routers and problems there are.

@@ -126,7 +126,7 @@ impl Plan {
         let mut random = Random::part(seed, round);
         let mut steps = Vec::new();
         let window = WINDOW.as_millis() as usize;
-        let mut at = |random: &mut Random, from: usize, to: usize| {
+        let at = |random: &mut Random, from: usize, to: usize| {
             random.between(window * from / 100, window * to / 100) as u64
         };
 

@@ -216,7 +216,7 @@ pub fn objects() -> Vec<Value> {
 /// Installs waybill and puts the cluster of the beginning there.
 pub async fn fill(plane: &ControlPlane, admin: &Admin) {
     plane.install("crds");
-    plane.install("manifests");
+    plane.install("tests/chaos/install");
     for object in objects() {
         // The CRD is not served at once.
         eventually("it is created", Duration::from_secs(10), async || admin.ensure(&object).await).await;
