@@ -216,13 +216,13 @@ fn compare_routing(output: &str, published: &Published, wanted: &Value) -> Resul
     Err(lines.join("\n"))
 }
 
-/// Waits until everything is as the objects say; gives how long that took, and what it was.
+/// Waits until everything is as the objects say; gives how long that took and what it was, or what is not right.
 pub async fn converge(
     admin: &Admin,
     legal: &Arc<Legal>,
     folder: &Path,
     within: Duration,
-) -> (Duration, Expected) {
+) -> Result<(Duration, Expected), String> {
     let begun = Instant::now();
     let mut last = String::new();
     while begun.elapsed() < within {
@@ -237,13 +237,13 @@ pub async fn converge(
         let read = Instant::now();
         while read.elapsed() < READ_AGAIN {
             match expected.compare(admin, legal).await {
-                Ok(()) => return (begun.elapsed(), expected),
+                Ok(()) => return Ok((begun.elapsed(), expected)),
                 Err(why) => last = why,
             }
             tokio::time::sleep(PAUSE).await;
         }
     }
-    panic!("not right within {within:?}: {last}");
+    Err(format!("not right within {within:?}: {last}"))
 }
 
 /// Objects with an ownerReference: none may have one, or deleting the owner would take the routing along.

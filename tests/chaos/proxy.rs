@@ -180,8 +180,10 @@ async fn answer(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Respons
     }
     let (parts, body) = request.into_parts();
     let request = Request::from_parts(parts, body.collect().await.map_err(broken)?.to_bytes());
+    if asked.verb == "watch" {
+        return inner.begin_watch(asked, request, fate).await;
+    }
     match fate {
-        None if asked.verb == "watch" => inner.watch(asked, request).await,
         None => {
             let (mut parts, body) = inner.forward(request).await?.into_parts();
             parts.headers.remove(header::TRANSFER_ENCODING);
@@ -288,7 +290,40 @@ impl Inner {
         Ok(Response::from_parts(parts, bytes))
     }
 
-    async fn watch(&self, asked: Asked, request: Request<Bytes>) -> Result<Response<Body>, Broken> {
+    /// A watch has no end that could be waited for, so what is done late or by half means its beginning.
+    async fn begin_watch(
+        &self,
+        asked: Asked,
+        request: Request<Bytes>,
+        fate: Option<Fate>,
+    ) -> Result<Response<Body>, Broken> {
+        let mut lifted = self.lifted.subscribe();
+        match fate {
+            None => self.watch(asked, request, None).await,
+            Some(Fate::Stalled | Fate::Unanswered) => {
+                let _ = lifted.changed().await;
+                Err(broken("stalled"))
+            }
+            Some(Fate::LostBefore) => Err(broken("lost")),
+            Some(Fate::LostAfter) => {
+                self.forward(request).await?;
+                Err(broken("answer lost"))
+            }
+            Some(Fate::Refused(code)) => refuse(code),
+            Some(Fate::Late(by)) => {
+                tokio::time::sleep(by).await;
+                self.watch(asked, request, None).await
+            }
+            Some(Fate::HalfAnswered) => self.watch(asked, request, Some((WatchFate::BrokenOff, 0))).await,
+        }
+    }
+
+    async fn watch(
+        &self,
+        asked: Asked,
+        request: Request<Bytes>,
+        fate: Option<Struck>,
+    ) -> Result<Response<Body>, Broken> {
         let (mut parts, body) = self.forward(request).await?.into_parts();
         parts.headers.remove(header::TRANSFER_ENCODING);
         let (fates, struck) = mpsc::unbounded_channel();
@@ -299,7 +334,7 @@ impl Inner {
             body,
             struck,
             lifted: self.lifted.subscribe(),
-            fate: None,
+            fate,
             at_line_end: true,
             then: VecDeque::new(),
         };

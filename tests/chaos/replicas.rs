@@ -179,6 +179,22 @@ impl<'a> Fleet<'a> {
         running.filter_map(|replica| Some((replica.name.as_str(), replica.process.as_ref()?)))
     }
 
+    /// What the replicas say of their lease and their watches.
+    pub async fn condition(&self) -> String {
+        let mut text = format!("the leader is {:?}\n", self.leader().await);
+        for (name, operator) in self.running() {
+            let metrics = operator.get("/metrics").await.map_or_else(|error| error, |(_, metrics)| metrics);
+            let said = metrics.lines().filter(|line| {
+                let about = ["leader_election", "waybill_watch", "waybill_publish_error", "waybill_lease"];
+                about.iter().any(|about| line.starts_with(about))
+            });
+            for line in said {
+                text.push_str(&format!("{name}: {line}\n"));
+            }
+        }
+        text
+    }
+
     /// Which of them holds the Lease now; `None` where nobody does, or nobody says.
     pub async fn leader(&self) -> Option<usize> {
         let lease = self.admin.get("Lease", "waybill", "waybill").await.ok()?;

@@ -55,7 +55,7 @@ impl<'a> Chaos<'a> {
         let legal = Arc::new(Legal::default());
         let churn = Churn::new(admin.clone(), Arc::clone(&legal), seed);
         let fleet = Fleet::start(plane, &admin, &tally).await;
-        checks::converge(&admin, &legal, plane.folder(), RIGHT_WITHIN).await;
+        checks::converge(&admin, &legal, plane.folder(), RIGHT_WITHIN).await.unwrap();
         for output in OUTPUTS {
             let published = reader::now(&admin.client(), output, &legal).await.unwrap();
             legal.settle(output, &published.configuration);
@@ -115,8 +115,11 @@ impl<'a> Chaos<'a> {
             tokio::time::timeout(RIGHT_WITHIN, damage).await.expect("damage is made good in time").unwrap();
         }
         self.fleet.assert_alive();
-        let (took, expected) =
-            checks::converge(&self.admin, &self.legal, self.plane.folder(), RIGHT_WITHIN).await;
+        let right = checks::converge(&self.admin, &self.legal, self.plane.folder(), RIGHT_WITHIN).await;
+        let (took, expected) = match right {
+            Ok(right) => right,
+            Err(wrong) => panic!("{wrong}\n{}", self.fleet.condition().await),
+        };
         self.figures.converged.add(took);
         (self.figures.ingresses, self.figures.routers, self.figures.problems) = expected.size();
         let converged = begun.elapsed();
