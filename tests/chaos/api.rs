@@ -164,6 +164,8 @@ impl Admin {
                 all.extend(items.into_iter().map(|mut item| {
                     item["kind"] = kind.into();
                     item["apiVersion"] = version.clone();
+                    // Half of the text, and nobody here looks at it.
+                    item["metadata"]["managedFields"].take();
                     item
                 }));
             }

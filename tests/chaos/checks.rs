@@ -22,7 +22,7 @@ use super::api::{Admin, Failure};
 use super::harness::operator::{binary, sort_certificates};
 use super::legal::Legal;
 use super::reader;
-use super::replicas;
+use super::replicas::Pace;
 use super::world::OUTPUTS;
 
 /// Everything that decides about routing.
@@ -38,8 +38,8 @@ const KINDS: [&str; 9] = [
     "Namespace",
 ];
 
-/// How long objects that were read are compared with before they are read again.
-const READ_AGAIN: Duration = Duration::from_secs(3);
+/// Objects that were read are compared with so many times as long as it took to read them, before they are read again.
+const READ_AGAIN: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the objects say.
@@ -69,9 +69,9 @@ pub async fn dump(admin: &Admin, folder: &Path) -> Result<(PathBuf, Vec<Value>),
 }
 
 /// Runs `waybill render` with the options of the replicas.
-pub fn rendered(path: &Path, format: &str, output: &str) -> Output {
+pub fn rendered(path: &Path, format: &str, output: &str, pace: Pace) -> Output {
     let mut command = Command::new(binary());
-    command.args(["render", "-o", format, "--output", output, "-f"]).arg(path).args(replicas::flags());
+    command.args(["render", "-o", format, "--output", output, "-f"]).arg(path).args(pace.flags());
     command.env_clear().output().unwrap()
 }
 
@@ -80,10 +80,10 @@ fn entries(entries: &[IngressLoadBalancerIngress]) -> BTreeSet<String> {
 }
 
 impl Expected {
-    pub async fn of(admin: &Admin, folder: &Path) -> Result<Self, Failure> {
+    pub async fn of(admin: &Admin, folder: &Path, pace: Pace) -> Result<Self, Failure> {
         let (path, objects) = dump(admin, folder).await?;
         let routing = OUTPUTS.map(|output| {
-            let answer = rendered(&path, "json", output);
+            let answer = rendered(&path, "json", output, pace);
             let mut document: Value = serde_json::from_slice(&answer.stdout)
                 .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&answer.stderr)));
             sort_certificates(&mut document);
@@ -221,12 +221,13 @@ pub async fn converge(
     admin: &Admin,
     legal: &Arc<Legal>,
     folder: &Path,
-    within: Duration,
+    pace: Pace,
 ) -> Result<(Duration, Expected), String> {
-    let begun = Instant::now();
+    let (begun, within) = (Instant::now(), pace.right_within);
     let mut last = String::new();
     while begun.elapsed() < within {
-        let expected = match Expected::of(admin, folder).await {
+        let reading = Instant::now();
+        let expected = match Expected::of(admin, folder, pace).await {
             Ok(expected) => expected,
             Err(failure) => {
                 last = failure.to_string();
@@ -234,8 +235,8 @@ pub async fn converge(
                 continue;
             }
         };
-        let read = Instant::now();
-        while read.elapsed() < READ_AGAIN {
+        let (read, took) = (Instant::now(), reading.elapsed());
+        while read.elapsed() < took * READ_AGAIN {
             match expected.compare(admin, legal).await {
                 Ok(()) => return Ok((begun.elapsed(), expected)),
                 Err(why) => last = why,

@@ -40,7 +40,7 @@ impl Legal {
     /// Remembers what never changes.
     pub fn settle(&self, output: &str, configuration: &Configuration) {
         let http = configuration.http.clone().unwrap_or_default();
-        let of_stable = |key: &str| key.starts_with(&format!("{}-", world::STABLE));
+        let of_stable = |key: &str| world::UNTOUCHED.iter().any(|prefix| key.starts_with(prefix));
         let mut stable = Stable { routers: http.routers, services: http.services };
         stable.routers.retain(|key, _| of_stable(key));
         stable.services.retain(|key, _| of_stable(key));

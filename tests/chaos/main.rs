@@ -21,11 +21,14 @@ mod api;
 mod audit;
 mod checks;
 mod churn;
+#[path = "../../benches/support/cluster.rs"]
+mod cluster;
 mod fault;
 mod figures;
 #[allow(unused_imports, reason = "what other tests need")]
 #[path = "../cluster/harness/mod.rs"]
 mod harness;
+mod large;
 mod legal;
 mod plan;
 mod proxy;
@@ -82,7 +85,7 @@ async fn rounds_of_faults_leave_everything_right() {
     let begun = Instant::now();
     let mut repeat = Repeat { seed, round: first, ingresses };
     let plane = ControlPlane::start().await;
-    let mut chaos = Chaos::start(&plane, seed).await;
+    let mut chaos = Chaos::start(&plane, seed, ingresses).await;
     println!("all is right for the first time after {:.1?}", begun.elapsed());
     for round in first..first + rounds {
         repeat.round = round;

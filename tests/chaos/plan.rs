@@ -10,9 +10,6 @@ use super::replicas::{Death, REPLICAS};
 use super::vandal::Damage;
 use super::world::OUTPUTS;
 
-/// How long faults go on in a round.
-pub const WINDOW: Duration = Duration::from_secs(8);
-
 /// Whom it hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
@@ -122,10 +119,11 @@ const OUTAGES: [Option<Outage>; 6] = [
 ];
 
 impl Plan {
-    pub fn new(seed: u64, round: u64) -> Self {
+    /// The plan of a round whose faults go on for so long.
+    pub fn new(seed: u64, round: u64, window: Duration) -> Self {
         let mut random = Random::part(seed, round);
         let mut steps = Vec::new();
-        let window = WINDOW.as_millis() as usize;
+        let window = window.as_millis() as usize;
         let at = |random: &mut Random, from: usize, to: usize| {
             random.between(window * from / 100, window * to / 100) as u64
         };
@@ -188,7 +186,7 @@ fn who(random: &mut Random) -> Who {
 
 #[test]
 fn a_plan_is_a_function_of_seed_and_round_and_holds_everything_in_time() {
-    let text = |seed, round| Plan::new(seed, round).to_string();
+    let text = |seed, round| Plan::new(seed, round, Duration::from_secs(8)).to_string();
     assert_eq!(text(7, 3), text(7, 3));
     assert_ne!(text(7, 3), text(7, 4));
     assert_ne!(text(7, 3), text(8, 3));

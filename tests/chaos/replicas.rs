@@ -9,27 +9,55 @@ use super::harness::operator::{Operator, binary};
 use super::harness::{ControlPlane, Signal, eventually};
 use super::proxy::{Proxy, Tally};
 
-pub const LEASE: Duration = Duration::from_secs(3);
-pub const RENEW: Duration = Duration::from_secs(2);
-pub const RETRY: Duration = Duration::from_millis(500);
+/// Leader election's times, and what else depends on how much there is.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    pub lease: Duration,
+    pub renew: Duration,
+    pub retry: Duration,
+    /// How long faults go on in a round; a process is stopped for about half of that.
+    pub window: Duration,
+    /// After the last fault, everything has to be right again within this.
+    pub right_within: Duration,
+    /// Statuses a second.
+    pub status_rate: u64,
+}
+
+impl Pace {
+    /// With so many Ingresses beside those of `world`: on a small machine, a large cluster takes a share of the time
+    /// that leaders need to renew.
+    pub fn with(ingresses: u64) -> Self {
+        let scale = if ingresses < 5_000 { 1 } else { 3 };
+        Self {
+            lease: Duration::from_secs(3) * scale,
+            renew: Duration::from_secs(2) * scale,
+            retry: Duration::from_millis(500) * scale,
+            window: Duration::from_secs(8) * scale,
+            // A changed address is written into every status.
+            right_within: Duration::from_secs(60 + ingresses / 100),
+            status_rate: if ingresses == 0 { 200 } else { 1_000 },
+        }
+    }
+
+    /// The options of all replicas, as flags.
+    pub fn flags(&self) -> Vec<String> {
+        let election =
+            |name: &str, value: Duration| format!("--operator.leaderelection.{name}={}ms", value.as_millis());
+        vec![
+            "--providers.kubernetesingress.ingressendpoint.publishedservice=edge/traefik".to_owned(),
+            "--providers.providersthrottleduration=200ms".to_owned(),
+            format!("--operator.statusrate={}", self.status_rate),
+            election("leaseduration", self.lease),
+            election("renewdeadline", self.renew),
+            election("retryperiod", self.retry),
+        ]
+    }
+}
 
 /// How long a replica may take to end after SIGTERM.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
 pub const REPLICAS: usize = 3;
-
-/// The options of all replicas, as flags.
-pub fn flags() -> Vec<String> {
-    let election =
-        |name: &str, value: Duration| format!("--operator.leaderelection.{name}={}ms", value.as_millis());
-    vec![
-        "--providers.kubernetesingress.ingressendpoint.publishedservice=edge/traefik".to_owned(),
-        "--providers.providersthrottleduration=200ms".to_owned(),
-        election("leaseduration", LEASE),
-        election("renewdeadline", RENEW),
-        election("retryperiod", RETRY),
-    ]
-}
 
 /// A place for a process; whether one runs in it or not.
 pub struct Replica {
@@ -61,13 +89,14 @@ impl fmt::Display for Death {
 pub struct Fleet<'a> {
     plane: &'a ControlPlane,
     admin: Admin,
+    pub pace: Pace,
     pub replicas: Vec<Replica>,
     tally: Tally,
 }
 
 impl<'a> Fleet<'a> {
     /// Replicas that all run.
-    pub async fn start(plane: &'a ControlPlane, admin: &Admin, tally: &Tally) -> Self {
+    pub async fn start(plane: &'a ControlPlane, admin: &Admin, tally: &Tally, pace: Pace) -> Self {
         let mut config = kube::Config::new(plane.url().parse().unwrap());
         config.root_cert = Some(Vec::new());
         config.root_cert_file = Some(plane.ca_file());
@@ -76,7 +105,7 @@ impl<'a> Fleet<'a> {
             let proxy = Proxy::start(&config, tally.clone()).await;
             replicas.push(Replica { name: format!("replica-{at}"), proxy, process: None, stopped: false });
         }
-        let mut fleet = Self { plane, admin: admin.clone(), replicas, tally: tally.clone() };
+        let mut fleet = Self { plane, admin: admin.clone(), pace, replicas, tally: tally.clone() };
         fleet.refresh_tokens().await;
         fleet.restore();
         fleet
@@ -101,7 +130,7 @@ impl<'a> Fleet<'a> {
             .arg("run")
             .arg(format!("--providers.kubernetesingress.endpoint={}", replica.proxy.url()))
             .arg(format!("--providers.kubernetesingress.token={}", self.token_file(&replica.name).display()))
-            .args(flags());
+            .args(self.pace.flags());
         self.plane.operator_by(&replica.name, command)
     }
 

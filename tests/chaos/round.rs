@@ -13,18 +13,17 @@ use super::checks;
 use super::churn::Churn;
 use super::figures::Figures;
 use super::harness::{ControlPlane, Signal, eventually};
+use super::large;
 use super::legal::Legal;
-use super::plan::{Plan, Step, WINDOW, Who};
+use super::plan::{Plan, Step, Who};
 use super::proxy::Tally;
 use super::random::Random;
 use super::reader::{self, Reader, Way};
-use super::replicas::{Death, Fleet, LEASE, REPLICAS, RETRY};
+use super::replicas::{Death, Fleet, Pace, REPLICAS};
 use super::secrecy::Secrecy;
 use super::vandal::{self, Damage};
 use super::world::{self, OUTPUTS};
 
-/// Everything has to be right this long after the last fault, at the latest.
-const RIGHT_WITHIN: Duration = Duration::from_secs(60);
 /// A status that was damaged, or written late, has to be right again.
 const STATUS_WITHIN: Duration = Duration::from_secs(5);
 /// For a change of leaders on a busy machine, beyond what the lease allows.
@@ -48,14 +47,16 @@ pub struct Chaos<'a> {
 
 impl<'a> Chaos<'a> {
     /// Starts everything, and waits until it is right for the first time.
-    pub async fn start(plane: &'a ControlPlane, seed: u64) -> Self {
+    pub async fn start(plane: &'a ControlPlane, seed: u64, ingresses: u64) -> Self {
         let admin = Admin::new(plane);
+        let pace = Pace::with(ingresses);
         world::fill(plane, &admin).await;
+        large::fill(&admin, ingresses as usize).await;
         let tally = Tally::default();
         let legal = Arc::new(Legal::default());
         let churn = Churn::new(admin.clone(), Arc::clone(&legal), seed);
-        let fleet = Fleet::start(plane, &admin, &tally).await;
-        checks::converge(&admin, &legal, plane.folder(), RIGHT_WITHIN).await.unwrap();
+        let fleet = Fleet::start(plane, &admin, &tally, pace).await;
+        checks::converge(&admin, &legal, plane.folder(), pace).await.unwrap();
         for output in OUTPUTS {
             let published = reader::now(&admin.client(), output, &legal).await.unwrap();
             legal.settle(output, &published.configuration);
@@ -91,8 +92,8 @@ impl<'a> Chaos<'a> {
 
     /// One round, from faults to checks.
     pub async fn round(&mut self, round: u64) {
-        let begun = Instant::now();
-        let plan = Plan::new(self.seed, round);
+        let (begun, pace) = (Instant::now(), self.fleet.pace);
+        let plan = Plan::new(self.seed, round, pace.window);
         println!("round {round}:\n{plan}");
         self.fleet.refresh_tokens().await;
         self.churn.begin(self.seed, round);
@@ -100,7 +101,7 @@ impl<'a> Chaos<'a> {
         let mut readers = JoinSet::new();
         for way in [Way::List, Way::Watch] {
             let reader = self.reader(OUTPUTS[0], random.next());
-            let starts = Duration::from_millis(random.below(WINDOW.as_millis() as usize) as u64);
+            let starts = Duration::from_millis(random.below(pace.window.as_millis() as usize) as u64);
             readers.spawn(async move {
                 tokio::time::sleep(starts).await;
                 reader.run(way).await;
@@ -112,10 +113,10 @@ impl<'a> Chaos<'a> {
         self.fleet.lift(SOON).await;
         let lifted = begun.elapsed();
         for damage in damages {
-            tokio::time::timeout(RIGHT_WITHIN, damage).await.expect("damage is made good in time").unwrap();
+            tokio::time::timeout(pace.right_within, damage).await.expect("damage is made good in time").unwrap();
         }
         self.fleet.assert_alive();
-        let right = checks::converge(&self.admin, &self.legal, self.plane.folder(), RIGHT_WITHIN).await;
+        let right = checks::converge(&self.admin, &self.legal, self.plane.folder(), pace).await;
         let (took, expected) = match right {
             Ok(right) => right,
             Err(wrong) => panic!("{wrong}\n{}", self.fleet.condition().await),
@@ -174,7 +175,7 @@ impl<'a> Chaos<'a> {
                     }
                 }
             }
-            tokio::time::sleep_until(begun + WINDOW).await;
+            tokio::time::sleep_until(begun + fleet.pace.window).await;
             over.store(true, Ordering::SeqCst);
             damages
         };
@@ -223,7 +224,7 @@ impl<'a> Chaos<'a> {
     async fn takeover(&mut self, death: Death) {
         let (leader, _) = self.fleet.leader_beside(None, SOON).await;
         let longest = match death {
-            Death::Kill => LEASE + RETRY.mul_f64(2.2) + MARGIN,
+            Death::Kill => self.fleet.pace.lease + self.fleet.pace.retry.mul_f64(2.2) + MARGIN,
             _ => Duration::from_secs(1) + MARGIN,
         };
         let begun = Instant::now();
@@ -296,7 +297,7 @@ impl<'a> Chaos<'a> {
             }
         }
         assert!(texts.len() > REPLICAS, "not all replicas show their metrics");
-        let seen = self.secrecy.look(&self.admin, self.plane.folder(), &texts).await;
+        let seen = self.secrecy.look(&self.admin, self.plane.folder(), &texts, self.fleet.pace).await;
         wrong.extend(seen.into_iter().map(|place| format!("private key in {place}")));
         let owned = checks::owned(&self.admin).await.unwrap();
         wrong.extend(owned.into_iter().map(|object| format!("an ownerReference on {object}")));

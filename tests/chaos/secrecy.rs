@@ -10,6 +10,7 @@ use waybill::publish::read;
 
 use super::api::Admin;
 use super::checks;
+use super::replicas::Pace;
 use super::world::{CANARY, OUTPUTS, base64};
 
 /// The canary in the forms that it could be seen in.
@@ -53,7 +54,7 @@ impl Secrecy {
     }
 
     /// Where it is and must not be. `texts` are what others have at hand, with a name each.
-    pub async fn look(&mut self, admin: &Admin, folder: &Path, texts: &[(String, String)]) -> Vec<String> {
+    pub async fn look(&mut self, admin: &Admin, folder: &Path, texts: &[(String, String)], pace: Pace) -> Vec<String> {
         let mut found: Vec<String> =
             texts.iter().filter(|(_, text)| self.canary.is_in(text)).map(|(what, _)| what.clone()).collect();
         for kind in ["ConfigMap", "Event", "Ingress", "IngressClass", "IngressClassParameters", "Service", "Lease"] {
@@ -65,7 +66,7 @@ impl Secrecy {
             }
         }
         found.extend(self.logs(folder));
-        found.extend(self.rendered(admin, folder).await);
+        found.extend(self.rendered(admin, folder, pace).await);
         // Where it has to be, so that it would have been found elsewhere too.
         let secrets = admin.list("Secret").await.unwrap();
         for output in OUTPUTS {
@@ -111,11 +112,11 @@ impl Secrecy {
         found
     }
 
-    async fn rendered(&self, admin: &Admin, folder: &Path) -> Vec<String> {
+    async fn rendered(&self, admin: &Admin, folder: &Path, pace: Pace) -> Vec<String> {
         let (path, _) = checks::dump(admin, folder).await.unwrap();
         let mut found = Vec::new();
         for format in ["json", "yaml", "manifests"] {
-            let answer = checks::rendered(&path, format, OUTPUTS[0]);
+            let answer = checks::rendered(&path, format, OUTPUTS[0], pace);
             for (stream, bytes) in [("standard output", answer.stdout), ("standard error", answer.stderr)] {
                 let text = String::from_utf8_lossy(&bytes);
                 assert!(stream != "standard output" || text.len() > 1_000, "{format}: {text}");

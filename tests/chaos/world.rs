@@ -5,6 +5,7 @@
 //! | `stable` | never touched: its routing has to be in everything that was ever published |
 //! | `kept` | changed all the time, but never without a route |
 //! | `loose-a`, `loose-b` | anything goes |
+//! | `team-*` | the same, in numbers; see `large.rs` |
 //! | `edge` | the Services whose addresses become statuses |
 
 use std::time::Duration;
@@ -18,6 +19,8 @@ use super::harness::{ControlPlane, eventually};
 pub const STABLE: &str = "stable";
 pub const KEPT: &str = "kept";
 pub const LOOSE: [&str; 2] = ["loose-a", "loose-b"];
+/// What keys of routers and services begin with that never change.
+pub const UNTOUCHED: [&str; 2] = ["stable-", "team-"];
 /// Ingresses in `stable`, each with a certificate of its own.
 pub const STABLE_COUNT: usize = 8;
 /// Paths of each: enough for several shards.
