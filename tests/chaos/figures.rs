@@ -19,6 +19,7 @@ pub struct Figures {
     pub ingresses: usize,
     pub problems: usize,
     pub converged: Durations,
+    pub noticed: Durations,
     pub statuses: Durations,
     pub killed: Durations,
     pub released: Durations,
@@ -57,6 +58,7 @@ impl fmt::Display for Figures {
         writeln!(f, "states that readers loaded    {}", self.states)?;
         writeln!(f, "  after a newer index         {}", self.retries)?;
         writeln!(f, "right again after the faults  {}", self.converged)?;
+        writeln!(f, "  with watches left stalled   {}", self.noticed)?;
         writeln!(f, "damaged status right again    {}", self.statuses)?;
         writeln!(f, "deleted index back            {}", self.put_back)?;
         writeln!(f, "takeover after SIGKILL        {}", self.killed)?;

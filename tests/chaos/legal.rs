@@ -56,10 +56,6 @@ impl Legal {
         lock(&self.certificates).insert(text);
     }
 
-    pub fn release_certificate(&self, text: &str) {
-        lock(&self.certificates).remove(text);
-    }
-
     /// What is published is damaged from now on, until [`Legal::end_truce`].
     pub fn begin_truce(&self) {
         self.truces.fetch_add(1, Ordering::SeqCst);

@@ -10,6 +10,10 @@ use super::replicas::{Death, REPLICAS};
 use super::vandal::Damage;
 use super::world::OUTPUTS;
 
+/// Rules and fates of watches in a round.
+const RULES: u64 = 7;
+const WATCH_FATES: u64 = 5;
+
 /// Whom it hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
@@ -39,6 +43,8 @@ pub enum Step {
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub steps: Vec<(u64, Step)>,
+    /// Watches that are stalled at the end stay so.
+    pub lasting: bool,
 }
 
 impl fmt::Display for Plan {
@@ -81,17 +87,25 @@ const WATCHES: [Option<&str>; 9] = [
     Some("ingressclassparameters"),
 ];
 
-fn fates() -> Vec<Fate> {
+/// So late that another replica leads when a request arrives: percent of the window, which is longer than a lease.
+const LATE: usize = 55;
+/// Where that is in [`fates`].
+const LATEST: usize = 6;
+
+/// What may become of requests in a window that is so many milliseconds long.
+fn fates(window: usize) -> Vec<Fate> {
+    let late = |percent: usize| Fate::Late(Duration::from_millis((window * percent / 100) as u64));
     let mut fates = vec![
         Fate::Stalled,
         Fate::Unanswered,
         Fate::LostBefore,
         Fate::LostAfter,
-        Fate::Late(Duration::from_millis(400)),
-        Fate::Late(Duration::from_millis(1_500)),
-        Fate::Late(Duration::from_millis(4_500)),
+        late(5),
+        late(20),
+        late(LATE),
         Fate::HalfAnswered,
     ];
+    debug_assert_eq!(fates[LATEST], late(LATE));
     fates.extend(REFUSALS.map(Fate::Refused));
     fates
 }
@@ -128,21 +142,30 @@ impl Plan {
             random.between(window * from / 100, window * to / 100) as u64
         };
 
-        for nth in 0..4 {
-            let fate = cycle(&fates(), seed ^ 1, round * 4 + nth);
-            let (verbs, resources) = cycle(&ABOUT, seed ^ 2, round * 4 + nth);
+        for nth in 0..RULES {
+            let fate = cycle(&fates(window), seed ^ 1, round * RULES + nth);
+            let (verbs, resources) = cycle(&ABOUT, seed ^ 2, round * RULES + nth);
             let percent = *random.pick(&[30, 60, 100]);
             let who = who(&mut random);
             steps.push((at(&mut random, 0, 60), Step::Rule(who, Rule { verbs, resources, percent, fate })));
         }
-        for nth in 0..3 {
-            let fate = cycle(&WatchFate::ALL, seed ^ 3, round * 3 + nth);
-            let resource = cycle(&WATCHES, seed ^ 4, round * 3 + nth);
+        for nth in 0..WATCH_FATES {
+            let fate = cycle(&WatchFate::ALL, seed ^ 3, round * WATCH_FATES + nth);
+            let resource = cycle(&WATCHES, seed ^ 4, round * WATCH_FATES + nth);
             let who = who(&mut random);
             steps.push((at(&mut random, 0, 80), Step::Watch(who, resource, fate)));
         }
         if random.chance(50) {
-            steps.push((at(&mut random, 40, 70), Step::Lift));
+            steps.push((at(&mut random, 30, 60), Step::Lift));
+        }
+        if random.chance(40) {
+            // What is on its way when its sender dies arrives under the next leader.
+            let about = *random.pick(&ABOUT[1..4]);
+            let rule = Rule { verbs: about.0, resources: about.1, percent: 100, fate: fates(window)[LATEST] };
+            let begins = at(&mut random, 10, 30);
+            let death = *random.pick(&[Death::Kill, Death::Stop]);
+            steps.push((begins, Step::Rule(Who::Leader, rule)));
+            steps.push((begins + at(&mut random, 5, 10), Step::Death(Who::Leader, death)));
         }
 
         let death = cycle(&[Death::Kill, Death::Stop, Death::Terminate], seed ^ 5, round);
@@ -171,8 +194,14 @@ impl Plan {
             let output = if random.chance(70) { OUTPUTS[0] } else { OUTPUTS[1] };
             steps.push((at(&mut random, 0, 50), Step::Damage(output, damage)));
         }
+        // Once in a while, nobody ends what happens to the watches: replicas have to notice it by themselves.
+        let lasting = round % 10 == 9;
+        if lasting {
+            let stalled = cycle(&WATCHES, seed ^ 8, round / 10);
+            steps.push((window as u64 * 95 / 100, Step::Watch(Who::All, stalled, WatchFate::Stalled)));
+        }
         steps.sort_by_key(|(at, _)| *at);
-        Self { steps }
+        Self { steps, lasting }
     }
 }
 
@@ -191,7 +220,7 @@ fn a_plan_is_a_function_of_seed_and_round_and_holds_everything_in_time() {
     assert_ne!(text(7, 3), text(7, 4));
     assert_ne!(text(7, 3), text(8, 3));
     let plans: String = (0..30).map(|round| text(9, round)).collect();
-    for fate in fates() {
+    for fate in fates(8_000) {
         assert!(plans.contains(&format!("{fate:?}")), "{fate:?} is never planned");
     }
     for step in ["Expired", "BrokenOff", "Kill(Etcd)", "Freeze(ApiServer)", "Stop", "Terminate", "LostKeys"] {

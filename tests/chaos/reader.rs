@@ -45,7 +45,7 @@ pub struct Reader {
 #[derive(Debug)]
 pub enum Miss {
     /// The API server did not answer in order.
-    NoAnswer(String),
+    NoAnswer,
     /// There is no index.
     NoIndex,
     /// The shards of an index can't be loaded.
@@ -113,7 +113,7 @@ impl Reader {
         let generation = index.as_ref().and_then(|index| read::index(index).ok()).map(|index| index.generation);
         let miss = match self.load(index).await {
             Ok(published) => return self.took(&published, truce),
-            Err(Miss::NoAnswer(_)) => return,
+            Err(Miss::NoAnswer) => return,
             Err(miss) => miss,
         };
         // What is missing may be so because there is a newer index by now, which then can be loaded.
@@ -124,7 +124,7 @@ impl Reader {
             self.legal.retries.fetch_add(1, Ordering::Relaxed);
             match self.load(newer).await {
                 Ok(published) => self.took(&published, truce),
-                Err(Miss::NoAnswer(_)) => {}
+                Err(Miss::NoAnswer) => {}
                 // It took so long that it may be another one again; the next attempt tells.
                 Err(second) => self.violated(truce, &format!("{miss:?}, and then {second:?}")),
             }
@@ -143,7 +143,7 @@ impl Reader {
     pub async fn load(&mut self, index_object: Option<ConfigMap>) -> Result<Published, Miss> {
         let index_object = index_object.ok_or(Miss::NoIndex)?;
         let index = read::index(&index_object).map_err(Miss::Unusable)?;
-        let no_answer = |error: kube::Error| Miss::NoAnswer(error.to_string());
+        let no_answer = |_: kube::Error| Miss::NoAnswer;
         let mut maps = BTreeMap::new();
         for short in index.shards() {
             let name = format!("{}.r-{short}", self.key.name());

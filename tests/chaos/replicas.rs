@@ -242,10 +242,15 @@ impl<'a> Fleet<'a> {
         (leader, begun.elapsed())
     }
 
-    /// Ends all faults of the proxies, and waits until nothing is on its way any more.
-    pub async fn lift(&self, within: Duration) {
+    /// Ends the faults of the proxies, those of open watches only where they are not `lasting`, and waits until nothing
+    /// is on its way any more.
+    pub async fn lift(&self, lasting: bool, within: Duration) {
         for replica in &self.replicas {
-            replica.proxy.lift();
+            if lasting {
+                replica.proxy.forgive();
+            } else {
+                replica.proxy.lift();
+            }
         }
         eventually("late requests have arrived", within, async || {
             let late: usize = self.replicas.iter().map(|replica| replica.proxy.late()).sum();

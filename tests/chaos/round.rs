@@ -26,8 +26,10 @@ use super::world::{self, OUTPUTS};
 
 /// A status that was damaged, or written late, has to be right again.
 const STATUS_WITHIN: Duration = Duration::from_secs(5);
+/// A watch on which nothing comes any more.
+const NOTICED_WITHIN: Duration = Duration::from_secs(35);
 /// For a change of leaders on a busy machine, beyond what the lease allows.
-const MARGIN: Duration = Duration::from_secs(2);
+const MARGIN: Duration = Duration::from_secs(3);
 const SOON: Duration = Duration::from_secs(30);
 
 pub struct Chaos<'a> {
@@ -96,6 +98,9 @@ impl<'a> Chaos<'a> {
         let plan = Plan::new(self.seed, round, pace.window);
         println!("round {round}:\n{plan}");
         self.fleet.refresh_tokens().await;
+        for (at, replica) in self.fleet.replicas.iter().enumerate() {
+            replica.proxy.set(self.seed ^ (round << 8) ^ at as u64, Vec::new());
+        }
         self.churn.begin(self.seed, round);
         let mut random = Random::part(self.seed ^ 0x4ead, round);
         let mut readers = JoinSet::new();
@@ -110,7 +115,7 @@ impl<'a> Chaos<'a> {
 
         let damages = self.faults(&plan).await;
         self.fleet.restore();
-        self.fleet.lift(SOON).await;
+        self.fleet.lift(plan.lasting, SOON).await;
         let lifted = begun.elapsed();
         for damage in damages {
             tokio::time::timeout(pace.right_within, damage).await.expect("damage is made good in time").unwrap();
@@ -121,7 +126,13 @@ impl<'a> Chaos<'a> {
             Ok(right) => right,
             Err(wrong) => panic!("{wrong}\n{}", self.fleet.condition().await),
         };
-        self.figures.converged.add(took);
+        if plan.lasting {
+            assert!(took < NOTICED_WITHIN + MARGIN, "a dead watch was noticed after {took:?}");
+            self.figures.noticed.add(took);
+        } else {
+            self.figures.converged.add(took);
+        }
+        self.fleet.lift(false, SOON).await;
         (self.figures.ingresses, self.figures.routers, self.figures.problems) = expected.size();
         let converged = begun.elapsed();
 
@@ -197,7 +208,7 @@ impl<'a> Chaos<'a> {
         match round % 4 {
             0 => self.takeover(Death::Kill).await,
             1 => self.takeover(Death::Terminate).await,
-            2 if std::env::var_os("CERT").is_some() => self.certificate_gone_for_a_moment(round).await,
+            2 => self.certificate_gone_for_a_moment(round).await,
             _ => self.index_deleted().await,
         }
     }
