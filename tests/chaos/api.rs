@@ -84,8 +84,12 @@ impl Admin {
 
     async fn send(&self, method: &str, path: &str, kind: &str, body: &Value) -> Result<Value, Failure> {
         let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body).unwrap() };
-        let request =
-            http::Request::builder().method(method).uri(path).header("content-type", kind).body(body).unwrap();
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", kind)
+            .body(body)
+            .unwrap();
         match tokio::time::timeout(PATIENCE, self.client.request(request)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(kube::Error::Api(status))) => Err(Failure::Api(status)),
@@ -129,10 +133,8 @@ impl Admin {
 
     /// Applies the status of an Ingress as waybill does: by force, under its name.
     pub async fn apply_status(&self, namespace: &str, name: &str, entries: Value) -> Result<Value, Failure> {
-        let path = format!(
-            "{}/{name}/status?fieldManager=waybill&force=true",
-            collection("Ingress", namespace)
-        );
+        let path =
+            format!("{}/{name}/status?fieldManager=waybill&force=true", collection("Ingress", namespace));
         let body = json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
             "metadata": {"namespace": namespace, "name": name},

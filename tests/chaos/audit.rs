@@ -72,7 +72,10 @@ impl Log {
         for line in text.lines() {
             // A line that was begun when the API server was killed.
             let Ok(event) = serde_json::from_str::<AuditEvent>(line) else { continue };
-            if event.stage == "ResponseComplete" && event.user_agent.starts_with("waybill/") && event.is_write() {
+            if event.stage == "ResponseComplete"
+                && event.user_agent.starts_with("waybill/")
+                && event.is_write()
+            {
                 self.write(&event, &mut faults);
             }
         }

@@ -104,7 +104,8 @@ impl Expected {
             let (namespace, name) = (text(object, "/metadata/namespace"), text(object, "/metadata/name"));
             if kind == "Ingress" {
                 let key = IngressKey::new(namespace.as_str(), name.as_str());
-                let wanted = match live.settings(&key).map(|settings| status::wanted(settings, live.stores())) {
+                let wanted = match live.settings(&key).map(|settings| status::wanted(settings, live.stores()))
+                {
                     // It is not ours, so what we wrote is withdrawn.
                     None => Some(BTreeSet::new()),
                     Some(Ok(Wanted::Entries(wanted))) => Some(entries(&wanted)),
@@ -119,7 +120,8 @@ impl Expected {
 
     /// How many Ingresses, routers and problems there are.
     pub fn size(&self) -> (usize, usize, usize) {
-        let routers = |document: &Value| document["http"]["routers"].as_object().map_or(0, serde_json::Map::len);
+        let routers =
+            |document: &Value| document["http"]["routers"].as_object().map_or(0, serde_json::Map::len);
         (self.statuses.len(), self.routing.values().map(routers).sum(), self.problems.len())
     }
 
@@ -209,7 +211,8 @@ fn compare_routing(output: &str, published: &Published, wanted: &Value) -> Resul
             }
         }
         let none = Vec::new();
-        let certificates = |document: &Value| document["tls"]["certificates"].as_array().unwrap_or(&none).len();
+        let certificates =
+            |document: &Value| document["tls"]["certificates"].as_array().unwrap_or(&none).len();
         lines.push(format!("  {sign}: {} certificates", certificates(some)));
     }
     lines.truncate(12);

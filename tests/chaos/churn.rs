@@ -204,11 +204,12 @@ impl Churn {
         }
         self.version += 1;
         let mut secret = world::tls_secret(namespace, &name, self.version.unsigned_abs());
-        match self.random.below(5) {
+        match self.random.below(7) {
             0 => secret["data"]["tls.crt"] = world::base64(b"no certificate").into(),
-            // As a key that somebody put into the wrong field.
+            // Keys that somebody put into the wrong field.
             1 => secret["data"]["tls.crt"] = world::base64(world::CANARY).into(),
-            2 => secret["type"] = "Opaque".into(),
+            2 => secret["data"]["tls.crt"] = secret["data"]["tls.key"].clone(),
+            3 => secret["type"] = "Opaque".into(),
             _ => {}
         }
         self.admin.ensure(&secret).await
@@ -241,7 +242,9 @@ impl Churn {
             0 => return self.admin.delete("IngressClass", "", "flip").await,
             1 | 2 => return self.admin.ensure(&world::class("flip", None)).await,
             3 => ("edge", json!({"strictPrefixMatching": flag})),
-            4 => ("edge", json!({"defaultEntryPoints": if flag { json!(["websecure"]) } else { Value::Null }})),
+            4 => {
+                ("edge", json!({"defaultEntryPoints": if flag { json!(["websecure"]) } else { Value::Null }}))
+            }
             5 => {
                 let names = if flag { json!({"team": "in"}) } else { json!({"team": "out"}) };
                 ("picky", json!({"namespaces": {"selector": {"matchLabels": names}}}))

@@ -30,7 +30,8 @@ impl Asked {
             all => all,
         };
         let at = |index: usize| parts.get(index).map(|part| (*part).to_owned()).unwrap_or_default();
-        let watches = uri.query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("watch=")));
+        let watches =
+            uri.query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("watch=")));
         let name = at(1);
         let verb = match method.as_str() {
             "POST" => "create",

@@ -50,7 +50,11 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "rounds                        {}", self.rounds)?;
         writeln!(f, "changes of objects            {}", self.changes)?;
-        writeln!(f, "at the end                    {} Ingresses, {} routers, {} problems", self.ingresses, self.routers, self.problems)?;
+        writeln!(
+            f,
+            "at the end                    {} Ingresses, {} routers, {} problems",
+            self.ingresses, self.routers, self.problems
+        )?;
         writeln!(f, "commits                       {}", self.commits)?;
         writeln!(f, "epochs                        {}", self.epochs)?;
         writeln!(f, "index writes of former leaders, refused  {}", self.late_index_writes)?;

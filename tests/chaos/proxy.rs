@@ -152,7 +152,8 @@ impl Proxy {
     pub fn strike(&self, resource: Option<&str>, fate: WatchFate) -> usize {
         let watches = self.inner.watches();
         let lifted = *self.inner.lifted.borrow();
-        let struck = watches.iter().filter(|watch| resource.is_none_or(|resource| watch.resource == resource));
+        let struck =
+            watches.iter().filter(|watch| resource.is_none_or(|resource| watch.resource == resource));
         let struck = struck.filter(|watch| watch.fates.send((fate, lifted)).is_ok()).count();
         for _ in 0..struck {
             self.inner.tally.count(format!("watch {fate}"));
@@ -180,7 +181,13 @@ async fn answer(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Respons
     let mut lifted = inner.lifted.subscribe();
     let fate = inner.fate(&asked);
     if let Some(fate) = fate {
-        let sort = if asked.is_write() { "write" } else if asked.verb == "watch" { "new watch" } else { "read" };
+        let sort = if asked.is_write() {
+            "write"
+        } else if asked.verb == "watch" {
+            "new watch"
+        } else {
+            "read"
+        };
         inner.tally.count(format!("{sort} {fate}"));
     }
     let (parts, body) = request.into_parts();
@@ -415,5 +422,6 @@ impl Events {
 /// FNV-1a: the same on every machine and with every release.
 fn hash(asked: &Asked) -> u64 {
     let text = format!("{}/{}/{}/{}", asked.verb, asked.resource, asked.name, asked.subresource);
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }

@@ -110,7 +110,8 @@ impl Reader {
         if self.random.chance(30) {
             self.rest().await;
         }
-        let generation = index.as_ref().and_then(|index| read::index(index).ok()).map(|index| index.generation);
+        let generation =
+            index.as_ref().and_then(|index| read::index(index).ok()).map(|index| index.generation);
         let miss = match self.load(index).await {
             Ok(published) => return self.took(&published, truce),
             Err(Miss::NoAnswer) => return,

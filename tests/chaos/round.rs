@@ -80,7 +80,9 @@ impl<'a> Chaos<'a> {
             figures: Figures::default(),
         };
         for (number, (output, way)) in
-            [(OUTPUTS[0], Way::List), (OUTPUTS[0], Way::Watch), (OUTPUTS[1], Way::Watch)].into_iter().enumerate()
+            [(OUTPUTS[0], Way::List), (OUTPUTS[0], Way::Watch), (OUTPUTS[1], Way::Watch)]
+                .into_iter()
+                .enumerate()
         {
             let reader = chaos.reader(output, number as u64);
             chaos.readers.spawn(reader.run(way));
@@ -118,7 +120,10 @@ impl<'a> Chaos<'a> {
         self.fleet.lift(plan.lasting, SOON).await;
         let lifted = begun.elapsed();
         for damage in damages {
-            tokio::time::timeout(pace.right_within, damage).await.expect("damage is made good in time").unwrap();
+            tokio::time::timeout(pace.right_within, damage)
+                .await
+                .expect("damage is made good in time")
+                .unwrap();
         }
         self.fleet.assert_alive();
         let right = checks::converge(&self.admin, &self.legal, self.plane.folder(), pace).await;
@@ -223,9 +228,11 @@ impl<'a> Chaos<'a> {
         let right = status().await.unwrap();
         let begun = Instant::now();
         self.admin.apply_status(world::STABLE, &name, json!([{"ip": "192.0.2.250"}])).await.unwrap();
-        eventually("a status that was written late is right again", STATUS_WITHIN, async || match status().await {
-            Ok(now) if now == right => Ok(()),
-            now => Err(format!("{now:?}")),
+        eventually("a status that was written late is right again", STATUS_WITHIN, async || {
+            match status().await {
+                Ok(now) if now == right => Ok(()),
+                now => Err(format!("{now:?}")),
+            }
         })
         .await;
         self.figures.statuses.add(begun.elapsed());

@@ -54,10 +54,18 @@ impl Secrecy {
     }
 
     /// Where it is and must not be. `texts` are what others have at hand, with a name each.
-    pub async fn look(&mut self, admin: &Admin, folder: &Path, texts: &[(String, String)], pace: Pace) -> Vec<String> {
+    pub async fn look(
+        &mut self,
+        admin: &Admin,
+        folder: &Path,
+        texts: &[(String, String)],
+        pace: Pace,
+    ) -> Vec<String> {
         let mut found: Vec<String> =
             texts.iter().filter(|(_, text)| self.canary.is_in(text)).map(|(what, _)| what.clone()).collect();
-        for kind in ["ConfigMap", "Event", "Ingress", "IngressClass", "IngressClassParameters", "Service", "Lease"] {
+        for kind in
+            ["ConfigMap", "Event", "Ingress", "IngressClass", "IngressClassParameters", "Service", "Lease"]
+        {
             for object in admin.list(kind).await.unwrap() {
                 let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
                 if self.canary.is_in(&object.to_string()) || self.canary.is_in(&unpacked(kind, &object)) {
@@ -80,7 +88,10 @@ impl Secrecy {
                 let document = read::key_document(&secret).unwrap();
                 self.canary.is_in(&document) && self.canary.is_in(&base64(document.as_bytes()))
             };
-            assert!(!keys.is_empty() && keys.iter().all(shown), "the keys of {output} are not found as they should");
+            assert!(
+                !keys.is_empty() && keys.iter().all(shown),
+                "the keys of {output} are not found as they should"
+            );
         }
         found
     }

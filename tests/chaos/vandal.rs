@@ -61,7 +61,8 @@ async fn attempt(admin: &Admin, output: &str, damage: Damage) -> Result<(), Fail
     let (namespace, name) = output.split_once('/').unwrap();
     let index = admin.get("ConfigMap", namespace, name).await?;
     let named = index["data"]["index.json"].as_str().and_then(|text| Index::parse(text).ok());
-    let shard = |part: &str, shards: Vec<String>| shards.first().map(|short| format!("{name}.{part}-{short}"));
+    let shard =
+        |part: &str, shards: Vec<String>| shards.first().map(|short| format!("{name}.{part}-{short}"));
     let routing = named.iter().flat_map(Index::shards).map(str::to_owned).collect();
     let keys = named.iter().flat_map(Index::key_shards).map(str::to_owned).collect();
     let merge = async |object: &Value, patch: Value| {
@@ -82,7 +83,8 @@ async fn attempt(admin: &Admin, output: &str, damage: Damage) -> Result<(), Fail
             None => Ok(()),
         },
         Damage::ForeignFields => {
-            let metadata = json!({"labels": {"team": "proxies"}, "annotations": {"team.example/owner": "proxies"}});
+            let metadata =
+                json!({"labels": {"team": "proxies"}, "annotations": {"team.example/owner": "proxies"}});
             merge(&index, json!({"metadata": metadata, "data": {"note": "ours"}})).await?;
             match shard("r", routing) {
                 Some(shard) => {

@@ -185,12 +185,7 @@ fn kept(at: usize) -> [Value; 4] {
     let name = format!("k-{at}");
     let mut ingress = with_tls(ingress(KEPT, &name, kept_class(at), &name), &name);
     ingress["metadata"]["annotations"] = json!({PRIORITY: "1"});
-    [
-        service(KEPT, &name),
-        slice(KEPT, &name, &[format!("10.2.{at}.1")]),
-        tls_secret(KEPT, &name, 0),
-        ingress,
-    ]
+    [service(KEPT, &name), slice(KEPT, &name, &[format!("10.2.{at}.1")]), tls_secret(KEPT, &name, 0), ingress]
 }
 
 /// All objects of the beginning, in an order in which they can be created.
