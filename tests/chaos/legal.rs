@@ -20,6 +20,10 @@ pub struct Legal {
     certificates: Mutex<BTreeSet<String>>,
     /// Odd while what is published is damaged on purpose.
     truces: AtomicU64,
+    /// resourceVersions of indexes that were damaged on purpose: a watch may tell of one when it is all right again.
+    damaged: Mutex<BTreeSet<String>>,
+    /// Indexes that were deleted on purpose.
+    pub deleted: AtomicU64,
     violations: Mutex<Vec<String>>,
     pub states: AtomicU64,
     pub retries: AtomicU64,
@@ -68,6 +72,15 @@ impl Legal {
     /// A number that stays the same, and even, while nobody damages what is published.
     pub fn truce(&self) -> u64 {
         self.truces.load(Ordering::SeqCst)
+    }
+
+    /// An index is damaged in this version.
+    pub fn damage(&self, version: &str) {
+        lock(&self.damaged).insert(version.to_owned());
+    }
+
+    pub fn is_damaged(&self, version: &str) -> bool {
+        lock(&self.damaged).contains(version)
     }
 
     pub fn violated(&self, what: String) {

@@ -83,13 +83,20 @@ impl Reader {
             Way::Watch => {
                 let config = watcher::Config::default().fields(&format!("metadata.name={}", self.key.name()));
                 let mut events = watcher::watcher(self.maps.clone(), config).boxed();
+                let mut deleted = 0;
                 loop {
                     let truce = self.legal.truce();
                     match events.next().await {
                         Some(Ok(Event::Apply(index) | Event::InitApply(index))) => {
                             self.follow(Some(index), truce).await;
                         }
-                        Some(Ok(Event::Delete(_))) => self.follow(None, truce).await,
+                        // It may come long after the deletion.
+                        Some(Ok(Event::Delete(_))) => {
+                            deleted += 1;
+                            if deleted > self.legal.deleted.load(Ordering::SeqCst) {
+                                self.violated(truce, "the index was deleted");
+                            }
+                        }
                         Some(Ok(_)) => {}
                         Some(Err(_)) => self.rest().await,
                         None => return,
@@ -109,6 +116,10 @@ impl Reader {
     async fn follow(&mut self, index: Option<ConfigMap>, truce: u64) {
         if self.random.chance(30) {
             self.rest().await;
+        }
+        let version = index.as_ref().and_then(|index| index.metadata.resource_version.as_deref());
+        if version.is_some_and(|version| self.legal.is_damaged(version)) {
+            return;
         }
         let generation =
             index.as_ref().and_then(|index| read::index(index).ok()).map(|index| index.generation);

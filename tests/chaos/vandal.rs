@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -43,7 +44,7 @@ impl fmt::Display for Damage {
 /// Does damage and waits, without end, until what is published can be read again.
 pub async fn damage(admin: &Admin, legal: &Arc<Legal>, output: &str, damage: Damage) {
     legal.begin_truce();
-    while let Err(failure) = attempt(admin, output, damage).await {
+    while let Err(failure) = attempt(admin, legal, output, damage).await {
         assert!(failure.code() != 422, "{damage}: {failure}");
         pause().await;
     }
@@ -57,7 +58,7 @@ async fn pause() {
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
-async fn attempt(admin: &Admin, output: &str, damage: Damage) -> Result<(), Failure> {
+async fn attempt(admin: &Admin, legal: &Legal, output: &str, damage: Damage) -> Result<(), Failure> {
     let (namespace, name) = output.split_once('/').unwrap();
     let index = admin.get("ConfigMap", namespace, name).await?;
     let named = index["data"]["index.json"].as_str().and_then(|text| Index::parse(text).ok());
@@ -68,12 +69,17 @@ async fn attempt(admin: &Admin, output: &str, damage: Damage) -> Result<(), Fail
     let merge = async |object: &Value, patch: Value| {
         let mut object = object.clone();
         (object["kind"], object["apiVersion"]) = ("ConfigMap".into(), "v1".into());
-        admin.patch(&object, patch).await.map(drop)
+        let damaged = admin.patch(&object, patch).await?;
+        legal.damage(damaged["metadata"]["resourceVersion"].as_str().unwrap_or_default());
+        Ok(())
     };
     match damage {
         Damage::EmptyIndex => merge(&index, json!({"data": {"index.json": "{}"}})).await,
         Damage::EmptyRouting => merge(&index, json!({"data": {"routing.yaml": ""}})).await,
-        Damage::LostIndex => admin.delete("ConfigMap", namespace, name).await,
+        Damage::LostIndex => {
+            legal.deleted.fetch_add(1, Ordering::SeqCst);
+            admin.delete("ConfigMap", namespace, name).await
+        }
         Damage::LostShard => match shard("r", routing) {
             Some(shard) => admin.delete("ConfigMap", namespace, &shard).await,
             None => Ok(()),
