@@ -39,6 +39,9 @@ pub struct Reader {
     held_keys: BTreeMap<String, Secret>,
     /// Epoch and generation of the last state, and the truce in which it was read.
     last: Option<(u64, u64, u64)>,
+    watches: bool,
+    /// The generation of an index that was read beside a watch.
+    ahead: Option<u64>,
 }
 
 /// Why nothing was loaded.
@@ -65,6 +68,8 @@ impl Reader {
             held_maps: BTreeMap::new(),
             held_keys: BTreeMap::new(),
             last: None,
+            watches: false,
+            ahead: None,
         }
     }
 
@@ -81,6 +86,7 @@ impl Reader {
                 }
             },
             Way::Watch => {
+                self.watches = true;
                 let config = watcher::Config::default().fields(&format!("metadata.name={}", self.key.name()));
                 let mut events = watcher::watcher(self.maps.clone(), config).boxed();
                 let mut deleted = 0;
@@ -123,6 +129,13 @@ impl Reader {
         }
         let generation =
             index.as_ref().and_then(|index| read::index(index).ok()).map(|index| index.generation);
+        // A watch goes on to tell of what came before an index that was read beside it.
+        if let Some(ahead) = self.ahead.take()
+            && generation.is_some_and(|generation| generation < ahead)
+        {
+            self.ahead = Some(ahead);
+            return;
+        }
         let miss = match self.load(index).await {
             Ok(published) => return self.took(&published, truce),
             Err(Miss::NoAnswer) => return,
@@ -131,6 +144,9 @@ impl Reader {
         // What is missing may be so because there is a newer index by now, which then can be loaded.
         let Ok(newer) = self.maps.get_opt(self.key.name()).await else { return };
         let index = newer.as_ref().and_then(|index| read::index(index).ok());
+        if self.watches {
+            self.ahead = index.as_ref().map(|index| index.generation);
+        }
         let is_newer = index.is_some_and(|index| generation.is_some_and(|old| index.generation > old));
         if is_newer && matches!(miss, Miss::Unusable(ReadError::ShardMissing { .. })) {
             self.legal.retries.fetch_add(1, Ordering::Relaxed);

@@ -90,6 +90,7 @@ pub struct Fleet<'a> {
     plane: &'a ControlPlane,
     admin: Admin,
     pub pace: Pace,
+    last_leader: Option<usize>,
     pub replicas: Vec<Replica>,
     tally: Tally,
 }
@@ -105,7 +106,8 @@ impl<'a> Fleet<'a> {
             let proxy = Proxy::start(&config, tally.clone()).await;
             replicas.push(Replica { name: format!("replica-{at}"), proxy, process: None, stopped: false });
         }
-        let mut fleet = Self { plane, admin: admin.clone(), pace, replicas, tally: tally.clone() };
+        let mut fleet =
+            Self { plane, admin: admin.clone(), pace, last_leader: None, replicas, tally: tally.clone() };
         fleet.refresh_tokens().await;
         fleet.restore();
         fleet
@@ -229,6 +231,14 @@ impl<'a> Fleet<'a> {
         let lease = self.admin.get("Lease", "waybill", "waybill").await.ok()?;
         let holder = lease["spec"]["holderIdentity"].as_str()?.rsplit_once('_')?.0.to_owned();
         self.replicas.iter().position(|replica| replica.name == holder)
+    }
+
+    /// As [`Fleet::leader`] without waiting for long: while nobody says, it is who was the last.
+    pub async fn leader_now(&mut self) -> Option<usize> {
+        if let Ok(leader) = tokio::time::timeout(Duration::from_millis(300), self.leader()).await {
+            self.last_leader = leader.or(self.last_leader);
+        }
+        self.last_leader
     }
 
     /// Waits until a replica that runs holds the Lease, other than `other`; gives which and how long that took.

@@ -331,10 +331,10 @@ impl<'a> Chaos<'a> {
 }
 
 /// Whom a step hits at this moment.
-async fn victims(fleet: &Fleet<'_>, who: Who) -> Vec<usize> {
+async fn victims(fleet: &mut Fleet<'_>, who: Who) -> Vec<usize> {
     match who {
         Who::All => (0..REPLICAS).collect(),
         Who::Replica(at) => vec![at],
-        Who::Leader => fleet.leader().await.into_iter().collect(),
+        Who::Leader => fleet.leader_now().await.into_iter().collect(),
     }
 }

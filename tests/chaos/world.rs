@@ -188,6 +188,15 @@ fn kept(at: usize) -> [Value; 4] {
     [service(KEPT, &name), slice(KEPT, &name, &[format!("10.2.{at}.1")]), tls_secret(KEPT, &name, 0), ingress]
 }
 
+/// An Ingress whose Secret has its key where the certificate belongs: people do that.
+fn swapped() -> [Value; 2] {
+    let mut secret = tls_secret(STABLE, "swapped", 0);
+    let data = &mut secret["data"];
+    let key = data["tls.key"].take();
+    data["tls.key"] = std::mem::replace(&mut data["tls.crt"], key);
+    [secret, with_tls(ingress(STABLE, "swapped", "traefik", "web"), "swapped")]
+}
+
 /// All objects of the beginning, in an order in which they can be created.
 pub fn objects() -> Vec<Value> {
     let mut objects: Vec<Value> = [STABLE, KEPT, LOOSE[0], LOOSE[1], "edge"].map(namespace).into();
@@ -207,6 +216,7 @@ pub fn objects() -> Vec<Value> {
         slice(STABLE, "web", &["10.1.0.1".to_owned(), "10.1.0.2".to_owned()]),
     ]);
     objects.extend((0..STABLE_COUNT).flat_map(stable));
+    objects.extend(swapped());
     objects.extend((0..KEPT_COUNT).flat_map(kept));
     objects
 }
