@@ -132,7 +132,7 @@ impl<'a> Chaos<'a> {
             Err(wrong) => panic!("{wrong}\n{}", self.fleet.condition().await),
         };
         if plan.lasting {
-            assert!(took < NOTICED_WITHIN + MARGIN, "a dead watch was noticed after {took:?}");
+            assert!(took < NOTICED_WITHIN + MARGIN * 2, "a dead watch was noticed after {took:?}");
             self.figures.noticed.add(took);
         } else {
             self.figures.converged.add(took);
@@ -306,6 +306,9 @@ impl<'a> Chaos<'a> {
     /// Looks at what everybody saw and wrote in this round.
     async fn look(&mut self) {
         let mut wrong = self.legal.violations();
+        if let Some(ended) = self.readers.try_join_next() {
+            wrong.push(format!("a reader ended: {ended:?}"));
+        }
         let (faults, audit) = self.log.look();
         wrong.extend(faults);
         let mut texts = vec![("the audit log".to_owned(), audit)];
