@@ -62,7 +62,7 @@ impl fmt::Display for Figures {
         writeln!(f, "states that readers loaded    {}", self.states)?;
         writeln!(f, "  after a newer index         {}", self.retries)?;
         writeln!(f, "right again after the faults  {}", self.converged)?;
-        writeln!(f, "  with watches left stalled   {}", self.noticed)?;
+        writeln!(f, "stalled watches given up      {}", self.noticed)?;
         writeln!(f, "damaged status right again    {}", self.statuses)?;
         writeln!(f, "deleted index back            {}", self.put_back)?;
         writeln!(f, "takeover after SIGKILL        {}", self.killed)?;

@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, stream};
 use http::{HeaderValue, Request, Response, Uri, header};
@@ -65,6 +66,7 @@ struct Inner {
     /// How often faults were lifted.
     lifted: watch::Sender<u64>,
     late: AtomicUsize,
+    given_up: GivenUp,
     tally: Tally,
 }
 
@@ -81,8 +83,11 @@ struct LiveWatch {
     fates: mpsc::UnboundedSender<Struck>,
 }
 
-/// A fate, and how often faults had been lifted when it was sent.
-type Struck = (WatchFate, u64);
+/// A fate, how often faults had been lifted when it was sent, and when that was.
+type Struck = (WatchFate, u64, Instant);
+
+/// How long clients held on to stalled watches before they gave them up by themselves.
+type GivenUp = Arc<Mutex<Vec<Duration>>>;
 
 impl Proxy {
     /// Listens on a port of its own, in front of the API server that `config` leads to; its token is not used.
@@ -98,6 +103,7 @@ impl Proxy {
             watches: Mutex::default(),
             lifted: watch::Sender::new(0),
             late: AtomicUsize::new(0),
+            given_up: GivenUp::default(),
             tally,
         });
         tokio::spawn(accept(listener, Arc::clone(&inner)));
@@ -148,13 +154,18 @@ impl Proxy {
         watched
     }
 
+    /// How long each stalled watch was held on to, of those that were given up since this was asked last.
+    pub fn take_given_up(&self) -> Vec<Duration> {
+        std::mem::take(&mut self.inner.given_up.lock().unwrap())
+    }
+
     /// Lets something happen to the watches of a resource, or to all; gives how many those are.
     pub fn strike(&self, resource: Option<&str>, fate: WatchFate) -> usize {
         let watches = self.inner.watches();
-        let lifted = *self.inner.lifted.borrow();
+        let (lifted, now) = (*self.inner.lifted.borrow(), Instant::now());
         let struck =
             watches.iter().filter(|watch| resource.is_none_or(|resource| watch.resource == resource));
-        let struck = struck.filter(|watch| watch.fates.send((fate, lifted)).is_ok()).count();
+        let struck = struck.filter(|watch| watch.fates.send((fate, lifted, now)).is_ok()).count();
         for _ in 0..struck {
             self.inner.tally.count(format!("watch {fate}"));
         }
@@ -326,7 +337,9 @@ impl Inner {
                 tokio::time::sleep(by).await;
                 self.watch(asked, request, None).await
             }
-            Some(Fate::HalfAnswered) => self.watch(asked, request, Some((WatchFate::BrokenOff, 0))).await,
+            Some(Fate::HalfAnswered) => {
+                self.watch(asked, request, Some((WatchFate::BrokenOff, 0, Instant::now()))).await
+            }
         }
     }
 
@@ -347,6 +360,7 @@ impl Inner {
             struck,
             lifted: self.lifted.subscribe(),
             fate,
+            given_up: Arc::clone(&self.given_up),
             at_line_end: true,
             then: VecDeque::new(),
         };
@@ -362,9 +376,31 @@ struct Events {
     lifted: watch::Receiver<u64>,
     /// What is to happen at the next opportunity.
     fate: Option<Struck>,
+    given_up: GivenUp,
     at_line_end: bool,
     /// What comes next whatever the API server sends, and last; `None` is the end.
     then: VecDeque<Option<Result<Frame<Bytes>, Broken>>>,
+}
+
+/// A client on a stalled watch. When it goes, that is noted.
+struct Held {
+    since: Instant,
+    given_up: Option<GivenUp>,
+}
+
+impl Held {
+    /// It is no longer held, so it did not go by itself.
+    fn let_go(mut self) {
+        self.given_up = None;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(given_up) = &self.given_up {
+            given_up.lock().unwrap().push(self.since.elapsed());
+        }
+    }
 }
 
 impl Events {
@@ -375,12 +411,14 @@ impl Events {
                 return next;
             }
             match self.fate {
-                Some((WatchFate::Cut, _)) => return self.end(Err(broken("cut"))),
-                Some((WatchFate::Stalled, before)) => {
+                Some((WatchFate::Cut, ..)) => return self.end(Err(broken("cut"))),
+                Some((WatchFate::Stalled, before, since)) => {
+                    let held = Held { since, given_up: Some(Arc::clone(&self.given_up)) };
                     drop(self.lifted.wait_for(|times| *times > before).await);
+                    held.let_go();
                     return self.end(Err(broken("stalled")));
                 }
-                Some((fate @ (WatchFate::Expired | WatchFate::Failed), _)) if self.at_line_end => {
+                Some((fate @ (WatchFate::Expired | WatchFate::Failed), ..)) if self.at_line_end => {
                     let line = fate.event().unwrap_or_default();
                     return self.end(Ok(Frame::data(line.into())));
                 }
@@ -399,7 +437,7 @@ impl Events {
                 Ok(Err(_)) => continue,
                 Err(error) => return self.end(Err(broken(error))),
             };
-            if self.fate.is_some_and(|(fate, _)| fate == WatchFate::BrokenOff) {
+            if self.fate.is_some_and(|(fate, ..)| fate == WatchFate::BrokenOff) {
                 return self.broken_off(&data);
             }
             self.at_line_end = data.last().is_none_or(|byte| *byte == b'\n');

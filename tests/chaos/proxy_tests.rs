@@ -177,7 +177,21 @@ async fn a_watch_meets_its_fate_and_others_go_on() {
         let goes_on = other.text.wait_for(|text| text.starts_with("{\"count\":7}\n"));
         drop(tokio::time::timeout(SOON, goes_on).await.unwrap().unwrap());
         assert!(!other.end.is_finished(), "{fate}");
+        assert!(proxy.take_given_up().is_empty(), "{fate}: nobody went");
         proxy.strike(None, WatchFate::Cut);
         assert!(!other.ended().await.1, "{fate}");
     }
+}
+
+#[tokio::test]
+async fn a_client_that_gives_up_a_stalled_watch_is_noted() {
+    let (proxy, client, _arrived) = proxied().await;
+    let struck = reading(&client, &proxy).await;
+    assert_eq!(proxy.strike(None, WatchFate::Stalled), 1);
+    struck.end.abort();
+    let noted = async || match proxy.take_given_up().as_slice() {
+        [after] if *after < SOON => Ok(()),
+        other => Err(format!("{other:?}")),
+    };
+    eventually("it is noted", SOON, noted).await;
 }
