@@ -324,11 +324,12 @@ impl<'a> Chaos<'a> {
         wrong.extend(faults);
         let mut texts = vec![("the audit log".to_owned(), audit)];
         for (name, operator) in self.fleet.running() {
-            if let Ok((_, metrics)) = operator.get("/metrics").await {
-                texts.push((format!("the metrics of {name}"), metrics));
-            }
+            // One that was just started has to begin first.
+            let metrics =
+                eventually("a replica shows its metrics", SOON, async || operator.get("/metrics").await);
+            texts.push((format!("the metrics of {name}"), metrics.await.1));
         }
-        assert!(texts.len() > REPLICAS, "not all replicas show their metrics");
+        assert!(texts.len() > REPLICAS, "not all replicas run");
         let seen = self.secrecy.look(&self.admin, self.plane.folder(), &texts, self.fleet.pace).await;
         wrong.extend(seen.into_iter().map(|place| format!("private key in {place}")));
         let owned = checks::owned(&self.admin).await.unwrap();
