@@ -40,8 +40,9 @@ test-unit: ## What needs neither a network nor a control plane
 .PHONY: test-online
 test-online: tools prometheus
 ifneq ($(ONLINE_TESTS),)
-	@# One seed, so that a change is judged by itself; `make peer` takes another one each time.
-	WAYBILL_PEER_SEED=$${WAYBILL_PEER_SEED:-20261124} $(CARGO) test --locked $(addprefix --test ,$(ONLINE_TESTS))
+	@# One seed, so that a change is judged by itself; `make peer` and `make chaos` take another one each time.
+	WAYBILL_PEER_SEED=$${WAYBILL_PEER_SEED:-20261124} WAYBILL_CHAOS_SEED=$${WAYBILL_CHAOS_SEED:-20261124} \
+		$(CARGO) test --locked $(addprefix --test ,$(ONLINE_TESTS))
 endif
 
 .PHONY: test-cluster
@@ -51,6 +52,13 @@ test-cluster: tools prometheus ## The operator against a real API server
 .PHONY: peer
 peer: tools ## Compare the routing with that of Traefik's own provider
 	WAYBILL_PEER_CLUSTERS=$${WAYBILL_PEER_CLUSTERS:-2000} $(CARGO) test --locked --test peer -- --nocapture
+
+CHAOS := $(CARGO) test --locked --release --test chaos rounds -- --nocapture
+.PHONY: chaos
+chaos: ## Faults on the network, dying processes and readers meanwhile: 100 rounds, then one with 50,000 Ingresses
+	tests/tools/build etcd kube-apiserver kubectl
+	WAYBILL_CHAOS_ROUNDS=$${WAYBILL_CHAOS_ROUNDS:-100} $(CHAOS)
+	WAYBILL_CHAOS_ROUNDS=1 WAYBILL_CHAOS_INGRESSES=$${WAYBILL_CHAOS_INGRESSES:-50000} $(CHAOS)
 
 .PHONY: test-manifests
 test-manifests: manifests-render test-alerts ## Render every kustomization, check the alerts

@@ -34,6 +34,8 @@ pub enum SecretFault {
     Empty,
     /// Its value is no text, or does not begin with `-----BEGIN`.
     NotPem,
+    /// Its value is a private key, and a certificate belongs there.
+    PrivateKey,
 }
 
 /// A view of the cluster.

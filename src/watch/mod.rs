@@ -11,6 +11,7 @@ pub mod live;
 pub mod mirror;
 pub mod namespaces;
 pub mod nodes;
+pub mod pem;
 pub mod queue;
 pub mod secrets;
 pub mod slices;

@@ -13,6 +13,7 @@ use crate::traefik::dynamic::Certificate;
 use crate::translate::lookup::{SecretFault, SecretState};
 use crate::watch::collection::{Collection, Scope};
 use crate::watch::gone::Gone;
+use crate::watch::pem::without_private_keys;
 
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
@@ -43,7 +44,8 @@ pub enum Content {
 
 impl Content {
     /// Looks at a Secret's data: both keys must be there, and text that begins like PEM. Traefik takes either a
-    /// path or PEM in these fields, so anything else could make the proxy read a file of its own.
+    /// path or PEM in these fields, so anything else could make the proxy read a file of its own. A private key beside
+    /// the certificate is left out of it.
     pub fn of(data: Option<&BTreeMap<String, ByteString>>) -> Self {
         let text = |key: &'static str| match data.and_then(|data| data.get(key)) {
             None => Err((key, SecretFault::Missing)),
@@ -53,9 +55,13 @@ impl Content {
                 _ => Err((key, SecretFault::NotPem)),
             },
         };
-        match text(CERTIFICATE).and_then(|certificate| Ok((certificate, text(KEY)?))) {
+        let certificate = text(CERTIFICATE).map(without_private_keys).and_then(|certificate| {
+            let left = certificate.trim_start().starts_with(PEM);
+            if left { Ok(certificate) } else { Err((CERTIFICATE, SecretFault::PrivateKey)) }
+        });
+        match certificate.and_then(|certificate| Ok((certificate, text(KEY)?))) {
             Ok((certificate, key)) => Self::Certificate(Arc::new(Certificate {
-                cert_file: certificate.into(),
+                cert_file: certificate.into_owned().into(),
                 key_file: key.into(),
             })),
             Err((key, fault)) => Self::Invalid { key, fault },
@@ -396,6 +402,7 @@ mod tests {
             (&[("tls.crt", CRT)], "tls.key", SecretFault::Missing),
             (&[("tls.crt", "/etc/shadow"), ("tls.key", PRIVATE)], "tls.crt", SecretFault::NotPem),
             (&[("tls.crt", CRT), ("tls.key", "/etc/shadow")], "tls.key", SecretFault::NotPem),
+            (&[("tls.crt", PRIVATE), ("tls.key", CRT)], "tls.crt", SecretFault::PrivateKey),
         ];
         for (pairs, key, fault) in cases {
             let expected = Content::Invalid { key, fault: *fault };
@@ -404,6 +411,9 @@ mod tests {
         let blank = format!(" \n\t{CRT}");
         let content = Content::of(secret("1", &[("tls.crt", &blank), ("tls.key", PRIVATE)]).data.as_ref());
         assert!(matches!(content, Content::Certificate(_)));
+        let both = [PRIVATE, CRT].concat();
+        let content = Content::of(secret("1", &[("tls.crt", &both), ("tls.key", PRIVATE)]).data.as_ref());
+        assert_eq!(content, Content::Certificate(certificate()), "the key is not in the certificate");
         let mut binary = good("1");
         binary.data.as_mut().unwrap().insert("tls.key".into(), ByteString(b"-----BEGIN \xff".to_vec()));
         let expected = Content::Invalid { key: "tls.key", fault: SecretFault::NotPem };

@@ -1,0 +1,160 @@
+//! What the API server's own log says of the writes: epochs never go back, and nobody shares one.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use waybill::publish::index::Index;
+
+use super::harness::AuditEvent;
+use super::world::OUTPUTS;
+
+/// The log, read further with every look; the API server begins a new file every 100 MB.
+pub struct Log {
+    path: PathBuf,
+    file: Option<File>,
+    rest: String,
+    /// The last successful write of each index.
+    last: BTreeMap<String, Written>,
+    /// Who has written under an epoch of an output.
+    writers: BTreeMap<(String, u64), String>,
+    pub commits: u64,
+    pub late: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Written {
+    epoch: u64,
+    by: String,
+    /// The resourceVersion that it replaced; 0 for none.
+    over: u64,
+}
+
+impl Log {
+    pub fn new(folder: &std::path::Path) -> Self {
+        Self {
+            path: folder.join("audit.log"),
+            file: None,
+            rest: String::new(),
+            last: BTreeMap::new(),
+            writers: BTreeMap::new(),
+            commits: 0,
+            late: 0,
+        }
+    }
+
+    /// The whole lines since the last look.
+    fn more(&mut self) -> String {
+        let mut text = std::mem::take(&mut self.rest);
+        loop {
+            if self.file.is_none() {
+                self.file = File::open(&self.path).ok();
+            }
+            let Some(file) = &mut self.file else { break };
+            file.read_to_string(&mut text).unwrap();
+            let own = file.metadata().unwrap().ino();
+            match std::fs::metadata(&self.path) {
+                Ok(now) if now.ino() != own => self.file = None,
+                _ => break,
+            }
+        }
+        let end = text.rfind('\n').map_or(0, |end| end + 1);
+        self.rest = text.split_off(end);
+        text
+    }
+
+    /// Looks at what came since the last time. Gives what is wrong, and the text for others to look at.
+    pub fn look(&mut self) -> (Vec<String>, String) {
+        let text = self.more();
+        let mut faults = Vec::new();
+        for line in text.lines() {
+            // A line that was begun when the API server was killed.
+            let Ok(event) = serde_json::from_str::<AuditEvent>(line) else { continue };
+            if event.stage == "ResponseComplete"
+                && event.user_agent.starts_with("waybill/")
+                && event.is_write()
+            {
+                self.write(&event, &mut faults);
+            }
+        }
+        (faults, text)
+    }
+
+    fn write(&mut self, event: &AuditEvent, faults: &mut Vec<String>) {
+        if event.object_ref.resource != "leases" && !event.uri.contains("timeout=") {
+            faults.push(format!("a write without a time-out: {event:?}"));
+        }
+        let output = format!("{}/{}", event.object_ref.namespace, event.object_ref.name);
+        let of_index = event.object_ref.resource == "configmaps" && OUTPUTS.contains(&output.as_str());
+        if !of_index || !matches!(event.verb.as_str(), "create" | "update") {
+            return;
+        }
+        let text = event.request_object["data"]["index.json"].as_str().unwrap_or_default();
+        let Ok(index) = Index::parse(text) else {
+            faults.push(format!("an index that is none: {event:?}"));
+            return;
+        };
+        let over = event.request_object["metadata"]["resourceVersion"].as_str();
+        let over = over.and_then(|version| version.parse().ok()).unwrap_or_default();
+        let written = Written { epoch: index.epoch, by: event.user_agent.clone(), over };
+        let writer = self.writers.entry((output.clone(), index.epoch)).or_insert_with(|| written.by.clone());
+        if *writer != written.by {
+            faults.push(format!("{output}: epoch {} is of {writer} and of {}", index.epoch, written.by));
+        }
+        let last = self.last.get(&output);
+        let older = last.is_some_and(|last| last.epoch > index.epoch);
+        if !(200..300).contains(&event.code()) {
+            self.late += u64::from(older);
+            return;
+        }
+        self.commits += 1;
+        // The log has its lines in the order of the answers: what was replaced tells which write came first.
+        if older && last.is_none_or(|last| over == 0 || over > last.over) {
+            faults.push(format!("{output}: {written:?} succeeded after {last:?}"));
+        }
+        if !older {
+            self.last.insert(output, written);
+        }
+    }
+
+    /// Epochs that were written under so far, each output for itself.
+    pub fn epochs(&self) -> u64 {
+        self.writers.len() as u64
+    }
+}
+
+#[test]
+fn a_late_write_that_succeeds_is_seen_and_one_that_fails_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = Log::new(folder.path());
+    let line = |by: &str, epoch: u64, over: u64, code: u16| {
+        let index = serde_json::json!({
+            "formatVersion": 1, "epoch": epoch, "generation": 1, "publishedAt": "", "hash": "", "shards": "",
+            "keyShards": "", "counts": {"routers": 0, "services": 0, "certificates": 0},
+        });
+        let event = serde_json::json!({
+            "auditID": "1", "stage": "ResponseComplete", "requestURI": "/x?timeout=1s", "verb": "update",
+            "user": {"username": "u"}, "userAgent": format!("waybill/1 ({by})"), "stageTimestamp": "",
+            "objectRef": {"resource": "configmaps", "namespace": "waybill", "name": "waybill"},
+            "responseStatus": {"code": code},
+            "requestObject": {
+                "metadata": {"resourceVersion": over.to_string()}, "data": {"index.json": index.to_string()},
+            },
+        });
+        format!("{event}\n")
+    };
+    let mut text = line("a", 1, 10, 200) + &line("b", 2, 20, 200) + &line("a", 1, 15, 409);
+    std::fs::write(log.path.clone(), &text).unwrap();
+    assert_eq!(log.look().0, Vec::<String>::new());
+    assert_eq!((log.commits, log.late, log.epochs()), (2, 1, 2));
+    // Begun anew, and a line that is not whole.
+    std::fs::rename(&log.path, folder.path().join("audit-1.log")).unwrap();
+    text = line("a", 1, 30, 200) + &line("c", 2, 40, 200) + "{";
+    std::fs::write(log.path.clone(), &text).unwrap();
+    let faults = log.look().0;
+    assert_eq!(faults.len(), 2, "{faults:#?}");
+    assert!(faults[0].contains("succeeded after") && faults[1].contains("epoch 2 is of"), "{faults:#?}");
+    assert_eq!(log.rest, "{");
+}

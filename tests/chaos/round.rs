@@ -1,0 +1,355 @@
+//! A round: faults, changes and readers at once, then everything has to come right, then a few things one by one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::api::Admin;
+use super::audit::Log;
+use super::checks;
+use super::churn::Churn;
+use super::figures::Figures;
+use super::harness::{ControlPlane, Signal, eventually};
+use super::large;
+use super::legal::Legal;
+use super::plan::{Plan, Step, Who};
+use super::proxy::Tally;
+use super::random::Random;
+use super::reader::{self, Reader, Way};
+use super::replicas::{Death, Fleet, Pace, REPLICAS};
+use super::secrecy::Secrecy;
+use super::vandal::{self, Damage};
+use super::world::{self, OUTPUTS};
+
+/// A status that was damaged, or written late, has to be right again.
+const STATUS_WITHIN: Duration = Duration::from_secs(5);
+/// A watch on which nothing comes any more.
+const NOTICED_WITHIN: Duration = Duration::from_secs(35);
+/// For a change of leaders on a busy machine, beyond what the lease allows.
+const MARGIN: Duration = Duration::from_secs(3);
+const SOON: Duration = Duration::from_secs(30);
+
+pub struct Chaos<'a> {
+    plane: &'a ControlPlane,
+    admin: Admin,
+    fleet: Fleet<'a>,
+    legal: Arc<Legal>,
+    churn: Churn,
+    log: Log,
+    secrecy: Secrecy,
+    tally: Tally,
+    seed: u64,
+    /// Those that read from the beginning to the end.
+    readers: JoinSet<()>,
+    pub figures: Figures,
+}
+
+impl<'a> Chaos<'a> {
+    /// Starts everything, and waits until it is right for the first time.
+    pub async fn start(plane: &'a ControlPlane, seed: u64, ingresses: u64) -> Self {
+        let admin = Admin::new(plane);
+        let pace = Pace::with(ingresses);
+        world::fill(plane, &admin).await;
+        large::fill(&admin, ingresses as usize).await;
+        let tally = Tally::default();
+        let legal = Arc::new(Legal::default());
+        let churn = Churn::new(admin.clone(), Arc::clone(&legal), seed);
+        let fleet = Fleet::start(plane, &admin, &tally, pace).await;
+        checks::converge(&admin, &legal, plane.folder(), pace).await.unwrap();
+        for output in OUTPUTS {
+            let published = reader::now(&admin.client(), output, &legal).await.unwrap();
+            legal.settle(output, &published.configuration);
+        }
+        for at in 0..world::STABLE_COUNT {
+            legal.require_certificate(world::certificate(&format!("{0}/s-{at} 0", world::STABLE)));
+        }
+        let mut chaos = Self {
+            log: Log::new(plane.folder()),
+            plane,
+            admin,
+            fleet,
+            legal,
+            churn,
+            secrecy: Secrecy::new(),
+            tally,
+            seed,
+            readers: JoinSet::new(),
+            figures: Figures::default(),
+        };
+        for (number, (output, way)) in
+            [(OUTPUTS[0], Way::List), (OUTPUTS[0], Way::Watch), (OUTPUTS[1], Way::Watch)]
+                .into_iter()
+                .enumerate()
+        {
+            let reader = chaos.reader(output, number as u64);
+            chaos.readers.spawn(reader.run(way));
+        }
+        chaos
+    }
+
+    fn reader(&self, output: &str, number: u64) -> Reader {
+        Reader::new(&self.admin.client(), output, Arc::clone(&self.legal), self.seed ^ number)
+    }
+
+    /// One round, from faults to checks.
+    pub async fn round(&mut self, round: u64) {
+        let (begun, pace) = (Instant::now(), self.fleet.pace);
+        let plan = Plan::new(self.seed, round, pace.window);
+        println!("round {round}:\n{plan}");
+        self.fleet.refresh_tokens().await;
+        for (at, replica) in self.fleet.replicas.iter().enumerate() {
+            replica.proxy.set(self.seed ^ (round << 8) ^ at as u64, Vec::new());
+        }
+        self.churn.begin(self.seed, round);
+        let mut random = Random::part(self.seed ^ 0x4ead, round);
+        let mut readers = JoinSet::new();
+        for way in [Way::List, Way::Watch] {
+            let reader = self.reader(OUTPUTS[0], random.next());
+            let starts = Duration::from_millis(random.below(pace.window.as_millis() as usize) as u64);
+            readers.spawn(async move {
+                tokio::time::sleep(starts).await;
+                reader.run(way).await;
+            });
+        }
+
+        for replica in &self.fleet.replicas {
+            replica.proxy.take_given_up();
+        }
+        let damages = self.faults(&plan).await;
+        self.fleet.restore();
+        self.fleet.lift(plan.lasting, SOON).await;
+        let lifted = begun.elapsed();
+        for damage in damages {
+            tokio::time::timeout(pace.right_within, damage)
+                .await
+                .expect("damage is made good in time")
+                .unwrap();
+        }
+        self.fleet.assert_alive();
+        let right = checks::converge(&self.admin, &self.legal, self.plane.folder(), pace).await;
+        let (took, expected) = match right {
+            Ok(right) => right,
+            Err(wrong) => panic!("{wrong}\n{}", self.fleet.condition().await),
+        };
+        if plan.lasting {
+            self.watches_given_up();
+        } else {
+            self.figures.converged.add(took);
+        }
+        self.fleet.lift(false, SOON).await;
+        (self.figures.ingresses, self.figures.routers, self.figures.problems) = expected.size();
+        let converged = begun.elapsed();
+
+        self.one_by_one(round).await;
+        readers.shutdown().await;
+        self.look().await;
+        self.figures.rounds += 1;
+        println!(
+            "round {round}: faults lifted after {lifted:.1?}, right after {converged:.1?}, over after {:.1?}",
+            begun.elapsed()
+        );
+    }
+
+    /// Watches that stayed stalled were given up in time.
+    fn watches_given_up(&mut self) {
+        let given_up = self.fleet.replicas.iter().flat_map(|replica| replica.proxy.take_given_up());
+        for after in given_up {
+            assert!(after < NOTICED_WITHIN + MARGIN, "a dead watch was noticed after {after:?}");
+            self.figures.noticed.add(after);
+        }
+    }
+
+    /// Carries out a plan while objects change.
+    async fn faults(&mut self, plan: &Plan) -> Vec<JoinHandle<()>> {
+        let begun = tokio::time::Instant::now();
+        let over = AtomicBool::new(false);
+        let Self { plane, admin, fleet, legal, churn, .. } = self;
+        let carry_out = async {
+            let mut damages = Vec::new();
+            for (at, step) in &plan.steps {
+                tokio::time::sleep_until(begun + Duration::from_millis(*at)).await;
+                match step {
+                    Step::Rule(who, rule) => {
+                        for at in victims(fleet, *who).await {
+                            fleet.replicas[at].proxy.add(rule.clone());
+                        }
+                    }
+                    Step::Watch(who, resource, fate) => {
+                        for at in victims(fleet, *who).await {
+                            fleet.replicas[at].proxy.strike(*resource, *fate);
+                        }
+                    }
+                    Step::Death(who, death) => {
+                        for at in victims(fleet, *who).await {
+                            fleet.strike(at, *death).await;
+                        }
+                    }
+                    Step::Lift => fleet.replicas.iter().for_each(|replica| replica.proxy.lift()),
+                    Step::Revive => fleet.restore(),
+                    Step::Kill(part) => plane.kill(*part),
+                    Step::Restart(part) => plane.revive(*part).await,
+                    Step::Freeze(part) => plane.signal(*part, Signal::STOP),
+                    Step::Thaw(part) => plane.signal(*part, Signal::CONT),
+                    Step::Damage(output, damage) => {
+                        let (admin, legal, damage) = (admin.clone(), Arc::clone(legal), *damage);
+                        let output: &'static str = output;
+                        damages.push(tokio::spawn(async move {
+                            vandal::damage(&admin, &legal, output, damage).await;
+                        }));
+                    }
+                }
+            }
+            tokio::time::sleep_until(begun + fleet.pace.window).await;
+            over.store(true, Ordering::SeqCst);
+            damages
+        };
+        let ((), damages) = tokio::join!(churn.run(&over), carry_out);
+        for (_, step) in &plan.steps {
+            match step {
+                Step::Kill(part) => self.tally.count(format!("{part:?} killed")),
+                Step::Freeze(part) => self.tally.count(format!("{part:?} frozen")),
+                Step::Damage(_, damage) => self.tally.count(damage.to_string()),
+                _ => {}
+            }
+        }
+        damages
+    }
+
+    /// What is measured without any other fault.
+    async fn one_by_one(&mut self, round: u64) {
+        self.late_status(round).await;
+        match round % 4 {
+            0 => self.takeover(Death::Kill).await,
+            1 => self.takeover(Death::Terminate).await,
+            2 => self.certificate_gone_for_a_moment(round).await,
+            _ => self.index_deleted().await,
+        }
+    }
+
+    /// A status that a former leader writes late is right again soon.
+    async fn late_status(&mut self, round: u64) {
+        let name = format!("s-{}", round % world::STABLE_COUNT as u64);
+        let status = async || {
+            let ingress = self.admin.get("Ingress", world::STABLE, &name).await;
+            ingress.map(|ingress| ingress["status"]["loadBalancer"]["ingress"].clone())
+        };
+        let right = status().await.unwrap();
+        let begun = Instant::now();
+        self.admin.apply_status(world::STABLE, &name, json!([{"ip": "192.0.2.250"}])).await.unwrap();
+        eventually("a status that was written late is right again", STATUS_WITHIN, async || {
+            match status().await {
+                Ok(now) if now == right => Ok(()),
+                now => Err(format!("{now:?}")),
+            }
+        })
+        .await;
+        self.figures.statuses.add(begun.elapsed());
+    }
+
+    /// The leader goes; another one takes over as fast as the lease allows.
+    async fn takeover(&mut self, death: Death) {
+        let (leader, _) = self.fleet.leader_beside(None, SOON).await;
+        let longest = match death {
+            Death::Kill => self.fleet.pace.lease + self.fleet.pace.retry.mul_f64(2.2) + MARGIN,
+            _ => Duration::from_secs(1) + MARGIN,
+        };
+        let begun = Instant::now();
+        let (fleet, figures) = (&mut self.fleet, &mut self.figures);
+        // A process that is told to end gives the lease back before it has ended.
+        fleet.signal(leader, death);
+        let (_, _) = fleet.leader_beside(Some(leader), longest).await;
+        match death {
+            Death::Kill => figures.killed.add(begun.elapsed()),
+            _ => figures.released.add(begun.elapsed()),
+        }
+        fleet.buried(leader, death).await;
+        fleet.restore();
+    }
+
+    /// A TLS Secret that is deleted and made again withdraws nothing in between.
+    async fn certificate_gone_for_a_moment(&mut self, round: u64) {
+        let name = format!("s-{}", round % world::STABLE_COUNT as u64);
+        let secret = world::tls_secret(world::STABLE, &name, 0);
+        self.admin.delete("Secret", world::STABLE, &name).await.unwrap();
+        self.published_version(1, round).await;
+        self.admin.create(&secret).await.unwrap();
+        self.published_version(2, round).await;
+    }
+
+    /// Waits until a change of a kept Ingress is published; everything that readers see until then is looked at.
+    async fn published_version(&mut self, at: usize, round: u64) {
+        let name = format!("k-{at}");
+        let version = i64::try_from(round).unwrap_or_default() * 100_000 + 90_000 + at as i64;
+        self.legal.allow_version(&name, version);
+        let ingress = world::ingress(world::KEPT, &name, "", "");
+        self.admin.patch(&ingress, world::version_patch(version)).await.unwrap();
+        let key = world::router_key(world::KEPT, &name);
+        eventually("the change is published", SOON, async || {
+            let published = reader::now(&self.admin.client(), OUTPUTS[0], &self.legal).await?;
+            let faults = self.legal.faults(OUTPUTS[0], &published);
+            assert!(faults.is_empty(), "{faults:#?}");
+            let http = published.configuration.http.unwrap_or_default();
+            match http.routers.get(&key) {
+                Some(router) if router.priority == version => Ok(()),
+                router => Err(format!("{router:?}")),
+            }
+        })
+        .await;
+    }
+
+    /// The index comes back, and counts on.
+    async fn index_deleted(&mut self) {
+        let before = reader::now(&self.admin.client(), OUTPUTS[0], &self.legal).await.unwrap().index;
+        let begun = Instant::now();
+        let damage = vandal::damage(&self.admin, &self.legal, OUTPUTS[0], Damage::LostIndex);
+        tokio::time::timeout(SOON, damage).await.expect("a deleted index comes back");
+        self.figures.put_back.add(begun.elapsed());
+        let after = reader::now(&self.admin.client(), OUTPUTS[0], &self.legal).await.unwrap().index;
+        assert!(
+            after.generation > before.generation && after.epoch >= before.epoch && after.hash == before.hash,
+            "{before:?} {after:?}"
+        );
+    }
+
+    /// Looks at what everybody saw and wrote in this round.
+    async fn look(&mut self) {
+        let mut wrong = self.legal.violations();
+        if let Some(ended) = self.readers.try_join_next() {
+            wrong.push(format!("a reader ended: {ended:?}"));
+        }
+        let (faults, audit) = self.log.look();
+        wrong.extend(faults);
+        let mut texts = vec![("the audit log".to_owned(), audit)];
+        for (name, operator) in self.fleet.running() {
+            // One that was just started has to begin first.
+            let metrics =
+                eventually("a replica shows its metrics", SOON, async || operator.get("/metrics").await);
+            texts.push((format!("the metrics of {name}"), metrics.await.1));
+        }
+        assert!(texts.len() > REPLICAS, "not all replicas run");
+        let seen = self.secrecy.look(&self.admin, self.plane.folder(), &texts, self.fleet.pace).await;
+        wrong.extend(seen.into_iter().map(|place| format!("private key in {place}")));
+        let owned = checks::owned(&self.admin).await.unwrap();
+        wrong.extend(owned.into_iter().map(|object| format!("an ownerReference on {object}")));
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        let Self { figures, legal, log, .. } = self;
+        figures.changes = self.churn.changes;
+        figures.faults = self.tally.counts();
+        (figures.commits, figures.epochs, figures.late_index_writes) = (log.commits, log.epochs(), log.late);
+        figures.readers = legal.readers.load(Ordering::Relaxed);
+        figures.states = legal.states.load(Ordering::Relaxed);
+        figures.retries = legal.retries.load(Ordering::Relaxed);
+    }
+}
+
+/// Whom a step hits at this moment.
+async fn victims(fleet: &mut Fleet<'_>, who: Who) -> Vec<usize> {
+    match who {
+        Who::All => (0..REPLICAS).collect(),
+        Who::Replica(at) => vec![at],
+        Who::Leader => fleet.leader_now().await.into_iter().collect(),
+    }
+}
