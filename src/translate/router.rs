@@ -81,8 +81,7 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
         let by_spec = self.settings.precedence == Precedence::Spec;
         let whole_elements = self.settings.strict_prefix_matching || by_spec && path_type == PathType::Prefix;
         let priority = match self.annotations.priority {
-            // Traefik serves none that says neither, so here it must not take a request from any that says something.
-            0 if by_spec || is_everything(host, path) => rule::priority(host, path_text, path_type),
+            0 if by_spec => rule::priority(host, path_text, path_type),
             priority => priority,
         };
         let rule_syntax = match (self.annotations.rule_syntax.as_str(), self.settings.default_rule_syntax) {

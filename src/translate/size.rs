@@ -142,7 +142,7 @@ mod tests {
                     servers: list(1).into_iter().map(|url| Server { url }).collect(),
                     servers_transport: one(2),
                     sticky: Some(Sticky { cookie: Some(Cookie {
-                        name: one(3), same_site: one(4), domain: one(5), path: Some(one(6)), ..Cookie::default()
+                        name: one(3), same_site: one(4), domain: one(5), path: one(6), ..Cookie::default()
                     }) }),
                     ..LoadBalancer::default()
                 },

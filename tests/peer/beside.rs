@@ -5,7 +5,7 @@ use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
 
 use super::difference::Difference;
-use super::generate::Make;
+use super::generate::{KEY_AND_CERTIFICATE, Make};
 use super::meaning::{Answer, Route};
 use super::narrow::compare_statuses;
 use super::object::{Cluster, path, title};
@@ -225,7 +225,7 @@ fn example(difference: Difference, make: &Make<'_>) -> Example {
         Difference::EmptyRule => Example::new(
             joined(vec![web(), vec![plain("web", json!({}), "", "web")]]),
             vec![vec![" -> http://10.0.0.1:8080"]],
-            vec!["PathPrefix(\"/\") priority=1 -> http://10.0.0.1:8080"],
+            vec![WEB],
         ),
         Difference::TerminatingEndpoint => Example::new(
             vec![
@@ -245,6 +245,14 @@ fn example(difference: Difference, make: &Make<'_>) -> Example {
             joined(vec![web(), vec![make.secret(a, "path", "/no/such/file"), tls(&["path"])]]),
             vec![vec![WEB, "certificate /no/such/file a/path"]],
             vec![WEB],
+        ),
+        Difference::KeyInCertificate => Example::new(
+            joined(vec![web(), vec![make.secret(a, "both", KEY_AND_CERTIFICATE), tls(&["both"])]]),
+            vec![vec![
+                WEB,
+                "certificate -----BEGIN PRIVATE KEY----- abc -----END PRIVATE KEY----- -----BEGIN CERTIFICATE----- a/both",
+            ]],
+            vec![WEB, "certificate -----BEGIN CERTIFICATE----- a/both"],
         ),
         Difference::EmptyListItem => Example::new(
             joined(vec![

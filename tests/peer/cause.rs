@@ -11,6 +11,11 @@ use super::object::{Cluster, items, name, namespace};
 
 const PREFIX: &str = "traefik.ingress.kubernetes.io/";
 
+/// A certificate without the private key in front of it.
+pub fn without_key(certificate: &str) -> &str {
+    certificate.split_once("-----END PRIVATE KEY-----\n").map_or(certificate, |(_, certificate)| certificate)
+}
+
 /// The objects and options of a comparison, ready to be asked.
 pub struct Case<'a> {
     pub cluster: &'a Cluster,
@@ -133,7 +138,7 @@ impl<'a> Case<'a> {
             .of_kind("Secret")
             .filter(|secret| {
                 let data = secret["data"]["tls.crt"].as_str().unwrap_or_default();
-                String::from_utf8_lossy(&unbase64(data)) == certificate
+                without_key(&String::from_utf8_lossy(&unbase64(data))) == certificate
             })
             .collect()
     }

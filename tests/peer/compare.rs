@@ -1,10 +1,10 @@
 //! Two answers about one cluster side by side: what is equal, what differs on purpose, and what is left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::cause::{Case, annotation};
+use super::cause::{Case, annotation, without_key};
 use super::difference::{Difference, Tally};
 use super::meaning::{Route, View};
 use super::object::{name, namespace};
@@ -119,9 +119,6 @@ fn adapt(case: &Case<'_>, route: &mut Route, tally: &mut Tally) -> Option<Differ
     }
     if route.unwritten {
         meaning["rule"] = EVERYTHING.into();
-        if meaning.get("priority").is_none() {
-            meaning["priority"] = json!(1);
-        }
         tally.note(Difference::EmptyRule);
     }
     if case.default_syntax_v2 && meaning.get("ruleSyntax").is_none() {
@@ -289,7 +286,15 @@ fn same_but_for_servers(case: &Case<'_>, theirs: &Route, ours: &Route) -> Option
 
 fn explain_certificates(case: &Case<'_>, theirs: &View, ours: &View, outcome: &mut Outcome) {
     let is_pem = |text: &str| text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with("-----BEGIN");
-    for pair in theirs.certificates.difference(&ours.certificates) {
+    let without_key = |(certificate, key): &(String, String)| {
+        let kept = without_key(certificate);
+        if kept != certificate {
+            outcome.tally.note(Difference::KeyInCertificate);
+        }
+        (kept.to_owned(), key.clone())
+    };
+    let theirs: BTreeSet<_> = theirs.certificates.iter().map(without_key).collect();
+    for pair in theirs.difference(&ours.certificates) {
         let secrets = case.secrets_of(&pair.0);
         let refusal = secrets
             .iter()
@@ -305,7 +310,7 @@ fn explain_certificates(case: &Case<'_>, theirs: &View, ours: &View, outcome: &m
                 .push(format!("only Traefik has the certificate of {}: {pair:?}", titles(&secrets)));
         }
     }
-    for pair in ours.certificates.difference(&theirs.certificates) {
+    for pair in ours.certificates.difference(&theirs) {
         let secrets = case.secrets_of(&pair.0);
         if secrets.iter().any(|secret| case.secret_collides(secret)) {
             outcome.tally.note(Difference::SecretNameCollision);

@@ -41,13 +41,15 @@ differences! {
     /// Two Secrets' names join to one key: Traefik reads the first of them only.
     SecretNameCollision = "Secrets whose namespace and name join to one",
     /// Neither host nor path: Traefik writes an empty rule, which its own router refuses; waybill writes the rule of
-    /// every request, behind every other.
+    /// every request.
     EmptyRule = "a path entry with neither host nor path",
     /// Endpoints that serve but terminate: Traefik fences them, which a file can't say; waybill writes them only while
     /// there is no other.
     TerminatingEndpoint = "endpoints that terminate but still serve",
     /// Traefik takes any text of a Secret for a certificate, even the path of a file; waybill takes PEM.
     NotPem = "a TLS Secret that is not PEM",
+    /// A private key in `tls.crt`: Traefik hands it on with the certificate, waybill leaves it out.
+    KeyInCertificate = "a private key in `tls.crt`",
     /// An empty item in a list: Traefik keeps it, and the router does not load.
     EmptyListItem = "an empty list item",
     /// A reference into another namespace while `allowCrossNamespace` is off, which Traefik's provider does not have.

@@ -4,6 +4,10 @@ use serde_json::{Value, json};
 
 use super::secret::{base64, mark};
 
+/// How a certificate begins that has its key in front of it.
+pub const KEY_AND_CERTIFICATE: &str =
+    "-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----\n-----BEGIN CERTIFICATE-----";
+
 const PREFIX: &str = "traefik.ingress.kubernetes.io/";
 
 /// The ends of the namespaces that it needs.
@@ -36,7 +40,8 @@ pub fn objects(cluster: &str) -> Vec<Value> {
     objects.push(make.ingress(shop, "leaving", json!({}), "/leaving", "leaving", json!([])));
     objects.push(make.secret(shop, "path", "/no/such/file"));
     objects.push(make.secret(shop, "last", "-----BEGIN CERTIFICATE-----"));
-    let tls = json!([{"secretName": "path"}, {"secretName": "missing"}, {"secretName": "last"}]);
+    objects.push(make.secret(shop, "both", KEY_AND_CERTIFICATE));
+    let tls = json!([{"secretName": "both"}, {"secretName": "path"}, {"secretName": "missing"}, {"secretName": "last"}]);
     objects.push(make.ingress(shop, "secrets", json!({}), "/secrets", "web", tls));
     let middlewares = |text: String| json!({format!("{PREFIX}router.middlewares"): text});
     let empty = middlewares("a@file,,b@file".to_owned());
