@@ -192,7 +192,7 @@ fn problems(routing: &Routing) -> BTreeSet<Problem> {
 /// What there is to say about the reading.
 struct Told {
     faults: Vec<String>,
-    repeated: Vec<String>,
+    warnings: Vec<String>,
     skipped: Option<String>,
 }
 
@@ -200,7 +200,12 @@ impl Told {
     fn of(manifests: &Manifests) -> Self {
         Self {
             faults: manifests.faults.iter().map(ToString::to_string).collect(),
-            repeated: manifests.repeated.iter().map(ToString::to_string).collect(),
+            warnings: manifests
+                .unnamed
+                .iter()
+                .map(ToString::to_string)
+                .chain(manifests.repeated.iter().map(ToString::to_string))
+                .collect(),
             skipped: manifests.skipped_line(),
         }
     }
@@ -210,7 +215,7 @@ impl Told {
         for line in &self.faults {
             writeln!(stderr, "error: {line}")?;
         }
-        for line in &self.repeated {
+        for line in &self.warnings {
             writeln!(stderr, "warning: {line}")?;
         }
         for problem in problems {

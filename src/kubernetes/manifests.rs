@@ -19,6 +19,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::core::DynamicObject;
 
@@ -86,6 +87,26 @@ impl fmt::Display for Repeated {
     }
 }
 
+/// An Ingress without a name. No API server has one, but examples and drafts do, and its routing does not depend on
+/// what it will be called.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unnamed {
+    /// Where it stands.
+    pub place: Place,
+    /// `namespace/name` that it is read as; the name may be empty.
+    pub read_as: String,
+}
+
+impl fmt::Display for Unnamed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { place, read_as } = self;
+        write!(
+            f,
+            "{place}: metadata.name of this Ingress is missing: an API server refuses it, give it a name; it is read as {read_as:?}"
+        )
+    }
+}
+
 /// What the input holds.
 #[derive(Debug, Default)]
 pub struct Manifests {
@@ -111,6 +132,8 @@ pub struct Manifests {
     pub faults: Vec<Fault>,
     /// What is in the input more than once, in its order.
     pub repeated: Vec<Repeated>,
+    /// Ingresses without a name, in the order of the input.
+    pub unnamed: Vec<Unnamed>,
     /// How many objects of which other kinds there are.
     pub skipped: BTreeMap<SkippedKind, usize>,
     /// Where each object stands, to notice one that comes again.
@@ -168,8 +191,11 @@ impl Manifests {
         use parse::Object;
         let (seen, repeated) = (&mut self.seen, &mut self.repeated);
         match object {
-            Object::Ingress(object) => {
-                put(&mut self.ingresses, seen, repeated, *object, place, "Ingress", true)
+            Object::Ingress(mut object) => {
+                if let Some(read_as) = give_name(&mut object, seen) {
+                    self.unnamed.push(Unnamed { place: place.clone(), read_as });
+                }
+                put(&mut self.ingresses, seen, repeated, *object, place, INGRESS, true)
             }
             Object::IngressClass(object) => {
                 put(&mut self.classes, seen, repeated, *object, place, "IngressClass", false)
@@ -195,6 +221,36 @@ impl Manifests {
     }
 }
 
+const INGRESS: &str = "Ingress";
+
+fn fill_namespace(meta: &mut ObjectMeta) {
+    if meta.namespace.as_deref().unwrap_or_default().is_empty() {
+        meta.namespace = Some("default".to_owned());
+    }
+}
+
+/// Gives an Ingress without a name one that no other has: what a name would be generated from, else the empty one,
+/// from the second on with a number. Answers what it is read as.
+fn give_name(ingress: &mut Ingress, seen: &HashMap<String, Seen>) -> Option<String> {
+    let meta = &mut ingress.metadata;
+    if meta.name.as_deref().is_some_and(|name| !name.is_empty()) {
+        return None;
+    }
+    fill_namespace(meta);
+    let namespace = meta.namespace.as_deref().unwrap_or_default();
+    let base = meta.generate_name.as_deref().unwrap_or_default().trim_end_matches('-');
+    let numbered = (2_usize..).map(|number| match base {
+        "" => number.to_string(),
+        base => format!("{base}-{number}"),
+    });
+    let name = std::iter::once(base.to_owned())
+        .chain(numbered)
+        .find(|name| !seen.contains_key(&format!("{INGRESS} {namespace}/{name}")))?;
+    let read_as = format!("{namespace}/{name}");
+    meta.name = Some(name);
+    Some(read_as)
+}
+
 /// Puts an object with its like; a later one takes the place of an earlier one of the same name. An error says
 /// why it can't be an object at all.
 fn put<K: Resource>(
@@ -207,17 +263,16 @@ fn put<K: Resource>(
     namespaced: bool,
 ) -> Result<(), String> {
     let meta = object.meta_mut();
-    let Some(name) = meta.name.as_deref().filter(|name| !name.is_empty()) else {
+    if meta.name.as_deref().is_none_or(|name| name.is_empty() && kind != INGRESS) {
         let generated = meta.generate_name.as_ref().map_or("", |_| "; a generateName is no name yet");
         return Err(format!("metadata.name of this {kind} is missing{generated}"));
-    };
+    }
     if namespaced {
-        if meta.namespace.as_deref().unwrap_or_default().is_empty() {
-            meta.namespace = Some("default".to_owned());
-        }
+        fill_namespace(meta);
     } else {
         meta.namespace = None;
     }
+    let name = meta.name.as_deref().unwrap_or_default();
     let name = match meta.namespace.as_deref() {
         Some(namespace) => format!("{kind} {namespace}/{name}"),
         None => format!("{kind} {name}"),

@@ -309,8 +309,8 @@ mod tests {
     }
 
     fn service() -> impl Strategy<Value = Service> {
-        let cookie = (text(), any::<(bool, bool)>(), text(), any::<i64>(), option::of(text()), text())
-            .prop_map(|(name, (secure, http_only), same_site, max_age, path, domain)| Cookie {
+        let cookie = (text(), any::<(bool, bool)>(), text(), any::<i64>(), text(), text()).prop_map(
+            |(name, (secure, http_only), same_site, max_age, path, domain)| Cookie {
                 name,
                 secure,
                 http_only,
@@ -318,7 +318,8 @@ mod tests {
                 max_age,
                 path,
                 domain,
-            });
+            },
+        );
         let sticky = option::of(option::of(cookie).prop_map(|cookie| Sticky { cookie }));
         let servers = vec(text().prop_map(|url| Server { url }), 0..4);
         (vec(text(), 0..3), servers, sticky, any::<Option<bool>>(), text()).prop_map(

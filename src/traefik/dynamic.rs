@@ -167,8 +167,26 @@ pub struct Sticky {
     pub cookie: Option<Cookie>,
 }
 
+fn root() -> String {
+    "/".to_owned()
+}
+
+impl Default for Cookie {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            secure: false,
+            http_only: false,
+            same_site: String::new(),
+            max_age: 0,
+            path: root(),
+            domain: String::new(),
+        }
+    }
+}
+
 /// A sticky cookie.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Cookie {
     /// Name; empty leaves it to Traefik.
@@ -186,9 +204,9 @@ pub struct Cookie {
     /// Max-Age in seconds; may be negative, 0 is none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub max_age: i64,
-    /// The Path attribute; `None` leaves Traefik's default, `/`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
+    /// The Path attribute. Written even where it is Traefik's default, so that a reader need not know that.
+    #[serde(default = "root")]
+    pub path: String,
     /// The Domain attribute.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub domain: String,

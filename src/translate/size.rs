@@ -41,7 +41,7 @@ pub fn router(key: &str, router: &Router) -> Option<usize> {
 pub fn service(key: &str, service: &Service) -> Option<usize> {
     let balancer = &service.load_balancer;
     let cookie = balancer.sticky.iter().flat_map(|sticky| &sticky.cookie);
-    let cookie = cookie.flat_map(|one| [&one.name, &one.same_site, &one.domain].into_iter().chain(&one.path));
+    let cookie = cookie.flat_map(|one| [&one.name, &one.same_site, &one.domain, &one.path]);
     let texts = balancer.servers.iter().map(|server| &server.url);
     let texts = texts.chain(&service.middlewares).chain(cookie).chain([&balancer.servers_transport]);
     above(texts.map(String::len), || service_line(key, service).len())
@@ -142,7 +142,7 @@ mod tests {
                     servers: list(1).into_iter().map(|url| Server { url }).collect(),
                     servers_transport: one(2),
                     sticky: Some(Sticky { cookie: Some(Cookie {
-                        name: one(3), same_site: one(4), domain: one(5), path: Some(one(6)), ..Cookie::default()
+                        name: one(3), same_site: one(4), domain: one(5), path: one(6), ..Cookie::default()
                     }) }),
                     ..LoadBalancer::default()
                 },

@@ -112,6 +112,6 @@ where
 /// The key of an object; its namespace shares the memory of one that is known.
 pub fn key_of<K: Resource>(object: &K, known: &KnownNamespaces) -> Option<ObjectKey> {
     let meta = object.meta();
-    let name = meta.name.as_deref().filter(|name| !name.is_empty())?;
+    let name = meta.name.as_deref()?;
     Some(ObjectKey::new(known.shared(meta.namespace.as_deref().unwrap_or_default()), name))
 }

@@ -18,3 +18,4 @@ mod publish_faults;
 mod publish_labels;
 mod statuses;
 mod term;
+mod traffic;

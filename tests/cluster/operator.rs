@@ -5,7 +5,7 @@ mod bad_input;
 mod dependents;
 mod failover;
 mod filters;
-mod objects;
+pub mod objects;
 mod options;
 mod put_back;
 mod refused;

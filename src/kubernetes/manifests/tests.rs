@@ -261,6 +261,22 @@ fn an_object_without_a_name_is_a_fault() {
 }
 
 #[test]
+fn an_ingress_without_a_name_is_read_and_told_of() {
+    let nameless = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: '', namespace: shop}\n";
+    let generated = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {generateName: web-}\n";
+    let manifests = read(&format!("{nameless}---\n{generated}---\n{nameless}---\n{generated}"));
+    assert_eq!(names(&manifests.ingresses), ["", "web", "2", "web-2"]);
+    assert!(manifests.faults.is_empty() && manifests.repeated.is_empty());
+    let warnings: Vec<String> = manifests.unnamed.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings[0],
+        "shop.yaml, document 1, line 1: metadata.name of this Ingress is missing: an API server refuses it, \
+         give it a name; it is read as \"shop/\""
+    );
+    assert!(warnings[3].ends_with("it is read as \"default/web-2\""), "{warnings:?}");
+}
+
+#[test]
 fn what_is_not_text_costs_only_its_document() {
     let mut bytes = format!("{SERVICE}---\napiVersion: v1\n# ").into_bytes();
     bytes.extend(b"\xff\xfe\n---\n");

@@ -142,7 +142,7 @@ fn read_cookie(cookie: &mut Cookie, key: &str, entry: &Entry<'_>, faults: &mut F
         "samesite" => entry.value.clone_into(&mut cookie.same_site),
         "maxage" => cookie.max_age = faults.integer(entry).unwrap_or_default(),
         "domain" => entry.value.clone_into(&mut cookie.domain),
-        "path" => cookie.path = Some(entry.value.to_owned()).filter(|path| path != "/"),
+        "path" => entry.value.clone_into(&mut cookie.path),
         // `expires` and `preserveleadingdot` are Traefik's own: known, and without effect.
         _ => {}
     }

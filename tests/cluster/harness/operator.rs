@@ -210,11 +210,16 @@ pub fn render(path: &Path, flags: &[&str]) -> Output {
 
 /// Status and body of what a local server answers.
 pub async fn get(port: u16, path: &str) -> Result<(u16, String), String> {
+    get_host(port, "localhost", path).await
+}
+
+/// As [`get`], from one of several hosts that the server stands for.
+pub async fn get_host(port: u16, host: &str, path: &str) -> Result<(u16, String), String> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream =
         tokio::net::TcpStream::connect(("127.0.0.1", port)).await.map_err(|error| error.to_string())?;
     // Of the two versions of HTTP this is the one whose answers never come in chunks.
-    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.map_err(|error| error.to_string())?;
