@@ -407,18 +407,25 @@ where
 }
 
 /// The events of a watch, with a pause after each failure that grows while nothing but failures come. kube's own way
-/// begins anew with every attempt, since an attempt that fails is an event too.
+/// begins anew with every attempt, since an attempt that fails is an event too. A watch that is refused with 410 before
+/// it begins is listed anew, which kube does only where the same comes as an event.
 pub fn events<K>(api: Api<Lean<K>>, config: watcher::Config) -> BoxStream<'static, watcher::Result<Event<K>>>
 where
     K: Resource + Sparse + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let state = (watcher::watcher(api, config).boxed(), watcher::DefaultBackoff::default(), Duration::ZERO);
-    stream::unfold(state, |(mut events, mut backoff, pause)| async move {
+    let begin = move || watcher::watcher(api.clone(), config.clone()).boxed();
+    let state = (begin(), begin, watcher::DefaultBackoff::default(), Duration::ZERO);
+    stream::unfold(state, |(mut events, begin, mut backoff, pause)| async move {
         // Even no time at all is rounded up to a tick of the timer, a millisecond for every object of a list.
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
         let event = events.next().await?;
+        if let Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) = &event
+            && status.code == 410
+        {
+            events = begin();
+        }
         let pause = match &event {
             Err(_) => backoff.next().unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE),
             Ok(Event::Init) => Duration::ZERO,
@@ -427,7 +434,7 @@ where
                 Duration::ZERO
             }
         };
-        Some((event.map(decode::whole), (events, backoff, pause)))
+        Some((event.map(decode::whole), (events, begin, backoff, pause)))
     })
     .boxed()
 }
@@ -471,3 +478,6 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;
