@@ -51,7 +51,8 @@ test-cluster: tools prometheus ## The operator against a real API server
 
 .PHONY: peer
 peer: tools ## Compare the routing with that of Traefik's own provider
-	WAYBILL_PEER_CLUSTERS=$${WAYBILL_PEER_CLUSTERS:-2000} $(CARGO) test --locked --test peer -- --nocapture
+	@# Our own code optimised a little: of the objects of 2,000 clusters that spares minutes.
+	CARGO_PROFILE_DEV_OPT_LEVEL=1 WAYBILL_PEER_CLUSTERS=$${WAYBILL_PEER_CLUSTERS:-2000} $(CARGO) test --locked --test peer -- --nocapture
 
 CHAOS := $(CARGO) test --locked --release --test chaos rounds -- --nocapture
 .PHONY: chaos

@@ -19,7 +19,7 @@ use super::traefik::Running;
 use super::waybill::{Library, options};
 
 /// How long Traefik's provider may take to answer to a turn.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
+const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The namespace of the marker, and the name of its cluster.
 const MARKER: &str = "turn";

@@ -20,7 +20,7 @@ use super::waybill::{Library, options};
 const FIRST: usize = 2_000_000;
 
 /// How long Traefik's provider may take to answer to what changed.
-const SETTLED_WITHIN: Duration = Duration::from_secs(20);
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Steps after which what was built event by event is compared with what is built anew.
 const ANEW_EVERY: usize = 5;
