@@ -46,6 +46,8 @@ struct Object {
     wanted: BTreeMap<Told, Place>,
     /// What was told, how often and when last.
     told: BTreeMap<Told, (Place, i32, Instant)>,
+    /// What may have been told: an attempt failed, and not all that fail have done nothing.
+    doubtful: BTreeMap<Told, Place>,
     /// What is over and was not told yet.
     over: VecDeque<(Place, Told)>,
     queued: bool,
@@ -58,6 +60,7 @@ impl Object {
             uid: uid.to_owned(),
             wanted: BTreeMap::new(),
             told: BTreeMap::new(),
+            doubtful: BTreeMap::new(),
             over: VecDeque::new(),
             queued: false,
             retry: None,
@@ -109,7 +112,9 @@ impl EventBook {
             return;
         }
         self.suppressed += suppressed;
-        for (told, (place, ..)) in object.told.iter().filter(|(told, _)| !wanted.contains_key(*told)) {
+        let told = object.told.iter().map(|(told, (place, ..))| (told, place));
+        let doubtful = object.doubtful.iter().filter(|(told, _)| !object.told.contains_key(*told));
+        for (told, place) in told.chain(doubtful).filter(|(told, _)| !wanted.contains_key(*told)) {
             // One that is told in other words stands still.
             if !wanted.values().any(|other| other == place) {
                 object.over.push_back((place.clone(), resolved(&object.uid, subject, told, place)));
@@ -118,6 +123,7 @@ impl EventBook {
         // What is back is not over.
         object.over.retain(|(place, _)| !wanted.values().any(|other| other == place));
         object.told.retain(|told, _| wanted.contains_key(told));
+        object.doubtful.retain(|told, _| wanted.contains_key(told));
         object.wanted = wanted;
         if !std::mem::replace(&mut object.queued, true) {
             self.ready.push_back(subject.clone());
@@ -203,12 +209,17 @@ impl EventBook {
     pub fn written(&mut self, action: &Action) {
         if let Some(object) = self.object(action) {
             object.retry = None;
+            object.doubtful.remove(&action.event);
         }
     }
 
-    /// An [`Action`] failed. It comes again later, unless it is over by then.
+    /// An [`Action`] failed. It comes again later, unless it is over by then; and then that is told, since the Event may
+    /// be there all the same.
     pub fn failed(&mut self, action: &Action, now: Instant) {
         let Some(object) = self.object(action) else { return };
+        if let Some(place) = object.wanted.get(&action.event) {
+            object.doubtful.insert(action.event.clone(), place.clone());
+        }
         if object.told.remove(&action.event).is_none()
             && let Some(place) = &action.over
         {
@@ -397,6 +408,29 @@ mod tests {
         assert_eq!((told, delayed), (2_000, 1));
         let seconds = (now - start).as_secs_f64();
         assert!((98.0..102.0).contains(&seconds), "{seconds}");
+    }
+
+    #[test]
+    fn the_end_of_what_may_have_been_told_is_told() {
+        let start = Instant::now();
+        let mut book = EventBook::new(operator());
+        let fault = [problem(Category::NoEndpoints, "f", "a")];
+        book.report(&subject("a"), "u", &fault);
+        let Next::Act(first) = book.next(start) else { unreachable!("a") };
+        book.failed(&first, start);
+        book.report(&subject("a"), "u", &[]);
+        let late = start + Duration::from_secs(60);
+        let told = drain(&mut book, late);
+        assert_eq!(told, [("NoEndpointsResolved".to_owned(), "f: no longer a problem".to_owned(), 1)]);
+        // Once, also when an attempt succeeded later.
+        book.report(&subject("a"), "u", &fault);
+        let Next::Act(again) = book.next(late) else { unreachable!("again") };
+        book.failed(&again, late);
+        let later = late + Duration::from_secs(60);
+        assert_eq!(drain(&mut book, later).len(), 1);
+        book.report(&subject("a"), "u", &[]);
+        assert_eq!(drain(&mut book, later).len(), 1);
+        assert_eq!(drain(&mut book, later), []);
     }
 
     #[test]

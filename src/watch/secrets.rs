@@ -13,7 +13,6 @@ use crate::traefik::dynamic::Certificate;
 use crate::translate::lookup::{SecretFault, SecretState};
 use crate::watch::collection::{Collection, Scope};
 use crate::watch::gone::Gone;
-use crate::watch::pem::without_private_keys;
 
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
@@ -55,7 +54,7 @@ impl Content {
                 _ => Err((key, SecretFault::NotPem)),
             },
         };
-        let certificate = text(CERTIFICATE).map(without_private_keys).and_then(|certificate| {
+        let certificate = text(CERTIFICATE).map(super::pem::without_private_keys).and_then(|certificate| {
             let left = certificate.trim_start().starts_with(PEM);
             if left { Ok(certificate) } else { Err((CERTIFICATE, SecretFault::PrivateKey)) }
         });

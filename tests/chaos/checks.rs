@@ -134,7 +134,8 @@ impl Expected {
         self.compare_statuses(&admin.list("Ingress").await.map_err(|failure| failure.to_string())?)?;
         let lease = admin.get("Lease", "waybill", "waybill").await.map_err(|failure| failure.to_string())?;
         let events = admin.list("Event").await.map_err(|failure| failure.to_string())?;
-        self.compare_events(&events, &text(&lease, "/spec/acquireTime"))
+        let leader = (text(&lease, "/spec/holderIdentity"), text(&lease, "/spec/acquireTime"));
+        self.compare_events(&events, &leader)
     }
 
     fn compare_statuses(&self, ingresses: &[Value]) -> Result<(), String> {
@@ -155,7 +156,7 @@ impl Expected {
 
     /// Every problem has its Event. An Event that this term of the leader told and whose problem is over has another
     /// one that says so; what an earlier one told, nobody remembers.
-    fn compare_events(&self, events: &[Value], term: &str) -> Result<(), String> {
+    fn compare_events(&self, events: &[Value], (holder, since): &(String, String)) -> Result<(), String> {
         let told = |uid: &str, reason: &str, field: &str| {
             events.iter().any(|event| {
                 text(event, "/regarding/uid") == uid
@@ -180,8 +181,9 @@ impl Expected {
             let (uid, reason) = (text(event, "/regarding/uid"), text(event, "/reason"));
             let note = text(event, "/note");
             let last = text(event, "/series/lastObservedTime").max(text(event, "/eventTime"));
-            let ours = text(event, "/reportingController") == "waybill" && text(event, "/type") == "Warning";
-            if !ours || !alive.contains(&uid) || last.as_str() < term {
+            // What another one wrote may have arrived late.
+            let ours = text(event, "/reportingInstance") == *holder && text(event, "/type") == "Warning";
+            if !ours || !alive.contains(&uid) || last < *since {
                 continue;
             }
             let Some((field, _)) = note.split_once(": ") else { continue };
