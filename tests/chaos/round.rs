@@ -132,7 +132,10 @@ impl<'a> Chaos<'a> {
         let right = checks::converge(&self.admin, &self.legal, self.plane.folder(), pace).await;
         let (took, expected) = match right {
             Ok(right) => right,
-            Err(wrong) => panic!("{wrong}\n{}", self.fleet.condition().await),
+            Err(wrong) => {
+                let kept = self.keep_objects(round);
+                panic!("{wrong}\nthe objects are in {kept}\n{}", self.fleet.condition().await)
+            }
         };
         if plan.lasting {
             self.watches_given_up();
@@ -151,6 +154,15 @@ impl<'a> Chaos<'a> {
             "round {round}: faults lifted after {lifted:.1?}, right after {converged:.1?}, over after {:.1?}",
             begun.elapsed()
         );
+    }
+
+    /// Keeps what the API server holds, with the canaries for keys, for `waybill render` to be run on.
+    fn keep_objects(&self, round: u64) -> String {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/chaos-failures");
+        let path = folder.join(format!("{}-{round}.json", self.seed));
+        let kept = std::fs::create_dir_all(&folder)
+            .and_then(|()| std::fs::copy(self.plane.folder().join("objects.json"), &path));
+        kept.map_or_else(|error| error.to_string(), |_| path.display().to_string())
     }
 
     /// Watches that stayed stalled were given up in time.
