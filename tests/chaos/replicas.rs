@@ -33,8 +33,9 @@ impl Pace {
             renew: Duration::from_secs(2) * scale,
             retry: Duration::from_millis(500) * scale,
             window: Duration::from_secs(8) * scale,
-            // A changed address is written into every status.
-            right_within: Duration::from_secs(60 + ingresses / 100),
+            // An Ingress that moves to another output may be in both for a minute, and a changed address is written into
+            // every status.
+            right_within: Duration::from_secs(80 + ingresses / 100),
             status_rate: if ingresses == 0 { 200 } else { 1_000 },
         }
     }
