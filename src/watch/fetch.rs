@@ -54,7 +54,8 @@ pub async fn secrets(client: Client, live: Arc<Live>) {
 async fn fetch(client: Client, live: Arc<Live>, key: SecretKey, places: Arc<Semaphore>) -> SecretKey {
     let api: Api<Secret> = Api::namespaced(client, key.namespace());
     let mut wait = RETRY.0;
-    while live.routing().stores().secret_needs_fetch(&key) {
+    loop {
+        let Some(asked) = live.routing().stores().ask_for_secret(&key) else { return key };
         let answer = {
             let Ok(_place) = places.acquire().await else { return key };
             tokio::time::timeout(TIMEOUT, api.get_opt(key.name())).await
@@ -62,7 +63,7 @@ async fn fetch(client: Client, live: Arc<Live>, key: SecretKey, places: Arc<Sema
         let error = match answer {
             Ok(Ok(secret)) => {
                 live.event(WatchKind::TlsSecret, |routing| {
-                    routing.stores_mut().secret_fetched(&key, secret.as_ref())
+                    routing.stores_mut().secret_fetched(&key, &asked, secret.as_ref())
                 });
                 // Stale already where the Secret has changed since.
                 wait = RETRY.0;
@@ -76,5 +77,4 @@ async fn fetch(client: Client, live: Arc<Live>, key: SecretKey, places: Arc<Sema
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RETRY.1);
     }
-    key
 }

@@ -119,7 +119,8 @@ mod tests {
             if again.fetch {
                 assert!(secrets.fetch_failed(&key()));
                 assert_eq!(secrets.state(&key()), SecretState::Unavailable(Some(certificate())));
-                assert!(secrets.fetched(&key(), Some(&good("2"))));
+                let asked = secrets.ask(&key()).unwrap();
+                assert!(secrets.fetched(&key(), &asked, Some(&good("2"))));
             }
             assert_eq!(secrets.gone_due(), None, "the copy is forgotten with the new one's coming");
             assert_eq!(secrets.expire_gone(deleted + 2 * STAYS), []);
@@ -143,7 +144,12 @@ mod tests {
                     secrets.begin_list(SecretSource::Tls, &Scope::All);
                     assert_eq!(secrets.end_list(SecretSource::Tls, &Scope::All), []);
                 }
-                _ => assert!(!secrets.fetched(&key(), None)),
+                _ => {
+                    // A newer version is told of and can't be found.
+                    secrets.put_metadata(SecretSource::Tls, key(), &good("2").metadata, true);
+                    let asked = secrets.ask(&key()).unwrap();
+                    assert!(!secrets.fetched(&key(), &asked, None));
+                }
             }
             let due = secrets.gone_due().unwrap();
             assert!(due <= Instant::now() + STAYS);

@@ -121,6 +121,13 @@ pub struct SecretChange {
     pub fetch: bool,
 }
 
+/// What was known of a Secret when a GET for it began.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    tls: Option<Box<str>>,
+    others: Option<Box<str>>,
+}
+
 /// All Secrets of the watched namespaces. A Secret's type never changes, so one is in both collections only
 /// for the moment between its deletion and its new creation as another type.
 #[derive(Debug)]
@@ -266,6 +273,12 @@ impl Secrets {
         SecretChange { changed: self.state(key) != before, fetch: false }
     }
 
+    /// A GET for a Secret begins; `None` where none is needed.
+    pub fn ask(&self, key: &SecretKey) -> Option<Asked> {
+        let version = |collection: &Collection<SecretEntry>| Some(collection.get(key)?.version.clone());
+        self.needs_fetch(key).then(|| Asked { tls: version(&self.tls), others: version(&self.others) })
+    }
+
     /// Whether a Secret exists whose newest data is not held.
     pub fn needs_fetch(&self, key: &SecretKey) -> bool {
         let entries = [self.tls.get(key), self.others.get(key)];
@@ -285,15 +298,18 @@ impl Secrets {
         entries.peek().is_some() && entries.all(|entry| entry.held.is_none() && !entry.failed)
     }
 
-    /// A GET answered; `None` is 404. True when the state changed.
-    pub fn fetched(&mut self, key: &SecretKey, secret: Option<&Secret>) -> bool {
+    /// A GET answered; `None` is 404, and then the Secret that was asked for is gone. One that was made again since is
+    /// not: nobody would tell of it a second time. True when the state changed.
+    pub fn fetched(&mut self, key: &SecretKey, asked: &Asked, secret: Option<&Secret>) -> bool {
         let before = self.state(key);
-        let there = secret.is_some();
-        let secret = secret.filter(|secret| !owned_by_helm(&secret.metadata));
+        let helm = secret.is_some_and(|secret| owned_by_helm(&secret.metadata));
         let mut certificate = None;
-        for collection in [&mut self.tls, &mut self.others] {
-            let Some(secret) = secret else {
-                certificate = collection.remove(key).and_then(|entry| entry.certificate()).or(certificate);
+        for (collection, asked) in [(&mut self.tls, &asked.tls), (&mut self.others, &asked.others)] {
+            let Some(secret) = secret.filter(|_| !helm) else {
+                if helm || collection.get(key).is_some_and(|entry| Some(&entry.version) == asked.as_ref()) {
+                    certificate =
+                        collection.remove(key).and_then(|entry| entry.certificate()).or(certificate);
+                }
                 continue;
             };
             collection.update(key, |entry| {
@@ -304,7 +320,7 @@ impl Secrets {
                 entry.failed = false;
             });
         }
-        if !there {
+        if secret.is_none() {
             self.keep(key, certificate, Instant::now());
         }
         self.state(key) != before
@@ -360,116 +376,5 @@ fn owned_by_helm(meta: &ObjectMeta) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CRT: &str = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
-    const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n";
-
-    fn secret(version: &str, pairs: &[(&str, &str)]) -> Secret {
-        Secret {
-            metadata: ObjectMeta { resource_version: Some(version.into()), ..ObjectMeta::default() },
-            data: Some(
-                pairs
-                    .iter()
-                    .map(|(key, value)| ((*key).into(), ByteString(value.as_bytes().into())))
-                    .collect(),
-            ),
-            ..Secret::default()
-        }
-    }
-
-    fn good(version: &str) -> Secret {
-        secret(version, &[("tls.crt", CRT), ("tls.key", PRIVATE)])
-    }
-
-    fn key() -> SecretKey {
-        SecretKey::new("web", "tls")
-    }
-
-    fn certificate() -> Arc<Certificate> {
-        Arc::new(Certificate { cert_file: CRT.into(), key_file: PRIVATE.into() })
-    }
-
-    #[test]
-    fn a_certificate_must_look_like_one() {
-        type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, SecretFault);
-        let cases: &[Case<'_>] = &[
-            (&[], "tls.crt", SecretFault::Missing),
-            (&[("tls.key", PRIVATE)], "tls.crt", SecretFault::Missing),
-            (&[("tls.crt", ""), ("tls.key", PRIVATE)], "tls.crt", SecretFault::Empty),
-            (&[("tls.crt", CRT)], "tls.key", SecretFault::Missing),
-            (&[("tls.crt", "/etc/shadow"), ("tls.key", PRIVATE)], "tls.crt", SecretFault::NotPem),
-            (&[("tls.crt", CRT), ("tls.key", "/etc/shadow")], "tls.key", SecretFault::NotPem),
-            (&[("tls.crt", PRIVATE), ("tls.key", CRT)], "tls.crt", SecretFault::PrivateKey),
-        ];
-        for (pairs, key, fault) in cases {
-            let expected = Content::Invalid { key, fault: *fault };
-            assert_eq!(Content::of(secret("1", pairs).data.as_ref()), expected, "{pairs:?}");
-        }
-        let blank = format!(" \n\t{CRT}");
-        let content = Content::of(secret("1", &[("tls.crt", &blank), ("tls.key", PRIVATE)]).data.as_ref());
-        assert!(matches!(content, Content::Certificate(_)));
-        let both = [PRIVATE, CRT].concat();
-        let content = Content::of(secret("1", &[("tls.crt", &both), ("tls.key", PRIVATE)]).data.as_ref());
-        assert_eq!(content, Content::Certificate(certificate()), "the key is not in the certificate");
-        let mut binary = good("1");
-        binary.data.as_mut().unwrap().insert("tls.key".into(), ByteString(b"-----BEGIN \xff".to_vec()));
-        let expected = Content::Invalid { key: "tls.key", fault: SecretFault::NotPem };
-        assert_eq!(Content::of(binary.data.as_ref()), expected);
-    }
-
-    #[test]
-    fn data_is_kept_only_while_it_is_wanted() {
-        let mut secrets = Secrets::default();
-        secrets.put(SecretSource::Tls, key(), &good("1"), false);
-        assert_eq!(secrets.state(&key()), SecretState::Unavailable(None));
-        assert!(secrets.needs_fetch(&key()));
-        assert!(secrets.fetched(&key(), Some(&good("1"))));
-        assert!(!secrets.needs_fetch(&key()));
-        assert_eq!(secrets.state(&key()), SecretState::Certificate(certificate()));
-        secrets.release(&key());
-        assert_eq!(secrets.state(&key()), SecretState::Unavailable(None));
-    }
-
-    #[test]
-    fn a_newer_version_is_fetched_while_the_older_goes_on() {
-        let mut secrets = Secrets::default();
-        let meta = |version: &str| good(version).metadata;
-        let first = secrets.put_metadata(SecretSource::Others, key(), &meta("1"), true);
-        assert_eq!(first, SecretChange { changed: false, fetch: true });
-        assert!(secrets.fetched(&key(), Some(&good("1"))));
-        let same = secrets.put_metadata(SecretSource::Others, key(), &meta("1"), true);
-        assert_eq!(same, SecretChange::default());
-        let newer = secrets.put_metadata(SecretSource::Others, key(), &meta("2"), true);
-        assert_eq!(newer, SecretChange { changed: false, fetch: true });
-        assert_eq!(secrets.state(&key()), SecretState::Certificate(certificate()));
-        assert!(secrets.fetch_failed(&key()));
-        assert_eq!(secrets.state(&key()), SecretState::Unavailable(Some(certificate())));
-        assert!(secrets.fetched(&key(), Some(&secret("2", &[]))));
-        let missing = SecretState::Invalid { key: "tls.crt", fault: SecretFault::Missing };
-        assert_eq!(secrets.state(&key()), missing);
-        assert!(secrets.fetched(&key(), None));
-        assert_eq!(secrets.state(&key()), SecretState::Missing);
-    }
-
-    #[test]
-    fn helms_secrets_do_not_exist() {
-        let mut helm = good("2");
-        helm.metadata.labels = Some([("owner".to_owned(), "helm".to_owned())].into());
-        let mut secrets = Secrets::default();
-        assert_eq!(secrets.put(SecretSource::Tls, key(), &helm, true), SecretChange::default());
-        assert_eq!(secrets.state(&key()), SecretState::Missing);
-        assert!(secrets.put(SecretSource::Tls, key(), &good("1"), true).changed);
-        assert!(secrets.put(SecretSource::Tls, key(), &helm, true).changed);
-        assert_eq!(secrets.state(&key()), SecretState::Missing);
-    }
-
-    #[test]
-    fn an_update_that_alters_nothing_that_is_read_is_no_change() {
-        let mut secrets = Secrets::default();
-        assert!(secrets.put(SecretSource::Tls, key(), &good("1"), true).changed);
-        assert_eq!(secrets.put(SecretSource::Tls, key(), &good("2"), true), SecretChange::default());
-        assert!(!secrets.needs_fetch(&key()));
-    }
-}
+#[path = "secrets/tests.rs"]
+mod tests;

@@ -24,7 +24,7 @@ use crate::watch::collection::{Collection, Scope};
 use crate::watch::mirror::{Mirrored, key_of};
 use crate::watch::namespaces::KnownNamespaces;
 use crate::watch::nodes::{NodeAddresses, Nodes};
-use crate::watch::secrets::{SecretSource, Secrets};
+use crate::watch::secrets::{Asked, SecretSource, Secrets};
 use crate::watch::slices::SlicesByService;
 use crate::watch::strip;
 use crate::watch::touched::Touched;
@@ -317,8 +317,8 @@ impl Stores {
     }
 
     /// The API server's answer to a GET of a Secret in [`Touched::fetch`]; `None` is 404.
-    pub fn secret_fetched(&mut self, key: &SecretKey, secret: Option<&Secret>) -> Touched {
-        let changed = self.secrets.fetched(key, secret);
+    pub fn secret_fetched(&mut self, key: &SecretKey, asked: &Asked, secret: Option<&Secret>) -> Touched {
+        let changed = self.secrets.fetched(key, asked, secret);
         Touched { secrets: changed.then(|| key.clone()).into_iter().collect(), ..Touched::default() }
     }
 
@@ -341,6 +341,11 @@ impl Stores {
     /// The first Ingress names a Secret: true when its data must be fetched.
     pub fn secret_needs_fetch(&self, key: &SecretKey) -> bool {
         self.secrets.needs_fetch(key)
+    }
+
+    /// A GET for a Secret begins; `None` where none is needed.
+    pub fn ask_for_secret(&self, key: &SecretKey) -> Option<Asked> {
+        self.secrets.ask(key)
     }
 
     /// The last Ingress that named a Secret is gone: its data is forgotten.

@@ -81,7 +81,8 @@ impl Library {
         }
         for secret in fetch {
             let object = library.secrets.get(&secret).map(typed::<Secret>);
-            library.routing.stores_mut().secret_fetched(&secret, object.as_ref());
+            let Some(asked) = library.routing.stores().ask_for_secret(&secret) else { continue };
+            library.routing.stores_mut().secret_fetched(&secret, &asked, object.as_ref());
         }
         library.routing.set_sources(|sources| sources.parameters = true);
         library.routing.resolve_classes();
@@ -125,7 +126,8 @@ impl Library {
             }
             let Some(secret) = fetch.pop() else { return };
             let object = self.secrets.get(&secret).map(typed::<Secret>);
-            let touched = self.routing.stores_mut().secret_fetched(&secret, object.as_ref());
+            let Some(asked) = self.routing.stores().ask_for_secret(&secret) else { continue };
+            let touched = self.routing.stores_mut().secret_fetched(&secret, &asked, object.as_ref());
             keys = self.routing.affected(&touched);
         }
     }

@@ -214,7 +214,8 @@ fn a_secret_is_fetched_when_it_is_wanted() {
     let touched =
         stores.apply_secret_metadata(SecretSource::Others, &Scope::All, Event::Apply(meta), |_| true);
     assert_eq!(touched, Touched { fetch: vec![key.clone()], ..Touched::default() });
-    assert_eq!(stores.secret_fetched(&key, Some(&secret)).secrets, std::slice::from_ref(&key));
+    let asked = stores.ask_for_secret(&key).unwrap();
+    assert_eq!(stores.secret_fetched(&key, &asked, Some(&secret)).secrets, std::slice::from_ref(&key));
     assert!(matches!(stores.secret(&key), SecretState::Invalid { .. }));
     let touched = stores.apply_secret(SecretSource::Others, &Scope::All, Event::Delete(secret), |_| true);
     assert_eq!(touched.secrets, [key]);
