@@ -102,7 +102,10 @@ impl EventBook {
             return;
         }
         let object = self.objects.entry(subject.clone()).or_insert_with(|| Object::new(uid));
-        if object.uid != uid {
+        if object.uid.is_empty() {
+            // The same object, known better: the index is told of before it is there.
+            uid.clone_into(&mut object.uid);
+        } else if object.uid != uid && !uid.is_empty() {
             // Another object of that name: what was told was about the first.
             let queued = object.queued;
             *object = Object { queued, ..Object::new(uid) };
@@ -235,7 +238,9 @@ impl EventBook {
     }
 
     fn object(&mut self, action: &Action) -> Option<&mut Object> {
-        self.objects.get_mut(&action.subject).filter(|object| object.uid == action.uid)
+        self.objects
+            .get_mut(&action.subject)
+            .filter(|object| action.uid.is_empty() || object.uid == action.uid)
     }
 }
 
@@ -408,6 +413,20 @@ mod tests {
         assert_eq!((told, delayed), (2_000, 1));
         let seconds = (now - start).as_secs_f64();
         assert!((98.0..102.0).contains(&seconds), "{seconds}");
+    }
+
+    #[test]
+    fn an_object_is_the_same_before_and_after_its_uid_is_known() {
+        let now = Instant::now();
+        let mut book = EventBook::new(operator());
+        let fault = [problem(Category::NoEndpoints, "f", "a")];
+        for (before, after) in [("", "u"), ("u", "")] {
+            book.report(&subject("a"), before, &fault);
+            assert_eq!(drain(&mut book, now).len(), 1);
+            book.report(&subject("a"), after, &[]);
+            let told = drain(&mut book, now);
+            assert_eq!(told, [("NoEndpointsResolved".to_owned(), "f: no longer a problem".to_owned(), 1)]);
+        }
     }
 
     #[test]

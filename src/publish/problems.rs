@@ -65,13 +65,10 @@ impl Problems {
     }
 
     /// Tells the uid of an object that is not watched whole, before its problems: `kubectl describe` shows an Event
-    /// only with it. It is forgotten with the last of them. Empty is not known.
+    /// only with it. It is forgotten with the last of them. Empty is not known, and says nothing against what was.
     pub fn know(&self, subject: &Subject, uid: &str) {
-        let mut state = self.state();
-        if uid.is_empty() {
-            state.uids.remove(subject);
-        } else {
-            state.uids.insert(subject.clone(), uid.to_owned());
+        if !uid.is_empty() {
+            self.state().uids.insert(subject.clone(), uid.to_owned());
         }
     }
 
