@@ -296,7 +296,8 @@ impl Routing {
         // The key as the stores hold it, so that all that is made from it shares its memory.
         let key = &own;
         let claim = class::claim(&ingress, &self.options, &self.defaults, &self.stores);
-        let mut dependencies = dependencies(key, &ingress, claim != Claim::NotOurs);
+        // One that is refused asks for nothing either: when it is admitted, its Secrets are named for the first time.
+        let mut dependencies = dependencies(key, &ingress, matches!(claim, Claim::Ours(_)));
         let settings = match claim {
             Claim::Ours(settings) => settings,
             Claim::NotOurs => {
@@ -371,3 +372,7 @@ fn dependencies(key: &IngressKey, ingress: &Ingress, ours: bool) -> Dependencies
     let dependencies = Dependencies::in_namespace(ingress, key.shared_namespace());
     if ours { dependencies } else { Dependencies { class: dependencies.class, ..Dependencies::default() } }
 }
+
+#[cfg(test)]
+#[path = "reconcile/tests.rs"]
+mod tests;
