@@ -117,9 +117,12 @@ impl EventBook {
         self.suppressed += suppressed;
         let told = object.told.iter().map(|(told, (place, ..))| (told, place));
         let doubtful = object.doubtful.iter().filter(|(told, _)| !object.told.contains_key(*told));
+        let mut reworded = BTreeMap::new();
         for (told, place) in told.chain(doubtful).filter(|(told, _)| !wanted.contains_key(*told)) {
-            // One that is told in other words stands still.
-            if !wanted.values().any(|other| other == place) {
+            if wanted.values().any(|other| other == place) {
+                // It stands still, in other words; until those are told, these are what is known.
+                reworded.insert(place.clone(), told.clone());
+            } else if !object.over.iter().any(|(other, _)| other == place) {
                 object.over.push_back((place.clone(), resolved(&object.uid, subject, told, place)));
             }
         }
@@ -127,6 +130,7 @@ impl EventBook {
         object.over.retain(|(place, _)| !wanted.values().any(|other| other == place));
         object.told.retain(|told, _| wanted.contains_key(told));
         object.doubtful.retain(|told, _| wanted.contains_key(told));
+        object.doubtful.extend(reworded.into_iter().map(|(place, told)| (told, place)));
         object.wanted = wanted;
         if !std::mem::replace(&mut object.queued, true) {
             self.ready.push_back(subject.clone());
@@ -212,7 +216,8 @@ impl EventBook {
     pub fn written(&mut self, action: &Action) {
         if let Some(object) = self.object(action) {
             object.retry = None;
-            object.doubtful.remove(&action.event);
+            let place = object.wanted.get(&action.event);
+            object.doubtful.retain(|told, other| *told != action.event && Some(&*other) != place);
         }
     }
 
@@ -273,217 +278,5 @@ fn begin(object: &mut Object, action: &Action, now: Instant) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::event_text::PER_OBJECT;
-    use super::*;
-    use crate::translate::problem::{Category, Kind};
-
-    fn operator() -> Subject {
-        Subject { kind: Kind::ConfigMap, namespace: "waybill".into(), name: "waybill".into() }
-    }
-
-    fn subject(name: &str) -> Subject {
-        Subject { kind: Kind::Ingress, namespace: "ns".into(), name: name.into() }
-    }
-
-    fn problem(category: Category, field: &str, value: &str) -> Problem {
-        Problem {
-            category,
-            subject: subject("web"),
-            field: field.into(),
-            value: value.into(),
-            remedy: "mend it".into(),
-        }
-    }
-
-    /// Everything that is to be written now, all of it done at once.
-    fn drain(book: &mut EventBook, now: Instant) -> Vec<(String, String, i32)> {
-        let mut done = Vec::new();
-        let mut now = now;
-        loop {
-            match book.next(now) {
-                Next::Act(action) => {
-                    done.push((action.event.reason.clone(), action.event.note.clone(), action.count));
-                    book.written(&action);
-                }
-                Next::Wait(Some(at)) if at < now + Duration::from_secs(1) => now = at,
-                Next::Wait(_) => return done,
-            }
-        }
-    }
-
-    #[test]
-    fn a_problem_is_told_once_refreshed_and_ended() {
-        let start = Instant::now();
-        let mut book = EventBook::new(operator());
-        let fault = problem(Category::SecretNotFound, "spec.tls[0].secretName", "cert");
-        let note = "spec.tls[0].secretName: \"cert\": mend it";
-        book.report(&subject("web"), "u", std::slice::from_ref(&fault));
-        assert_eq!(drain(&mut book, start), [("SecretNotFound".into(), note.into(), 1)]);
-        book.report(&subject("web"), "u", std::slice::from_ref(&fault));
-        assert_eq!(drain(&mut book, start + Duration::from_secs(1_700)), []);
-        assert_eq!(drain(&mut book, start + REFRESH), [("SecretNotFound".into(), note.into(), 2)]);
-        assert_eq!(drain(&mut book, start + 2 * REFRESH), [("SecretNotFound".into(), note.into(), 3)]);
-        book.report(&subject("web"), "u", &[]);
-        let over = "spec.tls[0].secretName: no longer a problem".to_owned();
-        assert_eq!(drain(&mut book, start + 2 * REFRESH), [("SecretNotFoundResolved".into(), over, 1)]);
-        assert!(matches!(book.next(start + 20 * REFRESH), Next::Wait(None)));
-        assert!(book.objects.is_empty() && book.later.is_empty());
-    }
-
-    #[test]
-    fn another_value_is_another_event_and_no_end() {
-        let now = Instant::now();
-        let mut book = EventBook::new(operator());
-        book.report(&subject("web"), "u", &[problem(Category::NoEndpoints, "f", "a")]);
-        drain(&mut book, now);
-        book.report(&subject("web"), "u", &[problem(Category::NoEndpoints, "f", "b")]);
-        assert_eq!(drain(&mut book, now), [("NoEndpoints".into(), "f: \"b\": mend it".into(), 1)]);
-    }
-
-    #[test]
-    fn an_end_that_was_not_told_yet_is_dropped_when_it_is_back() {
-        let now = Instant::now();
-        let fault = [problem(Category::NoEndpoints, "f", "a")];
-        let mut book = EventBook::new(operator());
-        book.report(&subject("web"), "u", &fault);
-        drain(&mut book, now);
-        book.report(&subject("web"), "u", &[]);
-        book.report(&subject("web"), "u", &fault);
-        assert_eq!(drain(&mut book, now), [("NoEndpoints".into(), "f: \"a\": mend it".into(), 1)]);
-    }
-
-    #[test]
-    fn the_next_leader_finds_the_same_names_and_another_object_gets_others() {
-        let now = Instant::now();
-        let first = |uid: &str, name: &str| {
-            let mut book = EventBook::new(operator());
-            book.report(&subject(name), uid, &[problem(Category::NoEndpoints, "f", "a")]);
-            let Next::Act(action) = book.next(now) else { unreachable!("there is something to tell") };
-            action.event.name
-        };
-        assert_eq!(first("u", "web"), first("u", "web"));
-        assert_ne!(first("u", "web"), first("v", "web"), "made anew under the same name");
-        let name = first("u", &format!("{}.x", "a".repeat(236)));
-        assert!(name.len() <= 253 && name.starts_with("aaa") && !name.contains(".."), "{name}");
-    }
-
-    #[test]
-    fn ten_for_an_object_and_the_rest_summed_up() {
-        let now = Instant::now();
-        let mut book = EventBook::new(operator());
-        let many: Vec<_> = (0..30)
-            .map(|at| {
-                let category = if at < 15 { Category::ServiceNotFound } else { Category::SecretNotFound };
-                problem(category, &format!("f[{at:02}]"), "x")
-            })
-            .collect();
-        book.report(&subject("web"), "u", &many);
-        let told = drain(&mut book, now);
-        assert_eq!(told.len(), PER_OBJECT);
-        let sum = told.iter().find(|(reason, ..)| reason == "MoreProblems").map(|(_, note, _)| note.as_str());
-        assert_eq!(sum, Some("and 21 more problems: 6 of ServiceNotFound, 15 of SecretNotFound"));
-        assert_eq!((book.take_suppressed(), book.take_suppressed()), (21, 0));
-    }
-
-    #[test]
-    fn twenty_a_second_and_one_event_when_many_wait() {
-        let mut now = Instant::now();
-        let start = now;
-        let mut book = EventBook::new(operator());
-        for at in 0..2_000 {
-            book.report(&subject(&format!("web-{at}")), "u", &[problem(Category::NoEndpoints, "f", "a")]);
-        }
-        let (mut told, mut delayed) = (0, 0);
-        loop {
-            match book.next(now) {
-                Next::Act(action) if action.event.reason == "EventsDelayed" => {
-                    assert_eq!(action.subject, operator());
-                    assert!(action.event.note.contains("2000 objects"), "{}", action.event.note);
-                    delayed += 1;
-                }
-                Next::Act(action) => {
-                    book.written(&action);
-                    told += 1;
-                }
-                Next::Wait(Some(at)) if told < 2_000 => now = at,
-                Next::Wait(_) => break,
-            }
-        }
-        assert_eq!((told, delayed), (2_000, 1));
-        let seconds = (now - start).as_secs_f64();
-        assert!((98.0..102.0).contains(&seconds), "{seconds}");
-    }
-
-    #[test]
-    fn an_object_is_the_same_before_and_after_its_uid_is_known() {
-        let now = Instant::now();
-        let mut book = EventBook::new(operator());
-        let fault = [problem(Category::NoEndpoints, "f", "a")];
-        for (before, after) in [("", "u"), ("u", "")] {
-            book.report(&subject("a"), before, &fault);
-            assert_eq!(drain(&mut book, now).len(), 1);
-            book.report(&subject("a"), after, &[]);
-            let told = drain(&mut book, now);
-            assert_eq!(told, [("NoEndpointsResolved".to_owned(), "f: no longer a problem".to_owned(), 1)]);
-        }
-    }
-
-    #[test]
-    fn the_end_of_what_may_have_been_told_is_told() {
-        let start = Instant::now();
-        let mut book = EventBook::new(operator());
-        let fault = [problem(Category::NoEndpoints, "f", "a")];
-        book.report(&subject("a"), "u", &fault);
-        let Next::Act(first) = book.next(start) else { unreachable!("a") };
-        book.failed(&first, start);
-        book.report(&subject("a"), "u", &[]);
-        let late = start + Duration::from_secs(60);
-        let told = drain(&mut book, late);
-        assert_eq!(told, [("NoEndpointsResolved".to_owned(), "f: no longer a problem".to_owned(), 1)]);
-        // Once, also when an attempt succeeded later.
-        book.report(&subject("a"), "u", &fault);
-        let Next::Act(again) = book.next(late) else { unreachable!("again") };
-        book.failed(&again, late);
-        let later = late + Duration::from_secs(60);
-        assert_eq!(drain(&mut book, later).len(), 1);
-        book.report(&subject("a"), "u", &[]);
-        assert_eq!(drain(&mut book, later).len(), 1);
-        assert_eq!(drain(&mut book, later), []);
-    }
-
-    #[test]
-    fn what_failed_comes_again_later_and_holds_up_nobody() {
-        let start = Instant::now();
-        let mut book = EventBook::new(operator());
-        let fault = [problem(Category::NoEndpoints, "f", "a")];
-        book.report(&subject("a"), "u", &fault);
-        book.report(&subject("b"), "u", &fault);
-        let Next::Act(first) = book.next(start) else { unreachable!("a") };
-        book.failed(&first, start);
-        let Next::Act(second) = book.next(start) else { unreachable!("b") };
-        assert_eq!(second.subject, subject("b"));
-        book.written(&second);
-        let Next::Wait(Some(again)) = book.next(start) else { unreachable!("later") };
-        assert!(again > start + Duration::from_secs(1) && again <= start + Duration::from_secs(2));
-        let Next::Act(third) = book.next(again) else { unreachable!("again") };
-        assert_eq!(third, first);
-        // An end is told again as well.
-        book.written(&third);
-        book.report(&subject("a"), "u", &[]);
-        let Next::Act(over) = book.next(again) else { unreachable!("over") };
-        book.failed(&over, again);
-        let late = again + Duration::from_secs(60);
-        assert_eq!(drain(&mut book, late).len(), 1);
-    }
-
-    #[test]
-    fn nothing_is_said_about_what_is_gone() {
-        let now = Instant::now();
-        let mut book = EventBook::new(operator());
-        book.report(&subject("web"), "u", &[problem(Category::NoEndpoints, "f", "a")]);
-        drain(&mut book, now);
-        book.forget(&subject("web"));
-        assert_eq!(drain(&mut book, now + 2 * REFRESH), []);
-    }
-}
+#[path = "event_book/tests.rs"]
+mod tests;

@@ -5,7 +5,7 @@ use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
 
 use super::difference::Difference;
-use super::generate::{KEY_AND_CERTIFICATE, Make};
+use super::generate::{KEY_AND_CERTIFICATE, MANY, Make};
 use super::meaning::{Answer, Route};
 use super::narrow::compare_statuses;
 use super::object::{Cluster, path, title};
@@ -254,6 +254,23 @@ fn example(difference: Difference, make: &Make<'_>) -> Example {
             ]],
             vec![WEB, "certificate -----BEGIN CERTIFICATE----- a/both"],
         ),
+        Difference::EntryTooLarge => {
+            let (annotation, list) = ("m,".repeat(MANY), vec!["m"; MANY]);
+            let theirs = format!("PathPrefix(\"/\") middlewares={} -> http://10.0.0.1:8080", json!(list));
+            Example::new(
+                joined(vec![
+                    web(),
+                    vec![plain(
+                        "web",
+                        annotated("router.middlewares", annotation.trim_end_matches(',')),
+                        "/",
+                        "web",
+                    )],
+                ]),
+                vec![vec![Box::leak(theirs.into_boxed_str())]],
+                vec![],
+            )
+        }
         Difference::EmptyListItem => Example::new(
             joined(vec![
                 web(),

@@ -9,6 +9,9 @@ use super::difference::{Difference, Tally};
 use super::meaning::{Route, View};
 use super::object::{name, namespace};
 
+/// Bytes of an entry's text that are too many.
+const ENTRY_LIMIT: usize = 256 * 1024;
+
 /// The rule of every request.
 const EVERYTHING: &str = "PathPrefix(\"/\")";
 
@@ -128,6 +131,9 @@ fn adapt(case: &Case<'_>, route: &mut Route, tally: &mut Tally) -> Option<Differ
     if unfence(&mut meaning["service"]) {
         tally.note(Difference::TerminatingEndpoint);
     }
+    if too_large(meaning) {
+        return Some(Difference::EntryTooLarge);
+    }
     let from = route.from.as_ref()?;
     let fields =
         ["/middlewares", "/tls/options", "/service/middlewares", "/service/loadBalancer/serversTransport"];
@@ -143,6 +149,12 @@ fn adapt(case: &Case<'_>, route: &mut Route, tally: &mut Tally) -> Option<Differ
         return Some(difference);
     }
     case.leads_elsewhere(&from.namespace, &from.service).then_some(Difference::CrossNamespaceExternalName)
+}
+
+/// Whether a router or its service takes more than a published entry may. A meaning is a little shorter than the entry.
+fn too_large(meaning: &Value) -> bool {
+    let service = meaning["service"].to_string().len();
+    service > ENTRY_LIMIT || meaning.to_string().len() - service > ENTRY_LIMIT
 }
 
 fn remove(object: &mut Value, key: &str) {

@@ -50,6 +50,9 @@ differences! {
     NotPem = "a TLS Secret that is not PEM",
     /// A private key in `tls.crt`: Traefik hands it on with the certificate, waybill leaves it out.
     KeyInCertificate = "a private key in `tls.crt`",
+    /// A router, service or certificate of over 256 KiB as text: waybill leaves it out, so that no object that is
+    /// published can be larger than the API server takes.
+    EntryTooLarge = "an entry of over 256 KiB",
     /// An empty item in a list: Traefik keeps it, and the router does not load.
     EmptyListItem = "an empty list item",
     /// A reference into another namespace while `allowCrossNamespace` is off, which Traefik's provider does not have.

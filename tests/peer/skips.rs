@@ -46,7 +46,7 @@ fn badly_said(problem: &Problem) -> Option<String> {
 fn costs_all(problem: &Problem) -> bool {
     let minor = [Category::EmptyListItem, Category::InvalidPathMatcher];
     problem.subject.kind == Kind::Ingress
-        && problem.field.starts_with("metadata.annotations[")
+        && problem.field.starts_with("metadata.annotations")
         && !minor.contains(&problem.category)
 }
 

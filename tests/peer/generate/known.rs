@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use super::secret::{base64, mark};
 
+/// Middlewares that an annotation can hold and a published entry can't.
+pub const MANY: usize = 70_000;
+
 /// How a certificate begins that has its key in front of it.
 pub const KEY_AND_CERTIFICATE: &str =
     "-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----\n-----BEGIN CERTIFICATE-----";
@@ -46,6 +49,8 @@ pub fn objects(cluster: &str) -> Vec<Value> {
     let middlewares = |text: String| json!({format!("{PREFIX}router.middlewares"): text});
     let empty = middlewares("a@file,,b@file".to_owned());
     objects.push(make.ingress(shop, "empty-item", empty, "/empty-item", "web", json!([])));
+    let large = middlewares("m,".repeat(MANY).trim_end_matches(',').to_owned());
+    objects.push(make.ingress(shop, "large", large, "/large", "web", json!([])));
     let foreign = middlewares(format!("{shop_eu}-auth@kubernetescrd"));
     objects.push(make.ingress(shop, "borrows", foreign, "/borrows", "web", json!([])));
     objects.push(make.service(

@@ -11,7 +11,7 @@ mod service;
 use serde_json::{Value, json};
 
 pub use fixed::fixed;
-pub use known::{KEY_AND_CERTIFICATE, Make};
+pub use known::{KEY_AND_CERTIFICATE, MANY, Make};
 pub use secret::{base64, mark, unbase64};
 
 use super::object::Cluster;
