@@ -15,7 +15,7 @@ use waybill::offline;
 use waybill::options;
 use waybill::publish::read::Published;
 use waybill::traefik::document::Keys;
-use waybill::translate::problem::Problem;
+use waybill::translate::problem::{Category, Problem};
 use waybill::translate::status::{self, Wanted};
 
 use super::api::{Admin, Failure};
@@ -187,6 +187,10 @@ impl Expected {
                 continue;
             }
             let Some((field, _)) = note.split_once(": ") else { continue };
+            // It stands for ten minutes, and only who leads can know of it.
+            if reason == Category::StatusContested.as_str() {
+                continue;
+            }
             let stands = stand.contains(&(uid.clone(), reason.clone(), field.to_owned()));
             if !stands && !told(&uid, &format!("{reason}Resolved"), field) {
                 let about = text(event, "/regarding/name");
