@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -114,6 +115,10 @@ impl Library {
     pub fn reconcile(&mut self, touched: &Touched) {
         self.answer.take();
         let mut keys = self.routing.affected(touched);
+        // The certificate of a Secret that is gone stays for seconds: here they have passed.
+        let later = Instant::now() + Duration::from_secs(3600);
+        let gone = self.routing.stores_mut().expire_gone_secrets(later);
+        keys.extend(self.routing.affected(&gone));
         for class in self.routing.affected_classes(touched) {
             if self.routing.resolve_class(&class).settings {
                 keys.extend(self.routing.of_class(&class));
