@@ -58,6 +58,6 @@ fn the_secrets_of_a_refused_ingress_are_asked_for_when_it_is_admitted() {
 
         routing.stores_mut().resolve_class("picky", Some(ClassState::Accepted(Arc::default())));
         routing.stores_mut().apply_ingress(&Scope::All, ingress(later));
-        assert_eq!(routing.reconcile(&key).fetch, [secret.clone()], "{later}");
+        assert_eq!(routing.reconcile(&key).fetch, std::slice::from_ref(&secret), "{later}");
     }
 }
