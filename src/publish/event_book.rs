@@ -26,8 +26,8 @@ pub struct Action {
     pub event: Told,
     /// How often it was seen, this time included: above 1 it is there already.
     pub count: i32,
-    /// What it says the end of.
-    over: Option<Place>,
+    /// What it says the end of: where, and what was told there.
+    over: Option<(Place, Told)>,
 }
 
 /// What comes next.
@@ -46,9 +46,10 @@ struct Object {
     wanted: BTreeMap<Told, Place>,
     /// What was told, how often and when last.
     told: BTreeMap<Told, (Place, i32, Instant)>,
-    /// What may have been told: an attempt failed, and not all that fail have done nothing.
+    /// What may have been told and is not told now: an attempt failed, and not all that fail have done nothing; or other
+    /// words are to take its place.
     doubtful: BTreeMap<Told, Place>,
-    /// What is over and was not told yet.
+    /// What was told and is over, which was not told yet.
     over: VecDeque<(Place, Told)>,
     queued: bool,
     retry: Option<(Instant, Backoff)>,
@@ -123,11 +124,15 @@ impl EventBook {
                 // It stands still, in other words; until those are told, these are what is known.
                 reworded.insert(place.clone(), told.clone());
             } else if !object.over.iter().any(|(other, _)| other == place) {
-                object.over.push_back((place.clone(), resolved(&object.uid, subject, told, place)));
+                object.over.push_back((place.clone(), told.clone()));
             }
         }
         // What is back is not over.
-        object.over.retain(|(place, _)| !wanted.values().any(|other| other == place));
+        let (back, over): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut object.over)
+            .into_iter()
+            .partition(|(place, _)| wanted.values().any(|other| other == place));
+        object.over = over;
+        reworded.extend(back);
         object.told.retain(|told, _| wanted.contains_key(told));
         object.doubtful.retain(|told, _| wanted.contains_key(told));
         object.doubtful.extend(reworded.into_iter().map(|(place, told)| (told, place)));
@@ -216,8 +221,9 @@ impl EventBook {
     pub fn written(&mut self, action: &Action) {
         if let Some(object) = self.object(action) {
             object.retry = None;
-            let place = object.wanted.get(&action.event);
-            object.doubtful.retain(|told, other| *told != action.event && Some(&*other) != place);
+            if let Some(place) = object.wanted.get(&action.event) {
+                object.doubtful.retain(|_, other| other != place);
+            }
         }
     }
 
@@ -228,10 +234,13 @@ impl EventBook {
         if let Some(place) = object.wanted.get(&action.event) {
             object.doubtful.insert(action.event.clone(), place.clone());
         }
-        if object.told.remove(&action.event).is_none()
-            && let Some(place) = &action.over
-        {
-            object.over.push_front((place.clone(), action.event.clone()));
+        object.told.remove(&action.event);
+        if let Some((place, told)) = action.over.clone() {
+            if object.wanted.values().any(|other| *other == place) {
+                object.doubtful.insert(told, place);
+            } else {
+                object.over.push_front((place, told));
+            }
         }
         let mut backoff = object.retry.take().map_or_else(
             || Backoff::new(Duration::from_secs(2), Duration::from_secs(600)),
@@ -251,18 +260,19 @@ impl EventBook {
 
 /// The next thing to be said about an object.
 fn action(subject: &Subject, object: &Object, now: Instant) -> Option<Action> {
-    let act = |event: &Told, count, over: Option<&Place>| Action {
+    let act = |event: &Told, count, over| Action {
         subject: subject.clone(),
         uid: object.uid.clone(),
         event: event.clone(),
         count,
-        over: over.cloned(),
+        over,
     };
     if let Some(new) = object.wanted.keys().find(|told| !object.told.contains_key(told)) {
         return Some(act(new, 1, None));
     }
-    if let Some((place, over)) = object.over.front() {
-        return Some(act(over, 1, Some(place)));
+    if let Some((place, told)) = object.over.front() {
+        let over = resolved(&object.uid, subject, told, place);
+        return Some(act(&over, 1, Some((place.clone(), told.clone()))));
     }
     let stale = object.told.iter().find(|(_, (_, _, at))| now.saturating_duration_since(*at) >= REFRESH);
     stale.map(|(told, (_, count, _))| act(told, count.saturating_add(1), None))

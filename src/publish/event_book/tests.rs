@@ -154,6 +154,42 @@ fn what_is_over_before_it_is_told_in_other_words_is_told_of_all_the_same() {
 }
 
 #[test]
+fn what_comes_back_in_other_words_and_goes_before_anything_is_told_is_over() {
+    let now = Instant::now();
+    let mut book = EventBook::new(operator());
+    let fault = |value| [problem(Category::NoEndpoints, "f", value)];
+    for back in ["a", "b"] {
+        book.report(&subject("a"), "u", &fault("a"));
+        drain(&mut book, now);
+        book.report(&subject("a"), "u", &[]);
+        book.report(&subject("a"), "u", &fault(back));
+        book.report(&subject("a"), "u", &[]);
+        let told = drain(&mut book, now);
+        assert_eq!(
+            told,
+            [("NoEndpointsResolved".to_owned(), "f: no longer a problem".to_owned(), 1)],
+            "{back}"
+        );
+    }
+    // Also where the end was on its way, or the first words were.
+    book.report(&subject("a"), "u", &fault("a"));
+    drain(&mut book, now);
+    book.report(&subject("a"), "u", &[]);
+    let Next::Act(end) = book.next(now) else { unreachable!("end") };
+    book.report(&subject("a"), "u", &fault("b"));
+    book.failed(&end, now);
+    book.report(&subject("a"), "u", &[]);
+    let later = now + Duration::from_secs(60);
+    assert_eq!(drain(&mut book, later).len(), 1);
+    book.report(&subject("a"), "u", &fault("c"));
+    let Next::Act(first) = book.next(later) else { unreachable!("first") };
+    book.report(&subject("a"), "u", &fault("d"));
+    book.written(&first);
+    book.report(&subject("a"), "u", &[]);
+    assert_eq!(drain(&mut book, later).len(), 1);
+}
+
+#[test]
 fn an_object_is_the_same_before_and_after_its_uid_is_known() {
     let now = Instant::now();
     let mut book = EventBook::new(operator());
