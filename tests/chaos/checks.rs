@@ -194,7 +194,11 @@ impl Expected {
             let stands = stand.contains(&(uid.clone(), reason.clone(), field.to_owned()));
             if !stands && !told(&uid, &format!("{reason}Resolved"), field) {
                 let about = text(event, "/regarding/name");
-                return Err(format!("an Event tells of {reason} at {about}, which is over: {note}"));
+                let name = text(event, "/metadata/name");
+                return Err(format!(
+                    "Event {name} tells of {reason} at {about}, which is over: {note}; last told at {last}, \
+                     and {holder} leads since {since}"
+                ));
             }
         }
         Ok(())
