@@ -35,6 +35,8 @@ pub struct StatusState {
     pub current: Entries,
     /// Whether waybill owns the field; see [`we_own`].
     pub we_own: bool,
+    /// Another number whenever the watch has shown another state of the Ingress.
+    pub shown: usize,
 }
 
 /// What to do about a status.
@@ -64,7 +66,10 @@ struct Record {
     written: Entries,
     /// What was there when that was decided.
     over: (Entries, bool),
-    /// When it was written, the oldest first.
+    /// The state of the Ingress that the watch had shown by then.
+    shown: usize,
+    /// When it was written, the oldest first. Writes between which the watch showed nothing are one: where it is behind,
+    /// nobody can be told to fight.
     times: Vec<Instant>,
     /// It is left alone until then.
     paused_until: Option<Instant>,
@@ -179,6 +184,7 @@ impl StatusPolicy {
         let record = self.records.entry(key.clone()).or_insert_with(|| Record {
             written: Entries::new(),
             over: (Entries::new(), false),
+            shown: state.shown,
             times: Vec::new(),
             paused_until: None,
             contested: false,
@@ -186,7 +192,10 @@ impl StatusPolicy {
         });
         if !same(&record.written, &written) {
             record.times.clear();
+        } else if record.shown == state.shown {
+            record.times.pop();
         }
+        record.shown = state.shown;
         record.taken_over |= !state.we_own && same(&written, &state.current);
         record.over = (state.current.clone(), state.we_own);
         record.written = written;
@@ -254,6 +263,8 @@ pub fn same(a: &[IngressLoadBalancerIngress], b: &[IngressLoadBalancerIngress]) 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use k8s_openapi::api::networking::v1::IngressPortStatus;
 
     use super::*;
@@ -264,13 +275,30 @@ mod tests {
             .collect()
     }
 
+    /// A state that the watch shows anew.
     fn state(wanted: &[&str], current: &[&str], we_own: bool) -> StatusState {
+        static SHOWN: AtomicUsize = AtomicUsize::new(0);
         StatusState {
             ours: true,
             wanted: Wanted::Entries(entries(wanted)),
             current: entries(current),
             we_own,
+            shown: SHOWN.fetch_add(1, Ordering::Relaxed),
         }
+    }
+
+    #[test]
+    fn a_watch_that_shows_nothing_is_no_fight() {
+        let mut policy = StatusPolicy::default();
+        let mut now = Instant::now();
+        let stale = state(&["a"], &["x"], true);
+        for _ in 0..20 {
+            assert_eq!(policy.decide(&key(), Some(&stale), now), Decision::Write(entries(&["a"])));
+            policy.wrote(&key(), &stale, entries(&["a"]), now);
+            assert_eq!(policy.decide(&key(), Some(&stale), now), Decision::LookAgain(now + UNSEEN));
+            now += UNSEEN;
+        }
+        assert_eq!(policy.problem(&key()), None);
     }
 
     fn key() -> IngressKey {
@@ -341,9 +369,9 @@ mod tests {
     fn a_takeover_is_no_fight_without_end() {
         let mut now = Instant::now();
         let mut policy = StatusPolicy::default();
-        let (theirs, ours) = (state(&["a"], &["a"], false), state(&["a"], &["a"], true));
         let mut writes = 0;
         for _ in 0..29 {
+            let (theirs, ours) = (state(&["a"], &["a"], false), state(&["a"], &["a"], true));
             if let Decision::Write(entries) = policy.decide(&key(), Some(&theirs), now) {
                 policy.wrote(&key(), &theirs, entries, now);
                 writes += 1;

@@ -72,7 +72,8 @@ impl StatusView for Statuses {
             .unwrap_or_default();
         // With statuses off nothing is withdrawn either: they are another controller's now.
         let ours = settings.is_some() || still || !self.enabled;
-        Some(StatusState { ours, wanted, current, we_own: we_own(ingress) })
+        let shown = Arc::as_ptr(ingress).addr();
+        Some(StatusState { ours, wanted, current, we_own: we_own(ingress), shown })
     }
 
     fn keys(&self) -> Vec<IngressKey> {

@@ -39,6 +39,7 @@ impl StatusView for View {
             wanted: wanted.unwrap_or(Wanted::LeaveAlone),
             current: entries_of(ingress),
             we_own: we_own(ingress),
+            shown: ingress.metadata.resource_version.as_deref().unwrap_or_default().parse().unwrap(),
         })
     }
 
