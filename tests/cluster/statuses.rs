@@ -124,7 +124,7 @@ impl Bench {
         self.api().create(&PostParams::default(), &ingress).await.unwrap();
     }
 
-    /// Another controller writes a status, by an update or by an apply of its own.
+    /// Another controller writes a status, by an update or by an apply of its own, and the watch shows it.
     async fn other(&self, name: &str, addresses: &[&str], apply: bool) {
         let body = serde_json::json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": name},
@@ -137,7 +137,15 @@ impl Bench {
             let params = PatchParams { field_manager: Some("other".to_owned()), ..PatchParams::default() };
             self.api().patch_status(name, &params, &Patch::Merge(&body)).await
         };
-        done.unwrap();
+        let version = |ingress: &Ingress| {
+            ingress.metadata.resource_version.as_deref().and_then(|version| version.parse::<u64>().ok())
+        };
+        let written = version(&done.unwrap());
+        eventually("the watch shows it", SOON, async || {
+            let shown = self.view.ingresses.lock().unwrap().get(&self.key(name)).and_then(version);
+            if shown >= written { Ok(()) } else { Err(format!("{shown:?}")) }
+        })
+        .await;
     }
 
     async fn has(&self, name: &str, addresses: &[&str], own: bool) {
