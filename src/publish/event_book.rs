@@ -27,7 +27,7 @@ pub struct Action {
     /// How often it was seen, this time included: above 1 it is there already.
     pub count: i32,
     /// What it says the end of: where, and what was told there.
-    over: Option<(Place, Told)>,
+    over: Option<Box<(Place, Told)>>,
 }
 
 /// What comes next.
@@ -235,7 +235,7 @@ impl EventBook {
             object.doubtful.insert(action.event.clone(), place.clone());
         }
         object.told.remove(&action.event);
-        if let Some((place, told)) = action.over.clone() {
+        if let Some((place, told)) = action.over.clone().map(|over| *over) {
             if object.wanted.values().any(|other| *other == place) {
                 object.doubtful.insert(told, place);
             } else {
@@ -272,7 +272,7 @@ fn action(subject: &Subject, object: &Object, now: Instant) -> Option<Action> {
     }
     if let Some((place, told)) = object.over.front() {
         let over = resolved(&object.uid, subject, told, place);
-        return Some(act(&over, 1, Some((place.clone(), told.clone()))));
+        return Some(act(&over, 1, Some(Box::new((place.clone(), told.clone())))));
     }
     let stale = object.told.iter().find(|(_, (_, _, at))| now.saturating_duration_since(*at) >= REFRESH);
     stale.map(|(told, (_, count, _))| act(told, count.saturating_add(1), None))
