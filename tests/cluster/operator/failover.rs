@@ -7,9 +7,7 @@ use k8s_openapi::api::networking::v1::Ingress;
 use kube::api::{Api, ListParams};
 use waybill::publish::lease::Timings;
 
-use super::objects::{
-    ADDRESS, FAST, class, has_router, ingress, namespace, secret, service, slice, tls_ingress,
-};
+use super::objects::{ADDRESS, FAST, has_router, ingress, secret, shop_with, tls_ingress};
 use crate::harness::operator::{Operator, SOON};
 use crate::harness::{ControlPlane, Signal, eventually};
 
@@ -50,14 +48,10 @@ async fn a_killed_leader_is_followed_and_a_released_lease_taken_at_once() {
     let plane = ControlPlane::start().await;
     plane.install("manifests");
     plane
-        .apply_objects(&[
-            namespace("shop"),
-            class(),
-            service("shop", "web"),
-            slice("shop", "web", "10.1.0.1"),
+        .apply_objects(&shop_with([
             secret("shop", "tls", "kubernetes.io/tls", "QQ==", "QQ=="),
             tls_ingress("shop", "first", "web", &["tls"]),
-        ])
+        ]))
         .await;
     let first = replica(&plane, "first").await;
     first.leads().await;

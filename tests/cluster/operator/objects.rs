@@ -21,6 +21,26 @@ pub fn class() -> Value {
     })
 }
 
+/// The namespace `shop` with a Service that works, the class, and what else a test begins with.
+pub fn shop_with(rest: impl IntoIterator<Item = Value>) -> Vec<Value> {
+    let mut objects =
+        vec![namespace("shop"), class(), service("shop", "web"), slice("shop", "web", "10.1.0.1")];
+    objects.extend(rest);
+    objects
+}
+
+/// An Ingress with so many long paths in the place of its one.
+pub fn with_paths(mut ingress: Value, count: usize) -> Value {
+    let path = ingress["spec"]["rules"][0]["http"]["paths"][0].clone();
+    let paths = (0..count).map(|at| {
+        let mut path = path.clone();
+        path["path"] = format!("/{}/{at}", "p".repeat(60)).into();
+        path
+    });
+    ingress["spec"]["rules"][0]["http"]["paths"] = paths.collect();
+    ingress
+}
+
 /// A Service with port 80.
 pub fn service(namespace: &str, name: &str) -> Value {
     json!({

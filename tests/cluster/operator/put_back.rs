@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use super::objects::{FAST, class, has_router, ingress, namespace, secret, service, slice, tls_ingress};
+use super::objects::{FAST, has_router, ingress, secret, shop_with, tls_ingress, with_paths};
 use crate::harness::operator::SOON;
 use crate::harness::{ControlPlane, eventually};
 
@@ -22,14 +22,10 @@ async fn edits_and_deletions_are_put_back_and_strangers_left_alone() {
         serde_json::from_value(json!({"metadata": {"name": "waybill"}, "data": {"theirs": "yes"}})).unwrap();
     let theirs = configmaps.create(&PostParams::default(), &theirs).await.unwrap();
     plane
-        .apply_objects(&[
-            namespace("shop"),
-            class(),
-            service("shop", "web"),
-            slice("shop", "web", "10.1.0.1"),
+        .apply_objects(&shop_with([
             secret("shop", "tls", "kubernetes.io/tls", "QQ==", "QQ=="),
             tls_ingress("shop", "web", "web", &["tls"]),
-        ])
+        ]))
         .await;
     let operator = plane.operator("only", &[FAST]).await;
     operator.leads().await;
@@ -82,19 +78,8 @@ async fn edits_and_deletions_are_put_back_and_strangers_left_alone() {
     assert_eq!(again.data, shard.data);
 
     // Routing shards exist above 128 KiB.
-    let many: Vec<_> = (0..8)
-        .map(|at| {
-            let mut many = ingress("shop", &format!("many-{at}"), "web");
-            let path = many["spec"]["rules"][0]["http"]["paths"][0].clone();
-            let paths = (0..100).map(|at| {
-                let mut path = path.clone();
-                path["path"] = format!("/{}/{at}", "p".repeat(60)).into();
-                path
-            });
-            many["spec"]["rules"][0]["http"]["paths"] = paths.collect();
-            many
-        })
-        .collect();
+    let many: Vec<_> =
+        (0..8).map(|at| with_paths(ingress("shop", &format!("many-{at}"), "web"), 100)).collect();
     plane.apply_objects(&many).await;
     let (sharded, _) = plane
         .eventually_published(OUTPUT, "all are published", |document| {

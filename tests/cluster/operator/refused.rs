@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use super::objects::{FAST, class, has_router, ingress, namespace, service, slice};
+use super::objects::{FAST, has_router, ingress, shop_with, with_paths};
 use crate::harness::operator::SOON;
 use crate::harness::{ControlPlane, eventually};
 
@@ -12,15 +12,7 @@ const OUTPUT: &str = "waybill/waybill";
 
 /// An Ingress whose routing is too much for the index alone.
 fn many() -> Value {
-    let mut many = ingress("shop", "many", "web");
-    let path = many["spec"]["rules"][0]["http"]["paths"][0].clone();
-    let paths = (0..800).map(|at| {
-        let mut path = path.clone();
-        path["path"] = format!("/{}/{at}", "p".repeat(60)).into();
-        path
-    });
-    many["spec"]["rules"][0]["http"]["paths"] = paths.collect();
-    many
+    with_paths(ingress("shop", "many", "web"), 800)
 }
 
 /// No controller counts here, so the test says what is used.
@@ -39,15 +31,7 @@ async fn full(plane: &ControlPlane) -> Api<ResourceQuota> {
 async fn a_refused_shard_leaves_the_last_commit_and_says_so() {
     let plane = ControlPlane::start().await;
     plane.install("manifests");
-    plane
-        .apply_objects(&[
-            namespace("shop"),
-            class(),
-            service("shop", "web"),
-            slice("shop", "web", "10.1.0.1"),
-            ingress("shop", "plain", "web"),
-        ])
-        .await;
+    plane.apply_objects(&shop_with([ingress("shop", "plain", "web")])).await;
     let operator = plane.operator("only", &[FAST]).await;
     operator.leads().await;
     let plain = |document: &Value| has_router(document, "shop", "plain");

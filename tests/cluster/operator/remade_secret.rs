@@ -7,7 +7,7 @@ use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::objects::{FAST, class, ingress, namespace, secret, service, slice, tls_ingress};
+use super::objects::{FAST, ingress, secret, shop_with, tls_ingress};
 use crate::harness::operator::SOON;
 use crate::harness::{ControlPlane, Signal, eventually};
 
@@ -29,15 +29,11 @@ async fn plane() -> ControlPlane {
     let plane = ControlPlane::start().await;
     plane.install("manifests");
     plane
-        .apply_objects(&[
-            namespace("shop"),
-            class(),
-            service("shop", "web"),
-            slice("shop", "web", "10.1.0.1"),
+        .apply_objects(&shop_with([
             secret("shop", "tls", TLS, "dGxz", "QQ=="),
             secret("shop", "opaque", "Opaque", "b3BhcXVl", "QQ=="),
             tls_ingress("shop", "web", "web", &["tls", "opaque"]),
-        ])
+        ]))
         .await;
     plane
 }

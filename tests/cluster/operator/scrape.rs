@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::objects::{ADDRESS, FAST, class, has_router, ingress, namespace, service, slice};
+use super::objects::{ADDRESS, FAST, has_router, ingress, shop_with};
 use crate::harness::operator::SOON;
 use crate::harness::{ControlPlane, eventually, free_port};
 
@@ -28,15 +28,7 @@ async fn prometheus_scrapes_the_replicas_and_finds_one_leader() {
     };
     let plane = ControlPlane::start().await;
     plane.install("manifests");
-    plane
-        .apply_objects(&[
-            namespace("shop"),
-            class(),
-            service("shop", "web"),
-            slice("shop", "web", "10.1.0.1"),
-            ingress("shop", "lost", "nowhere"),
-        ])
-        .await;
+    plane.apply_objects(&shop_with([ingress("shop", "lost", "nowhere")])).await;
     let first = plane.operator("first", &[FAST, ADDRESS]).await;
     first.leads().await;
     let second = plane.operator("second", &[FAST, ADDRESS]).await;

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams};
 use serde_json::{Value, json};
 
-use super::objects::{FAST, class, has_router, namespace, secret, service, slice, tls_ingress};
+use super::objects::{FAST, has_router, secret, shop_with, tls_ingress};
 use crate::harness::operator::SOON;
 use crate::harness::{ControlPlane, eventually};
 
@@ -41,11 +41,7 @@ async fn only_what_is_named_is_read_and_keys_stay_in_key_secrets() {
     let mut helm = secret("shop", "helm", TLS, "aGVsbQ==", CANARY);
     helm["metadata"]["labels"] = json!({"owner": "helm"});
     plane
-        .apply_objects(&[
-            namespace("shop"),
-            class(),
-            service("shop", "web"),
-            slice("shop", "web", "10.1.0.1"),
+        .apply_objects(&shop_with([
             secret("shop", "tls", TLS, "dGxz", CANARY),
             secret("shop", "opaque", "Opaque", "b3BhcXVl", CANARY),
             secret("shop", "later", TLS, "bGF0ZXI=", CANARY),
@@ -53,7 +49,7 @@ async fn only_what_is_named_is_read_and_keys_stay_in_key_secrets() {
             secret("shop", "nobody", "Opaque", "bm9ib2R5", CANARY),
             helm,
             tls_ingress("shop", "web", "web", &["tls", "opaque", "helm"]),
-        ])
+        ]))
         .await;
     let operator = plane.operator("only", &[FAST]).await;
     operator.leads().await;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::objects::{FAST, class, has_router, ingress, namespace, secret, service, slice, tls_ingress};
+use super::objects::{FAST, has_router, ingress, secret, service, shop_with, slice, tls_ingress};
 use crate::harness::ControlPlane;
 
 const OUTPUT: &str = "waybill/waybill";
@@ -30,18 +30,14 @@ async fn a_huge_certificate_annotation_or_service_holds_up_nobody_else() {
         })
         .collect();
     plane
-        .apply_objects(&[
-            namespace("shop"),
-            class(),
-            service("shop", "web"),
-            slice("shop", "web", "10.1.0.1"),
+        .apply_objects(&shop_with([
             service("shop", "wide"),
             secret("shop", "huge", "kubernetes.io/tls", &chain, "QQ=="),
             secret("shop", "good", "kubernetes.io/tls", "Z29vZA==", "QQ=="),
             tls_ingress("shop", "plain", "web", &["huge", "good"]),
             ingress("shop", "wide", "wide"),
             braces,
-        ])
+        ]))
         .await;
     plane.apply_objects(&slices).await;
     let operator = plane.operator("only", &[FAST]).await;

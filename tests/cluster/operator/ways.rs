@@ -9,7 +9,7 @@ use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, PostParams};
 use serde_json::json;
 
-use super::objects::{FAST, class, has_router, ingress, namespace, service, slice};
+use super::objects::{FAST, has_router, ingress, shop_with};
 use crate::harness::operator::{SOON, binary};
 use crate::harness::{ControlPlane, Part, eventually};
 
@@ -20,15 +20,7 @@ const AFTER_A_WHILE: Duration = Duration::from_secs(60);
 
 async fn shop(plane: &ControlPlane) {
     plane.install("manifests");
-    plane
-        .apply_objects(&[
-            namespace("shop"),
-            class(),
-            service("shop", "web"),
-            slice("shop", "web", "10.1.0.1"),
-            ingress("shop", "first", "web"),
-        ])
-        .await;
+    plane.apply_objects(&shop_with([ingress("shop", "first", "web")])).await;
 }
 
 async fn publishes(plane: &ControlPlane, name: &str) {
