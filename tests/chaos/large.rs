@@ -24,9 +24,9 @@ fn objects(number: usize) -> Vec<Value> {
     let mut objects =
         vec![cluster::service(number), cluster::endpoint_slice(number, 0), cluster::ingress(number)];
     if number.is_multiple_of(5) {
-        let secret = cluster::secret(number);
-        let name = secret["metadata"]["name"].as_str().unwrap_or_default();
-        objects.push(world::tls_secret(&cluster::namespace(number), name, 0));
+        let mut secret = cluster::secret(number);
+        secret["stringData"]["tls.key"] = world::private_key().into();
+        objects.push(secret);
     }
     objects
 }

@@ -57,6 +57,11 @@ pub fn certificate(name: &str) -> String {
     pem("CERTIFICATE", filler.as_bytes())
 }
 
+/// The text of the private key that all Secrets here have.
+pub fn private_key() -> String {
+    pem("PRIVATE KEY", CANARY)
+}
+
 pub fn tls_secret(namespace: &str, name: &str, version: u64) -> Value {
     let certificate = certificate(&format!("{namespace}/{name} {version}"));
     json!({
@@ -64,7 +69,7 @@ pub fn tls_secret(namespace: &str, name: &str, version: u64) -> Value {
         "metadata": {"namespace": namespace, "name": name},
         "data": {
             "tls.crt": base64(certificate.as_bytes()),
-            "tls.key": base64(pem("PRIVATE KEY", CANARY).as_bytes()),
+            "tls.key": base64(private_key().as_bytes()),
         },
     })
 }
