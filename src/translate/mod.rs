@@ -34,6 +34,7 @@ pub mod settings;
 pub mod size;
 pub mod status;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::{Ingress, IngressBackend, IngressRule, IngressSpec, IngressTLS};
@@ -46,6 +47,7 @@ use problem::{Problem, Subject};
 use router::Translation;
 use service::Gathered;
 use settings::Settings;
+use size::Budget;
 
 /// Translates one Ingress that is ours.
 pub fn translate<L: Lookup + ?Sized>(ingress: &Ingress, settings: &Arc<Settings>, lookup: &L) -> Fragment {
@@ -89,7 +91,8 @@ pub fn translate_as<L: Lookup + ?Sized>(
             lookup,
             annotations,
             gathered,
-            cache: Vec::new(),
+            cache: HashMap::new(),
+            budget: Budget::default(),
             paths: 0,
         };
         if spec.rules.is_empty()

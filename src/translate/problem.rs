@@ -93,6 +93,8 @@ categories! {
     SecretUnavailable,
     /// A router, a service or a certificate is too large to be published.
     EntryTooLarge,
+    /// All routers and services of an Ingress together are too large.
+    IngressTooLarge,
     /// A reference into another namespace.
     CrossNamespaceNotAllowed,
     /// A reference to another provider's object from a namespace that may not have any.

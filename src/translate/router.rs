@@ -1,5 +1,6 @@
 //! The paths of an Ingress to routers (Traefik's `loadRouter`).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::{
@@ -14,10 +15,18 @@ use super::rule::{self, Matcher, PathType};
 use super::server::Broken;
 use super::service::{self, Backend, Gathered};
 use super::settings::{BrokenBackends, Precedence, RuleSyntax, Settings};
-use super::size;
+use super::size::{self, Budget};
 use crate::kubernetes::key::ServiceKey;
 use crate::traefik::dynamic::Router;
 use crate::translate::name;
+
+/// A backend as it is written: the Service, the name of the port, its number.
+pub(super) type BackendName<'a> = (&'a str, Option<&'a str>, Option<i32>);
+
+fn backend_name(backend: &IngressServiceBackend) -> BackendName<'_> {
+    let port = backend.port.as_ref();
+    (&backend.name, port.and_then(|port| port.name.as_deref()), port.and_then(|port| port.number))
+}
 
 /// The translation of one Ingress while it runs.
 pub(super) struct Translation<'a, L: Lookup + ?Sized> {
@@ -28,7 +37,9 @@ pub(super) struct Translation<'a, L: Lookup + ?Sized> {
     pub(super) annotations: RouterAnnotations,
     pub(super) gathered: Gathered,
     /// Backends that were translated already; the paths of an Ingress often share one.
-    pub(super) cache: Vec<(&'a IngressServiceBackend, Backend)>,
+    pub(super) cache: HashMap<BackendName<'a>, Backend>,
+    /// What its routers and services may still take.
+    pub(super) budget: Budget,
     /// How many paths there are.
     pub(super) paths: usize,
 }
@@ -41,19 +52,48 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
         let mut routers: Vec<RouterFragment> = Vec::with_capacity(self.paths);
         // Of equal rules the last counts, and that of a path that is written goes before that of one that is not.
         let mut unwritten: Vec<RouterFragment> = Vec::new();
+        let mut left_out = LeftOut::default();
         for (rule_position, rule) in rules.iter().enumerate() {
             let Some(http) = &rule.http else { continue };
             let host = rule.host.as_deref().unwrap_or_default();
             for (position, path) in http.paths.iter().enumerate() {
                 let at = || format!("spec.rules[{rule_position}].http.paths[{position}].backend");
-                let Some(router) = self.router(host, path, &at) else { continue };
+                if self.budget.is_spent() {
+                    left_out.paths += 1;
+                    continue;
+                }
+                let router = self.router(host, path, &at);
+                if self.budget.is_spent() {
+                    left_out = LeftOut { first: at().trim_end_matches(".backend").to_owned(), paths: 1 };
+                    continue;
+                }
+                let Some(router) = router else { continue };
                 if is_everything(host, path) { unwritten.push(router) } else { routers.push(router) }
             }
         }
         if !unwritten.is_empty() {
             routers.splice(..0, unwritten);
         }
+        if left_out.paths > 0 {
+            self.too_much(left_out);
+        }
         distinct_keys(routers)
+    }
+
+    /// Tells of the paths that there was no room for.
+    fn too_much(&mut self, LeftOut { first, paths }: LeftOut) {
+        self.gathered.problems.push(Problem {
+            category: Category::IngressTooLarge,
+            subject: Subject::ingress(self.ingress),
+            field: first,
+            value: format!("{paths} of {} paths left out, from this one on", self.paths),
+            remedy: format!(
+                "the routers and services of an Ingress may have {} MiB together, and what its annotations and those \
+                 of its Services say counts for each path and port; shorten them, or spread the paths over several \
+                 Ingresses",
+                size::INGRESS_LIMIT / (1024 * 1024)
+            ),
+        });
     }
 
     fn router(
@@ -97,7 +137,10 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
             ..self.bare_router()
         };
         let key = name::bounded(key);
-        if self.is_too_large(&key, &router, || at().trim_end_matches(".backend").to_owned()) {
+        // One that is too large counts too: it costs as much to find that out.
+        if !self.budget.add_router(&key, &router)
+            || self.is_too_large(&key, &router, || at().trim_end_matches(".backend").to_owned())
+        {
             return None;
         }
         Some(RouterFragment { key: key.into(), router, service })
@@ -163,8 +206,8 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
             (None, Some(service)) => service,
             (resource, _) => return self.unsupported(resource.is_some(), at()),
         };
-        let translated = match self.cache.iter().find(|(known, _)| *known == service) {
-            Some((_, translated)) => translated.clone(),
+        let translated = match self.cache.get(&backend_name(service)) {
+            Some(translated) => translated.clone(),
             None => {
                 let translated = service::backend(
                     &self.namespace,
@@ -174,7 +217,14 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
                     &mut self.gathered,
                 );
                 if self.paths > 1 {
-                    self.cache.push((service, translated.clone()));
+                    self.cache.insert(backend_name(service), translated.clone());
+                    match (&translated.service, &translated.broken) {
+                        (_, Some(Broken { category: Category::EntryTooLarge, .. })) => {
+                            self.budget.add(size::ENTRY_LIMIT);
+                        }
+                        (Some(fragment), _) => self.budget.add_service(&fragment.key, &fragment.service),
+                        (None, _) => {}
+                    }
                 }
                 translated
             }
@@ -226,6 +276,14 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
     }
 }
 
+/// Paths that an Ingress has no room for.
+#[derive(Default)]
+struct LeftOut {
+    /// Where the first of them is.
+    first: String,
+    paths: usize,
+}
+
 /// Whether neither a host nor a path is written.
 fn is_everything(host: &str, path: &HTTPIngressPath) -> bool {
     host.is_empty() && path.path.as_deref().unwrap_or_default().is_empty()
@@ -237,7 +295,7 @@ fn distinct_keys(mut routers: Vec<RouterFragment>) -> Vec<RouterFragment> {
     if routers.len() < 2 {
         return routers;
     }
-    let mut counts = std::collections::HashMap::new();
+    let mut counts = HashMap::new();
     for router in &routers {
         *counts.entry(Arc::clone(&router.key)).or_insert(0_usize) += 1;
     }

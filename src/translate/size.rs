@@ -1,5 +1,6 @@
 //! No entry of the routing may be so large that its shard finds no room in an object: a tenant's certificate or
-//! annotation would then keep everybody's changes from being published.
+//! annotation would then keep everybody's changes from being published. Nor may one Ingress fill the memory: what its
+//! annotations say goes into each of its routers, and what those of a Service say into each of its ports.
 
 use crate::traefik::document::{Keys, certificate_line, router_line, service_line};
 use crate::traefik::dynamic::{Certificate, Router, Service};
@@ -7,6 +8,10 @@ use crate::traefik::dynamic::{Certificate, Router, Service};
 /// Bytes that a router, a service, or a certificate with its key may have as a line of a document. A shard is cut at
 /// the same size, so that with its labels and in base64 it is far below the 1 MiB of an object.
 pub const ENTRY_LIMIT: usize = 256 * 1024;
+
+/// Bytes that all routers and services of an Ingress may have, counted as [`Budget`] does: enough for 10,000 paths,
+/// which is about what fits into an object.
+pub const INGRESS_LIMIT: usize = 8 * 1024 * 1024;
 
 /// Bytes of a line at most for a byte of text: `\u007f`.
 const ESCAPED: usize = 6;
@@ -26,25 +31,71 @@ fn above(texts: impl Iterator<Item = usize>, render: impl FnOnce() -> usize) -> 
     Some(render()).filter(|bytes| *bytes > ENTRY_LIMIT)
 }
 
-/// The bytes of a router that is too large.
-pub fn router(key: &str, router: &Router) -> Option<usize> {
+fn router_texts(router: &Router) -> impl Iterator<Item = usize> {
     let tls = router.tls.iter().flat_map(|tls| {
         let domains = tls.domains.iter().flat_map(|domain| domain.sans.iter().chain([&domain.main]));
         domains.chain([&tls.options, &tls.cert_resolver])
     });
     let texts = router.entry_points.iter().chain(&router.middlewares).chain(tls);
-    let texts = texts.chain([&router.rule, &router.rule_syntax, &router.service]);
-    above(texts.map(String::len), || router_line(key, router).len())
+    texts.chain([&router.rule, &router.rule_syntax, &router.service]).map(String::len)
 }
 
-/// The bytes of a service that is too large.
-pub fn service(key: &str, service: &Service) -> Option<usize> {
+fn service_texts(service: &Service) -> impl Iterator<Item = usize> {
     let balancer = &service.load_balancer;
     let cookie = balancer.sticky.iter().flat_map(|sticky| &sticky.cookie);
     let cookie = cookie.flat_map(|one| [&one.name, &one.same_site, &one.domain, &one.path]);
     let texts = balancer.servers.iter().map(|server| &server.url);
-    let texts = texts.chain(&service.middlewares).chain(cookie).chain([&balancer.servers_transport]);
-    above(texts.map(String::len), || service_line(key, service).len())
+    texts.chain(&service.middlewares).chain(cookie).chain([&balancer.servers_transport]).map(String::len)
+}
+
+/// The bytes of a router that is too large.
+pub fn router(key: &str, router: &Router) -> Option<usize> {
+    above(router_texts(router), || router_line(key, router).len())
+}
+
+/// The bytes of a service that is too large.
+pub fn service(key: &str, service: &Service) -> Option<usize> {
+    above(service_texts(service), || service_line(key, service).len())
+}
+
+/// What is left of [`INGRESS_LIMIT`] while an Ingress is translated. An entry counts the lengths of its texts and a
+/// little for each of them, which is about what it takes in memory.
+#[derive(Debug)]
+pub struct Budget {
+    left: Option<usize>,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { left: Some(INGRESS_LIMIT) }
+    }
+}
+
+impl Budget {
+    /// Whether nothing more may be added.
+    pub fn is_spent(&self) -> bool {
+        self.left.is_none()
+    }
+
+    /// Adds a router; whether there was room. The first that finds none ends it.
+    pub fn add_router(&mut self, key: &str, router: &Router) -> bool {
+        self.add(counted(router_texts(router).chain([key.len()])));
+        !self.is_spent()
+    }
+
+    /// Adds a service.
+    pub fn add_service(&mut self, key: &str, service: &Service) {
+        self.add(counted(service_texts(service).chain([key.len()])));
+    }
+
+    /// Adds so many bytes.
+    pub fn add(&mut self, bytes: usize) {
+        self.left = self.left.and_then(|left| left.checked_sub(bytes));
+    }
+}
+
+fn counted(texts: impl Iterator<Item = usize>) -> usize {
+    texts.fold(0, |sum, text| sum.saturating_add(text.saturating_add(AROUND)))
 }
 
 /// The bytes of a certificate that is too large together with its key.

@@ -1,0 +1,150 @@
+//! What one Ingress may cost: its annotations go into each of its routers and those of a Service into each of its ports,
+//! so a little text could become a lot of routing.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use waybill::kubernetes::manifests::Manifests;
+use waybill::options;
+use waybill::reconcile::Routing;
+use waybill::traefik::document::Keys;
+use waybill::translate::problem::{Category, Problem};
+use waybill::translate::size::INGRESS_LIMIT;
+
+fn routing(objects: &[Value]) -> Routing {
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    let mut manifests = Manifests::default();
+    manifests.add(&Arc::from("input.json"), list.to_string().as_bytes());
+    assert!(manifests.faults.is_empty(), "{:?}", manifests.faults);
+    waybill::offline::routing(manifests, &options::from_yaml_str("").unwrap().options)
+}
+
+/// Routers, services and bytes of the operator's output.
+fn size(routing: &Routing) -> (usize, usize, usize) {
+    let Some((_, output)) = routing.table().outputs().next() else { return (0, 0, 0) };
+    let counts = output.counts();
+    (counts.routers, counts.services, output.assembled(Keys::LeftOut).len())
+}
+
+fn class() -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "traefik"},
+        "spec": {"controller": "traefik.io/ingress-controller"},
+    })
+}
+
+/// A Service with ports from 1 on and two endpoints.
+fn service(name: &str, ports: usize, annotations: Value) -> [Value; 2] {
+    let numbers = || 1..=ports;
+    let of_service: Vec<Value> =
+        numbers().map(|port| json!({"name": format!("p{port}"), "port": port})).collect();
+    let of_slice: Vec<Value> =
+        numbers().map(|port| json!({"name": format!("p{port}"), "port": port})).collect();
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"namespace": "shop", "name": name, "annotations": annotations},
+        "spec": {"ports": of_service},
+    });
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {
+            "namespace": "shop", "name": format!("{name}-1"), "labels": {"kubernetes.io/service-name": name},
+        },
+        "addressType": "IPv4", "ports": of_slice,
+        "endpoints": [{"addresses": ["10.1.0.1"]}, {"addresses": ["10.1.0.2"]}],
+    });
+    [service, slice]
+}
+
+/// An Ingress of so many paths; path `n` leads to port `port(n)` of Service `web`.
+fn ingress(name: &str, paths: usize, annotations: Value, port: impl Fn(usize) -> usize) -> Value {
+    let paths: Vec<Value> = (0..paths)
+        .map(|at| {
+            json!({
+                "path": format!("/{at}"), "pathType": "Prefix",
+                "backend": {"service": {"name": "web", "port": {"number": port(at)}}},
+            })
+        })
+        .collect();
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+        "metadata": {"namespace": "shop", "name": name, "annotations": annotations},
+        "spec": {"ingressClassName": "traefik", "rules": [
+            {"host": format!("{name}.shop.example"), "http": {"paths": paths}},
+        ]},
+    })
+}
+
+fn too_large(routing: &Routing) -> Vec<Problem> {
+    let problems = routing.all_problems().into_iter();
+    problems.filter(|problem| problem.category == Category::IngressTooLarge).collect()
+}
+
+fn middlewares(bytes: usize) -> Value {
+    let one = format!("{}@file", "m".repeat(95));
+    let list = vec![one; bytes / 100].join(",");
+    json!({"traefik.ingress.kubernetes.io/router.middlewares": list})
+}
+
+#[test]
+fn an_ingress_that_fills_an_object_with_paths_is_published_whole() {
+    let mut objects = vec![class(), ingress("many", 10_000, json!({}), |at| at % 500 + 1)];
+    objects.extend(service("web", 500, json!({})));
+    let routing = routing(&objects);
+    assert_eq!(too_large(&routing), []);
+    let (routers, services, _) = size(&routing);
+    assert_eq!((routers, services), (10_000, 500));
+}
+
+#[test]
+fn annotations_that_each_path_multiplies_cost_their_ingress_its_last_paths() {
+    let mut objects = vec![
+        class(),
+        ingress("wide", 5_000, middlewares(200_000), |_| 1),
+        ingress("small", 2, json!({}), |_| 1),
+    ];
+    objects.extend(service("web", 1, json!({})));
+    let routing = routing(&objects);
+    let (routers, services, bytes) = size(&routing);
+    assert_eq!(services, 1);
+    assert!((2 + 10..2 + 60).contains(&routers), "{routers} routers");
+    assert!(bytes < INGRESS_LIMIT, "{bytes} bytes");
+    let problems = too_large(&routing);
+    assert_eq!(problems.len(), 1);
+    let kept = routers - 2;
+    assert_eq!(problems[0].subject.name, "wide");
+    assert_eq!(problems[0].field, format!("spec.rules[0].http.paths[{kept}]"));
+    assert_eq!(problems[0].value, format!("{} of 5000 paths left out, from this one on", 5_000 - kept));
+}
+
+#[test]
+fn annotations_of_a_service_that_each_port_multiplies_do_too() {
+    let mut objects = vec![class(), ingress("ports", 3_000, json!({}), |at| at + 1)];
+    let cookie = json!({
+        "traefik.ingress.kubernetes.io/service.sticky.cookie": "true",
+        "traefik.ingress.kubernetes.io/service.sticky.cookie.name": "c".repeat(200_000),
+    });
+    objects.extend(service("web", 3_000, cookie));
+    let routing = routing(&objects);
+    let (routers, services, bytes) = size(&routing);
+    assert_eq!(routers, services);
+    assert!((10..60).contains(&routers), "{routers} routers");
+    assert!(bytes < INGRESS_LIMIT, "{bytes} bytes");
+    assert_eq!(too_large(&routing).len(), 1);
+}
+
+#[test]
+fn what_is_too_large_for_an_entry_is_not_looked_at_for_each_of_thousands_of_paths() {
+    // Six times as large as text, and so above the limit of a router.
+    let braces =
+        json!({"traefik.ingress.kubernetes.io/router.middlewares": format!("m{}@file", "{".repeat(250_000))});
+    let mut objects = vec![class(), ingress("braces", 5_000, braces, |_| 1)];
+    objects.extend(service("web", 1, json!({})));
+    let routing = routing(&objects);
+    assert_eq!(size(&routing).0, 0);
+    assert_eq!(too_large(&routing).len(), 1);
+    let problems = routing.all_problems();
+    assert!(problems.iter().any(|problem| problem.category == Category::EntryTooLarge), "{problems:?}");
+}
