@@ -53,7 +53,7 @@ impl<'a> Chaos<'a> {
         let admin = Admin::new(plane);
         let pace = Pace::with(ingresses);
         world::fill(plane, &admin).await;
-        large::fill(&admin, ingresses as usize).await;
+        large::fill(plane, &admin, ingresses as usize).await;
         let tally = Tally::default();
         let legal = Arc::new(Legal::default());
         let churn = Churn::new(admin.clone(), Arc::clone(&legal), seed);

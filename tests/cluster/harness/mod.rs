@@ -9,6 +9,7 @@
 
 mod apply;
 mod audit;
+mod etcd;
 pub mod operator;
 mod process;
 mod stall;
