@@ -148,3 +148,37 @@ fn what_is_too_large_for_an_entry_is_not_looked_at_for_each_of_thousands_of_path
     let problems = routing.all_problems();
     assert!(problems.iter().any(|problem| problem.category == Category::EntryTooLarge), "{problems:?}");
 }
+
+#[test]
+fn thousands_of_problems_of_one_ingress_are_told_of_as_a_thousand() {
+    let unknown = (0..4_000).map(|at| (format!("traefik.ingress.kubernetes.io/router.x{at}"), json!("")));
+    let mut objects = vec![class(), ingress("wrong", 1, Value::Object(unknown.collect()), |_| 1)];
+    objects.extend(service("web", 1, json!({})));
+    let routing = routing(&objects);
+    assert_eq!(size(&routing).0, 0);
+    let problems = routing.all_problems();
+    assert_eq!(problems.len(), 1_000);
+    let cut: Vec<&Problem> = problems.iter().filter(|problem| problem.remedy.contains("not told")).collect();
+    assert_eq!(cut.len(), 1);
+    assert!(cut[0].remedy.ends_with("; 3000 problems more are not told"), "{}", cut[0].remedy);
+}
+
+#[test]
+fn thousands_of_annotations_in_two_spellings_count_once_each() {
+    let main = |at: usize| format!("traefik.ingress.kubernetes.io/router.tls.domains.{at}.main");
+    let domains = (0..2_000).flat_map(|at| {
+        let early = main(at).replace("main", "MAIN");
+        [(early, json!("early.example")), (main(at), json!(format!("{at}.example")))]
+    });
+    let mut objects = vec![class(), ingress("domains", 1, Value::Object(domains.collect()), |_| 1)];
+    objects.extend(service("web", 1, json!({})));
+    let routing = routing(&objects);
+    assert_eq!(routing.all_problems().len(), 0);
+    let (_, output) = routing.table().outputs().next().unwrap();
+    let document: Value = serde_json::from_str(&output.assembled(Keys::LeftOut)).unwrap();
+    let (_, router) = document["http"]["routers"].as_object().unwrap().iter().next().unwrap();
+    let domains = router["tls"]["domains"].as_array().unwrap();
+    assert_eq!(domains.len(), 2_000);
+    assert!(domains.contains(&json!({"main": "1999.example"})));
+    assert!(domains.iter().all(|domain| domain["main"] != "early.example"));
+}

@@ -105,6 +105,7 @@ pub fn translate_as<L: Lookup + ?Sized>(
     }
     fragment.problems = gathered.problems;
     deduplicate(&mut fragment.problems);
+    cut(&mut fragment.problems);
     fragment.uses_nodes = gathered.uses_nodes;
     fragment.uses_namespaces = gathered.uses_namespaces;
     fragment
@@ -140,6 +141,23 @@ fn deduplicate(problems: &mut Vec<Problem>) {
         drop(seen);
         let mut keep = keep.into_iter();
         problems.retain(|_| keep.next().unwrap_or(true));
+    }
+}
+
+/// Problems that an Ingress may tell of. One that has more has the same one thousands of times, and they would take
+/// more memory than itself.
+const PROBLEMS: usize = 1_000;
+
+/// Leaves out what nobody would read, and says how much that is.
+fn cut(problems: &mut Vec<Problem>) {
+    let more = problems.len().saturating_sub(PROBLEMS);
+    if more == 0 {
+        return;
+    }
+    problems.truncate(PROBLEMS);
+    problems.shrink_to_fit();
+    if let Some(last) = problems.last_mut() {
+        last.remedy = format!("{}; {more} problems more are not told", last.remedy);
     }
 }
 

@@ -10,7 +10,7 @@ mod service;
 mod value;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 
 use crate::translate::problem::{Category, Problem, Subject};
@@ -127,6 +127,13 @@ impl<'a> Faults<'a> {
 
     /// A key that nobody knows; names the closest one.
     fn unknown(&mut self, entry: &Entry<'_>) {
+        /// For more, nobody reads which ones are close.
+        const LOOKED_FOR: usize = 100;
+        if self.fatal.len() >= LOOKED_FOR {
+            let remedy = "no such annotation; see docs/annotations.md for those there are".to_owned();
+            let problem = self.problem(Category::UnknownAnnotation, entry, remedy);
+            return self.fatal.push(problem);
+        }
         let name = entry.name.to_ascii_lowercase();
         let closest = self.known.iter().min_by_key(|known| strsim::levenshtein(known, &name));
         let remedy = match closest {
@@ -203,11 +210,22 @@ fn same_path(name: &str, path: &[&str]) -> bool {
         && pieces.next().is_none()
 }
 
-/// Of several spellings of one key only the last counts, so the earlier ones are not parsed.
-fn is_overridden(entries: &[Entry<'_>], position: usize) -> bool {
-    entries.get(position).is_some_and(|entry| {
-        entries[position + 1..].iter().any(|later| later.name.eq_ignore_ascii_case(entry.name))
-    })
+/// For each entry, whether a later one has the same key in another spelling: only the last counts, so the earlier ones
+/// are not parsed.
+fn overridden(entries: &[Entry<'_>]) -> Vec<bool> {
+    /// As many as anyone writes by hand are compared with each other; more are looked up.
+    const FEW: usize = 16;
+    if entries.len() <= FEW {
+        let again = |(position, entry): (usize, &Entry<'_>)| {
+            entries[position + 1..].iter().any(|later| later.name.eq_ignore_ascii_case(entry.name))
+        };
+        return entries.iter().enumerate().map(again).collect();
+    }
+    let mut later = HashSet::new();
+    let mut overridden: Vec<bool> =
+        entries.iter().rev().map(|entry| !later.insert(entry.name.to_ascii_lowercase())).collect();
+    overridden.reverse();
+    overridden
 }
 
 /// Whether there are annotations of ours at all; most objects have none.

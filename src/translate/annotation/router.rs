@@ -1,8 +1,8 @@
 //! The annotations of an Ingress: `router.*`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::{Entry, Faults, Switch, any, entries, is_index, is_overridden};
+use super::{Entry, Faults, Switch, any, entries, is_index, overridden};
 use crate::traefik::dynamic::{Domain, Observability, RouterTls};
 use crate::translate::problem::{Problem, Subject};
 
@@ -78,20 +78,25 @@ impl RouterAnnotations {
         let mut faults = Faults::new(subject, KNOWN);
         let tls = Switch::find(&entries, &["router", "tls"]);
         let observability = Switch::find(&entries, &["router", "observability"]);
-        let mut reader =
-            Reader { parsed: &mut parsed, faults: &mut faults, tls, observability, domains: Vec::new() };
+        let mut reader = Reader {
+            parsed: &mut parsed,
+            faults: &mut faults,
+            tls,
+            observability,
+            domains: Domains::default(),
+        };
         if tls == Switch::On {
             reader.tls();
         }
         if observability == Switch::On {
             reader.observability();
         }
-        for (position, entry) in entries.iter().enumerate() {
-            reader.entry(entry, is_overridden(&entries, position));
+        for (entry, overridden) in entries.iter().zip(overridden(&entries)) {
+            reader.entry(entry, overridden);
         }
         let domains = std::mem::take(&mut reader.domains);
         if let Some(tls) = &mut parsed.tls {
-            tls.domains = domains.into_iter().map(|(_, domain)| domain).collect();
+            tls.domains = domains.list;
         }
         if let Some(observability) = &mut parsed.observability {
             observability.trace_verbosity.get_or_insert_with(|| "minimal".to_owned());
@@ -106,8 +111,14 @@ struct Reader<'r, 'f> {
     faults: &'r mut Faults<'f>,
     tls: Switch,
     observability: Switch,
-    /// By label, in order of first mention.
-    domains: Vec<(String, Domain)>,
+    domains: Domains,
+}
+
+/// Domains in the order in which their labels are mentioned first.
+#[derive(Default)]
+struct Domains {
+    list: Vec<Domain>,
+    by_label: HashMap<String, usize>,
 }
 
 impl Reader<'_, '_> {
@@ -194,14 +205,12 @@ impl Reader<'_, '_> {
 
     fn domain(&mut self, label: &str) -> &mut Domain {
         self.tls();
-        let position = match self.domains.iter().position(|(known, _)| known == label) {
-            Some(position) => position,
-            None => {
-                self.domains.push((label.to_owned(), Domain::default()));
-                self.domains.len() - 1
-            }
-        };
-        &mut self.domains[position].1
+        let Domains { list, by_label } = &mut self.domains;
+        let position = *by_label.entry(label.to_owned()).or_insert(list.len());
+        if position == list.len() {
+            list.push(Domain::default());
+        }
+        &mut list[position]
     }
 
     fn below_observability(&mut self, rest: &[&str], entry: &Entry<'_>, overridden: bool) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Entry, Faults, Switch, any, entries, is_overridden};
+use super::{Entry, Faults, Switch, any, entries, overridden};
 use crate::traefik::dynamic::{Cookie, Sticky};
 use crate::translate::problem::{Problem, Subject};
 
@@ -73,10 +73,9 @@ impl ServiceAnnotations {
         if sticky == Switch::On || sticky == Switch::Unset && cookie != Switch::Unset {
             parsed.sticky = Some(Sticky { cookie: (cookie == Switch::On).then(Cookie::default) });
         }
-        for (position, entry) in entries.iter().enumerate() {
+        for (entry, overridden) in entries.iter().zip(overridden(&entries)) {
             let lower = entry.name.to_ascii_lowercase();
             let pieces: Vec<&str> = lower.split('.').collect();
-            let overridden = is_overridden(&entries, position);
             match pieces.as_slice() {
                 ["service", "sticky"] | ["service", "sticky", "cookie"] => {}
                 ["service", "sticky", "cookie", key] if is_cookie_key(key) => {
