@@ -1,8 +1,8 @@
 //! What the API server's own log says of the writes: epochs never go back, and nobody shares one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
@@ -11,10 +11,12 @@ use waybill::publish::index::Index;
 use super::harness::AuditEvent;
 use super::world::OUTPUTS;
 
-/// The log, read further with every look; the API server begins a new file every 100 MB.
+/// The log, read further with every look. The API server begins a new file every 100 MB, and names the old one after
+/// the time.
 pub struct Log {
-    path: PathBuf,
-    file: Option<File>,
+    folder: PathBuf,
+    /// Bytes of each file that were read, by inode.
+    read: BTreeMap<u64, u64>,
     rest: String,
     /// The last successful write of each index.
     last: BTreeMap<String, Written>,
@@ -35,8 +37,8 @@ struct Written {
 impl Log {
     pub fn new(folder: &std::path::Path) -> Self {
         Self {
-            path: folder.join("audit.log"),
-            file: None,
+            folder: folder.to_owned(),
+            read: BTreeMap::new(),
             rest: String::new(),
             last: BTreeMap::new(),
             writers: BTreeMap::new(),
@@ -48,21 +50,34 @@ impl Log {
     /// The whole lines since the last look.
     fn more(&mut self) -> String {
         let mut text = std::mem::take(&mut self.rest);
-        loop {
-            if self.file.is_none() {
-                self.file = File::open(&self.path).ok();
-            }
-            let Some(file) = &mut self.file else { break };
-            file.read_to_string(&mut text).unwrap();
-            let own = file.metadata().unwrap().ino();
-            match std::fs::metadata(&self.path) {
-                Ok(now) if now.ino() != own => self.file = None,
-                _ => break,
-            }
+        for mut file in self.files() {
+            let read = self.read.entry(file.metadata().unwrap().ino()).or_default();
+            file.seek(SeekFrom::Start(*read)).unwrap();
+            *read += file.read_to_string(&mut text).unwrap() as u64;
         }
         let end = text.rfind('\n').map_or(0, |end| end + 1);
         self.rest = text.split_off(end);
         text
+    }
+
+    /// All files, the oldest first.
+    fn files(&self) -> Vec<File> {
+        loop {
+            // What is begun anew meanwhile is among the old ones the next time.
+            let Ok(newest) = File::open(self.folder.join("audit.log")) else { return Vec::new() };
+            let names = std::fs::read_dir(&self.folder).unwrap().map(|entry| entry.unwrap().path());
+            let old = |path: &PathBuf| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                name.starts_with("audit-") && name.ends_with(".log")
+            };
+            let old: BTreeSet<PathBuf> = names.filter(old).collect();
+            let files: Vec<File> =
+                old.iter().filter_map(|path| File::open(path).ok()).chain([newest]).collect();
+            let inodes: BTreeSet<u64> = files.iter().map(|file| file.metadata().unwrap().ino()).collect();
+            if files.len() == old.len() + 1 && inodes.len() == files.len() {
+                return files;
+            }
+        }
     }
 
     /// Looks at what came since the last time. Gives what is wrong, and the text for others to look at.
@@ -145,14 +160,15 @@ fn a_late_write_that_succeeds_is_seen_and_one_that_fails_is_not() {
         });
         format!("{event}\n")
     };
-    let mut text = line("a", 1, 10, 200) + &line("b", 2, 20, 200) + &line("a", 1, 15, 409);
-    std::fs::write(log.path.clone(), &text).unwrap();
+    let text = line("a", 1, 10, 200) + &line("b", 2, 20, 200) + &line("a", 1, 15, 409);
+    std::fs::write(folder.path().join("audit.log"), &text).unwrap();
     assert_eq!(log.look().0, Vec::<String>::new());
     assert_eq!((log.commits, log.late, log.epochs()), (2, 1, 2));
-    // Begun anew, and a line that is not whole.
-    std::fs::rename(&log.path, folder.path().join("audit-1.log")).unwrap();
-    text = line("a", 1, 30, 200) + &line("c", 2, 40, 200) + "{";
-    std::fs::write(log.path.clone(), &text).unwrap();
+    // Begun anew twice, and a line that is not whole.
+    let current = folder.path().join("audit.log");
+    std::fs::rename(&current, folder.path().join("audit-1.log")).unwrap();
+    std::fs::write(folder.path().join("audit-2.log"), line("a", 1, 30, 200)).unwrap();
+    std::fs::write(&current, line("c", 2, 40, 200) + "{").unwrap();
     let faults = log.look().0;
     assert_eq!(faults.len(), 2, "{faults:#?}");
     assert!(faults[0].contains("succeeded after") && faults[1].contains("epoch 2 is of"), "{faults:#?}");
