@@ -30,6 +30,8 @@ pub struct Action {
     pub count: i32,
     /// What it says the end of: where, and what was told there.
     over: Option<Box<(Place, Told)>>,
+    /// Whether it is said for all that wait, and not because of what is wrong with the object.
+    for_all: bool,
 }
 
 /// What comes next.
@@ -247,6 +249,7 @@ impl EventBook {
             event: delayed(&self.operator, self.ready.len(), PER_SECOND),
             count: 1,
             over: None,
+            for_all: true,
         })
     }
 
@@ -291,9 +294,8 @@ impl EventBook {
     }
 
     fn object(&mut self, action: &Action) -> Option<&mut Object> {
-        self.objects
-            .get_mut(&action.subject)
-            .filter(|object| action.uid.is_empty() || object.uid == action.uid)
+        let object = self.objects.get_mut(&action.subject).filter(|_| !action.for_all)?;
+        (action.uid.is_empty() || object.uid == action.uid).then_some(object)
     }
 }
 
@@ -305,6 +307,7 @@ fn action(subject: &Subject, object: &Object, now: Instant) -> Option<Action> {
         event: event.clone(),
         count,
         over,
+        for_all: false,
     };
     if let Some(new) = object.wanted.keys().find(|told| !object.told.contains_key(told)) {
         return Some(act(new, 1, None));

@@ -180,6 +180,7 @@ impl Expected {
         for event in events {
             let (uid, reason) = (text(event, "/regarding/uid"), text(event, "/reason"));
             let note = text(event, "/note");
+            // As texts these are in order: the API server writes each with six digits after the point.
             let last = text(event, "/series/lastObservedTime").max(text(event, "/eventTime"));
             // What another one wrote may have arrived late.
             let ours = text(event, "/reportingInstance") == *holder && text(event, "/type") == "Warning";

@@ -373,3 +373,27 @@ fn an_object_that_is_made_again_is_another_one_and_leaves_nothing_behind() {
     assert_eq!((book.ready.len(), drain(&mut book, now).len()), (1, 0));
     assert!(book.objects.is_empty());
 }
+
+/// What is said on the operator's index for all that wait has nothing to do with what is wrong with the index.
+#[test]
+fn that_many_wait_settles_nothing_about_the_object_it_is_said_on() {
+    let mut now = Instant::now();
+    let mut book = EventBook::new(operator());
+    book.report(&operator(), "m", &[problem(Category::Paused, "f", "a")]);
+    drain(&mut book, now);
+    book.report(&operator(), "m", &[]);
+    let Next::Act(end) = book.next(now) else { unreachable!("an end") };
+    for at in 0..=MANY_WAIT {
+        book.report(&subject(&format!("web-{at}")), "u", &[problem(Category::NoEndpoints, "f", "a")]);
+    }
+    now += Duration::from_secs(1);
+    let Next::Act(delayed) = book.next(now) else { unreachable!("many wait") };
+    assert_eq!(delayed.event.reason, "EventsDelayed");
+    book.failed(&delayed, now);
+    book.failed(&end, now);
+    for at in 0..=MANY_WAIT {
+        book.forget(&subject(&format!("web-{at}")));
+    }
+    let told = drain(&mut book, now + Duration::from_secs(2));
+    assert_eq!(told, [("PausedResolved".to_owned(), "f: no longer a problem".to_owned(), 1)]);
+}
