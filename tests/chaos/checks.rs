@@ -41,6 +41,8 @@ const KINDS: [&str; 9] = [
 /// Objects that were read are compared with so many times as long as it took to read them, before they are read again.
 const READ_AGAIN: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
+/// What takes longer is explained.
+const LONG: Duration = Duration::from_secs(30);
 
 /// What the objects say.
 pub struct Expected {
@@ -252,7 +254,12 @@ pub async fn converge(
         let (read, took) = (Instant::now(), reading.elapsed());
         while read.elapsed() < took * READ_AGAIN {
             match expected.compare(admin, legal).await {
-                Ok(()) => return Ok((begun.elapsed(), expected)),
+                Ok(()) => {
+                    if begun.elapsed() > LONG {
+                        println!("it took {:.1?}, of which the last was for: {last}", begun.elapsed());
+                    }
+                    return Ok((begun.elapsed(), expected));
+                }
                 Err(why) => last = why,
             }
             tokio::time::sleep(PAUSE).await;
