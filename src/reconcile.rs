@@ -112,6 +112,11 @@ impl Routing {
         }
     }
 
+    /// Whether [`Routing::problems`] gives any.
+    pub fn has_problems(&self, key: &IngressKey) -> bool {
+        self.refused.contains_key(key) || self.table.has_problems(key)
+    }
+
     /// The Ingresses that are ours, refused ones included, in no order.
     pub fn told_of(&self) -> Vec<IngressKey> {
         let fragments = self.table.fragments().map(|fragment| fragment.ingress.clone());

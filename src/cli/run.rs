@@ -345,5 +345,7 @@ impl Leader {
         let following = tokio::spawn(problems.follow());
         while parts.join_next().await.is_some() {}
         following.abort();
+        // What it took from the queue after the next term has begun would be told by nobody.
+        let _ = following.await;
     }
 }

@@ -208,7 +208,8 @@ where
             }
             let listener = watched.filter(|_| answer.status().is_success());
             let listener = listener.map(|(kind, path)| Listener::opened(&counted.metrics, kind, path));
-            Ok(answer.map(|body| Listened::new(body, listener)))
+            let broken = counted.metrics.answers_broken.clone();
+            Ok(answer.map(|body| Listened::new(body, listener, broken, method)))
         })
     }
 }
@@ -280,6 +281,29 @@ mod tests {
         assert_eq!(send().await, StatusCode::OK, "the last one is kept when the file is gone");
         assert_eq!(metrics.api_requests.get(Code::Ok, Method::Get), 2);
         assert_eq!(metrics.api_requests.get(Code::Unauthorized, Method::Get), 1);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_is_counted_once() {
+        use http_body_util::BodyExt as _;
+        let metrics = Metrics::new("x").unwrap();
+        for (whole, count) in [(true, 0), (false, 1)] {
+            let mut service = Outgoing { metrics: metrics.clone(), bearer: None }.layer(service_fn(
+                move |_: Request<Body>| async move {
+                    let last =
+                        if whole { Ok(bytes::Bytes::from("}")) } else { Err(std::io::Error::other("cut")) };
+                    let frames = [Ok(bytes::Bytes::from("{")), last];
+                    let body = http_body_util::StreamBody::new(futures::stream::iter(
+                        frames.map(|frame| frame.map(http_body::Frame::data)),
+                    ));
+                    Ok::<_, Infallible>(Response::new(body))
+                },
+            ));
+            let answer = service.call(Request::put("/").body(Body::empty()).unwrap()).await.unwrap();
+            assert_eq!(answer.into_body().collect().await.is_ok(), whole);
+            assert_eq!(metrics.answers_broken.get(Method::Put), count);
+        }
+        assert_eq!(metrics.api_requests.get(Code::Ok, Method::Put), 2);
     }
 
     #[tokio::test]

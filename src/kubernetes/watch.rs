@@ -1,5 +1,6 @@
-//! Listens to the answers of watches. What a quiet one says, bookmarks and its end, never comes out of kube's watcher;
-//! without it a dead watch could not be told from one that has nothing to say.
+//! Listens to answers. What a quiet watch says, bookmarks and its end, never comes out of kube's watcher; without it a
+//! dead watch could not be told from one that has nothing to say. Nor does it say of an answer that breaks off between
+//! two events, so that those are counted here.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,7 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::metrics::{Metrics, WatchKind};
+use crate::metrics::{CounterBy, Method, Metrics, WatchKind};
 
 /// How an event begins that says that the watch has failed.
 const FAILED: &[u8] = br#"{"type":"ERROR""#;
@@ -92,11 +93,13 @@ impl Drop for Listener {
 pub(super) struct Listened<B> {
     body: B,
     listener: Option<Listener>,
+    /// Where it is counted should it break off.
+    broken: Option<(CounterBy<Method>, Method)>,
 }
 
 impl<B> Listened<B> {
-    pub fn new(body: B, listener: Option<Listener>) -> Self {
-        Self { body, listener }
+    pub fn new(body: B, listener: Option<Listener>, broken: CounterBy<Method>, method: Method) -> Self {
+        Self { body, listener, broken: Some((broken, method)) }
     }
 }
 
@@ -110,6 +113,11 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Listened<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.get_mut();
         let frame = ready!(Pin::new(&mut this.body).poll_frame(context));
+        if matches!(frame, Some(Err(_)))
+            && let Some((broken, method)) = this.broken.take()
+        {
+            broken.inc(method);
+        }
         if let Some(listener) = &mut this.listener {
             match &frame {
                 Some(Ok(frame)) => listener.data(frame.data_ref().map_or(&[], |data| data)),
@@ -204,7 +212,7 @@ mod tests {
             fault(&mut second);
             drop(second);
             assert!(!believed(&metrics), "{number}");
-            // kube's watcher counts the first two.
+            // The first is counted by who reads kube's watcher, the second as an answer that broke off.
             let counted = metrics.watch_errors.get(WatchKind::Service);
             assert_eq!(counted, if number == 2 { 2 } else { 0 }, "{number}");
             metrics.watch_age.clear(WatchKind::Service);

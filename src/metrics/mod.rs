@@ -81,6 +81,10 @@ metrics! {
     api_requests: CounterByTwo<Code, Method> = |c, _| c.counter_by_two(
         "rest_client_requests_total", ["code", "method"],
         "Requests to the API server, by the answer's status code (<error>: no answer) and method.");
+    /// Answers that were not whole.
+    answers_broken: CounterBy<Method> = |c, _| c.counter_by(
+        "waybill_api_answers_broken_total", "method",
+        "Answers of the API server that began and broke off before their end, those of watches among them, by method.");
     /// Whether this replica leads.
     leader: Gauge = |c, lease_name| c.gauge_with(
         "leader_election_master_status", ("name", lease_name), "the Lease's name",

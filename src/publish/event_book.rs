@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
-use super::event_text::{Place, Told, delayed, resolved, wanted};
+use super::event_text::{Place, Told, Wanted, delayed, resolved, wanted};
 use super::rate::Rate;
 use crate::translate::problem::{Problem, Subject};
 
@@ -12,6 +12,8 @@ use crate::translate::problem::{Problem, Subject};
 pub const PER_SECOND: u32 = 20;
 /// An Event that still holds is written again after this, since the API server forgets it after an hour.
 pub const REFRESH: Duration = Duration::from_secs(1_800);
+/// Waits between attempts at an object's Events that fail.
+const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(600));
 /// Objects that wait, above which one Event says so.
 const MANY_WAIT: usize = 1_200;
 
@@ -28,6 +30,8 @@ pub struct Action {
     pub count: i32,
     /// What it says the end of: where, and what was told there.
     over: Option<Box<(Place, Told)>>,
+    /// Whether it is said for all that wait, and not because of what is wrong with the object.
+    for_all: bool,
 }
 
 /// What comes next.
@@ -44,6 +48,8 @@ struct Object {
     uid: String,
     /// What has to be told.
     wanted: BTreeMap<Told, Place>,
+    /// Where there are problems beyond those, which are only counted.
+    hidden: BTreeSet<Place>,
     /// What was told, how often and when last.
     told: BTreeMap<Told, (Place, i32, Instant)>,
     /// What may have been told and is not told now: an attempt failed, and not all that fail have done nothing; or other
@@ -51,6 +57,8 @@ struct Object {
     doubtful: BTreeMap<Told, Place>,
     /// What was told and is over, which was not told yet.
     over: VecDeque<(Place, Told)>,
+    /// Actions that are neither done nor have failed yet.
+    under_way: usize,
     queued: bool,
     retry: Option<(Instant, Backoff)>,
 }
@@ -60,12 +68,24 @@ impl Object {
         Self {
             uid: uid.to_owned(),
             wanted: BTreeMap::new(),
+            hidden: BTreeSet::new(),
             told: BTreeMap::new(),
             doubtful: BTreeMap::new(),
             over: VecDeque::new(),
+            under_way: 0,
             queued: false,
             retry: None,
         }
+    }
+
+    /// Whether there is still something wrong in this place, be it told in other words or only counted.
+    fn stands(&self, place: &Place) -> bool {
+        self.hidden.contains(place) || self.wanted.values().any(|other| other == place)
+    }
+
+    /// Whether nothing is left to be said about it. What is under way may fail, and has to be said again then.
+    fn is_done(&self) -> bool {
+        self.wanted.is_empty() && self.told.is_empty() && self.over.is_empty() && self.under_way == 0
     }
 }
 
@@ -107,36 +127,35 @@ impl EventBook {
             // The same object, known better: the index is told of before it is there.
             uid.clone_into(&mut object.uid);
         } else if object.uid != uid && !uid.is_empty() {
-            // Another object of that name: what was told was about the first.
+            // Another object of that name: what was told was about the first, which is gone.
             let queued = object.queued;
             *object = Object { queued, ..Object::new(uid) };
         }
-        let (wanted, suppressed) = wanted(&object.uid, subject, problems);
-        if wanted == object.wanted {
-            return;
+        let Wanted { events, hidden, suppressed } = wanted(&object.uid, subject, problems);
+        if events == object.wanted && hidden == object.hidden {
+            return self.tidy(subject);
         }
         self.suppressed += suppressed;
-        let told = object.told.iter().map(|(told, (place, ..))| (told, place));
-        let doubtful = object.doubtful.iter().filter(|(told, _)| !object.told.contains_key(*told));
+        object.wanted = events;
+        object.hidden = hidden;
+        let Object { told, doubtful, wanted, .. } = &*object;
+        let untold = doubtful.iter().filter(|(event, _)| !told.contains_key(*event));
+        let known = told.iter().map(|(event, (place, ..))| (event, place)).chain(untold);
+        let unwanted = known.filter(|(event, _)| !wanted.contains_key(*event));
+        let unwanted: Vec<_> = unwanted.map(|(event, place)| (place.clone(), event.clone())).collect();
         let mut reworded = BTreeMap::new();
-        for (told, place) in told.chain(doubtful).filter(|(told, _)| !wanted.contains_key(*told)) {
-            if wanted.values().any(|other| other == place) {
-                // It stands still, in other words; until those are told, these are what is known.
-                reworded.insert(place.clone(), told.clone());
-            } else if !object.over.iter().any(|(other, _)| other == place) {
-                object.over.push_back((place.clone(), told.clone()));
+        for (place, event) in std::mem::take(&mut object.over).into_iter().chain(unwanted) {
+            if object.stands(&place) {
+                // In other words, or again: until those are told, these are what is known.
+                reworded.entry(place).or_insert(event);
+            } else if !object.over.iter().any(|(other, _)| *other == place) {
+                object.over.push_back((place, event));
             }
         }
-        // What is back is not over.
-        let (back, over): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut object.over)
-            .into_iter()
-            .partition(|(place, _)| wanted.values().any(|other| other == place));
-        object.over = over;
-        reworded.extend(back);
-        object.told.retain(|told, _| wanted.contains_key(told));
-        object.doubtful.retain(|told, _| wanted.contains_key(told));
-        object.doubtful.extend(reworded.into_iter().map(|(place, told)| (told, place)));
-        object.wanted = wanted;
+        let Object { told, doubtful, wanted, .. } = object;
+        told.retain(|event, _| wanted.contains_key(event));
+        doubtful.retain(|event, _| wanted.contains_key(event));
+        doubtful.extend(reworded.into_iter().map(|(place, event)| (event, place)));
         if !std::mem::replace(&mut object.queued, true) {
             self.ready.push_back(subject.clone());
         }
@@ -144,7 +163,23 @@ impl EventBook {
 
     /// The object is gone: nothing more is to be said about it.
     pub fn forget(&mut self, subject: &Subject) {
-        self.objects.remove(subject);
+        match self.objects.get_mut(subject) {
+            // It keeps its place in the queue, so that one that comes and goes all the time has one alone.
+            Some(object) if object.queued => *object = Object { queued: true, ..Object::new("") },
+            _ => drop(self.objects.remove(subject)),
+        }
+    }
+
+    /// Whether what is to be told of an object is told of the one with this uid.
+    pub fn is_about(&self, subject: &Subject, uid: &str) -> bool {
+        self.objects.get(subject).is_some_and(|object| object.uid == uid)
+    }
+
+    /// Forgets an object of which nothing is left to be said.
+    fn tidy(&mut self, subject: &Subject) {
+        if self.objects.get(subject).is_some_and(|object| object.is_done() && !object.queued) {
+            self.objects.remove(subject);
+        }
     }
 
     /// Problems without an Event of their own since this was asked last.
@@ -186,7 +221,7 @@ impl EventBook {
                 let refresh = object.told.values().map(|(.., at)| *at + REFRESH).min();
                 if let Some(at) = retry.or(refresh) {
                     self.later.insert((at, subject.clone()));
-                } else if object.wanted.is_empty() && object.over.is_empty() {
+                } else if object.is_done() {
                     self.objects.remove(subject);
                 }
                 self.ready.pop_front();
@@ -214,16 +249,19 @@ impl EventBook {
             event: delayed(&self.operator, self.ready.len(), PER_SECOND),
             count: 1,
             over: None,
+            for_all: true,
         })
     }
 
     /// An [`Action`] is done.
     pub fn written(&mut self, action: &Action) {
         if let Some(object) = self.object(action) {
+            object.under_way = object.under_way.saturating_sub(1);
             object.retry = None;
             if let Some(place) = object.wanted.get(&action.event) {
                 object.doubtful.retain(|_, other| other != place);
             }
+            self.tidy(&action.subject);
         }
     }
 
@@ -231,30 +269,33 @@ impl EventBook {
     /// be there all the same.
     pub fn failed(&mut self, action: &Action, now: Instant) {
         let Some(object) = self.object(action) else { return };
+        object.under_way = object.under_way.saturating_sub(1);
         if let Some(place) = object.wanted.get(&action.event) {
             object.doubtful.insert(action.event.clone(), place.clone());
         }
         object.told.remove(&action.event);
         if let Some((place, told)) = action.over.clone().map(|over| *over) {
-            if object.wanted.values().any(|other| *other == place) {
+            if object.stands(&place) {
                 object.doubtful.insert(told, place);
             } else {
                 object.over.push_front((place, told));
             }
         }
-        let mut backoff = object.retry.take().map_or_else(
-            || Backoff::new(Duration::from_secs(2), Duration::from_secs(600)),
-            |(_, backoff)| backoff,
-        );
-        let at = now + backoff.next_wait();
-        object.retry = Some((at, backoff));
+        let at = match object.retry.take() {
+            // Several that were under way at once have failed once.
+            Some((at, backoff)) if at > now => object.retry.insert((at, backoff)).0,
+            before => {
+                let backoff = before.map(|(_, backoff)| backoff);
+                let mut backoff = backoff.unwrap_or_else(|| Backoff::new(RETRY.0, RETRY.1));
+                object.retry.insert((now + backoff.next_wait(), backoff)).0
+            }
+        };
         self.later.insert((at, action.subject.clone()));
     }
 
     fn object(&mut self, action: &Action) -> Option<&mut Object> {
-        self.objects
-            .get_mut(&action.subject)
-            .filter(|object| action.uid.is_empty() || object.uid == action.uid)
+        let object = self.objects.get_mut(&action.subject).filter(|_| !action.for_all)?;
+        (action.uid.is_empty() || object.uid == action.uid).then_some(object)
     }
 }
 
@@ -266,6 +307,7 @@ fn action(subject: &Subject, object: &Object, now: Instant) -> Option<Action> {
         event: event.clone(),
         count,
         over,
+        for_all: false,
     };
     if let Some(new) = object.wanted.keys().find(|told| !object.told.contains_key(told)) {
         return Some(act(new, 1, None));
@@ -280,6 +322,7 @@ fn action(subject: &Subject, object: &Object, now: Instant) -> Option<Action> {
 
 /// Takes an action for done; [`EventBook::failed`] takes that back.
 fn begin(object: &mut Object, action: &Action, now: Instant) {
+    object.under_way += 1;
     if action.over.is_some() {
         object.over.pop_front();
     } else if let Some(place) = object.wanted.get(&action.event) {

@@ -3,7 +3,7 @@
 //! The API of events.k8s.io lets nothing but an Event's series change once it is there. So its name says all that
 //! its text does: another text is another Event, and the same one is found again by the next leader.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha256};
 
@@ -38,8 +38,19 @@ pub(super) struct Place {
     field: String,
 }
 
-/// The Events for these problems, and how many problems get none.
-pub(super) fn wanted(uid: &str, subject: &Subject, problems: &[Problem]) -> (BTreeMap<Told, Place>, u64) {
+/// What there is to tell of an object's problems.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// The Events.
+    pub events: BTreeMap<Told, Place>,
+    /// Where there are problems that get none of their own.
+    pub hidden: BTreeSet<Place>,
+    /// How many of those there are.
+    pub suppressed: u64,
+}
+
+/// The Events for these problems.
+pub(super) fn wanted(uid: &str, subject: &Subject, problems: &[Problem]) -> Wanted {
     let mut problems: Vec<&Problem> = problems.iter().collect();
     problems.sort_unstable();
     problems.dedup();
@@ -52,7 +63,7 @@ pub(super) fn wanted(uid: &str, subject: &Subject, problems: &[Problem]) -> (BTr
             let note = note(problem);
             let name = name(uid, subject, &[reason, &problem.field, &note]);
             let told = Told { name, reason: reason.to_owned(), note, kind: "Warning" };
-            (told, Place { category: Some(problem.category), field: problem.field.clone() })
+            (told, place(problem))
         })
         .collect();
     if !rest.is_empty() {
@@ -68,7 +79,12 @@ pub(super) fn wanted(uid: &str, subject: &Subject, problems: &[Problem]) -> (BTr
         let told = Told { name, reason: reason.to_owned(), note, kind: "Warning" };
         events.insert(told, Place { category: None, field: String::new() });
     }
-    (events, rest.len() as u64)
+    let hidden = rest.iter().map(|problem| place(problem)).collect();
+    Wanted { events, hidden, suppressed: rest.len() as u64 }
+}
+
+fn place(problem: &Problem) -> Place {
+    Place { category: Some(problem.category), field: problem.field.clone() }
 }
 
 /// That so many objects wait for their Events, told on `operator`.

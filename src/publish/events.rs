@@ -51,6 +51,11 @@ impl Events {
         self.more.notify_one();
     }
 
+    /// Whether what is told of an object is told of the one with this uid, and not of one that had its name before.
+    pub fn is_about(&self, subject: &Subject, uid: &str) -> bool {
+        self.book().is_about(subject, uid)
+    }
+
     /// The object is gone: nothing more is to be said about it.
     pub fn forget(&self, subject: &Subject) {
         self.book().forget(subject);

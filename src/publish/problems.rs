@@ -1,6 +1,6 @@
 //! What is wrong, told once where users look: an Event on the object, the log, and a count.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -72,17 +72,26 @@ impl Problems {
         }
     }
 
-    /// Replaces what a source tells.
+    /// Replaces what a source tells. Nothing else than before is worth saying too: an object may have been deleted and
+    /// made again with the same faults, and then it is another one, of which nothing was told yet.
     pub fn set(&self, source: Source, problems: Vec<Problem>) {
         let mut state = self.state();
         let mut fresh = problems.clone();
         fresh.retain(|problem| !state.standing.stands(problem));
+        let subjects: BTreeSet<Subject> = problems.iter().map(|problem| problem.subject.clone()).collect();
         let changed = state.standing.set(source, problems);
-        if changed.is_empty() {
-            return;
-        }
         for problem in &fresh {
             state.log(problem);
+        }
+        for subject in subjects.difference(&changed) {
+            if let Some(uid) = self.uid(subject).or_else(|| state.uids.get(subject).cloned())
+                && !self.events.is_about(subject, &uid)
+            {
+                self.events.report(subject, &uid, &state.standing.about(subject));
+            }
+        }
+        if changed.is_empty() {
+            return;
         }
         for subject in &changed {
             let about = state.standing.about(subject);
@@ -156,3 +165,6 @@ impl State {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,7 +36,7 @@ pub trait StatusView: Send + Sync {
     fn state(&self, key: &IngressKey) -> Option<StatusState>;
     /// All Ingresses.
     fn keys(&self) -> Vec<IngressKey>;
-    /// The status of `key` is contested, or is no longer.
+    /// The status of `key` is contested, still or from now on, or is no longer.
     fn contested(&self, key: &IngressKey, problem: Option<Problem>);
 }
 
@@ -261,7 +261,8 @@ impl<V: StatusView> StatusWriter<V> {
         let state = self.view.state(&key);
         let decision = self.policy.decide(&key, state.as_ref(), now);
         let after = self.policy.problem(&key);
-        if before != after.is_some() {
+        // Also while it stays so: the Ingress may be another one of that name.
+        if before || after.is_some() {
             self.view.contested(&key, after);
         }
         match (decision, state) {

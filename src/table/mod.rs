@@ -161,6 +161,12 @@ impl Table {
         problems
     }
 
+    /// Whether [`Table::problems`] gives any.
+    pub fn has_problems(&self, ingress: &IngressKey) -> bool {
+        self.fragment(ingress).is_some_and(|fragment| !fragment.problems.is_empty())
+            || self.default_backend_is_taken_from(ingress)
+    }
+
     fn default_backend_is_taken_from(&self, ingress: &IngressKey) -> bool {
         self.fragment(ingress).is_some_and(|fragment| {
             self.output(fragment.output())

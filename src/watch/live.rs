@@ -64,7 +64,7 @@ pub struct Live {
     pub classes: Arc<KeyQueue<Arc<str>, ()>>,
     /// Secrets to fetch.
     pub secrets: Arc<KeyQueue<SecretKey, ()>>,
-    /// Ingresses whose problems changed.
+    /// Ingresses whose problems changed, or may be about other objects now.
     pub problems: Arc<KeyQueue<IngressKey, ()>>,
     pending: Mutex<Pending>,
     publications: Mutex<BTreeMap<OutputKey, Publication>>,
@@ -433,6 +433,10 @@ impl Live {
     fn note(&self, routing: &Routing, key: &IngressKey, reconciled: Reconciled, cause: Cause, gone: bool) {
         self.secrets.extend(reconciled.fetch.into_iter().map(|secret| (secret, ())));
         self.problems.extend(reconciled.problems.into_iter().map(|key| (key, ())));
+        if routing.has_problems(key) {
+            // The Ingress, or a Service that it leads to, may be another one of that name with the same faults.
+            self.problems.push(key.clone(), ());
+        }
         let deletion = gone || !reconciled.translated;
         let waiting = if deletion {
             Waiting { change: None, deletion: Some(cause.at) }

@@ -41,6 +41,8 @@ const KINDS: [&str; 9] = [
 /// Objects that were read are compared with so many times as long as it took to read them, before they are read again.
 const READ_AGAIN: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
+/// What takes longer is explained.
+const LONG: Duration = Duration::from_secs(30);
 
 /// What the objects say.
 pub struct Expected {
@@ -180,6 +182,7 @@ impl Expected {
         for event in events {
             let (uid, reason) = (text(event, "/regarding/uid"), text(event, "/reason"));
             let note = text(event, "/note");
+            // As texts these are in order: the API server writes each with six digits after the point.
             let last = text(event, "/series/lastObservedTime").max(text(event, "/eventTime"));
             // What another one wrote may have arrived late.
             let ours = text(event, "/reportingInstance") == *holder && text(event, "/type") == "Warning";
@@ -251,7 +254,12 @@ pub async fn converge(
         let (read, took) = (Instant::now(), reading.elapsed());
         while read.elapsed() < took * READ_AGAIN {
             match expected.compare(admin, legal).await {
-                Ok(()) => return Ok((begun.elapsed(), expected)),
+                Ok(()) => {
+                    if begun.elapsed() > LONG {
+                        println!("it took {:.1?}, of which the last was for: {last}", begun.elapsed());
+                    }
+                    return Ok((begun.elapsed(), expected));
+                }
                 Err(why) => last = why,
             }
             tokio::time::sleep(PAUSE).await;

@@ -9,6 +9,10 @@ pub struct Figures {
     pub rounds: u64,
     pub changes: u64,
     pub faults: BTreeMap<String, u64>,
+    /// Those that living processes met, and that their metrics showed.
+    pub seen: u64,
+    pub pauses: u64,
+    pub withdrawals: u64,
     pub commits: u64,
     pub epochs: u64,
     pub late_index_writes: u64,
@@ -67,6 +71,9 @@ impl fmt::Display for Figures {
         writeln!(f, "deleted index back            {}", self.put_back)?;
         writeln!(f, "takeover after SIGKILL        {}", self.killed)?;
         writeln!(f, "takeover after SIGTERM        {}", self.released)?;
+        writeln!(f, "outputs paused                {}", self.pauses)?;
+        writeln!(f, "withdrawals held              {}", self.withdrawals)?;
+        writeln!(f, "faults seen in metrics        {}", self.seen)?;
         writeln!(f, "faults injected")?;
         for (fault, count) in &self.faults {
             writeln!(f, "  {count:>7}  {fault}")?;

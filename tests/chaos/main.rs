@@ -25,6 +25,7 @@ mod churn;
 mod cluster;
 mod fault;
 mod figures;
+mod guards;
 #[allow(unused_imports, reason = "what other tests need")]
 #[path = "../cluster/harness/mod.rs"]
 mod harness;
@@ -40,6 +41,7 @@ mod replicas;
 mod round;
 mod secrecy;
 mod vandal;
+mod visible;
 mod world;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};

@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::fault::{Asked, Fate, Rule, WatchFate, reason, status};
 use super::random::Random;
+use super::visible::Inflicted;
 
 /// The connection is to break, or has broken.
 #[derive(Debug, thiserror::Error)]
@@ -67,8 +68,12 @@ struct Inner {
     lifted: watch::Sender<u64>,
     late: AtomicUsize,
     given_up: GivenUp,
+    inflicted: Shared,
     tally: Tally,
 }
+
+/// What the process behind it has met.
+type Shared = Arc<Mutex<Inflicted>>;
 
 #[derive(Default)]
 struct Rules {
@@ -104,6 +109,7 @@ impl Proxy {
             lifted: watch::Sender::new(0),
             late: AtomicUsize::new(0),
             given_up: GivenUp::default(),
+            inflicted: Shared::default(),
             tally,
         });
         tokio::spawn(accept(listener, Arc::clone(&inner)));
@@ -139,6 +145,16 @@ impl Proxy {
     /// What was injected so far, here and by others with the same tally.
     pub fn injected(&self) -> BTreeMap<String, u64> {
         self.inner.tally.counts()
+    }
+
+    /// What was inflicted on the process, since [`Proxy::new_process`].
+    pub fn inflicted(&self) -> MutexGuard<'_, Inflicted> {
+        self.inner.inflicted.lock().unwrap()
+    }
+
+    /// Another process begins, which has met nothing yet.
+    pub fn new_process(&self) {
+        *self.inflicted() = Inflicted::default();
     }
 
     /// Requests that are still to arrive late.
@@ -192,6 +208,7 @@ async fn answer(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Respons
     let mut lifted = inner.lifted.subscribe();
     let fate = inner.fate(&asked);
     if let Some(fate) = fate {
+        inner.inflicted.lock().unwrap().request(&asked, fate);
         let sort = if asked.is_write() {
             "write"
         } else if asked.verb == "watch" {
@@ -349,11 +366,12 @@ impl Inner {
         request: Request<Bytes>,
         fate: Option<Struck>,
     ) -> Result<Response<Body>, Broken> {
+        let query = request.uri().query().unwrap_or_default().to_owned();
         let (mut parts, body) = self.forward(request).await?.into_parts();
         parts.headers.remove(header::TRANSFER_ENCODING);
         let (fates, struck) = mpsc::unbounded_channel();
         if parts.status.is_success() {
-            self.watches().push(LiveWatch { resource: asked.resource, fates });
+            self.watches().push(LiveWatch { resource: asked.resource.clone(), fates });
         }
         let events = Events {
             body,
@@ -361,6 +379,8 @@ impl Inner {
             lifted: self.lifted.subscribe(),
             fate,
             given_up: Arc::clone(&self.given_up),
+            inflicted: Arc::clone(&self.inflicted),
+            watched: (asked.resource, query),
             at_line_end: true,
             then: VecDeque::new(),
         };
@@ -377,6 +397,9 @@ struct Events {
     /// What is to happen at the next opportunity.
     fate: Option<Struck>,
     given_up: GivenUp,
+    inflicted: Shared,
+    /// Resource and query.
+    watched: (String, String),
     at_line_end: bool,
     /// What comes next whatever the API server sends, and last; `None` is the end.
     then: VecDeque<Option<Result<Frame<Bytes>, Broken>>>,
@@ -420,6 +443,7 @@ impl Events {
                 }
                 Some((fate @ (WatchFate::Expired | WatchFate::Failed), ..)) if self.at_line_end => {
                     let line = fate.event().unwrap_or_default();
+                    self.inflicted.lock().unwrap().watch_failed(&self.watched.0, &self.watched.1);
                     return self.end(Ok(Frame::data(line.into())));
                 }
                 _ => {}
@@ -446,12 +470,16 @@ impl Events {
     }
 
     fn broken_off(&mut self, data: &Bytes) -> Option<Result<Frame<Bytes>, Broken>> {
+        self.inflicted.lock().unwrap().watch_broke_off();
         self.then.push_back(Some(Err(broken("broken off"))));
         self.end(Ok(Frame::data(data.slice(..data.len() / 2))))
     }
 
     /// The last but for what is in `then`.
     fn end(&mut self, last: Result<Frame<Bytes>, Broken>) -> Option<Result<Frame<Bytes>, Broken>> {
+        if last.is_err() {
+            self.inflicted.lock().unwrap().watch_broke_off();
+        }
         self.then.push_back(None);
         Some(last)
     }

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::api::Admin;
+use super::guards;
 use super::harness::operator::{Operator, binary};
 use super::harness::{ControlPlane, Signal, eventually};
 use super::proxy::{Proxy, Tally};
@@ -133,7 +134,9 @@ impl<'a> Fleet<'a> {
             .arg("run")
             .arg(format!("--providers.kubernetesingress.endpoint={}", replica.proxy.url()))
             .arg(format!("--providers.kubernetesingress.token={}", self.token_file(&replica.name).display()))
-            .args(self.pace.flags());
+            .args(self.pace.flags())
+            .args(guards::FLAGS);
+        replica.proxy.new_process();
         self.plane.operator_by(&replica.name, command)
     }
 

@@ -22,6 +22,7 @@ use super::reader::{self, Reader, Way};
 use super::replicas::{Death, Fleet, Pace, REPLICAS};
 use super::secrecy::Secrecy;
 use super::vandal::{self, Damage};
+use super::visible;
 use super::world::{self, OUTPUTS};
 
 /// A status that was damaged, or written late, has to be right again.
@@ -29,15 +30,15 @@ const STATUS_WITHIN: Duration = Duration::from_secs(5);
 /// A watch on which nothing comes any more.
 const NOTICED_WITHIN: Duration = Duration::from_secs(35);
 /// For a change of leaders on a busy machine, beyond what the lease allows.
-const MARGIN: Duration = Duration::from_secs(3);
-const SOON: Duration = Duration::from_secs(30);
+pub const MARGIN: Duration = Duration::from_secs(3);
+pub const SOON: Duration = Duration::from_secs(30);
 
 pub struct Chaos<'a> {
-    plane: &'a ControlPlane,
-    admin: Admin,
-    fleet: Fleet<'a>,
-    legal: Arc<Legal>,
-    churn: Churn,
+    pub plane: &'a ControlPlane,
+    pub admin: Admin,
+    pub fleet: Fleet<'a>,
+    pub legal: Arc<Legal>,
+    pub churn: Churn,
     log: Log,
     secrecy: Secrecy,
     tally: Tally,
@@ -143,6 +144,7 @@ impl<'a> Chaos<'a> {
             self.figures.converged.add(took);
         }
         self.fleet.lift(false, SOON).await;
+        self.figures.seen += visible::look(&self.fleet, SOON).await;
         (self.figures.ingresses, self.figures.routers, self.figures.problems) = expected.size();
         let converged = begun.elapsed();
 
@@ -235,8 +237,14 @@ impl<'a> Chaos<'a> {
         self.late_status(round).await;
         match round % 4 {
             0 => self.takeover(Death::Kill).await,
-            1 => self.takeover(Death::Terminate).await,
-            2 => self.certificate_gone_for_a_moment(round).await,
+            1 => {
+                self.takeover(Death::Terminate).await;
+                self.paused(round).await;
+            }
+            2 => {
+                self.certificate_gone_for_a_moment(round).await;
+                self.withdrawn(round).await;
+            }
             _ => self.index_deleted().await,
         }
     }
@@ -292,7 +300,7 @@ impl<'a> Chaos<'a> {
     }
 
     /// Waits until a change of a kept Ingress is published; everything that readers see until then is looked at.
-    async fn published_version(&mut self, at: usize, round: u64) {
+    pub async fn published_version(&mut self, at: usize, round: u64) {
         let name = format!("k-{at}");
         let version = i64::try_from(round).unwrap_or_default() * 100_000 + 90_000 + at as i64;
         self.legal.allow_version(&name, version);

@@ -9,6 +9,7 @@ pub mod objects;
 mod options;
 mod put_back;
 mod refused;
+mod remade;
 mod remade_secret;
 mod scrape;
 mod secrets;

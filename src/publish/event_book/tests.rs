@@ -260,3 +260,140 @@ fn nothing_is_said_about_what_is_gone() {
     book.forget(&subject("web"));
     assert_eq!(drain(&mut book, now + 2 * REFRESH), []);
 }
+
+/// What is under way is not forgotten, however often the book is asked for more meanwhile.
+#[test]
+fn an_end_that_fails_is_told_again_though_nothing_else_was_left_to_say() {
+    let start = Instant::now();
+    let mut book = EventBook::new(operator());
+    book.report(&subject("a"), "u", &[problem(Category::NoEndpoints, "f", "a")]);
+    drain(&mut book, start);
+    book.report(&subject("a"), "u", &[]);
+    let mut now = start;
+    for _ in 0..3 {
+        let Next::Act(end) = book.next(now) else { unreachable!("an end") };
+        assert_eq!(end.event.reason, "NoEndpointsResolved");
+        assert!(!matches!(book.next(now), Next::Act(_)));
+        book.failed(&end, now);
+        now += Duration::from_secs(60);
+    }
+    assert_eq!(drain(&mut book, now).len(), 1);
+    assert_eq!(drain(&mut book, now + 2 * REFRESH), []);
+    assert!(book.objects.is_empty() && book.later.is_empty());
+}
+
+/// The beginning and the end are under way together, and both fail.
+#[test]
+fn an_end_that_overtakes_its_beginning_is_told_when_either_fails() {
+    let start = Instant::now();
+    for order in [[0, 1], [1, 0]] {
+        let mut book = EventBook::new(operator());
+        book.report(&subject("a"), "u", &[problem(Category::NoEndpoints, "f", "a")]);
+        let Next::Act(begin) = book.next(start) else { unreachable!("a beginning") };
+        book.report(&subject("a"), "u", &[]);
+        let Next::Act(end) = book.next(start) else { unreachable!("an end") };
+        assert!(!matches!(book.next(start), Next::Act(_)));
+        for at in order {
+            book.failed([&begin, &end][at], start);
+            assert!(!matches!(book.next(start), Next::Act(_)));
+        }
+        let told = drain(&mut book, start + Duration::from_secs(60));
+        assert_eq!(told, [("NoEndpointsResolved".to_owned(), "f: no longer a problem".to_owned(), 1)]);
+        drain(&mut book, start + 2 * REFRESH);
+        assert!(book.objects.is_empty() && book.later.is_empty());
+    }
+}
+
+#[test]
+fn writes_that_fail_together_have_failed_once() {
+    let start = Instant::now();
+    let mut book = EventBook::new(operator());
+    let many: Vec<_> =
+        (0..8).map(|at| problem(Category::ServiceNotFound, &format!("f[{at}]"), "x")).collect();
+    book.report(&subject("a"), "u", &many);
+    let acts: Vec<_> = std::iter::from_fn(|| match book.next(start) {
+        Next::Act(action) => Some(action),
+        Next::Wait(_) => None,
+    })
+    .collect();
+    assert_eq!(acts.len(), 8);
+    acts.iter().for_each(|act| book.failed(act, start));
+    assert_eq!(drain(&mut book, start + Duration::from_secs(2)).len(), 8);
+}
+
+#[test]
+fn what_is_only_counted_is_not_over_until_it_is() {
+    let now = Instant::now();
+    let mut book = EventBook::new(operator());
+    let faults = |from: usize| -> Vec<_> {
+        (from..15).map(|at| problem(Category::ServiceNotFound, &format!("f[{at:02}]"), "x")).collect()
+    };
+    let reasons = |told: Vec<(String, String, i32)>| -> Vec<String> {
+        told.into_iter().map(|(reason, note, _)| format!("{reason} {}", &note[..5])).collect()
+    };
+    book.report(&subject("a"), "u", &faults(10));
+    assert_eq!(drain(&mut book, now).len(), 5);
+    // The first ten push those that were told out of what is shown.
+    book.report(&subject("a"), "u", &faults(0));
+    let told = reasons(drain(&mut book, now));
+    assert!(told.len() == PER_OBJECT && told.iter().all(|told| !told.contains("Resolved")), "{told:?}");
+    // One that was told once and is only counted now ends.
+    let mut fewer = faults(0);
+    fewer.retain(|fault| fault.field != "f[12]");
+    book.report(&subject("a"), "u", &fewer);
+    let told = reasons(drain(&mut book, now));
+    assert_eq!(told, ["MoreProblems and 5", "ServiceNotFoundResolved f[12]"]);
+    book.report(&subject("a"), "u", &[]);
+    let mut told = reasons(drain(&mut book, now));
+    told.retain(|told| told.starts_with("ServiceNotFoundResolved"));
+    assert_eq!(told.len(), 9 + 4, "the nine shown, and the four of before");
+}
+
+#[test]
+fn an_object_that_is_made_again_is_another_one_and_leaves_nothing_behind() {
+    let now = Instant::now();
+    let mut book = EventBook::new(operator());
+    let fault = [problem(Category::NoEndpoints, "f", "a")];
+    book.report(&subject("a"), "u", &fault);
+    let first = drain(&mut book, now);
+    book.report(&subject("a"), "v", &fault);
+    assert!(book.is_about(&subject("a"), "v"));
+    assert_eq!(
+        drain(&mut book, now),
+        first,
+        "told of the new one in the same words, and no end of the old one"
+    );
+    book.report(&subject("a"), "w", &[]);
+    assert!(book.objects.is_empty());
+    // However often it comes and goes while Events wait, it waits once.
+    for turn in 0..100 {
+        book.report(&subject("a"), &format!("x-{turn}"), &fault);
+        book.forget(&subject("a"));
+    }
+    assert_eq!((book.ready.len(), drain(&mut book, now).len()), (1, 0));
+    assert!(book.objects.is_empty());
+}
+
+/// What is said on the operator's index for all that wait has nothing to do with what is wrong with the index.
+#[test]
+fn that_many_wait_settles_nothing_about_the_object_it_is_said_on() {
+    let mut now = Instant::now();
+    let mut book = EventBook::new(operator());
+    book.report(&operator(), "m", &[problem(Category::Paused, "f", "a")]);
+    drain(&mut book, now);
+    book.report(&operator(), "m", &[]);
+    let Next::Act(end) = book.next(now) else { unreachable!("an end") };
+    for at in 0..=MANY_WAIT {
+        book.report(&subject(&format!("web-{at}")), "u", &[problem(Category::NoEndpoints, "f", "a")]);
+    }
+    now += Duration::from_secs(1);
+    let Next::Act(delayed) = book.next(now) else { unreachable!("many wait") };
+    assert_eq!(delayed.event.reason, "EventsDelayed");
+    book.failed(&delayed, now);
+    book.failed(&end, now);
+    for at in 0..=MANY_WAIT {
+        book.forget(&subject(&format!("web-{at}")));
+    }
+    let told = drain(&mut book, now + Duration::from_secs(2));
+    assert_eq!(told, [("PausedResolved".to_owned(), "f: no longer a problem".to_owned(), 1)]);
+}
