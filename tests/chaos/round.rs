@@ -356,6 +356,8 @@ impl<'a> Chaos<'a> {
         wrong.extend(owned.into_iter().map(|object| format!("an ownerReference on {object}")));
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
         let Self { figures, legal, log, .. } = self;
+        // Whoever sees nothing finds no fault.
+        assert!(log.commits > figures.commits, "the audit log shows no commit of this round");
         figures.changes = self.churn.changes;
         figures.faults = self.tally.counts();
         (figures.commits, figures.epochs, figures.late_index_writes) = (log.commits, log.epochs(), log.late);
