@@ -101,6 +101,24 @@ pub async fn stop(operator: &mut Operator) {
     assert!(status.success(), "{}", operator.process.log_tail());
 }
 
+/// Megabytes that the Secrets cost which nobody names: the peaks of starts with them, each less the median of starts
+/// without them. They are gone afterwards.
+pub async fn memory_of_other_secrets(plane: &ControlPlane, count: usize, times: usize) -> Sample {
+    let starts = async |name: &str| {
+        let mut peaks = Vec::new();
+        for _ in 0..times {
+            let (mut operator, _) = start(plane, name, count, &[]).await;
+            peaks.push(process::peak_megabytes(operator.process.id()));
+            stop(&mut operator).await;
+        }
+        peaks
+    };
+    let with = starts("load-secrets").await;
+    fill::delete_other_secrets(plane, count).await;
+    let without = Sample::new(starts("load-no-secrets").await).median();
+    Sample::new(with.into_iter().map(|peak| peak - without).collect())
+}
+
 /// CPU milliseconds of a second in which nothing happens.
 pub async fn idle(operator: &Operator) -> f64 {
     let id = operator.process.id();

@@ -2,10 +2,11 @@
 //!
 //! The whole is hashed at every commit, and it is one document: what follows a change has to be hashed again, what
 //! goes before it has not. So the state is kept at every [`DISTANCE`] bytes. A changed endpoint touches a service, and
-//! services come behind all routers.
+//! services come behind all routers. The certificates behind them are hashed every time, in an order that is kept.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
@@ -25,6 +26,8 @@ type Key = <Routing as Content>::Key;
 pub(super) struct RunningHash {
     /// The state just before the line of each of these entries, which may be gone.
     states: BTreeMap<Key, Document<Sha256>>,
+    /// The certificates, sorted by their text.
+    certificates: Option<Vec<Arc<Certificate>>>,
     whole: Option<Digest>,
 }
 
@@ -38,9 +41,10 @@ impl RunningHash {
         }
     }
 
-    /// Certificates changed. They come behind everything else.
+    /// Certificates changed. They come behind everything else. Those that are gone are let go of at once.
     pub fn certificates_changed(&mut self) {
         self.whole = None;
+        self.certificates = None;
     }
 
     /// The hash as it was taken last, unless something has changed since.
@@ -48,11 +52,11 @@ impl RunningHash {
         self.whole
     }
 
-    /// Takes the hash. `certificates` are sorted by their text.
+    /// Takes the hash. `certificates` come in any order.
     pub fn take<'a>(
         &mut self,
         routing: &Shards<Routing>,
-        certificates: impl IntoIterator<Item = &'a Certificate>,
+        certificates: impl Iterator<Item = &'a Arc<Certificate>>,
     ) -> Digest {
         let start = self.states.last_key_value().map(|(key, state)| (key.clone(), state.clone()));
         let (from, mut document) = match start {
@@ -71,6 +75,12 @@ impl RunningHash {
             }
             since += line.len();
         }
+        let certificates = self.certificates.get_or_insert_with(|| {
+            let mut sorted: Vec<_> = certificates.cloned().collect();
+            sorted.sort_unstable_by(|a, b| a.cert_file.cmp(&b.cert_file));
+            sorted
+        });
+        let certificates = certificates.iter().map(|certificate| &**certificate);
         let whole = Digest::from(document.finish(certificates, Keys::LeftOut));
         self.whole = Some(whole);
         whole
