@@ -173,7 +173,7 @@ impl Output {
         if let Some(hash) = self.hash.known() {
             return hash;
         }
-        self.hash.take(&self.routing, self.certificates.iter().map(|(_, kept)| &kept.certificate))
+        self.hash.take(&self.routing, self.certificates.iter().map(|(_, kept)| &*kept.certificate))
     }
 
     /// Brings the shards up to date: their number in line with the size, the changed ones hashed.
