@@ -155,9 +155,7 @@ impl Context {
     {
         let scope = scope.clone();
         let api = api::<Lean<K>>(&self.client, &scope);
-        self.clone()
-            .feed(kind, api, config, Phase::Listing, move |routing, event| apply(routing, &scope, event))
-            .boxed()
+        self.clone().feed(kind, api, config, move |routing, event| apply(routing, &scope, event)).boxed()
     }
 
     fn cluster<K>(
@@ -169,30 +167,35 @@ impl Context {
     where
         K: Resource<DynamicType = ()> + Sparse + Clone + DeserializeOwned + Debug + Send + 'static,
     {
-        self.clone().feed(kind, Api::all(self.client.clone()), config, Phase::Listing, apply).boxed()
+        self.clone().feed(kind, Api::all(self.client.clone()), config, apply).boxed()
     }
 
-    /// TLS Secrets with their data. Their first page is asked for at once, and then waits until it is known which of them
-    /// anybody names, since the data of the others is dropped as it arrives.
+    /// TLS Secrets with their data. Begun once it is known which of them anybody names, since the data of the others
+    /// is dropped as it arrives.
     fn secrets(&self, scope: &Scope) -> Task {
-        let scope = scope.clone();
-        let api = api::<Lean<Secret>>(&self.client, &scope);
-        let config = self.config().fields("type=kubernetes.io/tls").labels(NOT_HELM);
-        self.clone()
-            .feed(WatchKind::TlsSecret, api, config, Phase::SecretsNamed, move |routing, event| {
-                let (stores, index) = routing.stores_and_index();
-                stores.apply_secret(SecretSource::Tls, &scope, event, |key| index.secret_is_named(key))
-            })
-            .boxed()
+        let (context, scope) = (self.clone(), scope.clone());
+        async move {
+            context.live.reached(Phase::SecretsNamed).await;
+            let api = api::<Lean<Secret>>(&context.client, &scope);
+            let config = context.config().fields("type=kubernetes.io/tls").labels(NOT_HELM);
+            context
+                .feed(WatchKind::TlsSecret, api, config, move |routing, event| {
+                    let (stores, index) = routing.stores_and_index();
+                    stores.apply_secret(SecretSource::Tls, &scope, event, |key| index.secret_is_named(key))
+                })
+                .await;
+        }
+        .boxed()
     }
 
-    /// Metadata of all other Secrets.
+    /// Metadata of all other Secrets. Of those that are named, the data is fetched: be it with the event or, where that
+    /// came before, as soon as it is known who is named ([`Live::event`]).
     fn secret_metadata(&self, scope: &Scope) -> Task {
         let scope = scope.clone();
         let api = api::<Lean<PartialObjectMeta<Secret>>>(&self.client, &scope);
         let config = self.config().fields("type!=kubernetes.io/tls").labels(NOT_HELM);
         self.clone()
-            .feed(WatchKind::SecretMetadata, api, config, Phase::Listing, move |routing, event| {
+            .feed(WatchKind::SecretMetadata, api, config, move |routing, event| {
                 let (stores, index) = routing.stores_and_index();
                 stores.apply_secret_metadata(SecretSource::Others, &scope, event, |key| {
                     index.secret_is_named(key)
@@ -208,7 +211,7 @@ impl Context {
         let config =
             self.config().labels("waybill.dev/part=classes").fields(&format!("metadata.name={name}"));
         self.clone()
-            .feed(WatchKind::ClassMemory, api, config, Phase::Listing, |routing, event| {
+            .feed(WatchKind::ClassMemory, api, config, |routing, event| {
                 routing.stores_mut().apply_class_memory(event)
             })
             .boxed()
@@ -325,14 +328,11 @@ impl Context {
         .boxed()
     }
 
-    /// Takes in what a watch tells, from when a phase is reached: until then the first page of its list waits, and is the
-    /// only one that was asked for.
     async fn feed<K>(
         self,
         kind: WatchKind,
         api: Api<Lean<K>>,
         config: watcher::Config,
-        from: Phase,
         apply: impl Fn(&mut Routing, Event<K>) -> Touched,
     ) where
         K: Resource + Sparse + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -341,16 +341,9 @@ impl Context {
         let path = api.resource_url().to_owned();
         self.metrics.watch_age.begun(kind, &path);
         let mut events = events(api, config);
-        let mut waits = from > Phase::Listing;
         while let Some(event) = events.next().await {
             match event {
-                Ok(event) => {
-                    if waits && !matches!(event, Event::Init) {
-                        self.live.reached(from).await;
-                        waits = false;
-                    }
-                    self.take(kind, &path, event, &apply);
-                }
+                Ok(event) => self.take(kind, &path, event, &apply),
                 Err(error) => self.failed(kind, &error, &mut told),
             }
         }

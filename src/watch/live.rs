@@ -20,7 +20,7 @@ use crate::watch::touched::Touched;
 pub enum Phase {
     /// Ingresses and classes are still being listed.
     Listing,
-    /// It is known which Secrets anybody names, so their data can be taken in.
+    /// It is known which Secrets anybody names, so those with data can be listed.
     SecretsNamed,
     /// Every watch has listed once, and everything was translated.
     Synced,
@@ -489,3 +489,6 @@ fn trigger(kind: WatchKind) -> Trigger {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
