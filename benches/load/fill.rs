@@ -124,6 +124,15 @@ pub async fn delete_other_secrets(plane: &ControlPlane, count: usize) {
     }
 }
 
+/// Deletes what an operator has published. kubectl would take a minute, one object after the other.
+pub async fn delete_output(plane: &ControlPlane) {
+    let client = plane.admin();
+    for plural in ["configmaps", "secrets"] {
+        let path = format!("/api/v1/namespaces/waybill/{plural}?labelSelector=waybill.dev%2Foutput");
+        write(&client, "DELETE", path, json!({})).await;
+    }
+}
+
 async fn create(client: &Client, objects: impl Iterator<Item = (String, Value)>) -> usize {
     futures::stream::iter(objects)
         .map(|(path, object)| write(client, "POST", path, object))

@@ -77,7 +77,7 @@ pub async fn list(plane: &ControlPlane, count: usize) -> Spent {
 
 /// Starts the operator over a cluster without its output, until the whole routing is committed.
 pub async fn start(plane: &ControlPlane, name: &str, count: usize, flags: &[&str]) -> (Operator, Spent) {
-    plane.kubectl_ok(&["delete", "configmap,secret", "-n", "waybill", "-l", "waybill.dev/output"]);
+    fill::delete_output(plane).await;
     let token = plane.service_account_token("waybill", "waybill").await;
     let begun = Instant::now();
     let operator = plane.operator_with_token(name, &token, flags);
