@@ -155,12 +155,6 @@ impl Routing {
                     && stores.class_memory().collection().synced())
     }
 
-    /// The Secrets that somebody names, whose data is needed and was not sent along, in no order.
-    pub fn awaited_secrets(&self) -> Vec<SecretKey> {
-        let named = self.index.named_secrets();
-        named.filter(|secret| self.stores.secrets().awaits_answer(secret)).cloned().collect()
-    }
-
     /// Whether everything has been listed, and every Secret that had to be fetched was, or could not be.
     pub fn all_listed(&self) -> bool {
         let stores = &self.stores;

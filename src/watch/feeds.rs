@@ -188,20 +188,23 @@ impl Context {
         .boxed()
     }
 
-    /// Metadata of all other Secrets. Of those that are named, the data is fetched: be it with the event or, where that
-    /// came before, as soon as it is known who is named ([`Live::event`]).
+    /// Metadata of all other Secrets.
     fn secret_metadata(&self, scope: &Scope) -> Task {
-        let scope = scope.clone();
-        let api = api::<Lean<PartialObjectMeta<Secret>>>(&self.client, &scope);
-        let config = self.config().fields("type!=kubernetes.io/tls").labels(NOT_HELM);
-        self.clone()
-            .feed(WatchKind::SecretMetadata, api, config, move |routing, event| {
-                let (stores, index) = routing.stores_and_index();
-                stores.apply_secret_metadata(SecretSource::Others, &scope, event, |key| {
-                    index.secret_is_named(key)
+        let (context, scope) = (self.clone(), scope.clone());
+        async move {
+            context.live.reached(Phase::SecretsNamed).await;
+            let api = api::<Lean<PartialObjectMeta<Secret>>>(&context.client, &scope);
+            let config = context.config().fields("type!=kubernetes.io/tls").labels(NOT_HELM);
+            context
+                .feed(WatchKind::SecretMetadata, api, config, move |routing, event| {
+                    let (stores, index) = routing.stores_and_index();
+                    stores.apply_secret_metadata(SecretSource::Others, &scope, event, |key| {
+                        index.secret_is_named(key)
+                    })
                 })
-            })
-            .boxed()
+                .await;
+        }
+        .boxed()
     }
 
     /// The ConfigMap in which a leader keeps the last accepted parameters.

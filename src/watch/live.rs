@@ -20,7 +20,7 @@ use crate::watch::touched::Touched;
 pub enum Phase {
     /// Ingresses and classes are still being listed.
     Listing,
-    /// It is known which Secrets anybody names, so those with data can be listed.
+    /// It is known which Secrets anybody names, so they can be listed.
     SecretsNamed,
     /// Every watch has listed once, and everything was translated.
     Synced,
@@ -204,8 +204,6 @@ impl Live {
             let (_, changed) = routing.resolve_classes();
             self.note_classes(routing, changed);
             routing.note_all_dependencies();
-            // Those that were listed before anybody was known to name them.
-            self.secrets.extend(routing.awaited_secrets().into_iter().map(|secret| (secret, ())));
             self.phase.send_replace(Phase::SecretsNamed);
         }
         if *self.phase.borrow() == Phase::SecretsNamed && routing.all_listed() {
@@ -489,6 +487,3 @@ fn trigger(kind: WatchKind) -> Trigger {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
