@@ -114,6 +114,25 @@ fn other_secret(namespace: &str, number: usize) -> Value {
     })
 }
 
+/// Deletes the Secrets that are of no use to waybill.
+pub async fn delete_other_secrets(plane: &ControlPlane, count: usize) {
+    let client = plane.admin();
+    for number in (0..count).step_by(100) {
+        let path =
+            format!("/api/v1/namespaces/{}/secrets?fieldSelector=type%3DOpaque", cluster::namespace(number));
+        write(&client, "DELETE", path, json!({})).await;
+    }
+}
+
+/// Deletes what an operator has published. kubectl would take a minute, one object after the other.
+pub async fn delete_output(plane: &ControlPlane) {
+    let client = plane.admin();
+    for plural in ["configmaps", "secrets"] {
+        let path = format!("/api/v1/namespaces/waybill/{plural}?labelSelector=waybill.dev%2Foutput");
+        write(&client, "DELETE", path, json!({})).await;
+    }
+}
+
 async fn create(client: &Client, objects: impl Iterator<Item = (String, Value)>) -> usize {
     futures::stream::iter(objects)
         .map(|(path, object)| write(client, "POST", path, object))

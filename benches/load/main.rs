@@ -11,6 +11,7 @@
 //! | CPU | user and system time of the process for each change, idle time included | Traefik's Kubernetes provider at 10,000 on two cores (its figures are constants below) |
 //! | bytes | `waybill_written_bytes_total` for each change | 8 KiB |
 //! | etcd | what is put into it in five minutes of 20 changes a second, by its own count, without the changes themselves | 100 MB |
+//! | other Secrets | VmHWM after a start with them, less that after a start without (`--other-secrets`) | 5 MB at 10,000 |
 //! | statuses | written in a second, over all seconds in which there are some to write, after the first burst | `operator.statusRate` |
 //!
 //! Every figure is taken several times, and the least, the median and the greatest are printed: wall times depend on
@@ -47,6 +48,9 @@ const BYTES_GOAL: f64 = 8.0 * 1024.0;
 /// Megabytes that etcd may be given to keep in five minutes of 20 changes a second.
 const GROWTH_GOAL: f64 = 100.0;
 
+/// Megabytes that 5,000 Secrets of 20 KB may cost.
+const SECRETS_GOAL: f64 = 5.0;
+
 #[derive(Parser)]
 struct Arguments {
     /// Ingresses in the made-up cluster.
@@ -71,6 +75,9 @@ struct Arguments {
     /// the first.
     #[arg(long)]
     data: Option<PathBuf>,
+    /// Measures what the Secrets that nobody names cost in memory too. Takes as many more starts as there are rounds.
+    #[arg(long)]
+    other_secrets: bool,
     /// A profiler and its arguments to run the operator under, as one argument; `{pid}` is its process id.
     #[arg(long)]
     attach: Option<String>,
@@ -128,6 +135,11 @@ async fn measure(arguments: &Arguments) {
 
     let growth = rounds::growth(&plane, count, arguments.busy_seconds).await;
 
+    let other_secrets = match arguments.other_secrets {
+        true => Some(rounds::memory_of_other_secrets(&plane, count, arguments.rounds).await),
+        false => None,
+    };
+
     let [list_wall, list_cpu] = [list_wall, list_cpu].map(Sample::new);
     let wall = Sample::new(wall);
     let (seconds, memory) = if count > 10_000 { (30.0, 800.0) } else { (f64::INFINITY, 200.0) };
@@ -142,6 +154,9 @@ async fn measure(arguments: &Arguments) {
     line("first commit, CPU", "s", &Sample::new(cpu), &[Goal::Beside("listing", list_cpu.median())]);
     line("peak memory after the start", "MB", &Sample::new(start_memory), &[Goal::AtMost(memory)]);
     line("peak memory under change", "MB", &Sample::new(change_memory), &[Goal::AtMost(memory)]);
+    if let Some(other_secrets) = other_secrets {
+        line("memory for other Secrets", "MB", &other_secrets, &[Goal::AtMost(SECRETS_GOAL)]);
+    }
     line("CPU when idle, a second", "ms", &Sample::new(idle), &[]);
     line(
         "CPU for a changed endpoint",

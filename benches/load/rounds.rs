@@ -77,7 +77,7 @@ pub async fn list(plane: &ControlPlane, count: usize) -> Spent {
 
 /// Starts the operator over a cluster without its output, until the whole routing is committed.
 pub async fn start(plane: &ControlPlane, name: &str, count: usize, flags: &[&str]) -> (Operator, Spent) {
-    plane.kubectl_ok(&["delete", "configmap,secret", "-n", "waybill", "-l", "waybill.dev/output"]);
+    fill::delete_output(plane).await;
     let token = plane.service_account_token("waybill", "waybill").await;
     let begun = Instant::now();
     let operator = plane.operator_with_token(name, &token, flags);
@@ -99,6 +99,24 @@ pub async fn stop(operator: &mut Operator) {
     operator.process.signal(Signal::TERM);
     let status = operator.process.ended(Duration::from_secs(10)).await;
     assert!(status.success(), "{}", operator.process.log_tail());
+}
+
+/// Megabytes that the Secrets cost which nobody names: the peaks of starts with them, each less the median of starts
+/// without them. They are gone afterwards.
+pub async fn memory_of_other_secrets(plane: &ControlPlane, count: usize, times: usize) -> Sample {
+    let starts = async |name: &str| {
+        let mut peaks = Vec::new();
+        for _ in 0..times {
+            let (mut operator, _) = start(plane, name, count, &[]).await;
+            peaks.push(process::peak_megabytes(operator.process.id()));
+            stop(&mut operator).await;
+        }
+        peaks
+    };
+    let with = starts("load-secrets").await;
+    fill::delete_other_secrets(plane, count).await;
+    let without = Sample::new(starts("load-no-secrets").await).median();
+    Sample::new(with.into_iter().map(|peak| peak - without).collect())
 }
 
 /// CPU milliseconds of a second in which nothing happens.

@@ -244,7 +244,7 @@ fn the_limit_of_the_single_form() {
             match Wanted::of(output).routing {
                 Routing::Single(document) => assert!(document.len() == length && length < SINGLE_LIMIT),
                 Routing::Sharded(shards) => {
-                    assert!(length >= SINGLE_LIMIT && shards.len() == 2);
+                    assert!(length >= SINGLE_LIMIT && shards.len() == 8);
                     break;
                 }
             }
@@ -396,4 +396,36 @@ proptest::proptest! {
         proptest::prop_assert!(largest < LARGEST / 2, "{largest}");
         proptest::prop_assert!(cluster.read().is_ok());
     }
+}
+
+/// Bytes that a changed endpoint writes where the routing is in so many buckets: a shard as it is sent, and in the index
+/// the names of all.
+fn cost_of_a_change(routing: &str, buckets: u64) -> usize {
+    const SAMPLE: u64 = 4;
+    let bucket = |line: &str| {
+        let key = line.trim_start_matches('"').split('"').next().unwrap_or_default();
+        let place = u64::from_str_radix(&Digest::of(key).to_string()[..16], 16).unwrap();
+        (u128::from(place) * u128::from(buckets)) >> 64
+    };
+    let shard = |number: u64| {
+        let lines = routing.lines().filter(|line| line.starts_with('"') && bucket(line) == number.into());
+        let document: String = lines.map(|line| format!("{line}\n")).collect();
+        let shard = objects::routing_shard(&output(), &Digest::of(&document), &document).unwrap();
+        serde_json::to_vec(&shard).unwrap().len()
+    };
+    (0..SAMPLE).map(shard).sum::<usize>() / SAMPLE as usize + buckets as usize * Digest::SHORT
+}
+
+/// The number of shards is about the one that costs least: neither half as many nor twice as many would write much less.
+#[test]
+fn a_changed_endpoint_writes_as_little_as_can_be() {
+    let mut table = table(10_000, 0);
+    let state = table.declare(&output());
+    let buckets = Wanted::of(state).routing_shards().len() as u64;
+    assert!(buckets.is_power_of_two() && buckets > 32, "{buckets}");
+    let routing = state.routing();
+    let [half, chosen, twice] =
+        [buckets / 2, buckets, buckets * 2].map(|buckets| cost_of_a_change(&routing, buckets));
+    assert!(chosen * 9 < half.min(twice) * 10, "{buckets} shards: {chosen} bytes, not {half} or {twice}");
+    assert!(chosen < 6 * 1024, "{chosen}");
 }

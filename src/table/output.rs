@@ -173,10 +173,7 @@ impl Output {
         if let Some(hash) = self.hash.known() {
             return hash;
         }
-        let mut certificates: Vec<&Certificate> =
-            self.certificates.iter().map(|(_, kept)| &*kept.certificate).collect();
-        certificates.sort_unstable_by(|a, b| a.cert_file.cmp(&b.cert_file));
-        self.hash.take(&self.routing, certificates)
+        self.hash.take(&self.routing, self.certificates.iter().map(|(_, kept)| &*kept.certificate))
     }
 
     /// Brings the shards up to date: their number in line with the size, the changed ones hashed.

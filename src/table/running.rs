@@ -2,7 +2,8 @@
 //!
 //! The whole is hashed at every commit, and it is one document: what follows a change has to be hashed again, what
 //! goes before it has not. So the state is kept at every [`DISTANCE`] bytes. A changed endpoint touches a service, and
-//! services come behind all routers.
+//! services come behind all routers. The certificates behind them are hashed every time, so their text is kept: to sort and
+//! render them would take longer than to hash it.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -12,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::content::{Routing, Section};
 use super::digest::Digest;
 use super::shards::{Content, Shards};
-use crate::traefik::document::{Document, Keys};
+use crate::traefik::document::{self, Document, Keys};
 use crate::traefik::dynamic::Certificate;
 
 /// Bytes of lines between two kept states. Few in tests, so that there are several in a small routing.
@@ -25,6 +26,8 @@ type Key = <Routing as Content>::Key;
 pub(super) struct RunningHash {
     /// The state just before the line of each of these entries, which may be gone.
     states: BTreeMap<Key, Document<Sha256>>,
+    /// The lines of the certificates, sorted by their text.
+    certificates: Option<Box<str>>,
     whole: Option<Digest>,
 }
 
@@ -41,6 +44,7 @@ impl RunningHash {
     /// Certificates changed. They come behind everything else.
     pub fn certificates_changed(&mut self) {
         self.whole = None;
+        self.certificates = None;
     }
 
     /// The hash as it was taken last, unless something has changed since.
@@ -48,11 +52,11 @@ impl RunningHash {
         self.whole
     }
 
-    /// Takes the hash. `certificates` are sorted by their text.
+    /// Takes the hash. `certificates` come in any order.
     pub fn take<'a>(
         &mut self,
         routing: &Shards<Routing>,
-        certificates: impl IntoIterator<Item = &'a Certificate>,
+        certificates: impl Iterator<Item = &'a Certificate>,
     ) -> Digest {
         let start = self.states.last_key_value().map(|(key, state)| (key.clone(), state.clone()));
         let (from, mut document) = match start {
@@ -71,7 +75,12 @@ impl RunningHash {
             }
             since += line.len();
         }
-        let whole = Digest::from(document.finish(certificates, Keys::LeftOut));
+        let certificates = self.certificates.get_or_insert_with(|| {
+            let mut sorted: Vec<&Certificate> = certificates.collect();
+            sorted.sort_unstable_by(|a, b| a.cert_file.cmp(&b.cert_file));
+            document::certificate_lines(sorted, Keys::LeftOut)
+        });
+        let whole = Digest::from(document.finish_with_lines(certificates));
         self.whole = Some(whole);
         whole
     }

@@ -22,8 +22,9 @@ pub(super) trait Content {
     /// The entries; cheap to clone.
     type Value: Clone + PartialEq;
 
-    /// Above this many bytes in a bucket on average, their number is doubled; below a quarter of it, halved.
-    const GROW_ABOVE: usize;
+    /// Above this many bytes in a bucket on average, `count` buckets become twice as many. Half as many they become where
+    /// those would be filled to less than half of what they are doubled at.
+    fn grow_above(count: usize) -> usize;
 
     /// The first 64 bits of the key's sha256.
     fn place(key: &Self::Key) -> u64;
@@ -121,10 +122,10 @@ impl<C: Content> Shards<C> {
     /// and all of them when their number changes.
     pub fn refresh(&mut self) {
         let mut count = self.buckets.len();
-        while self.bytes > C::GROW_ABOVE.saturating_mul(count) {
+        while self.bytes > C::grow_above(count).saturating_mul(count) {
             count *= 2;
         }
-        while count > 1 && self.bytes < C::GROW_ABOVE / 4 * count {
+        while count > 1 && self.bytes < C::grow_above(count / 2) / 2 * (count / 2) {
             count /= 2;
         }
         if count != self.buckets.len() {
@@ -216,7 +217,10 @@ mod tests {
         type Key = String;
         type Value = String;
 
-        const GROW_ABOVE: usize = 96 * 1024;
+        /// 96 KiB, and from 16 buckets on twice that.
+        fn grow_above(count: usize) -> usize {
+            if count < 16 { 96 * 1024 } else { 192 * 1024 }
+        }
 
         fn place(key: &String) -> u64 {
             place(key)
@@ -271,6 +275,31 @@ mod tests {
         assert_eq!((shards.buckets(), shards.bytes(), shards.digests().count()), (1, 0, 0));
     }
 
+    /// What a bucket may hold can depend on how many there are; their number stays where it is between the two limits.
+    #[test]
+    fn the_limit_may_follow_the_number() {
+        let mut shards = filled(3_072, 1023);
+        assert_eq!(shards.buckets(), 16);
+        let extra = |at: usize| (format!("more-{at}"), format!("{at:>1023}"));
+        let (key, value) = extra(0);
+        shards.put(key.clone(), value);
+        shards.refresh();
+        assert_eq!(shards.buckets(), 32);
+        shards.remove(&key);
+        for at in 0..1_536 {
+            if at % 256 == 0 {
+                shards.refresh();
+                assert_eq!(shards.buckets(), 32, "{at}");
+            }
+            shards.remove(&format!("key-{at}"));
+        }
+        shards.refresh();
+        assert_eq!((shards.buckets(), shards.bytes()), (32, 1_536 * 1024));
+        shards.remove(&"key-1536".to_owned());
+        shards.refresh();
+        assert_eq!(shards.buckets(), 16);
+    }
+
     #[test]
     fn a_change_touches_one_shard() {
         let mut shards = filled(1_000, 1023);
@@ -298,7 +327,7 @@ mod tests {
         }
         shards.put("huge".to_owned(), "x".repeat(2 * PART_LIMIT));
         shards.refresh();
-        assert_eq!(shards.buckets(), 32);
+        assert_eq!(shards.buckets(), 16);
         let documents = documents(&shards);
         assert!(documents.len() >= 6, "{}", documents.len());
         assert_eq!(documents.iter().filter(|text| text.len() > PART_LIMIT).count(), 1);

@@ -88,7 +88,28 @@ pub fn certificate_line(certificate: &Certificate, keys: Keys) -> String {
     out
 }
 
-fn append_certificate(sink: &mut impl Sink, certificate: &Certificate, keys: Keys) {
+/// The lines of certificates, as they follow each other in a document.
+pub fn certificate_lines<'a>(
+    certificates: impl IntoIterator<Item = &'a Certificate, IntoIter: Clone>,
+    keys: Keys,
+) -> Box<str> {
+    let certificates = certificates.into_iter();
+    let write = |sink: &mut dyn Sink| {
+        let mut between = "";
+        for certificate in certificates.clone() {
+            sink.push(between);
+            append_certificate(sink, certificate, keys);
+            between = ",\n";
+        }
+    };
+    let mut length = Length::default();
+    write(&mut length);
+    let mut lines = String::with_capacity(length.0);
+    write(&mut lines);
+    lines.into()
+}
+
+fn append_certificate(sink: &mut (impl Sink + ?Sized), certificate: &Certificate, keys: Keys) {
     sink.push("{\"certFile\":");
     escape::push_lines(sink, &certificate.cert_file);
     if keys == Keys::Shown && !certificate.key_file.is_empty() {
@@ -133,18 +154,38 @@ impl<S: Sink> Document<S> {
 
     /// Writes the certificates and ends the document.
     pub fn finish<'a>(mut self, certificates: impl IntoIterator<Item = &'a Certificate>, keys: Keys) -> S {
-        let http = self.routers || self.services;
-        if http {
-            self.sink.push("\n}}");
-        }
-        let mut open = if http { ",\"tls\":{\"certificates\":[\n" } else { "{\"tls\":{\"certificates\":[\n" };
-        let mut tls = false;
+        let mut between = self.before_certificates();
+        let mut any = false;
         for certificate in certificates {
-            self.sink.push(open);
+            self.sink.push(between);
             append_certificate(&mut self.sink, certificate, keys);
-            (open, tls) = (",\n", true);
+            (between, any) = (",\n", true);
         }
-        self.sink.push(match (http, tls) {
+        self.end(any)
+    }
+
+    /// As [`Self::finish`], with certificates that are rendered already ([`certificate_lines`]).
+    pub fn finish_with_lines(mut self, certificates: &str) -> S {
+        let before = self.before_certificates();
+        if !certificates.is_empty() {
+            self.sink.push(before);
+            self.sink.push(certificates);
+        }
+        self.end(!certificates.is_empty())
+    }
+
+    /// Ends routers and services; gives what goes before the first certificate.
+    fn before_certificates(&mut self) -> &'static str {
+        if self.routers || self.services {
+            self.sink.push("\n}}");
+            ",\"tls\":{\"certificates\":[\n"
+        } else {
+            "{\"tls\":{\"certificates\":[\n"
+        }
+    }
+
+    fn end(mut self, certificates: bool) -> S {
+        self.sink.push(match (self.routers || self.services, certificates) {
             (false, false) => "{}\n",
             (true, false) => "}\n",
             (_, true) => "\n]}}\n",
@@ -247,6 +288,22 @@ mod tests {
                     assert!(!text.contains("[]") && !text.contains("{{"), "{text}");
                     assert!(text.ends_with("}\n"));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn certificates_may_be_rendered_before() {
+        for certificates in [&[][..], &["x{"], &["x", "y\nz"]] {
+            for routers in [&[][..], &["a"]] {
+                let wanted = configuration(routers, &[], certificates);
+                let tls = wanted.tls.iter().flat_map(|tls| &tls.certificates);
+                let mut rendered = Document::new(String::new());
+                for (key, router) in wanted.http.iter().flat_map(|http| &http.routers) {
+                    rendered.router(&router_line(key, router));
+                }
+                let rendered = rendered.finish_with_lines(&certificate_lines(tls, Keys::LeftOut));
+                assert_eq!(rendered, document(&wanted, Keys::LeftOut));
             }
         }
     }

@@ -73,7 +73,7 @@ pub fn append_json<T: Serialize + ?Sized>(out: &mut String, value: &T) {
 
 /// Writes a text of many lines as [`append_json`] would, but without a copy of those that need no escape: what
 /// certificates consist of.
-pub fn push_lines(sink: &mut impl Sink, text: &str) {
+pub fn push_lines(sink: &mut (impl Sink + ?Sized), text: &str) {
     let mut open = "\"";
     for line in text.split('\n') {
         sink.push(open);

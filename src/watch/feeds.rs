@@ -362,6 +362,9 @@ impl Context {
         if matches!(event, Event::InitDone) && *self.live.phase().borrow() == Phase::Synced {
             self.metrics.watch_restarts.inc(kind);
         }
+        if matches!(event, Event::InitDone) {
+            tracing::debug!(kind = crate::metrics::Label::as_str(kind), path, "listed");
+        }
         // A list that does not come to its end tells of no deletion. Before it the API server was not even heard of.
         if !matches!(event, Event::Init | Event::InitApply(_)) {
             self.metrics.watch_age.heard(kind, path, Instant::now());

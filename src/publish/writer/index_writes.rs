@@ -96,12 +96,14 @@ impl OutputWriter {
         }
         let namespace = self.output.namespace().to_owned();
         let selector = format!("{MANAGED_BY}={WAYBILL},{OUTPUT_LABEL}={}", self.output.name());
-        for (kind, path, what) in [
-            (OwnKind::ConfigMap, ConfigMap::url_path(&(), Some(&namespace)), "ConfigMaps"),
-            (OwnKind::Secret, Secret::url_path(&(), Some(&namespace)), "Secrets"),
-        ] {
-            let object = format!("{what} of {}", self.output);
-            let listed = self.requests.list_metadata(&object, &path, &selector).await?;
+        let list = async |path: String, what: &str| {
+            self.requests.list_metadata(&format!("{what} of {}", self.output), &path, &selector).await
+        };
+        let (config_maps, secrets) = futures::try_join!(
+            list(ConfigMap::url_path(&(), Some(&namespace)), "ConfigMaps"),
+            list(Secret::url_path(&(), Some(&namespace)), "Secrets"),
+        )?;
+        for (kind, listed) in [(OwnKind::ConfigMap, config_maps), (OwnKind::Secret, secrets)] {
             self.relist(kind, listed.into_iter().map(|object| object.metadata).collect());
         }
         self.listed = true;
