@@ -1,7 +1,5 @@
 //! The made-up cluster into an API server, fast.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -9,7 +7,7 @@ use kube::Client;
 use serde_json::{Value, json};
 
 use super::cluster;
-use super::harness::{ControlPlane, Part};
+use super::harness::ControlPlane;
 
 /// Requests at once.
 const CONCURRENT: usize = 48;
@@ -33,56 +31,22 @@ pub async fn fill(plane: &ControlPlane, count: usize) -> (usize, Duration) {
         })
         .chain((0..NODES).map(|number| ("/api/v1/nodes".to_owned(), node(number))))
         .chain(std::iter::once((format!("{NETWORKING}/ingressclasses"), cluster::class())));
-    let mut made = create(&client, cluster_wide).await;
-    let namespaced = (0..count).flat_map(|number| {
-        let namespace = cluster::namespace(number);
-        let core = |plural: &str| format!("/api/v1/namespaces/{namespace}/{plural}");
-        let mut objects = vec![
-            (format!("{NETWORKING}/namespaces/{namespace}/ingresses"), cluster::ingress(number)),
-            (core("services"), cluster::service(number)),
-            (
-                format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"),
-                cluster::endpoint_slice(number, 0),
-            ),
-        ];
-        if number.is_multiple_of(5) {
-            objects.push((core("secrets"), cluster::secret(number)));
-        }
-        if number.is_multiple_of(2) {
-            objects.push((core("secrets"), other_secret(&namespace, number)));
-        }
-        objects
-    });
-    made += create(&client, namespaced).await;
-    (made, begun.elapsed())
+    let made = create(&client, cluster_wide).await;
+    let mut stored = 0;
+    plane.store((0..count).flat_map(objects).inspect(|_| stored += 1)).await;
+    (made + stored, begun.elapsed())
 }
 
-/// Copies etcd's data to a folder.
-pub async fn keep(plane: &ControlPlane, data: &Path) {
-    plane.kill(Part::ApiServer);
-    plane.kill(Part::Etcd);
-    copy(&plane.folder().join("etcd"), data);
-    revive(plane).await;
-}
-
-/// Replaces etcd's data by that of [`keep`].
-pub async fn restore(plane: &ControlPlane, data: &Path) {
-    plane.kill(Part::ApiServer);
-    plane.kill(Part::Etcd);
-    let own = plane.folder().join("etcd");
-    std::fs::remove_dir_all(&own).unwrap();
-    copy(data, &own);
-    revive(plane).await;
-}
-
-fn copy(from: &Path, to: &Path) {
-    let status = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
-    assert!(status.success(), "cp {} {}", from.display(), to.display());
-}
-
-async fn revive(plane: &ControlPlane) {
-    // Each waits until both are there.
-    tokio::join!(plane.revive(Part::Etcd), plane.revive(Part::ApiServer));
+fn objects(number: usize) -> Vec<Value> {
+    let mut objects =
+        vec![cluster::ingress(number), cluster::service(number), cluster::endpoint_slice(number, 0)];
+    if number.is_multiple_of(5) {
+        objects.push(cluster::secret(number));
+    }
+    if number.is_multiple_of(2) {
+        objects.push(other_secret(&cluster::namespace(number), number));
+    }
+    objects
 }
 
 /// A slice of a Service that is not there.

@@ -29,8 +29,6 @@ mod process;
 mod report;
 mod rounds;
 
-use std::path::PathBuf;
-
 use clap::Parser;
 use harness::ControlPlane;
 use report::{Goal, Sample, line};
@@ -71,10 +69,6 @@ struct Arguments {
     /// Seconds for which 20 endpoints change a second.
     #[arg(long, default_value_t = 60)]
     busy_seconds: u64,
-    /// A folder that keeps etcd's data, so that the next run need not make the objects again. It must not exist before
-    /// the first.
-    #[arg(long)]
-    data: Option<PathBuf>,
     /// Measures what the Secrets that nobody names cost in memory too. Takes as many more starts as there are rounds.
     #[arg(long)]
     other_secrets: bool,
@@ -95,16 +89,8 @@ fn main() {
 async fn measure(arguments: &Arguments) {
     let count = arguments.ingresses;
     let plane = ControlPlane::start().await;
-    match arguments.data.as_deref() {
-        Some(data) if data.exists() => fill::restore(&plane, data).await,
-        data => {
-            let (made, took) = fill::fill(&plane, count).await;
-            println!("{count} Ingresses: {made} objects made in {:.0} s", took.as_secs_f64());
-            if let Some(data) = data {
-                fill::keep(&plane, data).await;
-            }
-        }
-    }
+    let (made, took) = fill::fill(&plane, count).await;
+    println!("{count} Ingresses: {made} objects made in {:.0} s", took.as_secs_f64());
 
     plane.install("crds");
     plane.install("manifests");
