@@ -78,6 +78,17 @@ fn other_secret(namespace: &str, number: usize) -> Value {
     })
 }
 
+/// Stores so many Secrets of no use for every second Ingress.
+pub async fn store_other_secrets(plane: &ControlPlane, count: usize, times: usize) {
+    let numbers = (0..count).step_by(2).flat_map(|number| (0..times).map(move |time| (number, time)));
+    let secrets = numbers.map(|(number, time)| {
+        let mut secret = other_secret(&cluster::namespace(number), number);
+        secret["metadata"]["name"] = format!("other-{number}-{time}").into();
+        secret
+    });
+    plane.store(secrets).await;
+}
+
 /// Deletes the Secrets that are of no use to waybill.
 pub async fn delete_other_secrets(plane: &ControlPlane, count: usize) {
     let client = plane.admin();
