@@ -106,6 +106,11 @@ impl Log {
         if !of_index || !matches!(event.verb.as_str(), "create" | "update") {
             return;
         }
+        let done = (200..300).contains(&event.code());
+        // An API server that has lost etcd refuses before it reads what it is sent.
+        if !done && event.request_object.is_null() {
+            return;
+        }
         let text = event.request_object["data"]["index.json"].as_str().unwrap_or_default();
         let Ok(index) = Index::parse(text) else {
             faults.push(format!("an index that is none: {event:?}"));
@@ -120,7 +125,7 @@ impl Log {
         }
         let last = self.last.get(&output);
         let older = last.is_some_and(|last| last.epoch > index.epoch);
-        if !(200..300).contains(&event.code()) {
+        if !done {
             self.late += u64::from(older);
             return;
         }
