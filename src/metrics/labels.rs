@@ -244,6 +244,8 @@ labels! {
         Unreachable = "unreachable",
         /// The lease ran out before it could be started.
         NotLeader = "not_leader",
+        /// The term ended while it was under way. It may have been done.
+        Abandoned = "abandoned",
         /// An object of that name belongs to someone else.
         NameTaken = "name_taken",
         /// What is there was written by a newer release.

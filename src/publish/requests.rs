@@ -181,13 +181,9 @@ impl Requests {
     /// # Errors
     /// Whatever kept it from being done; [`PublishError::LeaseLost`] when it was not even started.
     pub async fn write(&self, write: &Write) -> Result<PartialObjectMeta, PublishError> {
+        let count = Count { metrics: &self.metrics, write, result: WriteResult::Abandoned };
         let result = self.attempt(write).await;
-        let label = result.as_ref().map_or_else(PublishError::result, |_| WriteResult::Success);
-        self.metrics.writes.inc(write.kind, label);
-        // What was never sent costs nobody anything.
-        if label != WriteResult::NotLeader {
-            self.metrics.written_bytes.add(write.kind, label, write.bytes());
-        }
+        count.ended(result.as_ref().map_or_else(PublishError::result, |_| WriteResult::Success));
         result
     }
 
@@ -293,6 +289,30 @@ impl Requests {
     }
 }
 
+/// Counts a write when it has ended, and also one that is dropped before.
+struct Count<'a> {
+    metrics: &'a Metrics,
+    write: &'a Write,
+    result: WriteResult,
+}
+
+impl Count<'_> {
+    fn ended(mut self, result: WriteResult) {
+        self.result = result;
+    }
+}
+
+impl Drop for Count<'_> {
+    fn drop(&mut self) {
+        let Self { metrics, write, result } = self;
+        metrics.writes.inc(write.kind, *result);
+        // What was never sent costs nobody anything.
+        if *result != WriteResult::NotLeader {
+            metrics.written_bytes.add(write.kind, *result, write.bytes());
+        }
+    }
+}
+
 fn list_query(selector: &str, from: &str) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.append_pair("labelSelector", selector).append_pair("limit", "500");
@@ -308,4 +328,30 @@ fn seconds(duration: Duration) -> Seconds {
 
 fn is_secret(kind: WriteKind) -> bool {
     kind == WriteKind::KeyShard
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_is_counted_once_whether_it_ends_or_is_dropped() {
+        let metrics = Metrics::new("x").unwrap();
+        let body = serde_json::json!({"data": {}});
+        let write = Write::merge(WriteKind::Index, "ConfigMap a/b".to_owned(), "/path", &body).unwrap();
+        let count = || Count { metrics: &metrics, write: &write, result: WriteResult::Abandoned };
+        count().ended(WriteResult::Success);
+        drop(count());
+        count().ended(WriteResult::NotLeader);
+        let text = metrics.render().unwrap();
+        let shows = |series: &str, value: u64| {
+            let line = format!("{series} {value}");
+            assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
+        };
+        for result in ["success", "abandoned", "not_leader"] {
+            shows(&format!("waybill_writes_total{{kind=\"index\",result=\"{result}\"}}"), 1);
+        }
+        shows("waybill_written_bytes_total{kind=\"index\",result=\"abandoned\"}", write.bytes());
+        assert!(!text.contains("waybill_written_bytes_total{kind=\"index\",result=\"not_leader\"} 1"));
+    }
 }

@@ -2,8 +2,8 @@
 //!
 //! A request that is refused is counted by the code that came back, one that is lost or stalled as unanswered, an
 //! answer that breaks off as that, and a watch that is told of a failure by its kind. A client may give a request up
-//! before its fate comes back, as at the end of a term; then it is counted as unanswered whatever the fate was. So
-//! what was inflicted is never more than what is counted. Nobody has to notice a request that is only late.
+//! before its fate comes back, as at the end of a term; then it is counted as unanswered, and a write as abandoned,
+//! whatever the fate was. So what was inflicted is never more than what is counted. Nobody has to notice a request that is only late.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::fault::{Asked, Fate};
 use super::harness::eventually;
 use super::replicas::Fleet;
 
-/// Refused writes, answers that broke off and watches that were told of a failure may each be dropped uncounted by
+/// Writes of the Lease, answers that broke off and watches that were told of a failure may each be dropped uncounted by
 /// whoever asked, in the moment in which a term ends: that many times in a process's life.
 const DROPPED: u64 = 3;
 
@@ -143,6 +143,8 @@ impl Inflicted {
                 seen,
             );
         }
+        let written = |result: &str| sum("waybill_writes_total", &[label("result", result)]);
+        let mut uncounted = 0;
         for (codes, results) in [
             (&[403][..], &["forbidden", "quota_exceeded"][..]),
             (&[409], &["conflict"]),
@@ -154,10 +156,14 @@ impl Inflicted {
         ] {
             let writes = self.refused.iter().filter(|((of, code), _)| *of != "GET" && codes.contains(code));
             let met: u64 = writes.map(|(_, count)| count).sum();
-            let seen: u64 =
-                results.iter().map(|result| sum("waybill_writes_total", &[label("result", result)])).sum();
-            need(format!("writes answered {codes:?}"), met.saturating_sub(DROPPED), seen);
+            let seen: u64 = results.iter().map(|result| written(result)).sum();
+            uncounted += met.saturating_sub(seen);
         }
+        need(
+            "writes that were refused and not counted so".to_owned(),
+            uncounted,
+            written("abandoned") + DROPPED,
+        );
         for (kinds, met) in &self.failed {
             let seen =
                 kinds.iter().map(|kind| sum("waybill_watch_errors_total", &[label("kind", kind)])).sum();
