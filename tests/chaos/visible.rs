@@ -139,7 +139,7 @@ impl Inflicted {
             // Many can't all have been dropped.
             need(
                 format!("any answer to {method} that broke off"),
-                broken.min(DROPPED + 1) / (DROPPED + 1),
+                broken.saturating_sub(others).min(DROPPED + 1) / (DROPPED + 1),
                 seen,
             );
         }
