@@ -182,3 +182,19 @@ fn thousands_of_annotations_in_two_spellings_count_once_each() {
     assert!(domains.contains(&json!({"main": "1999.example"})));
     assert!(domains.iter().all(|domain| domain["main"] != "early.example"));
 }
+
+#[test]
+fn that_an_ingress_is_too_large_is_told_however_many_problems_it_has() {
+    let mut wide = ingress("wide", 3_000, middlewares(200_000), |at| if at < 1_500 { 2 } else { 1 });
+    wide["spec"]["rules"][0]["http"]["paths"].as_array_mut().unwrap().iter_mut().take(1_500).for_each(
+        |path| {
+            path["backend"]["service"]["name"] = "missing".into();
+        },
+    );
+    let mut objects = vec![class(), wide];
+    objects.extend(service("web", 1, json!({})));
+    let routing = routing(&objects);
+    assert!(size(&routing).0 > 10);
+    assert_eq!(routing.all_problems().len(), 1_000);
+    assert_eq!(too_large(&routing).len(), 1);
+}

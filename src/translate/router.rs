@@ -82,7 +82,8 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
 
     /// Tells of the paths that there was no room for.
     fn too_much(&mut self, LeftOut { first, paths }: LeftOut) {
-        self.gathered.problems.push(Problem {
+        // The first, so that it is told however many others there are.
+        let too_large = Problem {
             category: Category::IngressTooLarge,
             subject: Subject::ingress(self.ingress),
             field: first,
@@ -93,7 +94,8 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
                  Ingresses",
                 size::INGRESS_LIMIT / (1024 * 1024)
             ),
-        });
+        };
+        self.gathered.problems.insert(0, too_large);
     }
 
     fn router(
