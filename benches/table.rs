@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use waybill::kubernetes::key::{IngressKey, OutputKey, ServiceKey};
-use waybill::publish::objects;
-use waybill::publish::wanted::Wanted;
+use waybill::published::desired_output::Wanted;
+use waybill::published::objects;
 use waybill::table::Table;
 use waybill::traefik::dynamic::{LoadBalancer, Router, Server, Service};
 use waybill::translate::fragment::{Created, Fragment, RouterFragment, ServiceFragment, ServiceOwner};

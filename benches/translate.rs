@@ -17,7 +17,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kube::runtime::watcher::Event;
 use waybill::kubernetes::key::IngressKey;
-use waybill::reconcile::Routing;
+use waybill::routing::Routing;
 use waybill::translate::settings::Settings;
 use waybill::translate::translate;
 use waybill::watch::collection::Scope;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::{Ingress, IngressBackend};
 
-use crate::few::Few;
 use crate::kubernetes::key::{IngressKey, SecretKey, ServiceKey};
+use crate::small_set::SmallSet;
 use crate::watch::strip::CLASS_ANNOTATION;
 
 /// What an Ingress depends on. Lists are sorted and without doubles.
@@ -231,7 +231,7 @@ fn set_member(set: &mut HashSet<IngressKey>, key: &IngressKey, member: bool) {
 
 /// Ingresses by what they use.
 #[derive(Debug)]
-struct Users<K>(HashMap<K, Few<IngressKey>>);
+struct Users<K>(HashMap<K, SmallSet<IngressKey>>);
 
 impl<K> Default for Users<K> {
     fn default() -> Self {
@@ -246,7 +246,7 @@ impl<K: Eq + Hash + Clone> Users<K> {
             users.insert(user.clone());
             return false;
         }
-        self.0.insert(used.clone(), Few::One(user.clone()));
+        self.0.insert(used.clone(), SmallSet::One(user.clone()));
         true
     }
 
@@ -263,7 +263,7 @@ impl<K: Eq + Hash + Clone> Users<K> {
     where
         K: Borrow<Q>,
     {
-        self.0.get(used).into_iter().flat_map(Few::iter)
+        self.0.get(used).into_iter().flat_map(SmallSet::iter)
     }
 }
 

@@ -2,16 +2,19 @@
 //! watch → index → translate → table → publish.
 
 pub mod cli;
-pub mod few;
 pub mod index;
+pub mod key_queue;
 pub mod kubernetes;
 pub mod metrics;
 pub mod offline;
+pub mod operator;
 pub mod options;
 pub mod parameters;
 pub mod publish;
-pub mod reconcile;
+pub mod published;
+pub mod routing;
 pub mod serve;
+pub mod small_set;
 pub mod table;
 pub mod traefik;
 pub mod translate;

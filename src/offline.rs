@@ -11,7 +11,7 @@ use crate::kubernetes::manifests::Manifests;
 use crate::options::Options;
 use crate::parameters::classes::{Namespaces, Sources};
 use crate::parameters::memory;
-use crate::reconcile::Routing;
+use crate::routing::Routing;
 use crate::watch::collection::Scope;
 use crate::watch::secrets::SecretSource;
 use crate::watch::stores::Watched;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use waybill::kubernetes::manifests::Manifests;
 use waybill::options;
-use waybill::reconcile::Routing;
+use waybill::routing::Routing;
 use waybill::traefik::document::Keys;
 use waybill::translate::problem::{Category, Problem};
 use waybill::translate::size::INGRESS_LIMIT;

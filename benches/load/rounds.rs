@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use waybill::publish::index::Index;
-use waybill::watch::feeds::PAGE;
+use waybill::operator::feeds::PAGE;
+use waybill::published::index::Index;
 
 use super::harness::operator::Operator;
 use super::harness::{ControlPlane, Signal, eventually};

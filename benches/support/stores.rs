@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kube::runtime::watcher::Event;
 use serde::de::DeserializeOwned;
-use waybill::reconcile::Routing;
+use waybill::routing::Routing;
 use waybill::translate::settings::{ClassOptions, Settings};
 use waybill::watch::collection::Scope;
 use waybill::watch::secrets::SecretSource;

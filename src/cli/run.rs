@@ -14,25 +14,25 @@ use super::{PROBLEMS, SUCCESS, Streams, USAGE};
 use crate::kubernetes::client::{self, Access, ConnectError, Environment};
 use crate::metrics::Metrics;
 use crate::offline::watched;
+use crate::operator::class_publisher::ClassTerm;
+use crate::operator::feeds::{self, Feeds};
+use crate::operator::live::{Live, Phase};
+use crate::operator::problems::Problems;
+use crate::operator::publisher::{Pace, Publisher};
+use crate::operator::status_view::Statuses;
+use crate::operator::{controllers, deleted_secrets, fetch};
 use crate::options::{Loaded, LogFormat, Options, Surroundings};
 use crate::parameters::memory;
-use crate::publish::class_statuses::ClassWriter;
-use crate::publish::class_term::ClassTerm;
-use crate::publish::events::Events;
 use crate::publish::lease::{
     self, Elector, LeaseGuard, LeaseHandle, LeaseOptions, Timings, TimingsError, fitness,
 };
-use crate::publish::problems::Problems;
+use crate::publish::outputs::withdrawal::index_subject;
+use crate::publish::problems::events::Events;
 use crate::publish::requests::Requests;
-use crate::publish::statuses::{StatusQueue, StatusWriter};
-use crate::publish::term::{Pace, Publisher};
-use crate::publish::view::Statuses;
-use crate::publish::withdrawal::index_subject;
-use crate::reconcile::Routing;
+use crate::publish::statuses::class_statuses::ClassWriter;
+use crate::publish::statuses::writer::{StatusQueue, StatusWriter};
+use crate::routing::Routing;
 use crate::serve::{self, Health, ServeError};
-use crate::watch::feeds::{self, Feeds};
-use crate::watch::live::{Live, Phase};
-use crate::watch::{controllers, fetch, gone};
 
 /// After SIGTERM, whatever is not done by then is left.
 const GRACE: Duration = Duration::from_millis(4_500);
@@ -162,7 +162,7 @@ pub async fn run(options: Options, variables: BTreeMap<String, String>) -> Resul
     tasks.spawn(controllers::ingresses(Arc::clone(&live), metrics.clone(), until(shutdown.clone())));
     tasks.spawn(controllers::classes(Arc::clone(&live), metrics.clone(), until(shutdown.clone())));
     tasks.spawn(fetch::secrets(client.clone(), Arc::clone(&live)));
-    tasks.spawn(gone::withdraw(Arc::clone(&live)));
+    tasks.spawn(deleted_secrets::withdraw(Arc::clone(&live)));
     let distance = options.providers_throttle_duration.max(options.throttle_duration);
     tasks.spawn(pulse(Arc::clone(&live), health.clone(), LONGEST_MOVE + distance));
     tasks.spawn(fitness::keep(lease.clone(), metrics.clone(), fitness::Limits::default()));

@@ -11,12 +11,12 @@ use super::{PROBLEMS, SUCCESS, Streams, USAGE, write_document};
 use crate::kubernetes::client::{self, Access, Environment};
 use crate::kubernetes::key::OutputKey;
 use crate::metrics::Metrics;
+use crate::operator::feeds::chain;
 use crate::options::{Loaded, Surroundings};
-use crate::publish::objects::OUTPUT_LABEL;
-use crate::publish::read::{self, Published, ReadError};
+use crate::published::objects::OUTPUT_LABEL;
+use crate::published::read::{self, Published, ReadError};
 use crate::traefik::document::Keys;
 use crate::traefik::yaml;
-use crate::watch::feeds::chain;
 
 /// A missing shard means that there is a newer index; more often than this in a row it means that it is lost.
 const ATTEMPTS: usize = 5;

@@ -126,10 +126,10 @@ fn manifests_are_the_objects_that_would_be_applied() {
     }
     let index: k8s_openapi::api::core::v1::ConfigMap = serde_json::from_value(index.unwrap()).unwrap();
     assert_eq!(index.metadata.name.as_deref(), Some("waybill"));
-    let parsed = crate::publish::read::index(&index).unwrap();
+    let parsed = crate::published::read::index(&index).unwrap();
     assert_eq!((parsed.counts.routers, parsed.counts.services, parsed.counts.certificates), (1, 1, 1));
     assert_eq!(shards.len(), 1);
-    let document = crate::publish::read::key_document(&shards[0]).unwrap();
+    let document = crate::published::read::key_document(&shards[0]).unwrap();
     assert!(document.contains("hidden"));
 }
 

@@ -10,10 +10,10 @@ use kube::core::PartialObjectMeta;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::backoff::Backoff;
-use super::error::{PublishError, Seconds};
-use super::lease::{LeaseGuard, WriteError};
 use crate::metrics::{Metrics, WriteKind, WriteResult};
+use crate::publish::backoff::Backoff;
+use crate::publish::error::{PublishError, Seconds};
+use crate::publish::lease::{LeaseGuard, WriteError};
 
 /// The field manager and reporting controller.
 pub const MANAGER: &str = "waybill";

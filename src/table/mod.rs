@@ -6,9 +6,9 @@
 
 mod content;
 mod digest;
+mod incremental_hash;
 mod names;
 mod output;
-mod running;
 mod shards;
 
 #[cfg(test)]

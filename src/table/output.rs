@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::content::{Certificates, KeptCertificate, Routing, Section, lines};
 use super::digest::Digest;
+use super::incremental_hash::RunningHash;
 use super::names::{Claimant, Names};
-use super::running::RunningHash;
 use super::shards::{Content, Shards};
-use crate::few::Few;
 use crate::kubernetes::key::{IngressKey, SecretKey};
+use crate::small_set::SmallSet;
 use crate::traefik::document::{self, Keys, Sink};
 use crate::traefik::dynamic::{Certificate, Router};
 use crate::translate::fragment::{
@@ -67,7 +67,7 @@ impl Claimant for ServiceOwner {
 /// A service and the routers that lead to it; it is gone with the last of them.
 struct SharedService {
     content: Arc<ServiceFragment>,
-    routers: Few<RouterOwner>,
+    routers: SmallSet<RouterOwner>,
 }
 
 /// The routers of a fragment. Their keys are distinct; if they weren't, the last would count.
@@ -287,7 +287,7 @@ impl Output {
                 touched.contents.push(owner.clone());
             }
         } else {
-            let shared = SharedService { content: service.clone(), routers: Few::One(router.clone()) };
+            let shared = SharedService { content: service.clone(), routers: SmallSet::One(router.clone()) };
             self.services.insert(owner.clone(), shared);
             self.service_names.claim(owner.clone(), &service.key, &mut touched.services);
         }

@@ -6,11 +6,11 @@ use kube::Resource;
 use kube::runtime::watcher::Event;
 
 use crate::kubernetes::key::{ObjectKey, SecretKey};
+use crate::watch::changes::Touched;
 use crate::watch::collection::{Change, Collection, Scope};
 use crate::watch::mirror::{Changes, key_of};
 use crate::watch::namespaces::KnownNamespaces;
 use crate::watch::secrets::{SecretChange, SecretSource, Secrets};
-use crate::watch::touched::Touched;
 
 /// Counts an object's namespace.
 pub(super) fn count<T>(

@@ -9,10 +9,10 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::kubernetes::key::SecretKey;
+use crate::operator::deleted_secrets::Gone;
 use crate::traefik::dynamic::Certificate;
 use crate::translate::lookup::{SecretFault, SecretState};
 use crate::watch::collection::{Collection, Scope};
-use crate::watch::gone::Gone;
 
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";

@@ -20,6 +20,7 @@ use crate::metrics::WatchKind;
 use crate::translate::lookup::{Lookup, SecretState};
 use crate::translate::settings::{ClassState, Settings};
 use crate::watch::apply::{apply_cluster_scoped, apply_part, cluster_key, count, secret_event};
+use crate::watch::changes::Touched;
 use crate::watch::collection::{Collection, Scope};
 use crate::watch::mirror::{Mirrored, key_of};
 use crate::watch::namespaces::KnownNamespaces;
@@ -27,7 +28,6 @@ use crate::watch::nodes::{NodeAddresses, Nodes};
 use crate::watch::secrets::{Asked, SecretSource, Secrets};
 use crate::watch::slices::SlicesByService;
 use crate::watch::strip;
-use crate::watch::touched::Touched;
 
 /// What is watched and how classes are told apart.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use waybill::publish::index::Index;
+use waybill::published::index::Index;
 
 use super::harness::AuditEvent;
 use super::world::OUTPUTS;

@@ -13,7 +13,7 @@ use waybill::kubernetes::key::IngressKey;
 use waybill::kubernetes::manifests::Manifests;
 use waybill::offline;
 use waybill::options;
-use waybill::publish::read::Published;
+use waybill::published::read::Published;
 use waybill::traefik::document::Keys;
 use waybill::translate::problem::{Category, Problem};
 use waybill::translate::status::{self, Wanted};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use waybill::publish::index::Index;
+use waybill::published::index::Index;
 
 use super::api::Failure;
 use super::checks;

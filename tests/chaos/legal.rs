@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use waybill::publish::read::Published;
+use waybill::published::read::Published;
 use waybill::traefik::dynamic::{Configuration, Http, Router, Service};
 
 use super::world;

@@ -12,7 +12,7 @@ use kube::Client;
 use kube::api::Api;
 use kube::runtime::watcher::{self, Event};
 use waybill::kubernetes::key::OutputKey;
-use waybill::publish::read::{self, Published, ReadError};
+use waybill::published::read::{self, Published, ReadError};
 
 use super::legal::Legal;
 use super::random::Random;

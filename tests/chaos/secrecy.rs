@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::Value;
-use waybill::publish::read;
+use waybill::published::read;
 
 use super::api::Admin;
 use super::checks;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use waybill::publish::index::Index;
+use waybill::published::index::Index;
 
 use super::api::{Admin, Failure};
 use super::legal::Legal;

@@ -10,12 +10,12 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use waybill::kubernetes::client::{Access, Environment, Token, connect};
 use waybill::metrics::{Label, Metrics, WatchKind};
+use waybill::operator::feeds::{self, Feeds};
+use waybill::operator::live::{Live, Phase};
 use waybill::publish::lease::fitness::{self, Limits};
 use waybill::publish::lease::{Elector, LeaseHandle, LeaseOptions, Timings};
-use waybill::reconcile::Routing;
+use waybill::routing::Routing;
 use waybill::translate::settings::{ClassOptions, Settings};
-use waybill::watch::feeds::{self, Feeds};
-use waybill::watch::live::{Live, Phase};
 use waybill::watch::stores::Watched;
 
 use crate::harness::operator::{Operator, SOON};

@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use waybill::metrics::{WriteKind, WriteResult};
 use waybill::publish::error::PublishError;
-use waybill::publish::withdrawal::CONFIRM_ANNOTATION;
-use waybill::publish::writer::Outcome;
+use waybill::publish::outputs::withdrawal::CONFIRM_ANNOTATION;
+use waybill::publish::outputs::writer::Outcome;
 use waybill::translate::pause::{PAUSED_ANNOTATION, Pause};
 
 use crate::output::{Bench, MANY, begin};
@@ -140,7 +140,7 @@ async fn a_strangers_object_of_a_wanted_name_is_never_touched() {
     bench.set(0, "v1", true);
     let output = bench.table.declare(&bench.output);
     let name = {
-        let wanted = waybill::publish::wanted::Wanted::of(output);
+        let wanted = waybill::published::desired_output::Wanted::of(output);
         format!("out.k-{}", wanted.key_shards[0].short())
     };
     let stranger: Secret = serde_json::from_value(serde_json::json!({"metadata": {"name": name}})).unwrap();

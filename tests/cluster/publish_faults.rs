@@ -10,7 +10,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::client::Body;
 use waybill::metrics::{Label as _, WriteKind, WriteResult};
 use waybill::publish::error::PublishError;
-use waybill::publish::writer::{Outcome, OutputWriter};
+use waybill::publish::outputs::writer::{Outcome, OutputWriter};
 
 use crate::harness::{self};
 use crate::term::Term;

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use waybill::metrics::WriteResult;
 use waybill::publish::error::PublishError;
-use waybill::publish::writer::Outcome;
+use waybill::publish::outputs::writer::Outcome;
 
 use crate::output::{Bench, MANY, begin};
 

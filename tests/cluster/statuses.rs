@@ -10,8 +10,8 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::watcher::{self, Event};
 use waybill::kubernetes::key::IngressKey;
 use waybill::metrics::{WriteKind, WriteResult};
-use waybill::publish::status_policy::{Entries, StatusState, we_own};
-use waybill::publish::statuses::{StatusQueue, StatusView, StatusWriter};
+use waybill::publish::statuses::policy::{Entries, StatusState, we_own};
+use waybill::publish::statuses::writer::{StatusQueue, StatusView, StatusWriter};
 use waybill::translate::problem::{Category, Problem};
 use waybill::translate::status::Wanted;
 

@@ -16,12 +16,12 @@ use serde_json::{Value, json};
 use waybill::kubernetes::key::{IngressKey, SecretKey};
 use waybill::offline;
 use waybill::options::{self, Options};
-use waybill::reconcile::Routing;
+use waybill::routing::Routing;
 use waybill::traefik::document::Keys;
 use waybill::translate::status::{self, Wanted};
+use waybill::watch::changes::Touched;
 use waybill::watch::collection::Scope;
 use waybill::watch::secrets::SecretSource;
-use waybill::watch::touched::Touched;
 
 use super::object;
 use super::server::Snapshot;

@@ -85,7 +85,7 @@ mod tests {
         ] {
             assert_eq!(judge(fit, seconds(age), &limits), wanted, "{fit} {age}");
         }
-        assert!(limits.live_within > seconds(u64::from(crate::watch::feeds::WATCH_SECONDS)));
+        assert!(limits.live_within > seconds(u64::from(crate::operator::feeds::WATCH_SECONDS)));
     }
 
     #[test]

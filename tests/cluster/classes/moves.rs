@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use waybill::kubernetes::key::OutputKey;
-use waybill::publish::read;
+use waybill::published::read;
 use waybill::traefik::document::Keys;
 
 use super::*;

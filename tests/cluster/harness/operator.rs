@@ -11,8 +11,8 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use serde_json::Value;
 use waybill::kubernetes::key::OutputKey;
-use waybill::publish::index::Index;
-use waybill::publish::read;
+use waybill::published::index::Index;
+use waybill::published::read;
 use waybill::traefik::document::Keys;
 
 use super::{AuditEvent, ControlPlane, Process, eventually};

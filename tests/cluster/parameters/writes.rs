@@ -13,10 +13,10 @@ use waybill::parameters::memory::{Entry, Memory};
 use waybill::parameters::resolve::{Found, Inputs, NamespaceLabels, Standing, resolve};
 use waybill::parameters::status::{Counts, Observed, Publication, status};
 use waybill::parameters::{IngressClassParameters, IngressClassParametersStatus};
-use waybill::publish::class_statuses::{ClassWriter, Written};
 use waybill::publish::error::PublishError;
 use waybill::publish::lease::LeaseGuard;
 use waybill::publish::requests::Requests;
+use waybill::publish::statuses::class_statuses::{ClassWriter, Written};
 use waybill::translate::settings::Settings;
 
 use super::{object, plane, untyped};

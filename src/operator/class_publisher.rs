@@ -1,0 +1,262 @@
+//! What a leader writes about classes: what was accepted last, the status of their parameters, and what is wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use crate::kubernetes::key::ObjectKey;
+use crate::metrics::{ClassStatus, Metrics};
+use crate::operator::live::Live;
+use crate::operator::problems::{Problems, Source};
+use crate::parameters::resolve::{Reason, Standing};
+use crate::parameters::status::{Counts, Due, Ledger};
+use crate::publish::backoff::Backoff;
+use crate::publish::error::PublishError;
+use crate::publish::requests::Requests;
+use crate::publish::statuses::class_statuses::{ClassWriter, Written};
+use crate::routing::Routing;
+use crate::translate::problem::{Category, Problem};
+
+/// Counts in statuses are looked at this often; they are written less often still.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Pause between two looks at the lease.
+const PULSE: Duration = Duration::from_millis(500);
+
+/// Waits between attempts that fail.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// Writes about classes for one term.
+pub struct ClassTerm {
+    writer: ClassWriter,
+    live: Arc<Live>,
+    problems: Arc<Problems>,
+    metrics: Metrics,
+    requests: Requests,
+    ledger: Ledger,
+    told: BTreeSet<Arc<str>>,
+    /// Parameters that a class has named in this term.
+    used: BTreeSet<Arc<str>>,
+}
+
+impl ClassTerm {
+    /// Begins a term.
+    pub fn new(
+        writer: ClassWriter,
+        live: Arc<Live>,
+        problems: Arc<Problems>,
+        metrics: Metrics,
+        requests: Requests,
+    ) -> Self {
+        let ledger = Ledger::default();
+        Self {
+            writer,
+            live,
+            problems,
+            metrics,
+            requests,
+            ledger,
+            told: BTreeSet::new(),
+            used: BTreeSet::new(),
+        }
+    }
+
+    /// Writes until the guard allows no more. May be dropped at any point.
+    pub async fn run(mut self) {
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        let mut adopted = false;
+        let mut again = Instant::now();
+        while self.requests.allowed() {
+            if again <= Instant::now() {
+                let result = if adopted { self.write().await } else { self.adopt().await };
+                match result {
+                    Ok(()) => {
+                        again = Instant::now() + if adopted { LOOK } else { Duration::ZERO };
+                        adopted = true;
+                        self.tell_of_memory(None);
+                        backoff.reset();
+                    }
+                    Err(error) => {
+                        self.tell_of_memory(Some(&error));
+                        tracing::warn!(%error, "what is to be written about classes was not; trying again");
+                        again = Instant::now() + backoff.next_wait();
+                    }
+                }
+            }
+            let wait = again.saturating_duration_since(Instant::now()).min(PULSE);
+            tokio::select! {
+                () = self.live.classes_changed.notified() => again = again.min(Instant::now()),
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Somebody else's ConfigMap in the place of what is remembered has to be moved by a person.
+    fn tell_of_memory(&self, error: Option<&PublishError>) {
+        let problem = match error {
+            Some(PublishError::OutputNameTaken { taken, remedy, .. }) => {
+                self.problems.know(&taken.subject, &taken.uid);
+                Some(Problem {
+                    category: Category::OutputNameTaken,
+                    subject: taken.subject.clone(),
+                    field: "metadata.labels".to_owned(),
+                    value: String::new(),
+                    remedy: format!(
+                        "it has the name under which the settings of classes are remembered, without waybill's \
+                         labels; {remedy}"
+                    ),
+                })
+            }
+            _ => None,
+        };
+        self.problems.set(Source::ClassMemory, problem.into_iter().collect());
+    }
+
+    /// What the last leader remembered may not have come through the watch yet.
+    async fn adopt(&self) -> Result<(), PublishError> {
+        let map = self.writer.read_memory().await?;
+        let mut routing = self.live.routing();
+        for key in routing.adopt_class_memory(map.as_ref()) {
+            tracing::warn!(key, "what is remembered of this class can't be read and counts as absent");
+        }
+        self.live.resolve_classes(&mut routing);
+        Ok(())
+    }
+
+    async fn write(&mut self) -> Result<(), PublishError> {
+        let memory = self.live.routing().classes().memory().clone();
+        self.writer.write_memory(&memory).await?;
+        self.tell();
+        let due = {
+            let routing = self.live.routing();
+            self.used.extend(routing.classes().objects());
+            let mut objects = unused(&routing);
+            objects.extend(self.used.iter().cloned());
+            objects.retain(|object| {
+                let parameters = routing.stores().parameters().get(&ObjectKey::new("", &**object));
+                if let Some(parameters) = parameters {
+                    self.ledger.seen(object, &parameters.status);
+                }
+                parameters.is_some()
+            });
+            self.due(&routing, objects)
+        };
+        for (object, status) in due {
+            match self.writer.write_status(&object, &status).await? {
+                Written::Gone => {
+                    self.ledger.forget(&object);
+                    self.used.remove(&object);
+                }
+                Written::Done | Written::Unchanged => self.ledger.written(&object, *status, Instant::now()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells what is wrong with classes, and how many run on which settings.
+    fn tell(&mut self) {
+        let resolutions: BTreeMap<Arc<str>, (Standing, Vec<Problem>)> = {
+            let routing = self.live.routing();
+            let classes = routing.classes().iter();
+            classes
+                .map(|(class, one)| (Arc::clone(class), (one.standing, routing.classes().problems_of(class))))
+                .collect()
+        };
+        let count = |standing: &[Standing]| {
+            resolutions.values().filter(|(one, _)| standing.contains(one)).count() as f64
+        };
+        let metrics = &self.metrics.classes;
+        metrics.set(ClassStatus::Current, count(&[Standing::Operator, Standing::Current]));
+        metrics.set(ClassStatus::LastAccepted, count(&[Standing::LastAccepted]));
+        metrics.set(ClassStatus::NotAccepted, count(&[Standing::NotAccepted]));
+        for class in
+            std::mem::take(&mut self.told).into_iter().filter(|class| !resolutions.contains_key(class))
+        {
+            self.problems.set(Source::Class(class), Vec::new());
+        }
+        for (class, (_, problems)) in resolutions {
+            self.told.insert(Arc::clone(&class));
+            self.problems.set(Source::Class(class), problems);
+        }
+    }
+
+    /// The statuses to write now.
+    fn due(
+        &self,
+        routing: &Routing,
+        objects: BTreeSet<Arc<str>>,
+    ) -> Vec<(Arc<str>, Box<crate::parameters::IngressClassParametersStatus>)> {
+        let classes = routing.classes();
+        let mut due = Vec::new();
+        for object in objects {
+            let counts = counts(routing, &object);
+            let publication = self.live.publication(&outputs(routing, &object));
+            let observed = classes.observed(routing.stores(), &object, publication, counts);
+            let pending = observed.accepted.as_ref().is_some_and(|verdict| verdict.reason == Reason::Pending);
+            if pending {
+                continue;
+            }
+            if let Due::Now(status) = self.ledger.due(&object, &observed, Instant::now(), Timestamp::now()) {
+                due.push((object, status));
+            }
+        }
+        due
+    }
+}
+
+/// Parameters whose status says that classes name them, and none does: they went while nobody looked. One that names a
+/// class which is there and not ours is another installation's.
+fn unused(routing: &Routing) -> BTreeSet<Arc<str>> {
+    let classes = routing.stores().classes().collection();
+    let ours_or_gone = |class: &str| {
+        routing.classes().resolution(class).is_some() || classes.get(&ObjectKey::new("", class)).is_none()
+    };
+    let named = routing.classes().objects();
+    let objects = routing.stores().parameters().iter();
+    let unused = objects.filter(|(key, parameters)| {
+        let told = parameters.status.get("ingressClasses").and_then(serde_json::Value::as_array);
+        let mut told = told.into_iter().flatten().filter_map(serde_json::Value::as_str).peekable();
+        !named.contains(key.name()) && told.peek().is_some() && told.all(ours_or_gone)
+    });
+    unused.map(|(key, _)| Arc::from(key.name())).collect()
+}
+
+/// The outputs of the classes that name an object.
+fn outputs(routing: &Routing, object: &str) -> BTreeSet<crate::kubernetes::key::OutputKey> {
+    let classes = routing.classes().iter();
+    classes
+        .filter(|(_, one)| one.object.as_deref() == Some(object))
+        .filter_map(|(_, one)| match &one.state {
+            crate::translate::settings::ClassState::Accepted(settings) => Some(settings.output.clone()),
+            crate::translate::settings::ClassState::NotAccepted => None,
+        })
+        .collect()
+}
+
+/// What the classes that name an object have.
+fn counts(routing: &Routing, object: &str) -> Counts {
+    let mut counts = Counts::default();
+    let mut services = BTreeSet::new();
+    let mut certificates = BTreeSet::new();
+    let classes = routing.classes().iter().filter(|(_, one)| one.object.as_deref() == Some(object));
+    for key in classes.flat_map(|(class, _)| routing.of_class(class)) {
+        counts.problems += routing.problems(&key).len() as u64;
+        let Some(fragment) = routing.table().fragment(&key) else { continue };
+        counts.ingresses += 1;
+        counts.routers += fragment.routers.len() as u64 + u64::from(fragment.default_backend.is_some());
+        services.extend(fragment.routers.iter().map(|router| router.service.owner.clone()));
+        certificates.extend(fragment.certificates.iter().map(|certificate| certificate.secret.clone()));
+    }
+    counts.services = services.len() as u64;
+    counts.certificates = certificates.len() as u64;
+    let shards = |output: &crate::kubernetes::key::OutputKey| {
+        routing
+            .table()
+            .output(output)
+            .map_or(0, |output| output.routing_shards().count() + output.key_shards().count())
+    };
+    counts.shards = outputs(routing, object).iter().map(shards).sum::<usize>() as u64;
+    counts
+}

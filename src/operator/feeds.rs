@@ -1,0 +1,486 @@
+//! The watches: one task for each kind and namespace, whose events go into the routing.
+
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind, NamespaceResourceScope, PartialObjectMeta};
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+
+use crate::metrics::{Metrics, WatchKind};
+use crate::operator::live::{Live, Phase};
+use crate::parameters::classes::Namespaces;
+use crate::routing::Routing;
+use crate::watch::changes::Touched;
+use crate::watch::collection::Scope;
+use crate::watch::decode::{self, Lean, Sparse};
+use crate::watch::secrets::SecretSource;
+
+/// A watch ends after this long and goes on where it was, so a connection that died is noticed soon after.
+pub const WATCH_SECONDS: u32 = 30;
+
+/// Objects in a page of a first list. A page is in memory whole, as text and decoded, for every kind at once; the memory
+/// between what is kept of it is hard to use again. Each costs a round trip, and there is one after the other.
+pub const PAGE: u32 = 500;
+
+/// A kind that fails is told of at most this often.
+const TELL_AGAIN: Duration = Duration::from_secs(30);
+
+/// The longest pause before a failed watch is tried again: an API server that is back is not kept waiting.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Beside the pause after any failure: a CRD that is not installed is looked for once in 5 to 10 s.
+const LOOK_FOR_CRD: Duration = Duration::from_secs(5);
+
+/// Secrets of Helm's releases are large, many, and of no use here.
+const NOT_HELM: &str = "owner!=helm";
+
+/// What decides which watches there are.
+#[derive(Clone, Debug)]
+pub struct Feeds {
+    /// `labelSelector`.
+    pub label_selector: String,
+    /// Whether IngressClasses are read.
+    pub classes: bool,
+    /// Whether Nodes are read.
+    pub nodes: bool,
+    /// The namespace of the ConfigMap with the last accepted parameters of classes.
+    pub namespace: String,
+    /// Its name.
+    pub class_memory: String,
+    /// After how many seconds a watch ends and goes on where it was: [`WATCH_SECONDS`], less in tests.
+    pub watch_seconds: u32,
+}
+
+/// A task that ends only by being dropped.
+type Task = BoxFuture<'static, ()>;
+
+/// What all watches need.
+#[derive(Clone)]
+struct Context {
+    client: Client,
+    live: Arc<Live>,
+    metrics: Metrics,
+    watch_seconds: u32,
+    /// When it was last told that the API server is away.
+    away: Arc<Mutex<Told>>,
+}
+
+/// All watches, as tasks to be spawned.
+pub fn feeds(feeds: &Feeds, client: &Client, live: &Arc<Live>, metrics: &Metrics) -> Vec<Task> {
+    let context = Context {
+        client: client.clone(),
+        live: Arc::clone(live),
+        metrics: metrics.clone(),
+        watch_seconds: feeds.watch_seconds,
+        away: Arc::default(),
+    };
+    let scopes = live.routing().stores().watched().scopes();
+    let mut tasks: Vec<Task> = Vec::new();
+    for scope in &scopes {
+        tasks.push(context.namespaced(
+            WatchKind::Ingress,
+            scope,
+            context.config().labels(&feeds.label_selector),
+            |routing, scope, event: Event<Ingress>| routing.stores_mut().apply_ingress(scope, event),
+        ));
+        tasks.push(context.namespaced(
+            WatchKind::Service,
+            scope,
+            context.config(),
+            |routing, scope, event: Event<Service>| routing.stores_mut().apply_service(scope, event),
+        ));
+        tasks.push(context.namespaced(
+            WatchKind::EndpointSlice,
+            scope,
+            context.config(),
+            |routing, scope, event: Event<EndpointSlice>| routing.stores_mut().apply_slice(scope, event),
+        ));
+        tasks.push(context.secrets(scope));
+        tasks.push(context.secret_metadata(scope));
+    }
+    if feeds.classes {
+        tasks.push(context.cluster(
+            WatchKind::IngressClass,
+            context.config(),
+            |routing, event: Event<IngressClass>| routing.stores_mut().apply_class(event),
+        ));
+        tasks.push(context.class_memory(&feeds.namespace, &feeds.class_memory));
+        tasks.push(context.namespaces());
+        tasks.push(context.optional(
+            WatchKind::Parameters,
+            Api::all_with(client.clone(), &parameters_resource()),
+            |routing, event: Event<DynamicObject>| routing.stores_mut().apply_parameters(event),
+            "IngressClassParameters are not available, since their CRD is not installed or may not be read; classes \
+             that name some keep what was last accepted",
+        ));
+    }
+    if feeds.nodes {
+        tasks.push(context.cluster(WatchKind::Node, context.config(), |routing, event: Event<Node>| {
+            routing.stores_mut().apply_node(event)
+        }));
+    }
+    tasks
+}
+
+impl Context {
+    fn config(&self) -> watcher::Config {
+        watcher::Config::default().timeout(self.watch_seconds).page_size(PAGE)
+    }
+
+    fn namespaced<K>(
+        &self,
+        kind: WatchKind,
+        scope: &Scope,
+        config: watcher::Config,
+        apply: impl Fn(&mut Routing, &Scope, Event<K>) -> Touched + Send + 'static,
+    ) -> Task
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Sparse
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + 'static,
+    {
+        let scope = scope.clone();
+        let api = api::<Lean<K>>(&self.client, &scope);
+        self.clone().feed(kind, api, config, move |routing, event| apply(routing, &scope, event)).boxed()
+    }
+
+    fn cluster<K>(
+        &self,
+        kind: WatchKind,
+        config: watcher::Config,
+        apply: impl Fn(&mut Routing, Event<K>) -> Touched + Send + 'static,
+    ) -> Task
+    where
+        K: Resource<DynamicType = ()> + Sparse + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        self.clone().feed(kind, Api::all(self.client.clone()), config, apply).boxed()
+    }
+
+    /// TLS Secrets with their data. Begun once it is known which of them anybody names, since the data of the others
+    /// is dropped as it arrives.
+    fn secrets(&self, scope: &Scope) -> Task {
+        let (context, scope) = (self.clone(), scope.clone());
+        async move {
+            context.live.reached(Phase::SecretsNamed).await;
+            let api = api::<Lean<Secret>>(&context.client, &scope);
+            let config = context.config().fields("type=kubernetes.io/tls").labels(NOT_HELM);
+            context
+                .feed(WatchKind::TlsSecret, api, config, move |routing, event| {
+                    let (stores, index) = routing.stores_and_index();
+                    stores.apply_secret(SecretSource::Tls, &scope, event, |key| index.secret_is_named(key))
+                })
+                .await;
+        }
+        .boxed()
+    }
+
+    /// Metadata of all other Secrets.
+    fn secret_metadata(&self, scope: &Scope) -> Task {
+        let (context, scope) = (self.clone(), scope.clone());
+        async move {
+            context.live.reached(Phase::SecretsNamed).await;
+            let api = api::<Lean<PartialObjectMeta<Secret>>>(&context.client, &scope);
+            let config = context.config().fields("type!=kubernetes.io/tls").labels(NOT_HELM);
+            context
+                .feed(WatchKind::SecretMetadata, api, config, move |routing, event| {
+                    let (stores, index) = routing.stores_and_index();
+                    stores.apply_secret_metadata(SecretSource::Others, &scope, event, |key| {
+                        index.secret_is_named(key)
+                    })
+                })
+                .await;
+        }
+        .boxed()
+    }
+
+    /// The ConfigMap in which a leader keeps the last accepted parameters.
+    fn class_memory(&self, namespace: &str, name: &str) -> Task {
+        let api: Api<Lean<ConfigMap>> = Api::namespaced(self.client.clone(), namespace);
+        // Another installation in the namespace has one of its own.
+        let config =
+            self.config().labels("waybill.dev/part=classes").fields(&format!("metadata.name={name}"));
+        self.clone()
+            .feed(WatchKind::ClassMemory, api, config, |routing, event| {
+                routing.stores_mut().apply_class_memory(event)
+            })
+            .boxed()
+    }
+
+    /// Namespaces, for the labels that a class selects by: only while some class does.
+    fn namespaces(&self) -> Task {
+        let context = self.clone();
+        async move {
+            let mut wanted = context.live.namespaces_wanted();
+            loop {
+                if wanted.wait_for(|wanted| *wanted).await.is_err() {
+                    return;
+                }
+                tokio::select! {
+                    () = context.watch_namespaces() => {}
+                    // In here, so that the watch which is dropped then is known not to be wanted any more.
+                    () = async {
+                        let _ = wanted.wait_for(|wanted| !wanted).await;
+                        context.metrics.watch_age.clear(WatchKind::Namespace);
+                    } => {}
+                }
+                context.live.set_sources(|sources| sources.namespaces = Namespaces::Pending);
+            }
+        }
+        .boxed()
+    }
+
+    async fn watch_namespaces(&self) {
+        let api: Api<Lean<Namespace>> = Api::all(self.client.clone());
+        let mut told = Told::default();
+        let mut listed = false;
+        let path = api.resource_url().to_owned();
+        self.metrics.watch_age.begun(WatchKind::Namespace, &path);
+        let mut events = events(api, self.config());
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
+                    let done = matches!(event, Event::InitDone);
+                    self.take(WatchKind::Namespace, &path, event, |routing, event| {
+                        routing.stores_mut().apply_namespace(event)
+                    });
+                    if done {
+                        listed = true;
+                        self.live.set_sources(|sources| sources.namespaces = Namespaces::Listed);
+                    }
+                }
+                Err(error) => {
+                    if is_forbidden(&error) {
+                        // A right that only selectors need, and that every replica lacks alike.
+                        self.metrics.watch_age.heard(WatchKind::Namespace, &path, Instant::now());
+                        if !listed {
+                            self.live.set_sources(|sources| sources.namespaces = Namespaces::Unavailable);
+                        }
+                    }
+                    self.failed(WatchKind::Namespace, &error, &mut told);
+                }
+            }
+        }
+    }
+
+    /// A kind whose CRD may not be installed, or may not be read with the Role of an older release.
+    fn optional<K>(
+        &self,
+        kind: WatchKind,
+        api: Api<Lean<K>>,
+        apply: impl Fn(&mut Routing, Event<K>) -> Touched + Send + 'static,
+        absent: &'static str,
+    ) -> Task
+    where
+        K: Resource + Sparse + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        let context = self.clone();
+        async move {
+            let mut told = Told::default();
+            let mut missing = false;
+            let mut listing = false;
+            let path = api.resource_url().to_owned();
+            context.metrics.watch_age.begun(kind, &path);
+            let mut events = events(api, context.config());
+            while let Some(event) = events.next().await {
+                match event {
+                    // It comes before the list has been answered, and says nothing yet.
+                    Ok(Event::Init) => listing = false,
+                    Ok(event) => {
+                        if std::mem::take(&mut missing) {
+                            tracing::info!("IngressClassParameters are available");
+                        }
+                        let of_list = matches!(event, Event::InitApply(_) | Event::InitDone);
+                        if of_list && !listing {
+                            context.take(kind, &path, Event::Init, &apply);
+                        }
+                        listing = matches!(event, Event::InitApply(_));
+                        context.take(kind, &path, event, &apply);
+                        if !listing {
+                            context.live.set_sources(|sources| sources.parameters = true);
+                        }
+                    }
+                    Err(error) if is_not_found(&error) || is_forbidden(&error) => {
+                        if !std::mem::replace(&mut missing, true) {
+                            tracing::info!("{absent}");
+                            context.live.set_sources(|sources| sources.parameters = false);
+                            // An empty list: what was there is gone with its CRD.
+                            context.take(kind, &path, Event::Init, &apply);
+                            context.take(kind, &path, Event::InitDone, &apply);
+                        }
+                        context.metrics.watch_age.heard(kind, &path, Instant::now());
+                        tokio::time::sleep(LOOK_FOR_CRD).await;
+                    }
+                    Err(error) => context.failed(kind, &error, &mut told),
+                }
+            }
+        }
+        .boxed()
+    }
+
+    async fn feed<K>(
+        self,
+        kind: WatchKind,
+        api: Api<Lean<K>>,
+        config: watcher::Config,
+        apply: impl Fn(&mut Routing, Event<K>) -> Touched,
+    ) where
+        K: Resource + Sparse + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        let mut told = Told::default();
+        let path = api.resource_url().to_owned();
+        self.metrics.watch_age.begun(kind, &path);
+        let mut events = events(api, config);
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => self.take(kind, &path, event, &apply),
+                Err(error) => self.failed(kind, &error, &mut told),
+            }
+        }
+    }
+
+    fn take<K>(
+        &self,
+        kind: WatchKind,
+        path: &str,
+        event: Event<K>,
+        apply: impl Fn(&mut Routing, Event<K>) -> Touched,
+    ) {
+        if matches!(event, Event::InitDone) && *self.live.phase().borrow() == Phase::Synced {
+            self.metrics.watch_restarts.inc(kind);
+        }
+        if matches!(event, Event::InitDone) {
+            tracing::debug!(kind = crate::metrics::Label::as_str(kind), path, "listed");
+        }
+        // A list that does not come to its end tells of no deletion. Before it the API server was not even heard of.
+        if !matches!(event, Event::Init | Event::InitApply(_)) {
+            self.metrics.watch_age.heard(kind, path, Instant::now());
+        }
+        self.live.event(kind, |routing| apply(routing, event));
+    }
+
+    fn failed(&self, kind: WatchKind, error: &watcher::Error, told: &mut Told) {
+        self.metrics.watch_errors.inc(kind);
+        if is_unreachable(error) {
+            // It is away for all watches alike.
+            if self.away.lock().unwrap_or_else(PoisonError::into_inner).again() {
+                tracing::warn!(error = %chain(error), "the API server can't be reached; trying again");
+            }
+        } else if told.again() {
+            tracing::warn!(kind = crate::metrics::Label::as_str(kind), error = %chain(error), "watch failed; trying again");
+        }
+    }
+}
+
+/// Whether it is time to tell of a failure again.
+#[derive(Debug, Default)]
+struct Told(Option<Instant>);
+
+impl Told {
+    fn again(&mut self) -> bool {
+        let due = self.0.is_none_or(|at| at.elapsed() >= TELL_AGAIN);
+        if due {
+            self.0 = Some(Instant::now());
+        }
+        due
+    }
+}
+
+fn api<K>(client: &Client, scope: &Scope) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match scope {
+        Scope::All => Api::all(client.clone()),
+        Scope::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
+    }
+}
+
+/// The events of a watch, with a pause after each failure that grows while nothing but failures come. kube's own way
+/// begins anew with every attempt, since an attempt that fails is an event too. A watch that is refused with 410 before
+/// it begins is listed anew, which kube does only where the same comes as an event.
+pub fn events<K>(api: Api<Lean<K>>, config: watcher::Config) -> BoxStream<'static, watcher::Result<Event<K>>>
+where
+    K: Resource + Sparse + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let begin = move || watcher::watcher(api.clone(), config.clone()).boxed();
+    let state = (begin(), begin, watcher::DefaultBackoff::default(), Duration::ZERO);
+    stream::unfold(state, |(mut events, begin, mut backoff, pause)| async move {
+        // Even no time at all is rounded up to a tick of the timer, a millisecond for every object of a list.
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        let event = events.next().await?;
+        if let Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) = &event
+            && status.code == 410
+        {
+            events = begin();
+        }
+        let pause = match &event {
+            Err(_) => backoff.next().unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE),
+            Ok(Event::Init) => Duration::ZERO,
+            Ok(_) => {
+                backoff.reset();
+                Duration::ZERO
+            }
+        };
+        Some((event.map(decode::whole), (events, begin, backoff, pause)))
+    })
+    .boxed()
+}
+
+/// IngressClassParameters, read as they are: an API server without our schema may hold anything.
+fn parameters_resource() -> ApiResource {
+    let kind = GroupVersionKind::gvk("waybill.dev", "v1alpha1", "IngressClassParameters");
+    // The plural is the same word, which can't be guessed.
+    ApiResource::from_gvk_with_plural(&kind, "ingressclassparameters")
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403)
+}
+
+/// An API server that knows nothing of the group answers 404 without a Status, so only the code tells.
+fn is_not_found(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
+}
+
+/// Whether there was no answer at all.
+fn is_unreachable(error: &watcher::Error) -> bool {
+    use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
+    let (InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error)) = error else {
+        return false;
+    };
+    matches!(error, kube::Error::Service(_) | kube::Error::HyperError(_))
+}
+
+/// An error with everything that caused it, which `Display` alone leaves out.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,493 @@
+//! The routing of a running operator: watch events in, keys to reconcile out, and what came of it for the publisher.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+
+use crate::key_queue::KeyQueue;
+use crate::kubernetes::key::{IngressKey, ObjectKey, OutputKey, SecretKey};
+use crate::metrics::{Metrics, Trigger, WatchKind};
+use crate::parameters::classes::{Changed, Sources};
+use crate::parameters::status::Publication;
+use crate::routing::{Reconciled, Routing};
+use crate::watch::changes::Touched;
+
+/// How far the first lists are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Ingresses and classes are still being listed.
+    Listing,
+    /// It is known which Secrets anybody names, so they can be listed.
+    SecretsNamed,
+    /// Every watch has listed once, and everything was translated.
+    Synced,
+}
+
+/// Why an Ingress is to be reconciled, and since when.
+#[derive(Clone, Copy, Debug)]
+pub struct Cause {
+    /// The kind of object that changed.
+    pub trigger: Trigger,
+    /// When the change arrived.
+    pub at: Instant,
+}
+
+/// When the oldest change that an output has not committed arrived.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Waiting {
+    /// Of a creation or change.
+    pub change: Option<Instant>,
+    /// Of a deletion.
+    pub deletion: Option<Instant>,
+}
+
+/// What changed since the publisher last looked.
+#[derive(Debug, Default)]
+pub struct Pending {
+    /// Outputs whose routing changed.
+    pub outputs: BTreeMap<OutputKey, Waiting>,
+    /// Ingresses whose status may be wrong.
+    pub statuses: BTreeSet<IngressKey>,
+    /// The addresses that statuses are made from may have changed: look at all Ingresses.
+    pub all_statuses: bool,
+}
+
+/// The routing, shared between the tasks of a running operator.
+pub struct Live {
+    routing: Mutex<Routing>,
+    /// Ingresses to reconcile.
+    pub ingresses: Arc<KeyQueue<IngressKey, Cause>>,
+    /// Classes to reconcile.
+    pub classes: Arc<KeyQueue<Arc<str>, ()>>,
+    /// Secrets to fetch.
+    pub secrets: Arc<KeyQueue<SecretKey, ()>>,
+    /// Ingresses whose problems changed, or may be about other objects now.
+    pub problems: Arc<KeyQueue<IngressKey, ()>>,
+    pending: Mutex<Pending>,
+    publications: Mutex<BTreeMap<OutputKey, Publication>>,
+    /// Since when Ingresses that moved are in two outputs.
+    moving: Mutex<HashMap<IngressKey, Instant>>,
+    /// Something is pending.
+    pub changed: Notify,
+    /// Something about classes has to be written.
+    pub classes_changed: Notify,
+    /// Whether some class needs the labels of namespaces.
+    namespaces_wanted: watch::Sender<bool>,
+    leading: AtomicBool,
+    phase: watch::Sender<Phase>,
+    metrics: Metrics,
+}
+
+impl Live {
+    /// Around a routing that has no objects yet.
+    pub fn new(routing: Routing, metrics: Metrics) -> Self {
+        Self {
+            routing: Mutex::new(routing),
+            ingresses: Arc::default(),
+            classes: Arc::default(),
+            secrets: Arc::default(),
+            problems: Arc::default(),
+            pending: Mutex::default(),
+            publications: Mutex::default(),
+            moving: Mutex::default(),
+            changed: Notify::new(),
+            classes_changed: Notify::new(),
+            namespaces_wanted: watch::Sender::new(false),
+            leading: AtomicBool::new(false),
+            phase: watch::Sender::new(Phase::Listing),
+            metrics,
+        }
+    }
+
+    /// The routing. Held for as long as one event or one translation takes, never across a wait.
+    pub fn routing(&self) -> MutexGuard<'_, Routing> {
+        self.routing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far the first lists are, to be waited on.
+    pub fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// What became of the last attempt to commit an output.
+    pub fn set_publication(&self, output: &OutputKey, publication: Publication) {
+        let mut publications = self.publications.lock().unwrap_or_else(PoisonError::into_inner);
+        if publications.insert(output.clone(), publication) != Some(publication) {
+            self.classes_changed.notify_one();
+        }
+    }
+
+    /// Whether the routing of some outputs is out: what is worst of them.
+    pub fn publication(&self, outputs: &BTreeSet<OutputKey>) -> Publication {
+        let publications = self.publications.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |output| publications.get(output).copied().unwrap_or(Publication::Pending);
+        outputs.iter().map(of).find(|one| *one != Publication::Committed).unwrap_or(Publication::Committed)
+    }
+
+    /// Whether an output stands still because somebody has to decide.
+    pub fn is_held(&self, output: &OutputKey) -> bool {
+        let publications = self.publications.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(publications.get(output), Some(Publication::Held(_)))
+    }
+
+    /// Waits for a phase.
+    pub async fn reached(&self, phase: Phase) {
+        // The sender lives as long as self, so waiting can't fail.
+        let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
+    }
+
+    /// Takes what is pending.
+    pub fn take_pending(&self) -> Pending {
+        std::mem::take(&mut *self.pending())
+    }
+
+    /// Gives back what could not be worked off; what came in between stays.
+    pub fn give_back(&self, pending: Pending) {
+        let mut now = self.pending();
+        for (output, waiting) in pending.outputs {
+            now.outputs.entry(output).or_default().since(waiting);
+        }
+        now.statuses.extend(pending.statuses);
+        now.all_statuses |= pending.all_statuses;
+    }
+
+    /// Everything has to be looked at again: for a new leader.
+    pub fn everything_pending(&self) {
+        let at = Instant::now();
+        let outputs: Vec<OutputKey> = self.routing().table().outputs().map(|(key, _)| key.clone()).collect();
+        let mut pending = self.pending();
+        for output in outputs {
+            pending.outputs.entry(output).or_default().since(Waiting { change: Some(at), deletion: None });
+        }
+        pending.all_statuses = true;
+        drop(pending);
+        self.changed.notify_one();
+    }
+
+    /// Every Ingress's problems have to be told: for a new leader.
+    pub fn all_problems_pending(&self) {
+        let keys = self.routing().told_of();
+        self.problems.extend(keys.into_iter().map(|key| (key, ())));
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a watch event in.
+    pub fn event(&self, kind: WatchKind, apply: impl FnOnce(&mut Routing) -> Touched) {
+        let at = Instant::now();
+        let mut routing = self.routing();
+        let touched = apply(&mut routing);
+        if let Some(count) = routing.stores().count(kind) {
+            self.metrics.objects.set(kind, count as f64);
+        }
+        let phase = *self.phase.borrow();
+        match phase {
+            Phase::Synced => self.dispatch(&mut routing, touched, Cause { trigger: trigger(kind), at }),
+            _ => {
+                self.secrets.extend(touched.fetch.into_iter().map(|secret| (secret, ())));
+                self.advance(&mut routing, phase);
+            }
+        }
+    }
+
+    /// Looks whether the first lists have come further.
+    fn advance(&self, routing: &mut Routing, phase: Phase) {
+        if phase == Phase::Listing && routing.classes_listed() {
+            for key in routing.adopt_stored_class_memory() {
+                tracing::warn!(key, "what is remembered of this class can't be read and counts as absent");
+            }
+            let (_, changed) = routing.resolve_classes();
+            self.note_classes(routing, changed);
+            routing.note_all_dependencies();
+            self.phase.send_replace(Phase::SecretsNamed);
+        }
+        if *self.phase.borrow() == Phase::SecretsNamed && routing.all_listed() {
+            self.full_pass(routing);
+        }
+    }
+
+    fn full_pass(&self, routing: &mut Routing) {
+        let at = Instant::now();
+        let (translated, fetch) = routing.reconcile_all();
+        self.metrics.translations.add(Trigger::Resync, translated as u64);
+        self.secrets.extend(fetch.into_iter().map(|secret| (secret, ())));
+        let mut pending = self.pending();
+        for (output, _) in routing.table().outputs() {
+            let first = Waiting { change: Some(at), deletion: None };
+            pending.outputs.entry(output.clone()).or_default().since(first);
+        }
+        pending.all_statuses = true;
+        drop(pending);
+        let keys: Vec<_> =
+            routing.table().fragments().map(|fragment| (fragment.ingress.clone(), ())).collect();
+        self.problems.extend(keys);
+        self.phase.send_replace(Phase::Synced);
+        self.changed.notify_one();
+        tracing::info!(
+            ingresses = translated,
+            milliseconds = at.elapsed().as_millis() as u64,
+            "all watches have listed"
+        );
+    }
+
+    /// Sends what an event touched to whoever has to work on it.
+    fn dispatch(&self, routing: &mut Routing, touched: Touched, cause: Cause) {
+        self.secrets.extend(touched.fetch.iter().map(|secret| (secret.clone(), ())));
+        for class in routing.affected_classes(&touched) {
+            if routing.stores().classes().collection().get(&ObjectKey::new("", &*class)).is_some() {
+                self.classes.push(class, ());
+            } else {
+                // A Controller never sees a class that is gone.
+                self.resolve_class(routing, &class);
+            }
+        }
+        if touched.class_memory {
+            self.classes_changed.notify_one();
+            if !self.leading.load(Ordering::Relaxed) {
+                routing.adopt_stored_class_memory();
+                self.resolve_classes(routing);
+            }
+        }
+        let addresses = routing.touches_statuses(&touched);
+        if addresses || !touched.statuses.is_empty() {
+            let mut pending = self.pending();
+            pending.statuses.extend(touched.statuses.iter().cloned());
+            pending.all_statuses |= addresses;
+            drop(pending);
+            self.changed.notify_one();
+        }
+        for key in routing.affected(&touched) {
+            if routing.stores().ingresses().collection().get(&key).is_some() {
+                self.ingresses.push(key, cause);
+            } else {
+                // A Controller never sees an object that is gone.
+                let reconciled = routing.reconcile(&key);
+                self.note(routing, &key, reconciled, cause, true);
+            }
+        }
+    }
+
+    /// Reconciles one Ingress.
+    pub fn reconcile(&self, key: &IngressKey, cause: Cause) {
+        let mut routing = self.routing();
+        let reconciled = routing.reconcile(key);
+        if reconciled.translated {
+            self.metrics.translations.inc(cause.trigger);
+        }
+        self.note(&routing, key, reconciled, cause, false);
+    }
+
+    /// Reconciles one class.
+    pub fn reconcile_class(&self, class: &str) {
+        let mut routing = self.routing();
+        self.resolve_class(&mut routing, class);
+    }
+
+    fn resolve_class(&self, routing: &mut Routing, class: &str) {
+        let changed = routing.resolve_class(class);
+        if changed.settings {
+            self.translate_class(routing, class);
+        }
+        self.note_classes(routing, changed);
+    }
+
+    /// Brings all classes up to date: what can be read of the cluster, or what is remembered, has changed.
+    pub fn resolve_classes(&self, routing: &mut Routing) {
+        let (settings, changed) = routing.resolve_classes();
+        for class in settings {
+            self.translate_class(routing, &class);
+        }
+        self.note_classes(routing, changed);
+    }
+
+    /// What can be read of the cluster beside IngressClasses has changed.
+    pub fn set_sources(&self, change: impl FnOnce(&mut Sources)) {
+        let mut routing = self.routing();
+        let news = routing.set_sources(change);
+        let phase = *self.phase.borrow();
+        if news && phase != Phase::Listing {
+            self.resolve_classes(&mut routing);
+            if phase != Phase::Synced {
+                self.advance(&mut routing, phase);
+            }
+        }
+    }
+
+    /// An output was committed with these Ingresses, which had moved to it: they leave the outputs that they were in.
+    pub fn settle(&self, output: &OutputKey, arrived: &[IngressKey]) {
+        if arrived.is_empty() {
+            return;
+        }
+        let mut routing = self.routing();
+        for key in arrived {
+            // One that has moved on waits for the commit of where it went.
+            if routing.table().fragment(key).is_some_and(|fragment| fragment.output() == output) {
+                self.leave(&mut routing, key);
+            }
+        }
+    }
+
+    /// Lets Ingresses leave that have been in two outputs for longer than this: there may be no commit for now, and
+    /// on a replica that does not lead there is none.
+    pub fn settle_overdue(&self, longest: Duration) {
+        let mut overdue = Vec::new();
+        let mut routing = self.routing();
+        self.moving().retain(|key, since| {
+            let stays = since.elapsed() < longest;
+            if !stays {
+                overdue.push(key.clone());
+            }
+            stays
+        });
+        for key in overdue {
+            self.leave(&mut routing, &key);
+        }
+    }
+
+    fn leave(&self, routing: &mut Routing, key: &IngressKey) {
+        let change = routing.settle(key);
+        self.moving().remove(key);
+        self.problems.extend(change.problems.into_iter().map(|key| (key, ())));
+        let mut pending = self.pending();
+        for output in change.outputs {
+            // Nobody waits for it as for a change of their own: statuses don't either.
+            pending.outputs.entry(output).or_default();
+        }
+        drop(pending);
+        self.changed.notify_one();
+    }
+
+    fn moving(&self) -> MutexGuard<'_, HashMap<IngressKey, Instant>> {
+        self.moving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this replica leads: a follower takes over what the leader remembers of classes.
+    pub fn set_leading(&self, leading: bool) {
+        self.leading.store(leading, Ordering::Relaxed);
+    }
+
+    /// Whether some class needs the labels of namespaces, to be waited on.
+    pub fn namespaces_wanted(&self) -> watch::Receiver<bool> {
+        self.namespaces_wanted.subscribe()
+    }
+
+    fn translate_class(&self, routing: &Routing, class: &str) {
+        let cause = Cause { trigger: Trigger::IngressClass, at: Instant::now() };
+        self.ingresses.extend(routing.of_class(class).into_iter().map(|key| (key, cause)));
+        // Its addresses may come from elsewhere now.
+        self.pending().all_statuses = true;
+        self.changed.notify_one();
+    }
+
+    fn note_classes(&self, routing: &Routing, changed: Changed) {
+        let wanted = routing.classes().needs_namespaces();
+        self.namespaces_wanted.send_if_modified(|held| std::mem::replace(held, wanted) != wanted);
+        if changed.settings || changed.memory {
+            self.publish_new_outputs(routing);
+        }
+        if changed.pause {
+            self.look_at_outputs(routing);
+        }
+        if changed.verdict || changed.memory || changed.settings {
+            self.classes_changed.notify_one();
+        }
+    }
+
+    /// A class is paused, or goes on: which outputs that concerns is for the publisher to find out.
+    fn look_at_outputs(&self, routing: &Routing) {
+        let mut pending = self.pending();
+        for (output, _) in routing.table().outputs() {
+            // No change of anybody's waits for it.
+            pending.outputs.entry(output.clone()).or_default();
+        }
+        pending.all_statuses = true;
+        drop(pending);
+        self.changed.notify_one();
+    }
+
+    /// An output that is known and was never tried has to be, empty as it may be.
+    fn publish_new_outputs(&self, routing: &Routing) {
+        let at = Instant::now();
+        let known: BTreeSet<OutputKey> = {
+            let publications = self.publications.lock().unwrap_or_else(PoisonError::into_inner);
+            publications.keys().cloned().collect()
+        };
+        let mut pending = self.pending();
+        for (output, _) in routing.table().outputs().filter(|(output, _)| !known.contains(output)) {
+            pending
+                .outputs
+                .entry(output.clone())
+                .or_default()
+                .since(Waiting { change: Some(at), deletion: None });
+        }
+        drop(pending);
+        self.changed.notify_one();
+    }
+
+    /// Notes what a reconciliation did.
+    fn note(&self, routing: &Routing, key: &IngressKey, reconciled: Reconciled, cause: Cause, gone: bool) {
+        self.secrets.extend(reconciled.fetch.into_iter().map(|secret| (secret, ())));
+        self.problems.extend(reconciled.problems.into_iter().map(|key| (key, ())));
+        if routing.has_problems(key) {
+            // The Ingress, or a Service that it leads to, may be another one of that name with the same faults.
+            self.problems.push(key.clone(), ());
+        }
+        let deletion = gone || !reconciled.translated;
+        let waiting = if deletion {
+            Waiting { change: None, deletion: Some(cause.at) }
+        } else {
+            Waiting { change: Some(cause.at), deletion: None }
+        };
+        let mut pending = self.pending();
+        for output in reconciled.change.outputs {
+            pending.outputs.entry(output).or_default().since(waiting);
+        }
+        if !gone && (cause.trigger == Trigger::Ingress || reconciled.change.fragment) {
+            pending.statuses.insert(key.clone());
+        }
+        drop(pending);
+        if routing.table().is_moving(key) {
+            self.moving().entry(key.clone()).or_insert_with(Instant::now);
+        } else {
+            self.moving().remove(key);
+        }
+        self.changed.notify_one();
+    }
+}
+
+impl Waiting {
+    /// The older of the two.
+    pub fn oldest(&self) -> Option<Instant> {
+        self.change.into_iter().chain(self.deletion).min()
+    }
+
+    /// Keeps the older of each.
+    pub fn since(&mut self, other: Self) {
+        let older = |a: Option<Instant>, b: Option<Instant>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        self.change = older(self.change, other.change);
+        self.deletion = older(self.deletion, other.deletion);
+    }
+}
+
+fn trigger(kind: WatchKind) -> Trigger {
+    match kind {
+        WatchKind::Ingress => Trigger::Ingress,
+        WatchKind::IngressClass | WatchKind::Parameters => Trigger::IngressClass,
+        WatchKind::Service => Trigger::Service,
+        WatchKind::EndpointSlice => Trigger::EndpointSlice,
+        WatchKind::TlsSecret | WatchKind::SecretMetadata => Trigger::Secret,
+        WatchKind::Node => Trigger::Node,
+        WatchKind::Namespace => Trigger::Namespace,
+        WatchKind::ClassMemory | WatchKind::OwnConfigMap | WatchKind::OwnSecret | WatchKind::Lease => {
+            Trigger::Resync
+        }
+    }
+}

@@ -1,0 +1,217 @@
+use kube::runtime::watcher::Event;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::metrics::WatchKind;
+use crate::routing::Routing;
+use crate::translate::settings::ClassOptions;
+use crate::watch::collection::Scope;
+use crate::watch::secrets::SecretSource;
+use crate::watch::stores::Watched;
+
+/// A leader's view of a cluster whose watches have all listed, with the class `traefik` and nothing else.
+struct Bench {
+    live: Arc<Live>,
+    problems: Problems,
+}
+
+fn object<K: DeserializeOwned>(object: Value) -> Event<K> {
+    Event::Apply(serde_json::from_value(object).unwrap())
+}
+
+impl Bench {
+    fn new() -> Self {
+        let watched = Watched {
+            namespaces: None,
+            nodes: false,
+            controller_name: "traefik.io/ingress-controller".to_owned(),
+            settings: Arc::default(),
+        };
+        let metrics = Metrics::new("x").unwrap();
+        let live = Arc::new(Live::new(Routing::new(watched, ClassOptions::default()), metrics.clone()));
+        for done in [false, true] {
+            macro_rules! list {
+                ($kind:ident, $apply:expr) => {
+                    live.event(WatchKind::$kind, |routing| {
+                        let apply = $apply;
+                        apply(routing, if done { Event::InitDone } else { Event::Init })
+                    })
+                };
+            }
+            list!(Ingress, |routing: &mut Routing, event| routing
+                .stores_mut()
+                .apply_ingress(&Scope::All, event));
+            list!(Service, |routing: &mut Routing, event| routing
+                .stores_mut()
+                .apply_service(&Scope::All, event));
+            list!(EndpointSlice, |routing: &mut Routing, event| routing
+                .stores_mut()
+                .apply_slice(&Scope::All, event));
+            list!(IngressClass, |routing: &mut Routing, event| routing.stores_mut().apply_class(event));
+            list!(Parameters, |routing: &mut Routing, event| routing.stores_mut().apply_parameters(event));
+            list!(ClassMemory, |routing: &mut Routing, event| routing.stores_mut().apply_class_memory(event));
+            for source in [SecretSource::Tls, SecretSource::Others] {
+                list!(TlsSecret, |routing: &mut Routing, event| routing.stores_mut().apply_secret(
+                    source,
+                    &Scope::All,
+                    event,
+                    |_| false
+                ));
+            }
+        }
+        let operator = Subject { kind: Kind::ConfigMap, namespace: "w".into(), name: "w".into() };
+        let problems = Problems::new(Events::new(operator), Arc::clone(&live), metrics);
+        let bench = Self { live, problems };
+        bench.class("c-1");
+        let slice = json!({
+            "metadata": {
+                "namespace": "shop", "name": "web-1", "labels": {"kubernetes.io/service-name": "web"},
+            },
+            "addressType": "IPv4", "ports": [{"port": 80, "name": "", "protocol": "TCP"}],
+            "endpoints": [{"addresses": ["10.1.0.1"]}],
+        });
+        bench.live.event(WatchKind::EndpointSlice, |routing| {
+            routing.stores_mut().apply_slice(&Scope::All, object(slice.clone()))
+        });
+        bench
+    }
+
+    fn class(&self, uid: &str) {
+        let class = json!({
+            "metadata": {"name": "traefik", "uid": uid},
+            "spec": {"controller": "traefik.io/ingress-controller"},
+        });
+        self.live.event(WatchKind::IngressClass, |routing| {
+            routing.stores_mut().apply_class(object(class.clone()))
+        });
+        self.work();
+    }
+
+    fn ingress(&self, uid: &str, priority: &str) {
+        let ingress = json!({
+            "metadata": {
+                "namespace": "shop", "name": "web", "uid": uid, "creationTimestamp": "2026-11-24T08:00:00Z",
+                "annotations": {"traefik.ingress.kubernetes.io/router.priority": priority},
+            },
+            "spec": {"ingressClassName": "traefik", "rules": [{
+                "host": "web.example.com",
+                "http": {"paths": [{
+                    "path": "/", "pathType": "Prefix",
+                    "backend": {"service": {"name": "web", "port": {"number": 80}}},
+                }]},
+            }]},
+        });
+        self.live.event(WatchKind::Ingress, |routing| {
+            routing.stores_mut().apply_ingress(&Scope::All, object(ingress.clone()))
+        });
+        self.work();
+    }
+
+    fn service(&self, uid: &str, native: &str) {
+        let service = json!({
+            "metadata": {
+                "namespace": "shop", "name": "web", "uid": uid, "creationTimestamp": "2026-11-24T08:00:00Z",
+                "annotations": {"traefik.ingress.kubernetes.io/service.nativelb": native},
+            },
+            "spec": {"ports": [{"port": 80}], "clusterIP": "10.0.0.1"},
+        });
+        self.live.event(WatchKind::Service, |routing| {
+            routing.stores_mut().apply_service(&Scope::All, object(service.clone()))
+        });
+        self.work();
+    }
+
+    /// Does what controllers and followers of problems do.
+    fn work(&self) {
+        while let Some((class, ())) = self.live.classes.try_next() {
+            self.live.reconcile_class(&class);
+        }
+        while let Some((key, cause)) = self.live.ingresses.try_next() {
+            self.live.reconcile(&key, cause);
+        }
+        while let Some((key, ())) = self.live.problems.try_next() {
+            self.problems.look(&key);
+        }
+    }
+
+    fn is_told(&self, kind: Kind, uid: &str) -> bool {
+        let (namespace, name) = if kind == Kind::IngressClass { ("", "traefik") } else { ("shop", "web") };
+        let subject = Subject { kind, namespace: namespace.into(), name: name.into() };
+        self.problems.events.is_about(&subject, uid)
+    }
+}
+
+#[test]
+fn an_ingress_that_is_made_again_with_the_same_fault_is_told_of_by_its_own_uid() {
+    let bench = Bench::new();
+    bench.service("s", "false");
+    bench.ingress("i-1", "many");
+    assert!(bench.is_told(Kind::Ingress, "i-1"));
+    // All of it within what one event of the watch tells, and within a second.
+    bench.ingress("i-2", "many");
+    assert!(bench.is_told(Kind::Ingress, "i-2") && !bench.is_told(Kind::Ingress, "i-1"));
+    // Without the fault there is nothing to tell, and nothing is kept.
+    bench.ingress("i-3", "7");
+    assert!(!bench.is_told(Kind::Ingress, "i-1") && !bench.is_told(Kind::Ingress, "i-2"));
+    assert_eq!(bench.problems.state().standing.subjects().count(), 0);
+    bench.ingress("i-4", "7");
+    assert!(!bench.is_told(Kind::Ingress, "i-4"));
+}
+
+#[test]
+fn a_service_that_is_made_again_is_told_of_though_its_ingresses_did_not_change() {
+    let bench = Bench::new();
+    bench.service("s-1", "perhaps");
+    bench.ingress("i", "7");
+    assert!(bench.is_told(Kind::Service, "s-1") && bench.is_told(Kind::Ingress, "i"));
+    bench.service("s-2", "perhaps");
+    assert!(bench.is_told(Kind::Service, "s-2") && !bench.is_told(Kind::Service, "s-1"));
+    assert!(bench.is_told(Kind::Ingress, "i"));
+}
+
+#[test]
+fn an_ingress_that_its_class_refuses_is_told_of_by_its_own_uid() {
+    let bench = Bench::new();
+    let refusing = json!({
+        "metadata": {"name": "traefik", "uid": "c-2"},
+        "spec": {
+            "controller": "traefik.io/ingress-controller",
+            "parameters": {"apiGroup": "waybill.dev", "kind": "IngressClassParameters", "name": "nowhere"},
+        },
+    });
+    bench.live.event(WatchKind::IngressClass, |routing| routing.stores_mut().apply_class(object(refusing)));
+    bench.work();
+    for uid in ["i-1", "i-2"] {
+        bench.ingress(uid, "7");
+        assert!(bench.is_told(Kind::Ingress, uid), "{uid}");
+    }
+}
+
+#[test]
+fn what_is_told_again_of_a_class_or_an_index_is_about_the_one_that_is_there() {
+    let bench = Bench::new();
+    let fault = |kind, namespace: &str, name: &str| Problem {
+        category: Category::Paused,
+        subject: Subject { kind, namespace: namespace.into(), name: name.into() },
+        field: "f".into(),
+        value: "v".into(),
+        remedy: "r".into(),
+    };
+    let class = fault(Kind::IngressClass, "", "traefik");
+    let tell = || bench.problems.set(Source::Class("traefik".into()), vec![class.clone()]);
+    tell();
+    assert!(bench.is_told(Kind::IngressClass, "c-1"));
+    bench.class("c-2");
+    tell();
+    assert!(bench.is_told(Kind::IngressClass, "c-2"));
+    let index = fault(Kind::ConfigMap, "shop", "web");
+    // Not there yet, there, and made again.
+    for uid in ["", "m-1", "m-2"] {
+        bench.problems.know(&index.subject, uid);
+        bench.problems.set(Source::ClassMemory, vec![index.clone()]);
+        assert!(bench.is_told(Kind::ConfigMap, uid), "{uid:?}");
+    }
+    bench.problems.set(Source::ClassMemory, Vec::new());
+    assert!(bench.problems.state().uids.is_empty());
+}

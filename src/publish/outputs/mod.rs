@@ -1,0 +1,9 @@
+//! One output in the cluster: commit, put back, garbage.
+
+pub mod held_index;
+pub mod refusal;
+pub mod shards;
+pub mod snapshot;
+pub mod throttle;
+pub mod withdrawal;
+pub mod writer;

@@ -1,0 +1,274 @@
+//! Which shards of an output are there, and which of them nobody needs any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::kubernetes::key::OutputKey;
+use crate::published::index::Index;
+use crate::published::objects::{self, Part, SHA256_ANNOTATION};
+use crate::table::Digest;
+
+/// Generations that have to pass without a shard before it is garbage.
+const GENERATIONS: u64 = 2;
+/// Time that has to pass without a shard before it is garbage. A reader that is slower starts again.
+const UNNAMED: Duration = Duration::from_secs(60);
+
+/// Part and [`Digest::short`] of a shard.
+pub type ShardKey = (Part, String);
+
+/// The key of a shard.
+pub fn key(part: Part, digest: &Digest) -> ShardKey {
+    (part, digest.short())
+}
+
+/// The name of a shard's object.
+pub fn object_name(output: &OutputKey, (part, short): &ShardKey) -> String {
+    match part {
+        Part::Keys => objects::key_shard_name(output, short),
+        _ => objects::routing_shard_name(output, short),
+    }
+}
+
+/// The shard that an object of this name is; `None` for what is none of this output's.
+pub fn key_of(output: &OutputKey, name: &str) -> Option<ShardKey> {
+    let rest = name.strip_prefix(output.name())?.strip_prefix('.')?;
+    let (part, short) = match rest.split_at_checked(2)? {
+        ("r-", short) => (Part::Routing, short),
+        ("k-", short) => (Part::Keys, short),
+        _ => return None,
+    };
+    (short.len() == Digest::SHORT).then(|| (part, short.to_owned()))
+}
+
+/// A shard that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Its uid.
+    pub uid: Option<String>,
+    /// Its resourceVersion.
+    pub version: Option<String>,
+    /// What its annotation says that it holds.
+    pub sha256: Option<String>,
+    /// The first generation that did not name it, and when that was; `None` while the index names it.
+    unnamed: Option<(u64, Instant)>,
+}
+
+/// The shards of one output.
+#[derive(Clone, Debug, Default)]
+pub struct Shards {
+    held: BTreeMap<ShardKey, Shard>,
+    named: BTreeSet<ShardKey>,
+    generation: u64,
+}
+
+impl Shards {
+    /// A shard is there.
+    pub fn seen(&mut self, key: ShardKey, metadata: &ObjectMeta, now: Instant) {
+        let unnamed = match self.held.get(&key) {
+            Some(before) => before.unnamed,
+            None if self.named.contains(&key) => None,
+            // The generation that is next has not named it yet.
+            None => Some((self.generation, now)),
+        };
+        let annotations = metadata.annotations.as_ref();
+        let shard = Shard {
+            uid: metadata.uid.clone(),
+            version: metadata.resource_version.clone(),
+            sha256: annotations.and_then(|annotations| annotations.get(SHA256_ANNOTATION)).cloned(),
+            unnamed,
+        };
+        self.held.insert(key, shard);
+    }
+
+    /// A shard is gone. With a uid only that very object is meant.
+    pub fn gone(&mut self, key: &ShardKey, uid: Option<&str>) {
+        let same = |held: &Shard| uid.is_none() || held.uid.is_none() || held.uid.as_deref() == uid;
+        if self.held.get(key).is_some_and(same) {
+            self.held.remove(key);
+        }
+    }
+
+    /// What is there of this key.
+    pub fn get(&self, key: &ShardKey) -> Option<&Shard> {
+        self.held.get(key)
+    }
+
+    /// Whether a shard is there as wanted: one whose annotation was edited is refused by readers.
+    pub fn holds(&self, part: Part, digest: &Digest) -> bool {
+        self.held.get(&key(part, digest)).is_some_and(|held| held.sha256 == Some(digest.to_string()))
+    }
+
+    /// Whether the last index names it.
+    pub fn is_named(&self, key: &ShardKey) -> bool {
+        self.named.contains(key)
+    }
+
+    /// Whether a shard that the last index names is missing, or not as it was written.
+    pub fn is_damaged(&self) -> bool {
+        self.named.iter().any(|key| {
+            // The name says the sha256's beginning; that a person edits one into another of equal beginning is left
+            // to `holds`.
+            self.held.get(key).is_none_or(|held| held.sha256.is_none())
+        })
+    }
+
+    /// All that are there, in order.
+    pub fn keys(&self) -> impl Iterator<Item = &ShardKey> {
+        self.held.keys()
+    }
+
+    /// Forgets what is there, before it is listed anew. Since when it has been garbage is kept.
+    pub fn relist(
+        &mut self,
+        part: Part,
+        now: Instant,
+        listed: impl IntoIterator<Item = (ShardKey, ObjectMeta)>,
+    ) {
+        let mut there = BTreeSet::new();
+        for (key, metadata) in listed {
+            there.insert(key.clone());
+            self.seen(key, &metadata, now);
+        }
+        self.held.retain(|key, _| key.0 != part || there.contains(key));
+    }
+
+    /// An index was committed, or found.
+    pub fn committed(&mut self, index: &Index, now: Instant) {
+        self.generation = index.generation;
+        self.named = index
+            .shards()
+            .map(|short| (Part::Routing, short.to_owned()))
+            .chain(index.key_shards().map(|short| (Part::Keys, short.to_owned())))
+            .collect();
+        for (key, held) in &mut self.held {
+            if self.named.contains(key) {
+                held.unnamed = None;
+            } else if held.unnamed.is_none() {
+                held.unnamed = Some((index.generation, now));
+            }
+        }
+    }
+
+    /// What no index has named for long enough.
+    pub fn garbage(&self, now: Instant) -> Vec<(ShardKey, Shard)> {
+        self.held
+            .iter()
+            .filter(|(_, held)| {
+                held.unnamed.is_some_and(|(generation, at)| {
+                    self.generation >= generation.saturating_add(GENERATIONS - 1)
+                        && now.saturating_duration_since(at) >= UNNAMED
+                })
+            })
+            .map(|(key, held)| (key.clone(), held.clone()))
+            .collect()
+    }
+
+    /// When there may be garbage without another commit; `None` when there will be none.
+    pub fn garbage_due(&self) -> Option<Instant> {
+        self.held
+            .values()
+            .filter_map(|held| held.unnamed)
+            .filter(|(generation, _)| self.generation >= generation.saturating_add(GENERATIONS - 1))
+            .map(|(_, at)| at + UNNAMED)
+            .min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::published::index::{FORMAT_VERSION, IndexCounts};
+
+    fn index(generation: u64, shards: &[&Digest]) -> Index {
+        Index {
+            format_version: FORMAT_VERSION,
+            epoch: 0,
+            generation,
+            published_at: String::new(),
+            hash: String::new(),
+            shards: shards.iter().map(|digest| digest.short()).collect(),
+            key_shards: String::new(),
+            counts: IndexCounts::default(),
+        }
+    }
+
+    fn metadata(digest: &Digest, uid: &str) -> ObjectMeta {
+        ObjectMeta {
+            uid: Some(uid.to_owned()),
+            annotations: Some([(SHA256_ANNOTATION.to_owned(), digest.to_string())].into()),
+            ..ObjectMeta::default()
+        }
+    }
+
+    #[test]
+    fn names_lead_to_keys_and_back() {
+        let output = OutputKey::new("ns", "public");
+        let digest = Digest::of("x");
+        for part in [Part::Routing, Part::Keys] {
+            let key = key(part, &digest);
+            assert_eq!(key_of(&output, &object_name(&output, &key)), Some(key));
+        }
+        for other in
+            ["public", "public-0.r-aaaaaaaaaaaa", "public.r-short", "public.x-aaaaaaaaaaaa", "public.é-a"]
+        {
+            assert_eq!(key_of(&output, other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn garbage_takes_two_generations_and_a_minute() {
+        let start = Instant::now();
+        let (old, new) = (Digest::of("old"), Digest::of("new"));
+        let old_key = key(Part::Routing, &old);
+        let mut shards = Shards::default();
+        shards.seen(old_key.clone(), &metadata(&old, "1"), start);
+        shards.committed(&index(1, &[&old]), start);
+        shards.seen(key(Part::Routing, &new), &metadata(&new, "2"), start);
+        shards.committed(&index(2, &[&new]), start);
+        let late = start + Duration::from_secs(600);
+        assert_eq!(shards.garbage(late), [], "one generation without it");
+        assert_eq!(shards.garbage_due(), None);
+        shards.committed(&index(3, &[&new]), start + Duration::from_secs(1));
+        assert_eq!(shards.garbage(start + Duration::from_secs(59)), []);
+        assert_eq!(shards.garbage_due(), Some(start + UNNAMED));
+        let garbage: Vec<_> = shards.garbage(start + UNNAMED).into_iter().map(|(key, _)| key).collect();
+        assert_eq!(garbage, [old_key]);
+        // Wanted again before it was deleted.
+        shards.committed(&index(4, &[&new, &old]), start + Duration::from_secs(61));
+        assert_eq!(shards.garbage(late), []);
+    }
+
+    #[test]
+    fn a_shard_of_a_commit_that_failed_is_garbage_some_time() {
+        let start = Instant::now();
+        let digest = Digest::of("x");
+        let mut shards = Shards::default();
+        shards.committed(&index(5, &[]), start);
+        shards.seen(key(Part::Keys, &digest), &metadata(&digest, "1"), start);
+        shards.committed(&index(6, &[]), start);
+        assert_eq!(shards.garbage(start + UNNAMED).len(), 1);
+    }
+
+    #[test]
+    fn one_that_is_gone_or_edited_is_noticed() {
+        let now = Instant::now();
+        let digest = Digest::of("x");
+        let key = key(Part::Routing, &digest);
+        let mut shards = Shards::default();
+        shards.seen(key.clone(), &metadata(&digest, "1"), now);
+        shards.committed(&index(1, &[&digest]), now);
+        assert!(shards.holds(Part::Routing, &digest) && !shards.is_damaged());
+        shards.gone(&key, Some("an earlier object of that name"));
+        assert!(shards.holds(Part::Routing, &digest));
+        shards.seen(key.clone(), &ObjectMeta { uid: Some("1".into()), ..ObjectMeta::default() }, now);
+        assert!(!shards.holds(Part::Routing, &digest) && shards.is_damaged());
+        shards.relist(Part::Routing, now, [(key.clone(), metadata(&digest, "1"))]);
+        assert!(!shards.is_damaged());
+        shards.relist(Part::Keys, now, []);
+        assert!(!shards.is_damaged(), "another part");
+        shards.relist(Part::Routing, now, []);
+        assert!(shards.is_damaged());
+    }
+}

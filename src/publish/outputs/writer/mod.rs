@@ -1,0 +1,281 @@
+//! One output in the cluster: shards first, then the index, the only commit point; and garbage some time later.
+//!
+//! A writer lives as long as its leader's term. Whatever fails leaves the last commit whole; the caller tries again
+//! with a fresh snapshot and a backoff.
+
+mod index_writes;
+mod put_back;
+mod shard_writes;
+mod withdrawals;
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+pub use put_back::{OwnKind, Seen};
+
+use crate::kubernetes::key::OutputKey;
+use crate::metrics::{WriteKind, WriteResult};
+use crate::publish::error::PublishError;
+use crate::publish::outputs::held_index::{self, HeldIndex};
+use crate::publish::outputs::shards::{self, Shards};
+use crate::publish::outputs::snapshot::Snapshot;
+use crate::publish::outputs::withdrawal::{RouterKeys, Withdrawal};
+use crate::publish::requests::Requests;
+use crate::published::desired_output::Stamp;
+use crate::published::index::Index;
+use crate::published::objects::Part;
+use crate::table::Digest;
+use crate::translate::pause::Pause;
+
+/// Shards written or read at once.
+const CONCURRENT: usize = 8;
+/// Times that a commit begins anew when someone else wrote the index in between.
+const ATTEMPTS: usize = 3;
+/// A lease that holds for so long after another's epoch was found is the only one.
+const SUPERSEDED: Duration = Duration::from_secs(60);
+/// Versions of our own that are remembered, to tell late news of them from a stranger's edit.
+const OWN_VERSIONS: usize = 32;
+
+/// What a commit did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is committed.
+    Committed(Report),
+    /// It was there already; nothing was written.
+    Unchanged,
+    /// It would remove too many routers, so nothing was written. See [`Withdrawal::problem`].
+    Held(Withdrawal),
+    /// An annotation of the index pauses it, so nothing was written.
+    Paused(Pause),
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The generation that is there now.
+    pub generation: u64,
+    /// Whether the index was written.
+    pub index: bool,
+    /// Routing shards that were created.
+    pub routing_shards: usize,
+    /// Key shards that were created.
+    pub key_shards: usize,
+    /// Bytes of the bodies of all that.
+    pub bytes: u64,
+}
+
+enum Known {
+    /// It has to be read.
+    Nothing,
+    /// There is none.
+    Absent,
+    /// It is this.
+    Held(Box<HeldIndex>),
+}
+
+/// Writes one output. Only one task may use it at a time.
+pub struct OutputWriter {
+    output: OutputKey,
+    requests: Requests,
+    max_withdrawal: u8,
+    /// That of our writes; `None` before [`Self::take_over`].
+    epoch: Option<u64>,
+    /// The last one known.
+    generation: u64,
+    index: Known,
+    /// That of the index that was held last: the same object is ours also when someone took its labels away.
+    index_uid: Option<String>,
+    shards: Shards,
+    listed: bool,
+    own_versions: VecDeque<String>,
+    /// When a higher epoch than ours was found.
+    superseded: Option<Instant>,
+    /// Router keys of shards, where withdrawals are guarded against. The empty name is the routing in the index.
+    routers: HashMap<String, RouterKeys>,
+}
+
+impl OutputWriter {
+    /// A writer that knows nothing yet. `max_withdrawal` is `operator.maxWithdrawal` in percent, 0 for no limit.
+    pub fn new(output: OutputKey, requests: Requests, max_withdrawal: u8) -> Self {
+        Self {
+            output,
+            requests,
+            max_withdrawal,
+            epoch: None,
+            generation: 0,
+            index: Known::Nothing,
+            index_uid: None,
+            shards: Shards::default(),
+            listed: false,
+            own_versions: VecDeque::new(),
+            superseded: None,
+            routers: HashMap::new(),
+        }
+    }
+
+    /// The output.
+    pub fn output(&self) -> &OutputKey {
+        &self.output
+    }
+
+    /// The index that is known to be there.
+    pub fn index(&self) -> Option<&Index> {
+        match &self.index {
+            Known::Held(held) => held.index.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The uid of that index, for whoever tells of it.
+    pub fn index_uid(&self) -> Option<&str> {
+        self.index_uid.as_deref()
+    }
+
+    /// Whether the document of a shard is needed for a [`Snapshot`].
+    pub fn needs(&self, part: Part, digest: &Digest) -> bool {
+        let guarded = self.max_withdrawal > 0 && part == Part::Routing;
+        !self.shards.holds(part, digest) || (guarded && !self.shards.is_named(&shards::key(part, digest)))
+    }
+
+    /// On being elected: reads what is there, and puts the index under this term's higher epoch, which fences every
+    /// earlier writer off. The routing stays as it is, also while publishing is paused. Done once, on the first call
+    /// that succeeds; [`Self::commit`] calls it by itself.
+    ///
+    /// # Errors
+    /// Whatever kept it from being done. It may be called again.
+    pub async fn take_over(&mut self) -> Result<(), PublishError> {
+        if self.epoch.is_some() {
+            return Ok(());
+        }
+        self.list().await?;
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            self.read_index().await?;
+            let Known::Held(held) = &self.index else {
+                self.epoch = Some(self.requests.guard().epoch_over(None));
+                return Ok(());
+            };
+            let epoch = self.requests.guard().epoch_over(held.epoch());
+            // What is spoilt is written anew by the first commit, and until then no earlier writer knows its
+            // resourceVersion either.
+            let Some(found) = &held.index else {
+                self.epoch = Some(epoch);
+                return Ok(());
+            };
+            let index = Index {
+                epoch,
+                generation: found.generation.saturating_add(1),
+                published_at: now(),
+                ..found.clone()
+            };
+            let object = held_index::restamped(held, &index);
+            match self.replace_index(object, index).await {
+                Err(PublishError::Conflict { .. }) if attempt < ATTEMPTS => {}
+                Err(error) => return Err(error),
+                Ok(_) => {
+                    self.epoch = Some(epoch);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Brings the cluster in line with a snapshot that was taken by [`Self::needs`] of this writer.
+    ///
+    /// # Errors
+    /// Whatever kept it from being committed. What is published is whole: the last commit, or this one.
+    pub async fn commit(&mut self, snapshot: &Snapshot) -> Result<Outcome, PublishError> {
+        self.take_over().await?;
+        let mut report = Report::default();
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.attempt(snapshot, &mut report).await {
+                Err(PublishError::Conflict { .. }) if attempt < ATTEMPTS => self.index = Known::Nothing,
+                Err(error) => {
+                    if error.is_ambiguous() {
+                        self.index = Known::Nothing;
+                    }
+                    return Err(error);
+                }
+                Ok(Outcome::Unchanged) => {
+                    self.requests.metrics().writes.inc(WriteKind::Index, WriteResult::Unchanged);
+                    return Ok(Outcome::Unchanged);
+                }
+                Ok(outcome) => return Ok(outcome),
+            }
+        }
+    }
+
+    async fn attempt(&mut self, snapshot: &Snapshot, report: &mut Report) -> Result<Outcome, PublishError> {
+        let Some(epoch) = self.epoch else { return Err(self.lease_lost()) };
+        if matches!(self.index, Known::Nothing) {
+            self.read_index().await?;
+        }
+        let Snapshot { wanted, hash, .. } = snapshot;
+        let missing: Vec<(Part, Digest)> =
+            snapshot.shards().filter(|(part, digest)| !self.shards.holds(*part, digest)).collect();
+        let mut says = false;
+        if let Known::Held(held) = &self.index {
+            if held.epoch().is_some_and(|found| found > epoch) {
+                return Err(self.superseded(held.epoch(), Instant::now()));
+            }
+            let pause = Pause::of(held.object.metadata.annotations.as_ref());
+            if pause.holds() {
+                return Ok(Outcome::Paused(pause));
+            }
+            says = held.says(wanted, hash, epoch);
+        }
+        if !says && let Some(held) = self.withdrawal(snapshot).await? {
+            return Ok(Outcome::Held(held));
+        }
+        self.create(snapshot, &missing, report).await?;
+        if says {
+            report.generation = self.generation;
+            let created = report.routing_shards + report.key_shards > 0;
+            return Ok(if created { Outcome::Committed(*report) } else { Outcome::Unchanged });
+        }
+        let published_at = now();
+        let generation = self.generation.saturating_add(1);
+        let index = wanted.index(hash, &Stamp { epoch, generation, published_at: &published_at });
+        let held = match &self.index {
+            Known::Held(held) => Some(&**held),
+            _ => None,
+        };
+        let object = held_index::replacement(&self.output, held, wanted, &index);
+        report.bytes += self.replace_index(object, index).await?;
+        self.remember_routers(snapshot);
+        report.index = true;
+        report.generation = generation;
+        Ok(Outcome::Committed(*report))
+    }
+
+    /// The index has a higher epoch than ours. A later leader's, then this one's lease runs out in a moment; or
+    /// somebody's edit, then the lease still holds when any other would have run out, and the next attempt writes
+    /// under an epoch that is higher still.
+    fn superseded(&mut self, found: Option<u64>, now: Instant) -> PublishError {
+        let since = *self.superseded.get_or_insert(now);
+        if now.saturating_duration_since(since) >= SUPERSEDED {
+            self.superseded = None;
+            self.epoch = Some(self.requests.guard().epoch_over(found));
+        }
+        self.index = Known::Nothing;
+        self.lease_lost()
+    }
+
+    fn lease_lost(&self) -> PublishError {
+        PublishError::LeaseLost { object: self.index_name() }
+    }
+}
+
+/// Now, in whole seconds.
+fn now() -> String {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
+}
+
+/// What to do about somebody else's object.
+const NAME_TAKEN: &str = "rename or delete it, or give the output another name (operator.output.name)";

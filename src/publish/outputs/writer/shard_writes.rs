@@ -1,0 +1,220 @@
+//! Creating shards, and deleting those that nobody needs any more.
+
+use std::time::Instant;
+
+use futures::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource as _;
+
+use super::{CONCURRENT, Known, NAME_TAKEN, OutputWriter, Report};
+use crate::kubernetes::key::OutputKey;
+use crate::metrics::WriteKind;
+use crate::publish::error::PublishError;
+use crate::publish::outputs::shards::{self, ShardKey};
+use crate::publish::outputs::snapshot::Snapshot;
+use crate::publish::requests::Write;
+use crate::published::objects::{self, Part, SHA256_ANNOTATION};
+use crate::published::read;
+use crate::table::Digest;
+use crate::translate::problem::Kind;
+
+impl OutputWriter {
+    /// Creates what is missing.
+    pub(super) async fn create(
+        &mut self,
+        snapshot: &Snapshot,
+        missing: &[(Part, Digest)],
+        report: &mut Report,
+    ) -> Result<(), PublishError> {
+        let this = &*self;
+        let mut failed = false;
+        let mut results = Vec::with_capacity(missing.len());
+        let mut writes =
+            stream::iter(missing.to_vec())
+                .map(|(part, digest)| async move {
+                    (part, digest, this.create_shard(snapshot, part, &digest).await)
+                })
+                .buffer_unordered(CONCURRENT);
+        while let Some(done) = writes.next().await {
+            failed |= done.2.as_ref().is_err_and(|error| !error.is_transient());
+            results.push(done);
+            // A quota that refused one refuses the next as well. What is under way is found by the next attempt.
+            if failed {
+                break;
+            }
+        }
+        drop(writes);
+        let now = Instant::now();
+        let mut first = None;
+        for (part, digest, result) in results {
+            match result {
+                Ok((metadata, bytes)) => {
+                    self.shards.seen(shards::key(part, &digest), &metadata, now);
+                    match part {
+                        Part::Keys => report.key_shards += 1,
+                        _ => report.routing_shards += 1,
+                    }
+                    report.bytes += bytes;
+                }
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+
+    async fn create_shard(
+        &self,
+        snapshot: &Snapshot,
+        part: Part,
+        digest: &Digest,
+    ) -> Result<(ObjectMeta, u64), PublishError> {
+        let key = shards::key(part, digest);
+        let name = shards::object_name(&self.output, &key);
+        let (kind, object) = shard_kind(part, &self.output, &name);
+        // It vanished after the snapshot was taken: the next one has it.
+        let Some(document) = snapshot.document(part, digest) else {
+            return Err(PublishError::Conflict { object });
+        };
+        let collection = collection(part, &self.output);
+        let path = format!("{collection}/{name}");
+        if let Some(held) = self.shards.get(&key) {
+            // It is there with another annotation, and readers refuse it.
+            let (uid, version) = (held.uid.as_deref(), held.version.as_deref());
+            let delete = Write::delete(kind, object.clone(), &path, uid, version)?;
+            match self.requests.write_repeated(&delete).await {
+                Ok(_) | Err(PublishError::NotFound { .. } | PublishError::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let write = if part == Part::Keys {
+            let shard = objects::key_shard(&self.output, digest, document.to_owned());
+            Write::create(kind, object.clone(), &collection, &shard)?
+        } else {
+            let shard = objects::routing_shard(&self.output, digest, document).map_err(|error| {
+                PublishError::Other { object: object.clone(), message: error.to_string() }
+            })?;
+            Write::create(kind, object.clone(), &collection, &shard)?
+        };
+        match self.requests.write_repeated(&write).await {
+            Ok(written) => Ok((written.metadata, write.bytes())),
+            // It is there: ours, of an earlier attempt, or a stranger's.
+            Err(PublishError::Conflict { .. }) => {
+                let Some(found) = self.requests.get_metadata(&object, &path).await? else {
+                    return Err(PublishError::Conflict { object });
+                };
+                let annotations = found.metadata.annotations.as_ref();
+                let sha256 = annotations.and_then(|annotations| annotations.get(SHA256_ANNOTATION));
+                let right = sha256 == Some(&digest.to_string());
+                if right && objects::is_ours(&found.metadata, &self.output, part) {
+                    return Ok((found.metadata, 0));
+                }
+                if !right || !self.lost_its_labels(part, &object, &path, document).await? {
+                    let kind = if part == Part::Keys { Kind::Secret } else { Kind::ConfigMap };
+                    return Err(PublishError::name_taken(kind, &found.metadata, NAME_TAKEN.to_owned()));
+                }
+                tracing::warn!(
+                    object,
+                    "a shard lost its labels, and readers that go by them; it is made anew"
+                );
+                let (uid, version) =
+                    (found.metadata.uid.as_deref(), found.metadata.resource_version.as_deref());
+                self.requests
+                    .write_repeated(&Write::delete(kind, object.clone(), &path, uid, version)?)
+                    .await?;
+                Ok((self.requests.write_repeated(&write).await?.metadata, write.bytes()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether an object of a shard's name, and with its sha256, is that shard in all but its labels: immutable, with
+    /// nothing in it but the wanted document. A stranger's object is never that.
+    async fn lost_its_labels(
+        &self,
+        part: Part,
+        object: &str,
+        path: &str,
+        document: &str,
+    ) -> Result<bool, PublishError> {
+        Ok(if part == Part::Keys {
+            let found = self.requests.get::<Secret>(object, path).await?;
+            found.is_some_and(|found| {
+                found.immutable == Some(true)
+                    && found.data.as_ref().is_some_and(|data| data.len() == 1)
+                    && read::key_document(&found).is_ok_and(|text| text == document)
+            })
+        } else {
+            let found = self.requests.get::<ConfigMap>(object, path).await?;
+            found.is_some_and(|found| {
+                found.immutable == Some(true)
+                    && found.data.is_none()
+                    && found.binary_data.as_ref().is_some_and(|data| data.len() == 1)
+                    && read::routing_document(&found).is_ok_and(|text| text == document)
+            })
+        })
+    }
+
+    /// Deletes the shards that no index has named for long enough, as of `now`. Gives how many. Call it after a commit, and when
+    /// [`Self::garbage_due`] says so; a failure is no reason to publish less.
+    ///
+    /// # Errors
+    /// The first fault; the others were tried all the same.
+    pub async fn collect_garbage(&mut self, now: Instant) -> Result<usize, PublishError> {
+        if self.epoch.is_none() || matches!(self.index, Known::Nothing) {
+            return Ok(0);
+        }
+        let garbage = self.shards.garbage(now);
+        let this = &*self;
+        let results: Vec<(ShardKey, Result<_, PublishError>)> = stream::iter(garbage)
+            .map(|(key, held)| async move {
+                let name = shards::object_name(&this.output, &key);
+                let (kind, object) = shard_kind(key.0, &this.output, &name);
+                let path = format!("{}/{name}", collection(key.0, &this.output));
+                let delete = Write::delete(kind, object, &path, held.uid.as_deref(), held.version.as_deref());
+                let result = match delete {
+                    Ok(delete) => this.requests.write(&delete).await.map(|_| ()),
+                    Err(error) => Err(error),
+                };
+                (key, result)
+            })
+            .buffer_unordered(CONCURRENT)
+            .collect()
+            .await;
+        let (mut deleted, mut first) = (0, None);
+        for (key, result) in results {
+            match result {
+                Ok(()) => {
+                    deleted += 1;
+                    self.shards.gone(&key, None);
+                    self.routers.remove(&key.1);
+                }
+                // Gone already, or another than we knew: the watch says which.
+                Err(PublishError::NotFound { .. } | PublishError::Conflict { .. }) => {
+                    self.shards.gone(&key, None);
+                }
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        first.map_or(Ok(deleted), Err)
+    }
+
+    /// When there may be garbage without another commit.
+    pub fn garbage_due(&self) -> Option<Instant> {
+        self.shards.garbage_due()
+    }
+}
+
+pub(super) fn collection(part: Part, output: &OutputKey) -> String {
+    match part {
+        Part::Keys => Secret::url_path(&(), Some(output.namespace())),
+        _ => ConfigMap::url_path(&(), Some(output.namespace())),
+    }
+}
+
+pub(super) fn shard_kind(part: Part, output: &OutputKey, name: &str) -> (WriteKind, String) {
+    match part {
+        Part::Keys => (WriteKind::KeyShard, format!("Secret {}/{name}", output.namespace())),
+        _ => (WriteKind::RoutingShard, format!("ConfigMap {}/{name}", output.namespace())),
+    }
+}

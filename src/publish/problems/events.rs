@@ -1,0 +1,200 @@
+//! Tells users what is wrong with their objects, where `kubectl describe` shows it: as Events (events.k8s.io/v1).
+//!
+//! kube's own recorder folds Events of one reason into the first one's note, refuses long names and notes, and
+//! begins anew with every leader; hence this one.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::Resource as _;
+use tokio::sync::Notify;
+
+use crate::metrics::{EventResult, Queue, WriteKind};
+use crate::publish::error::PublishError;
+use crate::publish::problems::event_book::{Action, EventBook, Next};
+use crate::publish::requests::{MANAGER, Requests, Write};
+use crate::translate::problem::{Kind, Problem, Subject};
+
+/// Event writes under way at once.
+const CONCURRENT: usize = 4;
+/// The same fault is logged once in this time.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+/// Where Events about cluster-scoped objects live.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// Takes what is wrong with objects. Clones are the same.
+#[derive(Clone)]
+pub struct Events {
+    book: Arc<Mutex<EventBook>>,
+    more: Arc<Notify>,
+}
+
+impl Events {
+    /// `operator` is what Events are about that concern none of the users' objects: the index, say.
+    pub fn new(operator: Subject) -> Self {
+        Self { book: Arc::new(Mutex::new(EventBook::new(operator))), more: Arc::new(Notify::new()) }
+    }
+
+    fn book(&self) -> MutexGuard<'_, EventBook> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets all problems of an object, nothing included. `uid` is empty for one that is not there.
+    pub fn report(&self, subject: &Subject, uid: &str, problems: &[Problem]) {
+        self.book().report(subject, uid, problems);
+        self.more.notify_one();
+    }
+
+    /// Whether what is told of an object is told of the one with this uid, and not of one that had its name before.
+    pub fn is_about(&self, subject: &Subject, uid: &str) -> bool {
+        self.book().is_about(subject, uid)
+    }
+
+    /// The object is gone: nothing more is to be said about it.
+    pub fn forget(&self, subject: &Subject) {
+        self.book().forget(subject);
+    }
+
+    /// Writes for one term of a leader, until the guard allows no more. May be dropped at any point.
+    /// `instance` is who writes, among all replicas.
+    pub async fn run(self, requests: Requests, instance: &str) {
+        let mut writes = FuturesUnordered::new();
+        let mut logged: Option<(Instant, crate::metrics::WriteResult)> = None;
+        while requests.allowed() {
+            let now = Instant::now();
+            let mut wait = Duration::from_secs(1);
+            let metrics = requests.metrics();
+            if writes.len() < CONCURRENT {
+                let next = {
+                    let mut book = self.book();
+                    let next = book.next(now);
+                    metrics.events.add(EventResult::Suppressed, book.take_suppressed());
+                    metrics.queue_depth.set(Queue::Event, book.waiting() as f64);
+                    next
+                };
+                match next {
+                    Next::Act(action) => {
+                        writes.push(write(&requests, action, instance));
+                        continue;
+                    }
+                    Next::Wait(Some(at)) => wait = wait.min(at.saturating_duration_since(now)),
+                    Next::Wait(None) => {}
+                }
+            }
+            tokio::select! {
+                Some((action, result)) = writes.next() => match result {
+                    Ok(result) => {
+                        metrics.events.inc(result);
+                        self.book().written(&action);
+                    }
+                    Err(error) => {
+                        metrics.events.inc(EventResult::Failed);
+                        self.book().failed(&action, Instant::now());
+                        let fresh = logged.is_none_or(|(at, last)| {
+                            last != error.result() || now.saturating_duration_since(at) >= LOG_EVERY
+                        });
+                        if fresh {
+                            logged = Some((now, error.result()));
+                            tracing::warn!(%error, "an Event was not written; it is tried again");
+                        }
+                    }
+                },
+                () = self.more.notified() => {}
+                () = tokio::time::sleep(wait.max(Duration::from_millis(1))) => {}
+            }
+        }
+    }
+}
+
+/// Creates an Event, or says of one that is there that it still holds.
+async fn write(
+    requests: &Requests,
+    action: Action,
+    instance: &str,
+) -> (Action, Result<EventResult, PublishError>) {
+    let result = tell(requests, &action, instance).await;
+    (action, result)
+}
+
+async fn tell(requests: &Requests, action: &Action, instance: &str) -> Result<EventResult, PublishError> {
+    let create = create(action, instance, Timestamp::now())?;
+    if action.count > 1 {
+        return match requests.write(&refresh(action, Timestamp::now())?).await {
+            Ok(_) => Ok(EventResult::Refreshed),
+            // The API server has forgotten it.
+            Err(PublishError::NotFound { .. }) => requests.write(&create).await.map(|_| EventResult::Created),
+            Err(error) => Err(error),
+        };
+    }
+    match requests.write(&create).await {
+        Ok(_) => Ok(EventResult::Created),
+        // An earlier leader told it.
+        Err(PublishError::Conflict { .. }) => {
+            requests.write(&refresh(action, Timestamp::now())?).await.map(|_| EventResult::Refreshed)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn namespace(subject: &Subject) -> &str {
+    if subject.namespace.is_empty() { DEFAULT_NAMESPACE } else { &subject.namespace }
+}
+
+fn message_name(action: &Action) -> String {
+    format!("Event {}/{} on {}", namespace(&action.subject), action.event.name, action.subject)
+}
+
+fn create(action: &Action, instance: &str, now: Timestamp) -> Result<Write, PublishError> {
+    let Action { subject, uid, event, .. } = action;
+    let namespace = namespace(subject);
+    let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let mut reporter = instance.to_owned();
+    reporter.truncate(reporter.floor_char_boundary(128.min(reporter.len())));
+    let body = Event {
+        metadata: ObjectMeta {
+            name: Some(event.name.clone()),
+            namespace: Some(namespace.to_owned()),
+            ..ObjectMeta::default()
+        },
+        event_time: Some(MicroTime(now)),
+        regarding: Some(ObjectReference {
+            api_version: some(api_version(subject.kind)),
+            kind: some(subject.kind.as_str()),
+            namespace: some(&subject.namespace),
+            name: some(&subject.name),
+            uid: some(uid),
+            ..ObjectReference::default()
+        }),
+        reason: Some(event.reason.clone()),
+        note: Some(event.note.clone()),
+        type_: some(event.kind),
+        action: some("Translate"),
+        reporting_controller: some(MANAGER),
+        reporting_instance: some(&reporter).or_else(|| some(MANAGER)),
+        ..Event::default()
+    };
+    Write::create(WriteKind::Event, message_name(action), &Event::url_path(&(), Some(namespace)), &body)
+}
+
+/// Nothing but the series of an Event may change.
+fn refresh(action: &Action, now: Timestamp) -> Result<Write, PublishError> {
+    let path = format!("{}/{}", Event::url_path(&(), Some(namespace(&action.subject))), action.event.name);
+    let body = serde_json::json!({
+        "series": {"count": action.count.max(2), "lastObservedTime": MicroTime(now)},
+    });
+    Write::merge(WriteKind::Event, message_name(action), &path, &body)
+}
+
+fn api_version(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Ingress | Kind::IngressClass => "networking.k8s.io/v1",
+        Kind::Service | Kind::Secret | Kind::ConfigMap => "v1",
+        Kind::IngressClassParameters => "waybill.dev/v1alpha1",
+    }
+}

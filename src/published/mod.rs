@@ -1,0 +1,9 @@
+//! The published form of an output (docs/published.md): what `run` writes and what `show`, `render` and agents read.
+
+pub mod desired_output;
+pub mod index;
+pub mod objects;
+pub mod read;
+
+#[cfg(test)]
+mod tests;

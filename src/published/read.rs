@@ -1,0 +1,243 @@
+//! The reading side: an index and its shards, checked and joined again.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use flate2::read::GzDecoder;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use thiserror::Error;
+
+use crate::kubernetes::key::OutputKey;
+use crate::published::index::{Index, IndexCounts, IndexError};
+use crate::published::objects::{
+    self, CERTIFICATES_YAML, INDEX_JSON, ROUTING_YAML, ROUTING_YAML_GZ, SHA256_ANNOTATION,
+};
+use crate::table::Digest;
+use crate::traefik::document::{self, Keys};
+use crate::traefik::dynamic::{Configuration, Http, Tls};
+
+/// Bytes that a shard may unpack to. An object holds 1 MiB at most; ours unpack to a tenth of this.
+pub const UNPACKED_LIMIT: u64 = 16 * 1024 * 1024;
+
+/// Why what is published can't be used.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// The index's data is broken.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// An object lacks a key that it must have.
+    #[error("{object} has no {key}")]
+    KeyMissing {
+        /// Its name.
+        object: String,
+        /// The key of its data.
+        key: &'static str,
+    },
+    /// A shard that the index names is not there: most likely there is a newer index.
+    #[error("the shard {name} is not there: read the index again")]
+    ShardMissing {
+        /// Its name.
+        name: String,
+    },
+    /// A shard does not hold what its name and its annotation say.
+    #[error("{object} holds something else than its name and {SHA256_ANNOTATION} say (sha256 {found})")]
+    ShardChanged {
+        /// Its name.
+        object: String,
+        /// The sha256 of what it holds.
+        found: Digest,
+    },
+    /// A shard can't be unpacked.
+    #[error("{object}: {key} is no gzip, or more than {UNPACKED_LIMIT} bytes unpacked: {source}")]
+    Packed {
+        /// Its name.
+        object: String,
+        /// The key of its data.
+        key: &'static str,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// A document is not text or not what waybill writes.
+    #[error("{object}: {key} is not a document of waybill's: {reason}")]
+    Document {
+        /// The object's name.
+        object: String,
+        /// The key of its data.
+        key: &'static str,
+        /// Where it is wrong; quotes nothing of it.
+        reason: String,
+    },
+    /// Two documents have the same router or service.
+    #[error("two shards hold the {kind} {name:?}")]
+    Twice {
+        /// `router` or `service`.
+        kind: &'static str,
+        /// Its key.
+        name: String,
+    },
+    /// The whole is not what the index says.
+    #[error("what the shards hold is not what the index says (counts, or sha256 of the whole)")]
+    NotTheWhole,
+}
+
+/// A published output, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Its index.
+    pub index: Index,
+    /// Its routing. Certificates are in the order of the key shards: within one by namespace and name of their
+    /// Secret, which a reader doesn't know.
+    pub configuration: Configuration,
+}
+
+impl Published {
+    /// The whole as one document.
+    pub fn document(&self, keys: Keys) -> String {
+        let mut text = String::new();
+        document::write_configuration(&mut text, &self.configuration, keys);
+        text
+    }
+}
+
+/// Reads the index out of its ConfigMap.
+pub fn index(config_map: &ConfigMap) -> Result<Index, ReadError> {
+    let text = config_map.data.as_ref().and_then(|data| data.get(INDEX_JSON));
+    Ok(Index::parse(text.ok_or_else(|| missing(&config_map.metadata, INDEX_JSON))?)?)
+}
+
+/// Reads the document out of a routing shard, checked against the shard's name and sha256.
+pub fn routing_document(shard: &ConfigMap) -> Result<String, ReadError> {
+    let packed = shard.binary_data.as_ref().and_then(|data| data.get(ROUTING_YAML_GZ));
+    let packed = packed.ok_or_else(|| missing(&shard.metadata, ROUTING_YAML_GZ))?;
+    let failed = |source| ReadError::Packed { object: name(&shard.metadata), key: ROUTING_YAML_GZ, source };
+    let mut text = Vec::new();
+    GzDecoder::new(&*packed.0).take(UNPACKED_LIMIT + 1).read_to_end(&mut text).map_err(failed)?;
+    if text.len() as u64 > UNPACKED_LIMIT {
+        return Err(failed(std::io::ErrorKind::FileTooLarge.into()));
+    }
+    checked(&shard.metadata, ROUTING_YAML_GZ, text)
+}
+
+/// Reads the document out of a key shard, checked against the shard's name and sha256.
+pub fn key_document(shard: &Secret) -> Result<String, ReadError> {
+    let text = shard.data.as_ref().and_then(|data| data.get(CERTIFICATES_YAML));
+    let text = text.ok_or_else(|| missing(&shard.metadata, CERTIFICATES_YAML))?;
+    checked(&shard.metadata, CERTIFICATES_YAML, text.0.clone())
+}
+
+fn checked(metadata: &ObjectMeta, key: &'static str, text: Vec<u8>) -> Result<String, ReadError> {
+    let object = name(metadata);
+    let text = String::from_utf8(text).map_err(|e| ReadError::Document {
+        object: object.clone(),
+        key,
+        reason: e.utf8_error().to_string(),
+    })?;
+    let found = Digest::of(&text);
+    let annotation = metadata.annotations.as_ref().and_then(|annotations| annotations.get(SHA256_ANNOTATION));
+    let named = object.rsplit_once('-').is_some_and(|(_, short)| short == found.short());
+    if !named || annotation.is_none_or(|annotation| *annotation != found.to_string()) {
+        return Err(ReadError::ShardChanged { object, found });
+    }
+    Ok(text)
+}
+
+/// Joins an index and its shards, by object name. Every shard's sha256 is checked, and the whole against the counts
+/// and the hash of the index. `secrets` may be left out by who may not read them: then there are no certificates,
+/// and the whole can't be checked.
+pub fn assemble(
+    output: &OutputKey,
+    index_object: &ConfigMap,
+    config_maps: &BTreeMap<String, ConfigMap>,
+    secrets: Option<&BTreeMap<String, Secret>>,
+) -> Result<Published, ReadError> {
+    let index = index(index_object)?;
+    let mut joined = Joined::default();
+    if index.shards.is_empty() {
+        let text = index_object.data.as_ref().and_then(|data| data.get(ROUTING_YAML));
+        let text = text.ok_or_else(|| missing(&index_object.metadata, ROUTING_YAML))?;
+        joined.add(parsed(&index_object.metadata, ROUTING_YAML, text)?)?;
+    }
+    for short in index.shards() {
+        let name = objects::routing_shard_name(output, short);
+        let shard = config_maps.get(&name).ok_or(ReadError::ShardMissing { name })?;
+        joined.add(parsed(&shard.metadata, ROUTING_YAML_GZ, &routing_document(shard)?)?)?;
+    }
+    for short in index.key_shards().filter(|_| secrets.is_some()) {
+        let name = objects::key_shard_name(output, short);
+        let shard = secrets.and_then(|secrets| secrets.get(&name)).ok_or(ReadError::ShardMissing { name })?;
+        joined.add(parsed(&shard.metadata, CERTIFICATES_YAML, &key_document(shard)?)?)?;
+    }
+
+    let counts = IndexCounts {
+        routers: joined.http.routers.len(),
+        services: joined.http.services.len(),
+        certificates: if secrets.is_some() {
+            joined.tls.certificates.len()
+        } else {
+            index.counts.certificates
+        },
+    };
+    let configuration = joined.configuration();
+    if counts != index.counts || (secrets.is_some() && hash(&configuration).to_string() != index.hash) {
+        return Err(ReadError::NotTheWhole);
+    }
+    Ok(Published { index, configuration })
+}
+
+/// What the index calls the hash of a configuration ([`crate::table::Output::hash`]).
+fn hash(configuration: &Configuration) -> Digest {
+    let mut sorted = configuration.clone();
+    if let Some(tls) = &mut sorted.tls {
+        tls.certificates.sort_by(|a, b| a.cert_file.cmp(&b.cert_file));
+    }
+    Digest::written(|sink| document::write_configuration(sink, &sorted, Keys::LeftOut))
+}
+
+#[derive(Default)]
+struct Joined {
+    http: Http,
+    tls: Tls,
+}
+
+impl Joined {
+    fn add(&mut self, document: Configuration) -> Result<(), ReadError> {
+        let http = document.http.unwrap_or_default();
+        for (name, router) in http.routers {
+            if self.http.routers.insert(name.clone(), router).is_some() {
+                return Err(ReadError::Twice { kind: "router", name });
+            }
+        }
+        for (name, service) in http.services {
+            if self.http.services.insert(name.clone(), service).is_some() {
+                return Err(ReadError::Twice { kind: "service", name });
+            }
+        }
+        self.tls.certificates.extend(document.tls.unwrap_or_default().certificates);
+        Ok(())
+    }
+
+    fn configuration(self) -> Configuration {
+        Configuration {
+            http: (self.http != Http::default()).then_some(self.http),
+            tls: (!self.tls.certificates.is_empty()).then_some(self.tls),
+        }
+    }
+}
+
+fn parsed(metadata: &ObjectMeta, key: &'static str, text: &str) -> Result<Configuration, ReadError> {
+    serde_json::from_str(text).map_err(|e| ReadError::Document {
+        object: name(metadata),
+        key,
+        // serde_json's own words may quote a value, and that may be a key.
+        reason: format!("line {}, column {}", e.line(), e.column()),
+    })
+}
+
+fn missing(metadata: &ObjectMeta, key: &'static str) -> ReadError {
+    ReadError::KeyMissing { object: name(metadata), key }
+}
+
+fn name(metadata: &ObjectMeta) -> String {
+    metadata.name.clone().unwrap_or_default()
+}

@@ -1,0 +1,431 @@
+//! What is written can be read again, and what was tampered with can't.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+
+use crate::kubernetes::key::{IngressKey, OutputKey, SecretKey, ServiceKey};
+use crate::published::desired_output::{Routing, SINGLE_LIMIT, Stamp, Wanted};
+use crate::published::index::IndexError;
+use crate::published::objects::{self, Part};
+use crate::published::read::{self, ReadError};
+use crate::table::{Digest, Table};
+use crate::traefik::document::Keys;
+use crate::traefik::dynamic::{Certificate, LoadBalancer, Router, Server, Service};
+use crate::translate::fragment::{
+    CertificateFragment, Created, Fragment, RouterFragment, ServiceFragment, ServiceOwner,
+};
+use crate::translate::size;
+
+const STAMP: Stamp<'_> = Stamp { epoch: 2, generation: 9, published_at: "2026-11-24T08:00:00Z" };
+
+fn output() -> OutputKey {
+    OutputKey::new("waybill", "waybill")
+}
+
+fn fragment(at: usize, certificate_length: usize) -> Fragment {
+    let ingress = IngressKey::new("shop", format!("web-{at}"));
+    let servers = vec![Server { url: format!("http://10.0.{}.{}:8080", at / 256, at % 256) }];
+    let service = ServiceFragment {
+        key: format!("shop-web-{at}-80").into(),
+        owner: ServiceOwner {
+            created: Created(1),
+            service: ServiceKey::new("shop", format!("web-{at}")),
+            port: "80".into(),
+            variant: 0,
+        },
+        service: Service {
+            load_balancer: LoadBalancer { servers, ..LoadBalancer::default() },
+            ..Service::default()
+        },
+    };
+    let certificate = Certificate {
+        cert_file: format!(
+            "-----BEGIN CERTIFICATE-----\n{:07}{}",
+            at * 7919 % 10_000,
+            "c".repeat(certificate_length)
+        )
+        .into(),
+        key_file: format!("-----BEGIN PRIVATE KEY-----\n{at}").into(),
+    };
+    Fragment {
+        ingress,
+        created: Created(1),
+        settings: Arc::default(),
+        routers: vec![RouterFragment {
+            key: format!("shop-web-{at}-example-org").into(),
+            router: Router {
+                rule: format!("Host(\"{at}.example.org\") && PathPrefix(\"/{{{{\")"),
+                ..Router::default()
+            },
+            service: Arc::new(service),
+        }],
+        default_backend: None,
+        certificates: (certificate_length > 0)
+            .then(|| CertificateFragment {
+                secret: SecretKey::new("shop", format!("web-{at}")),
+                certificate: Arc::new(certificate),
+            })
+            .into_iter()
+            .collect(),
+        problems: Vec::new(),
+        uses_nodes: false,
+        uses_namespaces: false,
+    }
+}
+
+fn table(count: usize, certificate_length: usize) -> Table {
+    let mut table = Table::new();
+    table.declare(&output());
+    for at in 0..count {
+        table.set(fragment(at, certificate_length));
+    }
+    table
+}
+
+struct Cluster {
+    index: ConfigMap,
+    config_maps: BTreeMap<String, ConfigMap>,
+    secrets: BTreeMap<String, Secret>,
+}
+
+impl Cluster {
+    fn of(table: &mut Table) -> Self {
+        let output = output();
+        let state = table.declare(&output);
+        let wanted = Wanted::of(state);
+        let index = wanted.index(&state.hash(), &STAMP);
+        let config_maps = wanted.routing_shards().iter().map(|digest| {
+            let document = state.routing_shard(digest).unwrap_or_default();
+            let shard = objects::routing_shard(&output, digest, &document).unwrap_or_default();
+            (shard.metadata.name.clone().unwrap_or_default(), shard)
+        });
+        let secrets = wanted.key_shards.iter().map(|digest| {
+            let shard = objects::key_shard(&output, digest, state.key_shard(digest).unwrap_or_default());
+            (shard.metadata.name.clone().unwrap_or_default(), shard)
+        });
+        Self {
+            config_maps: config_maps.collect(),
+            secrets: secrets.collect(),
+            index: objects::index(&output, &wanted, &index),
+        }
+    }
+
+    fn read(&self) -> Result<read::Published, ReadError> {
+        read::assemble(&output(), &self.index, &self.config_maps, Some(&self.secrets))
+    }
+}
+
+#[test]
+fn an_empty_output_is_an_index_with_zero_counts() {
+    let cluster = Cluster::of(&mut table(0, 0));
+    assert!(cluster.config_maps.is_empty() && cluster.secrets.is_empty());
+    let data = cluster.index.data.clone().unwrap_or_default();
+    assert_eq!(data.get("routing.yaml").map(String::as_str), Some("{}\n"));
+    let hash = Digest::of("{}\n");
+    assert_eq!(
+        data.get("index.json").map(String::as_str),
+        Some(&*format!(
+            "{{\"formatVersion\":1,\"epoch\":2,\"generation\":9,\"publishedAt\":\"2026-11-24T08:00:00Z\",\
+             \"hash\":\"{hash}\",\"shards\":\"\",\"keyShards\":\"\",\
+             \"counts\":{{\"routers\":0,\"services\":0,\"certificates\":0}}}}"
+        ))
+    );
+    assert!(cluster.read().is_ok_and(|published| published.document(Keys::Shown) == "{}\n"));
+}
+
+#[test]
+fn a_small_output_is_one_index_and_its_key_shard() {
+    let mut table = table(3, 40);
+    let cluster = Cluster::of(&mut table);
+    assert!(cluster.config_maps.is_empty());
+    let (name, secret) = cluster
+        .secrets
+        .first_key_value()
+        .map(|(name, secret)| (name.clone(), secret.clone()))
+        .unwrap_or_default();
+    assert_eq!(cluster.secrets.len(), 1);
+    assert!(name.starts_with("waybill.k-") && name.len() == "waybill.k-".len() + 12, "{name}");
+    assert_eq!(secret.type_.as_deref(), Some("Opaque"));
+    assert_eq!(secret.immutable, Some(true));
+    assert!(objects::is_ours(&secret.metadata, &output(), Part::Keys));
+    assert!(!objects::is_ours(&secret.metadata, &output(), Part::Routing));
+    assert!(!objects::is_ours(&secret.metadata, &OutputKey::new("waybill", "public"), Part::Keys));
+
+    let index = &cluster.index;
+    assert_eq!(index.metadata.name.as_deref(), Some("waybill"));
+    assert_eq!(index.metadata.namespace.as_deref(), Some("waybill"));
+    assert_eq!(index.immutable, None);
+    assert_eq!(index.metadata.owner_references, None);
+    let labels: Vec<_> = index.metadata.labels.iter().flatten().map(|(k, v)| format!("{k}={v}")).collect();
+    assert_eq!(
+        labels,
+        ["app.kubernetes.io/managed-by=waybill", "waybill.dev/output=waybill", "waybill.dev/part=index"]
+    );
+    let written = format!("{index:?}");
+    assert!(!written.contains("PRIVATE KEY") && !written.contains("tls"), "{written}");
+
+    let published = cluster.read().map_err(|e| e.to_string());
+    let wanted = table.output(&output()).map(|output| output.assembled(Keys::Shown));
+    assert_eq!(published.map(|published| published.document(Keys::Shown)), wanted.ok_or_else(String::new));
+}
+
+#[test]
+fn a_large_output_is_cut_and_comes_back_whole() {
+    let mut table = table(2_000, 200);
+    let cluster = Cluster::of(&mut table);
+    assert!(cluster.config_maps.len() >= 2 && cluster.secrets.len() >= 2);
+    assert!(cluster.index.data.as_ref().is_some_and(|data| data.len() == 1));
+    for shard in cluster.config_maps.values() {
+        assert_eq!((shard.immutable, &shard.data), (Some(true), &None));
+        let document = read::routing_document(shard).unwrap_or_default();
+        let packed = shard.binary_data.as_ref().and_then(|data| data.get("routing.yaml.gz"));
+        let packed = packed.map(|packed| packed.0.as_slice()).unwrap_or_default();
+        // Magic, method, no flags (so no name), no time.
+        assert_eq!(packed[..8], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0]);
+        assert!(packed.len() * 4 < document.len());
+    }
+    let published = cluster.read().map_err(|e| e.to_string());
+    let table_configuration = table
+        .output(&output())
+        .and_then(|output| {
+            serde_json::from_str::<crate::traefik::dynamic::Configuration>(&output.assembled(Keys::Shown))
+                .ok()
+        })
+        .unwrap_or_default();
+    let published = published.map(|published| published.configuration).unwrap_or_default();
+    assert_eq!(published.http, table_configuration.http);
+    let sorted = |configuration: crate::traefik::dynamic::Configuration| {
+        let mut certificates = configuration.tls.unwrap_or_default().certificates;
+        certificates.sort_by(|a, b| a.cert_file.cmp(&b.cert_file).then(a.key_file.cmp(&b.key_file)));
+        certificates
+    };
+    assert_eq!(sorted(published), sorted(table_configuration));
+
+    let without_secrets = read::assemble(&output(), &cluster.index, &cluster.config_maps, None);
+    assert!(without_secrets.is_ok_and(|published| published.configuration.tls.is_none()));
+
+    // The same again gives the same objects, down to the compressed bytes.
+    let again = Cluster::of(&mut self::table(2_000, 200));
+    assert_eq!(
+        (again.index, again.config_maps, again.secrets),
+        (cluster.index, cluster.config_maps, cluster.secrets)
+    );
+}
+
+#[test]
+fn a_change_needs_one_shard_and_an_old_one_is_gone() {
+    let mut table = table(2_000, 0);
+    let before = Wanted::of(table.declare(&output()));
+    assert_eq!(Wanted::of(table.declare(&output())), before);
+    let mut changed = fragment(7, 0);
+    changed.routers[0].router.priority = 5;
+    table.set(changed);
+    let output = table.declare(&output());
+    let after = Wanted::of(output);
+    let lost: Vec<_> =
+        before.routing_shards().iter().filter(|shard| !after.routing_shards().contains(shard)).collect();
+    assert_eq!(lost.len(), 1);
+    assert_eq!(output.routing_shard(lost[0]), None);
+    assert_eq!(before.routing_shards().len(), after.routing_shards().len());
+}
+
+#[test]
+fn the_limit_of_the_single_form() {
+    let mut table = table(0, 0);
+    let mut single = 0;
+    for at in 0.. {
+        let output = table.declare(&output());
+        // Far below the limit there is nothing to see.
+        if output.routing_bytes() > SINGLE_LIMIT - 1_000 {
+            let length = output.routing().len();
+            match Wanted::of(output).routing {
+                Routing::Single(document) => assert!(document.len() == length && length < SINGLE_LIMIT),
+                Routing::Sharded(shards) => {
+                    assert!(length >= SINGLE_LIMIT && shards.len() == 8);
+                    break;
+                }
+            }
+            single += 1;
+        }
+        table.set(fragment(at, 0));
+    }
+    assert!(single > 0);
+}
+
+#[test]
+fn what_was_tampered_with_is_refused() {
+    let whole = || Cluster::of(&mut table(1_000, 200));
+    assert!(whole().read().is_ok());
+
+    let mut cluster = whole();
+    let lost = cluster.config_maps.pop_first().map(|(name, _)| name);
+    assert!(matches!(cluster.read(), Err(ReadError::ShardMissing { name }) if Some(&name) == lost.as_ref()));
+
+    // A document that is not the one that the name says.
+    let mut cluster = whole();
+    let other = objects::routing_shard(&output(), &Digest::of("{}\n"), "{}\n").unwrap_or_default();
+    if let Some(mut shard) = cluster.config_maps.first_entry() {
+        shard.get_mut().binary_data = other.binary_data.clone();
+    }
+    assert!(matches!(cluster.read(), Err(ReadError::ShardChanged { .. })));
+
+    // Not even where the annotation is changed with it.
+    if let Some(mut shard) = cluster.config_maps.first_entry() {
+        shard.get_mut().metadata.annotations = other.metadata.annotations;
+    }
+    assert!(matches!(cluster.read(), Err(ReadError::ShardChanged { .. })));
+
+    let mut cluster = whole();
+    if let Some(mut shard) = cluster.secrets.first_entry() {
+        shard.get_mut().metadata.annotations = None;
+    }
+    assert!(matches!(cluster.read(), Err(ReadError::ShardChanged { .. })));
+
+    let mut cluster = whole();
+    if let Some(mut shard) = cluster.config_maps.first_entry() {
+        shard.get_mut().binary_data =
+            Some(BTreeMap::from([("routing.yaml.gz".into(), ByteString(vec![1, 2]))]));
+    }
+    assert!(matches!(cluster.read(), Err(ReadError::Packed { .. })));
+
+    // An index that names a shard twice, one that leaves one out, and one with another hash.
+    let reindexed = |from: &str, to: &str| {
+        let mut cluster = whole();
+        let data = cluster.index.data.get_or_insert_default();
+        let text = data.get("index.json").map(|text| text.replacen(from, to, 1)).unwrap_or_default();
+        assert_ne!(data.insert("index.json".into(), text.clone()), Some(text));
+        cluster.read()
+    };
+    let index = read::index(&whole().index).map(|index| index.shards).unwrap_or_default();
+    let twice = format!("{}{}", &index[..12], index);
+    assert!(matches!(reindexed(&index, &twice), Err(ReadError::Twice { kind: "router", .. })));
+    assert!(matches!(reindexed(&index, &index[12..]), Err(ReadError::NotTheWhole)));
+    assert!(matches!(reindexed("\"hash\":\"", "\"hash\":\"0"), Err(ReadError::NotTheWhole)));
+    let newer = reindexed("\"formatVersion\":1", "\"formatVersion\":2");
+    assert!(matches!(newer, Err(ReadError::Index(IndexError::NewerFormat { found: 2 }))));
+
+    let mut cluster = whole();
+    cluster.index.data = None;
+    assert!(matches!(cluster.read(), Err(ReadError::KeyMissing { key: "index.json", .. })));
+}
+
+/// A small gzip that unpacks to more than any shard ends with an error and not with the machine's memory.
+#[test]
+fn unpacking_is_bounded() {
+    let bomb = " ".repeat(read::UNPACKED_LIMIT as usize + 1);
+    let shard = objects::routing_shard(&output(), &Digest::of(&bomb), &bomb).unwrap_or_default();
+    assert!(matches!(read::routing_document(&shard), Err(ReadError::Packed { .. })));
+}
+
+/// A broken document's error names the place and shows nothing of it.
+#[test]
+fn errors_don_t_quote_keys() {
+    let text =
+        "{\"tls\":{\"certificates\":[{\"certFile\":\"c\",\"keyFile\":\"-----BEGIN\"},{\"SECRET\":1}]}}";
+    let digest = Digest::of(text);
+    let mut cluster = Cluster::of(&mut table(1, 40));
+    let short = read::index(&cluster.index).map(|index| index.key_shards).unwrap_or_default();
+    let data = cluster.index.data.get_or_insert_default();
+    if let Some(index) = data.get_mut("index.json") {
+        *index = index.replace(&short, &digest.short());
+    }
+    let shard = objects::key_shard(&output(), &digest, text.to_owned());
+    cluster.secrets = BTreeMap::from([(objects::key_shard_name(&output(), &digest.short()), shard)]);
+    let error = cluster.read().map_err(|e| e.to_string()).err().unwrap_or_default();
+    assert!(error.contains("line 1, column") && !error.contains("SECRET"), "{error}");
+}
+
+/// Text that gzip can do nothing about, as a line has it: no byte of it is escaped.
+fn noise(length: usize, seed: u64) -> String {
+    let mut state = seed | 1;
+    let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    (0..length)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            char::from(letters[(state >> 32) as usize % letters.len()])
+        })
+        .collect()
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
+    /// Whatever entries there are of the sizes that the translation lets through: each object is taken by the API
+    /// server, which takes 1 MiB, counted here with base64 and all that is around it.
+    #[test]
+    fn no_object_is_larger_than_the_api_server_takes(
+        sizes in proptest::collection::vec((0..=size::ENTRY_LIMIT, 0..=size::ENTRY_LIMIT), 1..12),
+        full in 0..4_usize,
+    ) {
+        const LARGEST: usize = 1024 * 1024;
+        let mut table = Table::new();
+        table.declare(&output());
+        let limit = (size::ENTRY_LIMIT, size::ENTRY_LIMIT);
+        for (at, (rule, certificate)) in std::iter::repeat_n(limit, full).chain(sizes).enumerate() {
+            let mut fragment = fragment(at, 1);
+            let line = |fragment: &Fragment| {
+                crate::traefik::document::router_line(&fragment.routers[0].key, &fragment.routers[0].router).len()
+            };
+            fragment.routers[0].router.rule = String::new();
+            let rest = rule.saturating_sub(line(&fragment));
+            fragment.routers[0].router.rule = noise(rest, at as u64 * 2 + 1);
+            let key = &fragment.routers[0].key;
+            proptest::prop_assert!(size::router(key, &fragment.routers[0].router).is_none());
+            let around = 64;
+            let long = Certificate {
+                cert_file: noise(certificate.saturating_sub(around), at as u64).into(),
+                key_file: "key".into(),
+            };
+            proptest::prop_assert!(size::certificate(&long).is_none());
+            fragment.certificates[0].certificate = Arc::new(long);
+            table.set(fragment);
+        }
+        let cluster = Cluster::of(&mut table);
+        let mut lengths = vec![serde_json::to_vec(&cluster.index)?.len()];
+        for map in cluster.config_maps.values() {
+            lengths.push(serde_json::to_vec(map)?.len());
+        }
+        for secret in cluster.secrets.values() {
+            lengths.push(serde_json::to_vec(secret)?.len());
+        }
+        let largest = lengths.into_iter().max().unwrap_or_default();
+        proptest::prop_assert!(largest < LARGEST / 2, "{largest}");
+        proptest::prop_assert!(cluster.read().is_ok());
+    }
+}
+
+/// Bytes that a changed endpoint writes where the routing is in so many buckets: a shard as it is sent, and in the index
+/// the names of all.
+fn cost_of_a_change(routing: &str, buckets: u64) -> usize {
+    const SAMPLE: u64 = 4;
+    let bucket = |line: &str| {
+        let key = line.trim_start_matches('"').split('"').next().unwrap_or_default();
+        let place = u64::from_str_radix(&Digest::of(key).to_string()[..16], 16).unwrap();
+        (u128::from(place) * u128::from(buckets)) >> 64
+    };
+    let shard = |number: u64| {
+        let lines = routing.lines().filter(|line| line.starts_with('"') && bucket(line) == number.into());
+        let document: String = lines.map(|line| format!("{line}\n")).collect();
+        let shard = objects::routing_shard(&output(), &Digest::of(&document), &document).unwrap();
+        serde_json::to_vec(&shard).unwrap().len()
+    };
+    (0..SAMPLE).map(shard).sum::<usize>() / SAMPLE as usize + buckets as usize * Digest::SHORT
+}
+
+/// The number of shards is about the one that costs least: neither half as many nor twice as many would write much less.
+#[test]
+fn a_changed_endpoint_writes_as_little_as_can_be() {
+    let mut table = table(10_000, 0);
+    let state = table.declare(&output());
+    let buckets = Wanted::of(state).routing_shards().len() as u64;
+    assert!(buckets.is_power_of_two() && buckets > 32, "{buckets}");
+    let routing = state.routing();
+    let [half, chosen, twice] =
+        [buckets / 2, buckets, buckets * 2].map(|buckets| cost_of_a_change(&routing, buckets));
+    assert!(chosen * 9 < half.min(twice) * 10, "{buckets} shards: {chosen} bytes, not {half} or {twice}");
+    assert!(chosen < 6 * 1024, "{chosen}");
+}

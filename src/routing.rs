@@ -1,0 +1,383 @@
+//! From what an event touched to the routing: the one path that offline rendering and the live operator share.
+//!
+//! `Routing` holds the objects, who depends on what, and the table of fragments. It is a plain value without I/O;
+//! whoever shares it between tasks puts a lock around it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::networking::v1::Ingress;
+
+use crate::index::{Dependencies, Index};
+use crate::kubernetes::key::{IngressKey, SecretKey};
+use crate::parameters::classes::{Changed, Classes, Namespaces, Sources};
+use crate::table::{Change, Table};
+use crate::translate;
+use crate::translate::class::{self, Claim};
+use crate::translate::problem::Problem;
+use crate::translate::settings::{ClassOptions, Settings, StatusSource};
+use crate::watch::changes::Touched;
+use crate::watch::stores::{Stores, Watched};
+
+/// Objects in, routing out.
+pub struct Routing {
+    stores: Stores,
+    index: Index,
+    table: Table,
+    options: ClassOptions,
+    /// Every class of ours and what its parameters came to.
+    classes: Classes,
+    sources: Sources,
+    defaults: Arc<Settings>,
+    /// Ingresses that their class refuses, and why.
+    refused: HashMap<IngressKey, Problem>,
+}
+
+/// What one reconciliation did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    /// It was translated: it is ours and its class admits it.
+    pub translated: bool,
+    /// What changed in the table.
+    pub change: Change,
+    /// Ingresses whose problems changed, each once.
+    pub problems: Vec<IngressKey>,
+    /// Secrets that it names and whose data must be fetched.
+    pub fetch: Vec<SecretKey>,
+}
+
+impl Routing {
+    /// Nothing yet.
+    pub fn new(watched: Watched, options: ClassOptions) -> Self {
+        let defaults = Arc::clone(&watched.settings);
+        Self {
+            stores: Stores::new(watched),
+            index: Index::default(),
+            table: Table::default(),
+            options,
+            classes: Classes::default(),
+            sources: Sources { parameters: true, namespaces: Namespaces::Pending },
+            defaults,
+            refused: HashMap::new(),
+        }
+    }
+
+    /// The objects.
+    pub fn stores(&self) -> &Stores {
+        &self.stores
+    }
+
+    /// The objects, to put events into. What an event touched goes to [`Routing::affected`].
+    pub fn stores_mut(&mut self) -> &mut Stores {
+        &mut self.stores
+    }
+
+    /// The objects and who names which Secret, for events of Secrets.
+    pub fn stores_and_index(&mut self) -> (&mut Stores, &Index) {
+        (&mut self.stores, &self.index)
+    }
+
+    /// The routing.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The routing, to cut it into shards.
+    pub fn table_mut(&mut self) -> &mut Table {
+        &mut self.table
+    }
+
+    /// The settings of an Ingress that is ours and admitted by its class.
+    pub fn settings(&self, key: &IngressKey) -> Option<&Arc<Settings>> {
+        self.table.fragment(key).map(|fragment| &fragment.settings)
+    }
+
+    /// The operator's settings and those of every class.
+    pub fn all_settings(&self) -> Vec<Arc<Settings>> {
+        let mut all = vec![Arc::clone(&self.defaults)];
+        for settings in self.stores.settings_of_classes() {
+            if !all.iter().any(|known| Arc::ptr_eq(known, settings)) {
+                all.push(Arc::clone(settings));
+            }
+        }
+        all
+    }
+
+    /// Everything that is wrong with an Ingress and the Services that it leads to.
+    pub fn problems(&self, key: &IngressKey) -> Vec<Problem> {
+        match self.refused.get(key) {
+            Some(problem) => vec![problem.clone()],
+            None => self.table.problems(key),
+        }
+    }
+
+    /// Whether [`Routing::problems`] gives any.
+    pub fn has_problems(&self, key: &IngressKey) -> bool {
+        self.refused.contains_key(key) || self.table.has_problems(key)
+    }
+
+    /// The Ingresses that are ours, refused ones included, in no order.
+    pub fn told_of(&self) -> Vec<IngressKey> {
+        let fragments = self.table.fragments().map(|fragment| fragment.ingress.clone());
+        fragments.chain(self.refused.keys().cloned()).collect()
+    }
+
+    /// Everything that is wrong with any Ingress, sorted, each once.
+    pub fn all_problems(&self) -> BTreeSet<Problem> {
+        let refused = self.refused.values().cloned();
+        refused
+            .chain(self.table.fragments().flat_map(|fragment| self.table.problems(&fragment.ingress)))
+            .collect()
+    }
+
+    /// The Ingresses to reconcile because of what an event touched. Each once. Those of a class follow from
+    /// [`Routing::resolve_class`].
+    pub fn affected(&self, touched: &Touched) -> BTreeSet<IngressKey> {
+        let mut keys: BTreeSet<IngressKey> = touched.ingresses.iter().cloned().collect();
+        for service in &touched.services {
+            keys.extend(self.index.dependents_of_service(service).cloned());
+        }
+        for secret in &touched.secrets {
+            keys.extend(self.index.dependents_of_secret(secret).cloned());
+        }
+        if touched.nodes {
+            keys.extend(self.index.dependents_of_nodes().cloned());
+        }
+        if touched.namespaces {
+            keys.extend(self.index.dependents_of_namespaces().cloned());
+        }
+        keys
+    }
+
+    /// Whether Ingresses and everything that tells whose they are have been listed.
+    pub fn classes_listed(&self) -> bool {
+        let stores = &self.stores;
+        stores.ingresses().collection().synced()
+            && (self.options.lookup_disabled
+                || stores.classes().collection().synced()
+                    && stores.parameters().synced()
+                    && stores.class_memory().collection().synced())
+    }
+
+    /// Whether everything has been listed, and every Secret that had to be fetched was, or could not be.
+    pub fn all_listed(&self) -> bool {
+        let stores = &self.stores;
+        self.classes_listed()
+            && stores.routing_synced()
+            && (!stores.watched().nodes || stores.nodes().collection.synced())
+            && !self.index.named_secrets().any(|secret| stores.secrets().awaits_answer(secret))
+            // A class that selects by label has no routing before the labels are there.
+            && !(self.classes.needs_namespaces() && self.sources.namespaces == Namespaces::Pending)
+    }
+
+    /// Whether the addresses that statuses are made from may have changed.
+    pub fn touches_statuses(&self, touched: &Touched) -> bool {
+        let published = |settings: &Settings| match &settings.status {
+            StatusSource::None | StatusSource::Fixed { .. } => false,
+            StatusSource::NodeInternalIPs => touched.nodes,
+            StatusSource::PublishedService(service) => touched.nodes || touched.services.contains(service),
+        };
+        published(&self.defaults) || self.stores.settings_of_classes().any(|settings| published(settings))
+    }
+
+    /// Whether an Ingress is of a class that an annotation pauses.
+    pub fn is_paused(&self, key: &IngressKey) -> bool {
+        let class = self.index.dependencies(key).and_then(|dependencies| dependencies.class.as_deref());
+        class.is_some_and(|class| self.classes.is_paused(class))
+    }
+
+    /// Every class of ours and what its parameters came to.
+    pub fn classes(&self) -> &Classes {
+        &self.classes
+    }
+
+    /// The classes to reconcile because of what an event touched.
+    pub fn affected_classes(&self, touched: &Touched) -> BTreeSet<Arc<str>> {
+        self.classes.affected(&self.stores, touched)
+    }
+
+    /// What can be read of the cluster beside IngressClasses; whether that is news.
+    pub fn set_sources(&mut self, change: impl FnOnce(&mut Sources)) -> bool {
+        let before = self.sources;
+        change(&mut self.sources);
+        self.sources != before
+    }
+
+    /// Takes over what a ConfigMap remembers of classes, and says which of its keys can't be read. The outputs of
+    /// remembered classes are known from then on: one whose class went while nobody looked has to be emptied.
+    pub fn adopt_class_memory(&mut self, map: Option<&ConfigMap>) -> Vec<String> {
+        let broken = self.classes.adopt(map);
+        for output in self.classes.remembered_outputs(&self.defaults) {
+            self.table.declare(&output);
+        }
+        broken
+    }
+
+    /// Takes over the remembered classes that the stores hold, if any.
+    pub fn adopt_stored_class_memory(&mut self) -> Vec<String> {
+        let map = self.stores.class_memory().collection().iter().map(|(_, map)| Arc::clone(map)).next();
+        self.adopt_class_memory(map.as_deref())
+    }
+
+    /// Brings one class up to date, which may be gone.
+    pub fn resolve_class(&mut self, name: &str) -> Changed {
+        let changed = self.classes.resolve(&mut self.stores, self.sources, name);
+        if changed.settings {
+            self.declare_outputs();
+        }
+        changed
+    }
+
+    /// Brings all classes up to date; gives those whose Ingresses have to be translated again.
+    pub fn resolve_classes(&mut self) -> (BTreeSet<Arc<str>>, Changed) {
+        let resolved = self.classes.resolve_all(&mut self.stores, self.sources);
+        self.declare_outputs();
+        resolved
+    }
+
+    /// The output of a class is there before its first Ingress.
+    fn declare_outputs(&mut self) {
+        for settings in self.stores.settings_of_classes() {
+            self.table.declare(&settings.output);
+        }
+    }
+
+    /// The Ingresses that name a class.
+    pub fn of_class(&self, class: &str) -> Vec<IngressKey> {
+        self.index.dependents_of_class(class).cloned().collect()
+    }
+
+    /// [`Routing::note_dependencies`] of every Ingress.
+    pub fn note_all_dependencies(&mut self) {
+        let keys: Vec<IngressKey> =
+            self.stores.ingresses().collection().iter().map(|(key, _)| IngressKey(key.clone())).collect();
+        for key in &keys {
+            self.note_dependencies(key);
+        }
+    }
+
+    /// Notes what an Ingress depends on, without translating it: before Secrets are listed it must be known which of
+    /// them anybody names.
+    pub fn note_dependencies(&mut self, key: &IngressKey) {
+        let Some(ingress) = self.stores.ingresses().collection().get(key).map(Arc::clone) else {
+            return;
+        };
+        let ours = class::claim(&ingress, &self.options, &self.defaults, &self.stores) != Claim::NotOurs;
+        self.index.set(key, dependencies(key, &ingress, ours));
+    }
+
+    /// Brings the table up to date with every Ingress that there is. For when the first lists are through.
+    ///
+    /// Returns how many were translated, and the Secrets whose data must be fetched.
+    pub fn reconcile_all(&mut self) -> (usize, Vec<SecretKey>) {
+        let mut keys: Vec<IngressKey> =
+            self.stores.ingresses().collection().iter().map(|(key, _)| IngressKey(key.clone())).collect();
+        keys.sort_unstable();
+        let mut translated = 0;
+        let mut fetch = Vec::new();
+        for key in &keys {
+            let reconciled = self.reconcile(key);
+            translated += usize::from(reconciled.translated);
+            fetch.extend(reconciled.fetch);
+        }
+        (translated, fetch)
+    }
+
+    /// Removes Ingresses that moved from the outputs that they left.
+    pub fn settle(&mut self, key: &IngressKey) -> Change {
+        self.table.settle(key)
+    }
+
+    /// Brings the table up to date with one Ingress, which may be gone. One that names a Secret whose data is yet to be
+    /// fetched waits for that, be it an error.
+    pub fn reconcile(&mut self, key: &IngressKey) -> Reconciled {
+        let held = self.stores.ingresses().collection().entry(key);
+        let Some((own, ingress)) = held.map(|(own, ingress)| (IngressKey(own.clone()), Arc::clone(ingress)))
+        else {
+            let named = self.index.remove(key);
+            return self.withdraw(key, named.last, None);
+        };
+        // The key as the stores hold it, so that all that is made from it shares its memory.
+        let key = &own;
+        let claim = class::claim(&ingress, &self.options, &self.defaults, &self.stores);
+        // One that is refused asks for nothing either: when it is admitted, its Secrets are named for the first time.
+        let mut dependencies = dependencies(key, &ingress, matches!(claim, Claim::Ours(_)));
+        let settings = match claim {
+            Claim::Ours(settings) => settings,
+            Claim::NotOurs => {
+                let named = self.index.set(key, dependencies);
+                return self.withdraw(key, named.last, None);
+            }
+            Claim::Refused(category) => {
+                let named = self.index.set(key, dependencies);
+                return self.withdraw(key, named.last, Some(class::refusal(&ingress, category)));
+            }
+        };
+        if dependencies.secrets.iter().any(|secret| self.stores.secrets().is_unread(secret)) {
+            // It is reconciled again with the answer. Until then it stays as it was, rather than lose its
+            // certificates for the time of a commit.
+            let named = self.index.set(key, dependencies);
+            for secret in &named.last {
+                self.stores.release_secret(secret);
+            }
+            let needed = |secret: &SecretKey| self.stores.secret_needs_fetch(secret);
+            return Reconciled {
+                fetch: named.first.into_iter().filter(needed).collect(),
+                ..Reconciled::default()
+            };
+        }
+        let fragment = translate::translate_as(key, &ingress, &settings, &self.stores);
+        dependencies.nodes = fragment.uses_nodes;
+        dependencies.namespaces = fragment.uses_namespaces;
+        let named = self.index.set(key, dependencies);
+        for secret in &named.last {
+            self.stores.release_secret(secret);
+        }
+        let admitted = self.refused.remove(key).is_some();
+        let mut change = self.table.set_moving(fragment);
+        let mut problems = std::mem::take(&mut change.problems);
+        if admitted && !problems.contains(key) {
+            problems.push(key.clone());
+        }
+        let needed = |secret: &SecretKey| self.stores.secret_needs_fetch(secret);
+        Reconciled {
+            translated: true,
+            change,
+            problems,
+            fetch: named.first.into_iter().filter(needed).collect(),
+        }
+    }
+
+    /// The Ingress has no part in the routing (any more).
+    fn withdraw(
+        &mut self,
+        key: &IngressKey,
+        released: Vec<SecretKey>,
+        refusal: Option<Problem>,
+    ) -> Reconciled {
+        for secret in &released {
+            self.stores.release_secret(secret);
+        }
+        let mut change = self.table.remove(key);
+        let mut problems = std::mem::take(&mut change.problems);
+        let before = match refusal {
+            Some(refusal) => self.refused.insert(key.clone(), refusal),
+            None => self.refused.remove(key),
+        };
+        if before.as_ref() != self.refused.get(key) && !problems.contains(key) {
+            problems.push(key.clone());
+        }
+        Reconciled { translated: false, change, problems, fetch: Vec::new() }
+    }
+}
+
+/// What an Ingress depends on; one that is not ours only on its class.
+fn dependencies(key: &IngressKey, ingress: &Ingress, ours: bool) -> Dependencies {
+    let dependencies = Dependencies::in_namespace(ingress, key.shared_namespace());
+    if ours { dependencies } else { Dependencies { class: dependencies.class, ..Dependencies::default() } }
+}
+
+#[cfg(test)]
+#[path = "routing/tests.rs"]
+mod tests;
