@@ -46,7 +46,7 @@ pub fn crds(streams: &mut Streams<'_>) -> u8 {
     }
 }
 
-fn print(streams: &mut Streams<'_>, text: &str) -> u8 {
+pub(super) fn print(streams: &mut Streams<'_>, text: &str) -> u8 {
     match write_document(streams.stdout, |out| out.write_all(text.as_bytes())) {
         Ok(()) => SUCCESS,
         Err(error) => {

@@ -5,5 +5,6 @@ pub mod key;
 mod layer;
 pub mod lean;
 pub mod manifests;
+pub(crate) mod name;
 pub mod request;
 mod watch;
