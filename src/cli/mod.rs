@@ -58,7 +58,7 @@ enum Command {
     /// Exit codes: 0; 1 when nothing is published or it is incomplete; 2 for wrong usage.
     Show(show::Show),
     /// Print every option with its default and its meaning
-    Options(documents::Options),
+    Options(documents::PrintOptions),
     /// Print the CustomResourceDefinition of IngressClassParameters
     Crds,
     /// Print the version, the commit, and the Traefik and Kubernetes versions it was tested with

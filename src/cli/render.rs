@@ -34,8 +34,8 @@ pub struct Render {
     filenames: Vec<PathBuf>,
 
     /// What to print
-    #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t = Format::Yaml)]
-    format: Format,
+    #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t = RenderFormat::Yaml)]
+    format: RenderFormat,
 
     /// Print this output only; needed for json when classes have outputs of their own
     #[arg(long = "output-name", value_name = "NAMESPACE/NAME", value_parser = super::output_key)]
@@ -59,7 +59,7 @@ pub struct Render {
 
 /// What is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum RenderFormat {
     /// Traefik's dynamic configuration in one document, a router or service a line, as it is published
     Json,
     /// The same laid out for people
@@ -121,7 +121,7 @@ impl Render {
             routing.table().outputs().filter(|(_, output)| !output.is_empty()).map(|(key, _)| key).collect();
         match filled.as_slice() {
             [] => Ok(vec![own.clone()]),
-            [_, _, ..] if self.format == Format::Json => Err(format!(
+            [_, _, ..] if self.format == RenderFormat::Json => Err(format!(
                 "json is one document and there are several outputs: choose one with --output-name: {}",
                 list(&filled)
             )),
@@ -134,8 +134,8 @@ impl Render {
         for (index, key) in outputs.iter().enumerate() {
             let output = routing.table_mut().declare(key);
             match self.format {
-                Format::Json => writeln!(out, "{}", output.assembled(keys).trim_end())?,
-                Format::Yaml => {
+                RenderFormat::Json => writeln!(out, "{}", output.assembled(keys).trim_end())?,
+                RenderFormat::Yaml => {
                     if index > 0 {
                         writeln!(out, "---")?;
                     }
@@ -144,7 +144,7 @@ impl Render {
                     }
                     out.write_all(yaml::block(&output.assembled(keys)).as_bytes())?;
                 }
-                Format::Manifests => print_manifests(out, key, output, self.show_secrets)?,
+                RenderFormat::Manifests => print_manifests(out, key, output, self.show_secrets)?,
             }
         }
         Ok(())

@@ -42,8 +42,8 @@ pub struct Show {
     kubeconfig: Option<String>,
 
     /// What to print
-    #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t = Format::Yaml)]
-    format: Format,
+    #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t = ShowFormat::Yaml)]
+    format: ShowFormat,
 
     /// Print private keys, which are left out otherwise
     #[arg(long)]
@@ -52,7 +52,7 @@ pub struct Show {
 
 /// What is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum ShowFormat {
     /// Traefik's dynamic configuration in one document, a router or service a line
     Json,
     /// The same laid out for people
@@ -149,9 +149,9 @@ impl Show {
     fn print(&self, published: &Published, streams: &mut Streams<'_>) -> u8 {
         let keys = if self.show_secrets { Keys::Shown } else { Keys::LeftOut };
         let text = match self.format {
-            Format::Json => format!("{}\n", published.document(keys).trim_end()),
-            Format::Yaml => yaml::block(&published.document(keys)),
-            Format::Index => match serde_json::to_string_pretty(&published.index) {
+            ShowFormat::Json => format!("{}\n", published.document(keys).trim_end()),
+            ShowFormat::Yaml => yaml::block(&published.document(keys)),
+            ShowFormat::Index => match serde_json::to_string_pretty(&published.index) {
                 Ok(text) => format!("{text}\n"),
                 Err(error) => return fail(streams, PROBLEMS, &error.to_string()),
             },

@@ -37,12 +37,12 @@ pub const LONG: &str = concat!(
 #[derive(Debug, Args)]
 pub struct Version {
     /// What to print
-    #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t = VersionFormat::Text)]
+    format: VersionFormat,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
+enum VersionFormat {
     Text,
     Json,
 }
@@ -51,8 +51,8 @@ impl Version {
     /// Prints it; gives the exit code.
     pub fn run(&self, streams: &mut Streams<'_>) -> u8 {
         let text = match self.format {
-            Format::Text => format!("waybill {LONG}\n"),
-            Format::Json => {
+            VersionFormat::Text => format!("waybill {LONG}\n"),
+            VersionFormat::Json => {
                 let value = serde_json::json!({
                     "version": SHORT,
                     "commit": env!("WAYBILL_COMMIT"),

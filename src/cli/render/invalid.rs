@@ -2,25 +2,26 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress, IngressBackend};
+use k8s_openapi::api::networking::v1::{HTTPIngressPath, IngressBackend};
 
 use crate::kubernetes::name::{is_port_name, is_service_name, is_subdomain};
-use crate::translate::class::CLASS_ANNOTATION;
+use crate::kubernetes::{CLASS_ANNOTATION, Ingress};
+
 use crate::translate::problem::{Problem, Subject};
 
 /// Everything that an API server refuses in it: a line each, with object, field, value and remedy.
 pub fn lines(ingress: &Ingress) -> Vec<String> {
-    let mut checker = Checker { subject: Subject::ingress(ingress), lines: Vec::new() };
+    let mut checker = InvalidFields { subject: Subject::ingress(ingress), lines: Vec::new() };
     checker.ingress(ingress);
     checker.lines
 }
 
-struct Checker {
+struct InvalidFields {
     subject: Subject,
     lines: Vec<String>,
 }
 
-impl Checker {
+impl InvalidFields {
     fn add(&mut self, field: &str, value: &str, remedy: &str) {
         let value = Problem::shown(value);
         self.lines.push(format!("{}: {field}: {value:?}: an API server refuses it; {remedy}", self.subject));
