@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::error::Refusal;
-use super::shard::{EntryKey, Kind, Shard};
+use super::error::NotHandedOn;
+use super::shard::{EntryKey, EntryKind, ShardEntries};
 use crate::published::index::{Index, IndexCounts};
 use crate::traefik::document::Document;
 
@@ -21,7 +21,7 @@ const FEWER_FILES: usize = 40_000;
 /// An entry that is there, and in how many shards. Only a certificate may be in several: in Secrets of several
 /// namespaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Held {
+struct Shared {
     line: Arc<str>,
     times: u32,
 }
@@ -29,8 +29,8 @@ struct Held {
 /// The routing that was taken last. Empty before the first generation.
 #[derive(Debug, Default)]
 pub struct Assembly {
-    shards: BTreeMap<String, Shard>,
-    files: Vec<File>,
+    shards: BTreeMap<String, ShardEntries>,
+    files: Vec<FileEntries>,
     entries: usize,
     changed: BTreeSet<usize>,
 }
@@ -51,8 +51,8 @@ impl Assembly {
         &mut self,
         index: &Index,
         named: &BTreeSet<String>,
-        mut fetched: BTreeMap<String, Shard>,
-    ) -> Result<(), Refusal> {
+        mut fetched: BTreeMap<String, ShardEntries>,
+    ) -> Result<(), NotHandedOn> {
         fetched.retain(|name, _| named.contains(name) && !self.shards.contains_key(name));
         let gone: Vec<String> = self.shards.keys().filter(|name| !named.contains(*name)).cloned().collect();
         self.check(index, &gone, &fetched)?;
@@ -78,8 +78,8 @@ impl Assembly {
         &self,
         index: &Index,
         gone: &[String],
-        fetched: &BTreeMap<String, Shard>,
-    ) -> Result<(), Refusal> {
+        fetched: &BTreeMap<String, ShardEntries>,
+    ) -> Result<(), NotHandedOn> {
         let leaving: HashMap<&EntryKey, ()> = gone
             .iter()
             .filter_map(|name| self.shards.get(name))
@@ -90,13 +90,13 @@ impl Assembly {
         for (name, shard) in fetched {
             for entry in &shard.0 {
                 let kind = match entry.key.0 {
-                    Kind::Router => "routers",
-                    Kind::Service => "services",
-                    Kind::Certificate => continue,
+                    EntryKind::Router => "routers",
+                    EntryKind::Service => "services",
+                    EntryKind::Certificate => continue,
                 };
                 let stays = self.has(&entry.key) && !leaving.contains_key(&entry.key);
                 if stays || arriving.insert(&entry.key, ()).is_some() {
-                    return Err(Refusal::Invalid {
+                    return Err(NotHandedOn::Invalid {
                         object: name.clone(),
                         field: format!("http.{kind}.{}", entry.key.1),
                         reason: "another shard has it as well".to_owned(),
@@ -108,9 +108,9 @@ impl Assembly {
         let mut found = IndexCounts::default();
         for (kind, _) in shards.flat_map(|(_, shard)| &shard.0).map(|entry| &entry.key) {
             match kind {
-                Kind::Router => found.routers += 1,
-                Kind::Service => found.services += 1,
-                Kind::Certificate => found.certificates += 1,
+                EntryKind::Router => found.routers += 1,
+                EntryKind::Service => found.services += 1,
+                EntryKind::Certificate => found.certificates += 1,
             }
         }
         if found != index.counts {
@@ -120,7 +120,7 @@ impl Assembly {
                     counts.routers, counts.services, counts.certificates
                 )
             };
-            return Err(Refusal::Counts {
+            return Err(NotHandedOn::Counts {
                 generation: index.generation,
                 promised: shown(&index.counts),
                 found: shown(&found),
@@ -147,7 +147,7 @@ impl Assembly {
     }
 
     /// Adds a shard; what was `removed` and is back as it was is no change.
-    fn add(&mut self, name: String, shard: Shard, removed: &mut HashMap<EntryKey, Arc<str>>) {
+    fn add(&mut self, name: String, shard: ShardEntries, removed: &mut HashMap<EntryKey, Arc<str>>) {
         self.entries += shard.0.len();
         for entry in &shard.0 {
             let at = file_of(&entry.key, self.files.len());
@@ -159,7 +159,7 @@ impl Assembly {
             if removed.remove(&entry.key).is_none_or(|line| line != entry.line) {
                 self.changed.insert(at);
             }
-            file.insert(entry.key.clone(), Held { line: Arc::clone(&entry.line), times: 1 });
+            file.insert(entry.key.clone(), Shared { line: Arc::clone(&entry.line), times: 1 });
         }
         self.shards.insert(name, shard);
     }
@@ -210,25 +210,25 @@ impl Assembly {
     }
 
     /// The lines of all entries of a kind, in the order of their keys.
-    pub fn lines(&self, kind: Kind) -> Vec<String> {
+    pub fn lines(&self, kind: EntryKind) -> Vec<String> {
         lines(&self.files, kind).into_iter().map(str::to_owned).collect()
     }
 }
 
-type File = BTreeMap<EntryKey, Held>;
+type FileEntries = BTreeMap<EntryKey, Shared>;
 
-fn lines<'a>(files: impl IntoIterator<Item = &'a File>, wanted: Kind) -> Vec<&'a str> {
-    let mut lines: Vec<(&EntryKey, &Held)> =
+fn lines<'a>(files: impl IntoIterator<Item = &'a FileEntries>, wanted: EntryKind) -> Vec<&'a str> {
+    let mut lines: Vec<(&EntryKey, &Shared)> =
         files.into_iter().flatten().filter(|((kind, _), _)| *kind == wanted).collect();
     lines.sort_unstable_by_key(|(key, _)| *key);
     lines.into_iter().map(|(_, held)| &*held.line).collect()
 }
 
-fn document<'a>(files: impl IntoIterator<Item = &'a File> + Clone) -> String {
+fn document<'a>(files: impl IntoIterator<Item = &'a FileEntries> + Clone) -> String {
     let mut text = Document::new(String::new());
-    lines(files.clone(), Kind::Router).into_iter().for_each(|line| text.router(line));
-    lines(files.clone(), Kind::Service).into_iter().for_each(|line| text.service(line));
-    text.finish_with_lines(&lines(files, Kind::Certificate).join(",\n"))
+    lines(files.clone(), EntryKind::Router).into_iter().for_each(|line| text.router(line));
+    lines(files.clone(), EntryKind::Service).into_iter().for_each(|line| text.service(line));
+    text.finish_with_lines(&lines(files, EntryKind::Certificate).join(",\n"))
 }
 
 /// Which of so many files an entry is in: a function of its key alone, in every release (FNV-1a, its halves mixed).
@@ -252,15 +252,15 @@ mod tests {
         document(&assembly.files)
     }
 
-    fn shard(entries: &[(&str, &str)]) -> Shard {
+    fn shard(entries: &[(&str, &str)]) -> ShardEntries {
         let routers: Vec<String> = entries.iter().map(|(key, rule)| router(key, rule)).collect();
-        Shard::parse("x", &format!("{{\"http\":{{\"routers\":{{{}}}}}}}", routers.join(","))).unwrap()
+        ShardEntries::parse("x", &format!("{{\"http\":{{\"routers\":{{{}}}}}}}", routers.join(","))).unwrap()
     }
 
-    fn certificates(lines: &[&str]) -> Shard {
+    fn certificates(lines: &[&str]) -> ShardEntries {
         let lines: Vec<String> =
             lines.iter().map(|line| format!("{{\"certFile\":\"{line}\",\"keyFile\":\"k\"}}")).collect();
-        Shard::parse("x", &format!("{{\"tls\":{{\"certificates\":[{}]}}}}", lines.join(","))).unwrap()
+        ShardEntries::parse("x", &format!("{{\"tls\":{{\"certificates\":[{}]}}}}", lines.join(","))).unwrap()
     }
 
     fn index(routers: usize, certificates: usize) -> Index {
@@ -280,8 +280,8 @@ mod tests {
     fn take(
         assembly: &mut Assembly,
         counts: (usize, usize),
-        shards: Vec<(&str, Shard)>,
-    ) -> Result<(), Refusal> {
+        shards: Vec<(&str, ShardEntries)>,
+    ) -> Result<(), NotHandedOn> {
         let named = shards.iter().map(|(name, _)| (*name).to_owned()).collect();
         let fetched = shards.into_iter().map(|(name, shard)| (name.to_owned(), shard)).collect();
         assembly.take(&index(counts.0, counts.1), &named, fetched)
@@ -299,7 +299,8 @@ mod tests {
         let before = whole(&assembly);
         assert!(before.contains("\"x\"") && before.contains("certFile"));
 
-        let twice = vec![("a", Shard::default()), ("k", Shard::default()), ("b", shard(&[("x", "2")]))];
+        let twice =
+            vec![("a", ShardEntries::default()), ("k", ShardEntries::default()), ("b", shard(&[("x", "2")]))];
         let refused = take(&mut assembly, (3, 1), twice).unwrap_err();
         assert_eq!(refused.reason(), "invalid");
         assert!(refused.to_string().contains("http.routers.x"), "{refused}");

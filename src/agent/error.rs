@@ -8,7 +8,7 @@ use crate::published::read::ReadError;
 
 /// A generation, or a file of the user's, that is not handed to Traefik. What was handed on before stays.
 #[derive(Debug, Error)]
-pub enum Refusal {
+pub enum NotHandedOn {
     /// An object of the output is broken.
     #[error(transparent)]
     Published(#[from] ReadError),
@@ -23,7 +23,7 @@ pub enum Refusal {
     Folder { path: PathBuf, action: &'static str, source: std::io::Error },
 }
 
-impl Refusal {
+impl NotHandedOn {
     /// The value of the metric's label `reason`.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::error::Refusal;
+use super::error::NotHandedOn;
 use super::state::Mark;
 use crate::table::Digest;
 
@@ -38,7 +38,7 @@ const SUMS: &str = "sums.json";
 
 /// A file of a generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
+pub enum FileContent {
     /// This text.
     Text(String),
     /// As in the last generation.
@@ -102,8 +102,8 @@ pub struct Folder {
 
 impl Folder {
     /// Opens the folder, which is made if it is not there, and reads what it holds. No other agent may have it open.
-    pub fn open(root: &Path) -> Result<Self, Refusal> {
-        let failed = |action| move |source| Refusal::Folder { path: root.to_owned(), action, source };
+    pub fn open(root: &Path) -> Result<Self, NotHandedOn> {
+        let failed = |action| move |source| NotHandedOn::Folder { path: root.to_owned(), action, source };
         make_folder(root).map_err(failed("making it"))?;
         // A folder can be locked as a file can, and a lock on it leaves nothing behind.
         let lock = File::open(root).map_err(failed("opening it"))?;
@@ -165,14 +165,14 @@ impl Folder {
         &mut self,
         epoch: u64,
         generation: u64,
-        files: BTreeMap<String, Content>,
-    ) -> Result<bool, Refusal> {
+        files: BTreeMap<String, FileContent>,
+    ) -> Result<bool, NotHandedOn> {
         let last = self.current.as_ref();
         let mut next = OnDisk { epoch, generation, files: BTreeMap::new(), bytes: 0 };
         for (name, content) in &files {
             let sum = match content {
-                Content::Text(text) => Digest::of(text).to_string(),
-                Content::Unchanged => {
+                FileContent::Text(text) => Digest::of(text).to_string(),
+                FileContent::Unchanged => {
                     let sum = last.and_then(|last| last.files.get(name)).cloned();
                     sum.ok_or_else(|| {
                         self.failed(name, "linking it", io::Error::from(io::ErrorKind::NotFound))
@@ -202,15 +202,15 @@ impl Folder {
         Ok(true)
     }
 
-    fn failed(&self, name: &str, action: &'static str, source: io::Error) -> Refusal {
-        Refusal::Folder { path: self.root.join(name), action, source }
+    fn failed(&self, name: &str, action: &'static str, source: io::Error) -> NotHandedOn {
+        NotHandedOn::Folder { path: self.root.join(name), action, source }
     }
 
     fn generation_folder(&self) -> PathBuf {
         self.path(GENERATIONS).join(self.number.to_string())
     }
 
-    fn prepare(&mut self) -> Result<(), Refusal> {
+    fn prepare(&mut self) -> Result<(), NotHandedOn> {
         if self.prepared {
             return Ok(());
         }
@@ -221,17 +221,23 @@ impl Folder {
         Ok(())
     }
 
-    fn write_generation(&self, next: &mut OnDisk, files: BTreeMap<String, Content>) -> Result<(), Refusal> {
+    fn write_generation(
+        &self,
+        next: &mut OnDisk,
+        files: BTreeMap<String, FileContent>,
+    ) -> Result<(), NotHandedOn> {
         let folder = self.generation_folder();
         let relative = format!("{GENERATIONS}/{}", self.number);
         let failed = |action| move |source| (action, source);
         make_folder(&folder).map_err(|source| self.failed(&relative, "making it", source))?;
         for (name, content) in files {
             let path = folder.join(&name);
-            let unchanged = matches!(content, Content::Unchanged)
+            let unchanged = matches!(content, FileContent::Unchanged)
                 || self.current.as_ref().is_some_and(|last| last.files.get(&name) == next.files.get(&name));
             let result = match content {
-                Content::Text(text) if !unchanged => write_new(&path, &text).map_err(failed("writing it")),
+                FileContent::Text(text) if !unchanged => {
+                    write_new(&path, &text).map_err(failed("writing it"))
+                }
                 _ => fs::hard_link(self.path(CURRENT).join(&name), &path).map_err(failed("linking it")),
             };
             let length = result.and_then(|()| fs::metadata(&path).map_err(failed("reading it")));
@@ -247,7 +253,7 @@ impl Folder {
         Ok(())
     }
 
-    fn link_missing(&self, next: &OnDisk) -> Result<(), Refusal> {
+    fn link_missing(&self, next: &OnDisk) -> Result<(), NotHandedOn> {
         let folder = self.path(WATCHED).join(LINKS);
         for name in next.files.keys().map(String::as_str).chain([MARKER]) {
             let (link, target) = (folder.join(name), link_target(name));
@@ -264,7 +270,7 @@ impl Folder {
         Ok(())
     }
 
-    fn replace_current(&self) -> Result<(), Refusal> {
+    fn replace_current(&self) -> Result<(), NotHandedOn> {
         let draft = self.path("current.new");
         let _ = fs::remove_file(&draft);
         symlink(Path::new(GENERATIONS).join(self.number.to_string()), &draft)
@@ -290,7 +296,7 @@ impl Folder {
     }
 
     /// The one event. Traefik reads on any in its directory, whatever the file is called.
-    fn raise(&self) -> Result<(), Refusal> {
+    fn raise(&self) -> Result<(), NotHandedOn> {
         let draft = self.path("changed.new");
         let _ = fs::remove_file(&draft);
         write_new(&draft, "")

@@ -2,8 +2,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
 
-fn files(all: &[(&str, &str)]) -> BTreeMap<String, Content> {
-    all.iter().map(|(name, text)| ((*name).to_owned(), Content::Text((*text).to_owned()))).collect()
+fn files(all: &[(&str, &str)]) -> BTreeMap<String, FileContent> {
+    all.iter().map(|(name, text)| ((*name).to_owned(), FileContent::Text((*text).to_owned()))).collect()
 }
 
 /// What Traefik would read, by name.
@@ -57,7 +57,7 @@ fn what_changes_no_byte_writes_nothing_and_what_did_not_change_is_linked() {
     let inode = |name: &str| fs::metadata(place.path().join("current").join(name)).unwrap().ino();
     let (a, b) = (inode("a.yaml"), inode("b.yaml"));
     let mut next = files(&[("a.yaml", "changed")]);
-    next.insert("b.yaml".to_owned(), Content::Unchanged);
+    next.insert("b.yaml".to_owned(), FileContent::Unchanged);
     assert!(folder.write(1, 3, next).unwrap());
     assert!(inode("a.yaml") != a && inode("b.yaml") == b && event() != before);
     assert_eq!(fs::read_dir(place.path().join("generations")).unwrap().count(), 1);

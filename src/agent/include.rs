@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::shard::{EntryKey, Kind};
+use super::shard::{EntryKey, EntryKind};
 use crate::table::Digest;
 use crate::traefik::escape;
 
@@ -55,10 +55,12 @@ pub struct Include {
 }
 
 impl Include {
+    /// Nothing is read before [`Self::reload`].
     pub fn new(folder: PathBuf) -> Self {
         Self { folder, seen: None, right: BTreeMap::new(), included: Included::default() }
     }
 
+    /// What the files said when they were read last.
     pub fn included(&self) -> &Included {
         &self.included
     }
@@ -218,7 +220,7 @@ impl Included {
     pub fn without(&self, ours: impl Fn(&EntryKey) -> bool) -> (Self, Vec<String>) {
         let mut kept = self.clone();
         let mut collisions = BTreeSet::new();
-        for (kind, section) in [(Kind::Router, "routers"), (Kind::Service, "services")] {
+        for (kind, section) in [(EntryKind::Router, "routers"), (EntryKind::Service, "services")] {
             if let Some(entries) = kept.maps.get_mut(&("http", section)) {
                 entries.retain(|name, _| {
                     let collides = ours(&(kind, name.as_str().into()));

@@ -8,22 +8,24 @@ use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
-use super::error::Refusal;
+use super::error::NotHandedOn;
 
 const SECONDS: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0];
 
 /// When something happened; its age is computed at a scrape.
 #[derive(Clone)]
-pub struct Since {
+pub struct SinceGauge {
     gauge: Gauge,
     at: Arc<Mutex<Option<Instant>>>,
 }
 
-impl Since {
+impl SinceGauge {
+    /// It happened then.
     pub fn since(&self, at: Instant) {
         self.set(Some(at));
     }
 
+    /// When it happened, if it did.
     pub fn set(&self, at: Option<Instant>) {
         *self.at.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
@@ -43,8 +45,8 @@ impl Since {
 #[derive(Clone)]
 pub struct AgentMetrics {
     registry: Registry,
-    pub heard: Since,
-    pub lag: Since,
+    pub heard: SinceGauge,
+    pub lag: SinceGauge,
     pub index_present: IntGauge,
     pub newest: IntGauge,
     pub written: IntGauge,
@@ -63,11 +65,12 @@ pub struct AgentMetrics {
 }
 
 impl AgentMetrics {
+    /// All of them, registered.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let r = &registry;
         let since = |name, help| {
-            Ok::<_, prometheus::Error>(Since {
+            Ok::<_, prometheus::Error>(SinceGauge {
                 gauge: register(r, Gauge::new(name, help)?)?,
                 at: Arc::default(),
             })
@@ -79,7 +82,7 @@ impl AgentMetrics {
                 &["reason"],
             )?,
         )?;
-        for reason in Refusal::REASONS {
+        for reason in NotHandedOn::REASONS {
             refusals.with_label_values(&[reason]);
         }
         let gauge = |name, help| register(r, IntGauge::new(name, help)?);
@@ -145,10 +148,12 @@ impl AgentMetrics {
         })
     }
 
-    pub fn refused(&self, refusal: &Refusal) {
+    /// A generation was refused.
+    pub fn refused(&self, refusal: &NotHandedOn) {
         self.refusals.with_label_values(&[refusal.reason()]).inc();
     }
 
+    /// A shard of so many bytes was fetched.
     pub fn fetched(&self, bytes: usize) {
         self.fetched_shards.inc();
         self.fetched_bytes.inc_by(bytes as u64);

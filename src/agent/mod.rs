@@ -25,44 +25,40 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub use error::Refusal;
+pub use error::NotHandedOn;
 pub use proxy::TraefikApi;
 
 use crate::kubernetes::key::OutputKey;
-use crate::options::check::ListenAddress;
 use crate::serve::Health;
 use folder::Folder;
 use include::Include;
 use metrics::AgentMetrics;
 use proxy::Proxy;
-use serve::Document;
-use source::{Reader, Seen};
-use state::State;
+use serve::HttpDocument;
+use source::{OutputReader, SeenIndex};
+use state::AgentState;
 use work::Work;
 
 /// `--once` waits so long for a whole generation.
 const ONCE_WITHIN: Duration = Duration::from_secs(60);
 
 /// What the agent does, and for whom.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Agent {
     pub output: OutputKey,
     /// Where Traefik's file provider reads: its `dynamic` folder.
     pub directory: Option<PathBuf>,
     /// Where Traefik's HTTP provider is answered.
-    pub http: Option<ListenAddress>,
+    pub http: Option<TcpListener>,
     pub traefik_api: Option<TraefikApi>,
     pub include: Option<PathBuf>,
-    pub metrics_address: ListenAddress,
 }
 
 /// Why the agent can't start, or `--once` came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     #[error(transparent)]
-    Folder(#[from] Refusal),
-    #[error("{flag}: {address:?} can't be listened on: {source}; choose another port or address")]
-    Listen { flag: &'static str, address: String, source: std::io::Error },
+    Folder(#[from] NotHandedOn),
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("no whole generation within {} s: {reason}", ONCE_WITHIN.as_secs())]
@@ -70,19 +66,19 @@ pub enum AgentError {
 }
 
 impl Agent {
-    /// Runs until `stop` is done.
-    pub async fn run(self, client: Client, stop: impl Future<Output = ()>) -> Result<(), AgentError> {
+    /// Runs until `stop` is done, with probes and metrics at `probes`.
+    pub async fn run(
+        mut self,
+        client: Client,
+        probes: TcpListener,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), AgentError> {
         let health = Health::default();
-        let probes = listen("--metrics-address", &self.metrics_address).await?;
-        let http = match &self.http {
-            Some(address) => Some(listen("--http", address).await?),
-            None => None,
-        };
         let (work, parts) = self.prepare(client)?;
         let mut tasks = JoinSet::new();
         let probe_router = serve::probes(parts.state.clone(), parts.metrics, health.clone());
         tasks.spawn(async move { axum::serve(probes, probe_router).await.map_or((), |()| ()) });
-        if let Some(listener) = http {
+        if let Some(listener) = self.http.take() {
             let router = parts.document.server();
             tasks.spawn(async move { axum::serve(listener, router).await.map_or((), |()| ()) });
         }
@@ -123,16 +119,16 @@ impl Agent {
         }
     }
 
-    fn prepare(&self, client: Client) -> Result<(Work, Parts), AgentError> {
+    fn prepare(&self, client: Client) -> Result<(Work, TaskParts), AgentError> {
         let metrics = AgentMetrics::new()?;
-        let state = State::new(metrics.clone(), self.traefik_api.is_some());
-        let reader = Reader::new(client, self.output.clone(), metrics.clone());
+        let state = AgentState::new(metrics.clone(), self.traefik_api.is_some());
+        let reader = OutputReader::new(client, self.output.clone(), metrics.clone());
         let folder = self.directory.as_deref().map(Folder::open).transpose()?;
-        let document = Document::default();
+        let document = HttpDocument::default();
         let (marker_sender, marker) = watch::channel(None);
         let wake = std::sync::Arc::default();
-        let (seen_sender, seen) = watch::channel(Seen::Unknown);
-        let work = Work::new(work::Parts {
+        let (seen_sender, seen) = watch::channel(SeenIndex::Unknown);
+        let work = Work::new(work::WorkParts {
             reader: reader.clone(),
             folder,
             document: self.http.is_some().then(|| document.clone()),
@@ -142,26 +138,18 @@ impl Agent {
             marker: marker_sender,
             wake: std::sync::Arc::clone(&wake),
         });
-        Ok((work, Parts { reader, document, state, metrics, marker, wake, seen_sender, seen }))
+        Ok((work, TaskParts { reader, document, state, metrics, marker, wake, seen_sender, seen }))
     }
 }
 
 /// What the other tasks need.
-struct Parts {
-    reader: Reader,
-    document: Document,
-    state: State,
+struct TaskParts {
+    reader: OutputReader,
+    document: HttpDocument,
+    state: AgentState,
     metrics: AgentMetrics,
     marker: watch::Receiver<Option<proxy::Marker>>,
     wake: std::sync::Arc<tokio::sync::Notify>,
-    seen_sender: watch::Sender<Seen>,
-    seen: watch::Receiver<Seen>,
-}
-
-async fn listen(flag: &'static str, address: &ListenAddress) -> Result<TcpListener, AgentError> {
-    TcpListener::bind(address.sockets()).await.map_err(|source| AgentError::Listen {
-        flag,
-        address: address.as_str().to_owned(),
-        source,
-    })
+    seen_sender: watch::Sender<SeenIndex>,
+    seen: watch::Receiver<SeenIndex>,
 }

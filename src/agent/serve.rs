@@ -11,11 +11,11 @@ use bytes::Bytes;
 
 use super::folder::marker;
 use super::metrics::AgentMetrics;
-use super::state::{Mark, State};
+use super::state::{AgentState, Mark};
 use crate::serve::Health;
 
 /// `/livez`, `/readyz`, `/startupz` and `/metrics`.
-pub fn probes(state: State, metrics: AgentMetrics, health: Health) -> Router {
+pub fn probes(state: AgentState, metrics: AgentMetrics, health: Health) -> Router {
     let ready = state.clone();
     Router::new()
         .route("/startupz", get(move || async move { probe(state.started()) }))
@@ -52,23 +52,23 @@ fn probe(result: Result<String, String>) -> Response {
 
 /// The document that Traefik's HTTP provider is answered with.
 #[derive(Clone, Default)]
-pub struct Document(Arc<Mutex<Option<Answer>>>);
+pub struct HttpDocument(Arc<Mutex<Option<HttpAnswer>>>);
 
 #[derive(Clone)]
-struct Answer {
+struct HttpAnswer {
     sum: String,
     mark: Mark,
     text: Bytes,
 }
 
-impl Document {
+impl HttpDocument {
     /// From now on this one, of this generation. `sum` is of its content without the marker.
     pub fn set(&self, sum: &str, mark: Mark, text: String) {
-        let answer = Answer { sum: sum.to_owned(), mark, text: text.into() };
+        let answer = HttpAnswer { sum: sum.to_owned(), mark, text: text.into() };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
     }
 
-    fn get(&self) -> Option<Answer> {
+    fn get(&self) -> Option<HttpAnswer> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -88,9 +88,9 @@ impl Document {
     }
 }
 
-async fn answer(Shared(document): Shared<Document>, headers: HeaderMap) -> Response {
+async fn answer(Shared(document): Shared<HttpDocument>, headers: HeaderMap) -> Response {
     // Traefik keeps what it has when the answer is no success.
-    let Some(Answer { sum, text, .. }) = document.get() else {
+    let Some(HttpAnswer { sum, text, .. }) = document.get() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "no routing has been read yet\n").into_response();
     };
     let tag = format!("\"{sum}\"");
@@ -113,7 +113,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_document_has_a_tag() {
-        let document = Document::default();
+        let document = HttpDocument::default();
         let mark = Mark { epoch: 1, generation: 1 };
         let ask = async |tag: Option<&str>| {
             let mut request = Request::get("/any");

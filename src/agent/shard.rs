@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::error::Refusal;
+use super::error::NotHandedOn;
 use crate::traefik::document::{self, Keys};
 use crate::traefik::dynamic::{Certificate, Configuration, Router, Service};
 
@@ -15,31 +15,31 @@ const KEY_LIMIT: usize = 1_023;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum EntryKind {
     Router,
     Service,
     Certificate,
 }
 
 /// What tells an entry from all others: its kind and its key in the document, for a certificate its whole line.
-pub type EntryKey = (Kind, Arc<str>);
+pub type EntryKey = (EntryKind, Arc<str>);
 
 /// A router, service or certificate as a line of a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct RoutingEntry {
     pub key: EntryKey,
     pub line: Arc<str>,
 }
 
 /// The entries of a shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Shard(pub Vec<Entry>);
+pub struct ShardEntries(pub Vec<RoutingEntry>);
 
-impl Shard {
+impl ShardEntries {
     /// Reads and checks the document of `object`.
-    pub fn parse(object: &str, text: &str) -> Result<Self, Refusal> {
+    pub fn parse(object: &str, text: &str) -> Result<Self, NotHandedOn> {
         let invalid =
-            |field: String, reason: String| Refusal::Invalid { object: object.to_owned(), field, reason };
+            |field: String, reason: String| NotHandedOn::Invalid { object: object.to_owned(), field, reason };
         let document: Configuration = serde_json::from_str(text).map_err(|error| {
             // serde_json's own words may quote a value, and that may be a private key.
             let at = format!("line {}, column {}", error.line(), error.column());
@@ -51,26 +51,26 @@ impl Shard {
             check_key(key)
                 .and_then(|()| check_router(router))
                 .map_err(|reason| invalid(format!("http.routers.{}", shortened(key)), reason.to_owned()))?;
-            entries.push(entry(Kind::Router, key, document::router_line(key, router)));
+            entries.push(entry(EntryKind::Router, key, document::router_line(key, router)));
         }
         for (key, service) in &http.services {
             check_key(key)
                 .and_then(|()| check_service(service))
                 .map_err(|reason| invalid(format!("http.services.{}", shortened(key)), reason.to_owned()))?;
-            entries.push(entry(Kind::Service, key, document::service_line(key, service)));
+            entries.push(entry(EntryKind::Service, key, document::service_line(key, service)));
         }
         for (at, certificate) in document.tls.unwrap_or_default().certificates.iter().enumerate() {
             check_certificate(certificate)
                 .map_err(|reason| invalid(format!("tls.certificates[{at}]"), reason.to_owned()))?;
             let line: Arc<str> = document::certificate_line(certificate, Keys::Shown).into();
-            entries.push(Entry { key: (Kind::Certificate, Arc::clone(&line)), line });
+            entries.push(RoutingEntry { key: (EntryKind::Certificate, Arc::clone(&line)), line });
         }
         Ok(Self(entries))
     }
 }
 
-fn entry(kind: Kind, key: &str, line: String) -> Entry {
-    Entry { key: (kind, key.into()), line: line.into() }
+fn entry(kind: EntryKind, key: &str, line: String) -> RoutingEntry {
+    RoutingEntry { key: (kind, key.into()), line: line.into() }
 }
 
 /// A key for a message: it may be very long.
@@ -78,9 +78,9 @@ fn shortened(key: &str) -> String {
     key.chars().take(100).collect()
 }
 
-type Checked = Result<(), &'static str>;
+type Validity = Result<(), &'static str>;
 
-fn check_key(key: &str) -> Checked {
+fn check_key(key: &str) -> Validity {
     match key.len() {
         0 => Err("the key is empty"),
         1..=KEY_LIMIT => Ok(()),
@@ -89,7 +89,7 @@ fn check_key(key: &str) -> Checked {
 }
 
 /// Sections that are there and have nothing in them make Traefik's decoder fail.
-fn check_router(router: &Router) -> Checked {
+fn check_router(router: &Router) -> Validity {
     if router.rule.is_empty() {
         return Err("the rule is empty");
     }
@@ -104,7 +104,7 @@ fn check_router(router: &Router) -> Checked {
     }
 }
 
-fn check_service(service: &Service) -> Checked {
+fn check_service(service: &Service) -> Validity {
     if service.load_balancer == Default::default() {
         return Err("loadBalancer is an empty section");
     }
@@ -114,7 +114,7 @@ fn check_service(service: &Service) -> Checked {
     }
 }
 
-fn check_certificate(certificate: &Certificate) -> Checked {
+fn check_certificate(certificate: &Certificate) -> Validity {
     match certificate.cert_file.is_empty() || certificate.key_file.is_empty() {
         true => Err("the certificate or its private key is missing"),
         false => Ok(()),
@@ -146,7 +146,7 @@ mod tests {
             (r#"{"tls":{"certificates":[{"certFile":"c"}]}}"#.to_owned(), "tls.certificates[0]"),
             ("{{ env }}".to_owned(), "line 1"),
         ] {
-            let refusal = Shard::parse("waybill.r-x", &text).unwrap_err();
+            let refusal = ShardEntries::parse("waybill.r-x", &text).unwrap_err();
             assert_eq!(refusal.reason(), "invalid");
             let said = refusal.to_string();
             assert!(said.contains("waybill.r-x") && said.contains(field), "{said}");
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn a_refusal_shows_no_private_key() {
         let text = r#"{"tls":{"certificates":[{"certFile":"c","keyFile":"k","SECRET":"SECRET"}]}}"#;
-        let said = Shard::parse("waybill.k-x", text).unwrap_err().to_string();
+        let said = ShardEntries::parse("waybill.k-x", text).unwrap_err().to_string();
         assert!(!said.contains("SECRET"), "{said}");
     }
 
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn entries_are_written_anew() {
         let text = r#"{"http":{"routers":{"{{a":{"rule":"Path(`{{ env }}`)","service":"s"}}}}"#;
-        let shard = Shard::parse("x", text).unwrap();
+        let shard = ShardEntries::parse("x", text).unwrap();
         assert_eq!(
             &*shard.0[0].line,
             r#""\u007b\u007ba":{"service":"s","rule":"Path(`\u007b\u007b env }}`)"}"#

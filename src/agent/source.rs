@@ -10,11 +10,10 @@ use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use kube::{Client, ResourceExt};
 use tokio::sync::watch;
 
-use super::error::Refusal;
+use super::error::NotHandedOn;
 use super::metrics::AgentMetrics;
-use super::shard::Shard;
+use super::shard::ShardEntries;
 use crate::kubernetes::key::OutputKey;
-use crate::operator::feeds::chain;
 use crate::published::index::Index;
 use crate::published::objects;
 use crate::published::read::{self, ReadError};
@@ -37,7 +36,7 @@ const LOG_AGAIN: Duration = Duration::from_secs(30);
 
 /// What is known of the index.
 #[derive(Clone, Debug, Default)]
-pub enum Seen {
+pub enum SeenIndex {
     /// Nothing yet.
     #[default]
     Unknown,
@@ -55,19 +54,20 @@ pub enum FetchError {
     /// The API server did not answer.
     Api(String),
     /// One can't be used.
-    Refused(Refusal),
+    Refused(NotHandedOn),
 }
 
 /// Reads an output.
 #[derive(Clone)]
-pub struct Reader {
+pub struct OutputReader {
     output: OutputKey,
     maps: Api<ConfigMap>,
     secrets: Api<Secret>,
     metrics: AgentMetrics,
 }
 
-impl Reader {
+impl OutputReader {
+    /// A reader of one output.
     pub fn new(client: Client, output: OutputKey, metrics: AgentMetrics) -> Self {
         Self {
             maps: Api::namespaced(client.clone(), output.namespace()),
@@ -78,7 +78,7 @@ impl Reader {
     }
 
     /// Follows the index for ever.
-    pub async fn follow(self, seen: watch::Sender<Seen>) {
+    pub async fn follow(self, seen: watch::Sender<SeenIndex>) {
         let mut pause = FIRST_PAUSE;
         let mut logged: Option<Instant> = None;
         loop {
@@ -107,13 +107,13 @@ impl Reader {
 
     async fn list_and_watch(
         &self,
-        seen: &watch::Sender<Seen>,
+        seen: &watch::Sender<SeenIndex>,
     ) -> Result<std::convert::Infallible, kube::Error> {
         let field = format!("metadata.name={}", self.output.name());
         let list = self.maps.list(&ListParams::default().fields(&field)).await?;
         let mut version = list.metadata.resource_version.clone().unwrap_or_default();
         let found = list.items.into_iter().find(|map| map.name_any() == self.output.name());
-        seen.send_replace(found.map_or(Seen::Absent, |map| Seen::Index(Arc::new(map))));
+        seen.send_replace(found.map_or(SeenIndex::Absent, |map| SeenIndex::Index(Arc::new(map))));
         self.metrics.heard.since(Instant::now());
         loop {
             let begun = Instant::now();
@@ -124,11 +124,11 @@ impl Reader {
                 match event {
                     WatchEvent::Added(map) | WatchEvent::Modified(map) => {
                         version = map.resource_version().unwrap_or(version);
-                        seen.send_replace(Seen::Index(Arc::new(map)));
+                        seen.send_replace(SeenIndex::Index(Arc::new(map)));
                     }
                     WatchEvent::Deleted(map) => {
                         version = map.resource_version().unwrap_or(version);
-                        seen.send_replace(Seen::Absent);
+                        seen.send_replace(SeenIndex::Absent);
                     }
                     WatchEvent::Bookmark(bookmark) => version = bookmark.metadata.resource_version,
                     WatchEvent::Error(status) => return Err(kube::Error::Api(status)),
@@ -169,7 +169,7 @@ impl Reader {
         &self,
         object: &ConfigMap,
         missing: Vec<String>,
-    ) -> Result<BTreeMap<String, Shard>, FetchError> {
+    ) -> Result<BTreeMap<String, ShardEntries>, FetchError> {
         stream::iter(missing)
             .map(|name| async move {
                 let fetched = tokio::time::timeout(ANSWER_WITHIN, self.fetch_one(object, &name)).await;
@@ -182,7 +182,7 @@ impl Reader {
             .await
     }
 
-    async fn fetch_one(&self, object: &ConfigMap, name: &str) -> Result<Shard, FetchError> {
+    async fn fetch_one(&self, object: &ConfigMap, name: &str) -> Result<ShardEntries, FetchError> {
         let key_prefix = objects::key_shard_name(&self.output, "");
         let refused = |error: ReadError| FetchError::Refused(error.into());
         let text = if name.contains('@') {
@@ -193,7 +193,7 @@ impl Reader {
             read::routing_document(&found(name, self.maps.get_opt(name).await)?).map_err(refused)?
         };
         self.metrics.fetched(text.len());
-        Shard::parse(name, &text).map_err(FetchError::Refused)
+        ShardEntries::parse(name, &text).map_err(FetchError::Refused)
     }
 }
 
@@ -209,4 +209,12 @@ fn found<K>(name: &str, answer: Result<Option<K>, kube::Error>) -> Result<K, Fet
 pub fn jitter() -> f64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     (RandomState::new().build_hasher().finish() >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// An error with everything that caused it, which `Display` alone leaves out.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    let texts: Vec<String> =
+        [error.to_string()].into_iter().chain(causes.map(|cause| cause.to_string())).collect();
+    texts.join(": ")
 }

@@ -33,7 +33,7 @@ pub enum Topic {
 
 /// What was handed to Traefik.
 #[derive(Clone, Debug)]
-struct Written {
+struct HandedOn {
     prefix: String,
     /// The newest generation that has this content.
     covers: Mark,
@@ -43,9 +43,9 @@ struct Written {
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct Knowledge {
     newest: Option<Mark>,
-    written: Option<Written>,
+    written: Option<HandedOn>,
     /// The newest generation that Traefik was seen with since it started.
     loaded: Option<Mark>,
     proxy: Proxy,
@@ -57,19 +57,20 @@ const LATE: Duration = Duration::from_secs(15);
 
 /// Cheap to clone.
 #[derive(Clone)]
-pub struct State {
-    inner: Arc<Mutex<Inner>>,
+pub struct AgentState {
+    inner: Arc<Mutex<Knowledge>>,
     metrics: AgentMetrics,
     /// Whether Traefik can be asked.
     asks: bool,
 }
 
-impl State {
+impl AgentState {
+    /// `asks` is whether Traefik can be asked what it has loaded.
     pub fn new(metrics: AgentMetrics, asks: bool) -> Self {
         Self { inner: Arc::default(), metrics, asks }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Knowledge> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -88,7 +89,7 @@ impl State {
         let mut inner = self.lock();
         match &mut inner.written {
             Some(written) if written.prefix == prefix => written.covers = covers,
-            written => *written = Some(Written { prefix, covers, at: Instant::now(), loaded: false }),
+            written => *written = Some(HandedOn { prefix, covers, at: Instant::now(), loaded: false }),
         }
         self.metrics.written.set(covers.generation as i64);
         self.settle(&mut inner);
@@ -104,8 +105,8 @@ impl State {
         self.settle(&mut inner);
     }
 
-    fn settle(&self, inner: &mut Inner) {
-        let Inner { written, loaded, proxy, .. } = inner;
+    fn settle(&self, inner: &mut Knowledge) {
+        let Knowledge { written, loaded, proxy, .. } = inner;
         if let (Some(written), Proxy::Loaded(prefix)) = (written, proxy)
             && written.prefix == *prefix
         {
@@ -118,7 +119,7 @@ impl State {
         self.update(inner);
     }
 
-    fn update(&self, inner: &Inner) {
+    fn update(&self, inner: &Knowledge) {
         let reached = if self.asks { inner.loaded } else { inner.written.as_ref().map(|w| w.covers) };
         let behind = inner.newest.is_some() && inner.newest != reached;
         match behind {
@@ -205,7 +206,7 @@ impl State {
     }
 }
 
-fn lines(first: &str, inner: &Inner) -> String {
+fn lines(first: &str, inner: &Knowledge) -> String {
     let rest = inner.reasons.values().map(|reason| format!("{reason}\n"));
     [format!("{first}\n")].into_iter().chain(rest).collect()
 }
@@ -214,8 +215,8 @@ fn lines(first: &str, inner: &Inner) -> String {
 mod tests {
     use super::*;
 
-    fn state(asks: bool) -> State {
-        State::new(AgentMetrics::new().unwrap(), asks)
+    fn state(asks: bool) -> AgentState {
+        AgentState::new(AgentMetrics::new().unwrap(), asks)
     }
 
     fn mark(generation: u64) -> Mark {

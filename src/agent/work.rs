@@ -8,15 +8,15 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use tokio::sync::{Notify, watch};
 
 use super::assembly::Assembly;
-use super::error::Refusal;
-use super::folder::{Content, Folder, marker, marker_line};
+use super::error::NotHandedOn;
+use super::folder::{FileContent, Folder, marker, marker_line};
 use super::include::{self, Include, Included};
 use super::metrics::AgentMetrics;
 use super::proxy::Marker;
-use super::serve::Document;
-use super::shard::Kind;
-use super::source::{FetchError, Reader, Seen};
-use super::state::{Mark, State, Topic};
+use super::serve::HttpDocument;
+use super::shard::EntryKind;
+use super::source::{FetchError, OutputReader, SeenIndex};
+use super::state::{AgentState, Mark, Topic};
 use crate::published::read;
 use crate::serve::Heartbeat;
 use crate::table::Digest;
@@ -44,12 +44,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What the work is made of.
-pub struct Parts {
-    pub reader: Reader,
+pub struct WorkParts {
+    pub reader: OutputReader,
     pub folder: Option<Folder>,
-    pub document: Option<Document>,
+    pub document: Option<HttpDocument>,
     pub include: Option<Include>,
-    pub state: State,
+    pub state: AgentState,
     pub metrics: AgentMetrics,
     /// What Traefik should come to show.
     pub marker: watch::Sender<Option<Marker>>,
@@ -59,7 +59,7 @@ pub struct Parts {
 
 /// The one task that changes anything.
 pub struct Work {
-    parts: Parts,
+    parts: WorkParts,
     assembly: Assembly,
     /// The generation in the assembly, and when it was published.
     taken: Option<(Mark, String)>,
@@ -73,7 +73,8 @@ pub struct Work {
 }
 
 impl Work {
-    pub fn new(parts: Parts) -> Self {
+    /// Goes on with what is on disk.
+    pub fn new(parts: WorkParts) -> Self {
         let mut work = Self {
             parts,
             assembly: Assembly::default(),
@@ -94,7 +95,7 @@ impl Work {
     }
 
     /// Works for ever.
-    pub async fn run(mut self, mut seen: watch::Receiver<Seen>, heartbeat: Heartbeat) {
+    pub async fn run(mut self, mut seen: watch::Receiver<SeenIndex>, heartbeat: Heartbeat) {
         let mut include = tokio::time::interval(INCLUDE_EVERY);
         let mut check = tokio::time::interval(CHECK_EVERY);
         let mut life = tokio::time::interval(SIGN_OF_LIFE);
@@ -120,7 +121,7 @@ impl Work {
     }
 
     /// Works until a generation is handed on.
-    pub async fn once(&mut self, mut seen: watch::Receiver<Seen>) {
+    pub async fn once(&mut self, mut seen: watch::Receiver<SeenIndex>) {
         loop {
             let newest = seen.borrow_and_update().clone();
             let again = self.step(newest).await;
@@ -135,17 +136,17 @@ impl Work {
     }
 
     /// Takes the newest index and hands on what there is. Gives the time after which to try again.
-    async fn step(&mut self, newest: Seen) -> Option<Duration> {
+    async fn step(&mut self, newest: SeenIndex) -> Option<Duration> {
         let state = &self.parts.state;
-        self.parts.metrics.index_present.set(matches!(newest, Seen::Index(_)).into());
+        self.parts.metrics.index_present.set(matches!(newest, SeenIndex::Index(_)).into());
         let taken = match newest {
-            Seen::Unknown => None,
-            Seen::Absent => {
+            SeenIndex::Unknown => None,
+            SeenIndex::Absent => {
                 let reason = "there is no index; what is loaded stays until there is one";
                 state.reason(Topic::Index, Some(reason.to_owned()));
                 None
             }
-            Seen::Index(object) => self.take(&object).await,
+            SeenIndex::Index(object) => self.take(&object).await,
         };
         let handed_on = self.hand_on();
         [taken, handed_on].into_iter().flatten().min()
@@ -216,7 +217,7 @@ impl Work {
         None
     }
 
-    fn refuse(&mut self, version: String, refusal: &Refusal, topic: Topic) {
+    fn refuse(&mut self, version: String, refusal: &NotHandedOn, topic: Topic) {
         self.parts.metrics.refused(refusal);
         self.parts.state.reason(topic, Some(format!("refused, and what is loaded stays: {refusal}")));
         self.refused = Some(version);
@@ -293,7 +294,7 @@ impl Work {
     }
 
     /// False where it alters no byte.
-    fn write(&mut self, mark: Mark, user: &Included) -> Result<bool, Refusal> {
+    fn write(&mut self, mark: Mark, user: &Included) -> Result<bool, NotHandedOn> {
         let mut written = false;
         if let Some(folder) = &mut self.parts.folder {
             let mut files = BTreeMap::new();
@@ -302,13 +303,13 @@ impl Work {
                 let unchanged = !self.assembly.may_have_changed(at)
                     && folder.current().is_some_and(|current| current.files.contains_key(&name));
                 let content = match unchanged {
-                    true => Content::Unchanged,
-                    false => Content::Text(self.assembly.file(at)),
+                    true => FileContent::Unchanged,
+                    false => FileContent::Text(self.assembly.file(at)),
                 };
                 files.insert(name, content);
             }
             if self.parts.include.is_some() {
-                files.insert("user.yaml".to_owned(), Content::Text(user.document()));
+                files.insert("user.yaml".to_owned(), FileContent::Text(user.document()));
             }
             let result = folder.write(mark.epoch, mark.generation, files);
             if result.is_err() {
@@ -322,9 +323,9 @@ impl Work {
                 include::sections(|protocol, section| {
                     let ours = match (protocol, section) {
                         ("http", "middlewares") => marker.iter().cloned().collect(),
-                        ("http", "routers") => self.assembly.lines(Kind::Router),
-                        ("http", "services") => self.assembly.lines(Kind::Service),
-                        ("tls", "certificates") => self.assembly.lines(Kind::Certificate),
+                        ("http", "routers") => self.assembly.lines(EntryKind::Router),
+                        ("http", "services") => self.assembly.lines(EntryKind::Service),
+                        ("tls", "certificates") => self.assembly.lines(EntryKind::Certificate),
                         _ => Vec::new(),
                     };
                     [ours, user.lines(protocol, section)].concat()

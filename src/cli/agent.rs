@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{PROBLEMS, SUCCESS, Streams, USAGE, run};
@@ -88,13 +89,16 @@ impl AgentArguments {
         for warning in &connection.warnings {
             tracing::warn!("{warning}");
         }
+        let http = match &self.http {
+            Some(address) => Some(listen("--http", address).await?),
+            None => None,
+        };
         let agent = Agent {
             output: self.output,
             directory: self.directory,
-            http: self.http,
+            http,
             traefik_api: self.traefik_api,
             include: self.include,
-            metrics_address: self.metrics_address,
         };
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -104,7 +108,7 @@ impl AgentArguments {
             "starting"
         );
         let code = |error: AgentError| {
-            let usage = matches!(error, AgentError::Folder(_) | AgentError::Listen { .. });
+            let usage = matches!(error, AgentError::Folder(_));
             (if usage { USAGE } else { PROBLEMS }, error.to_string())
         };
         if self.once {
@@ -119,8 +123,16 @@ impl AgentArguments {
                 _ = interrupt.recv() => {}
             }
         };
-        agent.run(connection.client, stop).await.map_err(code)
+        let probes = listen("--metrics-address", &self.metrics_address).await?;
+        agent.run(connection.client, probes, stop).await.map_err(code)
     }
+}
+
+async fn listen(flag: &str, address: &ListenAddress) -> Result<TcpListener, (u8, String)> {
+    TcpListener::bind(address.sockets()).await.map_err(|error| {
+        let address = address.as_str();
+        (USAGE, format!("{flag}: {address:?} can't be listened on: {error}; choose another port or address"))
+    })
 }
 
 fn fail(streams: &mut Streams<'_>, code: u8, message: &str) -> u8 {
