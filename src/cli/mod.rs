@@ -1,5 +1,6 @@
 //! The command line: a file a command, and what all of them share.
 
+mod agent;
 mod documents;
 mod render;
 pub mod run;
@@ -49,6 +50,12 @@ enum Command {
     /// Exit codes: 0 on SIGTERM, after the write in progress and the release of the Lease; 1 when a part of the
     /// operator fails; 2 for wrong usage.
     Run,
+    /// Hand the published routing to the Traefik beside it
+    ///
+    /// Watches the index of an output, fetches what it leads to, and hands Traefik one whole generation after the other.
+    /// Exit codes: 0 on SIGTERM, or with --once when a generation is written; 1 when --once comes to nothing; 2 for bad
+    /// usage.
+    Agent(agent::AgentArguments),
     /// Print what is published, put together from its index and shards
     ///
     /// Reads the index and its shards, checks every hash, and prints the routing. Connects as kubectl does: by
@@ -106,6 +113,11 @@ pub fn run(
         Ok(Cli { command: Command::Run }) => {
             with_options(&arguments.flags, surroundings, streams, |loaded, streams| {
                 run::start(loaded, surroundings, streams)
+            })
+        }
+        Ok(Cli { command: Command::Agent(agent) }) => {
+            with_options(&arguments.flags, surroundings, streams, |loaded, streams| {
+                agent.run(loaded, surroundings, streams)
             })
         }
         Ok(Cli { command: Command::Show(show) }) => {
