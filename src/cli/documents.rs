@@ -46,6 +46,7 @@ pub fn crds(streams: &mut Streams<'_>) -> u8 {
     }
 }
 
+/// Prints a document; gives the exit code.
 pub(super) fn print(streams: &mut Streams<'_>, text: &str) -> u8 {
     match write_document(streams.stdout, |out| out.write_all(text.as_bytes())) {
         Ok(()) => SUCCESS,

@@ -24,7 +24,7 @@ use crate::traefik::document::Keys;
 use crate::traefik::dynamic::Configuration;
 use crate::traefik::{escape, yaml};
 
-use report::Report;
+use report::RenderReport;
 
 /// The arguments of `render`.
 #[derive(Debug, Args)]
@@ -78,7 +78,7 @@ impl Render {
                 return USAGE;
             }
         };
-        let mut report = Report::new(&manifests);
+        let mut report = RenderReport::new(&manifests);
         let mut routing = offline::routing(manifests, &loaded.options);
         report.add_routing(&routing, &loaded.options);
         report.ignore(&self.ignore);

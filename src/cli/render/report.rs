@@ -27,7 +27,7 @@ pub fn categories() -> Vec<&'static str> {
 }
 
 /// What there is to say.
-pub struct Report {
+pub struct RenderReport {
     /// What can't be read.
     pub faults: Vec<String>,
     warnings: Vec<String>,
@@ -39,7 +39,7 @@ pub struct Report {
     summary: String,
 }
 
-impl Report {
+impl RenderReport {
     /// What can be said before anything is translated.
     pub fn new(manifests: &Manifests) -> Self {
         let unnamed = manifests.unnamed.iter().map(ToString::to_string);

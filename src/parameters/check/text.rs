@@ -7,7 +7,7 @@ use crate::parameters::resource::{MAX_LABEL_KEY, MAX_REFERENCE, MAX_SERVICE};
 
 /// What a text means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Text {
+pub(super) enum TextRule {
     /// A DNS label.
     DnsLabel,
     /// The name of an entry point or a middleware.
@@ -24,7 +24,7 @@ pub(super) enum Text {
     LabelValue,
 }
 
-impl Text {
+impl TextRule {
     /// Whether the text is one; otherwise what would be right.
     pub fn check(self, text: &str) -> Result<(), String> {
         let (most, right, remedy) = match self {
