@@ -280,7 +280,7 @@ fn collect(tokens: TokenStream, from: &[String], paths: &mut BTreeSet<Vec<String
                     _ => None,
                 };
                 if let Some(base) = base.filter(|_| is_path_separator(&tokens, at + 1)) {
-                    follow(&tokens[at + 1..], base, from, paths);
+                    follow(&tokens[at + 1..], base, paths);
                 }
             }
             _ => {}
@@ -295,7 +295,7 @@ fn is_path_separator(tokens: &[TokenTree], at: usize) -> bool {
 }
 
 /// Follows a path from a `::` on, into the braces of a `use` too.
-fn follow(tokens: &[TokenTree], mut path: Vec<String>, from: &[String], paths: &mut BTreeSet<Vec<String>>) {
+fn follow(tokens: &[TokenTree], mut path: Vec<String>, paths: &mut BTreeSet<Vec<String>>) {
     let mut at = 0;
     while is_path_separator(tokens, at) {
         match tokens.get(at + 2) {
@@ -312,7 +312,7 @@ fn follow(tokens: &[TokenTree], mut path: Vec<String>, from: &[String], paths: &
                         Some(TokenTree::Ident(word)) if *word != "self" => {
                             let mut path = path.clone();
                             path.push(word.to_string());
-                            follow(&part[1..], path, from, paths);
+                            follow(&part[1..], path, paths);
                         }
                         _ => {
                             paths.insert(path.clone());
