@@ -20,7 +20,7 @@ pub fn start(loaded: &Loaded, surroundings: &dyn Surroundings, streams: &mut Str
 }
 
 /// Starts logging, for this process.
-fn start_logging(options: &Options) {
+pub(super) fn start_logging(options: &Options) {
     let level = options.log_level.as_str();
     // The watches themselves log what kube says of a failing one, once in a while.
     let filter =

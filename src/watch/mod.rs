@@ -3,7 +3,6 @@
 mod apply;
 pub mod changes;
 pub mod collection;
-pub mod decode;
 pub mod deleted_secrets;
 pub mod mirror;
 pub mod namespaces;
@@ -12,5 +11,3 @@ pub mod pem;
 pub mod secrets;
 pub mod slices;
 pub mod stores;
-pub mod strip;
-mod unread;

@@ -28,7 +28,7 @@ async fn lists_after_each(code: u16) {
         let body = Body::from(serde_json::to_vec(&body)?);
         Ok::<_, tower::BoxError>(http::Response::builder().status(code).body(body)?)
     });
-    let api: Api<Lean<Service>> = Api::all(Client::new(service, "default"));
+    let api: Api<WireService> = Api::all(Client::new(service, "default"));
     let mut events = events(api, watcher::Config::default());
     let (mut lists, mut failures) = (0, 0);
     while lists < 3 {
