@@ -17,7 +17,6 @@ const KNOWN_ARROWS: &[(&str, &str)] = &[
     ("metrics/mod.rs", "translate"),
     ("watch/secrets.rs", "translate"),
     ("watch/stores.rs", "translate"),
-    ("watch/strip.rs", "translate"),
 ];
 
 /// Pairs of files in one module that still use each other.
@@ -26,16 +25,8 @@ const KNOWN_CIRCLES: &[(&str, &str)] = &[
     ("kubernetes/manifests/visit.rs", "kubernetes/manifests/parse.rs"),
     ("metrics/instrument.rs", "metrics/watches.rs"),
     ("metrics/watches.rs", "metrics/instrument.rs"),
-    ("operator/live.rs", "parameters/classes.rs"),
-    ("operator/live.rs", "routing.rs"),
-    ("parameters/classes.rs", "watch/stores.rs"),
-    ("routing.rs", "parameters/classes.rs"),
-    ("routing.rs", "watch/stores.rs"),
     ("traefik/document.rs", "traefik/escape.rs"),
     ("traefik/escape.rs", "traefik/document.rs"),
-    ("watch/apply.rs", "watch/secrets.rs"),
-    ("watch/stores.rs", "watch/apply.rs"),
-    ("watch/stores.rs", "watch/secrets.rs"),
 ];
 
 /// What others see and has no doc comment yet.
@@ -74,7 +65,9 @@ const KNOWN_NAMES: &[(&str, &str)] = &[
     ("kubernetes/layer.rs", "Held"),
     ("kubernetes/layer.rs", "Source"),
     ("kubernetes/layer.rs", "Token"),
-    ("kubernetes/lean.rs", "Service"),
+    ("kubernetes/node.rs", "Status"),
+    ("kubernetes/service.rs", "Service"),
+    ("kubernetes/service.rs", "Status"),
     ("kubernetes/manifests.rs", "Fault"),
     ("kubernetes/manifests.rs", "Place"),
     ("kubernetes/manifests.rs", "Seen"),
