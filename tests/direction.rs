@@ -120,7 +120,6 @@ const KNOWN_NAMES: &[(&str, &str)] = &[
     ("publish/problems/event_text.rs", "Told"),
     ("publish/problems/event_text.rs", "Wanted"),
     ("publish/problems/problem_registry.rs", "Standing"),
-    ("publish/statuses/policy.rs", "Entries"),
     ("publish/statuses/policy.rs", "Record"),
     ("publish/statuses/writer.rs", "Waiting"),
     ("published/desired_output.rs", "Routing"),
@@ -156,8 +155,6 @@ const KNOWN_NAMES: &[(&str, &str)] = &[
     ("watch/collection.rs", "Change"),
     ("watch/collection.rs", "Entry"),
     ("watch/collection.rs", "Shard"),
-    ("watch/decode.rs", "Entries"),
-    ("watch/decode.rs", "Key"),
     ("watch/secrets.rs", "Content"),
 ];
 
