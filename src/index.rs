@@ -9,8 +9,8 @@ use std::sync::Arc;
 use k8s_openapi::api::networking::v1::{Ingress, IngressBackend};
 
 use crate::kubernetes::key::{IngressKey, SecretKey, ServiceKey};
+use crate::kubernetes::well_known::CLASS_ANNOTATION;
 use crate::small_set::SmallSet;
-use crate::watch::strip::CLASS_ANNOTATION;
 
 /// What an Ingress depends on. Lists are sorted and without doubles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

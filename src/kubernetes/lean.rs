@@ -12,8 +12,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IngressLoadBalancerIngress, IngressPortStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-/// What every annotation of Traefik's begins with.
-pub const ANNOTATION_PREFIX: &str = "traefik.ingress.kubernetes.io/";
+use super::well_known::TRAEFIK_PREFIX;
+
 /// The label by which an EndpointSlice says whose it is.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
@@ -80,7 +80,7 @@ pub struct Service {
     pub uid: Option<Box<str>>,
     /// When it was created.
     pub created: Created,
-    /// Annotations that begin with [`ANNOTATION_PREFIX`].
+    /// Annotations that begin with [`TRAEFIK_PREFIX`].
     pub annotations: BTreeMap<String, String>,
     /// Its type.
     pub kind: ServiceType,
@@ -103,7 +103,7 @@ impl Service {
             service.spec.unwrap_or_default();
         let balancer = service.status.and_then(|status| status.load_balancer?.ingress).unwrap_or_default();
         let mut annotations = service.metadata.annotations.unwrap_or_default();
-        annotations.retain(|key, _| key.starts_with(ANNOTATION_PREFIX));
+        annotations.retain(|key, _| key.starts_with(TRAEFIK_PREFIX));
         Self {
             uid: service.metadata.uid.map(Into::into),
             created: Created::of(service.metadata.creation_timestamp.as_ref()),

@@ -7,3 +7,4 @@ pub mod lean;
 pub mod manifests;
 pub mod request;
 mod watch;
+pub mod well_known;

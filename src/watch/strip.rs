@@ -12,17 +12,19 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 
-use crate::kubernetes::lean::ANNOTATION_PREFIX;
+use crate::kubernetes::well_known;
 use crate::translate::pause::PAUSED_ANNOTATION;
 
-/// The annotation that names a class where `spec.ingressClassName` does not.
-pub const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
-
-/// Keeps an Ingress's annotations of ours, its spec without `tls[].hosts`, the addresses in its status, and who
+/// Keeps an Ingress's annotations that are read (of foreign ones the keys), its spec without `tls[].hosts`, the addresses in its status, and who
 /// owns the status (names of managers, not the fields themselves).
 pub fn strip_ingress(ingress: &mut Ingress) {
     let owners = status_owners(ingress.metadata.managed_fields.take());
-    strip_meta(&mut ingress.metadata, |key| key == CLASS_ANNOTATION || key.starts_with(ANNOTATION_PREFIX));
+    strip_meta(&mut ingress.metadata, well_known::is_kept);
+    for (key, value) in ingress.metadata.annotations.iter_mut().flatten() {
+        if well_known::is_foreign(key) {
+            *value = String::new();
+        }
+    }
     ingress.metadata.labels = None;
     ingress.metadata.managed_fields = owners;
     let Some(spec) = ingress.spec.as_mut() else { return };
@@ -116,6 +118,7 @@ mod tests {
                 "annotations": {
                     "kubernetes.io/ingress.class": "public",
                     "traefik.ingress.kubernetes.io/router.tls": "true",
+                    "nginx.ingress.kubernetes.io/configuration-snippet": "deny all;",
                     "kubectl.kubernetes.io/last-applied-configuration": "{}",
                 },
                 "managedFields": [
@@ -134,6 +137,7 @@ mod tests {
                 "annotations": {
                     "kubernetes.io/ingress.class": "public",
                     "traefik.ingress.kubernetes.io/router.tls": "true",
+                    "nginx.ingress.kubernetes.io/configuration-snippet": "",
                 },
                 "managedFields": [{"manager": "traefik", "operation": "Update", "subresource": "status"}],
             },

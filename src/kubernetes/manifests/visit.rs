@@ -13,8 +13,9 @@ use serde::de::{
 };
 use serde_json::Value;
 
+use super::defaults;
 use super::parse::{Found, Object, Sink, SkippedKind};
-use super::{CLASS_MEMORY_LABEL, defaults};
+use crate::kubernetes::well_known::{CLASSES_PART, PART_LABEL};
 
 /// Lists in lists that are followed.
 const DEPTH_LIMIT: usize = 8;
@@ -264,7 +265,7 @@ fn visit_object<'de, A: MapAccess<'de>>(
         "Namespace" => Object::Namespace(typed::<Namespace, _>(map)?),
         "ConfigMap" => {
             let map = typed::<ConfigMap, _>(map)?;
-            let (label, value) = CLASS_MEMORY_LABEL;
+            let (label, value) = (PART_LABEL, CLASSES_PART);
             if map.metadata.labels.as_ref().and_then(|labels| labels.get(label)).is_none_or(|is| is != value)
             {
                 sink.kind = None;
