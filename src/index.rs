@@ -6,8 +6,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use k8s_openapi::api::networking::v1::{Ingress, IngressBackend};
+use k8s_openapi::api::networking::v1::IngressBackend;
 
+use crate::kubernetes::Ingress;
 use crate::kubernetes::key::{IngressKey, SecretKey, ServiceKey};
 use crate::kubernetes::well_known::CLASS_ANNOTATION;
 use crate::small_set::SmallSet;

@@ -31,9 +31,9 @@ pub fn is_foreign(key: &str) -> bool {
             && !key.contains('/')
 }
 
-/// Whether an Ingress's annotation is kept: the routing depends on it, or it is reported.
-pub fn is_kept(key: &str) -> bool {
-    key == CLASS_ANNOTATION || key.starts_with(TRAEFIK_PREFIX) || is_foreign(key)
+/// Whether the value of an annotation is read.
+pub(super) fn is_read(key: &str) -> bool {
+    key == CLASS_ANNOTATION || key.starts_with(TRAEFIK_PREFIX) || key.starts_with("waybill.dev/")
 }
 
 #[cfg(test)]
@@ -51,7 +51,7 @@ mod tests {
             "router.tls",
             "routers.tls",
         ] {
-            assert!(is_foreign(key) && is_kept(key), "{key}");
+            assert!(is_foreign(key) && !is_read(key), "{key}");
         }
         for key in [
             "cert-manager.io/cluster-issuer",

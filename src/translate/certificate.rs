@@ -3,8 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use k8s_openapi::api::networking::v1::IngressTLS;
-
+use crate::kubernetes::IngressTLS;
 use crate::kubernetes::key::SecretKey;
 use crate::translate::fragment::CertificateFragment;
 use crate::translate::lookup::{Lookup, SecretFault, SecretState};

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::networking::v1::Ingress;
-
+use crate::kubernetes::Ingress;
 use crate::kubernetes::well_known::CLASS_ANNOTATION;
 use crate::translate::lookup::Lookup;
 use crate::translate::problem::{Category, Problem, Subject};

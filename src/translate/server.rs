@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use crate::kubernetes::key::ServiceKey;
-use crate::kubernetes::lean::{Address, Service, ServicePort, ServiceType, Slice};
+use crate::kubernetes::{Address, Service, ServicePort, ServiceType, Slice};
 use crate::traefik::dynamic::Server;
 use crate::translate::annotation::ServiceAnnotations;
 use crate::translate::host;

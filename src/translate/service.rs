@@ -7,7 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::api::networking::v1::IngressServiceBackend;
 
 use crate::kubernetes::key::ServiceKey;
-use crate::kubernetes::lean::{self, ServicePort, ServiceType, Slice};
+use crate::kubernetes::{self, ServicePort, ServiceType, Slice};
 use crate::traefik::dynamic::{LoadBalancer, Service};
 use crate::translate::annotation::{ServiceAnnotations, field};
 use crate::translate::fragment::{Created, ServiceFragment, ServiceOwner};
@@ -51,7 +51,7 @@ pub(super) fn port_text(backend: &IngressServiceBackend) -> String {
 /// Ingress uses: an object may have tens of thousands.
 pub(super) struct NamedService<'a, L: ?Sized> {
     key: ServiceKey,
-    object: Option<&'a lean::Service>,
+    object: Option<&'a kubernetes::Service>,
     slices: &'a [Arc<Slice>],
     settings: &'a Settings,
     lookup: &'a L,
@@ -173,7 +173,11 @@ impl<'a, L: Lookup + ?Sized> NamedService<'a, L> {
     }
 
     /// The port that a backend means: the first whose number or (not empty) name is the backend's.
-    fn port(&self, object: &'a lean::Service, backend: &IngressServiceBackend) -> Option<&'a ServicePort> {
+    fn port(
+        &self,
+        object: &'a kubernetes::Service,
+        backend: &IngressServiceBackend,
+    ) -> Option<&'a ServicePort> {
         let wanted = backend.port.as_ref()?;
         let name = wanted.name.as_deref().filter(|name| !name.is_empty());
         if object.ports.len() <= FEW {
@@ -221,7 +225,7 @@ impl<'a, L: Lookup + ?Sized> NamedService<'a, L> {
     /// Reads the annotations; what is wrong with them is found once for all ports.
     fn read_annotations(
         &self,
-        object: &lean::Service,
+        object: &kubernetes::Service,
         findings: &mut Findings,
     ) -> Result<ServiceAnnotations, Broken> {
         let key = &self.key;
@@ -273,7 +277,7 @@ fn keep_not_empty(load_balancer: &mut LoadBalancer) {
     }
 }
 
-fn port_remedy(key: &ServiceKey, object: &lean::Service) -> String {
+fn port_remedy(key: &ServiceKey, object: &kubernetes::Service) -> String {
     let ports = &object.ports;
     let mut names: Vec<String> = ports
         .iter()
