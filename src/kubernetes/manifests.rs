@@ -7,6 +7,7 @@
 mod document;
 mod files;
 mod parse;
+mod quoted;
 mod visit;
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,6 +25,7 @@ use super::{EndpointSlice, Ingress, IngressClass, Namespace, Node, Secret, WireS
 
 pub use files::{ReadError, Source};
 pub use parse::SkippedKind;
+pub use quoted::QuotedNumber;
 
 /// Where something stands in the input.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -130,6 +132,8 @@ pub struct Manifests {
     pub repeated: Vec<Repeated>,
     /// Ingresses without a name, in the order of the input.
     pub unnamed: Vec<Unnamed>,
+    /// Numbers that are written as text, in the order of the input.
+    pub quoted: Vec<QuotedNumber>,
     /// How many objects of which other kinds there are.
     pub skipped: BTreeMap<SkippedKind, usize>,
     /// Where each object stands, to notice one that comes again.

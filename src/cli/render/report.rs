@@ -43,11 +43,12 @@ impl RenderReport {
     /// What can be said before anything is translated.
     pub fn new(manifests: &Manifests) -> Self {
         let unnamed = manifests.unnamed.iter().map(ToString::to_string);
+        let quoted = manifests.quoted.iter().map(ToString::to_string);
         let invalid = manifests.ingresses.iter().flat_map(invalid::lines);
         Self {
             faults: manifests.faults.iter().map(ToString::to_string).collect(),
             warnings: manifests.repeated.iter().map(ToString::to_string).collect(),
-            problems: unnamed.chain(invalid).map(|line| (INVALID_OBJECT, line)).collect(),
+            problems: unnamed.chain(quoted).chain(invalid).map(|line| (INVALID_OBJECT, line)).collect(),
             ignored: BTreeMap::new(),
             skipped: manifests.skipped_line(),
             ingresses: manifests.ingresses.len(),

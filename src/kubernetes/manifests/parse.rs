@@ -13,10 +13,12 @@ use serde_saphyr::Spanned;
 use super::super::{EndpointSlice, Ingress, IngressClass, Namespace, Node, Secret, WireService};
 use super::document::{Document, documents};
 use super::visit::{ObjectSeed, OfList, TypeMeta};
-use super::{Fault, Manifests, Place};
+use super::{Fault, Manifests, Place, quoted};
 
 /// What a document should be.
 const REMEDY: &str = "write one Kubernetes object, or a list of them, as YAML or JSON";
+/// What YAML with a tab should be.
+const TAB_REMEDY: &str = "indent with spaces, not with tabs";
 /// What an object of a kind that is read should be.
 const FIELD_REMEDY: &str =
     "`kubectl explain` names the fields and types of its kind; quote text that looks like a number";
@@ -130,7 +132,14 @@ fn parse_yaml(manifests: &mut Manifests, place: Place, document: Document<'_>) {
         booleans = Booleans::Yaml12;
         (sink, result) = read(booleans);
     }
-    let Err(error) = result else { return take(manifests, &place, sink) };
+    let Err(error) = result else {
+        if quoted::may_hold(text)
+            && let Ok(value) = serde_saphyr::from_str_with_options(text, yaml_options(text, booleans))
+        {
+            manifests.quoted.extend(quoted::find(&place, &value));
+        }
+        return take(manifests, &place, sink);
+    };
     let failure = yaml_failure(&error, document.line);
     // One bad item of a list: the others may be good, so they are looked at one by one.
     let list =
@@ -366,9 +375,15 @@ fn fault(manifests: &mut Manifests, place: Place, kind: Option<String>, failure:
             "values of `data` are base64, those of `stringData` text, and all keys and values are strings",
         ),
         (false, Some(kind)) => {
-            (format!("this {kind} can't be read: {}", one_line(&failure.message)), FIELD_REMEDY)
+            let message = one_line(&failure.message);
+            let remedy = if message.starts_with("tabs ") { TAB_REMEDY } else { FIELD_REMEDY };
+            (format!("this {kind} can't be read: {message}"), remedy)
         }
-        (false, None) => (one_line(&failure.message), REMEDY),
+        (false, None) => {
+            let message = one_line(&failure.message);
+            let remedy = if message.starts_with("tabs ") { TAB_REMEDY } else { REMEDY };
+            (message, remedy)
+        }
     };
     manifests.faults.push(Fault { place, message, remedy: remedy.to_owned() });
 }
