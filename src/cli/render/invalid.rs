@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::networking::v1::{HTTPIngressPath, IngressBackend};
 
+use crate::kubernetes::Ingress;
 use crate::kubernetes::name::{is_port_name, is_service_name, is_subdomain};
-use crate::kubernetes::{CLASS_ANNOTATION, Ingress};
+use crate::kubernetes::well_known::CLASS_ANNOTATION;
 
 use crate::translate::problem::{Problem, Subject};
 
