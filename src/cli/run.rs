@@ -30,7 +30,7 @@ use crate::publish::outputs::withdrawal::index_subject;
 use crate::publish::problems::events::Events;
 use crate::publish::requests::Requests;
 use crate::publish::statuses::class_statuses::ClassWriter;
-use crate::publish::statuses::writer::{StatusQueue, StatusWriter};
+use crate::publish::statuses::writer::StatusWriter;
 use crate::routing::Routing;
 use crate::serve::{self, Health, ServeError};
 
@@ -302,7 +302,6 @@ impl Leader {
         let events = Events::new(index_subject(&options.settings.output));
         let problems = Arc::new(Problems::new(events.clone(), Arc::clone(&self.live), self.metrics.clone()));
         let statuses = Arc::new(Statuses::new(Arc::clone(&self.live), Arc::clone(&problems), options.status));
-        let queue = StatusQueue::new();
         let requests = Requests::new(self.client.clone(), guard, self.metrics.clone());
         let pace = Pace {
             distance: options.providers_throttle_duration.max(options.throttle_duration),
@@ -320,15 +319,18 @@ impl Leader {
             self.metrics.clone(),
             requests.clone(),
         );
-        let writer =
-            StatusWriter::new(requests.clone(), Arc::clone(&statuses), queue.clone(), options.status_rate);
+        let writer = StatusWriter::new(
+            requests.clone(),
+            Arc::clone(&statuses),
+            Arc::clone(&statuses.queue),
+            options.status_rate,
+        );
         let publisher = Publisher::new(
             self.client.clone(),
             Arc::clone(&self.live),
             requests.clone(),
             Arc::clone(&problems),
             statuses,
-            queue,
             pace,
         );
         self.live.all_problems_pending();

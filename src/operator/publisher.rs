@@ -1,6 +1,6 @@
 //! A leader's term: what changed is committed, then statuses follow, and Events tell what is wrong.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,6 @@ use crate::publish::outputs::throttle::Throttle;
 use crate::publish::outputs::withdrawal::index_subject;
 use crate::publish::outputs::writer::{Outcome, OutputWriter};
 use crate::publish::requests::Requests;
-use crate::publish::statuses::writer::StatusQueue;
 use crate::serve::Heartbeat;
 use crate::table::Counts;
 use crate::translate::pause::PAUSED_ANNOTATION;
@@ -50,14 +49,10 @@ pub struct Publisher {
     requests: Requests,
     problems: Arc<Problems>,
     statuses: Arc<Statuses>,
-    queue: StatusQueue,
     pace: Pace,
     metrics: Metrics,
     own: Own,
     outputs: BTreeMap<OutputKey, Published>,
-    /// Statuses that wait for the commit of the routing that they tell of.
-    held_statuses: BTreeSet<IngressKey>,
-    all_statuses: bool,
 }
 
 /// One output in this term.
@@ -81,7 +76,6 @@ impl Publisher {
         requests: Requests,
         problems: Arc<Problems>,
         statuses: Arc<Statuses>,
-        queue: StatusQueue,
         pace: Pace,
     ) -> Self {
         let metrics = requests.metrics().clone();
@@ -92,12 +86,9 @@ impl Publisher {
             requests,
             problems,
             statuses,
-            queue,
             pace,
             metrics,
             outputs: BTreeMap::new(),
-            held_statuses: BTreeSet::new(),
-            all_statuses: false,
         }
     }
 
@@ -112,14 +103,12 @@ impl Publisher {
                 .iter()
                 .filter_map(|(key, output)| Some((output.throttle.due(now)?, key.clone())))
                 .min();
-            match next {
-                Some((due, key)) if due <= now => {
-                    heartbeat.during(self.commit(&key)).await;
-                    self.release_statuses();
-                    self.show();
-                    continue;
-                }
-                _ => self.release_statuses(),
+            if let Some((due, key)) = &next
+                && *due <= now
+            {
+                heartbeat.during(self.commit(key)).await;
+                self.show();
+                continue;
             }
             heartbeat.during(self.collect_garbage()).await;
             let wait = next.map_or(LOOK, |(due, _)| due.saturating_duration_since(now).min(LOOK));
@@ -160,41 +149,13 @@ impl Publisher {
             output.throttle.changed();
             output.waiting.since(waiting);
         }
-        self.held_statuses.extend(pending.statuses);
-        self.all_statuses |= pending.all_statuses;
+        self.statuses.look_at(pending.statuses, pending.all_statuses, |output| {
+            self.outputs.get(output).is_some_and(|output| output.waiting.oldest().is_some())
+        });
         let oldest = self.outputs.values().filter_map(|output| output.waiting.oldest()).min();
         match oldest {
             Some(at) => self.metrics.pending_age.since(at),
             None => self.metrics.pending_age.clear(),
-        }
-    }
-
-    /// Lets statuses go once no routing waits to be committed: an address must not be told before its routes work.
-    fn release_statuses(&mut self) {
-        // One that stands still holds up its own statuses alone, see `Statuses`.
-        let goes_on = |output: &Published| output.failed.is_none() && !output.held && !output.paused;
-        let waits = self.outputs.values().any(|output| output.waiting.oldest().is_some() && goes_on(output));
-        if waits {
-            return;
-        }
-        if std::mem::take(&mut self.all_statuses) {
-            self.statuses.addresses_changed();
-            let routing = self.live.routing();
-            let keys: Vec<IngressKey> = routing
-                .stores()
-                .ingresses()
-                .collection()
-                .iter()
-                .map(|(key, _)| IngressKey(key.clone()))
-                .collect();
-            drop(routing);
-            for key in keys {
-                self.queue.push(key);
-            }
-            self.held_statuses.clear();
-        }
-        for key in std::mem::take(&mut self.held_statuses) {
-            self.queue.push(key);
         }
     }
 
@@ -235,10 +196,10 @@ impl Publisher {
                 if output.failed.take().is_some() {
                     tracing::info!(output = %key, "published again");
                 }
-                // Statuses that were left alone meanwhile.
-                self.all_statuses |= output.held || output.paused;
                 (output.held, output.paused) = (false, false);
+                let resumed = !self.live.is_committed(key);
                 self.live.set_publication(key, Publication::Committed);
+                self.statuses.committed(key, resumed);
                 // Only now may what has moved here leave where it was: nothing is ever in neither.
                 self.live.settle(key, &arrived);
                 self.metrics.published_age.since(now);
