@@ -31,6 +31,7 @@ use crate::publish::problems::events::Events;
 use crate::publish::requests::Requests;
 use crate::publish::statuses::class_statuses::ClassWriter;
 use crate::publish::statuses::writer::StatusWriter;
+use crate::redact::KeylessWriter;
 use crate::routing::Routing;
 use crate::serve::{self, Health, ServeError};
 
@@ -96,8 +97,10 @@ pub fn start_logging(options: &Options) {
     // What kube says of a failing watch is said by the watch itself, once a while.
     let filter =
         tracing_subscriber::EnvFilter::new(format!("warn,kube_runtime=off,kube_client=off,waybill={level}"));
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| KeylessWriter(std::io::stderr()))
+        .with_target(false);
     // A logger that is set already (in a test) stays.
     let _ = match options.log_format {
         LogFormat::Text => builder.with_ansi(false).try_init(),

@@ -115,7 +115,9 @@ impl Statuses {
         let faults: Vec<Problem> = {
             let routing = self.live.routing();
             let all = routing.all_settings();
-            all.iter().filter_map(|one| status::wanted(one, routing.stores()).err().map(|fault| *fault)).collect()
+            all.iter()
+                .filter_map(|one| status::wanted(one, routing.stores()).err().map(|fault| *fault))
+                .collect()
         };
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.problems.set(Source::Statuses, faults);
@@ -148,7 +150,13 @@ impl StatusView for Statuses {
         let balancer = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref());
         let current = balancer.and_then(|balancer| balancer.ingress.clone()).unwrap_or_default();
         let shown = Arc::as_ptr(ingress).addr();
-        Some(StatusState { ours: settings.is_some() || still, wanted, current, we_own: we_own(ingress), shown })
+        Some(StatusState {
+            ours: settings.is_some() || still,
+            wanted,
+            current,
+            we_own: we_own(ingress),
+            shown,
+        })
     }
 
     fn contested(&self, key: &IngressKey, problem: Option<Problem>) {

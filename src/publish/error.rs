@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::Status;
 
 use crate::metrics::WriteResult;
+use crate::redact::shown;
 use crate::translate::problem::{Kind, Subject};
 
 /// Bytes of the API server's own words that are shown.
@@ -230,18 +231,18 @@ impl PublishError {
         match error {
             kube::Error::Api(status) => Self::of_status(object, status, secret),
             kube::Error::HyperError(_) | kube::Error::Service(_) => {
-                Self::Unreachable { object, message: shown(&error.to_string()) }
+                Self::Unreachable { object, message: one_line(&error.to_string()) }
             }
             // Half an answer.
             kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) | kube::Error::ReadEvents(_) => {
                 Self::Unreachable { object, message: "the answer is cut off or no JSON".to_owned() }
             }
-            _ => Self::Other { object, message: shown(&error.to_string()) },
+            _ => Self::Other { object, message: one_line(&error.to_string()) },
         }
     }
 
     fn of_status(object: String, status: &Status, secret: bool) -> Self {
-        let message = shown(&status.message);
+        let message = one_line(&status.message);
         let kept = if secret { "(not shown, since it could hold a key)".to_owned() } else { message.clone() };
         match status.code {
             401 => Self::Forbidden { object, message },
@@ -264,14 +265,9 @@ impl PublishError {
     }
 }
 
-/// Cuts what someone else said to one line of bounded length.
-fn shown(text: &str) -> String {
-    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if line.len() > MESSAGE_LIMIT {
-        line.truncate(line.floor_char_boundary(MESSAGE_LIMIT));
-        line.push('…');
-    }
-    line
+/// What is shown of someone else's words: one line of bounded length.
+fn one_line(text: &str) -> String {
+    shown(text, MESSAGE_LIMIT).replace(char::is_control, " ")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::redact::shown;
 use crate::translate::problem::{Category, Problem, Subject};
 
 /// Events that one object may have at once, one that sums up the rest included.
@@ -54,9 +55,9 @@ pub(super) fn wanted(uid: &str, subject: &Subject, problems: &[Problem]) -> Want
     let mut problems: Vec<&Problem> = problems.iter().collect();
     problems.sort_unstable();
     problems.dedup();
-    let shown = if problems.len() > PER_OBJECT { PER_OBJECT - 1 } else { problems.len() };
-    let (shown, rest) = problems.split_at(shown);
-    let mut events: BTreeMap<Told, Place> = shown
+    let one_by_one = if problems.len() > PER_OBJECT { PER_OBJECT - 1 } else { problems.len() };
+    let (one_by_one, rest) = problems.split_at(one_by_one);
+    let mut events: BTreeMap<Told, Place> = one_by_one
         .iter()
         .map(|problem| {
             let reason = problem.category.as_str();
@@ -73,7 +74,7 @@ pub(super) fn wanted(uid: &str, subject: &Subject, problems: &[Problem]) -> Want
         }
         let counts: Vec<String> =
             counts.iter().map(|(category, count)| format!("{count} of {category}")).collect();
-        let note = cut(format!("and {} more problems: {}", rest.len(), counts.join(", ")));
+        let note = shown(&format!("and {} more problems: {}", rest.len(), counts.join(", ")), NOTE_LIMIT);
         let reason = "MoreProblems";
         let name = name(uid, subject, &[reason, &note]);
         let told = Told { name, reason: reason.to_owned(), note, kind: "Warning" };
@@ -109,30 +110,18 @@ pub(super) fn resolved(uid: &str, subject: &Subject, told: &Told, place: &Place)
     let note = if place.field.is_empty() {
         "no longer more problems than are shown one by one".to_owned()
     } else {
-        cut(format!("{}: no longer a problem", place.field))
+        shown(&format!("{}: no longer a problem", place.field), NOTE_LIMIT)
     };
     Told { name, reason, note, kind: "Normal" }
 }
 
-/// Field, value and remedy. A value that looks like a key is not shown: nobody should have put it there.
+/// Field, value and remedy.
 fn note(problem: &Problem) -> String {
     let Problem { field, value, remedy, .. } = problem;
     if value.is_empty() {
-        return cut(format!("{field}: {remedy}"));
+        return shown(&format!("{field}: {remedy}"), NOTE_LIMIT);
     }
-    if value.contains("-----BEGIN") {
-        return cut(format!("{field}: (not shown): {remedy}"));
-    }
-    cut(format!("{field}: {value:?}: {remedy}"))
-}
-
-/// Cuts a note between two characters.
-fn cut(mut note: String) -> String {
-    if note.len() > NOTE_LIMIT {
-        note.truncate(note.floor_char_boundary(NOTE_LIMIT - '…'.len_utf8()));
-        note.push('…');
-    }
-    note
+    shown(&format!("{field}: {value:?}: {remedy}"), NOTE_LIMIT)
 }
 
 /// The object's name, cut, and a hash of its uid and what is told.
@@ -169,6 +158,6 @@ mod tests {
         let note = note(&long);
         assert!(note.len() <= NOTE_LIMIT && note.ends_with('…'), "{}", note.len());
         let key = problem(Category::InvalidSecret, "f", "-----BEGIN PRIVATE KEY-----");
-        assert_eq!(super::note(&key), "f: (not shown): mend it");
+        assert_eq!(super::note(&key), r#"f: "(not shown)": mend it"#);
     }
 }

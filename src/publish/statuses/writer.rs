@@ -97,7 +97,12 @@ struct Done {
 
 impl<V: StatusView> StatusWriter<V> {
     /// `per_second` is `operator.statusRate`.
-    pub fn new(requests: Requests, view: Arc<V>, queue: Arc<KeyQueue<IngressKey, ()>>, per_second: u32) -> Self {
+    pub fn new(
+        requests: Requests,
+        view: Arc<V>,
+        queue: Arc<KeyQueue<IngressKey, ()>>,
+        per_second: u32,
+    ) -> Self {
         Self {
             requests,
             view,
