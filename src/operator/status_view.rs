@@ -163,3 +163,7 @@ impl StatusView for Statuses {
         self.problems.set(Source::Contest(key.clone()), problem.into_iter().collect());
     }
 }
+
+#[cfg(test)]
+#[path = "status_view/tests.rs"]
+mod tests;
