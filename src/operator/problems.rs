@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::kubernetes::key::{IngressKey, OutputKey};
-use crate::metrics::{Label, Metrics};
+use crate::metrics::Metrics;
 use crate::operator::live::Live;
 use crate::publish::problems::events::Events;
 use crate::publish::problems::problem_registry::Standing;
@@ -105,7 +105,7 @@ impl Problems {
             }
         }
         for &category in Category::ALL {
-            self.metrics.problems.set(category, state.standing.count(category) as f64);
+            self.metrics.problems.set(category.as_str(), state.standing.count(category) as f64);
         }
     }
 
@@ -121,14 +121,6 @@ impl Problems {
             let (key, ()) = self.live.problems.next().await;
             self.look(&key);
             tokio::task::coop::consume_budget().await;
-        }
-    }
-
-    /// Shows the counts, for a new leader.
-    pub fn show(&self) {
-        let state = self.state();
-        for &category in <Category as Label>::ALL {
-            self.metrics.problems.set(category, state.standing.count(category) as f64);
         }
     }
 

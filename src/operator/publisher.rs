@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kube::Client;
 
 use crate::kubernetes::key::{IngressKey, OutputKey};
-use crate::metrics::{Entry, Label, Metrics, ShardKind, WriteResult};
+use crate::metrics::{Label, Metrics, PublishedKind, ShardKind, WriteFailure};
 use crate::operator::live::{Live, Waiting};
 use crate::operator::own_watches::Own;
 use crate::operator::problems::{Problems, Source};
@@ -63,7 +63,7 @@ struct Published {
     waiting: Waiting,
     counts: Counts,
     shards: (usize, usize),
-    failed: Option<WriteResult>,
+    failed: Option<WriteFailure>,
     held: bool,
     paused: bool,
 }
@@ -243,11 +243,11 @@ impl Publisher {
         let Some(output) = self.outputs.get_mut(key) else { return };
         let wait = output.backoff.next_wait();
         output.throttle.failed(Instant::now(), wait);
-        if output.failed != Some(error.result()) {
+        if output.failed != Some(error.category()) {
             tracing::warn!(output = %key, %error, "not published; trying again");
         }
-        output.failed = Some(error.result());
-        self.live.set_publication(key, Publication::Failing(Label::as_str(error.result())));
+        output.failed = Some(error.category());
+        self.live.set_publication(key, Publication::Failing(Label::as_str(error.category())));
         let problem = refusal::problem(key, output.writer.index_uid(), error).map(|(problem, uid)| {
             self.problems.know(&problem.subject, &uid);
             problem
@@ -269,9 +269,9 @@ impl Publisher {
     fn show(&self) {
         let metrics = &self.metrics;
         let sum = |of: fn(&Published) -> usize| self.outputs.values().map(of).sum::<usize>() as f64;
-        metrics.published.set(Entry::Router, sum(|output| output.counts.routers));
-        metrics.published.set(Entry::Service, sum(|output| output.counts.services));
-        metrics.published.set(Entry::Certificate, sum(|output| output.counts.certificates));
+        metrics.published.set(PublishedKind::Router, sum(|output| output.counts.routers));
+        metrics.published.set(PublishedKind::Service, sum(|output| output.counts.services));
+        metrics.published.set(PublishedKind::Certificate, sum(|output| output.counts.certificates));
         metrics.shards.set(ShardKind::Routing, sum(|output| output.shards.0));
         metrics.shards.set(ShardKind::Keys, sum(|output| output.shards.1));
         metrics.withdrawal_held.set(f64::from(u8::from(self.outputs.values().any(|output| output.held))));
@@ -280,9 +280,10 @@ impl Publisher {
         let stretch =
             self.outputs.values().map(|output| output.throttle.stretch(now)).max().unwrap_or_default();
         metrics.throttle_stretch.set(stretch.as_secs_f64());
-        metrics.publish_error.clear();
-        for result in self.outputs.values().filter_map(|output| output.failed) {
-            metrics.publish_error.set(result, 1.0);
+        // Each is set once, so that no scrape sees a reason vanish that still holds.
+        for &failure in WriteFailure::ALL {
+            let holds = self.outputs.values().any(|output| output.failed == Some(failure));
+            metrics.publish_error.set(failure, f64::from(u8::from(holds)));
         }
     }
 }

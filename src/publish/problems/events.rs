@@ -16,15 +16,13 @@ use kube::Resource as _;
 use tokio::sync::Notify;
 
 use crate::metrics::{EventResult, Queue, WriteKind};
-use crate::publish::error::PublishError;
+use crate::publish::error::{FailureLog, PublishError};
 use crate::publish::problems::event_book::{Action, EventBook, Next};
 use crate::publish::requests::{MANAGER, Requests, Write};
 use crate::translate::problem::{Kind, Problem, Subject};
 
 /// Event writes under way at once.
 const CONCURRENT: usize = 4;
-/// The same fault is logged once in this time.
-const LOG_EVERY: Duration = Duration::from_secs(60);
 /// Where Events about cluster-scoped objects live.
 const DEFAULT_NAMESPACE: &str = "default";
 
@@ -65,7 +63,7 @@ impl Events {
     /// `instance` is who writes, among all replicas.
     pub async fn run(self, requests: Requests, instance: &str) {
         let mut writes = FuturesUnordered::new();
-        let mut logged: Option<(Instant, crate::metrics::WriteResult)> = None;
+        let mut log = FailureLog::default();
         while requests.allowed() {
             let now = Instant::now();
             let mut wait = Duration::from_secs(1);
@@ -96,11 +94,7 @@ impl Events {
                     Err(error) => {
                         metrics.events.inc(EventResult::Failed);
                         self.book().failed(&action, Instant::now());
-                        let fresh = logged.is_none_or(|(at, last)| {
-                            last != error.result() || now.saturating_duration_since(at) >= LOG_EVERY
-                        });
-                        if fresh {
-                            logged = Some((now, error.result()));
+                        if log.is_news(&error, now) {
                             tracing::warn!(%error, "an Event was not written; it is tried again");
                         }
                     }

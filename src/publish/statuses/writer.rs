@@ -18,7 +18,7 @@ use crate::key_queue::KeyQueue;
 use crate::kubernetes::key::IngressKey;
 use crate::metrics::{Queue, WriteKind};
 use crate::publish::backoff::Backoff;
-use crate::publish::error::PublishError;
+use crate::publish::error::{FailureLog, PublishError};
 use crate::publish::rate::Rate;
 use crate::publish::requests::{Requests, Write};
 use crate::publish::statuses::policy::{Decision, Entries, StatusPolicy, StatusState};
@@ -28,8 +28,6 @@ use crate::translate::problem::Problem;
 const CONCURRENT: usize = 32;
 /// Decisions in a row before other tasks get their turn.
 const IN_A_ROW: usize = 256;
-/// The same fault is logged once in this time.
-const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// What the writer needs to know about Ingresses, and reports about them. The answers have to be quick.
 pub trait StatusView: Send + Sync {
@@ -85,7 +83,7 @@ pub struct StatusWriter<V> {
     busy: HashSet<IngressKey>,
     /// Pushed while being written.
     again: HashSet<IngressKey>,
-    logged: Option<(Instant, crate::metrics::WriteResult)>,
+    log: FailureLog,
 }
 
 struct Done {
@@ -114,7 +112,7 @@ impl<V: StatusView> StatusWriter<V> {
             failures: HashMap::new(),
             busy: HashSet::new(),
             again: HashSet::new(),
-            logged: None,
+            log: FailureLog::default(),
         }
     }
 
@@ -221,7 +219,9 @@ impl<V: StatusView> StatusWriter<V> {
                 self.failures.remove(&key);
             }
             Err(error) => {
-                self.log(&error, now);
+                if self.log.is_news(&error, now) {
+                    tracing::warn!(%error, "a status was not written; it is tried again");
+                }
                 let backoff = self
                     .failures
                     .entry(key.clone())
@@ -231,16 +231,6 @@ impl<V: StatusView> StatusWriter<V> {
         }
         if self.again.remove(&key) {
             self.queue.push(key, ());
-        }
-    }
-
-    fn log(&mut self, error: &PublishError, now: Instant) {
-        let fresh = self.logged.is_none_or(|(at, result)| {
-            result != error.result() || now.saturating_duration_since(at) >= LOG_EVERY
-        });
-        if fresh {
-            self.logged = Some((now, error.result()));
-            tracing::warn!(%error, "a status was not written; it is tried again");
         }
     }
 }
