@@ -73,6 +73,7 @@ impl Catalogue {
 pub struct Counter(prometheus::IntCounter);
 
 impl Counter {
+    /// Registers it.
     pub(super) fn new(catalogue: &mut Catalogue, name: &str, help: &str) -> Result<Self> {
         let counter = prometheus::IntCounter::with_opts(Opts::new(name, help))?;
         catalogue.register(counter, "counter", Vec::new()).map(Self)
@@ -94,6 +95,7 @@ impl Counter {
 pub struct CounterBy<L>(Arc<[prometheus::IntCounter]>, PhantomData<L>);
 
 impl<L: Label> CounterBy<L> {
+    /// Registers a counter for each value of `L`.
     pub(super) fn new(catalogue: &mut Catalogue, name: &str, of: &'static str, help: &str) -> Result<Self> {
         let vec = prometheus::IntCounterVec::new(Opts::new(name, help), &[of])?;
         let vec = catalogue.register(vec, "counter", label::<L>(of))?;
@@ -123,6 +125,7 @@ impl<L: Label> CounterBy<L> {
 pub struct CounterByTwo<A, B>(prometheus::IntCounterVec, PhantomData<(A, B)>);
 
 impl<A: Label, B: Label> CounterByTwo<A, B> {
+    /// Registers a counter for pairs of `A` and `B`.
     pub(super) fn new(
         catalogue: &mut Catalogue,
         name: &str,
@@ -155,6 +158,7 @@ impl<A: Label, B: Label> CounterByTwo<A, B> {
 pub struct Gauge(prometheus::Gauge);
 
 impl Gauge {
+    /// Registers it.
     pub(super) fn new(catalogue: &mut Catalogue, name: &str, help: &str) -> Result<Self> {
         catalogue
             .register(prometheus::Gauge::with_opts(Opts::new(name, help))?, "gauge", Vec::new())
@@ -189,6 +193,7 @@ impl Gauge {
 pub struct GaugeBy<L>(Arc<[prometheus::Gauge]>, PhantomData<L>);
 
 impl<L: Label> GaugeBy<L> {
+    /// Registers a gauge for each value of `L`.
     pub(super) fn new(catalogue: &mut Catalogue, name: &str, of: &'static str, help: &str) -> Result<Self> {
         let vec = prometheus::GaugeVec::new(Opts::new(name, help), &[of])?;
         let vec = catalogue.register(vec, "gauge", label::<L>(of))?;
@@ -213,6 +218,7 @@ impl<L: Label> GaugeBy<L> {
 pub struct GaugeByName(prometheus::GaugeVec, Arc<Mutex<BTreeMap<&'static str, prometheus::Gauge>>>);
 
 impl GaugeByName {
+    /// Registers it; `shown_as` is what docs/metrics.md says of the values.
     pub(super) fn new(
         catalogue: &mut Catalogue,
         name: &str,
@@ -248,6 +254,7 @@ struct Since {
 }
 
 impl Age {
+    /// Registers it.
     pub(super) fn new(catalogue: &mut Catalogue, name: &str, help: &str) -> Result<Self> {
         let vec = prometheus::GaugeVec::new(Opts::new(name, help), &[])?;
         let vec = catalogue.register(vec, "gauge", Vec::new())?;
@@ -287,6 +294,7 @@ impl Refresh for Since {
 pub struct Histogram(prometheus::Histogram);
 
 impl Histogram {
+    /// Registers it with these upper bounds.
     pub(super) fn new(catalogue: &mut Catalogue, name: &str, buckets: &[f64], help: &str) -> Result<Self> {
         let opts = prometheus::HistogramOpts::new(name, help).buckets(buckets.to_vec());
         catalogue.register(prometheus::Histogram::with_opts(opts)?, "histogram", Vec::new()).map(Self)
@@ -303,6 +311,7 @@ impl Histogram {
 pub struct HistogramBy<L>(Arc<[prometheus::Histogram]>, PhantomData<L>);
 
 impl<L: Label> HistogramBy<L> {
+    /// Registers a histogram for each value of `L`.
     pub(super) fn new(
         catalogue: &mut Catalogue,
         name: &str,

@@ -29,6 +29,7 @@ struct Heard {
 }
 
 impl Watches {
+    /// Registers the ages of watches, by kind.
     pub(super) fn new(catalogue: &mut Catalogue, name: &str, help: &str) -> prometheus::Result<Self> {
         let vec = prometheus::GaugeVec::new(prometheus::Opts::new(name, help), &["kind"])?;
         let vec = catalogue.register(vec, "gauge", label::<WatchKind>("kind"))?;
