@@ -65,7 +65,6 @@ const KNOWN_NAMES: &[(&str, &str)] = &[
     ("kubernetes/layer.rs", "Held"),
     ("kubernetes/layer.rs", "Source"),
     ("kubernetes/layer.rs", "Token"),
-    ("kubernetes/lean.rs", "Service"),
     ("kubernetes/manifests.rs", "Fault"),
     ("kubernetes/manifests.rs", "Place"),
     ("kubernetes/manifests.rs", "Seen"),
@@ -125,7 +124,6 @@ const KNOWN_NAMES: &[(&str, &str)] = &[
     ("publish/problems/event_text.rs", "Told"),
     ("publish/problems/event_text.rs", "Wanted"),
     ("publish/problems/problem_registry.rs", "Standing"),
-    ("publish/statuses/policy.rs", "Entries"),
     ("publish/statuses/policy.rs", "Record"),
     ("published/desired_output.rs", "Routing"),
     ("published/desired_output.rs", "Wanted"),
@@ -160,8 +158,6 @@ const KNOWN_NAMES: &[(&str, &str)] = &[
     ("watch/collection.rs", "Change"),
     ("watch/collection.rs", "Entry"),
     ("watch/collection.rs", "Shard"),
-    ("watch/decode.rs", "Entries"),
-    ("watch/decode.rs", "Key"),
     ("watch/secrets.rs", "Content"),
 ];
 
