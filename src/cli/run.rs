@@ -14,7 +14,7 @@ use super::{PROBLEMS, SUCCESS, Streams, USAGE};
 use crate::kubernetes::client::{self, Access, ConnectError, Environment};
 use crate::metrics::Metrics;
 use crate::offline::watched;
-use crate::operator::class_publisher::ClassTerm;
+use crate::operator::class_publisher::ClassPublisher;
 use crate::operator::feeds::{self, Feeds};
 use crate::operator::live::{Live, Phase};
 use crate::operator::problems::Problems;
@@ -311,7 +311,7 @@ impl Leader {
             bytes_per_second: options.publish_bytes_per_second,
             max_withdrawal: options.max_withdrawal.unwrap_or_default(),
         };
-        let classes = ClassTerm::new(
+        let classes = ClassPublisher::new(
             ClassWriter::new(
                 requests.clone(),
                 options.namespace.as_str(),

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::key_queue::KeyQueue;
 use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::operator::live::Live;
-use crate::operator::problems::{Problems, Source};
+use crate::operator::problems::{Problems, Reporter};
 use crate::publish::statuses::policy::{StatusState, we_own};
 use crate::publish::statuses::writer::StatusView;
 use crate::routing::Routing;
@@ -120,7 +120,7 @@ impl Statuses {
                 .collect()
         };
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.problems.set(Source::Statuses, faults);
+        self.problems.set(Reporter::Statuses, faults);
     }
 
     fn wanted(&self, settings: &Arc<Settings>, routing: &Routing) -> Wanted {
@@ -160,7 +160,7 @@ impl StatusView for Statuses {
     }
 
     fn contested(&self, key: &IngressKey, problem: Option<Problem>) {
-        self.problems.set(Source::Contest(key.clone()), problem.into_iter().collect());
+        self.problems.set(Reporter::Contest(key.clone()), problem.into_iter().collect());
     }
 }
 

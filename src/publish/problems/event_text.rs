@@ -1,7 +1,7 @@
-//! The Events for problems, as they are told: reasons, notes and names.
+//! What Events say about problems: reasons, notes and names.
 //!
-//! The API of events.k8s.io lets nothing but an Event's series change once it is there. So its name says all that
-//! its text does: another text is another Event, and the same one is found again by the next leader.
+//! The API of events.k8s.io lets nothing but an Event's series change. So an Event's name is a hash of its text: another
+//! text is another Event, and a later leader finds the one that is there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::redact::shown;
 use crate::translate::problem::{Category, Problem, Subject};
 
-/// Events that one object may have at once, one that sums up the rest included.
+/// Events that one object may have at once, the one that sums up the rest included.
 pub const PER_OBJECT: usize = 10;
 /// Bytes of a note; the API server takes 1,024.
 pub const NOTE_LIMIT: usize = 1_000;
@@ -19,12 +19,11 @@ const NAME_LIMIT: usize = 253 - 1 - HASH;
 /// Characters of the hash in an Event's name.
 const HASH: usize = 16;
 
-/// An Event, as it is told.
+/// An Event without its object and times.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Told {
-    /// Its name.
+pub struct EventText {
     pub name: String,
-    /// A [`Category`], or what became of one.
+    /// A [`Category`], or that it is over.
     pub reason: String,
     /// What is wrong and what would be right.
     pub note: String,
@@ -32,39 +31,39 @@ pub struct Told {
     pub kind: &'static str,
 }
 
-/// What an Event is about within its object; it stays when the words change.
+/// What an Event is about within its object. It stays the same when the words change.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct Topic {
+    /// None for the Event that sums up the rest.
     category: Option<Category>,
     field: String,
 }
 
-/// What there is to tell of an object's problems.
+/// The Events that an object should have.
 #[derive(Debug)]
-pub(super) struct Wanted {
-    /// The Events.
-    pub events: BTreeMap<Told, Place>,
-    /// Where there are problems that get none of their own.
-    pub hidden: BTreeSet<Place>,
-    /// How many of those there are.
+pub(super) struct ObjectEvents {
+    pub events: BTreeMap<EventText, Topic>,
+    /// Topics of problems without an Event of their own.
+    pub hidden: BTreeSet<Topic>,
+    /// How many problems those are.
     pub suppressed: u64,
 }
 
 /// The Events for these problems.
-pub(super) fn wanted(uid: &str, subject: &Subject, problems: &[Problem]) -> Wanted {
+pub(super) fn object_events(uid: &str, subject: &Subject, problems: &[Problem]) -> ObjectEvents {
     let mut problems: Vec<&Problem> = problems.iter().collect();
     problems.sort_unstable();
     problems.dedup();
     let one_by_one = if problems.len() > PER_OBJECT { PER_OBJECT - 1 } else { problems.len() };
     let (one_by_one, rest) = problems.split_at(one_by_one);
-    let mut events: BTreeMap<Told, Place> = one_by_one
+    let mut events: BTreeMap<EventText, Topic> = one_by_one
         .iter()
         .map(|problem| {
             let reason = problem.category.as_str();
             let note = note(problem);
             let name = name(uid, subject, &[reason, &problem.field, &note]);
-            let told = Told { name, reason: reason.to_owned(), note, kind: "Warning" };
-            (told, place(problem))
+            let event = EventText { name, reason: reason.to_owned(), note, kind: "Warning" };
+            (event, topic(problem))
         })
         .collect();
     if !rest.is_empty() {
@@ -77,42 +76,38 @@ pub(super) fn wanted(uid: &str, subject: &Subject, problems: &[Problem]) -> Want
         let note = shown(&format!("and {} more problems: {}", rest.len(), counts.join(", ")), NOTE_LIMIT);
         let reason = "MoreProblems";
         let name = name(uid, subject, &[reason, &note]);
-        let told = Told { name, reason: reason.to_owned(), note, kind: "Warning" };
-        events.insert(told, Place { category: None, field: String::new() });
+        let event = EventText { name, reason: reason.to_owned(), note, kind: "Warning" };
+        events.insert(event, Topic { category: None, field: String::new() });
     }
-    let hidden = rest.iter().map(|problem| place(problem)).collect();
-    Wanted { events, hidden, suppressed: rest.len() as u64 }
+    let hidden = rest.iter().map(|problem| topic(problem)).collect();
+    ObjectEvents { events, hidden, suppressed: rest.len() as u64 }
 }
 
-fn place(problem: &Problem) -> Place {
-    Place { category: Some(problem.category), field: problem.field.clone() }
+fn topic(problem: &Problem) -> Topic {
+    Topic { category: Some(problem.category), field: problem.field.clone() }
 }
 
-/// That so many objects wait for their Events, told on `operator`.
-pub(super) fn delayed(operator: &Subject, waiting: usize, per_second: u32) -> Told {
+/// The Event on `operator` that says how many objects wait for theirs.
+pub(super) fn delayed(operator: &Subject, waiting: usize, per_second: u32) -> EventText {
     let note = format!(
         "the problems of {waiting} objects wait for their Events, of which at most {per_second} a second are \
          written; the metric waybill_problems counts all of them"
     );
     let reason = "EventsDelayed";
     let name = name("", operator, &[reason, &note]);
-    Told { name, reason: reason.to_owned(), note, kind: "Warning" }
+    EventText { name, reason: reason.to_owned(), note, kind: "Warning" }
 }
 
-fn resolved_reason(reason: &str) -> String {
-    format!("{reason}Resolved")
-}
-
-/// That a problem is over.
-pub(super) fn resolved(uid: &str, subject: &Subject, told: &Told, place: &Place) -> Told {
-    let reason = resolved_reason(&told.reason);
-    let name = name(uid, subject, &[&reason, &place.field, &told.note]);
-    let note = if place.field.is_empty() {
-        "no longer more problems than are shown one by one".to_owned()
+/// The Event that says that a problem is over.
+pub(super) fn resolved(uid: &str, subject: &Subject, event: &EventText, topic: &Topic) -> EventText {
+    let reason = format!("{}Resolved", event.reason);
+    let name = name(uid, subject, &[&reason, &topic.field, &event.note]);
+    let note = if topic.field.is_empty() {
+        "every problem has an Event of its own again".to_owned()
     } else {
-        shown(&format!("{}: no longer a problem", place.field), NOTE_LIMIT)
+        shown(&format!("{}: no longer a problem", topic.field), NOTE_LIMIT)
     };
-    Told { name, reason, note, kind: "Normal" }
+    EventText { name, reason, note, kind: "Normal" }
 }
 
 /// Field, value and remedy.
@@ -124,7 +119,7 @@ fn note(problem: &Problem) -> String {
     shown(&format!("{field}: {value:?}: {remedy}"), NOTE_LIMIT)
 }
 
-/// The object's name, cut, and a hash of its uid and what is told.
+/// The object's name, cut, and a hash of the object, its uid and the Event's text.
 fn name(uid: &str, subject: &Subject, parts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for part in [uid, subject.kind.as_str(), &subject.namespace, &subject.name].iter().chain(parts) {
@@ -148,7 +143,7 @@ mod tests {
             subject: Subject { kind: Kind::Ingress, namespace: "ns".into(), name: "web".into() },
             field: field.into(),
             value: value.into(),
-            remedy: "mend it".into(),
+            remedy: "fix it".into(),
         }
     }
 
@@ -158,6 +153,6 @@ mod tests {
         let note = note(&long);
         assert!(note.len() <= NOTE_LIMIT && note.ends_with('…'), "{}", note.len());
         let key = problem(Category::InvalidSecret, "f", "-----BEGIN PRIVATE KEY-----");
-        assert_eq!(super::note(&key), r#"f: "(not shown)": mend it"#);
+        assert_eq!(super::note(&key), r#"f: "(not shown)": fix it"#);
     }
 }
