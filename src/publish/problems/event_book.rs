@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::publish::backoff::Backoff;
 use crate::publish::problems::event_text::{
-    EventText, ObjectEvents, Topic, delayed, object_events, resolved,
+    EventText, EventTopic, ObjectEvents, delayed, object_events, resolved,
 };
 use crate::publish::rate::Rate;
 use crate::translate::problem::{Problem, Subject};
@@ -32,7 +32,7 @@ pub struct Action {
     /// How often the problem was seen, this time included. Above 1, the Event exists.
     pub count: i32,
     /// The Event whose problem it says is over.
-    over: Option<Box<(Topic, EventText)>>,
+    over: Option<Box<(EventTopic, EventText)>>,
     /// Whether it is about all objects that wait, and not about its own.
     of_all: bool,
 }
@@ -50,15 +50,15 @@ pub enum Next {
 struct ObjectState {
     uid: String,
     /// The Events that it should have.
-    wanted: BTreeMap<EventText, Topic>,
+    wanted: BTreeMap<EventText, EventTopic>,
     /// Topics of problems that are only counted.
-    hidden: BTreeSet<Topic>,
+    hidden: BTreeSet<EventTopic>,
     /// The Events that were written, how often and when last.
-    written: BTreeMap<EventText, (Topic, i32, Instant)>,
+    written: BTreeMap<EventText, (EventTopic, i32, Instant)>,
     /// Events that may exist: an attempt failed that may have succeeded, or an Event with other words is to follow.
-    doubtful: BTreeMap<EventText, Topic>,
+    doubtful: BTreeMap<EventText, EventTopic>,
     /// Events whose problem is over, which is yet to be written.
-    over: VecDeque<(Topic, EventText)>,
+    over: VecDeque<(EventTopic, EventText)>,
     /// Writes that have not ended.
     under_way: usize,
     queued: bool,
@@ -81,7 +81,7 @@ impl ObjectState {
     }
 
     /// Whether there is still a problem of this topic, in whatever words.
-    fn stands(&self, topic: &Topic) -> bool {
+    fn stands(&self, topic: &EventTopic) -> bool {
         self.hidden.contains(topic) || self.wanted.values().any(|other| other == topic)
     }
 

@@ -33,7 +33,7 @@ pub struct EventText {
 
 /// What an Event is about within its object. It stays the same when the words change.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Topic {
+pub(super) struct EventTopic {
     /// None for the Event that sums up the rest.
     category: Option<Category>,
     field: String,
@@ -42,9 +42,9 @@ pub(super) struct Topic {
 /// The Events that an object should have.
 #[derive(Debug)]
 pub(super) struct ObjectEvents {
-    pub events: BTreeMap<EventText, Topic>,
+    pub events: BTreeMap<EventText, EventTopic>,
     /// Topics of problems without an Event of their own.
-    pub hidden: BTreeSet<Topic>,
+    pub hidden: BTreeSet<EventTopic>,
     /// How many problems those are.
     pub suppressed: u64,
 }
@@ -56,7 +56,7 @@ pub(super) fn object_events(uid: &str, subject: &Subject, problems: &[Problem]) 
     problems.dedup();
     let one_by_one = if problems.len() > PER_OBJECT { PER_OBJECT - 1 } else { problems.len() };
     let (one_by_one, rest) = problems.split_at(one_by_one);
-    let mut events: BTreeMap<EventText, Topic> = one_by_one
+    let mut events: BTreeMap<EventText, EventTopic> = one_by_one
         .iter()
         .map(|problem| {
             let reason = problem.category.as_str();
@@ -77,14 +77,14 @@ pub(super) fn object_events(uid: &str, subject: &Subject, problems: &[Problem]) 
         let reason = "MoreProblems";
         let name = name(uid, subject, &[reason, &note]);
         let event = EventText { name, reason: reason.to_owned(), note, kind: "Warning" };
-        events.insert(event, Topic { category: None, field: String::new() });
+        events.insert(event, EventTopic { category: None, field: String::new() });
     }
     let hidden = rest.iter().map(|problem| topic(problem)).collect();
     ObjectEvents { events, hidden, suppressed: rest.len() as u64 }
 }
 
-fn topic(problem: &Problem) -> Topic {
-    Topic { category: Some(problem.category), field: problem.field.clone() }
+fn topic(problem: &Problem) -> EventTopic {
+    EventTopic { category: Some(problem.category), field: problem.field.clone() }
 }
 
 /// The Event on `operator` that says how many objects wait for theirs.
@@ -99,7 +99,7 @@ pub(super) fn delayed(operator: &Subject, waiting: usize, per_second: u32) -> Ev
 }
 
 /// The Event that says that a problem is over.
-pub(super) fn resolved(uid: &str, subject: &Subject, event: &EventText, topic: &Topic) -> EventText {
+pub(super) fn resolved(uid: &str, subject: &Subject, event: &EventText, topic: &EventTopic) -> EventText {
     let reason = format!("{}Resolved", event.reason);
     let name = name(uid, subject, &[&reason, &topic.field, &event.note]);
     let note = if topic.field.is_empty() {
