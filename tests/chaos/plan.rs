@@ -36,7 +36,8 @@ pub enum Step {
     Restart(Part),
     Freeze(Part),
     Thaw(Part),
-    Damage(&'static str, Damage),
+    /// One after the other.
+    Damage(&'static str, [Damage; 2]),
 }
 
 /// Steps and when they are done, in milliseconds from the beginning of the round.
@@ -117,6 +118,9 @@ fn cycle<T: Clone>(all: &[T], seed: u64, nth: u64) -> T {
     order[(nth % length) as usize].clone()
 }
 
+/// Of so many rounds, in the last one watches stay stalled; a shorter run ends with such a round.
+pub const LASTING_EVERY: u64 = 10;
+
 #[derive(Clone, Copy)]
 enum Outage {
     Killed(Part),
@@ -133,8 +137,8 @@ const OUTAGES: [Option<Outage>; 6] = [
 ];
 
 impl Plan {
-    /// The plan of a round whose faults go on for so long.
-    pub fn new(seed: u64, round: u64, window: Duration) -> Self {
+    /// The plan of a round whose faults go on for so long; where `lasting`, nobody ends what happens to the watches.
+    pub fn new(seed: u64, round: u64, window: Duration, lasting: bool) -> Self {
         let mut random = Random::part(seed, round);
         let mut steps = Vec::new();
         let window = window.as_millis() as usize;
@@ -189,15 +193,12 @@ impl Plan {
             steps.extend([(begins, begin), (ends, end)]);
         }
 
-        if random.chance(60) {
-            let damage = cycle(&Damage::AT_ANY_TIME, seed ^ 7, round);
-            let output = if random.chance(70) { OUTPUTS[0] } else { OUTPUTS[1] };
-            steps.push((at(&mut random, 0, 50), Step::Damage(output, damage)));
-        }
-        // Once in a while, nobody ends what happens to the watches: replicas have to notice it by themselves.
-        let lasting = round % 10 == 9;
+        let damage = [0, 1].map(|nth| cycle(&Damage::AT_ANY_TIME, seed ^ 7, round * 2 + nth));
+        let output = if random.chance(70) { OUTPUTS[0] } else { OUTPUTS[1] };
+        steps.push((at(&mut random, 0, 50), Step::Damage(output, damage)));
         if lasting {
-            let stalled = cycle(&WATCHES, seed ^ 8, round / 10);
+            // Replicas have to notice it by themselves.
+            let stalled = cycle(&WATCHES, seed ^ 8, round / LASTING_EVERY);
             steps.push((window as u64 * 95 / 100, Step::Watch(Who::All, stalled, WatchFate::Stalled)));
         }
         steps.sort_by_key(|(at, _)| *at);
@@ -215,7 +216,7 @@ fn who(random: &mut Random) -> Who {
 
 #[test]
 fn a_plan_is_a_function_of_seed_and_round_and_holds_everything_in_time() {
-    let text = |seed, round| Plan::new(seed, round, Duration::from_secs(8)).to_string();
+    let text = |seed, round| Plan::new(seed, round, Duration::from_secs(8), round == 9).to_string();
     assert_eq!(text(7, 3), text(7, 3));
     assert_ne!(text(7, 3), text(7, 4));
     assert_ne!(text(7, 3), text(8, 3));

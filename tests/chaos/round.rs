@@ -15,12 +15,13 @@ use super::figures::Figures;
 use super::harness::{ControlPlane, Signal, eventually};
 use super::large;
 use super::legal::Legal;
-use super::plan::{Plan, Step, Who};
+use super::plan::{LASTING_EVERY, Plan, Step, Who};
 use super::proxy::Tally;
 use super::random::Random;
 use super::reader::{self, Reader, Way};
 use super::replicas::{Death, Fleet, Pace, REPLICAS};
 use super::secrecy::Secrecy;
+use super::singles::Single;
 use super::vandal::{self, Damage};
 use super::visible;
 use super::world::{self, OUTPUTS};
@@ -45,6 +46,8 @@ pub struct Chaos<'a> {
     seed: u64,
     /// Those that read from the beginning to the end.
     readers: JoinSet<()>,
+    /// Changes that were waited for in this round.
+    marks: i64,
     pub figures: Figures,
 }
 
@@ -78,6 +81,7 @@ impl<'a> Chaos<'a> {
             tally,
             seed,
             readers: JoinSet::new(),
+            marks: 0,
             figures: Figures::default(),
         };
         for (number, (output, way)) in
@@ -95,10 +99,11 @@ impl<'a> Chaos<'a> {
         Reader::new(&self.admin.client(), output, Arc::clone(&self.legal), self.seed ^ number)
     }
 
-    /// One round, from faults to checks.
-    pub async fn round(&mut self, round: u64) {
+    /// One round of so many, from faults to checks.
+    pub async fn round(&mut self, round: u64, rounds: u64, last: bool) {
         let (begun, pace) = (Instant::now(), self.fleet.pace);
-        let plan = Plan::new(self.seed, round, pace.window);
+        let lasting = round % LASTING_EVERY == LASTING_EVERY - 1 || rounds < LASTING_EVERY && last;
+        let plan = Plan::new(self.seed, round, pace.window, lasting);
         println!("round {round}:\n{plan}");
         self.fleet.refresh_tokens().await;
         for (at, replica) in self.fleet.replicas.iter().enumerate() {
@@ -140,6 +145,7 @@ impl<'a> Chaos<'a> {
         };
         if plan.lasting {
             self.watches_given_up();
+            self.figures.lasting += 1;
         } else {
             self.figures.converged.add(took);
         }
@@ -148,7 +154,12 @@ impl<'a> Chaos<'a> {
         (self.figures.ingresses, self.figures.routers, self.figures.problems) = expected.size();
         let converged = begun.elapsed();
 
-        self.one_by_one(round).await;
+        self.marks = 0;
+        self.late_status(round).await;
+        for single in Single::of_round(round, rounds) {
+            self.single(single, round).await;
+            *self.figures.singles.entry(single).or_default() += 1;
+        }
         readers.shutdown().await;
         self.look().await;
         self.figures.rounds += 1;
@@ -211,7 +222,9 @@ impl<'a> Chaos<'a> {
                         let (admin, legal, damage) = (admin.clone(), Arc::clone(legal), *damage);
                         let output: &'static str = output;
                         damages.push(tokio::spawn(async move {
-                            vandal::damage(&admin, &legal, output, damage).await;
+                            for damage in damage {
+                                vandal::damage(&admin, &legal, output, damage).await;
+                            }
                         }));
                     }
                 }
@@ -225,7 +238,9 @@ impl<'a> Chaos<'a> {
             match step {
                 Step::Kill(part) => self.tally.count(format!("{part:?} killed")),
                 Step::Freeze(part) => self.tally.count(format!("{part:?} frozen")),
-                Step::Damage(_, damage) => self.tally.count(damage.to_string()),
+                Step::Damage(_, damages) => {
+                    damages.iter().for_each(|damage| self.tally.count(damage.to_string()));
+                }
                 _ => {}
             }
         }
@@ -233,19 +248,16 @@ impl<'a> Chaos<'a> {
     }
 
     /// What is measured without any other fault.
-    async fn one_by_one(&mut self, round: u64) {
-        self.late_status(round).await;
-        match round % 4 {
-            0 => self.takeover(Death::Kill).await,
-            1 => {
-                self.takeover(Death::Terminate).await;
-                self.paused(round).await;
-            }
-            2 => {
-                self.certificate_gone_for_a_moment(round).await;
-                self.withdrawn(round).await;
-            }
-            _ => self.index_deleted().await,
+    async fn single(&mut self, single: Single, round: u64) {
+        match single {
+            Single::LeaderKilled => self.takeover(Death::Kill).await,
+            Single::LeaderTerminated => self.takeover(Death::Terminate).await,
+            Single::CertificateGone => self.certificate_gone_for_a_moment(round).await,
+            Single::IndexDeleted => self.index_deleted().await,
+            Single::PausedByIndex => self.paused(round, false).await,
+            Single::PausedByClass => self.paused(round, true).await,
+            Single::WithdrawalBroughtBack => self.withdrawn(round, false).await,
+            Single::WithdrawalConfirmed => self.withdrawn(round, true).await,
         }
     }
 
@@ -302,7 +314,7 @@ impl<'a> Chaos<'a> {
     /// Waits until a change of a kept Ingress is published; everything that readers see until then is looked at.
     pub async fn published_version(&mut self, at: usize, round: u64) {
         let name = format!("k-{at}");
-        let version = i64::try_from(round).unwrap_or_default() * 100_000 + 90_000 + at as i64;
+        let version = self.mark(round);
         self.legal.allow_version(&name, version);
         let ingress = world::ingress(world::KEPT, &name, "", "");
         self.admin.patch(&ingress, world::version_patch(version)).await.unwrap();
@@ -318,6 +330,12 @@ impl<'a> Chaos<'a> {
             }
         })
         .await;
+    }
+
+    /// A version that no Ingress had before.
+    pub fn mark(&mut self, round: u64) -> i64 {
+        self.marks += 1;
+        i64::try_from(round).unwrap_or_default() * 100_000 + 90_000 + self.marks
     }
 
     /// The index comes back, and counts on.
