@@ -49,6 +49,10 @@ endif
 test-cluster: tools prometheus ## The operator against a real API server
 	$(CARGO) test --locked --test cluster
 
+.PHONY: test-long
+test-long: tools prometheus ## Measurements of minutes: the lease and dead watches with the times as shipped, 10,000 statuses
+	$(CARGO) test --locked --test cluster -- --ignored --nocapture --test-threads 1
+
 .PHONY: peer
 peer: tools ## Compare the routing with that of Traefik's own provider
 	@# Our own code optimised a little: of the objects of 2,000 clusters that spares minutes.

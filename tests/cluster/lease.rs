@@ -159,7 +159,7 @@ async fn a_killed_leader_is_replaced_when_its_lease_is_up_and_not_before() {
 }
 
 #[tokio::test]
-async fn a_leader_that_shuts_down_hands_over_within_a_second() {
+async fn a_leader_that_shuts_down_hands_over_before_its_lease_ends() {
     let plane = harness::shared().await;
     let namespace = plane.namespace("lease").await;
     let a = Replica::start(plane, &namespace, "a").await;
@@ -170,7 +170,7 @@ async fn a_leader_that_shuts_down_hands_over_within_a_second() {
     let begun = Instant::now();
     let (new, ()) = tokio::join!(b.elected(SOON), a.shut_down());
     println!("a released lease was taken after {:?}", begun.elapsed());
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < LEASE, "{:?}", begun.elapsed());
     assert!(new.epoch() > old.epoch() && !old.may_start_write());
 
     b.shut_down().await;
@@ -225,7 +225,7 @@ async fn a_replica_that_is_not_fit_gives_the_lease_back_and_stands_aside() {
     assert!(!a.leads());
     assert_eq!(a.metrics.leases_lost.get(), 0, "given back is not lost");
     a.handle.set_candidate(true);
-    let again = a.elected(Duration::from_secs(1)).await;
+    let again = a.elected(SOON).await;
     assert!(again.epoch() > first.epoch());
 }
 
@@ -288,7 +288,8 @@ async fn a_leader_without_api_server_stops_in_time_and_comes_back() {
     let old = a.elected(SOON).await;
     plane.signal(Part::ApiServer, Signal::STOP);
     let stalled = Instant::now();
-    a.lost(DEADLINE + Duration::from_millis(500)).await;
+    // Before the lease ends for the others, or two would lead.
+    a.lost(LEASE).await;
     println!("without API server a leader stopped after {:?}", stalled.elapsed());
     assert!(!old.may_start_write());
     assert_eq!(a.metrics.leader.get(), 0.0);
@@ -340,7 +341,8 @@ async fn an_api_server_that_is_away_at_start_is_waited_for() {
     assert!(!a.leads());
     let begun = Instant::now();
     a.shut_down().await;
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    // Not after the timeout of a request that nobody answers.
+    assert!(begun.elapsed() < DEADLINE * 2, "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -392,9 +394,15 @@ async fn every_write_asks_the_api_server_to_drop_it_in_time() {
     assert!(!leases.is_empty() && leases.iter().all(|event| event.uri.contains("timeout=")), "{leases:?}");
 }
 
+/// Names the API server to the process that the test below starts: the same test in another role.
+const ENDPOINT: &str = "TEST_ENDPOINT";
+
 /// A leader that is stopped for longer than its lease finds it expired before it writes anything.
 #[tokio::test]
 async fn a_frozen_leader_wakes_up_without_the_right_to_write() {
+    if let Ok(endpoint) = std::env::var(ENDPOINT) {
+        return write_for_ever(&endpoint).await;
+    }
     let plane = harness::shared().await;
     let namespace = plane.namespace("lease").await;
     plane
@@ -402,8 +410,8 @@ async fn a_frozen_leader_wakes_up_without_the_right_to_write() {
         .await;
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--exact", "--ignored", "--nocapture", "lease::a_replica_in_a_process_of_its_own"])
-        .env("TEST_ENDPOINT", plane.url())
+        .args(["--exact", "--nocapture", "lease::a_frozen_leader_wakes_up_without_the_right_to_write"])
+        .env(ENDPOINT, plane.url())
         .env("TEST_CA", plane.ca_file())
         .env("TEST_NAMESPACE", &namespace);
     let frozen = plane.spawn("replica", &mut command);
@@ -451,14 +459,12 @@ async fn a_frozen_leader_wakes_up_without_the_right_to_write() {
     assert_eq!(by_child(&mine[taken..]), 0);
 }
 
-/// Not a test: a replica that writes whenever it may, for the test above.
-#[tokio::test]
-#[ignore = "started by another test"]
-async fn a_replica_in_a_process_of_its_own() {
+/// What the process that the test above freezes does: a replica that writes whenever it may.
+async fn write_for_ever(endpoint: &str) {
     let variable = |name: &str| std::env::var(name).unwrap();
     let namespace = variable("TEST_NAMESPACE");
     let metrics = Metrics::new("waybill").unwrap();
-    let client = client(&variable("TEST_ENDPOINT"), Path::new(&variable("TEST_CA")), "child", &metrics).await;
+    let client = client(endpoint, Path::new(&variable("TEST_CA")), "child", &metrics).await;
     let (elector, handle) = Elector::new(client.clone(), options(&namespace, "child"), metrics.clone());
     let replica = Replica::run(elector, handle, metrics);
     let guard = replica.elected(SOON).await;
