@@ -5,6 +5,8 @@ mod bad_input;
 mod dependents;
 mod failover;
 mod filters;
+mod knobs;
+mod migration;
 pub mod objects;
 mod options;
 mod put_back;
@@ -15,6 +17,7 @@ mod scrape;
 mod secrets;
 mod takeover;
 mod too_large;
+mod uninstall;
 mod ways;
 
 use std::time::{Duration, Instant};
