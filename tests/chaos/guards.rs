@@ -117,12 +117,12 @@ impl Chaos<'_> {
     }
 
     async fn index(&self, output: &str) -> Index {
-        reader::now(&self.admin.client(), output, &self.legal).await.unwrap().index
+        reader::now(&self.admin.client(), output).await.unwrap().index
     }
 
     async fn routers(&self, output: &str, count: usize) {
         eventually("so many routers are published", SOON, async || {
-            let published = reader::now(&self.admin.client(), output, &self.legal).await?;
+            let published = reader::now(&self.admin.client(), output).await?;
             let found = published.index.counts.routers;
             if found == count { Ok(()) } else { Err(format!("{found}, not {count}")) }
         })
@@ -179,7 +179,7 @@ impl Chaos<'_> {
     }
 
     async fn right_again(&self, after: &str) {
-        let right = checks::converge(&self.admin, &self.legal, self.plane.folder(), self.fleet.pace).await;
+        let right = checks::converge(&self.admin, self.plane.folder(), self.fleet.pace).await;
         if let Err(wrong) = right {
             panic!("after {after}: {wrong}\n{}", self.fleet.condition().await);
         }

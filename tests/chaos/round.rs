@@ -62,9 +62,9 @@ impl<'a> Chaos<'a> {
         let legal = Arc::new(Legal::default());
         let churn = Churn::new(admin.clone(), Arc::clone(&legal), seed);
         let fleet = Fleet::start(plane, &admin, &tally, pace).await;
-        checks::converge(&admin, &legal, plane.folder(), pace).await.unwrap();
+        checks::converge(&admin, plane.folder(), pace).await.unwrap();
         for output in OUTPUTS {
-            let published = reader::now(&admin.client(), output, &legal).await.unwrap();
+            let published = reader::now(&admin.client(), output).await.unwrap();
             legal.settle(output, &published.configuration);
         }
         for at in 0..world::STABLE_COUNT {
@@ -135,7 +135,7 @@ impl<'a> Chaos<'a> {
                 .unwrap();
         }
         self.fleet.assert_alive();
-        let right = checks::converge(&self.admin, &self.legal, self.plane.folder(), pace).await;
+        let right = checks::converge(&self.admin, self.plane.folder(), pace).await;
         let (took, expected) = match right {
             Ok(right) => right,
             Err(wrong) => {
@@ -320,7 +320,7 @@ impl<'a> Chaos<'a> {
         self.admin.patch(&ingress, world::version_patch(version)).await.unwrap();
         let key = world::router_key(world::KEPT, &name);
         eventually("the change is published", SOON, async || {
-            let published = reader::now(&self.admin.client(), OUTPUTS[0], &self.legal).await?;
+            let published = reader::now(&self.admin.client(), OUTPUTS[0]).await?;
             let faults = self.legal.faults(OUTPUTS[0], &published);
             assert!(faults.is_empty(), "{faults:#?}");
             let http = published.configuration.http.unwrap_or_default();
@@ -340,12 +340,12 @@ impl<'a> Chaos<'a> {
 
     /// The index comes back, and counts on.
     async fn index_deleted(&mut self) {
-        let before = reader::now(&self.admin.client(), OUTPUTS[0], &self.legal).await.unwrap().index;
+        let before = reader::now(&self.admin.client(), OUTPUTS[0]).await.unwrap().index;
         let begun = Instant::now();
         let damage = vandal::damage(&self.admin, &self.legal, OUTPUTS[0], Damage::LostIndex);
         tokio::time::timeout(SOON, damage).await.expect("a deleted index comes back");
         self.figures.put_back.add(begun.elapsed());
-        let after = reader::now(&self.admin.client(), OUTPUTS[0], &self.legal).await.unwrap().index;
+        let after = reader::now(&self.admin.client(), OUTPUTS[0]).await.unwrap().index;
         assert!(
             after.generation > before.generation && after.epoch >= before.epoch && after.hash == before.hash,
             "{before:?} {after:?}"
