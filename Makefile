@@ -30,7 +30,7 @@ KUSTOMIZATIONS := $(filter-out manifests/components/%,$(shell find manifests -na
 ##@ Tests
 
 .PHONY: test
-test: test-manifests test-unit test-online ## Everything: manifests, unit, golden and documentation tests, then the control plane
+test: test-manifests test-unit bench-instructions test-online ## Everything: manifests, unit, golden and documentation tests, instruction counts, then the control plane
 
 .PHONY: test-unit
 test-unit: ## What needs neither a network nor a control plane
@@ -128,6 +128,10 @@ msrv: ## Compile with the oldest Rust that Cargo.toml promises (rustup installs 
 .PHONY: bench
 bench: ## Benchmarks that need no control plane
 	$(CARGO) bench --locked --bench translate --bench table --bench render
+
+.PHONY: bench-instructions
+bench-instructions: ## Instructions of translation, table, shards and render under valgrind against benches/instructions.txt
+	$(CARGO) bench --locked --profile dev --bench instructions -- $(if $(WRITE),--write)
 
 # Any number of Ingresses: make load INGRESSES=50000
 INGRESSES ?= 10000
