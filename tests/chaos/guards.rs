@@ -178,7 +178,7 @@ impl Chaos<'_> {
         .await
     }
 
-    async fn right_again(&self, after: &str) {
+    pub async fn right_again(&self, after: &str) {
         let right = checks::converge(&self.admin, self.plane.folder(), self.fleet.pace).await;
         if let Err(wrong) = right {
             panic!("after {after}: {wrong}\n{}", self.fleet.condition().await);

@@ -44,8 +44,6 @@ pub enum Step {
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub steps: Vec<(u64, Step)>,
-    /// Watches that are stalled at the end stay so.
-    pub lasting: bool,
 }
 
 impl fmt::Display for Plan {
@@ -118,8 +116,10 @@ fn cycle<T: Clone>(all: &[T], seed: u64, nth: u64) -> T {
     order[(nth % length) as usize].clone()
 }
 
-/// Of so many rounds, in the last one watches stay stalled; a shorter run ends with such a round.
-pub const LASTING_EVERY: u64 = 10;
+/// Which watches are stalled by themselves, for the `nth` time.
+pub fn stalled(seed: u64, nth: u64) -> Option<&'static str> {
+    cycle(&WATCHES, seed ^ 8, nth)
+}
 
 #[derive(Clone, Copy)]
 enum Outage {
@@ -137,8 +137,8 @@ const OUTAGES: [Option<Outage>; 6] = [
 ];
 
 impl Plan {
-    /// The plan of a round whose faults go on for so long; where `lasting`, nobody ends what happens to the watches.
-    pub fn new(seed: u64, round: u64, window: Duration, lasting: bool) -> Self {
+    /// The plan of a round whose faults go on for so long.
+    pub fn new(seed: u64, round: u64, window: Duration) -> Self {
         let mut random = Random::part(seed, round);
         let mut steps = Vec::new();
         let window = window.as_millis() as usize;
@@ -196,13 +196,8 @@ impl Plan {
         let damage = [0, 1].map(|nth| cycle(&Damage::AT_ANY_TIME, seed ^ 7, round * 2 + nth));
         let output = if random.chance(70) { OUTPUTS[0] } else { OUTPUTS[1] };
         steps.push((at(&mut random, 0, 50), Step::Damage(output, damage)));
-        if lasting {
-            // Replicas have to notice it by themselves.
-            let stalled = cycle(&WATCHES, seed ^ 8, round / LASTING_EVERY);
-            steps.push((window as u64 * 95 / 100, Step::Watch(Who::All, stalled, WatchFate::Stalled)));
-        }
         steps.sort_by_key(|(at, _)| *at);
-        Self { steps, lasting }
+        Self { steps }
     }
 }
 
@@ -216,7 +211,7 @@ fn who(random: &mut Random) -> Who {
 
 #[test]
 fn a_plan_is_a_function_of_seed_and_round_and_holds_everything_in_time() {
-    let text = |seed, round| Plan::new(seed, round, Duration::from_secs(8), round == 9).to_string();
+    let text = |seed, round| Plan::new(seed, round, Duration::from_secs(8)).to_string();
     assert_eq!(text(7, 3), text(7, 3));
     assert_ne!(text(7, 3), text(7, 4));
     assert_ne!(text(7, 3), text(8, 3));

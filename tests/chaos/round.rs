@@ -11,17 +11,18 @@ use super::api::Admin;
 use super::audit::Log;
 use super::checks;
 use super::churn::Churn;
+use super::fault::WatchFate;
 use super::figures::Figures;
 use super::harness::{ControlPlane, Signal, eventually};
 use super::large;
 use super::legal::Legal;
-use super::plan::{LASTING_EVERY, Plan, Step, Who};
-use super::proxy::Tally;
+use super::plan::{Plan, Step, Who, stalled};
+use super::proxy::{Proxy, Tally};
 use super::random::Random;
 use super::reader::{self, Reader, Way};
 use super::replicas::{Death, Fleet, Pace, REPLICAS};
 use super::secrecy::Secrecy;
-use super::singles::Single;
+use super::singles::{ROUNDS, Single};
 use super::vandal::{self, Damage};
 use super::visible;
 use super::world::{self, OUTPUTS};
@@ -100,10 +101,9 @@ impl<'a> Chaos<'a> {
     }
 
     /// One round of so many, from faults to checks.
-    pub async fn round(&mut self, round: u64, rounds: u64, last: bool) {
+    pub async fn round(&mut self, round: u64, rounds: u64) {
         let (begun, pace) = (Instant::now(), self.fleet.pace);
-        let lasting = round % LASTING_EVERY == LASTING_EVERY - 1 || rounds < LASTING_EVERY && last;
-        let plan = Plan::new(self.seed, round, pace.window, lasting);
+        let plan = Plan::new(self.seed, round, pace.window);
         println!("round {round}:\n{plan}");
         self.fleet.refresh_tokens().await;
         for (at, replica) in self.fleet.replicas.iter().enumerate() {
@@ -121,12 +121,9 @@ impl<'a> Chaos<'a> {
             });
         }
 
-        for replica in &self.fleet.replicas {
-            replica.proxy.take_given_up();
-        }
         let damages = self.faults(&plan).await;
         self.fleet.restore();
-        self.fleet.lift(plan.lasting, SOON).await;
+        self.fleet.lift(SOON).await;
         let lifted = begun.elapsed();
         for damage in damages {
             tokio::time::timeout(pace.right_within, damage)
@@ -143,13 +140,7 @@ impl<'a> Chaos<'a> {
                 panic!("{wrong}\nthe objects are in {kept}\n{}", self.fleet.condition().await)
             }
         };
-        if plan.lasting {
-            self.watches_given_up();
-            self.figures.lasting += 1;
-        } else {
-            self.figures.converged.add(took);
-        }
-        self.fleet.lift(false, SOON).await;
+        self.figures.converged.add(took);
         self.figures.seen += visible::look(&self.fleet, SOON).await;
         (self.figures.ingresses, self.figures.routers, self.figures.problems) = expected.size();
         let converged = begun.elapsed();
@@ -178,13 +169,22 @@ impl<'a> Chaos<'a> {
         kept.map_or_else(|error| error.to_string(), |_| path.display().to_string())
     }
 
-    /// Watches that stayed stalled were given up in time.
-    fn watches_given_up(&mut self) {
-        let given_up = self.fleet.replicas.iter().flat_map(|replica| replica.proxy.take_given_up());
-        for after in given_up {
-            assert!(after < NOTICED_WITHIN + MARGIN, "a dead watch was noticed after {after:?}");
-            self.figures.noticed.add(after);
-        }
+    /// Watches on which nothing comes any more are given up in time, and nobody else ends the stall.
+    async fn watches_stalled(&mut self, round: u64) {
+        let resource = stalled(self.seed, round / ROUNDS);
+        let proxies = || self.fleet.replicas.iter().map(|replica| &replica.proxy);
+        proxies().for_each(|proxy| drop(proxy.take_given_up()));
+        let struck: usize = proxies().map(|proxy| proxy.strike(resource, WatchFate::Stalled)).sum();
+        assert!(struck > 0, "nobody watches {resource:?}");
+        let mut after = Vec::new();
+        eventually("all stalled watches are given up", NOTICED_WITHIN + MARGIN, async || {
+            after.extend(proxies().flat_map(Proxy::take_given_up));
+            if after.len() >= struck { Ok(()) } else { Err(format!("{} of {struck}", after.len())) }
+        })
+        .await;
+        after.into_iter().for_each(|after| self.figures.noticed.add(after));
+        self.fleet.lift(SOON).await;
+        self.right_again("stalled watches").await;
     }
 
     /// Carries out a plan while objects change.
@@ -256,6 +256,7 @@ impl<'a> Chaos<'a> {
             Single::IndexDeleted => self.index_deleted().await,
             Single::PausedByIndex => self.paused(round, false).await,
             Single::PausedByClass => self.paused(round, true).await,
+            Single::WatchesStalled => self.watches_stalled(round).await,
             Single::WithdrawalBroughtBack => self.withdrawn(round, false).await,
             Single::WithdrawalConfirmed => self.withdrawn(round, true).await,
         }

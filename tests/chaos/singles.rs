@@ -6,6 +6,7 @@ pub enum Single {
     LeaderTerminated,
     CertificateGone,
     IndexDeleted,
+    WatchesStalled,
     WithdrawalBroughtBack,
     PausedByIndex,
     WithdrawalConfirmed,
@@ -13,14 +14,15 @@ pub enum Single {
 }
 
 /// Rounds after which each has happened; a shorter run has more of them in a round.
-const ROUNDS: u64 = 4;
+pub const ROUNDS: u64 = 4;
 
 impl Single {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::LeaderKilled,
         Self::LeaderTerminated,
         Self::CertificateGone,
         Self::IndexDeleted,
+        Self::WatchesStalled,
         Self::WithdrawalBroughtBack,
         Self::PausedByIndex,
         Self::WithdrawalConfirmed,

@@ -9,7 +9,7 @@ use crate::harness::{ControlPlane, NOBODY};
 use crate::operator::objects::{FAST, ingress, secret, shop_with, tls_ingress};
 
 fn show(plane: &ControlPlane, token: &str, arguments: &[&str]) -> Output {
-    let kubeconfig = plane.folder().join(format!("{token}.kubeconfig"));
+    let kubeconfig = plane.folder().join("show.kubeconfig");
     std::fs::write(&kubeconfig, plane.kubeconfig(token)).unwrap();
     Command::new(binary())
         .arg("show")
