@@ -106,11 +106,11 @@ fn phase(name: &str) {
     }
 }
 
-fn changed_slice(number: usize) -> k8s_openapi::api::discovery::v1::EndpointSlice {
+fn changed_slice(number: usize) -> waybill::kubernetes::EndpointSlice {
     stores::typed(cluster::endpoint_slice(number * 7 % COUNT, (number % 200 + 1) as u8))
 }
 
-fn change(routing: &mut Routing, slice: &k8s_openapi::api::discovery::v1::EndpointSlice) {
+fn change(routing: &mut Routing, slice: &waybill::kubernetes::EndpointSlice) {
     let touched = routing.stores_mut().apply_slice(&Scope::All, Event::Apply(slice.clone()));
     for key in routing.affected(&touched) {
         black_box(routing.reconcile(&key));
