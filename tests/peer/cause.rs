@@ -51,6 +51,7 @@ impl<'a> Case<'a> {
             }
         }
         secrets.retain(|_, spaces| spaces.len() > 1);
+        let watched = options["namespaces"].as_array();
         let routed = cluster
             .objects
             .iter()
@@ -68,7 +69,11 @@ impl<'a> Case<'a> {
             services: claims.contested_services(),
             claims,
             secrets: secrets.into_keys().collect(),
-            namespaces: routed.map(|object| namespace(object).to_owned()).collect(),
+            // Of one that is not watched nobody knows that its name is longer.
+            namespaces: routed
+                .map(|object| namespace(object).to_owned())
+                .filter(|space| watched.is_none_or(|watched| watched.iter().any(|item| item == space)))
+                .collect(),
         }
     }
 
