@@ -127,7 +127,7 @@ msrv: ## Compile with the oldest Rust that Cargo.toml promises (rustup installs 
 
 .PHONY: bench
 bench: ## Benchmarks that need no control plane
-	$(CARGO) bench --locked --bench translate --bench table --bench render
+	$(CARGO) bench --locked --bench translate --bench table --bench render --bench limits
 
 .PHONY: bench-instructions
 bench-instructions: ## Instructions of translation, table, shards and render under valgrind against benches/instructions.txt
@@ -139,6 +139,12 @@ INGRESSES ?= 10000
 load: ## The operator at 10,000 Ingresses in a real API server: times, memory, CPU and bytes against the goals
 	tests/tools/build etcd kube-apiserver kubectl
 	$(CARGO) bench --locked --bench load -- --ingresses $(INGRESSES)
+
+# Sizes: make bench-peer INGRESSES=1000,50000
+.PHONY: bench-peer
+bench-peer: ## Waybill beside the whole Traefik at 1,000 and 10,000 Ingresses in one run; fails when a ratio is missed
+	tests/tools/build etcd kube-apiserver kubectl traefik
+	$(CARGO) bench --locked --bench peer-bench -- $(if $(filter command line environment,$(origin INGRESSES)),--ingresses $(INGRESSES))
 
 ##@ Running
 

@@ -88,12 +88,9 @@ pub async fn start(plane: &ControlPlane, name: &str, count: usize, flags: &[&str
     let token = plane.service_account_token("waybill", "waybill").await;
     let begun = Instant::now();
     let operator = plane.operator_with_token(name, &token, flags);
-    let indices: Api<ConfigMap> = Api::namespaced(plane.admin(), "waybill");
     let committed = async || {
-        let index = indices.get_opt("waybill").await.map_err(|error| error.to_string())?.ok_or("no index")?;
-        let text = index.data.and_then(|mut data| data.remove("index.json")).ok_or("no index.json")?;
-        let index: Index = Index::parse(&text).map_err(|error| error.to_string())?;
-        if index.counts.routers == count { Ok(()) } else { Err(format!("{:?}", index.counts)) }
+        let routers = routers(plane).await?;
+        if routers == count { Ok(()) } else { Err(format!("{routers} routers")) }
     };
     eventually("the first commit", PATIENCE, committed).await;
     let spent =
@@ -179,14 +176,8 @@ async fn quiet(operator: &Operator, change: impl AsyncFn(usize)) -> f64 {
 
 /// Waits until every change is published, and gives the generation of the index. A figure for work that was not done is
 /// none.
-async fn all_committed(plane: &ControlPlane, changed: &BTreeMap<usize, u8>) -> u64 {
-    let wanted: Vec<String> = changed
-        .iter()
-        .map(|(number, generation)| {
-            let slice = cluster::endpoint_slice(*number, *generation);
-            format!("http://{}:8080", slice["endpoints"][0]["addresses"][0].as_str().unwrap())
-        })
-        .collect();
+pub async fn all_committed(plane: &ControlPlane, changed: &BTreeMap<usize, u8>) -> u64 {
+    let wanted = urls(changed);
     eventually("all changes are committed", PATIENCE, async || {
         let (index, document) = plane.published(OUTPUT).await.ok_or("no index")?;
         let services = document["http"]["services"].as_object().ok_or("no services")?;
@@ -200,6 +191,34 @@ async fn all_committed(plane: &ControlPlane, changed: &BTreeMap<usize, u8>) -> u
         }
     })
     .await
+}
+
+/// The URLs of the servers that changes of endpoints lead to.
+pub fn urls(changed: &BTreeMap<usize, u8>) -> Vec<String> {
+    let url = |(number, generation): (&usize, &u8)| {
+        let slice = cluster::endpoint_slice(*number, *generation);
+        format!("http://{}:8080", slice["endpoints"][0]["addresses"][0].as_str().unwrap())
+    };
+    changed.iter().map(url).collect()
+}
+
+/// Changes the endpoints of one Service.
+pub async fn change_endpoint(client: &Client, number: usize, generation: u8) {
+    let slice = cluster::endpoint_slice(number, generation);
+    let path = format!(
+        "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices/app-{number}-x7k2p",
+        cluster::namespace(number)
+    );
+    fill::write(client, "PATCH", path, json!({"endpoints": slice["endpoints"]})).await;
+}
+
+/// Routers in what is published.
+pub async fn routers(plane: &ControlPlane) -> Result<usize, String> {
+    let indices: Api<ConfigMap> = Api::namespaced(plane.admin(), "waybill");
+    let index = indices.get_opt("waybill").await.map_err(|error| error.to_string())?.ok_or("no index")?;
+    let text = index.data.and_then(|mut data| data.remove("index.json")).ok_or("no index.json")?;
+    let index: Index = Index::parse(&text).map_err(|error| error.to_string())?;
+    Ok(index.counts.routers)
 }
 
 async fn generation(plane: &ControlPlane) -> u64 {
@@ -232,12 +251,7 @@ pub async fn endpoints(
         let number = (round * changes + change) * 7 % count;
         let address = (change % 200 + 1 + round) as u8;
         changed.insert(number, address);
-        let slice = cluster::endpoint_slice(number, address);
-        let path = format!(
-            "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices/app-{number}-x7k2p",
-            cluster::namespace(number)
-        );
-        fill::write(&client, "PATCH", path, json!({"endpoints": slice["endpoints"]})).await;
+        change_endpoint(&client, number, address).await;
     }
     // The last ones are committed after the throttle's distance.
     assert_commits(commits, all_committed(plane, &changed).await, changes as f64);
@@ -285,12 +299,7 @@ async fn busy(plane: &ControlPlane, count: usize, changes: std::ops::Range<u64>)
         let number = change as usize * 7 % count;
         let address = (change % 200 + 3) as u8;
         changed.insert(number, address);
-        let slice = cluster::endpoint_slice(number, address);
-        let path = format!(
-            "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices/app-{number}-x7k2p",
-            cluster::namespace(number)
-        );
-        fill::write(&client, "PATCH", path, json!({"endpoints": slice["endpoints"]})).await;
+        change_endpoint(&client, number, address).await;
     }
     changed
 }

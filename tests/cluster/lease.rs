@@ -97,6 +97,15 @@ async fn record(plane: &ControlPlane, namespace: &str) -> k8s_openapi::api::coor
     Api::<Lease>::namespaced(plane.admin(), namespace).get("waybill").await.unwrap().spec.unwrap()
 }
 
+/// A replica that leads, in a namespace of its own.
+async fn leader() -> (&'static ControlPlane, String, Replica, LeaseGuard) {
+    let plane = harness::shared().await;
+    let namespace = plane.namespace("lease").await;
+    let a = Replica::start(plane, &namespace, "a").await;
+    let guard = a.elected(SOON).await;
+    (plane, namespace, a, guard)
+}
+
 /// Waits until a follower knows who leads.
 async fn follows(replica: &Replica) {
     eventually("the follower has seen the Lease", SOON, async || {
@@ -139,10 +148,7 @@ async fn one_of_two_leads_and_goes_on_renewing() {
 
 #[tokio::test]
 async fn a_killed_leader_is_replaced_when_its_lease_is_up_and_not_before() {
-    let plane = harness::shared().await;
-    let namespace = plane.namespace("lease").await;
-    let a = Replica::start(plane, &namespace, "a").await;
-    let old = a.elected(SOON).await;
+    let (plane, namespace, a, old) = leader().await;
     let b = Replica::start(plane, &namespace, "b").await;
     follows(&b).await;
 
@@ -160,10 +166,7 @@ async fn a_killed_leader_is_replaced_when_its_lease_is_up_and_not_before() {
 
 #[tokio::test]
 async fn a_leader_that_shuts_down_hands_over_before_its_lease_ends() {
-    let plane = harness::shared().await;
-    let namespace = plane.namespace("lease").await;
-    let a = Replica::start(plane, &namespace, "a").await;
-    let old = a.elected(SOON).await;
+    let (plane, namespace, a, old) = leader().await;
     let b = Replica::start(plane, &namespace, "b").await;
     follows(&b).await;
 
@@ -181,10 +184,7 @@ async fn a_leader_that_shuts_down_hands_over_before_its_lease_ends() {
 
 #[tokio::test]
 async fn a_write_under_way_holds_the_release_back() {
-    let plane = harness::shared().await;
-    let namespace = plane.namespace("lease").await;
-    let a = Replica::start(plane, &namespace, "a").await;
-    let guard = a.elected(SOON).await;
+    let (plane, namespace, a, guard) = leader().await;
     let permit = guard.begin_write().unwrap();
     let shutting_down = tokio::spawn(a.shut_down());
     eventually("no write is let in any more", SOON, async || {
@@ -200,10 +200,7 @@ async fn a_write_under_way_holds_the_release_back() {
 
 #[tokio::test]
 async fn a_replica_that_is_not_fit_gives_the_lease_back_and_stands_aside() {
-    let plane = harness::shared().await;
-    let namespace = plane.namespace("lease").await;
-    let a = Replica::start(plane, &namespace, "a").await;
-    let first = a.elected(SOON).await;
+    let (plane, namespace, a, first) = leader().await;
     a.handle.set_candidate(false);
     a.lost(SOON).await;
     assert!(!first.may_start_write());
@@ -231,10 +228,7 @@ async fn a_replica_that_is_not_fit_gives_the_lease_back_and_stands_aside() {
 
 #[tokio::test]
 async fn a_lease_that_is_taken_by_force_is_lost_at_once_and_waited_for() {
-    let plane = harness::shared().await;
-    let namespace = plane.namespace("lease").await;
-    let a = Replica::start(plane, &namespace, "a").await;
-    let old = a.elected(SOON).await;
+    let (plane, namespace, a, old) = leader().await;
     let leases: Api<Lease> = Api::namespaced(plane.admin(), &namespace);
     let forced = serde_json::json!({"spec": {"holderIdentity": "someone", "leaseDurationSeconds": 2}});
     leases.patch("waybill", &PatchParams::default(), &Patch::Merge(&forced)).await.unwrap();
@@ -250,10 +244,7 @@ async fn a_lease_that_is_taken_by_force_is_lost_at_once_and_waited_for() {
 
 #[tokio::test]
 async fn a_lease_that_is_deleted_goes_on_counting() {
-    let plane = harness::shared().await;
-    let namespace = plane.namespace("lease").await;
-    let a = Replica::start(plane, &namespace, "a").await;
-    let old = a.elected(SOON).await;
+    let (plane, namespace, a, old) = leader().await;
     let leases: Api<Lease> = Api::namespaced(plane.admin(), &namespace);
     leases.delete("waybill", &DeleteParams::default()).await.unwrap();
     a.lost(SOON).await;
@@ -263,10 +254,7 @@ async fn a_lease_that_is_deleted_goes_on_counting() {
 
 #[tokio::test]
 async fn an_edit_beside_the_record_costs_nothing_and_stays() {
-    let plane = harness::shared().await;
-    let namespace = plane.namespace("lease").await;
-    let a = Replica::start(plane, &namespace, "a").await;
-    let guard = a.elected(SOON).await;
+    let (plane, namespace, a, guard) = leader().await;
     let leases: Api<Lease> = Api::namespaced(plane.admin(), &namespace);
     let edit = serde_json::json!({"metadata": {"annotations": {"note": "kept"}}});
     leases.patch("waybill", &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();

@@ -72,6 +72,20 @@ impl ControlPlane {
         events
     }
 
+    /// Whether the shipped ServiceAccount may do something.
+    pub fn may(&self, verb: &str, resource: &str, namespace: &str) -> bool {
+        let user = "--as=system:serviceaccount:waybill:waybill";
+        self.kubectl(&["auth", "can-i", verb, resource, "-n", namespace, user]).status.success()
+    }
+
+    /// Waits until a right that was taken away is gone.
+    pub async fn may_no_longer(&self, verb: &str, resource: &str, namespace: &str) {
+        eventually(&format!("nobody may {verb} {resource} in {namespace}"), SOON, async || {
+            if self.may(verb, resource, namespace) { Err("it may still") } else { Ok(()) }
+        })
+        .await;
+    }
+
     /// Panics when anything that the shipped ServiceAccount asked for was refused.
     pub fn assert_nothing_refused(&self) {
         let mut events = self.audit();
