@@ -8,6 +8,7 @@ use super::invalid;
 use crate::kubernetes::key::{IngressKey, ObjectKey};
 use crate::kubernetes::manifests::Manifests;
 use crate::options::Options;
+use crate::redact::hide_keys;
 use crate::routing::Routing;
 use crate::translate::problem::{Category, Problem};
 use crate::translate::settings::Settings;
@@ -113,16 +114,16 @@ impl RenderReport {
     pub fn print(&self, stderr: &mut dyn Write) -> io::Result<()> {
         let mut stderr = io::BufWriter::new(stderr);
         for line in &self.faults {
-            writeln!(stderr, "error: {line}")?;
+            writeln!(stderr, "error: {}", hide_keys(line))?;
         }
         for line in &self.warnings {
-            writeln!(stderr, "warning: {line}")?;
+            writeln!(stderr, "warning: {}", hide_keys(line))?;
         }
         for (category, line) in &self.problems {
-            writeln!(stderr, "{category}: {line}")?;
+            writeln!(stderr, "{category}: {}", hide_keys(line))?;
         }
         if let Some(line) = &self.skipped {
-            writeln!(stderr, "{line}")?;
+            writeln!(stderr, "{}", hide_keys(line))?;
         }
         let mut counts = BTreeMap::new();
         for (category, _) in &self.problems {
