@@ -284,7 +284,7 @@ fn what_an_api_server_refuses_is_a_problem_and_is_routed_all_the_same() {
     assert_eq!(outcome.code, PROBLEMS);
     for line in [
         "InvalidObject: standard input, document 1, line 2: spec.ports[0].port: \"80\": an API server refuses it",
-        "document 4, line 22: spec.rules[0].http.paths[0].backend.service.port.number: \"80\": ",
+        "document 4, line 19: spec.rules[0].http.paths[0].backend.service.port.number: \"80\": ",
     ] {
         assert!(outcome.stderr.contains(line), "{}", outcome.stderr);
     }

@@ -140,17 +140,12 @@ const SWITCHES: &[&str] = &[
 /// Whose a dotted name is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Name {
-    /// An option of ours.
     Option(&'static Entry),
-    /// [`SWITCH`].
     Switch,
     /// A part of a key of ours (as a file spells it) that has no value of its own.
     Section(&'static str),
-    /// [`CONFIG_FILE`].
     ConfigFile,
-    /// Traefik's alone.
     Traefik,
-    /// Nobody's.
     Unknown,
 }
 
@@ -220,7 +215,7 @@ fn closest(name: &str, below: Option<&str>, form: Form) -> Option<String> {
     let best = best.1;
     let section = !best.contains('.');
     let (written, known) = if section { (first(&lower), best) } else { (last(&lower), last(best)) };
-    is_slip(written, known).then(|| form.name(best))
+    (is_slip(written, known) || distance(&lower, &best.to_ascii_lowercase()) <= 2).then(|| form.name(best))
 }
 
 /// Whether a word looks like another one that is misspelt or cut off.

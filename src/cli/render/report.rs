@@ -29,7 +29,6 @@ pub fn categories() -> Vec<&'static str> {
 
 /// What there is to say.
 pub struct RenderReport {
-    /// What can't be read.
     pub faults: Vec<String>,
     warnings: Vec<String>,
     /// Lines by category, in the order in which they are printed.

@@ -369,6 +369,10 @@ fn take(manifests: &mut Manifests, place: &Place, sink: Sink) {
 fn fault(manifests: &mut Manifests, place: Place, kind: Option<String>, failure: Failure, text: &[u8]) {
     let place = Place { line: failure.line.or(place.line), ..place };
     let secret = kind.as_deref() == Some("Secret") || shows_secret(text);
+    let tab = !failure.message.starts_with("invalid ")
+        && text
+            .split(|byte| *byte == b'\n')
+            .any(|line| line.iter().take_while(|byte| byte.is_ascii_whitespace()).any(|byte| *byte == b'\t'));
     let (message, remedy) = match (secret, kind) {
         (true, _) => (
             "this Secret can't be read".to_owned(),
@@ -376,12 +380,12 @@ fn fault(manifests: &mut Manifests, place: Place, kind: Option<String>, failure:
         ),
         (false, Some(kind)) => {
             let message = one_line(&failure.message);
-            let remedy = if message.starts_with("tabs ") { TAB_REMEDY } else { FIELD_REMEDY };
+            let remedy = if tab { TAB_REMEDY } else { FIELD_REMEDY };
             (format!("this {kind} can't be read: {message}"), remedy)
         }
         (false, None) => {
             let message = one_line(&failure.message);
-            let remedy = if message.starts_with("tabs ") { TAB_REMEDY } else { REMEDY };
+            let remedy = if tab { TAB_REMEDY } else { REMEDY };
             (message, remedy)
         }
     };

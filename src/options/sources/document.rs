@@ -20,7 +20,6 @@ pub(crate) struct DocumentNode {
 
 /// What a part of a file is.
 pub(crate) enum Content {
-    /// Nothing at all (`key:`), or YAML's null.
     Null,
     /// A text, a number, a boolean: as text, the way it is written.
     Scalar(String),
@@ -76,7 +75,6 @@ fn wrong(error: &serde_saphyr::Error, line: usize) -> String {
 enum Parsed {
     Null,
     Text(String),
-    /// A number or a boolean.
     Other(String),
     List(Vec<Spanned<Parsed>>),
     Map(Vec<(Spanned<Name>, Spanned<Parsed>)>),
