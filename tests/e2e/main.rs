@@ -30,7 +30,7 @@ const INSIDE: &str = "WAYBILL_E2E_INSIDE";
 
 /// Backends are below the first two, ClusterIPs are in the third.
 const ADDRESSES: &str = "ip link set lo up && ip route add local 10.99.0.0/16 dev lo && \
-    ip -6 route add local fd99::/64 dev lo && ip route add local 10.96.0.0/16 dev lo";
+    ip -6 address add fd99::6/128 dev lo nodad && ip route add local 10.96.0.0/16 dev lo";
 
 type Scenario = (&'static str, fn() -> Pin<Box<dyn Future<Output = ()>>>);
 
