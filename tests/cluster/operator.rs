@@ -2,6 +2,7 @@
 
 mod addresses;
 mod bad_input;
+mod busy;
 mod dependents;
 mod failover;
 mod filters;
@@ -13,6 +14,7 @@ mod remade;
 mod remade_secret;
 mod scrape;
 mod secrets;
+mod status_waits;
 mod takeover;
 mod too_large;
 mod ways;
