@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 
 use crate::kubernetes::key::OutputKey;
-use crate::published::objects::{MANAGED_BY, OUTPUT_LABEL, PART_LABEL, WAYBILL};
+use crate::kubernetes::well_known::{MANAGED_BY_LABEL, PART_LABEL, WAYBILL};
+use crate::published::objects::OUTPUT_LABEL;
 use crate::table::Digest;
 
 /// Value of [`PART_LABEL`] of an agent's Lease.
@@ -23,7 +24,7 @@ pub fn lease_name(output: &OutputKey, identity: &str) -> String {
 
 /// The labels of an agent's Lease.
 pub fn labels(output: &OutputKey) -> BTreeMap<String, String> {
-    [(MANAGED_BY, WAYBILL), (OUTPUT_LABEL, output.name()), (PART_LABEL, AGENT_PART)]
+    [(MANAGED_BY_LABEL, WAYBILL), (OUTPUT_LABEL, output.name()), (PART_LABEL, AGENT_PART)]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into()
 }
