@@ -215,7 +215,8 @@ fn closest(name: &str, below: Option<&str>, form: Form) -> Option<String> {
     let best = best.1;
     let section = !best.contains('.');
     let (written, known) = if section { (first(&lower), best) } else { (last(&lower), last(best)) };
-    (is_slip(written, known) || distance(&lower, &best.to_ascii_lowercase()) <= 2).then(|| form.name(best))
+    (is_slip(written, known) || !section && distance(&lower, &best.to_ascii_lowercase()) <= 2)
+        .then(|| form.name(best))
 }
 
 /// Whether a word looks like another one that is misspelt or cut off.
