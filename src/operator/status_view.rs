@@ -9,7 +9,7 @@ use crate::publish::statuses::policy::{StatusState, we_own};
 use crate::publish::statuses::writer::StatusView;
 use crate::translate::problem::Problem;
 use crate::translate::settings::Settings;
-use crate::translate::status::{self, Wanted};
+use crate::translate::status::{self, DesiredStatus};
 
 /// The statuses that are wanted.
 pub struct Statuses {
@@ -18,7 +18,7 @@ pub struct Statuses {
     /// `operator.status`; off leaves every status to another controller.
     enabled: bool,
     /// What each source of addresses came to, until [`Statuses::addresses_changed`].
-    known: Mutex<Vec<(Arc<Settings>, Wanted)>>,
+    known: Mutex<Vec<(Arc<Settings>, DesiredStatus)>>,
 }
 
 impl Statuses {
@@ -42,12 +42,12 @@ impl Statuses {
         self.problems.set(Source::Statuses, if self.enabled { faults } else { Vec::new() });
     }
 
-    fn wanted(&self, settings: &Arc<Settings>, routing: &crate::routing::Routing) -> Wanted {
+    fn wanted(&self, settings: &Arc<Settings>, routing: &crate::routing::Routing) -> DesiredStatus {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, wanted)) = known.iter().find(|(of, _)| Arc::ptr_eq(of, settings)) {
             return wanted.clone();
         }
-        let wanted = status::wanted(settings, routing.stores()).unwrap_or(Wanted::LeaveAlone);
+        let wanted = status::wanted(settings, routing.stores()).unwrap_or(DesiredStatus::LeaveAlone);
         known.push((Arc::clone(settings), wanted.clone()));
         wanted
     }
@@ -62,7 +62,7 @@ impl StatusView for Statuses {
         let still = routing.is_paused(key) || settings.is_some_and(|one| self.live.is_held(&one.output));
         let wanted = match settings {
             Some(settings) if self.enabled && !still => self.wanted(settings, &routing),
-            _ => Wanted::LeaveAlone,
+            _ => DesiredStatus::LeaveAlone,
         };
         let current = ingress
             .status

@@ -156,7 +156,7 @@ impl std::fmt::Display for Seconds {
 impl PublishError {
     /// That the object with this metadata has a wanted name and not our labels.
     pub fn name_taken(kind: Kind, metadata: &ObjectMeta, remedy: String) -> Self {
-        let subject = Subject::of(kind, metadata);
+        let subject = Subject::new(kind, metadata);
         let uid = metadata.uid.clone().unwrap_or_default();
         Self::OutputNameTaken { object: subject.to_string(), taken: Box::new(Taken { subject, uid }), remedy }
     }

@@ -9,7 +9,7 @@ use crate::kubernetes::Ingress;
 use crate::kubernetes::key::IngressKey;
 use crate::publish::requests::MANAGER;
 use crate::translate::problem::{Category, Kind, Problem, Subject};
-use crate::translate::status::Wanted;
+use crate::translate::status::DesiredStatus;
 
 /// The entries of `status.loadBalancer.ingress`.
 pub type Entries = Vec<IngressLoadBalancerIngress>;
@@ -31,7 +31,7 @@ pub struct StatusState {
     /// Whether the Ingress is ours.
     pub ours: bool,
     /// What its status should be while it is ours.
-    pub wanted: Wanted,
+    pub wanted: DesiredStatus,
     /// What its status is.
     pub current: Entries,
     /// Whether waybill owns the field; see [`we_own`].
@@ -94,7 +94,7 @@ impl StatusPolicy {
             return Decision::Nothing;
         };
         let wanted: &[IngressLoadBalancerIngress] = match (&state.wanted, state.ours) {
-            (Wanted::Entries(entries), true) => entries,
+            (DesiredStatus::Entries(entries), true) => entries,
             // A withdrawal; what others wrote is theirs.
             (_, false) if state.we_own => &[],
             _ => return Decision::Nothing,
@@ -281,7 +281,7 @@ mod tests {
         static SHOWN: AtomicUsize = AtomicUsize::new(0);
         StatusState {
             ours: true,
-            wanted: Wanted::Entries(entries(wanted)),
+            wanted: DesiredStatus::Entries(entries(wanted)),
             current: entries(current),
             we_own,
             shown: SHOWN.fetch_add(1, Ordering::Relaxed),
@@ -337,7 +337,7 @@ mod tests {
         assert_eq!(decide(state(&["a"], &["a"], true)), Decision::Nothing);
         assert_eq!(decide(state(&[], &["a"], false)), Decision::Write(vec![]), "emptied on purpose");
         assert_eq!(decide(state(&[], &[], false)), Decision::Nothing);
-        let alone = StatusState { wanted: Wanted::LeaveAlone, ..state(&[], &["x"], true) };
+        let alone = StatusState { wanted: DesiredStatus::LeaveAlone, ..state(&[], &["x"], true) };
         assert_eq!(decide(alone), Decision::Nothing);
     }
 
