@@ -202,6 +202,8 @@ labels! {
         RoutingShard = "routing_shard",
         /// A key shard.
         KeyShard = "key_shard",
+        /// The routing as text.
+        Text = "text",
         /// The last accepted settings of the classes.
         Classes = "classes",
         /// An Ingress's status.

@@ -161,6 +161,11 @@ metrics! {
     throttle_stretch: Gauge = |c, _| c.gauge(
         "waybill_publish_throttle_stretch_seconds",
         "Seconds that operator.publishBytesPerSecond adds to the least time between two commits now.");
+    /// How full the text object is.
+    text_fill: Gauge = |c, _| c.gauge(
+        "waybill_text_fill_ratio",
+        "How full the ConfigMap is that holds an output's routing as text: the fullest one's bytes by its limit. Above 1 \
+         it is not updated any more.");
     /// Whether a withdrawal is held.
     withdrawal_held: Gauge = |c, _| c.gauge(
         "waybill_withdrawal_held", "1 while operator.maxWithdrawal holds a commit back, else 0.");
@@ -209,6 +214,7 @@ impl Metrics {
         self.pending_age.clear();
         self.publish_error.clear();
         self.throttle_stretch.set(0.0);
+        self.text_fill.set(0.0);
         self.withdrawal_held.set(0.0);
         self.paused.set(0.0);
         self.published.clear();

@@ -123,6 +123,8 @@ categories! {
     WithdrawalHeld,
     /// Publishing is paused by an annotation.
     Paused,
+    /// The routing outgrows the ConfigMap that holds it as text.
+    TextTooLarge,
 }
 
 impl fmt::Display for Category {

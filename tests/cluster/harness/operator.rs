@@ -129,7 +129,15 @@ impl ControlPlane {
         let configmaps: Api<ConfigMap> = Api::namespaced(self.admin(), namespace);
         let secrets: Api<Secret> = Api::namespaced(self.admin(), namespace);
         let mut documents = Vec::new();
-        documents.extend(configmaps.get(name).await.unwrap().data.unwrap_or_default().remove("routing.yaml"));
+        documents.extend(
+            configmaps
+                .get(&format!("{name}.text"))
+                .await
+                .unwrap()
+                .data
+                .unwrap_or_default()
+                .remove("routing.yaml"),
+        );
         for shard in index.shards() {
             let shard = configmaps.get(&format!("{name}.r-{shard}")).await.unwrap();
             documents.push(read::routing_document(&shard).unwrap());
