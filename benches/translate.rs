@@ -71,7 +71,7 @@ fn change(routing: &mut Routing, number: usize, generation: u8) {
     change_to(routing, slice);
 }
 
-fn change_to(routing: &mut Routing, slice: k8s_openapi::api::discovery::v1::EndpointSlice) {
+fn change_to(routing: &mut Routing, slice: waybill::kubernetes::EndpointSlice) {
     let touched = routing.stores_mut().apply_slice(&Scope::All, Event::Apply(slice));
     for key in routing.affected(&touched) {
         for output in routing.reconcile(&key).change.outputs {

@@ -6,11 +6,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use k8s_openapi::api::networking::v1::{Ingress, IngressBackend};
+use k8s_openapi::api::networking::v1::IngressBackend;
 
 use crate::kubernetes::key::{IngressKey, SecretKey, ServiceKey};
+use crate::kubernetes::{CLASS_ANNOTATION, Ingress};
 use crate::small_set::SmallSet;
-use crate::watch::strip::CLASS_ANNOTATION;
 
 /// What an Ingress depends on. Lists are sorted and without doubles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,9 +7,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::api::networking::v1::Ingress;
 
 use crate::index::{Dependencies, Index};
+use crate::kubernetes::Ingress;
 use crate::kubernetes::key::{IngressKey, SecretKey};
 use crate::parameters::classes::{Changed, Classes, Namespaces, Sources};
 use crate::table::{Change, Table};

@@ -33,11 +33,7 @@ pub fn routing(count: usize) -> Routing {
         stores.apply_service(&Scope::All, Event::Apply(typed(cluster::service(number))));
         stores.apply_slice(&Scope::All, Event::Apply(typed(cluster::endpoint_slice(number, 0))));
         if number.is_multiple_of(5) {
-            let mut secret: k8s_openapi::api::core::v1::Secret = typed(cluster::secret(number));
-            let strings = secret.string_data.take().unwrap_or_default();
-            let data =
-                strings.into_iter().map(|(key, text)| (key, k8s_openapi::ByteString(text.into_bytes())));
-            secret.data = Some(data.collect());
+            let secret = typed(cluster::secret(number));
             stores.apply_secret(SecretSource::Tls, &Scope::All, Event::Apply(secret), |_| true);
         }
     }

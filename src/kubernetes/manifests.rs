@@ -4,7 +4,6 @@
 //! A document is parsed once, straight into the type that its `kind` asks for. One that does not parse costs
 //! only itself, and so does one item of a list.
 
-mod defaults;
 mod document;
 mod files;
 mod parse;
@@ -16,12 +15,12 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::core::DynamicObject;
+
+use super::{EndpointSlice, Ingress, IngressClass, Namespace, Node, Secret, WireService};
 
 pub use files::{ReadError, Source};
 pub use parse::SkippedKind;
@@ -115,7 +114,7 @@ pub struct Manifests {
     /// IngressClasses.
     pub classes: Vec<IngressClass>,
     /// Services.
-    pub services: Vec<Service>,
+    pub services: Vec<WireService>,
     /// EndpointSlices.
     pub slices: Vec<EndpointSlice>,
     /// Secrets.

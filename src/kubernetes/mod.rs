@@ -1,9 +1,24 @@
-//! Everything that knows how to reach Kubernetes objects, live or in files.
+//! How Kubernetes objects are reached, live or in files, and what is decoded of them: each kind has a type with the
+//! fields that somebody reads, and serde skips the rest.
 
 pub mod client;
+mod endpoint_slice;
+mod ingress;
 pub mod key;
 mod layer;
-pub mod lean;
 pub mod manifests;
+mod metadata;
+mod namespace;
+mod node;
 pub mod request;
+mod secret;
+mod service;
 mod watch;
+
+pub use endpoint_slice::{Address, EndpointSlice, Slice, SlicePort};
+pub use ingress::{Ingress, IngressClass, IngressSpec, IngressTLS};
+pub use metadata::{ANNOTATION_PREFIX, CLASS_ANNOTATION, Created, MetadataOf};
+pub use namespace::Namespace;
+pub use node::{Node, NodeAddresses};
+pub use secret::Secret;
+pub use service::{Service, ServicePort, ServiceType, WireService};

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use futures::{Stream, StreamExt, stream};
-use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
 
 use crate::kubernetes::key::IngressKey;
+use crate::kubernetes::{Ingress, IngressClass};
 use crate::metrics::{Controller as Name, Metrics, Queue, ReconcileResult};
 use crate::operator::live::{Cause, Live};
 

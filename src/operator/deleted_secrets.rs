@@ -69,9 +69,9 @@ impl Gone {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::ByteString;
-    use k8s_openapi::api::core::v1::Secret;
 
     use super::*;
+    use crate::kubernetes::Secret;
     use crate::translate::lookup::SecretState;
     use crate::watch::collection::Scope;
     use crate::watch::secrets::{SecretChange, SecretSource, Secrets};

@@ -7,22 +7,22 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind, NamespaceResourceScope, PartialObjectMeta};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind, NamespaceResourceScope};
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
+use crate::kubernetes::{
+    EndpointSlice, Ingress, IngressClass, MetadataOf, Namespace, Node, Secret, WireService,
+};
 use crate::metrics::{Metrics, WatchKind};
 use crate::operator::live::{Live, Phase};
 use crate::parameters::classes::Namespaces;
 use crate::routing::Routing;
 use crate::watch::changes::Touched;
 use crate::watch::collection::Scope;
-use crate::watch::decode::{self, Lean, Sparse};
 use crate::watch::secrets::SecretSource;
 
 /// A watch ends after this long and goes on where it was, so a connection that died is noticed soon after.
@@ -97,7 +97,7 @@ pub fn feeds(feeds: &Feeds, client: &Client, live: &Arc<Live>, metrics: &Metrics
             WatchKind::Service,
             scope,
             context.config(),
-            |routing, scope, event: Event<Service>| routing.stores_mut().apply_service(scope, event),
+            |routing, scope, event: Event<WireService>| routing.stores_mut().apply_service(scope, event),
         ));
         tasks.push(context.namespaced(
             WatchKind::EndpointSlice,
@@ -146,7 +146,6 @@ impl Context {
     ) -> Task
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Sparse
             + Clone
             + DeserializeOwned
             + Debug
@@ -154,7 +153,7 @@ impl Context {
             + 'static,
     {
         let scope = scope.clone();
-        let api = api::<Lean<K>>(&self.client, &scope);
+        let api = api::<K>(&self.client, &scope);
         self.clone().feed(kind, api, config, move |routing, event| apply(routing, &scope, event)).boxed()
     }
 
@@ -165,7 +164,7 @@ impl Context {
         apply: impl Fn(&mut Routing, Event<K>) -> Touched + Send + 'static,
     ) -> Task
     where
-        K: Resource<DynamicType = ()> + Sparse + Clone + DeserializeOwned + Debug + Send + 'static,
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
     {
         self.clone().feed(kind, Api::all(self.client.clone()), config, apply).boxed()
     }
@@ -176,7 +175,7 @@ impl Context {
         let (context, scope) = (self.clone(), scope.clone());
         async move {
             context.live.reached(Phase::SecretsNamed).await;
-            let api = api::<Lean<Secret>>(&context.client, &scope);
+            let api = api::<Secret>(&context.client, &scope);
             let config = context.config().fields("type=kubernetes.io/tls").labels(NOT_HELM);
             context
                 .feed(WatchKind::TlsSecret, api, config, move |routing, event| {
@@ -193,7 +192,7 @@ impl Context {
         let (context, scope) = (self.clone(), scope.clone());
         async move {
             context.live.reached(Phase::SecretsNamed).await;
-            let api = api::<Lean<PartialObjectMeta<Secret>>>(&context.client, &scope);
+            let api = api::<MetadataOf<Secret>>(&context.client, &scope);
             let config = context.config().fields("type!=kubernetes.io/tls").labels(NOT_HELM);
             context
                 .feed(WatchKind::SecretMetadata, api, config, move |routing, event| {
@@ -209,7 +208,7 @@ impl Context {
 
     /// The ConfigMap in which a leader keeps the last accepted parameters.
     fn class_memory(&self, namespace: &str, name: &str) -> Task {
-        let api: Api<Lean<ConfigMap>> = Api::namespaced(self.client.clone(), namespace);
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
         // Another installation in the namespace has one of its own.
         let config =
             self.config().labels("waybill.dev/part=classes").fields(&format!("metadata.name={name}"));
@@ -244,7 +243,7 @@ impl Context {
     }
 
     async fn watch_namespaces(&self) {
-        let api: Api<Lean<Namespace>> = Api::all(self.client.clone());
+        let api: Api<Namespace> = Api::all(self.client.clone());
         let mut told = Told::default();
         let mut listed = false;
         let path = api.resource_url().to_owned();
@@ -280,12 +279,12 @@ impl Context {
     fn optional<K>(
         &self,
         kind: WatchKind,
-        api: Api<Lean<K>>,
+        api: Api<K>,
         apply: impl Fn(&mut Routing, Event<K>) -> Touched + Send + 'static,
         absent: &'static str,
     ) -> Task
     where
-        K: Resource + Sparse + Clone + DeserializeOwned + Debug + Send + 'static,
+        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
         let context = self.clone();
         async move {
@@ -334,11 +333,11 @@ impl Context {
     async fn feed<K>(
         self,
         kind: WatchKind,
-        api: Api<Lean<K>>,
+        api: Api<K>,
         config: watcher::Config,
         apply: impl Fn(&mut Routing, Event<K>) -> Touched,
     ) where
-        K: Resource + Sparse + Clone + DeserializeOwned + Debug + Send + 'static,
+        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
         let mut told = Told::default();
         let path = api.resource_url().to_owned();
@@ -412,9 +411,9 @@ where
 /// The events of a watch, with a pause after each failure that grows while nothing but failures come. kube's own way
 /// begins anew with every attempt, since an attempt that fails is an event too. A watch that is refused with 410 before
 /// it begins is listed anew, which kube does only where the same comes as an event.
-pub fn events<K>(api: Api<Lean<K>>, config: watcher::Config) -> BoxStream<'static, watcher::Result<Event<K>>>
+pub fn events<K>(api: Api<K>, config: watcher::Config) -> BoxStream<'static, watcher::Result<Event<K>>>
 where
-    K: Resource + Sparse + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let begin = move || watcher::watcher(api.clone(), config.clone()).boxed();
     let state = (begin(), begin, watcher::DefaultBackoff::default(), Duration::ZERO);
@@ -437,7 +436,7 @@ where
                 Duration::ZERO
             }
         };
-        Some((event.map(decode::whole), (events, begin, backoff, pause)))
+        Some((event, (events, begin, backoff, pause)))
     })
     .boxed()
 }

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::kubernetes::Secret;
 use crate::kubernetes::key::SecretKey;
 use crate::metrics::WatchKind;
 use crate::operator::feeds::chain;

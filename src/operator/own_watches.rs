@@ -10,19 +10,19 @@ use std::time::Instant;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use kube::core::NamespaceResourceScope;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::kubernetes::MetadataOf;
 use crate::kubernetes::key::OutputKey;
 use crate::metrics::{Metrics, WatchKind};
 use crate::operator::feeds::{self, WATCH_SECONDS};
 use crate::publish::outputs::writer::{OwnKind, Seen};
 use crate::published::objects::{self, MANAGED_BY, OUTPUT_LABEL, PART_LABEL, WAYBILL};
-use crate::watch::decode::{Lean, Sparse};
 
 /// What a watch said.
 #[derive(Debug)]
@@ -59,9 +59,8 @@ impl OwnWatches {
             return;
         }
         let namespace = output.namespace();
-        let configmaps: Api<Lean<PartialObjectMeta<ConfigMap>>> =
-            Api::namespaced(self.client.clone(), namespace);
-        let secrets: Api<Lean<PartialObjectMeta<Secret>>> = Api::namespaced(self.client.clone(), namespace);
+        let configmaps: Api<MetadataOf<ConfigMap>> = Api::namespaced(self.client.clone(), namespace);
+        let secrets: Api<MetadataOf<Secret>> = Api::namespaced(self.client.clone(), namespace);
         let (sender, metrics) = (self.sender.clone(), self.metrics.clone());
         // Here and not in the tasks, which may begin only after this was dropped again.
         metrics.watch_age.begun(WatchKind::OwnConfigMap, configmaps.resource_url());
@@ -103,14 +102,14 @@ impl Drop for OwnWatches {
 }
 
 async fn follow<K>(
-    api: Api<Lean<K>>,
+    api: Api<K>,
     watched: WatchKind,
     kind: OwnKind,
     namespace: String,
     news: mpsc::Sender<News>,
     metrics: Metrics,
 ) where
-    K: Resource<Scope = NamespaceResourceScope> + Sparse + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     // An object that loses one of the labels leaves the watch, which says so.
     let labels = format!("{MANAGED_BY}={WAYBILL},{OUTPUT_LABEL},{PART_LABEL}");

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::api::networking::v1::IngressClass;
 
 use super::memory::Memory;
 use super::resolve::{
@@ -14,6 +13,7 @@ use super::resolve::{
     resolve,
 };
 use super::status::{Counts, Observed, Publication};
+use crate::kubernetes::IngressClass;
 use crate::kubernetes::key::{ObjectKey, OutputKey};
 use crate::translate::pause::Pause;
 use crate::translate::problem::{Kind, Problem, Subject};

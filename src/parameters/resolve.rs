@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 pub(super) use apply::output;
 
-use k8s_openapi::api::networking::v1::IngressClass;
 use serde_json::Value;
 
 use super::check::{Fault, Faults, check};
 use super::memory::Entry;
 use super::resource::{GROUP, IngressClassParametersSpec, KIND};
+use crate::kubernetes::IngressClass;
 use crate::translate::problem::{Category, Kind, Problem, Subject};
 use crate::translate::settings::{ClassState, Settings};
 

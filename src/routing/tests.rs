@@ -1,9 +1,8 @@
-use k8s_openapi::api::networking::v1::Ingress;
-use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::Event;
 use serde_json::json;
 
 use super::*;
+use crate::kubernetes::{Ingress, MetadataOf, Secret};
 use crate::translate::settings::ClassState;
 use crate::watch::collection::Scope;
 use crate::watch::secrets::SecretSource;
@@ -20,7 +19,7 @@ fn the_secrets_of_a_refused_ingress_are_asked_for_when_it_is_admitted() {
         });
         Event::Apply(serde_json::from_value(object).unwrap())
     };
-    let meta: PartialObjectMeta<_> = serde_json::from_value(json!({
+    let meta: MetadataOf<Secret> = serde_json::from_value(json!({
         "apiVersion": "v1", "kind": "Secret",
         "metadata": {"namespace": "web", "name": "tls", "resourceVersion": "1"},
     }))

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::networking::v1::IngressTLS;
-
+use crate::kubernetes::IngressTLS;
 use crate::kubernetes::key::SecretKey;
 use crate::translate::fragment::CertificateFragment;
 use crate::translate::lookup::{Lookup, SecretFault, SecretState};

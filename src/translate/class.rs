@@ -2,14 +2,10 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::networking::v1::Ingress;
-
+use crate::kubernetes::{CLASS_ANNOTATION, Ingress};
 use crate::translate::lookup::Lookup;
 use crate::translate::problem::{Category, Problem, Subject};
 use crate::translate::settings::{ClassOptions, ClassState, Settings};
-
-/// The annotation that named a class before `spec.ingressClassName` did.
-pub const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
 /// The annotation's value that Traefik takes for its own while no class is set.
 const DEFAULT_CLASS: &str = "traefik";

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+pub use crate::kubernetes::Created;
 use crate::kubernetes::key::{IngressKey, OutputKey, SecretKey, ServiceKey};
-pub use crate::kubernetes::lean::Created;
 use crate::traefik::dynamic::{Certificate, Router, Service};
 use crate::translate::problem::Problem;
 use crate::translate::settings::Settings;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::kubernetes::key::{SecretKey, ServiceKey};
-use crate::kubernetes::lean::{Service, Slice};
+use crate::kubernetes::{Service, Slice};
 use crate::traefik::dynamic::Certificate;
 use crate::translate::settings::ClassState;
 

@@ -37,9 +37,10 @@ pub mod status;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::networking::v1::{Ingress, IngressBackend, IngressRule, IngressSpec, IngressTLS};
+use k8s_openapi::api::networking::v1::{IngressBackend, IngressRule};
 
 use crate::kubernetes::key::IngressKey;
+use crate::kubernetes::{Ingress, IngressSpec, IngressTLS};
 use annotation::{RouterAnnotations, field};
 use fragment::{Created, Fragment};
 use lookup::Lookup;
@@ -69,7 +70,7 @@ pub fn translate_as<L: Lookup + ?Sized>(
     let namespace = key.shared_namespace();
     let mut fragment = Fragment {
         ingress: key.clone(),
-        created: Created::of(ingress.metadata.creation_timestamp.as_ref()),
+        created: Created::from(&ingress.metadata),
         settings: Arc::clone(settings),
         routers: Vec::new(),
         default_backend: None,

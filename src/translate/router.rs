@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::networking::v1::{
-    HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressServiceBackend,
-};
+use k8s_openapi::api::networking::v1::{HTTPIngressPath, IngressBackend, IngressRule, IngressServiceBackend};
+
+use crate::kubernetes::Ingress;
 
 use super::annotation::{RouterAnnotations, field};
 use super::fragment::{Created, RouterFragment, ServiceFragment, ServiceOwner};

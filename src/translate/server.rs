@@ -8,7 +8,7 @@ use std::fmt::Write;
 use k8s_openapi::api::networking::v1::ServiceBackendPort;
 
 use crate::kubernetes::key::ServiceKey;
-use crate::kubernetes::lean::{Address, Service, ServicePort, ServiceType};
+use crate::kubernetes::{Address, Service, ServicePort, ServiceType};
 use crate::traefik::dynamic::Server;
 use crate::translate::annotation::ServiceAnnotations;
 use crate::translate::lookup::Lookup;

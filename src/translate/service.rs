@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::networking::v1::IngressServiceBackend;
 
 use crate::kubernetes::key::ServiceKey;
-use crate::kubernetes::lean::{self, ServiceType};
+use crate::kubernetes::{self, ServiceType};
 use crate::traefik::dynamic::{LoadBalancer, Service};
 use crate::translate::annotation::{ServiceAnnotations, field};
 use crate::translate::fragment::{Created, ServiceFragment, ServiceOwner};
@@ -128,7 +128,7 @@ fn keep_not_empty(load_balancer: &mut LoadBalancer) {
 
 fn load<L: Lookup + ?Sized>(
     key: &ServiceKey,
-    object: &lean::Service,
+    object: &kubernetes::Service,
     backend: &IngressServiceBackend,
     settings: &Settings,
     lookup: &L,
@@ -154,7 +154,7 @@ fn load<L: Lookup + ?Sized>(
     })
 }
 
-fn port_remedy(key: &ServiceKey, object: &lean::Service) -> String {
+fn port_remedy(key: &ServiceKey, object: &kubernetes::Service) -> String {
     let ports = &object.ports;
     let mut names: Vec<String> = ports
         .iter()
@@ -174,7 +174,11 @@ fn port_remedy(key: &ServiceKey, object: &lean::Service) -> String {
     }
 }
 
-fn check_external_name(key: &ServiceKey, object: &lean::Service, settings: &Settings) -> Result<(), Broken> {
+fn check_external_name(
+    key: &ServiceKey,
+    object: &kubernetes::Service,
+    settings: &Settings,
+) -> Result<(), Broken> {
     if !settings.allow_external_name_services {
         return Err(Broken::new(
             Category::ExternalNameNotAllowed,
@@ -200,7 +204,7 @@ fn check_external_name(key: &ServiceKey, object: &lean::Service, settings: &Sett
 
 fn annotations<L: Lookup + ?Sized>(
     key: &ServiceKey,
-    object: &lean::Service,
+    object: &kubernetes::Service,
     settings: &Settings,
     lookup: &L,
     gathered: &mut Gathered,

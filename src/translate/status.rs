@@ -4,7 +4,7 @@
 use k8s_openapi::api::networking::v1::{IngressLoadBalancerIngress, IngressPortStatus};
 
 use crate::kubernetes::key::ServiceKey;
-use crate::kubernetes::lean::{Service, ServicePort, ServiceType};
+use crate::kubernetes::{Service, ServicePort, ServiceType};
 use crate::translate::lookup::Lookup;
 use crate::translate::problem::{Category, Kind, Problem, Subject};
 use crate::translate::settings::{Settings, StatusSource};

@@ -32,12 +32,11 @@ pub(super) fn cluster_key<K: Resource>(object: &K) -> ObjectKey {
 }
 
 /// Takes in an event of a kind of which only `part` is kept. An object without a key is ignored.
-pub(super) fn apply_part<K: Resource, T: PartialEq>(
+pub(super) fn apply_part<K: Resource, T: From<K> + PartialEq>(
     collection: &mut Collection<Arc<T>>,
     scope: &Scope,
     event: Event<K>,
     key: impl Fn(&K) -> Option<ObjectKey>,
-    part: impl Fn(K) -> T,
 ) -> Changes<T> {
     match event {
         Event::Init => {
@@ -58,19 +57,18 @@ pub(super) fn apply_part<K: Resource, T: PartialEq>(
         Event::Apply(object) | Event::InitApply(object) => {
             let Some(key) = key(&object) else { return Vec::new() };
             let keep = |part| Some(Arc::new(part));
-            let change = collection.insert(key.clone(), part(object), |old, new| **old == *new, keep);
+            let change = collection.insert(key.clone(), T::from(object), |old, new| **old == *new, keep);
             change.map(|change| (key, change)).into_iter().collect()
         }
     }
 }
 
 /// As [`apply_part`] for a cluster-scoped kind; gives the names that were touched.
-pub(super) fn apply_cluster_scoped<K: Resource, T: PartialEq>(
+pub(super) fn apply_cluster_scoped<K: Resource, T: From<K> + PartialEq>(
     collection: &mut Collection<Arc<T>>,
     event: Event<K>,
-    part: impl Fn(K) -> T,
 ) -> Vec<Arc<str>> {
-    let changes = apply_part(collection, &Scope::All, event, |object| Some(cluster_key(object)), part);
+    let changes = apply_part(collection, &Scope::All, event, |object| Some(cluster_key(object)));
     changes.into_iter().map(|(key, _)| key.name().into()).collect()
 }
 

@@ -3,7 +3,6 @@
 mod apply;
 pub mod changes;
 pub mod collection;
-pub mod decode;
 pub mod mirror;
 pub mod namespaces;
 pub mod nodes;
@@ -11,5 +10,3 @@ pub mod pem;
 pub mod secrets;
 pub mod slices;
 pub mod stores;
-pub mod strip;
-mod unread;

@@ -2,32 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use k8s_openapi::api::core::v1::Node;
-
+use crate::kubernetes::NodeAddresses;
 use crate::watch::collection::Collection;
-
-/// The addresses of one node, in the order of its status.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeAddresses {
-    /// Those of type InternalIP.
-    pub internal: Box<[Box<str>]>,
-    /// Those of type ExternalIP.
-    pub external: Box<[Box<str>]>,
-}
-
-impl NodeAddresses {
-    /// The addresses that a node's status gives.
-    pub fn of(node: &Node) -> Self {
-        let addresses = || node.status.iter().flat_map(|status| status.addresses.iter().flatten());
-        let of_type = |wanted: &str| -> Box<[Box<str>]> {
-            addresses()
-                .filter(|entry| entry.type_ == wanted)
-                .map(|entry| entry.address.as_str().into())
-                .collect()
-        };
-        Self { internal: of_type("InternalIP"), external: of_type("ExternalIP") }
-    }
-}
 
 /// All nodes, with their addresses put together once and not at every look-up.
 #[derive(Debug, Default)]

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::kubernetes::Secret;
 use crate::kubernetes::key::SecretKey;
 use crate::operator::deleted_secrets::Gone;
 use crate::traefik::dynamic::Certificate;

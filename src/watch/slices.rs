@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::kubernetes::Slice;
 use crate::kubernetes::key::ServiceKey;
-use crate::kubernetes::lean::Slice;
 
 /// The EndpointSlices of every Service, oldest first, then by name: the order of their addresses in the routing.
 #[derive(Debug, Default)]

@@ -7,15 +7,17 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use k8s_openapi::api::core::v1::{self, ConfigMap, Namespace, Node, Secret};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
-use kube::core::{DynamicObject, PartialObjectMeta};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Resource;
+use kube::core::DynamicObject;
 use kube::runtime::watcher::Event;
 use serde_json::Value;
 
 use crate::kubernetes::key::{IngressKey, ObjectKey, SecretKey, ServiceKey};
-use crate::kubernetes::lean::{Service, Slice};
+use crate::kubernetes::{
+    EndpointSlice, Ingress, IngressClass, MetadataOf, Namespace, Node, NodeAddresses, Secret, Service, Slice,
+    WireService,
+};
 use crate::metrics::WatchKind;
 use crate::translate::lookup::{Lookup, SecretState};
 use crate::translate::settings::{ClassState, Settings};
@@ -24,10 +26,9 @@ use crate::watch::changes::Touched;
 use crate::watch::collection::{Collection, Scope};
 use crate::watch::mirror::{Mirrored, key_of};
 use crate::watch::namespaces::KnownNamespaces;
-use crate::watch::nodes::{NodeAddresses, Nodes};
+use crate::watch::nodes::Nodes;
 use crate::watch::secrets::{Asked, SecretSource, Secrets};
 use crate::watch::slices::SlicesByService;
-use crate::watch::strip;
 
 /// What is watched and how classes are told apart.
 #[derive(Clone, Debug)]
@@ -63,8 +64,8 @@ pub struct Parameters {
     pub status: Value,
 }
 
-impl Parameters {
-    fn of(mut object: DynamicObject) -> Self {
+impl From<DynamicObject> for Parameters {
+    fn from(mut object: DynamicObject) -> Self {
         let mut part = |name| object.data.get_mut(name).map(Value::take).unwrap_or_default();
         Self { spec: part("spec"), status: part("status"), generation: object.metadata.generation }
     }
@@ -179,7 +180,7 @@ impl Stores {
     /// An Ingress came, changed or went.
     pub fn apply_ingress(&mut self, scope: &Scope, event: Event<Ingress>) -> Touched {
         let mut touched = Touched::default();
-        for (key, change) in self.ingresses.apply(scope, event, strip::strip_ingress, &self.known) {
+        for (key, change) in self.ingresses.apply(scope, event, Ingress::strip, &self.known) {
             count(&mut self.known, &mut touched, &key, &change);
             match (&change.before, &change.after) {
                 (Some(before), Some(after)) if same_routing(before, after) => {
@@ -194,7 +195,7 @@ impl Stores {
     /// An IngressClass came, changed or went.
     pub fn apply_class(&mut self, event: Event<IngressClass>) -> Touched {
         let mut touched = Touched::default();
-        let changes = self.classes.apply(&Scope::All, event, strip::strip_ingress_class, &self.known);
+        let changes = self.classes.apply(&Scope::All, event, IngressClass::strip, &self.known);
         for (key, change) in changes {
             let name: Arc<str> = key.name().into();
             let now = change.after.and_then(|class| self.class_state(&name, &class));
@@ -246,11 +247,10 @@ impl Stores {
     }
 
     /// A Service came, changed or went.
-    pub fn apply_service(&mut self, scope: &Scope, event: Event<v1::Service>) -> Touched {
+    pub fn apply_service(&mut self, scope: &Scope, event: Event<WireService>) -> Touched {
         let mut touched = Touched::default();
         let known = &self.known;
-        let changes =
-            apply_part(&mut self.services, scope, event, |service| key_of(service, known), Service::of);
+        let changes = apply_part(&mut self.services, scope, event, |service| key_of(service, known));
         for (key, change) in changes {
             count(&mut self.known, &mut touched, &key, &change);
             touched.services.push(ServiceKey(key));
@@ -262,9 +262,7 @@ impl Stores {
     pub fn apply_slice(&mut self, scope: &Scope, event: Event<EndpointSlice>) -> Touched {
         let mut touched = Touched::default();
         let known = &self.known;
-        for (key, change) in
-            apply_part(&mut self.slices, scope, event, |slice| key_of(slice, known), Slice::of)
-        {
+        for (key, change) in apply_part(&mut self.slices, scope, event, |slice| key_of(slice, known)) {
             let owner = |slice: &Arc<Slice>| {
                 let service = &*slice.service;
                 (!service.is_empty()).then(|| ServiceKey::new(known.shared(key.namespace()), service))
@@ -306,13 +304,13 @@ impl Stores {
         &mut self,
         source: SecretSource,
         scope: &Scope,
-        event: Event<PartialObjectMeta<Secret>>,
+        event: Event<MetadataOf<Secret>>,
         wanted: impl Fn(&SecretKey) -> bool,
     ) -> Touched {
         let (known, secrets) = (&self.known, &mut self.secrets);
         secret_event(known, secrets, source, scope, event, |secrets, key, secret| {
             let wanted = wanted(&key);
-            secrets.put_metadata(source, key, &secret.metadata, wanted)
+            secrets.put_metadata(source, key, secret.meta(), wanted)
         })
     }
 
@@ -364,9 +362,9 @@ impl Stores {
             Event::InitDone => !nodes.end_list(&Scope::All).is_empty(),
             Event::Delete(node) => nodes.remove(&cluster_key(&node)).is_some(),
             Event::Apply(node) | Event::InitApply(node) => {
-                let addresses = NodeAddresses::of(&node);
+                let key = cluster_key(&node);
                 let keep = |addresses| Some(Arc::new(addresses));
-                nodes.insert(cluster_key(&node), addresses, |old, new| **old == *new, keep).is_some()
+                nodes.insert(key, NodeAddresses::from(node), |old, new| **old == *new, keep).is_some()
             }
         };
         if changed {
@@ -377,20 +375,20 @@ impl Stores {
 
     /// A Namespace came, changed or went; only its labels are read.
     pub fn apply_namespace(&mut self, event: Event<Namespace>) -> Touched {
-        let labels = apply_cluster_scoped(&mut self.labels, event, strip::namespace_labels);
+        let labels = apply_cluster_scoped::<Namespace, _>(&mut self.labels, event);
         Touched { labels, ..Touched::default() }
     }
 
     /// IngressClassParameters came, changed or went. A status that changed touches them too, since someone may have
     /// edited it.
     pub fn apply_parameters(&mut self, event: Event<DynamicObject>) -> Touched {
-        let parameters = apply_cluster_scoped(&mut self.parameters, event, Parameters::of);
+        let parameters = apply_cluster_scoped(&mut self.parameters, event);
         Touched { parameters, ..Touched::default() }
     }
 
     /// A ConfigMap that remembers accepted parameters came, changed or went.
     pub fn apply_class_memory(&mut self, event: Event<ConfigMap>) -> Touched {
-        let changes = self.class_memory.apply(&Scope::All, event, strip::strip_class_memory, &self.known);
+        let changes = self.class_memory.apply(&Scope::All, event, |_| {}, &self.known);
         Touched { class_memory: !changes.is_empty(), ..Touched::default() }
     }
 

@@ -52,7 +52,7 @@ async fn ingress(plane: &ControlPlane, namespace: &str, name: &str) -> (Subject,
     .unwrap();
     let api: Api<Ingress> = Api::namespaced(plane.admin(), namespace);
     let created = api.create(&PostParams::default(), &ingress).await.unwrap();
-    (Subject::ingress(&created), created.uid().unwrap())
+    (Subject::of(Kind::Ingress, &created.metadata), created.uid().unwrap())
 }
 
 async fn wait_for(

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt as _;
-use k8s_openapi::api::networking::v1::{Ingress, IngressLoadBalancerIngress};
+use k8s_openapi::api::networking::v1::{self, IngressLoadBalancerIngress};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::watcher::{self, Event};
+use waybill::kubernetes::Ingress;
 use waybill::kubernetes::key::IngressKey;
 use waybill::metrics::{WriteKind, WriteResult};
 use waybill::publish::statuses::policy::{Entries, StatusState, we_own};
@@ -121,7 +122,8 @@ impl Bench {
             "spec": {"defaultBackend": {"service": {"name": "x", "port": {"number": 80}}}},
         }))
         .unwrap();
-        self.api().create(&PostParams::default(), &ingress).await.unwrap();
+        let api: Api<v1::Ingress> = Api::namespaced(self.plane.admin(), &self.namespace);
+        api.create(&PostParams::default(), &ingress).await.unwrap();
     }
 
     /// Another controller writes a status, by an update or by an apply of its own, and the watch shows it.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::networking::v1::{HTTPIngressPath, IngressSpec};
+use k8s_openapi::api::networking::v1::HTTPIngressPath;
 
+use waybill::kubernetes::IngressSpec;
 use waybill::translate::fragment::Fragment;
 use waybill::translate::problem::{Category, Kind, Problem};
 

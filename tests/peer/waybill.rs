@@ -4,16 +4,14 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Node, Secret, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::{Ingress, IngressClass, IngressLoadBalancerIngress};
-use kube::core::{PartialObjectMeta, PartialObjectMetaExt};
+use k8s_openapi::api::networking::v1::IngressLoadBalancerIngress;
 use kube::runtime::watcher::Event;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use waybill::kubernetes::key::{IngressKey, SecretKey};
+use waybill::kubernetes::{EndpointSlice, Ingress, IngressClass, Node, Secret, WireService};
 use waybill::offline;
 use waybill::options::{self, Options};
 use waybill::routing::Routing;
@@ -153,7 +151,7 @@ impl Library {
             "Ingress" => stores.apply_ingress(&scope, event::<Ingress>(object, there)),
             "IngressClass" if no_classes => Touched::default(),
             "IngressClass" => stores.apply_class(event::<IngressClass>(object, there)),
-            "Service" => stores.apply_service(&scope, event::<Service>(object, there)),
+            "Service" => stores.apply_service(&scope, event::<WireService>(object, there)),
             "EndpointSlice" => stores.apply_slice(&scope, event::<EndpointSlice>(object, there)),
             "Node" if no_nodes => Touched::default(),
             "Node" => stores.apply_node(event::<Node>(object, there)),
@@ -169,12 +167,7 @@ impl Library {
                 if object["type"] == "kubernetes.io/tls" {
                     stores.apply_secret(SecretSource::Tls, &scope, event(object, there), named)
                 } else {
-                    let event = match event::<Secret>(object, there) {
-                        Event::Delete(secret) => Event::Delete(metadata(&secret)),
-                        Event::Apply(secret) => Event::Apply(metadata(&secret)),
-                        _ => return Touched::default(),
-                    };
-                    stores.apply_secret_metadata(SecretSource::Others, &scope, event, named)
+                    stores.apply_secret_metadata(SecretSource::Others, &scope, event(object, there), named)
                 }
             }
             _ => Touched::default(),
@@ -218,9 +211,4 @@ fn typed<K: DeserializeOwned>(object: &Value) -> K {
 
 fn event<K: DeserializeOwned>(object: &Value, there: bool) -> Event<K> {
     if there { Event::Apply(typed(object)) } else { Event::Delete(typed(object)) }
-}
-
-/// What a watch of metadata alone tells of a Secret.
-fn metadata(secret: &Secret) -> PartialObjectMeta<Secret> {
-    secret.metadata.clone().into_response_partial()
 }

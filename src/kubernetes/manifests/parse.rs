@@ -3,15 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::DynamicObject;
 use serde::Deserialize;
 use serde::de::DeserializeSeed;
 use serde_json::Value;
 use serde_saphyr::Spanned;
 
+use super::super::{EndpointSlice, Ingress, IngressClass, Namespace, Node, Secret, WireService};
 use super::document::{Document, documents};
 use super::visit::{ObjectSeed, OfList, TypeMeta};
 use super::{Fault, Manifests, Place};
@@ -31,7 +30,7 @@ const MESSAGE_LIMIT: usize = 400;
 pub enum Object {
     Ingress(Box<Ingress>),
     IngressClass(Box<IngressClass>),
-    Service(Box<Service>),
+    Service(Box<WireService>),
     EndpointSlice(Box<EndpointSlice>),
     Secret(Box<Secret>),
     Node(Box<Node>),

@@ -3,6 +3,7 @@ use std::io::empty;
 use proptest::prelude::*;
 
 use super::*;
+use crate::kubernetes::{Service, ServiceType, Slice};
 
 const SERVICE: &str =
     "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {ports: [{port: 80}]}\n";
@@ -63,18 +64,16 @@ fn what_an_api_server_fills_in_is_filled_in() {
          endpoints: []\nports: [{port: 80}, {name: x, protocol: UDP}]\n---\n\
          apiVersion: v1\nkind: Secret\nmetadata: {name: a}\ndata: {a: YQ==, b: Yg==}\nstringData: {b: c}\n",
     );
-    let spec = manifests.services[0].spec.as_ref().unwrap();
-    assert_eq!(spec.type_.as_deref(), Some("ClusterIP"));
-    let protocols: Vec<_> = spec.ports.iter().flatten().map(|port| port.protocol.as_deref()).collect();
-    assert_eq!(protocols, [Some("TCP"), Some("UDP")]);
-    assert_eq!(manifests.services[1].spec.as_ref().unwrap().type_.as_deref(), Some("ClusterIP"));
-    let ports = manifests.slices[0].ports.as_ref().unwrap();
-    let ports: Vec<_> = ports.iter().map(|port| (port.name.as_deref(), port.protocol.as_deref())).collect();
-    assert_eq!(ports, [(Some(""), Some("TCP")), (Some("x"), Some("UDP"))]);
+    let services: Vec<Service> = manifests.services.iter().cloned().map(Service::from).collect();
+    assert!(services.iter().all(|service| service.kind == ServiceType::ClusterIp));
+    let protocols: Vec<_> = services[0].ports.iter().map(|port| &*port.protocol).collect();
+    assert_eq!(protocols, ["TCP", "UDP"]);
+    let slice = Slice::from(manifests.slices[0].clone());
+    let ports: Vec<_> = slice.ports.iter().map(|port| (&*port.name, port.number)).collect();
+    assert_eq!(ports, [("", 80), ("x", 0)]);
     let data: Vec<_> =
         manifests.secrets[0].data.iter().flatten().map(|(key, value)| (&**key, &*value.0)).collect();
     assert_eq!(data, [("a", &b"a"[..]), ("b", b"c")]);
-    assert_eq!(manifests.secrets[0].string_data, None);
 }
 
 #[test]
@@ -192,11 +191,11 @@ fn a_bad_item_of_a_list_costs_only_itself() {
 fn what_kubectl_prints_without_quotes_is_text() {
     let of = |value: &str| {
         let text = format!(
-            "kind: List\napiVersion: v1\nitems:\n- {{apiVersion: v1, kind: Service, metadata: {{name: s, annotations: {{a: {value}}}}}}}\n"
+            "kind: List\napiVersion: v1\nitems:\n- {{apiVersion: v1, kind: Service, metadata: {{name: s, annotations: {{waybill.dev/a: {value}}}}}}}\n"
         );
         let manifests = read(&text);
         let annotations = manifests.services.first().and_then(|service| service.metadata.annotations.clone());
-        annotations.and_then(|annotations| annotations.get("a").cloned())
+        annotations.and_then(|annotations| annotations.get("waybill.dev/a").cloned())
     };
     for value in ["tRUE", "yES", "oN", "offF", "nO", "fALSE"] {
         assert_eq!(of(value).as_deref(), Some(value), "{value}");
@@ -258,8 +257,7 @@ fn of_two_objects_of_one_name_the_later_counts() {
     let again = SERVICE.replace("80", "81");
     let manifests = read(&format!("{SERVICE}---\n{again}"));
     assert_eq!(manifests.services.len(), 1);
-    let ports = manifests.services[0].spec.as_ref().unwrap().ports.as_ref().unwrap();
-    assert_eq!(ports[0].port, 81);
+    assert_eq!(Service::from(manifests.services[0].clone()).ports[0].port, 81);
     assert_eq!(
         manifests.repeated[0].to_string(),
         "shop.yaml, document 2, line 6: Service shop/web is already in shop.yaml, document 1, line 1: \

@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::DynamicObject;
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, StringDeserializer};
@@ -13,8 +11,9 @@ use serde::de::{
 };
 use serde_json::Value;
 
+use super::super::{EndpointSlice, Ingress, IngressClass, Namespace, Node, Secret, WireService};
+use super::CLASS_MEMORY_LABEL;
 use super::parse::{Found, Object, Sink, SkippedKind};
-use super::{CLASS_MEMORY_LABEL, defaults};
 
 /// Lists in lists that are followed.
 const DEPTH_LIMIT: usize = 8;
@@ -245,21 +244,9 @@ fn visit_object<'de, A: MapAccess<'de>>(
     let object = match kind.as_str() {
         "Ingress" => Object::Ingress(typed::<Ingress, _>(map)?),
         "IngressClass" => Object::IngressClass(typed::<IngressClass, _>(map)?),
-        "EndpointSlice" => {
-            let mut slice = typed::<EndpointSlice, _>(map)?;
-            defaults::endpoint_slice(&mut slice);
-            Object::EndpointSlice(slice)
-        }
-        "Service" => {
-            let mut service = typed::<Service, _>(map)?;
-            defaults::service(&mut service);
-            Object::Service(service)
-        }
-        "Secret" => {
-            let mut secret = typed::<Secret, _>(map)?;
-            defaults::secret(&mut secret);
-            Object::Secret(secret)
-        }
+        "EndpointSlice" => Object::EndpointSlice(typed::<EndpointSlice, _>(map)?),
+        "Service" => Object::Service(typed::<WireService, _>(map)?),
+        "Secret" => Object::Secret(typed::<Secret, _>(map)?),
         "Node" => Object::Node(typed::<Node, _>(map)?),
         "Namespace" => Object::Namespace(typed::<Namespace, _>(map)?),
         "ConfigMap" => {

@@ -19,7 +19,7 @@ async fn a_watch_that_is_gone_before_it_begins_is_listed_anew() {
         let body = Body::from(serde_json::to_vec(&body)?);
         Ok::<_, tower::BoxError>(http::Response::builder().status(code).body(body)?)
     });
-    let api: Api<Lean<Service>> = Api::all(Client::new(service, "default"));
+    let api: Api<WireService> = Api::all(Client::new(service, "default"));
     let mut events = events(api, watcher::Config::default());
     let (mut lists, mut failures) = (0, 0);
     while lists < 3 {

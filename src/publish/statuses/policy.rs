@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::networking::v1::{Ingress, IngressLoadBalancerIngress};
+use k8s_openapi::api::networking::v1::IngressLoadBalancerIngress;
 
+use crate::kubernetes::Ingress;
 use crate::kubernetes::key::IngressKey;
 use crate::publish::requests::MANAGER;
 use crate::translate::problem::{Category, Kind, Problem, Subject};

@@ -19,7 +19,7 @@ pub use router::RouterAnnotations;
 pub use service::ServiceAnnotations;
 
 /// What every annotation of ours begins with; its case matters.
-pub const PREFIX: &str = "traefik.ingress.kubernetes.io/";
+pub use crate::kubernetes::ANNOTATION_PREFIX as PREFIX;
 
 const FROM_PREFIX: (Bound<&str>, Bound<&str>) = (Bound::Included(PREFIX), Bound::Unbounded);
 

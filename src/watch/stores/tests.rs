@@ -1,6 +1,3 @@
-use k8s_openapi::api::core::v1::{Node, Secret};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -23,7 +20,7 @@ fn parse<K: serde::de::DeserializeOwned>(value: Value) -> K {
     serde_json::from_value(value).unwrap()
 }
 
-fn service(namespace: &str, name: &str, version: u32, port: u32) -> v1::Service {
+fn service(namespace: &str, name: &str, version: u32, port: u32) -> WireService {
     parse(json!({
         "metadata": {"namespace": namespace, "name": name, "resourceVersion": version.to_string()},
         "spec": {"ports": [{"port": port}]},
@@ -205,7 +202,7 @@ fn a_secret_is_fetched_when_it_is_wanted() {
     let key = SecretKey::new("web", "tls");
     let secret: Secret =
         parse(json!({"metadata": {"namespace": "web", "name": "tls", "resourceVersion": "1"}}));
-    let meta = PartialObjectMeta { metadata: secret.metadata.clone(), ..PartialObjectMeta::default() };
+    let meta = MetadataOf::from(secret.metadata.clone());
     let event = Event::Apply(meta.clone());
     assert!(
         stores.apply_secret_metadata(SecretSource::Others, &Scope::All, event, |_| false).fetch.is_empty()

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::api::networking::v1::IngressClass;
+
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, ValidationDirective};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
+use waybill::kubernetes::IngressClass;
 use waybill::metrics::{Metrics, WriteKind, WriteResult};
 use waybill::parameters::memory::{Entry, Memory};
 use waybill::parameters::resolve::{Found, Inputs, NamespaceLabels, Standing, resolve};
