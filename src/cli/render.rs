@@ -13,6 +13,7 @@ use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::manifests::Manifests;
 use crate::offline;
 use crate::options::Loaded;
+use crate::publish::outputs::upkeep::text_problem;
 use crate::published::desired_output::{DesiredOutput, Stamp};
 use crate::published::objects;
 use crate::routing::Routing;
@@ -74,6 +75,12 @@ impl Render {
         let problems = problems(&routing);
         // A closed standard error does not keep the routing from being printed.
         let _ = told.tell(streams.stderr, &problems);
+        // No fault of what was read, so --strict does not count it.
+        for (key, output) in routing.table().outputs() {
+            if let Some(problem) = text_problem(key, output.routing_bytes()) {
+                let _ = writeln!(streams.stderr, "warning: {problem}");
+            }
+        }
         let outputs = match self.outputs(&routing, &loaded.options.settings.output) {
             Ok(outputs) => outputs,
             Err(message) => {

@@ -283,3 +283,26 @@ fn the_example_shop_has_the_mistakes_that_it_says() {
     assert_eq!(servers("payments-webhooks-http"), ["http://192.0.2.11:31080", "http://192.0.2.12:31080"]);
     assert_eq!(servers("partner-eu-api-80"), ["http://10.1.4.10:8080"]);
 }
+
+#[test]
+fn a_routing_that_is_too_large_for_the_text_is_told_of_and_is_no_fault() {
+    let paths: String = (0..4_000)
+        .map(|at| {
+            format!(
+                "      - {{path: /{at:0>160}, pathType: Prefix, backend: {{service: {{name: web, port: {{number: 80}}}}}}}}\n"
+            )
+        })
+        .collect();
+    let large = format!(
+        "{SHOP}---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: large, namespace: shop}}\n\
+         spec:\n  rules:\n  - http:\n      paths:\n{paths}"
+    );
+    let outcome = waybill(&["render", "--strict", "-f", "-"], &large);
+    assert_eq!(outcome.code, SUCCESS, "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.starts_with("warning: TextTooLarge: ConfigMap waybill/waybill: "),
+        "{}",
+        outcome.stderr
+    );
+    assert!(!waybill(&["render", "-f", "-"], SHOP).stderr.contains("TextTooLarge"));
+}
