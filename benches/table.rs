@@ -86,7 +86,7 @@ impl Bench {
         }
         let set = start.elapsed();
         let published = DesiredOutput::new(table.declare(&output()));
-        let shards = published.routing_shards().len();
+        let shards = published.routing_shards.len();
         println!("{count} Ingresses: set in {set:.0?}, {shards} shards after {:.0?}", start.elapsed());
         Self { table, output: output(), settings, published, count, round: 0 }
     }

@@ -88,6 +88,82 @@ fn append_certificate(sink: &mut impl Sink, certificate: &Certificate, keys: Key
     sink.push("}");
 }
 
+/// A document that is being written: routers first, then services, certificates last, each sorted by whoever hands
+/// them in.
+#[derive(Debug)]
+pub struct Document<S> {
+    sink: S,
+    routers: bool,
+    services: bool,
+}
+
+impl<S: Sink> Document<S> {
+    /// A document without entries.
+    pub fn new(sink: S) -> Self {
+        Self { sink, routers: false, services: false }
+    }
+
+    /// Writes the line of a router ([`router_line`]).
+    pub fn router(&mut self, line: &str) {
+        self.sink.push(if self.routers { ",\n" } else { "{\"http\":{\"routers\":{\n" });
+        self.sink.push(line);
+        self.routers = true;
+    }
+
+    /// Writes the line of a service ([`service_line`]).
+    pub fn service(&mut self, line: &str) {
+        self.sink.push(match (self.services, self.routers) {
+            (true, _) => ",\n",
+            (false, true) => "\n},\"services\":{\n",
+            (false, false) => "{\"http\":{\"services\":{\n",
+        });
+        self.sink.push(line);
+        self.services = true;
+    }
+
+    /// Writes the certificates and ends the document.
+    pub fn finish<'a>(mut self, certificates: impl IntoIterator<Item = &'a Certificate>, keys: Keys) -> S {
+        let mut between = self.before_certificates();
+        let mut any = false;
+        for certificate in certificates {
+            self.sink.push(between);
+            append_certificate(&mut self.sink, certificate, keys);
+            (between, any) = (",\n", true);
+        }
+        self.end(any)
+    }
+
+    /// As [`Self::finish`], with certificates that are rendered already ([`certificate_line`]), with `,` and a line feed
+    /// between them.
+    pub fn finish_with_lines(mut self, certificates: &str) -> S {
+        let before = self.before_certificates();
+        if !certificates.is_empty() {
+            self.sink.push(before);
+            self.sink.push(certificates);
+        }
+        self.end(!certificates.is_empty())
+    }
+
+    /// Ends routers and services; gives what goes before the first certificate.
+    fn before_certificates(&mut self) -> &'static str {
+        if self.routers || self.services {
+            self.sink.push("\n}}");
+            ",\"tls\":{\"certificates\":[\n"
+        } else {
+            "{\"tls\":{\"certificates\":[\n"
+        }
+    }
+
+    fn end(mut self, certificates: bool) -> S {
+        self.sink.push(match (self.routers || self.services, certificates) {
+            (false, false) => "{}\n",
+            (true, false) => "}\n",
+            (_, true) => "\n]}}\n",
+        });
+        self.sink
+    }
+}
+
 /// Writes a document. `routers` and `services` are lines ([`router_line`], [`service_line`]) and, like
 /// `certificates`, sorted by whoever hands them in.
 pub fn write<'a>(
@@ -97,33 +173,10 @@ pub fn write<'a>(
     certificates: impl IntoIterator<Item = &'a Certificate>,
     keys: Keys,
 ) {
-    let mut before = "{\"http\":{\"routers\":{\n";
-    let (mut http, mut tls) = (false, false);
-    for line in routers {
-        sink.push(before);
-        sink.push(line);
-        (before, http) = (",\n", true);
-    }
-    before = if http { "\n},\"services\":{\n" } else { "{\"http\":{\"services\":{\n" };
-    for line in services {
-        sink.push(before);
-        sink.push(line);
-        (before, http) = (",\n", true);
-    }
-    if http {
-        sink.push("\n}}");
-    }
-    before = if http { ",\"tls\":{\"certificates\":[\n" } else { "{\"tls\":{\"certificates\":[\n" };
-    for certificate in certificates {
-        sink.push(before);
-        append_certificate(sink, certificate, keys);
-        (before, tls) = (",\n", true);
-    }
-    sink.push(match (http, tls) {
-        (false, false) => "{}\n",
-        (true, false) => "}\n",
-        (_, true) => "\n]}}\n",
-    });
+    let mut document = Document::new(sink);
+    routers.into_iter().for_each(|line| document.router(line));
+    services.into_iter().for_each(|line| document.service(line));
+    document.finish(certificates, keys);
 }
 
 /// Writes a configuration; its certificates keep their order.
