@@ -7,7 +7,7 @@
 //!                                                      └─▶ upkeep, beside the commits: garbage, the text
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,10 @@ use kube::Client;
 use tokio::task::JoinSet;
 
 use crate::kubernetes::key::{IngressKey, OutputKey};
-use crate::metrics::{Entry, Label, Metrics, ShardKind, WriteResult};
+use crate::metrics::{Label, Metrics, PublishedKind, ShardKind, WriteFailure};
 use crate::operator::live::{Live, Waiting};
 use crate::operator::own_watches::{News, OwnWatches};
-use crate::operator::problems::{Problems, Source};
+use crate::operator::problems::{Problems, Reporter};
 use crate::operator::status_view::Statuses;
 use crate::parameters::status::Publication;
 use crate::publish::backoff::Backoff;
@@ -31,7 +31,6 @@ use crate::publish::outputs::upkeep::{self, Collected, GarbageSchedule, TextFoun
 use crate::publish::outputs::withdrawal::index_subject;
 use crate::publish::outputs::writer::{Outcome, OutputWriter, OwnKind, Seen};
 use crate::publish::requests::Requests;
-use crate::publish::statuses::writer::StatusQueue;
 use crate::published::objects;
 use crate::serve::Heartbeat;
 use crate::table::Counts;
@@ -67,15 +66,11 @@ pub struct Publisher {
     requests: Requests,
     problems: Arc<Problems>,
     statuses: Arc<Statuses>,
-    queue: StatusQueue,
     pace: Pace,
     metrics: Metrics,
     own: OwnWatches,
     outputs: BTreeMap<OutputKey, OutputState>,
     upkeep: JoinSet<(OutputKey, Upkeep)>,
-    /// Statuses that wait for the commit of the routing that they tell of.
-    held_statuses: BTreeSet<IngressKey>,
-    all_statuses: bool,
 }
 
 /// What became of work beside the commits.
@@ -96,7 +91,7 @@ struct OutputState {
     waiting: Waiting,
     counts: Counts,
     shards: (usize, usize),
-    failed: Option<WriteResult>,
+    failed: Option<WriteFailure>,
     held: bool,
     paused: bool,
 }
@@ -137,7 +132,6 @@ impl Publisher {
         requests: Requests,
         problems: Arc<Problems>,
         statuses: Arc<Statuses>,
-        queue: StatusQueue,
         pace: Pace,
     ) -> Self {
         let metrics = requests.metrics().clone();
@@ -148,13 +142,10 @@ impl Publisher {
             requests,
             problems,
             statuses,
-            queue,
             pace,
             metrics,
             outputs: BTreeMap::new(),
             upkeep: JoinSet::new(),
-            held_statuses: BTreeSet::new(),
-            all_statuses: false,
         }
     }
 
@@ -177,14 +168,12 @@ impl Publisher {
                 .iter()
                 .filter_map(|(key, output)| Some((output.throttle.due(now)?, key.clone())))
                 .min();
-            match next {
-                Some((due, key)) if due <= now => {
-                    heartbeat.during(self.commit(&key)).await;
-                    self.release_statuses();
-                    self.show();
-                    continue;
-                }
-                _ => self.release_statuses(),
+            if let Some((due, key)) = &next
+                && *due <= now
+            {
+                heartbeat.during(self.commit(key)).await;
+                self.show();
+                continue;
             }
             let wait = next.map_or(LOOK, |(due, _)| due.saturating_duration_since(now).min(LOOK));
             tokio::select! {
@@ -282,7 +271,7 @@ impl Publisher {
                         problem
                             .into_iter()
                             .map(|(problem, uid)| {
-                                self.problems.know(&problem.subject, &uid);
+                                self.problems.set_uid(&problem.subject, &uid);
                                 problem
                             })
                             .collect()
@@ -297,11 +286,11 @@ impl Publisher {
     fn report(&self, key: &OutputKey) {
         let Some(output) = self.outputs.get(key) else { return };
         if let Some(uid) = output.writer.index_uid() {
-            self.problems.know(&index_subject(key), uid);
+            self.problems.set_uid(&index_subject(key), uid);
         }
         let text = output.text.problem(key);
         let problems = output.problems.iter().flatten().cloned().chain(text).collect();
-        self.problems.set(Source::Output(key.clone()), problems);
+        self.problems.set(Reporter::Output(key.clone()), problems);
     }
 
     fn take_pending(&mut self) {
@@ -328,40 +317,13 @@ impl Publisher {
             output.throttle.changed();
             output.waiting.since(waiting);
         }
-        self.held_statuses.extend(pending.statuses);
-        self.all_statuses |= pending.all_statuses;
+        self.statuses.look_at(pending.statuses, pending.all_statuses, |output| {
+            self.outputs.get(output).is_some_and(|output| output.waiting.oldest().is_some())
+        });
         let oldest = self.outputs.values().filter_map(|output| output.waiting.oldest()).min();
         match oldest {
             Some(at) => self.metrics.pending_age.since(at),
             None => self.metrics.pending_age.clear(),
-        }
-    }
-
-    /// Lets statuses go once no routing waits to be committed: an address must not be told before its routes work.
-    fn release_statuses(&mut self) {
-        // One that stands still holds up its own statuses alone, see `Statuses`.
-        let waits = self.outputs.values().any(|output| output.waiting.oldest().is_some() && output.goes_on());
-        if waits {
-            return;
-        }
-        if std::mem::take(&mut self.all_statuses) {
-            self.statuses.addresses_changed();
-            let routing = self.live.routing();
-            let keys: Vec<IngressKey> = routing
-                .stores()
-                .ingresses()
-                .collection()
-                .iter()
-                .map(|(key, _)| IngressKey(key.clone()))
-                .collect();
-            drop(routing);
-            for key in keys {
-                self.queue.push(key);
-            }
-            self.held_statuses.clear();
-        }
-        for key in std::mem::take(&mut self.held_statuses) {
-            self.queue.push(key);
         }
     }
 
@@ -406,10 +368,10 @@ impl Publisher {
                 if output.failed.take().is_some() {
                     tracing::info!(output = %key, "published again");
                 }
-                // Statuses that were left alone meanwhile.
-                self.all_statuses |= output.held || output.paused;
                 (output.held, output.paused) = (false, false);
+                let resumed = !self.live.is_committed(key);
                 self.live.set_publication(key, Publication::Committed);
+                self.statuses.committed(key, resumed);
                 // Only now may what has moved here leave where it was: nothing is ever in neither.
                 self.live.settle(key, &arrived);
                 self.metrics.published_age.since(now);
@@ -453,13 +415,13 @@ impl Publisher {
         let Some(output) = self.outputs.get_mut(key) else { return };
         let wait = output.backoff.next_wait();
         output.throttle.failed(Instant::now(), wait);
-        if output.failed != Some(error.result()) {
+        if output.failed != Some(error.category()) {
             tracing::warn!(output = %key, %error, "not published; trying again");
         }
-        output.failed = Some(error.result());
-        self.live.set_publication(key, Publication::Failing(Label::as_str(error.result())));
+        output.failed = Some(error.category());
+        self.live.set_publication(key, Publication::Failing(Label::as_str(error.category())));
         let problem = refusal::problem(key, output.writer.index_uid(), error).map(|(problem, uid)| {
-            self.problems.know(&problem.subject, &uid);
+            self.problems.set_uid(&problem.subject, &uid);
             problem
         });
         output.problems[0] = problem.into_iter().collect();
@@ -470,9 +432,9 @@ impl Publisher {
     fn show(&self) {
         let metrics = &self.metrics;
         let sum = |of: fn(&OutputState) -> usize| self.outputs.values().map(of).sum::<usize>() as f64;
-        metrics.published.set(Entry::Router, sum(|output| output.counts.routers));
-        metrics.published.set(Entry::Service, sum(|output| output.counts.services));
-        metrics.published.set(Entry::Certificate, sum(|output| output.counts.certificates));
+        metrics.published.set(PublishedKind::Router, sum(|output| output.counts.routers));
+        metrics.published.set(PublishedKind::Service, sum(|output| output.counts.services));
+        metrics.published.set(PublishedKind::Certificate, sum(|output| output.counts.certificates));
         metrics.shards.set(ShardKind::Routing, sum(|output| output.shards.0));
         metrics.shards.set(ShardKind::Keys, sum(|output| output.shards.1));
         metrics.withdrawal_held.set(f64::from(u8::from(self.outputs.values().any(|output| output.held))));
@@ -482,9 +444,10 @@ impl Publisher {
         let stretch =
             self.outputs.values().map(|output| output.throttle.stretch(now)).max().unwrap_or_default();
         metrics.throttle_stretch.set(stretch.as_secs_f64());
-        metrics.publish_error.clear();
-        for result in self.outputs.values().filter_map(|output| output.failed) {
-            metrics.publish_error.set(result, 1.0);
+        // Each is set once, so that no scrape sees a reason vanish that still holds.
+        for &failure in WriteFailure::ALL {
+            let holds = self.outputs.values().any(|output| output.failed == Some(failure));
+            metrics.publish_error.set(failure, f64::from(u8::from(holds)));
         }
     }
 }

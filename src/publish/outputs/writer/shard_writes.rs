@@ -91,10 +91,7 @@ impl OutputWriter {
                 Err(error) => return Err(error),
             }
         }
-        let packed = |error: std::io::Error| PublishError::Other {
-            object: object.clone(),
-            message: error.to_string(),
-        };
+        let packed = |error: std::io::Error| PublishError::other(object.as_str(), error);
         let write = if part == Part::Keys {
             let shard = objects::key_shard(&self.output, digest, document).map_err(packed)?;
             Write::create(kind, object.clone(), &collection, &shard)?
