@@ -136,6 +136,7 @@ fn every_metric_shows_what_was_set() {
         "waybill_ingressclasses{settings=\"last_accepted\"}",
         "waybill_publish_error{category=\"name_taken\"}",
         "waybill_publish_throttle_stretch_seconds",
+        "waybill_text_fill_ratio",
         "waybill_withdrawal_held",
         "waybill_publish_paused",
         "waybill_published_entries{kind=\"certificates\"}",

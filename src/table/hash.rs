@@ -45,7 +45,7 @@ pub fn cell_sum<'a>(
 
 /// The sum of a certificate. It leaves the key out.
 pub fn certificate_sum(certificate: &Certificate) -> Digest {
-    Digest::of(&certificate_line(certificate, Keys::LeftOut))
+    Digest::new(&certificate_line(certificate, Keys::LeftOut))
 }
 
 /// The hash of a routing, of the sums of its cells, in order, and of its certificates.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::content::{Certificates, KeptCertificate, Routing, Section, lines};
+use super::content::{CertificateLines, KeptCertificate, RoutingLines, Section, lines};
 use super::digest::Digest;
 use super::hash::{self, RoutingHash};
 use super::names::{Claimant, Names};
@@ -20,11 +20,8 @@ use crate::translate::name::{self, DEFAULT_BACKEND, DEFAULT_ROUTER};
 /// How much an output holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Routers.
     pub routers: usize,
-    /// Services.
     pub services: usize,
-    /// Certificates.
     pub certificates: usize,
 }
 
@@ -33,7 +30,6 @@ pub struct Counts {
 struct RouterOwner {
     created: Created,
     ingress: IngressKey,
-    /// The key it asks for.
     key: Arc<str>,
 }
 
@@ -50,7 +46,7 @@ impl Claimant for RouterOwner {
 }
 
 impl Claimant for ServiceOwner {
-    /// Two ports that normalise to one, and two ways to build a Service, are told apart as well.
+    /// Also differs for two ports that normalise to one key, and for two ways to build a Service.
     fn identity(&self) -> String {
         let mut identity = self.service.to_string();
         if name::normalize(&self.port) != *self.port {
@@ -81,7 +77,7 @@ fn by_key(fragment: Option<&Arc<Fragment>>) -> BTreeMap<&str, (usize, &RouterFra
 
 /// What a change has to be rendered again for.
 #[derive(Default)]
-struct Touched {
+struct Affected {
     /// Keys of routers that may lead elsewhere, or to nobody, now.
     routers: Vec<Arc<str>>,
     /// Keys of services that changed hands.
@@ -100,8 +96,8 @@ pub struct Output {
     default_backends: BTreeMap<(Created, IngressKey), Arc<Fragment>>,
     /// How many Ingresses name a Secret.
     secrets: HashMap<SecretKey, usize>,
-    routing: Shards<Routing>,
-    certificates: Shards<Certificates>,
+    routing: Shards<RoutingLines>,
+    certificates: Shards<CertificateLines>,
     hash: RoutingHash,
 }
 
@@ -159,7 +155,7 @@ impl Output {
     /// Routers and services as one document.
     pub fn routing(&self) -> String {
         let mut text = String::with_capacity(self.routing.bytes() + 128);
-        Routing::write(&mut text, self.routing.sorted().into_iter());
+        RoutingLines::write(&mut text, self.routing.sorted().into_iter());
         text
     }
 
@@ -217,7 +213,7 @@ impl Output {
         old: Option<&Arc<Fragment>>,
         new: Option<&Arc<Fragment>>,
     ) -> (bool, Vec<IngressKey>) {
-        let mut touched = Touched::default();
+        let mut touched = Affected::default();
         self.replace_routers(old, new, &mut touched);
         let mut changed = self.replace_certificates(old, new);
         if changed {
@@ -233,7 +229,7 @@ impl Output {
         &mut self,
         old: Option<&Arc<Fragment>>,
         new: Option<&Arc<Fragment>>,
-        touched: &mut Touched,
+        touched: &mut Affected,
     ) {
         // What comes is added before what goes is removed, so that a service which both use stays.
         let (old_routers, new_routers) = (by_key(old), by_key(new));
@@ -269,7 +265,7 @@ impl Output {
         }
     }
 
-    fn use_service(&mut self, service: &Arc<ServiceFragment>, router: &RouterOwner, touched: &mut Touched) {
+    fn use_service(&mut self, service: &Arc<ServiceFragment>, router: &RouterOwner, touched: &mut Affected) {
         let owner = &service.owner;
         if let Some(shared) = self.services.get_mut(owner) {
             if !shared.routers.contains(router) {
@@ -292,7 +288,7 @@ impl Output {
         }
     }
 
-    fn leave_service(&mut self, owner: &ServiceOwner, router: &RouterOwner, touched: &mut Touched) {
+    fn leave_service(&mut self, owner: &ServiceOwner, router: &RouterOwner, touched: &mut Affected) {
         let Some(shared) = self.services.get_mut(owner) else { return };
         if shared.routers.remove(router)
             && let Some(shared) = self.services.remove(owner)
@@ -375,8 +371,8 @@ impl Output {
     }
 
     /// Renders what was touched; whether a line changed.
-    fn render(&mut self, touched: Touched) -> bool {
-        let Touched { mut routers, services, mut contents } = touched;
+    fn render(&mut self, touched: Affected) -> bool {
+        let Affected { mut routers, services, mut contents } = touched;
         let mut changed = false;
         for key in services {
             match self.service_names.holder(&key).and_then(|owner| Some((owner, self.services.get(owner)?))) {
@@ -408,12 +404,12 @@ impl Output {
     }
 
     /// Sets a line; whether that changed anything.
-    fn put(&mut self, key: <Routing as Content>::Key, line: String) -> bool {
+    fn put(&mut self, key: <RoutingLines as Content>::Key, line: String) -> bool {
         self.routing.put(key, line.into()).inspect(|cell| self.hash.changed(*cell)).is_some()
     }
 
     /// Removes a line; whether it was there.
-    fn remove(&mut self, key: &<Routing as Content>::Key) -> bool {
+    fn remove(&mut self, key: &<RoutingLines as Content>::Key) -> bool {
         self.routing.remove(key).inspect(|cell| self.hash.changed(*cell)).is_some()
     }
 

@@ -320,7 +320,7 @@ mod tests {
         let gone = before.iter().find(|digest| !after.contains(digest));
         assert!(gone.is_some_and(|gone| shards.document(gone).is_none()));
         for digest in after {
-            assert_eq!(shards.document(&digest).map(|text| Digest::of(&text)), Some(digest));
+            assert_eq!(shards.document(&digest).map(|text| Digest::new(&text)), Some(digest));
         }
     }
 

@@ -47,7 +47,6 @@ impl<S: Sink + ?Sized> Sink for &mut S {
 /// Whether private keys are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keys {
-    /// They are.
     Shown,
     /// Certificates are written without `keyFile`.
     LeftOut,
@@ -144,7 +143,7 @@ impl<S: Sink> Document<S> {
         self.end(!certificates.is_empty())
     }
 
-    /// Ends routers and services; gives what goes before the first certificate.
+    /// Ends routers and services; gives what comes before the first certificate.
     fn before_certificates(&mut self) -> &'static str {
         if self.routers || self.services {
             self.sink.push("\n}}");
@@ -164,8 +163,8 @@ impl<S: Sink> Document<S> {
     }
 }
 
-/// Writes a document. `routers` and `services` are lines ([`router_line`], [`service_line`]) and, like
-/// `certificates`, sorted by whoever hands them in.
+/// Writes a document. `routers` and `services` are lines ([`router_line`], [`service_line`]). The caller sorts them and
+/// the certificates.
 pub fn write<'a>(
     sink: &mut impl Sink,
     routers: impl IntoIterator<Item = &'a str>,

@@ -119,9 +119,9 @@ mod tests {
 
     fn desired(text: &str) -> DesiredOutput {
         DesiredOutput {
-            routing_shards: vec![Digest::of(text)],
+            routing_shards: vec![Digest::new(text)],
             key_shards: vec![],
-            hash: Digest::of("h"),
+            hash: Digest::new("h"),
             counts: Counts::default(),
         }
     }
@@ -140,7 +140,7 @@ mod tests {
         assert!(held.says(&desired("x"), 3));
         assert!(!held.says(&desired("y"), 3), "shards");
         assert!(!held.says(&desired("x"), 4), "epoch");
-        assert!(!held.says(&DesiredOutput { hash: Digest::of("other"), ..desired("x") }, 3), "hash");
+        assert!(!held.says(&DesiredOutput { hash: Digest::new("other"), ..desired("x") }, 3), "hash");
         let mut edited = held.object.clone();
         edited.data.as_mut().unwrap().insert(INDEX_JSON.into(), "edited".into());
         assert!(!HeldIndex::new(&output(), edited).unwrap().says(&desired("x"), 3));

@@ -330,15 +330,15 @@ mod tests {
         };
         let mut schedule = TextSchedule::default();
         assert!(!schedule.is_due(start));
-        schedule.committed(Digest::of("a"), 10);
+        schedule.committed(Digest::new("a"), 10);
         assert!(schedule.is_due(start));
         assert_eq!(schedule.started(start), None);
         assert!(!schedule.is_due(start));
         schedule.ended(start, &current("7"));
-        schedule.committed(Digest::of("a"), 10);
+        schedule.committed(Digest::new("a"), 10);
         schedule.observed(Some("7"));
         assert!(!schedule.is_due(start + TEXT_DISTANCE), "nothing has changed");
-        schedule.committed(Digest::of("b"), 10);
+        schedule.committed(Digest::new("b"), 10);
         assert!(!schedule.is_due(start + TEXT_DISTANCE / 2));
         assert!(schedule.is_due(start + TEXT_DISTANCE));
         assert_eq!(schedule.started(start + TEXT_DISTANCE).as_deref(), Some("u"));
@@ -362,7 +362,7 @@ mod tests {
         assert_eq!(Some(&after), problem(TEXT_LIMIT * 2).as_ref(), "the same words at every size");
         assert!(after.remedy.contains("kubectl delete configmap -n ns out.text"), "{after}");
         let mut schedule = TextSchedule::default();
-        schedule.committed(Digest::of("a"), TEXT_LIMIT + 1);
+        schedule.committed(Digest::new("a"), TEXT_LIMIT + 1);
         assert_eq!((schedule.problem(&output), schedule.fill()), (None, 0.0), "there is no such object");
         schedule.ended(Instant::now(), &Ok(TextFound::Frozen { uid: Some("u".into()) }));
         assert!(schedule.problem(&output).is_some() && schedule.fill() > 1.0);
