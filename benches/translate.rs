@@ -60,7 +60,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 fn translate_all(routing: &Routing, settings: &Arc<Settings>) {
-    for (_, ingress) in routing.stores().ingresses().collection().iter() {
+    for (_, ingress) in routing.stores().ingresses().iter() {
         black_box(translate(ingress, settings, routing.stores()));
     }
 }

@@ -209,7 +209,7 @@ impl ClassTerm {
 /// Parameters whose status says that classes name them, and none does: they went while nobody looked. One that names a
 /// class which is there and not ours is another installation's.
 fn unused(routing: &Routing) -> BTreeSet<Arc<str>> {
-    let classes = routing.stores().classes().collection();
+    let classes = routing.stores().classes();
     let ours_or_gone = |class: &str| {
         routing.classes().resolution(class).is_some() || classes.get(&ObjectKey::new("", class)).is_none()
     };

@@ -1,6 +1,6 @@
 //! A leader's term: what changed is committed, then statuses follow, and Events tell what is wrong.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use kube::Client;
 
 use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::metrics::{Entry, Label, Metrics, ShardKind, WriteResult};
-use crate::operator::live::{Live, Waiting};
+use crate::operator::live::{self, Live, Waiting};
 use crate::operator::own_watches::Own;
 use crate::operator::problems::{Problems, Source};
 use crate::operator::status_view::Statuses;
@@ -56,7 +56,7 @@ pub struct Publisher {
     own: Own,
     outputs: BTreeMap<OutputKey, Published>,
     /// Statuses that wait for the commit of the routing that they tell of.
-    held_statuses: BTreeSet<IngressKey>,
+    held_statuses: live::Statuses,
     all_statuses: bool,
 }
 
@@ -96,7 +96,7 @@ impl Publisher {
             pace,
             metrics,
             outputs: BTreeMap::new(),
-            held_statuses: BTreeSet::new(),
+            held_statuses: live::Statuses::new(),
             all_statuses: false,
         }
     }
@@ -160,7 +160,9 @@ impl Publisher {
             output.throttle.changed();
             output.waiting.since(waiting);
         }
-        self.held_statuses.extend(pending.statuses);
+        for (output, keys) in pending.statuses {
+            self.held_statuses.entry(output).or_default().extend(keys);
+        }
         self.all_statuses |= pending.all_statuses;
         let oldest = self.outputs.values().filter_map(|output| output.waiting.oldest()).min();
         match oldest {
@@ -169,32 +171,35 @@ impl Publisher {
         }
     }
 
-    /// Lets statuses go once no routing waits to be committed: an address must not be told before its routes work.
+    /// Lets statuses go whose output waits for no commit: an address must not be told before its routes work.
     fn release_statuses(&mut self) {
-        // One that stands still holds up its own statuses alone, see `Statuses`.
-        let goes_on = |output: &Published| output.failed.is_none() && !output.held && !output.paused;
-        let waits = self.outputs.values().any(|output| output.waiting.oldest().is_some() && goes_on(output));
-        if waits {
-            return;
-        }
         if std::mem::take(&mut self.all_statuses) {
             self.statuses.addresses_changed();
-            let routing = self.live.routing();
-            let keys: Vec<IngressKey> = routing
-                .stores()
-                .ingresses()
-                .collection()
-                .iter()
-                .map(|(key, _)| IngressKey(key.clone()))
-                .collect();
-            drop(routing);
-            for key in keys {
-                self.queue.push(key);
-            }
-            self.held_statuses.clear();
+            self.held_statuses = self.live.all_statuses();
         }
-        for key in std::mem::take(&mut self.held_statuses) {
-            self.queue.push(key);
+        let outputs = &self.outputs;
+        // One that stands still holds up its own statuses alone, see `Statuses`.
+        let waits = |key: &Option<OutputKey>| {
+            key.as_ref().and_then(|key| outputs.get(key)).is_some_and(|output| {
+                let goes_on = output.failed.is_none() && !output.held && !output.paused;
+                output.waiting.oldest().is_some() && goes_on
+            })
+        };
+        let free: Vec<_> = self.held_statuses.extract_if(.., |output, _| !waits(output)).collect();
+        if free.is_empty() {
+            return;
+        }
+        let routing = self.live.routing();
+        for (output, keys) in free {
+            for key in keys {
+                // It may have moved to another one since.
+                let now = routing.settings(&key).map(|settings| settings.output.clone());
+                if now != output && waits(&now) {
+                    self.held_statuses.entry(now).or_default().insert(key);
+                } else {
+                    self.queue.push(key);
+                }
+            }
         }
     }
 

@@ -56,7 +56,7 @@ impl Statuses {
 impl StatusView for Statuses {
     fn state(&self, key: &IngressKey) -> Option<StatusState> {
         let routing = self.live.routing();
-        let ingress = routing.stores().ingresses().collection().get(key)?;
+        let ingress = routing.stores().ingresses().get(key)?;
         let settings = routing.settings(key);
         // Where nothing new is published no address is told or taken back either.
         let still = routing.is_paused(key) || settings.is_some_and(|one| self.live.is_held(&one.output));
@@ -78,7 +78,7 @@ impl StatusView for Statuses {
 
     fn keys(&self) -> Vec<IngressKey> {
         let routing = self.live.routing();
-        routing.stores().ingresses().collection().iter().map(|(key, _)| IngressKey(key.clone())).collect()
+        routing.stores().ingresses().iter().map(|(key, _)| IngressKey(key.clone())).collect()
     }
 
     fn contested(&self, key: &IngressKey, problem: Option<Problem>) {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::kubernetes::{CLASS_ANNOTATION, Ingress};
-use crate::translate::lookup::Lookup;
 use crate::translate::problem::{Category, Problem, Subject};
 use crate::translate::settings::{ClassOptions, ClassState, Settings};
 
@@ -21,12 +20,12 @@ pub enum Claim {
     Refused(Category),
 }
 
-/// Decides whose an Ingress is. `defaults` are the operator's own settings.
-pub fn claim<L: Lookup + ?Sized>(
+/// Decides whose an Ingress is. `defaults` are the operator's own settings; `state_of` knows the classes that are ours.
+pub fn claim<'a>(
     ingress: &Ingress,
     options: &ClassOptions,
     defaults: &Arc<Settings>,
-    lookup: &L,
+    state_of: impl FnOnce(&str) -> Option<&'a ClassState>,
 ) -> Claim {
     let class = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
     let Some(class) = class else {
@@ -40,11 +39,11 @@ pub fn claim<L: Lookup + ?Sized>(
         return Claim::NotOurs;
     }
     let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default();
-    match lookup.class(class) {
+    match state_of(class) {
         None => Claim::NotOurs,
         Some(ClassState::NotAccepted) => Claim::Refused(Category::ClassNotAccepted),
         Some(ClassState::Accepted(settings)) if settings.namespaces.admits(namespace) => {
-            Claim::Ours(settings)
+            Claim::Ours(Arc::clone(settings))
         }
         Some(ClassState::Accepted(_)) => Claim::Refused(Category::NamespaceNotAdmitted),
     }

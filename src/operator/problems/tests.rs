@@ -22,14 +22,13 @@ fn object<K: DeserializeOwned>(object: Value) -> Event<K> {
 
 impl Bench {
     fn new() -> Self {
-        let watched = Watched {
-            namespaces: None,
-            nodes: false,
-            controller_name: "traefik.io/ingress-controller".to_owned(),
-            settings: Arc::default(),
-        };
+        let watched = Watched { namespaces: None, nodes: false };
         let metrics = Metrics::new("x").unwrap();
-        let live = Arc::new(Live::new(Routing::new(watched, ClassOptions::default()), metrics.clone()));
+        let live = Arc::new(Live::new(
+            Routing::new(watched, ClassOptions::default(), Arc::default()),
+            metrics.clone(),
+        ));
+        live.set_leading(true);
         for done in [false, true] {
             macro_rules! list {
                 ($kind:ident, $apply:expr) => {
@@ -124,11 +123,11 @@ impl Bench {
 
     /// Does what controllers and followers of problems do.
     fn work(&self) {
-        while let Some((class, ())) = self.live.classes.try_next() {
-            self.live.reconcile_class(&class);
+        while let Some((class, _)) = self.live.classes.try_next() {
+            self.live.reconcile_class(class.name());
         }
         while let Some((key, cause)) = self.live.ingresses.try_next() {
-            self.live.reconcile(&key, cause);
+            self.live.reconcile(&IngressKey(key), cause).unwrap();
         }
         while let Some((key, ())) = self.live.problems.try_next() {
             self.problems.look(&key);
