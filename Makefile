@@ -123,7 +123,7 @@ msrv: ## Compile with the oldest Rust that Cargo.toml promises (rustup installs 
 
 .PHONY: bench
 bench: ## Benchmarks that need no control plane
-	$(CARGO) bench --locked --bench translate --bench table --bench render
+	$(CARGO) bench --locked --bench translate --bench table --bench render --bench limits
 
 # Any number of Ingresses: make load INGRESSES=50000
 INGRESSES ?= 10000

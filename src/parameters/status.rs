@@ -242,11 +242,7 @@ fn seconds(time: Timestamp) -> Timestamp {
 
 fn cut(mut message: String) -> String {
     if message.len() > MESSAGE_LIMIT {
-        let mut end = MESSAGE_LIMIT - '…'.len_utf8();
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
-        message.truncate(end);
+        message.truncate(message.floor_char_boundary(MESSAGE_LIMIT - '…'.len_utf8()));
         message.push('…');
     }
     message

@@ -221,18 +221,55 @@ impl<'a> Case<'a> {
         self.refuses(&references, &from.namespace)
     }
 
-    /// Whether a Service is an external name for one of another namespace.
+    /// Whether a Service names a scheme that is none for its servers.
+    pub fn has_odd_scheme(&self, space: &str, service: &str) -> bool {
+        let service = self.cluster.find("Service", space, service);
+        service
+            .and_then(|service| annotation(service, "service.serversscheme"))
+            .is_some_and(|scheme| !["", "http", "https", "h2c"].contains(&scheme.to_lowercase().as_str()))
+    }
+
+    /// Whether a Service has an external name, or an endpoint with a name, that a resolver could take for a Service of
+    /// another namespace.
     pub fn leads_elsewhere(&self, space: &str, service: &str) -> bool {
-        let Some(service) = self.cluster.find("Service", space, service) else { return false };
-        if service["spec"]["type"] != "ExternalName" || self.allow_cross_namespace {
+        let Some(object) = self.cluster.find("Service", space, service) else { return false };
+        if self.allow_cross_namespace {
             return false;
         }
-        let text = service["spec"]["externalName"].as_str().unwrap_or_default().trim_end_matches('.');
-        let labels: Vec<&str> = text.split('.').collect();
-        labels
-            .iter()
-            .rposition(|label| label.eq_ignore_ascii_case("svc"))
-            .is_some_and(|end| end >= 2 && labels[end - 1] != space)
+        if object["spec"]["type"] == "ExternalName" {
+            return self.is_elsewhere(object["spec"]["externalName"].as_str().unwrap_or_default(), space);
+        }
+        let slices = self.cluster.of_kind("EndpointSlice").filter(|slice| {
+            namespace(slice) == space && slice["metadata"]["labels"]["kubernetes.io/service-name"] == service
+        });
+        let mut addresses =
+            slices.flat_map(|slice| items(slice, "/endpoints")).flat_map(|one| items(one, "/addresses"));
+        addresses.any(|address| self.is_elsewhere(address.as_str().unwrap_or_default(), space))
+    }
+
+    fn is_elsewhere(&self, host: &str, space: &str) -> bool {
+        let text = host.to_lowercase();
+        if text.parse::<std::net::IpAddr>().is_ok() {
+            return false;
+        }
+        let labels: Vec<&str> = text.trim_end_matches('.').split('.').collect();
+        let written = labels.iter().rposition(|label| *label == "svc");
+        if written.is_some_and(|end| end >= 2 && labels[end - 1] != space) {
+            return true;
+        }
+        // What a pod's search path can make of a name without a final dot.
+        let last = labels.last().copied().unwrap_or_default();
+        let elsewhere = last != space && self.namespaces.contains(last);
+        let protocol = labels
+            .get(1)
+            .is_some_and(|label| ["tcp", "udp", "sctp"].contains(&label.trim_start_matches('_')));
+        !text.ends_with('.')
+            && match labels.len() {
+                1 | 2 => true,
+                3 => protocol || elsewhere,
+                4 => protocol && elsewhere,
+                _ => false,
+            }
     }
 }
 

@@ -108,14 +108,19 @@ fn outcome_is_empty(outcome: &Outcome) -> bool {
 /// Makes of a router of Traefik's what waybill should have; returns why it should not have it at all.
 fn adapt(case: &Case<'_>, route: &mut Route, tally: &mut Tally) -> Option<Difference> {
     let meaning = &mut route.meaning;
-    let mut dropped = false;
-    for list in [&["entryPoints"][..], &["middlewares"], &["service", "middlewares"]] {
-        dropped |= drop_empty_items(meaning, list);
-    }
+    let had_entry_points = meaning.get("entryPoints").is_some();
+    // A list of middlewares with an empty item blocks the path.
+    let mut blocked = drop_empty_items(meaning, &["middlewares"]);
+    blocked |= drop_empty_items(meaning, &["service", "middlewares"]);
+    let mut dropped = drop_empty_items(meaning, &["entryPoints"]);
+    blocked |= had_entry_points && meaning.get("entryPoints").is_none();
     if let Some(domains) = meaning.pointer_mut("/tls/domains").and_then(Value::as_array_mut) {
         for domain in domains {
             dropped |= drop_empty_items(domain, &["sans"]);
         }
+    }
+    if blocked {
+        return Some(Difference::EmptyListItem);
     }
     if dropped {
         tally.note(Difference::EmptyListItem);
@@ -147,6 +152,9 @@ fn adapt(case: &Case<'_>, route: &mut Route, tally: &mut Tally) -> Option<Differ
         .collect();
     if let Some(difference) = case.refuses(&references, &from.namespace) {
         return Some(difference);
+    }
+    if case.has_odd_scheme(&from.namespace, &from.service) {
+        return Some(Difference::ServersScheme);
     }
     case.leads_elsewhere(&from.namespace, &from.service).then_some(Difference::CrossNamespaceExternalName)
 }

@@ -389,8 +389,7 @@ fn one_line(message: &str) -> String {
             word.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }),
         );
         if line.len() > MESSAGE_LIMIT {
-            let end = (0..=MESSAGE_LIMIT).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
-            line.truncate(end);
+            line.truncate(line.floor_char_boundary(MESSAGE_LIMIT));
             line.push('…');
             break;
         }

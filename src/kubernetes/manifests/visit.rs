@@ -11,8 +11,8 @@ use serde::de::{
 };
 use serde_json::Value;
 
+use super::super::well_known::{CLASSES_PART, PART_LABEL};
 use super::super::{EndpointSlice, Ingress, IngressClass, Namespace, Node, Secret, WireService};
-use super::CLASS_MEMORY_LABEL;
 use super::parse::{Found, Object, Sink, SkippedKind};
 
 /// Lists in lists that are followed.
@@ -251,7 +251,7 @@ fn visit_object<'de, A: MapAccess<'de>>(
         "Namespace" => Object::Namespace(typed::<Namespace, _>(map)?),
         "ConfigMap" => {
             let map = typed::<ConfigMap, _>(map)?;
-            let (label, value) = CLASS_MEMORY_LABEL;
+            let (label, value) = (PART_LABEL, CLASSES_PART);
             if map.metadata.labels.as_ref().and_then(|labels| labels.get(label)).is_none_or(|is| is != value)
             {
                 sink.kind = None;
