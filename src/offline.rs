@@ -9,7 +9,7 @@ use crate::index::Dependencies;
 use crate::kubernetes::key::SecretKey;
 use crate::kubernetes::manifests::Manifests;
 use crate::options::Options;
-use crate::parameters::classes::{Namespaces, Sources};
+use crate::parameters::classes::{NamespaceSource, Sources};
 use crate::parameters::memory;
 use crate::routing::Routing;
 use crate::watch::collection::Scope;
@@ -96,7 +96,7 @@ pub fn routing(manifests: Manifests, options: &Options) -> Routing {
     }
     routing.table_mut().declare(&options.settings.output);
     if !options.class.lookup_disabled {
-        let namespaces = if namespaces { Namespaces::Listed } else { Namespaces::Unavailable };
+        let namespaces = if namespaces { NamespaceSource::Listed } else { NamespaceSource::Unavailable };
         routing.set_sources(|sources| *sources = Sources { parameters: true, namespaces });
         routing.adopt_stored_class_memory();
         routing.resolve_classes();

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use crate::index::{Dependencies, Index};
 use crate::kubernetes::Ingress;
 use crate::kubernetes::key::{IngressKey, SecretKey};
-use crate::parameters::classes::{Changed, Classes, Namespaces, Sources};
+use crate::parameters::classes::{Changed, Classes, NamespaceSource, Sources};
 use crate::table::{Change, Table};
 use crate::translate;
 use crate::translate::class::{self, Claim};
@@ -62,7 +62,7 @@ impl Routing {
             table: Table::default(),
             classes: Classes::new(&options.controller_name, settings),
             options,
-            sources: Sources { parameters: true, namespaces: Namespaces::Pending },
+            sources: Sources { parameters: true, namespaces: NamespaceSource::Pending },
             refused: HashMap::new(),
         }
     }
@@ -173,7 +173,7 @@ impl Routing {
             && (!stores.watched().nodes || stores.nodes().collection.synced())
             && !self.index.named_secrets().any(|secret| stores.secrets().is_unread(secret))
             // A class that selects by label has no routing before the labels are there.
-            && !(self.classes.needs_namespaces() && self.sources.namespaces == Namespaces::Pending)
+            && !(self.classes.needs_namespaces() && self.sources.namespaces == NamespaceSource::Pending)
     }
 
     /// Whether the addresses that statuses are made from may have changed.

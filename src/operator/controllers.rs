@@ -42,7 +42,7 @@ const WINDOW: usize = 64;
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// A key in the form that a Controller takes.
-type Key<K> = PartialObjectMeta<K>;
+type QueuedObject<K> = PartialObjectMeta<K>;
 
 /// Reconciles Ingresses until `shutdown` is done.
 pub async fn ingresses(
@@ -79,13 +79,13 @@ struct Window<K: Resource<DynamicType = ()> + Clone + 'static, R> {
     reconcile: R,
     again: Duration,
     space: Arc<Semaphore>,
-    taken: Mutex<Taken<K>>,
+    lookups: Mutex<Lookups<K>>,
 }
 
 /// What the Controller finds, and why each key is to be reconciled.
-struct Taken<K: Resource<DynamicType = ()> + Clone + 'static> {
+struct Lookups<K: Resource<DynamicType = ()> + Clone + 'static> {
     causes: HashMap<ObjectKey, (Cause, Option<OwnedSemaphorePermit>)>,
-    writer: Writer<Key<K>>,
+    writer: Writer<QueuedObject<K>>,
 }
 
 impl<K, R> Window<K, R>
@@ -104,20 +104,20 @@ where
         // Without a list of its own it is ready at once.
         writer.apply_watcher_event(&Event::Init);
         writer.apply_watcher_event(&Event::InitDone);
-        let taken = Mutex::new(Taken { causes: HashMap::new(), writer });
+        let lookups = Mutex::new(Lookups { causes: HashMap::new(), writer });
         let space = Arc::new(Semaphore::new(WINDOW));
-        Arc::new(Self { queue, names, metrics, reconcile, again, space, taken })
+        Arc::new(Self { queue, names, metrics, reconcile, again, space, lookups })
     }
 
     async fn run(self: Arc<Self>, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
-        let store = self.taken().writer.as_reader();
+        let store = self.lookups().writer.as_reader();
         Controller::for_stream(stream::pending(), store)
             .with_config(Config::default().concurrency(CONCURRENCY))
             .reconcile_on(Arc::clone(&self).requests())
             .graceful_shutdown_on(shutdown)
             .run(
                 |key, window| {
-                    // Taken out before it begins: what comes from here on is for another reconciliation.
+                    // Lookups out before it begins: what comes from here on is for another reconciliation.
                     let (key, cause) = window.take_out(&key);
                     async move { window.reconcile(key, cause) }
                 },
@@ -133,12 +133,12 @@ where
             .await;
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken<K>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lookups(&self) -> MutexGuard<'_, Lookups<K>> {
+        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The keys of the queue, as far as there is space for them.
-    fn requests(self: Arc<Self>) -> impl Stream<Item = ObjectRef<Key<K>>> + Send + 'static {
+    fn requests(self: Arc<Self>) -> impl Stream<Item = ObjectRef<QueuedObject<K>>> + Send + 'static {
         stream::unfold(self, |window| async move {
             let space = Arc::clone(&window.space).acquire_owned().await.ok()?;
             let (key, cause) = window.queue.next().await;
@@ -152,10 +152,10 @@ where
         key: ObjectKey,
         cause: Cause,
         space: Option<OwnedSemaphorePermit>,
-    ) -> ObjectRef<Key<K>> {
+    ) -> ObjectRef<QueuedObject<K>> {
         let object = object(&key);
         let reference = ObjectRef::from_obj(&object);
-        let mut taken = self.taken();
+        let mut taken = self.lookups();
         // The first cause counts, since that change has waited longest.
         taken.causes.entry(key).or_insert((cause, space));
         taken.writer.apply_watcher_event(&Event::Apply(object));
@@ -163,16 +163,16 @@ where
         reference
     }
 
-    fn take_out(&self, object: &Key<K>) -> (ObjectKey, Cause) {
+    fn take_out(&self, object: &QueuedObject<K>) -> (ObjectKey, Cause) {
         let key = key_of(object);
-        let mut taken = self.taken();
+        let mut taken = self.lookups();
         taken.writer.apply_watcher_event(&Event::Delete(object.clone()));
         let cause = taken.causes.remove(&key).map(|(cause, _)| cause);
         self.show_depth(&taken);
         (key, cause.unwrap_or_else(Cause::again))
     }
 
-    fn show_depth(&self, taken: &Taken<K>) {
+    fn show_depth(&self, taken: &Lookups<K>) {
         self.metrics.queue_depth.set(self.names.1, (self.queue.len() + taken.causes.len()) as f64);
     }
 
@@ -184,7 +184,7 @@ where
         Ok(Action::await_change())
     }
 
-    fn failed(&self, object: &Key<K>, error: &ReconcileError) -> Action {
+    fn failed(&self, object: &QueuedObject<K>, error: &ReconcileError) -> Action {
         tracing::error!(%error, "a reconciliation has failed; it is tried again in a while");
         self.metrics.reconciles.inc(self.names.0, ReconcileResult::Error);
         self.take_in(key_of(object), Cause::again(), None);
@@ -198,13 +198,13 @@ impl Cause {
     }
 }
 
-fn object<K>(key: &ObjectKey) -> Key<K> {
+fn object<K>(key: &ObjectKey) -> QueuedObject<K> {
     let namespace = Some(key.namespace().to_owned()).filter(|namespace| !namespace.is_empty());
     let metadata = ObjectMeta { namespace, name: Some(key.name().to_owned()), ..ObjectMeta::default() };
     PartialObjectMeta { types: None, metadata, _phantom: std::marker::PhantomData }
 }
 
-fn key_of<K>(object: &Key<K>) -> ObjectKey {
+fn key_of<K>(object: &QueuedObject<K>) -> ObjectKey {
     let metadata = &object.metadata;
     ObjectKey::new(
         metadata.namespace.as_deref().unwrap_or_default(),
@@ -246,7 +246,7 @@ mod tests {
             assert!(seen.insert(reconciled.recv().await.unwrap()));
         }
         assert_eq!(metrics.reconciles.get(Name::Ingress, ReconcileResult::Error), 1);
-        assert_eq!(metrics.queue_depth.get(Queue::Ingress), 0.0);
+        assert!(metrics.render().unwrap().contains("workqueue_depth{name=\"ingress\"} 0\n"));
         // Again, and one without a namespace.
         for namespace in ["web", ""] {
             queue.push(ObjectKey::new(namespace, "7"), Cause::again());

@@ -46,17 +46,13 @@ pub struct Waiting {
     pub deletion: Option<Instant>,
 }
 
-/// Ingresses whose status may be wrong, by the output whose commit they wait for: an address must not be told before
-/// its routes work. `None`: they have no routing, and wait for nothing.
-pub type Statuses = BTreeMap<Option<OutputKey>, BTreeSet<IngressKey>>;
-
 /// What changed since the publisher last looked. Only a leader collects it; a new one looks at everything.
 #[derive(Debug, Default)]
 pub struct Pending {
     /// Outputs whose routing changed.
     pub outputs: BTreeMap<OutputKey, Waiting>,
-    /// Statuses that may be wrong.
-    pub statuses: Statuses,
+    /// Ingresses whose status may be wrong, each with the output that its change concerns, if any.
+    pub statuses: BTreeMap<IngressKey, Option<OutputKey>>,
     /// The addresses that statuses are made from may have changed: look at all Ingresses.
     pub all_statuses: bool,
 }
@@ -135,9 +131,9 @@ impl Live {
         outputs.iter().map(of).find(|one| *one != Publication::Committed).unwrap_or(Publication::Committed)
     }
 
-    /// Whether an output stands still because somebody has to decide.
-    pub fn is_held(&self, output: &OutputKey) -> bool {
-        matches!(self.notes().publications.get(output), Some(Publication::Held(_)))
+    /// Whether the last attempt to commit an output succeeded.
+    pub fn is_committed(&self, output: &OutputKey) -> bool {
+        self.notes().publications.get(output) == Some(&Publication::Committed)
     }
 
     /// Waits for a phase.
@@ -177,18 +173,6 @@ impl Live {
 
     fn leads(&self) -> bool {
         self.notes().leading
-    }
-
-    /// The statuses of all Ingresses.
-    pub fn all_statuses(&self) -> Statuses {
-        let routing = self.routing();
-        let mut statuses = Statuses::new();
-        for (key, _) in routing.stores().ingresses().iter() {
-            let key = IngressKey(key.clone());
-            let output = routing.settings(&key).map(|settings| settings.output.clone());
-            statuses.entry(output).or_default().insert(key);
-        }
-        statuses
     }
 
     fn notes(&self) -> MutexGuard<'_, Notes> {
@@ -277,8 +261,7 @@ impl Live {
         if addresses || !touched.statuses.is_empty() {
             self.collect(|pending| {
                 for key in &touched.statuses {
-                    let output = routing.settings(key).map(|settings| settings.output.clone());
-                    pending.statuses.entry(output).or_default().insert(key.clone());
+                    pending.statuses.entry(key.clone()).or_default();
                 }
                 pending.all_statuses |= addresses;
             });
@@ -426,16 +409,6 @@ impl Live {
         // Where there are problems, the Ingress or a Service that it leads to may be another one of that name.
         let again = routing.has_problems(key).then(|| key.clone());
         self.tell(reconciled.problems.into_iter().chain(again));
-        let waiting = if reconciled.translated {
-            Waiting { change: Some(cause.at), deletion: None }
-        } else {
-            Waiting { change: None, deletion: Some(cause.at) }
-        };
-        let is_there = routing.stores().ingresses().get(key).is_some();
-        let status = is_there && (cause.trigger == Trigger::Ingress || reconciled.change.fragment);
-        // One that is withdrawn waits for the output that it leaves.
-        let output = routing.settings(key).map(|settings| settings.output.clone());
-        let output = output.or_else(|| reconciled.change.outputs.iter().next().cloned());
         {
             let mut notes = self.notes();
             if !routing.table().is_moving(key) {
@@ -444,12 +417,22 @@ impl Live {
                 notes.moving.insert(key.clone(), Instant::now());
             }
         }
+        let waiting = if reconciled.translated {
+            Waiting { change: Some(cause.at), deletion: None }
+        } else {
+            Waiting { change: None, deletion: Some(cause.at) }
+        };
+        let is_there = routing.stores().ingresses().get(key).is_some();
+        let status = is_there && (cause.trigger == Trigger::Ingress || reconciled.change.fragment);
         self.collect(|pending| {
+            if status {
+                let output = pending.statuses.entry(key.clone()).or_default();
+                if let Some(changed) = reconciled.change.outputs.iter().next() {
+                    *output = Some(changed.clone());
+                }
+            }
             for output in reconciled.change.outputs {
                 pending.outputs.entry(output).or_default().since(waiting);
-            }
-            if status {
-                pending.statuses.entry(output).or_default().insert(key.clone());
             }
         });
     }

@@ -27,18 +27,18 @@ pub struct Sources {
     /// IngressClassParameters: the definition is there, and they are listed.
     pub parameters: bool,
     /// Namespaces.
-    pub namespaces: Namespaces,
+    pub namespaces: NamespaceSource,
 }
 
 /// What can be read of Namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Namespaces {
+pub enum NamespaceSource {
     /// They are listed.
     Listed,
     /// They are not watched yet, or their first list is under way.
     Pending,
     /// They can't be, and never could since the start. Where they were listed once and a watch fails later, what
-    /// is held goes on to count as [`Namespaces::Listed`].
+    /// is held goes on to count as [`NamespaceSource::Listed`].
     Unavailable,
 }
 
@@ -316,9 +316,9 @@ impl Classes {
         };
         let mut labels = stores.labels().iter().map(|(key, labels)| (key.name(), &**labels));
         let namespaces = match sources.namespaces {
-            Namespaces::Listed => NamespaceLabels::Known(&mut labels),
-            Namespaces::Pending => NamespaceLabels::Pending,
-            Namespaces::Unavailable => NamespaceLabels::Unavailable,
+            NamespaceSource::Listed => NamespaceLabels::Known(&mut labels),
+            NamespaceSource::Pending => NamespaceLabels::Pending,
+            NamespaceSource::Unavailable => NamespaceLabels::Unavailable,
         };
         resolve(&inputs, namespaces)
     }

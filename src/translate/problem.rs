@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
 use crate::kubernetes::Ingress;
+use crate::redact::hide_keys;
 
 /// The kind of an object that a problem is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -260,6 +261,7 @@ impl Extend<Problem> for Problems {
 impl fmt::Display for Problem {
     /// One line; the value is quoted so that no text of a tenant can break it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}: {:?}: {}", self.category, self.subject, self.field, self.value, self.remedy)
+        let Self { category, subject, field, value, remedy } = self;
+        f.write_str(&hide_keys(&format!("{category}: {subject}: {field}: {value:?}: {remedy}")))
     }
 }

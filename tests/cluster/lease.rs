@@ -12,7 +12,7 @@ use kube::{Client, Resource};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use waybill::kubernetes::client::{Access, Environment, Token, connect};
-use waybill::metrics::{Code, Method, Metrics, WriteKind, WriteResult};
+use waybill::metrics::{Code, Method, Metrics, WriteFailure, WriteKind, WriteResult};
 use waybill::publish::lease::{Elector, LeaseGuard, LeaseHandle, LeaseOptions, Timings};
 
 use crate::harness::{self, ADMIN, ControlPlane, Part, Signal, StallingProxy, eventually};
@@ -319,7 +319,10 @@ async fn a_stalled_connection_does_not_cost_the_lease() {
     .await;
     assert!(proxy.opened() > opened);
     assert_eq!(a.metrics.leases_lost.get(), 0);
-    assert!(a.metrics.writes.get(WriteKind::Lease, WriteResult::Timeout) >= 1, "a renewal was stalled");
+    assert!(
+        a.metrics.writes.get(WriteKind::Lease, WriteResult::Failed(WriteFailure::Timeout)) >= 1,
+        "a renewal was stalled"
+    );
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ mod remade;
 mod remade_secret;
 mod scrape;
 mod secrets;
+mod status_waits;
 mod takeover;
 mod too_large;
 mod ways;

@@ -6,8 +6,8 @@ use super::*;
 use crate::translate::settings::ClassState;
 use crate::watch::stores::Watched;
 
-const ALL: Sources = Sources { parameters: true, namespaces: Namespaces::Listed };
-const NO_LABELS: Sources = Sources { parameters: true, namespaces: Namespaces::Unavailable };
+const ALL: Sources = Sources { parameters: true, namespaces: NamespaceSource::Listed };
+const NO_LABELS: Sources = Sources { parameters: true, namespaces: NamespaceSource::Unavailable };
 
 fn stores() -> Stores {
     Stores::new(Watched { namespaces: None, nodes: true })
@@ -138,7 +138,10 @@ fn a_class_that_goes_or_stops_being_ours_is_forgotten() {
     // What is remembered of classes that went while nobody looked goes too.
     let mut later = no_classes();
     let mut memory = Memory::default();
-    memory.remember("gone", crate::parameters::memory::Entry { uid: None, spec: Default::default() });
+    memory.remember(
+        "gone",
+        crate::parameters::memory::AcceptedParameters { uid: None, spec: Default::default() },
+    );
     later.adopt(Some(&memory.config_map("ops", "waybill", None)));
     assert!(later.resolve_all(&stores, ALL).1.memory);
     assert_eq!(later.memory(), &Memory::default());
@@ -157,7 +160,7 @@ fn labels_of_namespaces_count_only_where_a_class_selects_by_them() {
 
     let selects = json!({"namespaces": {"selector": {"matchLabels": {"tier": "public"}}}});
     stores.apply_parameters(Event::Apply(object("p", selects)));
-    let pending = Sources { namespaces: Namespaces::Pending, ..ALL };
+    let pending = Sources { namespaces: NamespaceSource::Pending, ..ALL };
     let changed = classes.resolve(&stores, pending, "a");
     assert!(classes.needs_namespaces());
     assert!(!changed.settings && !changed.memory, "what it has goes on until the labels are there");

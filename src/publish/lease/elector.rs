@@ -13,10 +13,11 @@ use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 
 use super::guard::{LeaseGuard, WriteError};
-use super::record::{self, Record};
+use super::record::{self, LeaseRecord};
 use super::{LeaseOptions, random};
 use crate::kubernetes::request::with_timeout;
-use crate::metrics::{Metrics, WatchKind, WriteKind, WriteResult};
+use crate::metrics::{Metrics, WatchKind, WriteFailure, WriteKind, WriteResult};
+use crate::publish::error::failure;
 
 /// How long a release waits for writes under way. Where they take longer, the lease is left to run out.
 const WRITES_UNDER_WAY: Duration = Duration::from_secs(3);
@@ -61,7 +62,7 @@ pub struct Elector {
     metrics: Metrics,
     guard: watch::Sender<Option<LeaseGuard>>,
     candidate: watch::Receiver<bool>,
-    record: Record,
+    record: LeaseRecord,
     quiet_until: Option<Instant>,
 }
 
@@ -93,7 +94,7 @@ impl Elector {
         let (guard, guards) = watch::channel(None);
         let (candidates, candidate) = watch::channel(true);
         let elector =
-            Self { election, metrics, guard, candidate, record: Record::default(), quiet_until: None };
+            Self { election, metrics, guard, candidate, record: LeaseRecord::default(), quiet_until: None };
         (elector, LeaseHandle { guard: guards, candidate: candidates })
     }
 
@@ -408,9 +409,9 @@ impl Elector {
         let result = self.send(client, options, lease, within).await;
         let counted = match &result {
             Ok(_) => WriteResult::Success,
-            Err(WriteError::Api(error)) => WriteResult::of(error),
-            Err(WriteError::Timeout(_)) => WriteResult::Timeout,
-            Err(WriteError::Uri(_)) => WriteResult::Other,
+            Err(WriteError::Api(error)) => WriteResult::Failed(failure(error)),
+            Err(WriteError::Timeout(_)) => WriteResult::Failed(WriteFailure::Timeout),
+            Err(WriteError::Uri(_)) => WriteResult::Failed(WriteFailure::Other),
         };
         self.metrics.writes.inc(WriteKind::Lease, counted);
         result
