@@ -26,10 +26,8 @@ pub struct Routing {
     index: Index,
     table: Table,
     options: ClassOptions,
-    /// Every class of ours and what its parameters came to.
     classes: Classes,
     sources: Sources,
-    /// Ingresses that their class refuses, and why.
     refused: HashMap<IngressKey, Problem>,
 }
 
@@ -38,7 +36,6 @@ pub struct Routing {
 pub struct Reconciled {
     /// It was translated: it is ours and its class admits it.
     pub translated: bool,
-    /// What changed in the table.
     pub change: Change,
     /// Ingresses whose problems changed, each once.
     pub problems: Vec<IngressKey>,
@@ -192,7 +189,6 @@ impl Routing {
         class.is_some_and(|class| self.classes.is_paused(class))
     }
 
-    /// Every class of ours and what its parameters came to.
     pub fn classes(&self) -> &Classes {
         &self.classes
     }

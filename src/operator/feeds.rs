@@ -48,15 +48,11 @@ const NOT_HELM: &str = "owner!=helm";
 /// What decides which watches there are.
 #[derive(Clone, Debug)]
 pub struct Feeds {
-    /// `labelSelector`.
     pub label_selector: String,
-    /// Whether IngressClasses are read.
     pub classes: bool,
-    /// Whether Nodes are read.
     pub nodes: bool,
     /// The namespace of the ConfigMap with the last accepted parameters of classes.
     pub namespace: String,
-    /// Its name.
     pub class_memory: String,
     /// After how many seconds a watch ends and goes on where it was: [`WATCH_SECONDS`], less in tests.
     pub watch_seconds: u32,

@@ -31,7 +31,6 @@ pub enum Phase {
 /// Why an Ingress is to be reconciled, and since when.
 #[derive(Clone, Copy, Debug)]
 pub struct Cause {
-    /// The kind of object that changed.
     pub trigger: Trigger,
     /// When the change arrived.
     pub at: Instant,
@@ -40,16 +39,13 @@ pub struct Cause {
 /// When the oldest change that an output has not committed arrived.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Waiting {
-    /// Of a creation or change.
     pub change: Option<Instant>,
-    /// Of a deletion.
     pub deletion: Option<Instant>,
 }
 
 /// What changed since the publisher last looked. Only a leader collects it; a new one looks at everything.
 #[derive(Debug, Default)]
 pub struct Pending {
-    /// Outputs whose routing changed.
     pub outputs: BTreeMap<OutputKey, Waiting>,
     /// Ingresses whose status may be wrong, each with the output that its change concerns, if any.
     pub statuses: BTreeMap<IngressKey, Option<OutputKey>>,
@@ -70,16 +66,12 @@ struct Notes {
 /// The routing, shared between the tasks of a running operator.
 pub struct Live {
     routing: Mutex<Routing>,
-    /// Ingresses to reconcile.
     pub ingresses: Arc<KeyQueue<ObjectKey, Cause>>,
-    /// Classes to reconcile.
     pub classes: Arc<KeyQueue<ObjectKey, Cause>>,
-    /// Secrets to fetch.
     pub secrets: Arc<KeyQueue<SecretKey, ()>>,
     /// Ingresses whose problems changed, or may be about other objects now; only a leader collects them.
     pub problems: Arc<KeyQueue<IngressKey, ()>>,
     notes: Mutex<Notes>,
-    /// Something is pending.
     pub changed: Notify,
     /// Something about classes has to be written.
     pub classes_changed: Notify,

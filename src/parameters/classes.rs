@@ -26,14 +26,12 @@ use crate::watch::stores::Stores;
 pub struct Sources {
     /// IngressClassParameters: the definition is there, and they are listed.
     pub parameters: bool,
-    /// Namespaces.
     pub namespaces: NamespaceSource,
 }
 
 /// What can be read of Namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NamespaceSource {
-    /// They are listed.
     Listed,
     /// They are not watched yet, or their first list is under way.
     Pending,

@@ -26,7 +26,6 @@ pub struct AcceptedParameters {
     /// afresh; `None` where it had none (a manifest).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
-    /// The spec.
     pub spec: IngressClassParametersSpec,
 }
 

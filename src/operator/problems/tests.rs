@@ -214,3 +214,26 @@ fn what_has_events_again_of_a_class_or_an_index_is_about_the_one_that_is_there()
     bench.problems.set(Reporter::ClassMemory, Vec::new());
     assert!(bench.problems.state().uids.is_empty());
 }
+
+/// Nobody takes what a follower collects, and names that come and go would add up for ever.
+#[test]
+fn a_follower_collects_nothing() {
+    let bench = Bench::new();
+    bench.service("s-1", "false");
+    bench.ingress("i-1", "many");
+    assert!(!bench.live.take_pending().statuses.is_empty());
+    bench.ingress("i-2", "many");
+    bench.live.set_leading(false);
+    let pending = bench.live.take_pending();
+    assert!(pending.statuses.is_empty() && pending.outputs.is_empty(), "{pending:?}");
+    bench.ingress("i-3", "many");
+    let pending = bench.live.take_pending();
+    assert!(pending.statuses.is_empty() && pending.outputs.is_empty(), "{pending:?}");
+    assert!(bench.live.problems.is_empty() && !bench.has_events(Kind::Ingress, "i-3"));
+    // A new leader looks at everything.
+    bench.live.set_leading(true);
+    bench.live.everything_pending();
+    bench.live.all_problems_pending();
+    bench.work();
+    assert!(bench.live.take_pending().all_statuses && bench.has_events(Kind::Ingress, "i-3"));
+}
