@@ -189,6 +189,7 @@ impl Routing {
         class.is_some_and(|class| self.classes.is_paused(class))
     }
 
+    /// Every class of ours and what its parameters came to.
     pub fn classes(&self) -> &Classes {
         &self.classes
     }

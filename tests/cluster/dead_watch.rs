@@ -70,7 +70,8 @@ impl Replica {
             token: Token::new(plane.service_account_token("waybill", name).await),
             cert_auth_file_path: plane.ca_file().to_str().unwrap().into(),
         };
-        let outside = Environment { variables: [].into(), service_account: "/not/there".into() };
+        let outside =
+            Environment { variables: [].into(), service_account: "/not/there".into(), context: None };
         let client = connect(&access, &outside, name, &metrics).await.unwrap().client;
         let watched = Watched { namespaces: None, nodes: true };
         let live = Arc::new(Live::new(
@@ -331,9 +332,9 @@ async fn through(plane: &ControlPlane, proxy: &StallingProxy, name: &str) -> Ope
     plane.operator_by(name, command)
 }
 
-/// The real times: `cargo test --test cluster dead_watch -- --ignored --nocapture`
+/// The real times.
 #[tokio::test]
-#[ignore = "takes minutes; the short forms are above"]
+#[ignore = "takes minutes: make test-long; the short forms are above"]
 async fn a_dead_watch_is_noticed_and_the_lease_given_up_in_the_times_as_shipped() {
     let plane = ControlPlane::start().await;
     plane.install("crds");

@@ -272,9 +272,8 @@ async fn a_contested_status_is_left_alone_with_a_problem() {
     assert_eq!(bench.writes().len(), 3);
 }
 
-/// Takes a minute and more: `cargo test --test cluster statuses -- --ignored`.
 #[tokio::test]
-#[ignore = "10,000 Ingresses"]
+#[ignore = "10,000 Ingresses: make test-long"]
 async fn ten_thousand_statuses_use_the_rate() {
     let bench = Bench::new(200).await;
     let names: Vec<String> = (0..10_000).map(|at| format!("web-{at}")).collect();

@@ -44,7 +44,11 @@ impl Library {
     /// Without objects.
     pub fn new(options: Options) -> Self {
         Self {
-            routing: Routing::new(offline::watched(&options), options.class.clone()),
+            routing: Routing::new(
+                offline::watched(&options),
+                options.class.clone(),
+                std::sync::Arc::new(options.settings.clone()),
+            ),
             options,
             secrets: BTreeMap::new(),
             answer: OnceCell::new(),

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::objects::{ADDRESS, FAST, has_router, ingress, shop_with};
 use crate::harness::operator::SOON;
-use crate::harness::{ControlPlane, eventually, free_port};
+use crate::harness::{ControlPlane, eventually, free_port, skip};
 
 /// `make prometheus` puts it into target/tools; otherwise it may be installed.
 fn program(name: &str) -> Option<PathBuf> {
@@ -23,7 +23,7 @@ fn program(name: &str) -> Option<PathBuf> {
 #[tokio::test]
 async fn prometheus_scrapes_the_replicas_and_finds_one_leader() {
     let (Some(prometheus), Some(promtool)) = (program("prometheus"), program("promtool")) else {
-        println!("skipped: there is no Prometheus; `make prometheus` fetches it");
+        skip("there is no Prometheus; `make prometheus` fetches it");
         return;
     };
     let plane = ControlPlane::start().await;
@@ -115,6 +115,20 @@ async fn prometheus_scrapes_the_replicas_and_finds_one_leader() {
                 [(_, value)] if *value == wanted => Ok(()),
                 _ => Err(format!("{found:?}\n{}", server.log_tail())),
             }
+        })
+        .await;
+    }
+
+    // Every query of the dashboard is one that Prometheus takes, and those that don't look for trouble find something.
+    let dashboard = include_str!("../../../manifests/components/dashboard/waybill.json");
+    let dashboard: Value = serde_json::from_str(dashboard).unwrap();
+    let targets =
+        dashboard["panels"].as_array().unwrap().iter().filter_map(|panel| panel["targets"].as_array());
+    for expr in targets.flatten().map(|target| target["expr"].as_str().unwrap()) {
+        let text = expr.replace("$namespace", ".*").replace("$job", ".*").replace("$__rate_interval", "30s");
+        eventually(expr, SOON, async || {
+            let found = query(&text).await?;
+            if found.is_empty() && !expr.ends_with("> 0") { Err(server.log_tail()) } else { Ok(()) }
         })
         .await;
     }
