@@ -14,7 +14,7 @@ use crate::kubernetes::key::{IngressKey, SecretKey};
 use crate::parameters::classes::{Changed, Classes, NamespaceSource, Sources};
 use crate::table::{Change, Table};
 use crate::translate;
-use crate::translate::class::{self, Claim};
+use crate::translate::class::{self, Ownership};
 use crate::translate::problem::Problem;
 use crate::translate::settings::{ClassOptions, Settings, StatusSource};
 use crate::watch::changes::Touched;
@@ -265,11 +265,11 @@ impl Routing {
         let Some(ingress) = self.stores.ingresses().get(key).map(Arc::clone) else {
             return;
         };
-        let ours = self.claim(&ingress) != Claim::NotOurs;
+        let ours = self.claim(&ingress) != Ownership::NotOurs;
         self.index.set(key, dependencies(key, &ingress, ours));
     }
 
-    fn claim(&self, ingress: &Ingress) -> Claim {
+    fn claim(&self, ingress: &Ingress) -> Ownership {
         class::claim(ingress, &self.options, self.classes.defaults(), |name| self.classes.state(name))
     }
 
@@ -315,14 +315,14 @@ impl Routing {
         let key = &own;
         let claim = self.claim(&ingress);
         // One that is refused asks for nothing either: when it is admitted, its Secrets are named for the first time.
-        let mut dependencies = dependencies(key, &ingress, matches!(claim, Claim::Ours(_)));
+        let mut dependencies = dependencies(key, &ingress, matches!(claim, Ownership::Ours(_)));
         let settings = match claim {
-            Claim::Ours(settings) => settings,
-            Claim::NotOurs => {
+            Ownership::Ours(settings) => settings,
+            Ownership::NotOurs => {
                 let named = self.index.set(key, dependencies);
                 return Ok(self.withdraw(key, named.last, None));
             }
-            Claim::Refused(category) => {
+            Ownership::Refused(category) => {
                 let named = self.index.set(key, dependencies);
                 return Ok(self.withdraw(key, named.last, Some(class::refusal(&ingress, category))));
             }
@@ -397,7 +397,7 @@ fn caught<T>(key: &IngressKey, translate: impl FnOnce() -> T) -> Result<T, Recon
 
 /// What an Ingress depends on; one that is not ours only on its class.
 fn dependencies(key: &IngressKey, ingress: &Ingress, ours: bool) -> Dependencies {
-    let dependencies = Dependencies::in_namespace(ingress, key.shared_namespace());
+    let dependencies = Dependencies::new(ingress, key.shared_namespace());
     if ours { dependencies } else { Dependencies { class: dependencies.class, ..Dependencies::default() } }
 }
 

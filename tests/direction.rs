@@ -41,7 +41,6 @@ const KNOWN_UNDOCUMENTED: &[(&str, &str)] = &[
 const KNOWN_NAMES: &[&str] = &[
     "Broken",
     "Change",
-    "Claim",
     "Connection",
     "Content",
     "Counts",
@@ -58,8 +57,6 @@ const KNOWN_NAMES: &[&str] = &[
     "Kind",
     "Name",
     "Output",
-    "Part",
-    "Place",
     "Problems",
     "Published",
     "ReadError",
@@ -70,13 +67,12 @@ const KNOWN_NAMES: &[&str] = &[
     "Seen",
     "Service",
     "Shard",
+    "ShardEntries",
     "Shards",
     "Sink",
     "Source",
     "Status",
     "Token",
-    "Touched",
-    "Wanted",
 ];
 
 fn root() -> &'static Path {
