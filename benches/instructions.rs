@@ -113,7 +113,7 @@ fn changed_slice(number: usize) -> waybill::kubernetes::EndpointSlice {
 fn change(routing: &mut Routing, slice: &waybill::kubernetes::EndpointSlice) {
     let touched = routing.stores_mut().apply_slice(&Scope::All, Event::Apply(slice.clone()));
     for key in routing.affected(&touched) {
-        black_box(routing.reconcile(&key));
+        black_box(routing.reconcile(&key).unwrap());
     }
 }
 
