@@ -6,7 +6,7 @@
 //! counts are those of a debug build, which the tests have made anyway: enough to see work that was not there before,
 //! and no measure of the release build.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a fault ends the measurement")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a fault ends the measurement")]
 
 #[path = "support/cluster.rs"]
 mod cluster;
