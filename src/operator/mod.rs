@@ -1,14 +1,14 @@
 //! What runs live: watches and controllers feed the routing, and a leader's term publishes it.
 
-pub mod class_publisher;
+pub(crate) mod class_publisher;
 pub mod controllers;
 pub mod feeds;
 pub mod leader;
 pub mod live;
 pub mod own_watches;
-pub mod problems;
+pub(crate) mod problems;
 pub mod publisher;
 pub mod run;
 pub mod secrets;
-pub mod status_view;
+pub(crate) mod status_view;
 pub mod tasks;
