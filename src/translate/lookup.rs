@@ -18,7 +18,6 @@ pub enum SecretState {
     Invalid {
         /// The key of `data`, e.g. `tls.crt`.
         key: &'static str,
-        /// What is wrong with it.
         fault: SecretFault,
     },
     /// It is there and could not be read for now; whatever was known before goes on.
@@ -28,9 +27,7 @@ pub enum SecretState {
 /// What can be wrong with a key of a TLS Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretFault {
-    /// The key is not there.
     Missing,
-    /// Its value is empty.
     Empty,
     /// Its value is no text, or does not begin with `-----BEGIN`.
     NotPem,
@@ -52,8 +49,7 @@ pub trait Lookup {
     fn node_internal_ips(&self) -> Option<Arc<[Box<str>]>>;
     /// The ExternalIP addresses of all nodes, by node name; `None` where nodes are not read.
     fn node_external_ips(&self) -> Option<Arc<[Box<str>]>>;
-    /// Whether a namespace that begins with `prefix` and is no shorter than it, holds an Ingress or a Service.
-    /// `name` is what follows a reference's own `{namespace}-`: the longest known namespace `n` for which
-    /// `reference` starts with `n-`, if it is longer than `namespace`.
+    /// The longest namespace `n` that holds an Ingress or a Service, is longer than `namespace`, and for which
+    /// `reference` begins with `n-`.
     fn longer_namespace(&self, namespace: &str, reference: &str) -> Option<Arc<str>>;
 }
