@@ -20,10 +20,9 @@ pub struct Index {
     pub generation: u64,
     /// When it was written, RFC 3339.
     pub published_at: String,
-    /// [`crate::table::Output::hash`] in hex: sha256 of the assembled document, keys left out, certificates sorted
-    /// by their text.
+    /// [`crate::table::hash`] in hex.
     pub hash: String,
-    /// The routing shards in order, [`Digest::SHORT`] characters each; empty where the routing is in the index.
+    /// The routing shards in order, [`Digest::SHORT`] characters each.
     pub shards: String,
     /// The key shards in order, [`Digest::SHORT`] characters each.
     pub key_shards: String,
@@ -126,7 +125,7 @@ mod tests {
             epoch: 3,
             generation: 41,
             published_at: "2026-11-24T08:00:00Z".to_owned(),
-            hash: Digest::of("").to_string(),
+            hash: Digest::new("").to_string(),
             shards: "aaaaaaaaaaaabbbbbbbbbbbb".to_owned(),
             key_shards: String::new(),
             counts: IndexCounts { routers: 1, services: 2, certificates: 0 },
@@ -142,7 +141,7 @@ mod tests {
                 "{{\"formatVersion\":1,\"epoch\":3,\"generation\":41,\"publishedAt\":\"2026-11-24T08:00:00Z\",\
                  \"hash\":\"{}\",\"shards\":\"aaaaaaaaaaaabbbbbbbbbbbb\",\"keyShards\":\"\",\
                  \"counts\":{{\"routers\":1,\"services\":2,\"certificates\":0}}}}",
-                Digest::of("")
+                Digest::new("")
             )
         );
         let read = Index::parse(&text);

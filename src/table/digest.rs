@@ -15,7 +15,7 @@ impl Digest {
     pub const SHORT: usize = 12;
 
     /// The sha256 of a text.
-    pub fn of(text: &str) -> Self {
+    pub fn new(text: &str) -> Self {
         Self::written(|sink| sink.push(text))
     }
 
@@ -24,6 +24,10 @@ impl Digest {
         let mut sink = Sha256::new();
         write(&mut sink);
         sink.into()
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
     /// The first 60 bits in lower-case base32 (RFC 4648): what names a shard.
@@ -74,7 +78,7 @@ mod tests {
     /// `printf abc | sha256sum`, and the same through `xxd -r -p | base32`.
     #[test]
     fn spellings() {
-        let digest = Digest::of("abc");
+        let digest = Digest::new("abc");
         assert_eq!(digest.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(digest.short(), "xj4bnp4pahh6");
         assert_eq!(place("abc"), 0xba78_16bf_8f01_cfea);

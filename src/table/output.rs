@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::content::{Certificates, KeptCertificate, Routing, Section, lines};
+use super::content::{CertificateLines, KeptCertificate, RoutingLines, Section, lines};
 use super::digest::Digest;
-use super::incremental_hash::RunningHash;
+use super::hash::{self, RoutingHash};
 use super::names::{Claimant, Names};
 use super::shards::{Content, Shards};
 use crate::kubernetes::key::{IngressKey, SecretKey};
 use crate::small_set::SmallSet;
-use crate::traefik::document::{self, Keys, Sink};
-use crate::traefik::dynamic::{Certificate, Router};
+use crate::traefik::document::{self, Keys};
+use crate::traefik::dynamic::Router;
 use crate::translate::fragment::{
     CertificateFragment, Created, Fragment, RouterFragment, ServiceFragment, ServiceOwner,
 };
@@ -20,11 +20,8 @@ use crate::translate::name::{self, DEFAULT_BACKEND, DEFAULT_ROUTER};
 /// How much an output holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Routers.
     pub routers: usize,
-    /// Services.
     pub services: usize,
-    /// Certificates.
     pub certificates: usize,
 }
 
@@ -33,7 +30,6 @@ pub struct Counts {
 struct RouterOwner {
     created: Created,
     ingress: IngressKey,
-    /// The key it asks for.
     key: Arc<str>,
 }
 
@@ -50,7 +46,7 @@ impl Claimant for RouterOwner {
 }
 
 impl Claimant for ServiceOwner {
-    /// Two ports that normalise to one, and two ways to build a Service, are told apart as well.
+    /// Also differs for two ports that normalise to one key, and for two ways to build a Service.
     fn identity(&self) -> String {
         let mut identity = self.service.to_string();
         if name::normalize(&self.port) != *self.port {
@@ -81,7 +77,7 @@ fn by_key(fragment: Option<&Arc<Fragment>>) -> BTreeMap<&str, (usize, &RouterFra
 
 /// What a change has to be rendered again for.
 #[derive(Default)]
-struct Touched {
+struct Affected {
     /// Keys of routers that may lead elsewhere, or to nobody, now.
     routers: Vec<Arc<str>>,
     /// Keys of services that changed hands.
@@ -100,9 +96,9 @@ pub struct Output {
     default_backends: BTreeMap<(Created, IngressKey), Arc<Fragment>>,
     /// How many Ingresses name a Secret.
     secrets: HashMap<SecretKey, usize>,
-    routing: Shards<Routing>,
-    certificates: Shards<Certificates>,
-    hash: RunningHash,
+    routing: Shards<RoutingLines>,
+    certificates: Shards<CertificateLines>,
+    hash: RoutingHash,
 }
 
 impl Default for Output {
@@ -116,7 +112,7 @@ impl Default for Output {
             secrets: HashMap::new(),
             routing: Shards::default(),
             certificates: Shards::default(),
-            hash: RunningHash::default(),
+            hash: RoutingHash::default(),
         }
     }
 }
@@ -145,35 +141,34 @@ impl Output {
     /// The whole as one document: routers and services by key, certificates by namespace and name of their Secret.
     pub fn assembled(&self, keys: Keys) -> String {
         let mut text = String::with_capacity(self.routing.bytes() + self.certificates.bytes() + 128);
-        self.write(&mut text, self.certificates.iter().map(|(_, kept)| &*kept.certificate), keys);
+        let (routing, certificates) = (self.routing.sorted(), self.certificates.sorted());
+        document::write(
+            &mut text,
+            lines(routing.iter().copied(), Section::Router),
+            lines(routing.iter().copied(), Section::Service),
+            certificates.iter().map(|(_, kept)| &*kept.certificate),
+            keys,
+        );
         text
     }
 
     /// Routers and services as one document.
     pub fn routing(&self) -> String {
         let mut text = String::with_capacity(self.routing.bytes() + 128);
-        Routing::write(&mut text, self.routing.iter());
+        RoutingLines::write(&mut text, self.routing.sorted().into_iter());
         text
     }
 
-    fn write<'a>(
-        &'a self,
-        sink: &mut impl Sink,
-        certificates: impl Iterator<Item = &'a Certificate>,
-        keys: Keys,
-    ) {
-        let routers = lines(self.routing.iter(), Section::Router);
-        document::write(sink, routers, lines(self.routing.iter(), Section::Service), certificates, keys);
-    }
-
-    /// The sha256 of [`Self::assembled`] without keys and with the certificates sorted by their text: a reader of
-    /// what is published does not know the names of Secrets, and has to be able to check it. Kept until something
-    /// changes; costs a pass over all that follows the first change then.
+    /// The hash of the whole ([`hash`]). Costs what has changed since it was last asked for.
     pub fn hash(&mut self) -> Digest {
-        if let Some(hash) = self.hash.known() {
-            return hash;
-        }
-        self.hash.take(&self.routing, self.certificates.iter().map(|(_, kept)| &*kept.certificate))
+        let Self { hash, routing, certificates, .. } = self;
+        hash.take(
+            |cell| {
+                let entries = routing.cell(cell);
+                hash::cell_sum(lines(entries.clone(), Section::Router), lines(entries, Section::Service))
+            },
+            || certificates.values().map(|kept| kept.sum).collect(),
+        )
     }
 
     /// Brings the shards up to date: their number in line with the size, the changed ones hashed.
@@ -218,7 +213,7 @@ impl Output {
         old: Option<&Arc<Fragment>>,
         new: Option<&Arc<Fragment>>,
     ) -> (bool, Vec<IngressKey>) {
-        let mut touched = Touched::default();
+        let mut touched = Affected::default();
         self.replace_routers(old, new, &mut touched);
         let mut changed = self.replace_certificates(old, new);
         if changed {
@@ -234,7 +229,7 @@ impl Output {
         &mut self,
         old: Option<&Arc<Fragment>>,
         new: Option<&Arc<Fragment>>,
-        touched: &mut Touched,
+        touched: &mut Affected,
     ) {
         // What comes is added before what goes is removed, so that a service which both use stays.
         let (old_routers, new_routers) = (by_key(old), by_key(new));
@@ -270,7 +265,7 @@ impl Output {
         }
     }
 
-    fn use_service(&mut self, service: &Arc<ServiceFragment>, router: &RouterOwner, touched: &mut Touched) {
+    fn use_service(&mut self, service: &Arc<ServiceFragment>, router: &RouterOwner, touched: &mut Affected) {
         let owner = &service.owner;
         if let Some(shared) = self.services.get_mut(owner) {
             if !shared.routers.contains(router) {
@@ -293,7 +288,7 @@ impl Output {
         }
     }
 
-    fn leave_service(&mut self, owner: &ServiceOwner, router: &RouterOwner, touched: &mut Touched) {
+    fn leave_service(&mut self, owner: &ServiceOwner, router: &RouterOwner, touched: &mut Affected) {
         let Some(shared) = self.services.get_mut(owner) else { return };
         if shared.routers.remove(router)
             && let Some(shared) = self.services.remove(owner)
@@ -315,7 +310,7 @@ impl Output {
         for (secret, fragment) in &new {
             if old.get(secret).is_none_or(|before| before.certificate != fragment.certificate) {
                 let kept = KeptCertificate::new(fragment.certificate.clone());
-                changed |= self.certificates.put((*secret).clone(), kept);
+                changed |= self.certificates.put((*secret).clone(), kept).is_some();
             }
             if !old.contains_key(secret) {
                 *self.secrets.entry((*secret).clone()).or_default() += 1;
@@ -326,7 +321,7 @@ impl Output {
             *users -= 1;
             if *users == 0 {
                 self.secrets.remove(secret);
-                changed |= self.certificates.remove(secret);
+                changed |= self.certificates.remove(secret).is_some();
             }
         }
         changed
@@ -376,8 +371,8 @@ impl Output {
     }
 
     /// Renders what was touched; whether a line changed.
-    fn render(&mut self, touched: Touched) -> bool {
-        let Touched { mut routers, services, mut contents } = touched;
+    fn render(&mut self, touched: Affected) -> bool {
+        let Affected { mut routers, services, mut contents } = touched;
         let mut changed = false;
         for key in services {
             match self.service_names.holder(&key).and_then(|owner| Some((owner, self.services.get(owner)?))) {
@@ -409,21 +404,13 @@ impl Output {
     }
 
     /// Sets a line; whether that changed anything.
-    fn put(&mut self, key: <Routing as Content>::Key, line: String) -> bool {
-        let changed = self.routing.put(key.clone(), line.into());
-        if changed {
-            self.hash.changed(&key);
-        }
-        changed
+    fn put(&mut self, key: <RoutingLines as Content>::Key, line: String) -> bool {
+        self.routing.put(key, line.into()).inspect(|cell| self.hash.changed(*cell)).is_some()
     }
 
     /// Removes a line; whether it was there.
-    fn remove(&mut self, key: &<Routing as Content>::Key) -> bool {
-        let changed = self.routing.remove(key);
-        if changed {
-            self.hash.changed(key);
-        }
-        changed
+    fn remove(&mut self, key: &<RoutingLines as Content>::Key) -> bool {
+        self.routing.remove(key).inspect(|cell| self.hash.changed(*cell)).is_some()
     }
 
     /// The line of the router that has `key`.

@@ -87,7 +87,5 @@ fn invalid(secret: &SecretKey, key: &str, fault: SecretFault) -> String {
         SecretFault::NotPem => "is not PEM",
         SecretFault::PrivateKey => "holds a private key and no certificate",
     };
-    format!(
-        "{key} of Secret {secret} {what}; it has to hold tls.crt and tls.key, each PEM text that begins with -----BEGIN"
-    )
+    format!("{key} of Secret {secret} {what}; it has to hold tls.crt and tls.key, each PEM text")
 }

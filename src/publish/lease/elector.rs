@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 
 use super::guard::{LeaseGuard, WriteError};
-use super::record::{self, Record};
+use super::record::{self, LeaseRecord};
 use super::{LeaseOptions, random};
 use crate::kubernetes::request::with_timeout;
 use crate::metrics::{Metrics, WatchKind, WriteFailure, WriteKind, WriteResult};
@@ -63,7 +63,7 @@ pub struct Elector {
     metrics: Metrics,
     guard: watch::Sender<Option<LeaseGuard>>,
     candidate: watch::Receiver<bool>,
-    record: Record,
+    record: LeaseRecord,
     quiet_until: Option<Instant>,
 }
 
@@ -95,7 +95,7 @@ impl Elector {
         let (guard, guards) = watch::channel(None);
         let (candidates, candidate) = watch::channel(true);
         let identity = election.as_ref().map(|(_, options)| options.identity.clone()).unwrap_or_default();
-        let record = Record::default();
+        let record = LeaseRecord::default();
         let elector = Self { election, identity, metrics, guard, candidate, record, quiet_until: None };
         (elector, LeaseHandle { guard: guards, candidate: candidates })
     }
