@@ -5,11 +5,13 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use super::invalid;
-use crate::kubernetes::key::{IngressKey, ObjectKey};
+use crate::kubernetes::key::{IngressKey, ObjectKey, OutputKey};
 use crate::kubernetes::manifests::Manifests;
 use crate::options::Options;
+use crate::publish::outputs::upkeep::text_problem;
 use crate::redact::hide_keys;
 use crate::routing::Routing;
+use crate::table::Output;
 use crate::translate::problem::{Category, Problem};
 use crate::translate::settings::Settings;
 use crate::translate::status;
@@ -66,6 +68,10 @@ impl RenderReport {
             problems(routing).into_iter().map(|problem| (problem.category.as_str(), text(&problem)));
         // What is wrong with the input first, then what follows from it.
         self.problems.splice(0..0, translated.chain(missing));
+        // No fault of what was read, so --strict does not count it.
+        let large = |(key, output): (&OutputKey, &Output)| text_problem(key, output.routing_bytes());
+        let large = routing.table().outputs().filter_map(large);
+        self.warnings.extend(large.map(|problem| problem.to_string()));
         self.summary = self.summarise(routing);
     }
 
