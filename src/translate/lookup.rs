@@ -32,10 +32,8 @@ pub enum SecretFault {
     Missing,
     /// Its value is empty.
     Empty,
-    /// Its value is no text, or does not begin with `-----BEGIN`.
-    NotPem,
-    /// Its value is a private key, and a certificate belongs there.
-    PrivateKey,
+    /// No PEM block of a certificate or of a private key is in its value.
+    NoBlock,
 }
 
 /// A view of the cluster.

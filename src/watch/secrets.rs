@@ -13,10 +13,10 @@ use crate::operator::deleted_secrets::Gone;
 use crate::traefik::dynamic::Certificate;
 use crate::translate::lookup::{SecretFault, SecretState};
 use crate::watch::collection::{Collection, Scope};
+use crate::watch::pem;
 
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
-const PEM: &str = "-----BEGIN";
 
 /// Which watch tells of a Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,29 +42,26 @@ pub enum Content {
 }
 
 impl Content {
-    /// Looks at a Secret's data: both keys must be there, and text that begins like PEM. Traefik takes either a
-    /// path or PEM in these fields, so anything else could make the proxy read a file of its own. A private key beside
-    /// the certificate is left out of it.
-    pub fn of(data: Option<&BTreeMap<String, ByteString>>) -> Self {
-        let text = |key: &'static str| match data.and_then(|data| data.get(key)) {
-            None => Err((key, SecretFault::Missing)),
-            Some(bytes) if bytes.0.is_empty() => Err((key, SecretFault::Empty)),
-            Some(bytes) => match std::str::from_utf8(&bytes.0) {
-                Ok(text) if text.trim_start().starts_with(PEM) => Ok(text),
-                _ => Err((key, SecretFault::NotPem)),
-            },
+    /// Takes the certificates out of `tls.crt` and the private key out of `tls.key`. Traefik takes either a path or PEM
+    /// in these fields, so anything else could make the proxy read a file of its own.
+    pub fn new(data: Option<&BTreeMap<String, ByteString>>) -> Self {
+        let blocks = |key: &'static str, blocks: fn(&str) -> String| {
+            let fault = match data.and_then(|data| data.get(key)) {
+                None => SecretFault::Missing,
+                Some(bytes) if bytes.0.is_empty() => SecretFault::Empty,
+                Some(bytes) => {
+                    let found = blocks(&String::from_utf8_lossy(&bytes.0));
+                    if !found.is_empty() {
+                        return Ok(found.into());
+                    }
+                    SecretFault::NoBlock
+                }
+            };
+            Err(Self::Invalid { key, fault })
         };
-        let certificate = text(CERTIFICATE).map(super::pem::without_private_keys).and_then(|certificate| {
-            let left = certificate.trim_start().starts_with(PEM);
-            if left { Ok(certificate) } else { Err((CERTIFICATE, SecretFault::PrivateKey)) }
-        });
-        match certificate.and_then(|certificate| Ok((certificate, text(KEY)?))) {
-            Ok((certificate, key)) => Self::Certificate(Arc::new(Certificate {
-                cert_file: certificate.into_owned().into(),
-                key_file: key.into(),
-            })),
-            Err((key, fault)) => Self::Invalid { key, fault },
-        }
+        let certificate = blocks(CERTIFICATE, pem::certificates)
+            .and_then(|cert_file| Ok(Certificate { cert_file, key_file: blocks(KEY, pem::private_keys)? }));
+        certificate.map_or_else(|invalid| invalid, |certificate| Self::Certificate(Arc::new(certificate)))
     }
 
     fn state(&self) -> SecretState {
@@ -229,7 +226,7 @@ impl Secrets {
             return self.hide(source, &key);
         }
         let version: Box<str> = secret.metadata.resource_version.as_deref().unwrap_or_default().into();
-        let held = wanted.then(|| (version.clone(), Content::of(secret.data.as_ref())));
+        let held = wanted.then(|| (version.clone(), Content::new(secret.data.as_ref())));
         self.replace(source, key, SecretEntry { version, held, failed: false })
     }
 
@@ -316,7 +313,7 @@ impl Secrets {
                 // The newest version is the watches' to tell: an answer may be older than what they know, and
                 // then a second fetch is under way.
                 let version = secret.metadata.resource_version.as_deref().unwrap_or_default();
-                entry.held = Some((version.into(), Content::of(secret.data.as_ref())));
+                entry.held = Some((version.into(), Content::new(secret.data.as_ref())));
                 entry.failed = false;
             });
         }
