@@ -1,13 +1,12 @@
 //! The offline reader: manifests from files, directories and standard input, as the objects that an API server
 //! would hand out.
 //!
-//! A document is parsed once, straight into the type that its `kind` asks for. One that does not parse costs
-//! only itself, and so does one item of a list.
+//! A document that can't be read costs only itself, and so does one item of a list.
 
 mod document;
 mod files;
+mod locate;
 mod parse;
-mod visit;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -186,111 +185,74 @@ impl Manifests {
         self.seen.is_empty()
     }
 
-    fn place(&mut self, object: parse::Object, place: Place) -> Result<(), String> {
-        use parse::Object;
-        let (seen, repeated) = (&mut self.seen, &mut self.repeated);
-        match object {
-            Object::Ingress(mut object) => {
-                if let Some(read_as) = give_name(&mut object, seen) {
-                    self.unnamed.push(Unnamed { place: place.clone(), read_as });
+    /// Puts an object with its like. It takes the place of an earlier one of the same name.
+    fn put<K: Resource>(
+        &mut self,
+        of_kind: impl FnOnce(&mut Self) -> &mut Vec<K>,
+        kind: &str,
+        mut object: K,
+        place: Place,
+    ) {
+        let meta = object.meta_mut();
+        if meta.name.as_deref().is_none_or(|name| name.is_empty() && kind != INGRESS) {
+            let generated = meta.generate_name.as_ref().map_or("", |_| "; a generateName is no name yet");
+            let message = format!("metadata.name of this {kind} is missing{generated}");
+            self.faults.push(Fault { place, message, remedy: "give it a name".to_owned() });
+            return;
+        }
+        let name = meta.name.as_deref().unwrap_or_default();
+        let title = if CLUSTER_SCOPED.contains(&kind) {
+            let title = format!("{kind} {name}");
+            meta.namespace = None;
+            title
+        } else {
+            let title = format!("{kind} {}/{name}", namespace_of(meta));
+            meta.namespace = Some(namespace_of(meta).to_owned());
+            title
+        };
+        match self.seen.get_mut(&title) {
+            Some(Seen { index, place: earlier }) => {
+                let index = *index;
+                let before = std::mem::replace(earlier, place.clone());
+                self.repeated.push(Repeated { object: title, before, again: place });
+                if let Some(old) = of_kind(self).get_mut(index) {
+                    *old = object;
                 }
-                put(&mut self.ingresses, seen, repeated, *object, place, INGRESS, true)
             }
-            Object::IngressClass(object) => {
-                put(&mut self.classes, seen, repeated, *object, place, "IngressClass", false)
-            }
-            Object::Service(object) => {
-                put(&mut self.services, seen, repeated, *object, place, "Service", true)
-            }
-            Object::EndpointSlice(object) => {
-                put(&mut self.slices, seen, repeated, *object, place, "EndpointSlice", true)
-            }
-            Object::Secret(object) => put(&mut self.secrets, seen, repeated, *object, place, "Secret", true),
-            Object::Node(object) => put(&mut self.nodes, seen, repeated, *object, place, "Node", false),
-            Object::Namespace(object) => {
-                put(&mut self.namespaces, seen, repeated, *object, place, "Namespace", false)
-            }
-            Object::ConfigMap(object) => {
-                put(&mut self.class_memory, seen, repeated, *object, place, "ConfigMap", true)
-            }
-            Object::Parameters(object) => {
-                put(&mut self.parameters, seen, repeated, *object, place, "IngressClassParameters", false)
+            None => {
+                let objects = of_kind(self);
+                let index = objects.len();
+                objects.push(object);
+                self.seen.insert(title, Seen { index, place });
             }
         }
+    }
+
+    /// Puts an Ingress, which may lack a name: it gets one that no other has. That is what a name would be generated
+    /// from, else the empty one, from the second on with a number.
+    fn put_ingress(&mut self, mut ingress: Ingress, place: Place) {
+        let meta = &mut ingress.metadata;
+        if meta.name.as_deref().unwrap_or_default().is_empty() {
+            let namespace = namespace_of(meta);
+            let base = meta.generate_name.as_deref().unwrap_or_default().trim_end_matches('-');
+            let separator = if base.is_empty() { "" } else { "-" };
+            let numbered = (2_usize..).map(|number| format!("{base}{separator}{number}"));
+            let name = std::iter::once(base.to_owned())
+                .chain(numbered)
+                .find(|name| !self.seen.contains_key(&format!("{INGRESS} {namespace}/{name}")));
+            let read_as = format!("{namespace}/{}", name.as_deref().unwrap_or_default());
+            self.unnamed.push(Unnamed { place: place.clone(), read_as });
+            meta.name = name;
+        }
+        self.put(|all| &mut all.ingresses, INGRESS, ingress, place);
     }
 }
 
 const INGRESS: &str = "Ingress";
+const CLUSTER_SCOPED: [&str; 4] = ["IngressClass", "IngressClassParameters", "Namespace", "Node"];
 
-fn fill_namespace(meta: &mut ObjectMeta) {
-    if meta.namespace.as_deref().unwrap_or_default().is_empty() {
-        meta.namespace = Some("default".to_owned());
-    }
-}
-
-/// Gives an Ingress without a name one that no other has: what a name would be generated from, else the empty one,
-/// from the second on with a number. Answers what it is read as.
-fn give_name(ingress: &mut Ingress, seen: &HashMap<String, Seen>) -> Option<String> {
-    let meta = &mut ingress.metadata;
-    if meta.name.as_deref().is_some_and(|name| !name.is_empty()) {
-        return None;
-    }
-    fill_namespace(meta);
-    let namespace = meta.namespace.as_deref().unwrap_or_default();
-    let base = meta.generate_name.as_deref().unwrap_or_default().trim_end_matches('-');
-    let numbered = (2_usize..).map(|number| match base {
-        "" => number.to_string(),
-        base => format!("{base}-{number}"),
-    });
-    let name = std::iter::once(base.to_owned())
-        .chain(numbered)
-        .find(|name| !seen.contains_key(&format!("{INGRESS} {namespace}/{name}")))?;
-    let read_as = format!("{namespace}/{name}");
-    meta.name = Some(name);
-    Some(read_as)
-}
-
-/// Puts an object with its like; a later one takes the place of an earlier one of the same name. An error says
-/// why it can't be an object at all.
-fn put<K: Resource>(
-    objects: &mut Vec<K>,
-    seen: &mut HashMap<String, Seen>,
-    repeated: &mut Vec<Repeated>,
-    mut object: K,
-    place: Place,
-    kind: &str,
-    namespaced: bool,
-) -> Result<(), String> {
-    let meta = object.meta_mut();
-    if meta.name.as_deref().is_none_or(|name| name.is_empty() && kind != INGRESS) {
-        let generated = meta.generate_name.as_ref().map_or("", |_| "; a generateName is no name yet");
-        return Err(format!("metadata.name of this {kind} is missing{generated}"));
-    }
-    if namespaced {
-        fill_namespace(meta);
-    } else {
-        meta.namespace = None;
-    }
-    let name = meta.name.as_deref().unwrap_or_default();
-    let name = match meta.namespace.as_deref() {
-        Some(namespace) => format!("{kind} {namespace}/{name}"),
-        None => format!("{kind} {name}"),
-    };
-    match seen.entry(name) {
-        std::collections::hash_map::Entry::Vacant(slot) => {
-            slot.insert(Seen { index: objects.len(), place });
-            objects.push(object);
-        }
-        std::collections::hash_map::Entry::Occupied(mut slot) => {
-            let index = slot.get().index;
-            let before = std::mem::replace(&mut slot.get_mut().place, place.clone());
-            repeated.push(Repeated { object: slot.key().clone(), before, again: place });
-            if let Some(old) = objects.get_mut(index) {
-                *old = object;
-            }
-        }
-    }
-    Ok(())
+fn namespace_of(meta: &ObjectMeta) -> &str {
+    meta.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or("default")
 }
 
 #[cfg(test)]

@@ -16,6 +16,9 @@ const DEPTH_LIMIT: usize = 32;
 /// What the names of manifests end in.
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
 
+/// A file of this name says how manifests are put together, and need not have a kind.
+const KUSTOMIZATION: &str = "kustomization";
+
 /// A source of manifests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -141,11 +144,13 @@ fn walk(directory: &Path, above: &mut Vec<PathBuf>, files: &mut BTreeSet<PathBuf
         let path = entry.path();
         let is_manifest = path
             .extension()
-            .is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)));
+            .is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
+            && path.file_stem().is_none_or(|stem| stem != KUSTOMIZATION);
         // A link that leads nowhere costs nothing as long as it is no manifest.
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() => walk(&path, above, files)?,
-            Ok(_) if is_manifest => {
+            // Reading a pipe, a socket or a device might never end.
+            Ok(metadata) if metadata.is_file() && is_manifest => {
                 files.insert(path);
             }
             Err(error) if is_manifest => return Err(io_error(path.display(), error)),
