@@ -1,6 +1,7 @@
 //! waybill: Ingresses in, Traefik's routing out. One direction:
 //! watch → index → translate → table → publish.
 
+mod agent;
 pub mod cli;
 pub mod index;
 pub mod key_queue;

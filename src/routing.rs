@@ -160,13 +160,14 @@ impl Routing {
                     && stores.class_memory().collection().synced())
     }
 
-    /// Whether everything has been listed, and every Secret that had to be fetched was, or could not be.
+    /// Whether everything has been listed, and every Secret that had to be fetched was once, or could not be. Newer
+    /// versions are not waited for: whoever changes a Secret faster than it can be read must not hold up the others.
     pub fn all_listed(&self) -> bool {
         let stores = &self.stores;
         self.classes_listed()
             && stores.routing_synced()
             && (!stores.watched().nodes || stores.nodes().collection.synced())
-            && !self.index.named_secrets().any(|secret| stores.secrets().awaits_answer(secret))
+            && !self.index.named_secrets().any(|secret| stores.secrets().is_unread(secret))
             // A class that selects by label has no routing before the labels are there.
             && !(self.classes.needs_namespaces() && self.sources.namespaces == Namespaces::Pending)
     }

@@ -2,11 +2,10 @@
 //!
 //! `/livez` fails only when the process is stuck: a loop that promised to give a sign of life has given
 //! none for [`STUCK_AFTER`]. An API server that is away is no reason. `/readyz` answers 200 once all
-//! watches have listed, or on a follower.
+//! watches have listed, on leaders and followers alike.
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +18,6 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use crate::metrics::Metrics;
-use crate::options::check::ListenAddress;
 
 /// After so long without a sign of life, a loop counts as stuck.
 pub const STUCK_AFTER: Duration = Duration::from_secs(60);
@@ -33,41 +31,8 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Why there are no metrics and probes.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The address can't be had.
-    #[error(
-        "operator.metricsAddress: {value:?} can't be listened on: {source}; choose another port or address"
-    )]
-    Bind {
-        /// What was given.
-        value: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The server ended by itself.
     #[error("the server for metrics and probes ended: {0}")]
     Serve(#[source] std::io::Error),
-}
-
-/// Opens the first of an address's sockets whose kind of address this machine has.
-///
-/// # Errors
-/// A port that is taken or not allowed, or an address that is not this machine's.
-pub async fn listen(address: &ListenAddress) -> Result<TcpListener, ServeError> {
-    let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
-    for socket in address.sockets() {
-        match TcpListener::bind(socket).await {
-            Ok(listener) => return Ok(listener),
-            Err(error) => {
-                let missing_kind =
-                    !matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied);
-                last = error;
-                if !missing_kind {
-                    break;
-                }
-            }
-        }
-    }
-    Err(ServeError::Bind { value: address.as_str().to_owned(), source: last })
 }
 
 /// What the probes ask. Cheap to clone.
@@ -77,8 +42,7 @@ pub struct Health(Arc<Inner>);
 struct Inner {
     stuck_after: Duration,
     loops: Mutex<BTreeMap<&'static str, Instant>>,
-    synced: AtomicBool,
-    following: AtomicBool,
+    ready: AtomicBool,
 }
 
 impl Default for Health {
@@ -90,12 +54,7 @@ impl Default for Health {
 impl Health {
     /// Not ready, no loops. A loop counts as stuck `stuck_after` its last sign of life.
     pub fn new(stuck_after: Duration) -> Self {
-        Self(Arc::new(Inner {
-            stuck_after,
-            loops: Mutex::default(),
-            synced: AtomicBool::new(false),
-            following: AtomicBool::new(false),
-        }))
+        Self(Arc::new(Inner { stuck_after, loops: Mutex::default(), ready: AtomicBool::new(false) }))
     }
 
     /// A loop that from now on promises signs of life, until the handle is dropped.
@@ -106,18 +65,13 @@ impl Health {
     }
 
     /// All watches have listed once.
-    pub fn set_synced(&self) {
-        self.0.synced.store(true, Ordering::Relaxed);
+    pub fn set_ready(&self) {
+        self.0.ready.store(true, Ordering::Relaxed);
     }
 
-    /// Whether this replica follows another one.
-    pub fn set_following(&self, following: bool) {
-        self.0.following.store(following, Ordering::Relaxed);
-    }
-
-    /// Whether this replica may be sent traffic, or counted as up in a rollout.
-    pub fn is_ready(&self) -> bool {
-        self.0.synced.load(Ordering::Relaxed) || self.0.following.load(Ordering::Relaxed)
+    /// Whether this replica counts as up in a rollout.
+    fn is_ready(&self) -> bool {
+        self.0.ready.load(Ordering::Relaxed)
     }
 
     /// The loops that gave no sign of life for too long, and for how long.
@@ -226,14 +180,13 @@ async fn readyz(State((_, health)): State<(Metrics, Health)>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, SocketAddr};
+    use std::net::SocketAddr;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::options::check;
 
     struct Running {
         address: SocketAddr,
@@ -242,7 +195,7 @@ mod tests {
     }
 
     async fn start(health: Health) -> Running {
-        let listener = listen(&check::listen("127.0.0.1:0").unwrap()).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let metrics = Metrics::new("x").unwrap();
@@ -274,15 +227,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ready_once_synced_or_following() {
+    async fn ready_once_all_watches_have_listed() {
         let health = Health::default();
         let server = start(health.clone()).await;
         assert_eq!(fetch(server.address, "/readyz").await.0, 503);
-        health.set_following(true);
-        assert_eq!(fetch(server.address, "/readyz").await.0, 200);
-        health.set_following(false);
-        assert_eq!(fetch(server.address, "/readyz").await.0, 503);
-        health.set_synced();
+        health.set_ready();
         assert_eq!(fetch(server.address, "/readyz").await.0, 200);
     }
 
@@ -319,24 +268,5 @@ mod tests {
         server.stop.send(()).unwrap();
         server.task.await.unwrap().unwrap();
         assert!(begun.elapsed() < GRACE * 2, "{:?}", begun.elapsed());
-    }
-
-    #[tokio::test]
-    async fn a_port_that_is_taken_is_an_error_that_names_it() {
-        let taken = listen(&check::listen(":0").unwrap()).await.unwrap();
-        let address = format!(":{}", taken.local_addr().unwrap().port());
-        // IPv4 alone would be no way out, although nobody else may hold it there.
-        let error = listen(&check::listen(&address).unwrap()).await.unwrap_err().to_string();
-        assert!(
-            error.contains(&format!("{address:?}")) && error.contains("operator.metricsAddress"),
-            "{error}"
-        );
-    }
-
-    #[tokio::test]
-    async fn a_port_alone_means_every_address() {
-        let listener = listen(&check::listen(":0").unwrap()).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
     }
 }

@@ -15,8 +15,6 @@ const KNOWN_ARROWS: &[(&str, &str)] = &[
     ("kubernetes/client.rs", "options"),
     ("metrics/labels.rs", "translate"),
     ("metrics/mod.rs", "translate"),
-    ("serve.rs", "options"),
-    ("watch/secrets.rs", "operator"),
     ("watch/secrets.rs", "translate"),
     ("watch/stores.rs", "translate"),
     ("watch/strip.rs", "translate"),
@@ -28,7 +26,6 @@ const KNOWN_CIRCLES: &[(&str, &str)] = &[
     ("kubernetes/manifests/visit.rs", "kubernetes/manifests/parse.rs"),
     ("metrics/instrument.rs", "metrics/watches.rs"),
     ("metrics/watches.rs", "metrics/instrument.rs"),
-    ("operator/deleted_secrets.rs", "operator/live.rs"),
     ("operator/live.rs", "parameters/classes.rs"),
     ("operator/live.rs", "routing.rs"),
     ("parameters/classes.rs", "watch/stores.rs"),
@@ -37,7 +34,6 @@ const KNOWN_CIRCLES: &[(&str, &str)] = &[
     ("traefik/document.rs", "traefik/escape.rs"),
     ("traefik/escape.rs", "traefik/document.rs"),
     ("watch/apply.rs", "watch/secrets.rs"),
-    ("watch/secrets.rs", "operator/deleted_secrets.rs"),
     ("watch/stores.rs", "watch/apply.rs"),
     ("watch/stores.rs", "watch/secrets.rs"),
 ];
@@ -280,7 +276,7 @@ fn collect(tokens: TokenStream, from: &[String], paths: &mut BTreeSet<Vec<String
                     _ => None,
                 };
                 if let Some(base) = base.filter(|_| is_path_separator(&tokens, at + 1)) {
-                    follow(&tokens[at + 1..], base, from, paths);
+                    follow(&tokens[at + 1..], base, paths);
                 }
             }
             _ => {}
@@ -295,7 +291,7 @@ fn is_path_separator(tokens: &[TokenTree], at: usize) -> bool {
 }
 
 /// Follows a path from a `::` on, into the braces of a `use` too.
-fn follow(tokens: &[TokenTree], mut path: Vec<String>, from: &[String], paths: &mut BTreeSet<Vec<String>>) {
+fn follow(tokens: &[TokenTree], mut path: Vec<String>, paths: &mut BTreeSet<Vec<String>>) {
     let mut at = 0;
     while is_path_separator(tokens, at) {
         match tokens.get(at + 2) {
@@ -312,7 +308,7 @@ fn follow(tokens: &[TokenTree], mut path: Vec<String>, from: &[String], paths: &
                         Some(TokenTree::Ident(word)) if *word != "self" => {
                             let mut path = path.clone();
                             path.push(word.to_string());
-                            follow(&part[1..], path, from, paths);
+                            follow(&part[1..], path, paths);
                         }
                         _ => {
                             paths.insert(path.clone());

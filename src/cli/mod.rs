@@ -1,5 +1,6 @@
 //! The command line: a file a command, and what all of them share.
 
+mod agent;
 mod documents;
 mod render;
 pub mod run;
@@ -43,6 +44,12 @@ enum Command {
     /// Watches Ingresses and what they use, publishes the routing while it leads, and serves metrics and probes.
     /// Ends with 0 on SIGTERM, once the write under way is done and the lease given back; 2 for bad usage.
     Run,
+    /// Hand the published routing to the Traefik beside it
+    ///
+    /// Watches the index of an output, fetches what it leads to, and hands Traefik one whole generation after the other.
+    /// Exit codes: 0 on SIGTERM, or with --once when a generation is written; 1 when --once comes to nothing; 2 for bad
+    /// usage.
+    Agent(agent::AgentArguments),
     /// Print what is published, put together from its index and shards
     ///
     /// Reads the index and its shards as an agent beside Traefik does, checks every hash, and prints the routing.
@@ -96,6 +103,11 @@ pub fn run(
         Ok(Cli { command: Command::Run }) => {
             with_options(&arguments.flags, surroundings, streams, |loaded, streams| {
                 run::start(loaded, surroundings, streams)
+            })
+        }
+        Ok(Cli { command: Command::Agent(agent) }) => {
+            with_options(&arguments.flags, surroundings, streams, |loaded, streams| {
+                agent.run(loaded, surroundings, streams)
             })
         }
         Ok(Cli { command: Command::Show(show) }) => {

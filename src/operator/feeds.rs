@@ -262,7 +262,7 @@ impl Context {
                     }
                 }
                 Err(error) => {
-                    if is_forbidden(&error) {
+                    if refusal(&error) == Some(403) {
                         // A right that only selectors need, and that every replica lacks alike.
                         self.metrics.watch_age.heard(WatchKind::Namespace, &path, Instant::now());
                         if !listed {
@@ -312,7 +312,7 @@ impl Context {
                             context.live.set_sources(|sources| sources.parameters = true);
                         }
                     }
-                    Err(error) if is_not_found(&error) || is_forbidden(&error) => {
+                    Err(error) if matches!(refusal(&error), Some(403 | 404)) => {
                         if !std::mem::replace(&mut missing, true) {
                             tracing::info!("{absent}");
                             context.live.set_sources(|sources| sources.parameters = false);
@@ -409,8 +409,9 @@ where
 }
 
 /// The events of a watch, with a pause after each failure that grows while nothing but failures come. kube's own way
-/// begins anew with every attempt, since an attempt that fails is an event too. A watch that is refused with 410 before
-/// it begins is listed anew, which kube does only where the same comes as an event.
+/// begins anew with every attempt, since an attempt that fails is an event too. A watch that is refused before it begins
+/// is listed anew: with 410, which kube does only where the same comes as an event, with 404, since a CRD that is back
+/// has other objects, and with 403, since the right may be gone for long.
 pub fn events<K>(api: Api<K>, config: watcher::Config) -> BoxStream<'static, watcher::Result<Event<K>>>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -423,8 +424,8 @@ where
             tokio::time::sleep(pause).await;
         }
         let event = events.next().await?;
-        if let Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) = &event
-            && status.code == 410
+        if let Err(error @ watcher::Error::WatchStartFailed(_)) = &event
+            && matches!(refusal(error), Some(403 | 404 | 410))
         {
             events = begin();
         }
@@ -448,13 +449,17 @@ fn parameters_resource() -> ApiResource {
     ApiResource::from_gvk_with_plural(&kind, "ingressclassparameters")
 }
 
-fn is_forbidden(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403)
-}
-
-/// An API server that knows nothing of the group answers 404 without a Status, so only the code tells.
-fn is_not_found(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
+/// The code of an answer that refuses a list or a watch. An API server that knows nothing of a group answers 404
+/// without a Status, so only the code tells.
+fn refusal(error: &watcher::Error) -> Option<u16> {
+    use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(kube::Error::Api(status))
+        | WatchStartFailed(kube::Error::Api(status))
+        | WatchFailed(kube::Error::Api(status))
+        | WatchError(status) => Some(status.code),
+        _ => None,
+    }
 }
 
 /// Whether there was no answer at all.

@@ -144,16 +144,6 @@ impl Live {
         std::mem::take(&mut *self.pending())
     }
 
-    /// Gives back what could not be worked off; what came in between stays.
-    pub fn give_back(&self, pending: Pending) {
-        let mut now = self.pending();
-        for (output, waiting) in pending.outputs {
-            now.outputs.entry(output).or_default().since(waiting);
-        }
-        now.statuses.extend(pending.statuses);
-        now.all_statuses |= pending.all_statuses;
-    }
-
     /// Everything has to be looked at again: for a new leader.
     pub fn everything_pending(&self) {
         let at = Instant::now();

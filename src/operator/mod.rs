@@ -2,11 +2,13 @@
 
 pub mod class_publisher;
 pub mod controllers;
-pub mod deleted_secrets;
 pub mod feeds;
-pub mod fetch;
+pub mod leader;
 pub mod live;
 pub mod own_watches;
 pub mod problems;
 pub mod publisher;
+pub mod run;
+pub mod secrets;
 pub mod status_view;
+pub mod tasks;

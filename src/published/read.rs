@@ -106,6 +106,12 @@ pub fn index(config_map: &ConfigMap) -> Result<Index, ReadError> {
     Ok(Index::parse(text.ok_or_else(|| missing(&config_map.metadata, INDEX_JSON))?)?)
 }
 
+/// The routing that an index without routing shards holds itself.
+pub fn routing_in_index(index_object: &ConfigMap) -> Result<&str, ReadError> {
+    let text = index_object.data.as_ref().and_then(|data| data.get(ROUTING_YAML));
+    text.map(String::as_str).ok_or_else(|| missing(&index_object.metadata, ROUTING_YAML))
+}
+
 /// Reads the document out of a routing shard, checked against the shard's name and sha256.
 pub fn routing_document(shard: &ConfigMap) -> Result<String, ReadError> {
     let packed = shard.binary_data.as_ref().and_then(|data| data.get(ROUTING_YAML_GZ));
@@ -154,9 +160,7 @@ pub fn assemble(
     let index = index(index_object)?;
     let mut joined = Joined::default();
     if index.shards.is_empty() {
-        let text = index_object.data.as_ref().and_then(|data| data.get(ROUTING_YAML));
-        let text = text.ok_or_else(|| missing(&index_object.metadata, ROUTING_YAML))?;
-        joined.add(parsed(&index_object.metadata, ROUTING_YAML, text)?)?;
+        joined.add(parsed(&index_object.metadata, ROUTING_YAML, routing_in_index(index_object)?)?)?;
     }
     for short in index.shards() {
         let name = objects::routing_shard_name(output, short);

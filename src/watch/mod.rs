@@ -3,6 +3,7 @@
 mod apply;
 pub mod changes;
 pub mod collection;
+pub mod deleted_secrets;
 pub mod mirror;
 pub mod namespaces;
 pub mod nodes;

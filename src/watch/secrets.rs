@@ -9,10 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::kubernetes::Secret;
 use crate::kubernetes::key::SecretKey;
-use crate::operator::deleted_secrets::Gone;
 use crate::traefik::dynamic::Certificate;
 use crate::translate::lookup::{SecretFault, SecretState};
 use crate::watch::collection::{Collection, Scope};
+use crate::watch::deleted_secrets::DeletedSecrets;
 use crate::watch::pem;
 
 const CERTIFICATE: &str = "tls.crt";
@@ -131,7 +131,7 @@ pub struct Asked {
 pub struct Secrets {
     tls: Collection<SecretEntry>,
     others: Collection<SecretEntry>,
-    gone: Gone,
+    gone: DeletedSecrets,
 }
 
 impl Default for Secrets {
@@ -143,7 +143,11 @@ impl Default for Secrets {
 impl Secrets {
     /// Secrets of these scopes.
     pub fn new(scopes: &[Scope]) -> Self {
-        Self { tls: Collection::new(scopes), others: Collection::new(scopes), gone: Gone::default() }
+        Self {
+            tls: Collection::new(scopes),
+            others: Collection::new(scopes),
+            gone: DeletedSecrets::default(),
+        }
     }
 
     /// The state of a Secret.
@@ -247,7 +251,9 @@ impl Secrets {
         let before =
             || self.gone.get(&key).map(|kept| (Box::default(), Content::Certificate(Arc::clone(kept))));
         let held = known.map_or_else(before, |known| known.held.clone()).filter(|_| wanted);
-        let entry = SecretEntry { version, held, failed: false };
+        // One of which nothing is known but that it can't be read is waited for once, however often it changes.
+        let failed = wanted && held.is_none() && known.is_some_and(|known| known.failed);
+        let entry = SecretEntry { version, held, failed };
         let fetch = wanted && !entry.fresh();
         // Where a fetch follows, its outcome is the change; nothing is told twice.
         let changed = self.replace(source, key, entry).changed && !fetch;
@@ -280,12 +286,6 @@ impl Secrets {
     pub fn needs_fetch(&self, key: &SecretKey) -> bool {
         let entries = [self.tls.get(key), self.others.get(key)];
         entries.iter().flatten().next().is_some() && !entries.iter().flatten().any(|entry| entry.fresh())
-    }
-
-    /// Whether its data is needed and no attempt to fetch it has ended yet.
-    pub fn awaits_answer(&self, key: &SecretKey) -> bool {
-        self.needs_fetch(key)
-            && ![self.tls.get(key), self.others.get(key)].iter().flatten().any(|entry| entry.failed)
     }
 
     /// Whether it is there and nothing is known of its data: neither an older version nor why it could not be read.

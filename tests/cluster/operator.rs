@@ -2,6 +2,7 @@
 
 mod addresses;
 mod bad_input;
+mod busy;
 mod dependents;
 mod failover;
 mod filters;

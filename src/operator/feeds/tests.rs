@@ -2,13 +2,22 @@ use kube::client::Body;
 
 use super::*;
 
-/// An API server that lists, and answers each watch with 410 as its HTTP status.
+/// An API server that lists, and refuses each watch with the codes in turn.
 #[tokio::test]
-async fn a_watch_that_is_gone_before_it_begins_is_listed_anew() {
-    let service = tower::service_fn(|request: http::Request<Body>| async move {
+async fn a_watch_that_is_refused_before_it_begins_is_listed_anew() {
+    for code in [410, 404, 403] {
+        lists_after_each(code).await;
+    }
+}
+
+async fn lists_after_each(code: u16) {
+    let service = tower::service_fn(move |request: http::Request<Body>| async move {
         let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
         let (code, body) = if watches {
-            (410, serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410}))
+            (
+                code,
+                serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code}),
+            )
         } else {
             let metadata = serde_json::json!({"resourceVersion": "7"});
             (
@@ -30,5 +39,5 @@ async fn a_watch_that_is_gone_before_it_begins_is_listed_anew() {
             None => unreachable!("it has no end"),
         }
     }
-    assert_eq!(failures, 2, "one for each watch that was gone");
+    assert_eq!(failures, 2, "one for each watch that was refused");
 }

@@ -61,6 +61,11 @@ impl LeaseGuard {
         *self.renewed() = None;
     }
 
+    /// Ends the term from within: the election begins anew.
+    pub fn give_up(&self) {
+        self.end();
+    }
+
     /// Waits until no write is under way, and whether that came about within the time.
     pub(super) async fn idle(&self, within: Duration) -> bool {
         let mut writes = self.0.writes.subscribe();

@@ -138,3 +138,23 @@ fn an_answer_about_a_secret_that_is_gone_says_nothing_of_the_one_that_was_made_a
         assert_eq!(secrets.state(&key()), SecretState::Certificate(certificate()), "{source:?} {gone}");
     }
 }
+
+#[test]
+fn one_that_changes_faster_than_it_can_be_read_is_unread_only_until_the_first_answer() {
+    let meta = |version: &str| good(version).metadata;
+    for fails in [false, true] {
+        let mut secrets = Secrets::default();
+        secrets.put_metadata(SecretSource::Others, key(), &meta("1"), true);
+        assert!(secrets.is_unread(&key()));
+        let asked = secrets.ask(&key()).unwrap();
+        secrets.put_metadata(SecretSource::Others, key(), &meta("2"), true);
+        if fails {
+            secrets.fetch_failed(&key());
+        } else {
+            secrets.fetched(&key(), &asked, Some(&good("1")));
+        }
+        assert!(!secrets.is_unread(&key()), "fails: {fails}");
+        secrets.put_metadata(SecretSource::Others, key(), &meta("3"), true);
+        assert!(!secrets.is_unread(&key()) && secrets.needs_fetch(&key()), "fails: {fails}");
+    }
+}

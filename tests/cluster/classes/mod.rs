@@ -6,6 +6,7 @@ mod memory;
 mod moves;
 mod namespaces;
 mod paused;
+mod rights;
 mod side_by_side;
 mod unusable;
 

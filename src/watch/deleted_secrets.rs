@@ -6,34 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::kubernetes::key::SecretKey;
-use crate::metrics::WatchKind;
-use crate::operator::live::Live;
 use crate::traefik::dynamic::Certificate;
-
-/// Looks at least this often.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// How long the certificate of a Secret that is gone stays in use.
 pub const STAYS: Duration = Duration::from_secs(10);
 
-/// Withdraws certificates when their time is over, without end.
-pub async fn withdraw(live: Arc<Live>) {
-    loop {
-        let due = live.routing().stores().gone_secrets_due();
-        let now = Instant::now();
-        if due.is_some_and(|due| due <= now) {
-            live.event(WatchKind::TlsSecret, |routing| routing.stores_mut().expire_gone_secrets(now));
-        }
-        let wait = due.filter(|due| *due > now).map_or(LOOK, |due| (due - now).min(LOOK));
-        tokio::time::sleep(wait).await;
-    }
-}
-
 /// Certificates that outlive their Secrets, each for [`STAYS`] from the deletion and only while an Ingress names it.
 #[derive(Debug, Default)]
-pub struct Gone(HashMap<SecretKey, (Arc<Certificate>, Instant)>);
+pub struct DeletedSecrets(HashMap<SecretKey, (Arc<Certificate>, Instant)>);
 
-impl Gone {
+impl DeletedSecrets {
     /// A Secret that was in use was deleted at `at`.
     pub fn keep(&mut self, key: SecretKey, certificate: Arc<Certificate>, at: Instant) {
         // The first deletion counts, so that one which is deleted again and again goes in time.

@@ -1,0 +1,357 @@
+//! The whole routing of a generation in memory, cut into the files that Traefik reads.
+//!
+//! A generation is taken by what it changes: the entries of the shards that the index stopped naming go, those of the
+//! new ones come. It is taken as a whole or refused as a whole.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::error::NotHandedOn;
+use super::shard::{EntryKey, EntryKind, ShardEntries};
+use crate::published::index::{Index, IndexCounts};
+use crate::traefik::document::Document;
+
+/// Up to so many entries there is one file: each costs Traefik about 2.5 ms whenever it reads.
+const SINGLE_FILE: usize = 256;
+
+/// Up to so many entries there are 64 files, above them 128. Traefik's YAML parser compares the keys of a file with
+/// each other, so that files of thousands of entries cost it more than many files do.
+const FEWER_FILES: usize = 40_000;
+
+/// An entry that is there, and in how many shards. Only a certificate may be in several: in Secrets of several
+/// namespaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Shared {
+    line: Arc<str>,
+    times: u32,
+}
+
+/// The routing that was taken last. Empty before the first generation.
+#[derive(Debug, Default)]
+pub struct Assembly {
+    shards: BTreeMap<String, ShardEntries>,
+    files: Vec<FileEntries>,
+    entries: usize,
+    changed: BTreeSet<usize>,
+}
+
+impl Assembly {
+    /// Whether the shard of this object name is held.
+    pub fn holds(&self, shard: &str) -> bool {
+        self.shards.contains_key(shard)
+    }
+
+    /// Whether there is a router, service or certificate of this key.
+    pub fn has(&self, key: &EntryKey) -> bool {
+        self.files.get(file_of(key, self.files.len())).is_some_and(|file| file.contains_key(key))
+    }
+
+    /// Takes the generation of `index`, whose shards are `named`. Those that are not held are in `fetched`.
+    pub fn take(
+        &mut self,
+        index: &Index,
+        named: &BTreeSet<String>,
+        mut fetched: BTreeMap<String, ShardEntries>,
+    ) -> Result<(), NotHandedOn> {
+        fetched.retain(|name, _| named.contains(name) && !self.shards.contains_key(name));
+        let gone: Vec<String> = self.shards.keys().filter(|name| !named.contains(*name)).cloned().collect();
+        self.check(index, &gone, &fetched)?;
+        if self.files.is_empty() {
+            self.files.push(BTreeMap::new());
+            self.changed.insert(0);
+        }
+        let mut removed = HashMap::new();
+        for name in gone {
+            self.remove(&name, &mut removed);
+        }
+        for (name, shard) in fetched {
+            self.add(name, shard, &mut removed);
+        }
+        let files = self.files.len();
+        self.changed.extend(removed.keys().map(|key| file_of(key, files)));
+        self.recut();
+        Ok(())
+    }
+
+    /// How many entries there are after a change, and whether each is there once.
+    fn check(
+        &self,
+        index: &Index,
+        gone: &[String],
+        fetched: &BTreeMap<String, ShardEntries>,
+    ) -> Result<(), NotHandedOn> {
+        let leaving: HashMap<&EntryKey, ()> = gone
+            .iter()
+            .filter_map(|name| self.shards.get(name))
+            .flat_map(|shard| &shard.0)
+            .map(|e| (&e.key, ()))
+            .collect();
+        let mut arriving: HashMap<&EntryKey, ()> = HashMap::new();
+        for (name, shard) in fetched {
+            for entry in &shard.0 {
+                let kind = match entry.key.0 {
+                    EntryKind::Router => "routers",
+                    EntryKind::Service => "services",
+                    EntryKind::Certificate => continue,
+                };
+                let stays = self.has(&entry.key) && !leaving.contains_key(&entry.key);
+                if stays || arriving.insert(&entry.key, ()).is_some() {
+                    return Err(NotHandedOn::Invalid {
+                        object: name.clone(),
+                        field: format!("http.{kind}.{}", entry.key.1),
+                        reason: "another shard has it as well".to_owned(),
+                    });
+                }
+            }
+        }
+        let shards = self.shards.iter().filter(|(name, _)| !gone.contains(name)).chain(fetched);
+        let mut found = IndexCounts::default();
+        for (kind, _) in shards.flat_map(|(_, shard)| &shard.0).map(|entry| &entry.key) {
+            match kind {
+                EntryKind::Router => found.routers += 1,
+                EntryKind::Service => found.services += 1,
+                EntryKind::Certificate => found.certificates += 1,
+            }
+        }
+        if found != index.counts {
+            let shown = |counts: &IndexCounts| {
+                format!(
+                    "{} routers, {} services and {} certificates",
+                    counts.routers, counts.services, counts.certificates
+                )
+            };
+            return Err(NotHandedOn::Counts {
+                generation: index.generation,
+                promised: shown(&index.counts),
+                found: shown(&found),
+            });
+        }
+        Ok(())
+    }
+
+    /// Removes a shard; entries that no other shard has go to `removed`.
+    fn remove(&mut self, name: &str, removed: &mut HashMap<EntryKey, Arc<str>>) {
+        let Some(shard) = self.shards.remove(name) else { return };
+        self.entries -= shard.0.len();
+        for entry in shard.0 {
+            let at = file_of(&entry.key, self.files.len());
+            let Some(file) = self.files.get_mut(at) else { continue };
+            if let Some(held) = file.get_mut(&entry.key) {
+                held.times -= 1;
+                if held.times == 0 {
+                    file.remove(&entry.key);
+                    removed.insert(entry.key, entry.line);
+                }
+            }
+        }
+    }
+
+    /// Adds a shard; what was `removed` and is back as it was is no change.
+    fn add(&mut self, name: String, shard: ShardEntries, removed: &mut HashMap<EntryKey, Arc<str>>) {
+        self.entries += shard.0.len();
+        for entry in &shard.0 {
+            let at = file_of(&entry.key, self.files.len());
+            let Some(file) = self.files.get_mut(at) else { continue };
+            if let Some(held) = file.get_mut(&entry.key) {
+                held.times += 1;
+                continue;
+            }
+            if removed.remove(&entry.key).is_none_or(|line| line != entry.line) {
+                self.changed.insert(at);
+            }
+            file.insert(entry.key.clone(), Shared { line: Arc::clone(&entry.line), times: 1 });
+        }
+        self.shards.insert(name, shard);
+    }
+
+    /// Cuts everything anew when there has come to be so much that it takes more files. It stays in as many when it
+    /// shrinks.
+    fn recut(&mut self) {
+        let wanted = match self.entries {
+            ..=SINGLE_FILE => 1,
+            ..=FEWER_FILES => 64,
+            _ => 128,
+        };
+        if wanted <= self.files.len() {
+            return;
+        }
+        let mut files = vec![BTreeMap::new(); wanted];
+        for (key, held) in std::mem::take(&mut self.files).into_iter().flatten() {
+            let at = file_of(&key, wanted);
+            if let Some(file) = files.get_mut(at) {
+                file.insert(key, held);
+            }
+        }
+        self.files = files;
+        self.changed = (0..wanted).collect();
+    }
+
+    /// How many files there are.
+    pub fn file_count(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Whether a file may have changed since [`Self::written`].
+    pub fn may_have_changed(&self, file: usize) -> bool {
+        self.changed.contains(&file)
+    }
+
+    /// Everything that changed is written.
+    pub fn written(&mut self) {
+        self.changed.clear();
+    }
+
+    /// The text of a file.
+    pub fn file(&self, at: usize) -> String {
+        match self.files.get(at) {
+            Some(file) => document([file]),
+            None => document([]),
+        }
+    }
+
+    /// The lines of all entries of a kind, in the order of their keys.
+    pub fn lines(&self, kind: EntryKind) -> Vec<String> {
+        lines(&self.files, kind).into_iter().map(str::to_owned).collect()
+    }
+}
+
+type FileEntries = BTreeMap<EntryKey, Shared>;
+
+fn lines<'a>(files: impl IntoIterator<Item = &'a FileEntries>, wanted: EntryKind) -> Vec<&'a str> {
+    let mut lines: Vec<(&EntryKey, &Shared)> =
+        files.into_iter().flatten().filter(|((kind, _), _)| *kind == wanted).collect();
+    lines.sort_unstable_by_key(|(key, _)| *key);
+    lines.into_iter().map(|(_, held)| &*held.line).collect()
+}
+
+fn document<'a>(files: impl IntoIterator<Item = &'a FileEntries> + Clone) -> String {
+    let mut text = Document::new(String::new());
+    lines(files.clone(), EntryKind::Router).into_iter().for_each(|line| text.router(line));
+    lines(files.clone(), EntryKind::Service).into_iter().for_each(|line| text.service(line));
+    text.finish_with_lines(&lines(files, EntryKind::Certificate).join(",\n"))
+}
+
+/// Which of so many files an entry is in: a function of its key alone, in every release (FNV-1a, its halves mixed).
+fn file_of(key: &EntryKey, files: usize) -> usize {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for byte in key.1.bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    (hash ^ (hash >> 32)) as usize % files.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn router(key: &str, rule: &str) -> String {
+        format!("\"{key}\":{{\"service\":\"s\",\"rule\":\"{rule}\"}}")
+    }
+
+    fn whole(assembly: &Assembly) -> String {
+        document(&assembly.files)
+    }
+
+    fn shard(entries: &[(&str, &str)]) -> ShardEntries {
+        let routers: Vec<String> = entries.iter().map(|(key, rule)| router(key, rule)).collect();
+        ShardEntries::parse("x", &format!("{{\"http\":{{\"routers\":{{{}}}}}}}", routers.join(","))).unwrap()
+    }
+
+    fn certificates(lines: &[&str]) -> ShardEntries {
+        let lines: Vec<String> =
+            lines.iter().map(|line| format!("{{\"certFile\":\"{line}\",\"keyFile\":\"k\"}}")).collect();
+        ShardEntries::parse("x", &format!("{{\"tls\":{{\"certificates\":[{}]}}}}", lines.join(","))).unwrap()
+    }
+
+    fn index(routers: usize, certificates: usize) -> Index {
+        Index {
+            format_version: 1,
+            epoch: 1,
+            generation: 1,
+            counts: IndexCounts { routers, services: 0, certificates },
+            ..serde_json::from_str(
+                "{\"formatVersion\":1,\"epoch\":1,\"generation\":1,\"publishedAt\":\"\",\"hash\":\"\",\"shards\":\"\",\
+                 \"keyShards\":\"\",\"counts\":{\"routers\":0,\"services\":0,\"certificates\":0}}",
+            )
+            .unwrap()
+        }
+    }
+
+    fn take(
+        assembly: &mut Assembly,
+        counts: (usize, usize),
+        shards: Vec<(&str, ShardEntries)>,
+    ) -> Result<(), NotHandedOn> {
+        let named = shards.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let fetched = shards.into_iter().map(|(name, shard)| (name.to_owned(), shard)).collect();
+        assembly.take(&index(counts.0, counts.1), &named, fetched)
+    }
+
+    #[test]
+    fn a_generation_is_taken_whole_or_not_at_all() {
+        let mut assembly = Assembly::default();
+        take(
+            &mut assembly,
+            (2, 1),
+            vec![("a", shard(&[("x", "1"), ("y", "1")])), ("k", certificates(&["c"]))],
+        )
+        .unwrap();
+        let before = whole(&assembly);
+        assert!(before.contains("\"x\"") && before.contains("certFile"));
+
+        let twice =
+            vec![("a", ShardEntries::default()), ("k", ShardEntries::default()), ("b", shard(&[("x", "2")]))];
+        let refused = take(&mut assembly, (3, 1), twice).unwrap_err();
+        assert_eq!(refused.reason(), "invalid");
+        assert!(refused.to_string().contains("http.routers.x"), "{refused}");
+        let short = vec![("b", shard(&[("x", "2")]))];
+        let refused = take(&mut assembly, (2, 0), short).unwrap_err();
+        assert_eq!(refused.reason(), "counts");
+        assert_eq!(whole(&assembly), before);
+
+        // Moved from a shard to another.
+        take(&mut assembly, (1, 0), vec![("b", shard(&[("x", "2")]))]).unwrap();
+        assert_eq!(whole(&assembly), format!("{{\"http\":{{\"routers\":{{\n{}\n}}}}}}\n", router("x", "2")));
+        take(&mut assembly, (0, 0), vec![]).unwrap();
+        assert_eq!(whole(&assembly), "{}\n");
+    }
+
+    #[test]
+    fn a_certificate_of_two_secrets_is_written_once_and_stays_with_either() {
+        let mut assembly = Assembly::default();
+        let both = || vec![("k", certificates(&["c"])), ("l", certificates(&["c", "d"]))];
+        take(&mut assembly, (0, 3), both()).unwrap();
+        let before = whole(&assembly);
+        assert_eq!(before.matches("certFile").count(), 2);
+        take(&mut assembly, (0, 2), vec![("l", certificates(&["c", "d"]))]).unwrap();
+        assert_eq!(whole(&assembly), before);
+    }
+
+    #[test]
+    fn many_entries_are_cut_into_files_and_a_change_touches_one() {
+        let mut assembly = Assembly::default();
+        let names: Vec<String> = (0..1_000).map(|at| format!("router-{at}")).collect();
+        let entries: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
+        take(&mut assembly, (100, 0), vec![("a", shard(&entries[..100]))]).unwrap();
+        assert_eq!(assembly.file_count(), 1);
+        let shards = |last| vec![("a", shard(&entries[..100])), (last, shard(&entries[100..]))];
+        take(&mut assembly, (1_000, 0), shards("b")).unwrap();
+        assert_eq!(assembly.file_count(), 64);
+        let largest = (0..64).map(|at| assembly.file(at).lines().count()).max().unwrap();
+        assert!(largest < 40, "{largest}");
+        assert_eq!((0..64).map(|at| assembly.file(at).matches("rule").count()).sum::<usize>(), 1_000);
+
+        assembly.written();
+        let mut changed = entries.clone();
+        changed[500].1 = "2";
+        let before: Vec<String> = (0..64).map(|at| assembly.file(at)).collect();
+        take(&mut assembly, (1_000, 0), vec![("a", shard(&entries[..100])), ("c", shard(&changed[100..]))])
+            .unwrap();
+        let differ: Vec<usize> = (0..64).filter(|at| assembly.file(*at) != before[*at]).collect();
+        let marked: Vec<usize> = (0..64).filter(|at| assembly.may_have_changed(*at)).collect();
+        assert_eq!((differ.len(), differ), (1, marked));
+        // It stays in as many files.
+        take(&mut assembly, (1, 0), vec![("d", shard(&entries[..1]))]).unwrap();
+        assert_eq!(assembly.file_count(), 64);
+    }
+}

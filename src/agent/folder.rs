@@ -1,0 +1,356 @@
+//! The folder that Traefik's file provider reads.
+//!
+//! ```text
+//! DIR/dynamic/                       what Traefik watches: providers.file.directory
+//! DIR/dynamic/changed                renamed in after every change: the one event that makes Traefik read
+//! DIR/dynamic/routing/NAME.yaml      fixed links to ../../current/NAME.yaml
+//! DIR/current                        a link to the generation that counts, replaced by rename
+//! DIR/generations/NUMBER/NAME.yaml   a generation: files that did not change are hard links to the last one's
+//! DIR/generations/NUMBER/sums.json   what it is, and the sums of its files
+//! ```
+//!
+//! Traefik watches its directory, and by themselves the files with a known ending that are directly in it when it
+//! starts; it reads sub-directories and does not watch them. So nothing but the rename of `changed` is an event, and
+//! old generations can go without one. A read while `current` is being replaced meets a link to nothing at worst, which
+//! makes Traefik keep what it has until the event.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::NotHandedOn;
+use super::state::Mark;
+use crate::table::Digest;
+
+/// What Traefik is pointed at, below the agent's folder.
+pub const WATCHED: &str = "dynamic";
+
+const LINKS: &str = "routing";
+const CHANGED: &str = "changed";
+const CURRENT: &str = "current";
+const GENERATIONS: &str = "generations";
+const SUMS: &str = "sums.json";
+
+/// A file of a generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileContent {
+    /// This text.
+    Text(String),
+    /// As in the last generation.
+    Unchanged,
+}
+
+/// What is on disk, as `sums.json` has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OnDisk {
+    pub epoch: u64,
+    pub generation: u64,
+    /// sha256 of the files, by name; `generation.yaml` is not among them.
+    pub files: BTreeMap<String, String>,
+    /// Bytes of the files together.
+    pub bytes: u64,
+}
+
+impl OnDisk {
+    /// One sum for all files.
+    pub fn sum(&self) -> String {
+        let all: String = self.files.iter().map(|(name, sum)| format!("{name} {sum}\n")).collect();
+        Digest::of(&all).short()
+    }
+
+    /// See [`marker`].
+    pub fn marker(&self) -> (String, String) {
+        marker(Mark { epoch: self.epoch, generation: self.generation }, &self.sum())
+    }
+
+    fn marker_file(&self) -> String {
+        format!("{{\"http\":{{\"middlewares\":{{{}}}}}}}\n", marker_line(&self.marker()))
+    }
+}
+
+/// Name and path prefix of the middleware that marks a generation in Traefik. Nothing uses it. The name tells epoch and
+/// generation, the prefix the content as well.
+pub fn marker(mark: Mark, sum: &str) -> (String, String) {
+    let Mark { epoch, generation } = mark;
+    (format!("waybill-{epoch}-{generation}"), format!("/{epoch}/{generation}/{sum}"))
+}
+
+/// The middleware as a line of a document.
+pub fn marker_line((name, prefix): &(String, String)) -> String {
+    format!("\"{name}\":{{\"addPrefix\":{{\"prefix\":\"{prefix}\"}}}}")
+}
+
+/// The first in Traefik's order of reading: once it shows a marker, everything else was read after it.
+const MARKER: &str = "generation.yaml";
+
+/// The agent's folder.
+#[derive(Debug)]
+pub struct Folder {
+    root: PathBuf,
+    current: Option<OnDisk>,
+    number: u64,
+    /// Whether links, folders and the like are known to be in place.
+    prepared: bool,
+    _lock: File,
+}
+
+impl Folder {
+    /// Opens the folder, which is made if it is not there, and reads what it holds. No other agent may have it open.
+    pub fn open(root: &Path) -> Result<Self, NotHandedOn> {
+        let failed = |action| move |source| NotHandedOn::Folder { path: root.to_owned(), action, source };
+        make_folder(root).map_err(failed("making it"))?;
+        // A folder can be locked as a file can, and a lock on it leaves nothing behind.
+        let lock = File::open(root).map_err(failed("opening it"))?;
+        lock.try_lock().map_err(|error| match error {
+            fs::TryLockError::Error(source) => failed("locking it")(source),
+            fs::TryLockError::WouldBlock => {
+                failed("locking it")(io::Error::other("another waybill agent has it open"))
+            }
+        })?;
+        let mut folder =
+            Self { root: root.to_owned(), current: None, number: 0, prepared: false, _lock: lock };
+        folder.number = folder.highest_number();
+        folder.current = folder.read_current();
+        Ok(folder)
+    }
+
+    /// What Traefik reads now; `None` where that is nothing, or not what its sums say.
+    pub fn current(&self) -> Option<&OnDisk> {
+        self.current.as_ref()
+    }
+
+    /// Whether what is on disk is still what was written. Where it is not, the next generation is written whole.
+    pub fn check(&mut self) -> bool {
+        let intact = self.read_current() == self.current;
+        if !intact {
+            (self.current, self.prepared) = (None, false);
+        }
+        intact
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    fn highest_number(&self) -> u64 {
+        let entries = fs::read_dir(self.path(GENERATIONS)).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).max().unwrap_or_default()
+    }
+
+    /// Reads and checks what `current` leads to.
+    fn read_current(&self) -> Option<OnDisk> {
+        let current = self.path(CURRENT);
+        let on_disk: OnDisk = serde_json::from_slice(&fs::read(current.join(SUMS)).ok()?).ok()?;
+        let right = |name: &str, text: &str| {
+            let linked = fs::read_link(self.path(WATCHED).join(LINKS).join(name));
+            linked.is_ok_and(|link| link == link_target(name))
+                && fs::read_to_string(current.join(name)).is_ok_and(|found| found == text)
+        };
+        let whole = on_disk.files.iter().all(|(name, sum)| {
+            fs::read_to_string(current.join(name))
+                .is_ok_and(|text| Digest::of(&text).to_string() == *sum && right(name, &text))
+        });
+        (whole && right(MARKER, &on_disk.marker_file())).then_some(on_disk)
+    }
+
+    /// Writes a generation and makes Traefik read it. False where not a byte of it differs from what Traefik reads now:
+    /// then nothing is written.
+    pub fn write(
+        &mut self,
+        epoch: u64,
+        generation: u64,
+        files: BTreeMap<String, FileContent>,
+    ) -> Result<bool, NotHandedOn> {
+        let last = self.current.as_ref();
+        let mut next = OnDisk { epoch, generation, files: BTreeMap::new(), bytes: 0 };
+        for (name, content) in &files {
+            let sum = match content {
+                FileContent::Text(text) => Digest::of(text).to_string(),
+                FileContent::Unchanged => {
+                    let sum = last.and_then(|last| last.files.get(name)).cloned();
+                    sum.ok_or_else(|| {
+                        self.failed(name, "linking it", io::Error::from(io::ErrorKind::NotFound))
+                    })?
+                }
+            };
+            next.files.insert(name.clone(), sum);
+        }
+        if last.is_some_and(|last| last.files == next.files) {
+            return Ok(false);
+        }
+        self.prepare()?;
+        self.number += 1;
+        let written = self.write_generation(&mut next, files);
+        if written.is_err() {
+            self.prepared = false;
+            // What there is of it takes room that the next attempt may need.
+            let _ = fs::remove_dir_all(self.generation_folder());
+        }
+        written?;
+        self.link_missing(&next)?;
+        self.replace_current()?;
+        self.remove_other_links(&next);
+        self.raise()?;
+        self.current = Some(next);
+        self.remove_old();
+        Ok(true)
+    }
+
+    fn failed(&self, name: &str, action: &'static str, source: io::Error) -> NotHandedOn {
+        NotHandedOn::Folder { path: self.root.join(name), action, source }
+    }
+
+    fn generation_folder(&self) -> PathBuf {
+        self.path(GENERATIONS).join(self.number.to_string())
+    }
+
+    fn prepare(&mut self) -> Result<(), NotHandedOn> {
+        if self.prepared {
+            return Ok(());
+        }
+        for name in [GENERATIONS.to_owned(), WATCHED.to_owned(), format!("{WATCHED}/{LINKS}")] {
+            make_folder(&self.path(&name)).map_err(|source| self.failed(&name, "making it", source))?;
+        }
+        self.prepared = true;
+        Ok(())
+    }
+
+    fn write_generation(
+        &self,
+        next: &mut OnDisk,
+        files: BTreeMap<String, FileContent>,
+    ) -> Result<(), NotHandedOn> {
+        let folder = self.generation_folder();
+        let relative = format!("{GENERATIONS}/{}", self.number);
+        let failed = |action| move |source| (action, source);
+        make_folder(&folder).map_err(|source| self.failed(&relative, "making it", source))?;
+        for (name, content) in files {
+            let path = folder.join(&name);
+            let unchanged = matches!(content, FileContent::Unchanged)
+                || self.current.as_ref().is_some_and(|last| last.files.get(&name) == next.files.get(&name));
+            let result = match content {
+                FileContent::Text(text) if !unchanged => {
+                    write_new(&path, &text).map_err(failed("writing it"))
+                }
+                _ => fs::hard_link(self.path(CURRENT).join(&name), &path).map_err(failed("linking it")),
+            };
+            let length = result.and_then(|()| fs::metadata(&path).map_err(failed("reading it")));
+            next.bytes += length
+                .map_err(|(action, source)| self.failed(&format!("{relative}/{name}"), action, source))?
+                .len();
+        }
+        let sums = serde_json::to_string(next).unwrap_or_default();
+        for (name, text) in [(MARKER, next.marker_file()), (SUMS, sums)] {
+            write_new(&folder.join(name), &text)
+                .map_err(|source| self.failed(&format!("{relative}/{name}"), "writing it", source))?;
+        }
+        Ok(())
+    }
+
+    fn link_missing(&self, next: &OnDisk) -> Result<(), NotHandedOn> {
+        let folder = self.path(WATCHED).join(LINKS);
+        for name in next.files.keys().map(String::as_str).chain([MARKER]) {
+            let (link, target) = (folder.join(name), link_target(name));
+            if fs::read_link(&link).is_ok_and(|found| found == target) {
+                continue;
+            }
+            // A file in a link's place goes; a folder there is somebody else's affair and an error.
+            let draft = self.path("link.new");
+            let _ = fs::remove_file(&draft);
+            symlink(&target, &draft)
+                .and_then(|()| fs::rename(&draft, &link))
+                .map_err(|source| self.failed(&format!("{WATCHED}/{LINKS}/{name}"), "linking it", source))?;
+        }
+        Ok(())
+    }
+
+    fn replace_current(&self) -> Result<(), NotHandedOn> {
+        let draft = self.path("current.new");
+        let _ = fs::remove_file(&draft);
+        symlink(Path::new(GENERATIONS).join(self.number.to_string()), &draft)
+            .and_then(|()| fs::rename(&draft, self.path(CURRENT)))
+            .map_err(|source| self.failed(CURRENT, "replacing it", source))
+    }
+
+    /// Links of ours that lead to nothing any more. Without them gone Traefik refuses everything.
+    fn remove_other_links(&self, next: &OnDisk) {
+        for name in self.links() {
+            if name != MARKER && !next.files.contains_key(&name) {
+                let link = self.path(WATCHED).join(LINKS).join(&name);
+                if fs::read_link(&link).is_ok_and(|target| target == link_target(&name)) {
+                    let _ = fs::remove_file(link);
+                }
+            }
+        }
+    }
+
+    fn links(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path(WATCHED).join(LINKS)).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+
+    /// The one event. Traefik reads on any in its directory, whatever the file is called.
+    fn raise(&self) -> Result<(), NotHandedOn> {
+        let draft = self.path("changed.new");
+        let _ = fs::remove_file(&draft);
+        write_new(&draft, "")
+            .and_then(|()| fs::rename(&draft, self.path(WATCHED).join(CHANGED)))
+            .map_err(|source| self.failed(&format!("{WATCHED}/{CHANGED}"), "renaming it in", source))
+    }
+
+    fn remove_old(&self) {
+        let current = self.number.to_string();
+        for entry in fs::read_dir(self.path(GENERATIONS)).into_iter().flatten().flatten() {
+            let ours = entry.file_name().to_str().is_some_and(|name| name.parse::<u64>().is_ok());
+            if ours && entry.file_name() != OsStr::new(&current) {
+                // What can't be removed now is tried again with the next generation.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
+    /// Files that Traefik reads and that are not ours. They are left alone.
+    pub fn strangers(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let of_generation = |name: &str| {
+            name == MARKER || self.current.as_ref().is_some_and(|current| current.files.contains_key(name))
+        };
+        for (folder, known) in [
+            (WATCHED.to_owned(), &(|name: &str| name == LINKS || name == CHANGED) as &dyn Fn(&str) -> bool),
+            (format!("{WATCHED}/{LINKS}"), &of_generation),
+        ] {
+            for entry in fs::read_dir(self.path(&folder)).into_iter().flatten().flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if !known(&name) {
+                    found.push(format!("{folder}/{name}"));
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+fn link_target(name: &str) -> PathBuf {
+    Path::new("../..").join(CURRENT).join(name)
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Private keys are in it: nobody but this user, who is Traefik's as well.
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+#[path = "folder_tests.rs"]
+mod tests;

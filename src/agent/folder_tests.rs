@@ -1,0 +1,138 @@
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use super::*;
+
+fn files(all: &[(&str, &str)]) -> BTreeMap<String, FileContent> {
+    all.iter().map(|(name, text)| ((*name).to_owned(), FileContent::Text((*text).to_owned()))).collect()
+}
+
+/// What Traefik would read, by name.
+fn seen(root: &Path) -> BTreeMap<String, String> {
+    fs::read_dir(root.join("dynamic/routing"))
+        .unwrap()
+        .flatten()
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read_to_string(entry.path()).unwrap()))
+        .collect()
+}
+
+#[test]
+fn a_generation_is_what_traefik_sees_and_private() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("waybill");
+    let mut folder = Folder::open(&root).unwrap();
+    assert_eq!(folder.current(), None);
+    assert!(folder.write(7, 41, files(&[("routing-00.yaml", "{}\n"), ("user.yaml", "u")])).unwrap());
+    let sum = folder.current().unwrap().sum();
+    assert_eq!(
+        seen(&root),
+        [
+            (
+                "generation.yaml",
+                &*format!(
+                    "{{\"http\":{{\"middlewares\":{{\"waybill-7-41\":{{\"addPrefix\":\
+                     {{\"prefix\":\"/7/41/{sum}\"}}}}}}}}}}\n"
+                )
+            ),
+            ("routing-00.yaml", "{}\n"),
+            ("user.yaml", "u"),
+        ]
+        .map(|(name, text)| (name.to_owned(), text.to_owned()))
+        .into()
+    );
+    let mode = |path: &str| fs::metadata(root.join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("current/routing-00.yaml"), mode("generations")), (0o600, 0o700));
+    assert_eq!(folder.strangers(), Vec::<String>::new());
+}
+
+#[test]
+fn what_changes_no_byte_writes_nothing_and_what_did_not_change_is_linked() {
+    let place = tempfile::tempdir().unwrap();
+    let mut folder = Folder::open(place.path()).unwrap();
+    folder.write(1, 1, files(&[("a.yaml", "a"), ("b.yaml", "b")])).unwrap();
+    let event = || fs::metadata(place.path().join("dynamic/changed")).unwrap().ino();
+    let before = event();
+    assert!(!folder.write(1, 2, files(&[("a.yaml", "a"), ("b.yaml", "b")])).unwrap());
+    assert_eq!((event(), folder.current().unwrap().generation), (before, 1));
+
+    let inode = |name: &str| fs::metadata(place.path().join("current").join(name)).unwrap().ino();
+    let (a, b) = (inode("a.yaml"), inode("b.yaml"));
+    let mut next = files(&[("a.yaml", "changed")]);
+    next.insert("b.yaml".to_owned(), FileContent::Unchanged);
+    assert!(folder.write(1, 3, next).unwrap());
+    assert!(inode("a.yaml") != a && inode("b.yaml") == b && event() != before);
+    assert_eq!(fs::read_dir(place.path().join("generations")).unwrap().count(), 1);
+
+    // A file less: its link goes too.
+    folder.write(1, 4, files(&[("a.yaml", "changed")])).unwrap();
+    assert_eq!(seen(place.path()).into_keys().collect::<Vec<_>>(), ["a.yaml", "generation.yaml"]);
+}
+
+#[test]
+fn a_restart_goes_on_with_what_is_there_when_its_sums_agree() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path();
+    let mut folder = Folder::open(root).unwrap();
+    folder.write(1, 1, files(&[("a.yaml", "a"), ("b.yaml", "b")])).unwrap();
+    let written = folder.current().cloned();
+    drop(folder);
+    assert_eq!(Folder::open(root).unwrap().current().cloned(), written);
+
+    type Damage = fn(&Path);
+    let damages: [Damage; 4] = [
+        |root| fs::write(root.join("current/b.yaml"), "c").unwrap(),
+        |root| fs::remove_file(root.join("dynamic/routing/b.yaml")).unwrap(),
+        |root| fs::write(root.join("current/sums.json"), "{").unwrap(),
+        |root| fs::remove_file(root.join("current")).unwrap(),
+    ];
+    for (at, damage) in damages.iter().enumerate() {
+        damage(root);
+        let mut folder = Folder::open(root).unwrap();
+        assert_eq!(folder.current(), None, "{at}");
+        assert!(folder.write(1, 2, files(&[("a.yaml", "a"), ("b.yaml", "b")])).unwrap());
+        drop(folder);
+        assert_eq!(Folder::open(root).unwrap().current().unwrap().generation, 2, "{at}");
+    }
+}
+
+#[test]
+fn one_agent_a_folder() {
+    let place = tempfile::tempdir().unwrap();
+    let _first = Folder::open(place.path()).unwrap();
+    let refused = Folder::open(place.path()).unwrap_err().to_string();
+    assert!(refused.contains("another waybill agent"), "{refused}");
+}
+
+#[test]
+fn what_can_t_be_written_leaves_the_last_generation_standing() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path();
+    let mut folder = Folder::open(root).unwrap();
+    folder.write(1, 1, files(&[("a.yaml", "a")])).unwrap();
+    let before = seen(root);
+    // A file where a folder belongs stands for everything that can go wrong; root ignores a read-only mode.
+    fs::rename(root.join("generations"), root.join("aside")).unwrap();
+    fs::write(root.join("generations"), "").unwrap();
+    let refused = folder.write(1, 2, files(&[("a.yaml", "b")])).unwrap_err();
+    assert_eq!(refused.reason(), "folder");
+    fs::remove_file(root.join("generations")).unwrap();
+    fs::rename(root.join("aside"), root.join("generations")).unwrap();
+    assert_eq!((seen(root), folder.current().unwrap().generation), (before, 1));
+    assert!(folder.write(1, 2, files(&[("a.yaml", "b")])).unwrap());
+    assert_eq!(seen(root)["a.yaml"], "b");
+}
+
+#[test]
+fn strange_files_are_named_and_left_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path();
+    fs::create_dir_all(root.join("dynamic/routing")).unwrap();
+    fs::create_dir_all(root.join("generations/keep")).unwrap();
+    for name in ["dynamic/mine.yaml", "dynamic/routing/theirs.yaml", "dynamic/routing/a.yaml"] {
+        fs::write(root.join(name), "x").unwrap();
+    }
+    let mut folder = Folder::open(root).unwrap();
+    folder.write(1, 1, files(&[("a.yaml", "a")])).unwrap();
+    assert_eq!(folder.strangers(), ["dynamic/mine.yaml", "dynamic/routing/theirs.yaml"]);
+    assert_eq!(seen(root)["a.yaml"], "a");
+    assert!(root.join("generations/keep").exists());
+}

@@ -1,0 +1,365 @@
+//! The user's own dynamic configuration, joined with ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::shard::{EntryKey, EntryKind};
+use crate::table::Digest;
+use crate::traefik::escape;
+
+/// Files that are read, and bytes of all together.
+const FILES_LIMIT: usize = 256;
+const BYTES_LIMIT: u64 = 4 << 20;
+
+/// Traefik refuses a key of 1,024 bytes.
+const KEY_LIMIT: usize = 1_023;
+
+/// The sections that Traefik knows, and whether each is a list.
+const SECTIONS: &[(&str, &str)] = &[
+    ("http", "routers"),
+    ("http", "services"),
+    ("http", "middlewares"),
+    ("http", "serversTransports"),
+    ("tcp", "routers"),
+    ("tcp", "services"),
+    ("tcp", "middlewares"),
+    ("tcp", "serversTransports"),
+    ("udp", "routers"),
+    ("udp", "services"),
+    ("tls", "certificates"),
+    ("tls", "options"),
+    ("tls", "stores"),
+];
+
+/// What the files of a folder say together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Included {
+    /// Section by section: `("http", "middlewares")` to the entries by name.
+    maps: BTreeMap<(&'static str, &'static str), BTreeMap<String, Value>>,
+    certificates: Vec<Value>,
+    /// What was refused, and why.
+    pub faults: Vec<String>,
+}
+
+/// The folder of the user's files.
+#[derive(Debug)]
+pub struct Include {
+    folder: PathBuf,
+    seen: Option<Digest>,
+    /// What each file said when it was last right.
+    right: BTreeMap<String, Value>,
+    included: Included,
+}
+
+impl Include {
+    /// Nothing is read before [`Self::reload`].
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder, seen: None, right: BTreeMap::new(), included: Included::default() }
+    }
+
+    /// What the files said when they were read last.
+    pub fn included(&self) -> &Included {
+        &self.included
+    }
+
+    /// Reads the folder again. True where anything in it changed. A file that can't be used counts as it was when it
+    /// was last right, and a folder that can't be read likewise.
+    pub fn reload(&mut self) -> bool {
+        let files = match read(&self.folder) {
+            Ok(files) => files,
+            Err(error) => {
+                let fault = format!("{}: {error}", self.folder.display());
+                let changed = self.included.faults != [fault.clone()];
+                self.included.faults = vec![fault];
+                self.seen = None;
+                return changed;
+            }
+        };
+        let all: String = files.iter().map(|(name, text)| format!("{name}\0{text}\0")).collect();
+        let digest = Digest::of(&all);
+        if self.seen.replace(digest) == Some(digest) {
+            return false;
+        }
+        self.right.retain(|name, _| files.contains_key(name));
+        let mut faults = Vec::new();
+        for (name, text) in files {
+            match parse(&name, &text).and_then(|value| check(&value).map(|()| value)) {
+                Ok(value) => {
+                    self.right.insert(name, value);
+                }
+                Err(reason) => {
+                    let stands = match self.right.contains_key(&name) {
+                        true => "; what it said before stands",
+                        false => "",
+                    };
+                    faults.push(format!("{}: {reason}{stands}", self.folder.join(&name).display()));
+                }
+            }
+        }
+        self.included = join(&self.right, faults);
+        true
+    }
+}
+
+/// The text of all files, by name. Names that begin with a dot are those of editors and of mounted ConfigMaps.
+fn read(folder: &Path) -> Result<BTreeMap<String, String>, String> {
+    let mut files = BTreeMap::new();
+    let mut left = BYTES_LIMIT;
+    for entry in std::fs::read_dir(folder).map_err(|error| error.to_string())? {
+        let entry = entry.map_err(|error| error.to_string())?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let known = [".yaml", ".yml", ".json", ".toml"].iter().any(|ending| name.ends_with(ending));
+        if name.starts_with('.') || !known || !entry.path().is_file() {
+            continue;
+        }
+        if files.len() == FILES_LIMIT {
+            return Err(format!("there are more than {FILES_LIMIT} files; join some"));
+        }
+        let mut text = String::new();
+        let file = std::fs::File::open(entry.path()).map_err(|error| format!("{name}: {error}"))?;
+        file.take(left + 1).read_to_string(&mut text).map_err(|error| format!("{name}: {error}"))?;
+        left = left
+            .checked_sub(text.len() as u64)
+            .ok_or(format!("the files are larger than {BYTES_LIMIT} bytes together"))?;
+        files.insert(name, text);
+    }
+    Ok(files)
+}
+
+fn parse(name: &str, text: &str) -> Result<Value, String> {
+    if name.ends_with(".toml") {
+        return toml::from_str(text).map_err(|error| error.message().to_owned());
+    }
+    if text.trim().is_empty() {
+        return Ok(Value::Object(Map::new()));
+    }
+    serde_saphyr::from_str(text).map_err(|error| error.to_string())
+}
+
+fn check(value: &Value) -> Result<(), String> {
+    let top = value.as_object().ok_or("it is no map with http, tcp, udp or tls")?;
+    for (protocol, sections) in top {
+        let known: Vec<&str> =
+            SECTIONS.iter().filter(|(of, _)| of == protocol).map(|(_, section)| *section).collect();
+        if known.is_empty() {
+            return Err(format!(
+                "{protocol}: Traefik knows no such section; there are http, tcp, udp and tls"
+            ));
+        }
+        let sections = sections.as_object().filter(|map| !map.is_empty());
+        let sections = sections.ok_or(format!("{protocol}: it is empty or no map, which Traefik refuses"))?;
+        for (section, entries) in sections {
+            if !known.contains(&section.as_str()) {
+                return Err(format!("{protocol}.{section}: Traefik knows only {}", known.join(", ")));
+            }
+            check_entries(section, entries).map_err(|reason| format!("{protocol}.{section}{reason}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn check_entries(section: &str, entries: &Value) -> Result<(), String> {
+    if section == "certificates" {
+        return match entries.as_array().is_some_and(|list| !list.is_empty()) {
+            true => Ok(()),
+            false => Err(": it is empty or no list, which Traefik refuses".to_owned()),
+        };
+    }
+    let entries = entries.as_object().filter(|map| !map.is_empty());
+    for (name, entry) in entries.ok_or(": it is empty or no map, which Traefik refuses")? {
+        if name.is_empty() || name.len() > KEY_LIMIT {
+            return Err(": a name is empty or has 1,024 bytes or more".to_owned());
+        }
+        if section == "middlewares" && is_marker(name) {
+            return Err(format!(".{name}: the name is waybill's own; choose another"));
+        }
+        if !entry.as_object().is_some_and(|entry| !entry.is_empty()) {
+            return Err(format!(".{name}: it is empty or no map, which Traefik refuses"));
+        }
+    }
+    Ok(())
+}
+
+fn is_marker(name: &str) -> bool {
+    let numbers = name.strip_prefix("waybill-").and_then(|rest| rest.split_once('-'));
+    numbers
+        .is_some_and(|(epoch, generation)| epoch.parse::<u64>().is_ok() && generation.parse::<u64>().is_ok())
+}
+
+/// All files together; of a name that two have, the first file's stands.
+fn join(files: &BTreeMap<String, Value>, faults: Vec<String>) -> Included {
+    let mut included = Included { faults, ..Included::default() };
+    for (file, value) in files {
+        for (protocol, section) in SECTIONS {
+            match value.get(protocol).and_then(|sections| sections.get(section)) {
+                Some(Value::Array(list)) => included.certificates.extend(list.iter().cloned()),
+                Some(Value::Object(entries)) => {
+                    let all = included.maps.entry((protocol, section)).or_default();
+                    for (name, entry) in entries {
+                        if all.contains_key(name) {
+                            let fault =
+                                format!("{file}: {protocol}.{section}.{name}: another file has it as well");
+                            included.faults.push(fault);
+                        } else {
+                            all.insert(name.clone(), entry.clone());
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    included
+}
+
+impl Included {
+    /// Without what has the name of a router or service of ours, and the names that went.
+    pub fn without(&self, ours: impl Fn(&EntryKey) -> bool) -> (Self, Vec<String>) {
+        let mut kept = self.clone();
+        let mut collisions = BTreeSet::new();
+        for (kind, section) in [(EntryKind::Router, "routers"), (EntryKind::Service, "services")] {
+            if let Some(entries) = kept.maps.get_mut(&("http", section)) {
+                entries.retain(|name, _| {
+                    let collides = ours(&(kind, name.as_str().into()));
+                    if collides {
+                        collisions.insert(format!("http.{section}.{name}"));
+                    }
+                    !collides
+                });
+            }
+        }
+        (kept, collisions.into_iter().collect())
+    }
+
+    /// The entries of a section, each as `"name":{…}`; certificates as they are.
+    pub fn lines(&self, protocol: &'static str, section: &'static str) -> Vec<String> {
+        if section == "certificates" {
+            return self.certificates.iter().map(escape::json).collect();
+        }
+        let entries = self.maps.get(&(protocol, section)).into_iter().flatten();
+        entries.map(|(name, entry)| format!("{}:{}", escape::json(name), escape::json(entry))).collect()
+    }
+
+    /// As a document of its own.
+    pub fn document(&self) -> String {
+        sections(|protocol, section| self.lines(protocol, section))
+    }
+}
+
+/// A document of all sections that have entries; `lines` gives them.
+pub fn sections(lines: impl Fn(&'static str, &'static str) -> Vec<String>) -> String {
+    let mut protocols: Vec<(&str, Vec<String>)> = Vec::new();
+    for (protocol, section) in SECTIONS {
+        let entries = lines(protocol, section);
+        if entries.is_empty() {
+            continue;
+        }
+        let (open, close) = if *section == "certificates" { ('[', ']') } else { ('{', '}') };
+        let text = format!("\"{section}\":{open}\n{}\n{close}", entries.join(",\n"));
+        match protocols.last_mut() {
+            Some((last, texts)) if last == protocol => texts.push(text),
+            _ => protocols.push((protocol, vec![text])),
+        }
+    }
+    let protocols: Vec<String> =
+        protocols.into_iter().map(|(name, texts)| format!("\"{name}\":{{{}}}", texts.join(","))).collect();
+    format!("{{{}}}\n", protocols.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, Include) {
+        let place = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(place.path().join(name), text).unwrap();
+        }
+        let include = Include::new(place.path().to_owned());
+        (place, include)
+    }
+
+    #[test]
+    fn files_are_joined_and_templates_become_text() {
+        let (place, mut include) = folder(&[
+            (
+                "a.yaml",
+                "http:\n  middlewares:\n    auth:\n      basicAuth: {users: ['{{ env \"HOME\" }}']}\n",
+            ),
+            ("b.toml", "[http.middlewares.strip.stripPrefix]\nprefixes = [\"/x\"]\n"),
+            ("c.yml", "tls: {certificates: [{certFile: a, keyFile: b}]}"),
+            ("ignored.txt", "?"),
+            ("empty.yaml", "\n"),
+        ]);
+        assert!(include.reload());
+        assert!(!include.reload());
+        assert_eq!(include.included().faults, Vec::<String>::new());
+        assert_eq!(
+            include.included().document(),
+            "{\"http\":{\"middlewares\":{\n\
+             \"auth\":{\"basicAuth\":{\"users\":[\"\\u007b\\u007b env \\\"HOME\\\" }}\"]}},\n\
+             \"strip\":{\"stripPrefix\":{\"prefixes\":[\"/x\"]}}\n\
+             }},\"tls\":{\"certificates\":[\n{\"certFile\":\"a\",\"keyFile\":\"b\"}\n]}}\n"
+        );
+        std::fs::remove_file(place.path().join("a.yaml")).unwrap();
+        assert!(include.reload());
+        assert!(!include.included().document().contains("auth"));
+    }
+
+    #[test]
+    fn a_bad_file_costs_no_other_and_counts_as_it_was() {
+        let (place, mut include) = folder(&[
+            ("a.yaml", "http: {middlewares: {one: {addPrefix: {prefix: /a}}}}"),
+            ("b.yaml", "http: {middlewares: {two: {addPrefix: {prefix: /b}}}}"),
+        ]);
+        include.reload();
+        for (bad, said) in [
+            ("http: {}", "http: it is empty"),
+            ("http: {middleware: {a: {b: c}}}", "http.middleware: Traefik knows only"),
+            ("htp: {routers: {a: {b: c}}}", "htp: Traefik knows no such section"),
+            ("http: {routers: {}}", "http.routers: it is empty"),
+            ("http: {routers: {a: {}}}", "http.routers.a: it is empty"),
+            ("http: {middlewares: {waybill-1-2: {addPrefix: {prefix: /}}}}", "waybill's own"),
+            ("a: b: c", "a.yaml"),
+            ("[1]", "no map"),
+        ] {
+            std::fs::write(place.path().join("a.yaml"), bad).unwrap();
+            assert!(include.reload(), "{bad}");
+            let faults = include.included().faults.join("\n");
+            assert!(
+                faults.contains(said) && faults.contains("what it said before stands"),
+                "{bad}: {faults}"
+            );
+            let document = include.included().document();
+            assert!(document.contains("\"one\"") && document.contains("\"two\""), "{document}");
+        }
+    }
+
+    #[test]
+    fn names_that_collide_are_refused() {
+        let (_place, mut include) = folder(&[
+            ("a.yaml", "http: {routers: {x: {rule: a, service: s}, y: {rule: b, service: s}}}"),
+            ("b.yaml", "http: {routers: {y: {rule: c, service: s}}}"),
+        ]);
+        include.reload();
+        assert_eq!(include.included().faults, ["b.yaml: http.routers.y: another file has it as well"]);
+        let (kept, collisions) = include.included().without(|(_, name)| &**name == "x");
+        assert_eq!(collisions, ["http.routers.x"]);
+        assert_eq!(kept.lines("http", "routers"), [r#""y":{"rule":"b","service":"s"}"#]);
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_changes_nothing() {
+        let (place, mut include) =
+            folder(&[("a.yaml", "http: {middlewares: {one: {addPrefix: {prefix: /a}}}}")]);
+        include.reload();
+        let before = include.included().document();
+        drop(place);
+        assert!(include.reload());
+        assert!(!include.reload(), "it is told once");
+        assert_eq!((include.included().document(), include.included().faults.len()), (before, 1));
+    }
+}

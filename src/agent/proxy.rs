@@ -1,0 +1,189 @@
+//! Traefik's API: which generation does it serve?
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Uri, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+/// An answer takes longer only where Traefik is busy with a new configuration.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// The answer about one middleware is a few hundred bytes.
+const ANSWER_LIMIT: usize = 64 << 10;
+
+/// How often Traefik is asked: while it is likely to be loading, when it takes long, and when all is well, to notice
+/// that it was started anew.
+const SOON: Duration = Duration::from_millis(50);
+const LATER: Duration = Duration::from_millis(500);
+const CALM: Duration = Duration::from_secs(2);
+
+/// For so long Traefik is likely to be loading.
+const LIKELY: Duration = Duration::from_secs(10);
+
+/// Where Traefik's API is.
+#[derive(Clone, Debug)]
+pub struct TraefikApi {
+    host: String,
+    port: u16,
+    base: String,
+}
+
+impl TraefikApi {
+    /// Reads `http://HOST:PORT`, or with the path of `api.basePath`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no address of Traefik's API; write it as http://127.0.0.1:8080");
+        let uri: Uri = text.parse().map_err(|_| wrong())?;
+        let host = uri.host().filter(|host| !host.is_empty() && uri.scheme_str() == Some("http"));
+        let host = host.ok_or_else(wrong)?.trim_matches(['[', ']']).to_owned();
+        if uri.query().is_some() || text.contains('@') {
+            return Err(wrong());
+        }
+        let base = uri.path().trim_end_matches('/').to_owned();
+        Ok(Self { host, port: uri.port_u16().unwrap_or(80), base })
+    }
+
+    /// The path prefix that a middleware adds; `None` where Traefik has no such middleware.
+    async fn prefix(&self, middleware: &str) -> Result<Option<String>, String> {
+        tokio::time::timeout(ANSWER_WITHIN, self.ask(middleware))
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer within {ANSWER_WITHIN:?}")))
+    }
+
+    async fn ask(&self, middleware: &str) -> Result<Option<String>, String> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Middleware {
+            add_prefix: AddPrefix,
+        }
+        #[derive(Deserialize)]
+        struct AddPrefix {
+            prefix: String,
+        }
+        let failed = |error: &dyn std::fmt::Display| error.to_string();
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|e| failed(&e))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
+        // It ends with the connection, at the latest when this future is dropped and with it the sender.
+        let connection = tokio::spawn(connection);
+        let request = Request::get(format!("{}/api/http/middlewares/{middleware}", self.base))
+            .header(header::HOST, format!("{}:{}", self.host, self.port))
+            .header(header::CONNECTION, "close")
+            .body(Empty::<Bytes>::new())
+            .map_err(|e| failed(&e))?;
+        let answer = sender.send_request(request).await.map_err(|e| failed(&e))?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), ANSWER_LIMIT).collect().await;
+        connection.abort();
+        match status.as_u16() {
+            404 => return Ok(None),
+            200 => {}
+            other => return Err(format!("it answered {other}")),
+        }
+        let body = body.map_err(|error| error.to_string())?.to_bytes();
+        let middleware: Middleware = serde_json::from_slice(&body).map_err(|e| failed(&e))?;
+        Ok(Some(middleware.add_prefix.prefix))
+    }
+}
+
+/// What marks the generation that Traefik should load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marker {
+    /// The middleware, with the provider's name behind `@`.
+    pub middleware: String,
+    pub prefix: String,
+    pub since: Instant,
+}
+
+/// What Traefik was last found to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Proxy {
+    /// It was not asked yet.
+    #[default]
+    Unknown,
+    /// It does not answer: it has not started, or starts anew.
+    Down(String),
+    /// It answers and has not loaded what is wanted.
+    Behind,
+    /// It has loaded what this prefix marks.
+    Loaded(String),
+}
+
+/// Asks for as long as somebody listens.
+pub async fn follow(
+    api: TraefikApi,
+    mut wanted: watch::Receiver<Option<Marker>>,
+    found: watch::Sender<Proxy>,
+) {
+    loop {
+        let Some(mark) = wanted.borrow_and_update().clone() else {
+            if wanted.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let state = match api.prefix(&mark.middleware).await {
+            Ok(Some(prefix)) if prefix == mark.prefix => Proxy::Loaded(prefix),
+            Ok(_) => Proxy::Behind,
+            Err(reason) => Proxy::Down(reason),
+        };
+        let pause = match &state {
+            Proxy::Loaded(_) => CALM,
+            _ if mark.since.elapsed() < LIKELY => SOON,
+            _ => LATER,
+        };
+        found.send_if_modified(|last| {
+            *last != state && {
+                *last = state;
+                true
+            }
+        });
+        tokio::select! {
+            changed = wanted.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::routing::get;
+
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let api = TraefikApi::parse("http://[::1]:9000/base/").unwrap();
+        assert_eq!((api.host.as_str(), api.port, api.base.as_str()), ("::1", 9000, "/base"));
+        assert_eq!(TraefikApi::parse("http://localhost").unwrap().port, 80);
+        for wrong in
+            ["https://127.0.0.1:8080", "127.0.0.1:8080", "http://", "http://a/?x", "http://u:p@a", ""]
+        {
+            assert!(TraefikApi::parse(wrong).unwrap_err().contains("http://127.0.0.1:8080"), "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn it_says_what_is_loaded() {
+        let answer = r#"{"addPrefix":{"prefix":"/7/41/abc"},"status":"enabled","name":"waybill-7-41@file"}"#;
+        let large = "x".repeat(ANSWER_LIMIT + 1);
+        let app = Router::new()
+            .route("/api/http/middlewares/waybill-7-41@file", get(move || async move { answer }))
+            .route("/api/http/middlewares/large", get(move || async move { large }));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move { axum::serve(listener, app).await });
+        let api = TraefikApi::parse(&format!("http://{address}")).unwrap();
+        assert_eq!(api.prefix("waybill-7-41@file").await, Ok(Some("/7/41/abc".to_owned())));
+        assert_eq!(api.prefix("waybill-7-42@file").await, Ok(None));
+        assert!(api.prefix("large").await.is_err());
+        server.abort();
+        let _ = server.await;
+        assert!(api.prefix("waybill-7-41@file").await.is_err());
+    }
+}

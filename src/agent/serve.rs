@@ -1,0 +1,135 @@
+//! Probes and metrics, and the routing as one document for Traefik's HTTP provider.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::extract::State as Shared;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+
+use super::folder::marker;
+use super::metrics::AgentMetrics;
+use super::state::{AgentState, Mark};
+use crate::serve::Health;
+
+/// `/livez`, `/readyz`, `/startupz` and `/metrics`.
+pub fn probes(state: AgentState, metrics: AgentMetrics, health: Health) -> Router {
+    let ready = state.clone();
+    Router::new()
+        .route("/startupz", get(move || async move { probe(state.started()) }))
+        .route("/readyz", get(move || async move { probe(ready.ready()) }))
+        .route("/livez", get(move || async move { probe(alive(&health)) }))
+        .route(
+            "/metrics",
+            get(move || async move {
+                match metrics.render() {
+                    Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+                    Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+                }
+            }),
+        )
+}
+
+fn alive(health: &Health) -> Result<String, String> {
+    let stuck = health.stuck();
+    match stuck.is_empty() {
+        true => Ok("ok\n".to_owned()),
+        false => Err(stuck
+            .iter()
+            .map(|(name, silence)| format!("{name}: no sign of life for {} s\n", silence.as_secs()))
+            .collect()),
+    }
+}
+
+fn probe(result: Result<String, String>) -> Response {
+    match result {
+        Ok(text) => text.into_response(),
+        Err(text) => (StatusCode::SERVICE_UNAVAILABLE, text).into_response(),
+    }
+}
+
+/// The document that Traefik's HTTP provider is answered with.
+#[derive(Clone, Default)]
+pub struct HttpDocument(Arc<Mutex<Option<HttpAnswer>>>);
+
+#[derive(Clone)]
+struct HttpAnswer {
+    sum: String,
+    mark: Mark,
+    text: Bytes,
+}
+
+impl HttpDocument {
+    /// From now on this one, of this generation. `sum` is of its content without the marker.
+    pub fn set(&self, sum: &str, mark: Mark, text: String) {
+        let answer = HttpAnswer { sum: sum.to_owned(), mark, text: text.into() };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+    }
+
+    fn get(&self) -> Option<HttpAnswer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The sum of what is there.
+    pub fn sum(&self) -> Option<String> {
+        self.get().map(|answer| answer.sum)
+    }
+
+    /// What marks it in Traefik: the middleware's name and the prefix that it adds.
+    pub fn marker(&self) -> Option<(String, String)> {
+        self.get().map(|answer| marker(answer.mark, &answer.sum))
+    }
+
+    /// A server of it, at whatever path.
+    pub fn server(self) -> Router {
+        Router::new().fallback(get(answer)).with_state(self)
+    }
+}
+
+async fn answer(Shared(document): Shared<HttpDocument>, headers: HeaderMap) -> Response {
+    // Traefik keeps what it has when the answer is no success.
+    let Some(HttpAnswer { sum, text, .. }) = document.get() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "no routing has been read yet\n").into_response();
+    };
+    let tag = format!("\"{sum}\"");
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    if known.is_some_and(|known| known.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)) {
+        return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
+    }
+    let json = "application/json".to_owned();
+    ([(header::CONTENT_TYPE, json), (header::ETAG, tag)], text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Request;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_document_has_a_tag() {
+        let document = HttpDocument::default();
+        let mark = Mark { epoch: 1, generation: 1 };
+        let ask = async |tag: Option<&str>| {
+            let mut request = Request::get("/any");
+            if let Some(tag) = tag {
+                request = request.header(header::IF_NONE_MATCH, tag);
+            }
+            let request = request.body(Body::empty()).unwrap();
+            let answer = document.clone().server().oneshot(request).await.unwrap();
+            let status = answer.status().as_u16();
+            (status, answer.into_body().collect().await.unwrap().to_bytes())
+        };
+        assert_eq!(ask(None).await.0, 503);
+        document.set("one", mark, "{}".to_owned());
+        assert_eq!(ask(None).await, (200, Bytes::from("{}")));
+        assert_eq!(ask(Some("\"zero\", W/\"one\"")).await, (304, Bytes::new()));
+        document.set("two", mark, "{}".to_owned());
+        assert_eq!(ask(Some("\"one\"")).await.0, 200);
+    }
+}

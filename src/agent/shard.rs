@@ -1,0 +1,173 @@
+//! A shard, checked and cut into entries.
+//!
+//! Each document is read with the types that waybill writes, which know every field that Traefik knows of them and
+//! refuse all others, and its entries are written anew. So whatever a shard holds, what comes out is text that
+//! Traefik's template engine and its parser take for what it is.
+
+use std::sync::Arc;
+
+use super::error::NotHandedOn;
+use crate::traefik::document::{self, Keys};
+use crate::traefik::dynamic::{Certificate, Configuration, Router, Service};
+
+/// Traefik refuses a key of 1,024 bytes; waybill writes none above 512.
+const KEY_LIMIT: usize = 1_023;
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EntryKind {
+    Router,
+    Service,
+    Certificate,
+}
+
+/// What tells an entry from all others: its kind and its key in the document, for a certificate its whole line.
+pub type EntryKey = (EntryKind, Arc<str>);
+
+/// A router, service or certificate as a line of a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutingEntry {
+    pub key: EntryKey,
+    pub line: Arc<str>,
+}
+
+/// The entries of a shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShardEntries(pub Vec<RoutingEntry>);
+
+impl ShardEntries {
+    /// Reads and checks the document of `object`.
+    pub fn parse(object: &str, text: &str) -> Result<Self, NotHandedOn> {
+        let invalid =
+            |field: String, reason: String| NotHandedOn::Invalid { object: object.to_owned(), field, reason };
+        let document: Configuration = serde_json::from_str(text).map_err(|error| {
+            // serde_json's own words may quote a value, and that may be a private key.
+            let at = format!("line {}, column {}", error.line(), error.column());
+            invalid(at, "there is something that waybill does not write".to_owned())
+        })?;
+        let mut entries = Vec::new();
+        let http = document.http.unwrap_or_default();
+        for (key, router) in &http.routers {
+            check_key(key)
+                .and_then(|()| check_router(router))
+                .map_err(|reason| invalid(format!("http.routers.{}", shortened(key)), reason.to_owned()))?;
+            entries.push(entry(EntryKind::Router, key, document::router_line(key, router)));
+        }
+        for (key, service) in &http.services {
+            check_key(key)
+                .and_then(|()| check_service(service))
+                .map_err(|reason| invalid(format!("http.services.{}", shortened(key)), reason.to_owned()))?;
+            entries.push(entry(EntryKind::Service, key, document::service_line(key, service)));
+        }
+        for (at, certificate) in document.tls.unwrap_or_default().certificates.iter().enumerate() {
+            check_certificate(certificate)
+                .map_err(|reason| invalid(format!("tls.certificates[{at}]"), reason.to_owned()))?;
+            let line: Arc<str> = document::certificate_line(certificate, Keys::Shown).into();
+            entries.push(RoutingEntry { key: (EntryKind::Certificate, Arc::clone(&line)), line });
+        }
+        Ok(Self(entries))
+    }
+}
+
+fn entry(kind: EntryKind, key: &str, line: String) -> RoutingEntry {
+    RoutingEntry { key: (kind, key.into()), line: line.into() }
+}
+
+/// A key for a message: it may be very long.
+fn shortened(key: &str) -> String {
+    key.chars().take(100).collect()
+}
+
+type Validity = Result<(), &'static str>;
+
+fn check_key(key: &str) -> Validity {
+    match key.len() {
+        0 => Err("the key is empty"),
+        1..=KEY_LIMIT => Ok(()),
+        _ => Err("the key has 1,024 bytes or more"),
+    }
+}
+
+/// Sections that are there and have nothing in them make Traefik's decoder fail.
+fn check_router(router: &Router) -> Validity {
+    if router.rule.is_empty() {
+        return Err("the rule is empty");
+    }
+    if router.observability.as_ref().is_some_and(|observability| *observability == Default::default()) {
+        return Err("observability is an empty section");
+    }
+    match &router.tls {
+        Some(tls) if tls.domains.iter().any(|domain| *domain == Default::default()) => {
+            Err("tls.domains has an empty section")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_service(service: &Service) -> Validity {
+    if service.load_balancer == Default::default() {
+        return Err("loadBalancer is an empty section");
+    }
+    match service.load_balancer.servers.iter().any(|server| server.url.is_empty()) {
+        true => Err("a server has no url"),
+        false => Ok(()),
+    }
+}
+
+fn check_certificate(certificate: &Certificate) -> Validity {
+    match certificate.cert_file.is_empty() || certificate.key_file.is_empty() {
+        true => Err("the certificate or its private key is missing"),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_traefik_would_refuse_is_refused_before_it() {
+        let long = "k".repeat(1_024);
+        for (text, field) in [
+            (
+                r#"{"http":{"routers":{"a":{"rule":"Path(`/`)","service":"s","colour":1}}}}"#.to_owned(),
+                "line 1",
+            ),
+            (r#"{"http":{"routers":{"a":{"rule":"","service":"s"}}}}"#.to_owned(), "http.routers.a"),
+            (
+                r#"{"http":{"routers":{"a":{"rule":"x","service":"s","observability":{}}}}}"#.to_owned(),
+                "http.routers.a",
+            ),
+            (r#"{"http":{"services":{"s":{"loadBalancer":{}}}}}"#.to_owned(), "http.services.s"),
+            (
+                format!(r#"{{"http":{{"routers":{{"{long}":{{"rule":"x","service":"s"}}}}}}}}"#),
+                "http.routers.kkk",
+            ),
+            (r#"{"tls":{"certificates":[{"certFile":"c"}]}}"#.to_owned(), "tls.certificates[0]"),
+            ("{{ env }}".to_owned(), "line 1"),
+        ] {
+            let refusal = ShardEntries::parse("waybill.r-x", &text).unwrap_err();
+            assert_eq!(refusal.reason(), "invalid");
+            let said = refusal.to_string();
+            assert!(said.contains("waybill.r-x") && said.contains(field), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_shows_no_private_key() {
+        let text = r#"{"tls":{"certificates":[{"certFile":"c","keyFile":"k","SECRET":"SECRET"}]}}"#;
+        let said = ShardEntries::parse("waybill.k-x", text).unwrap_err().to_string();
+        assert!(!said.contains("SECRET"), "{said}");
+    }
+
+    /// Templates that come in unescaped leave escaped.
+    #[test]
+    fn entries_are_written_anew() {
+        let text = r#"{"http":{"routers":{"{{a":{"rule":"Path(`{{ env }}`)","service":"s"}}}}"#;
+        let shard = ShardEntries::parse("x", text).unwrap();
+        assert_eq!(
+            &*shard.0[0].line,
+            r#""\u007b\u007ba":{"service":"s","rule":"Path(`\u007b\u007b env }}`)"}"#
+        );
+    }
+}

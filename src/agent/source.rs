@@ -1,0 +1,220 @@
+//! What is published, read: the index by a watch of its own, shards as they are needed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::{Api, ListParams, WatchEvent, WatchParams};
+use kube::{Client, ResourceExt};
+use tokio::sync::watch;
+
+use super::error::NotHandedOn;
+use super::metrics::AgentMetrics;
+use super::shard::ShardEntries;
+use crate::kubernetes::key::OutputKey;
+use crate::published::index::Index;
+use crate::published::objects;
+use crate::published::read::{self, ReadError};
+
+/// A watch ends after this long and goes on where it was, so a connection that died is noticed soon after.
+const WATCH_SECONDS: u32 = 30;
+
+/// The longest that an answer may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+
+/// Shards that are fetched at once.
+const AT_ONCE: usize = 8;
+
+/// The pauses between attempts: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A failure that goes on is logged this often.
+const LOG_AGAIN: Duration = Duration::from_secs(30);
+
+/// What is known of the index.
+#[derive(Clone, Debug, Default)]
+pub enum SeenIndex {
+    /// Nothing yet.
+    #[default]
+    Unknown,
+    /// There is none. That says nothing about the routing.
+    Absent,
+    /// This one.
+    Index(Arc<ConfigMap>),
+}
+
+/// Why the shards of an index are not all there.
+#[derive(Debug)]
+pub enum FetchError {
+    /// One is missing: most likely there is a newer index.
+    Missing(String),
+    /// The API server did not answer.
+    Api(String),
+    /// One can't be used.
+    Refused(NotHandedOn),
+}
+
+/// Reads an output.
+#[derive(Clone)]
+pub struct OutputReader {
+    output: OutputKey,
+    maps: Api<ConfigMap>,
+    secrets: Api<Secret>,
+    metrics: AgentMetrics,
+}
+
+impl OutputReader {
+    /// A reader of one output.
+    pub fn new(client: Client, output: OutputKey, metrics: AgentMetrics) -> Self {
+        Self {
+            maps: Api::namespaced(client.clone(), output.namespace()),
+            secrets: Api::namespaced(client, output.namespace()),
+            output,
+            metrics,
+        }
+    }
+
+    /// Follows the index for ever.
+    pub async fn follow(self, seen: watch::Sender<SeenIndex>) {
+        let mut pause = FIRST_PAUSE;
+        let mut logged: Option<Instant> = None;
+        loop {
+            let begun = Instant::now();
+            let error = match self.list_and_watch(&seen).await {
+                Ok(never) => match never {},
+                Err(error) => error,
+            };
+            if begun.elapsed() > LONGEST_PAUSE {
+                (pause, logged) = (FIRST_PAUSE, None);
+            }
+            // A resourceVersion that is too old is no failure: it is listed again.
+            let expired = matches!(&error, kube::Error::Api(status) if status.code == 410);
+            if !expired && logged.is_none_or(|at| at.elapsed() > LOG_AGAIN) {
+                logged = Some(Instant::now());
+                tracing::warn!(
+                    error = %chain(&error),
+                    "the index {} can't be watched; trying again, and what is loaded stays",
+                    self.output
+                );
+            }
+            tokio::time::sleep(pause.mul_f64(0.5 + jitter() / 2.0)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn list_and_watch(
+        &self,
+        seen: &watch::Sender<SeenIndex>,
+    ) -> Result<std::convert::Infallible, kube::Error> {
+        let field = format!("metadata.name={}", self.output.name());
+        let list = self.maps.list(&ListParams::default().fields(&field)).await?;
+        let mut version = list.metadata.resource_version.clone().unwrap_or_default();
+        let found = list.items.into_iter().find(|map| map.name_any() == self.output.name());
+        seen.send_replace(found.map_or(SeenIndex::Absent, |map| SeenIndex::Index(Arc::new(map))));
+        self.metrics.heard.since(Instant::now());
+        loop {
+            let begun = Instant::now();
+            let parameters = WatchParams::default().fields(&field).timeout(WATCH_SECONDS);
+            let mut events = self.maps.watch(&parameters, &version).await?.boxed();
+            while let Some(event) = events.try_next().await? {
+                self.metrics.heard.since(Instant::now());
+                match event {
+                    WatchEvent::Added(map) | WatchEvent::Modified(map) => {
+                        version = map.resource_version().unwrap_or(version);
+                        seen.send_replace(SeenIndex::Index(Arc::new(map)));
+                    }
+                    WatchEvent::Deleted(map) => {
+                        version = map.resource_version().unwrap_or(version);
+                        seen.send_replace(SeenIndex::Absent);
+                    }
+                    WatchEvent::Bookmark(bookmark) => version = bookmark.metadata.resource_version,
+                    WatchEvent::Error(status) => return Err(kube::Error::Api(status)),
+                }
+            }
+            self.metrics.heard.since(Instant::now());
+            // A server that ends every watch at once is not asked without a pause.
+            if let Some(rest) = Duration::from_secs(1).checked_sub(begun.elapsed()) {
+                tokio::time::sleep(rest).await;
+            }
+        }
+    }
+
+    /// The index as it is now, past every cache.
+    pub async fn index(&self) -> Result<Option<ConfigMap>, String> {
+        match tokio::time::timeout(ANSWER_WITHIN, self.maps.get_opt(self.output.name())).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => Err(chain(&error)),
+            Err(_) => Err(format!("no answer within {ANSWER_WITHIN:?}")),
+        }
+    }
+
+    /// The names of all objects that an index leads to.
+    pub fn named(&self, object: &ConfigMap, index: &Index) -> BTreeSet<String> {
+        let routing = index.shards().map(|short| objects::routing_shard_name(&self.output, short));
+        let keys = index.key_shards().map(|short| objects::key_shard_name(&self.output, short));
+        let mut named: BTreeSet<String> = routing.chain(keys).collect();
+        if index.shards.is_empty() {
+            // Its own routing: another one with every version.
+            let version = object.metadata.resource_version.as_deref().unwrap_or_default();
+            named.insert(format!("{}@{version}", self.output.name()));
+        }
+        named
+    }
+
+    /// Fetches those of the named shards that are not held.
+    pub async fn fetch(
+        &self,
+        object: &ConfigMap,
+        missing: Vec<String>,
+    ) -> Result<BTreeMap<String, ShardEntries>, FetchError> {
+        stream::iter(missing)
+            .map(|name| async move {
+                let fetched = tokio::time::timeout(ANSWER_WITHIN, self.fetch_one(object, &name)).await;
+                let late = FetchError::Api(format!("{name}: no answer within {ANSWER_WITHIN:?}"));
+                let shard = fetched.unwrap_or(Err(late))?;
+                Ok((name, shard))
+            })
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    async fn fetch_one(&self, object: &ConfigMap, name: &str) -> Result<ShardEntries, FetchError> {
+        let key_prefix = objects::key_shard_name(&self.output, "");
+        let refused = |error: ReadError| FetchError::Refused(error.into());
+        let text = if name.contains('@') {
+            read::routing_in_index(object).map_err(refused)?.to_owned()
+        } else if name.starts_with(&key_prefix) {
+            read::key_document(&found(name, self.secrets.get_opt(name).await)?).map_err(refused)?
+        } else {
+            read::routing_document(&found(name, self.maps.get_opt(name).await)?).map_err(refused)?
+        };
+        self.metrics.fetched(text.len());
+        ShardEntries::parse(name, &text).map_err(FetchError::Refused)
+    }
+}
+
+fn found<K>(name: &str, answer: Result<Option<K>, kube::Error>) -> Result<K, FetchError> {
+    match answer {
+        Ok(Some(object)) => Ok(object),
+        Ok(None) => Err(FetchError::Missing(name.to_owned())),
+        Err(error) => Err(FetchError::Api(format!("{name}: {}", chain(&error)))),
+    }
+}
+
+/// Between 0 and 1. The standard library seeds its hash maps from the system's randomness.
+pub fn jitter() -> f64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    (RandomState::new().build_hasher().finish() >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// An error with everything that caused it, which `Display` alone leaves out.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    let texts: Vec<String> =
+        [error.to_string()].into_iter().chain(causes.map(|cause| cause.to_string())).collect();
+    texts.join(": ")
+}

@@ -1,0 +1,269 @@
+//! What the agent knows of itself: for probes, metrics and whoever reports it on.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::metrics::AgentMetrics;
+use super::proxy::Proxy;
+
+/// Epoch and generation of an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    pub epoch: u64,
+    pub generation: u64,
+}
+
+impl std::fmt::Display for Mark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (epoch {})", self.generation, self.epoch)
+    }
+}
+
+/// What something is wrong with. One reason stands for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Topic {
+    Index,
+    Shards,
+    Generation,
+    Folder,
+    Include,
+    Strangers,
+}
+
+/// What was handed to Traefik.
+#[derive(Clone, Debug)]
+struct HandedOn {
+    prefix: String,
+    /// The newest generation that has this content.
+    covers: Mark,
+    at: Instant,
+    /// Whether Traefik had loaded it once.
+    loaded: bool,
+}
+
+#[derive(Debug, Default)]
+struct Knowledge {
+    newest: Option<Mark>,
+    written: Option<HandedOn>,
+    /// The newest generation that Traefik was seen with since it started.
+    loaded: Option<Mark>,
+    proxy: Proxy,
+    reasons: BTreeMap<Topic, String>,
+}
+
+/// After so long without being loaded, there is something wrong with Traefik.
+const LATE: Duration = Duration::from_secs(15);
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct AgentState {
+    inner: Arc<Mutex<Knowledge>>,
+    metrics: AgentMetrics,
+    /// Whether Traefik can be asked.
+    asks: bool,
+}
+
+impl AgentState {
+    /// `asks` is whether Traefik can be asked what it has loaded.
+    pub fn new(metrics: AgentMetrics, asks: bool) -> Self {
+        Self { inner: Arc::default(), metrics, asks }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Knowledge> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An index was seen.
+    pub fn seen(&self, mark: Mark) {
+        let mut inner = self.lock();
+        if inner.newest != Some(mark) {
+            inner.newest = Some(mark);
+            self.metrics.newest.set(mark.generation as i64);
+            self.update(&inner);
+        }
+    }
+
+    /// What is handed to Traefik is marked by `prefix` and has the content of the generation `covers`.
+    pub fn handed_on(&self, prefix: String, covers: Mark) {
+        let mut inner = self.lock();
+        match &mut inner.written {
+            Some(written) if written.prefix == prefix => written.covers = covers,
+            written => *written = Some(HandedOn { prefix, covers, at: Instant::now(), loaded: false }),
+        }
+        self.metrics.written.set(covers.generation as i64);
+        self.settle(&mut inner);
+    }
+
+    /// Traefik was asked.
+    pub fn asked(&self, proxy: Proxy) {
+        let mut inner = self.lock();
+        if matches!(proxy, Proxy::Down(_)) {
+            inner.loaded = None;
+        }
+        inner.proxy = proxy;
+        self.settle(&mut inner);
+    }
+
+    fn settle(&self, inner: &mut Knowledge) {
+        let Knowledge { written, loaded, proxy, .. } = inner;
+        if let (Some(written), Proxy::Loaded(prefix)) = (written, proxy)
+            && written.prefix == *prefix
+        {
+            if !std::mem::replace(&mut written.loaded, true) {
+                self.metrics.disk_to_loaded.observe(written.at.elapsed().as_secs_f64());
+            }
+            *loaded = Some(written.covers);
+        }
+        self.metrics.loaded.set(inner.loaded.map_or(0, |mark| mark.generation as i64));
+        self.update(inner);
+    }
+
+    fn update(&self, inner: &Knowledge) {
+        let reached = if self.asks { inner.loaded } else { inner.written.as_ref().map(|w| w.covers) };
+        let behind = inner.newest.is_some() && inner.newest != reached;
+        match behind {
+            false => self.metrics.lag.set(None),
+            // The clock runs from when it fell behind.
+            true => self.metrics.lag.start(),
+        }
+    }
+
+    /// Something is wrong, or right again. Every change is logged once.
+    pub fn reason(&self, topic: Topic, reason: Option<String>) {
+        let mut inner = self.lock();
+        let last = match &reason {
+            Some(reason) => inner.reasons.insert(topic, reason.clone()),
+            None => inner.reasons.remove(&topic),
+        };
+        match (&last, &reason) {
+            (_, Some(reason)) if last.as_ref() != Some(reason) => tracing::warn!("{reason}"),
+            (Some(last), None) => tracing::info!("over: {last}"),
+            _ => {}
+        }
+    }
+
+    #[cfg(test)]
+    /// The newest generation that the proxy has: loaded where Traefik can be asked, else written.
+    pub fn reached(&self) -> Option<Mark> {
+        let inner = self.lock();
+        if self.asks { inner.loaded } else { inner.written.as_ref().map(|written| written.covers) }
+    }
+
+    /// Whether Traefik may be handed the next generation: it has loaded the last one, or takes suspiciously long.
+    pub fn may_hand_on(&self, pause: Duration) -> Result<(), Duration> {
+        let inner = self.lock();
+        let Some(written) = &inner.written else { return Ok(()) };
+        let idle = self.asks && (written.loaded || matches!(inner.proxy, Proxy::Down(_)));
+        let rest = pause.saturating_sub(written.at.elapsed());
+        if idle || rest.is_zero() { Ok(()) } else { Err(rest) }
+    }
+
+    /// Everything that is wrong.
+    pub fn reasons(&self) -> Option<String> {
+        let inner = self.lock();
+        (!inner.reasons.is_empty()).then(|| inner.reasons.values().cloned().collect::<Vec<_>>().join("; "))
+    }
+
+    /// Whether Traefik has something to start with.
+    pub fn started(&self) -> Result<String, String> {
+        let inner = self.lock();
+        match inner.written {
+            Some(_) => Ok("ok\n".to_owned()),
+            None => Err(lines("nothing is written yet", &inner)),
+        }
+    }
+
+    /// Whether requests can be sent to this proxy: it serves a whole routing, if not the newest one. A generation that
+    /// every proxy refuses must not take all of them out of service, so that is said and no more.
+    pub fn ready(&self) -> Result<String, String> {
+        let inner = self.lock();
+        let Some(written) = &inner.written else {
+            return Err(lines("nothing is written yet", &inner));
+        };
+        if !self.asks {
+            return Ok(lines("ok", &inner));
+        }
+        let late = written.at.elapsed() > LATE && !written.loaded;
+        match (&inner.proxy, inner.loaded) {
+            (Proxy::Down(reason), _) => {
+                Err(lines(&format!("Traefik's API does not answer: {reason}"), &inner))
+            }
+            (_, None) if late => Err(lines(
+                "Traefik answers and does not load the files; its log says which one it refuses",
+                &inner,
+            )),
+            (_, None) => Err(lines("Traefik has not loaded the routing yet", &inner)),
+            (_, Some(mark)) if late => Ok(lines(
+                &format!(
+                    "ok: Traefik serves generation {mark} and does not load generation {}; its log says why",
+                    written.covers
+                ),
+                &inner,
+            )),
+            (_, Some(_)) => Ok(lines("ok", &inner)),
+        }
+    }
+}
+
+fn lines(first: &str, inner: &Knowledge) -> String {
+    let rest = inner.reasons.values().map(|reason| format!("{reason}\n"));
+    [format!("{first}\n")].into_iter().chain(rest).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(asks: bool) -> AgentState {
+        AgentState::new(AgentMetrics::new().unwrap(), asks)
+    }
+
+    fn mark(generation: u64) -> Mark {
+        Mark { epoch: 1, generation }
+    }
+
+    #[test]
+    fn ready_means_loaded_where_traefik_can_be_asked() {
+        let state = state(true);
+        assert!(state.started().is_err() && state.ready().is_err());
+        state.seen(mark(4));
+        state.handed_on("/a".to_owned(), mark(4));
+        assert!(state.started().is_ok());
+        assert_eq!((state.ready().is_ok(), state.reached()), (false, None));
+        assert!(state.may_hand_on(Duration::from_secs(5)).is_err());
+        state.asked(Proxy::Loaded("/a".to_owned()));
+        assert_eq!((state.ready().is_ok(), state.reached()), (true, Some(mark(4))));
+        assert!(state.may_hand_on(Duration::from_secs(5)).is_ok());
+
+        // The same content under a newer generation is loaded already.
+        state.handed_on("/a".to_owned(), mark(5));
+        assert_eq!(state.reached(), Some(mark(5)));
+
+        // On the way to the next one it goes on serving.
+        state.handed_on("/b".to_owned(), mark(6));
+        state.asked(Proxy::Behind);
+        assert_eq!((state.ready().is_ok(), state.reached()), (true, Some(mark(5))));
+
+        // A Traefik that starts anew has nothing.
+        state.asked(Proxy::Down("refused".to_owned()));
+        assert_eq!((state.ready().is_ok(), state.reached()), (false, None));
+        assert!(state.may_hand_on(Duration::from_secs(5)).is_ok());
+        state.asked(Proxy::Behind);
+        assert!(state.ready().is_err());
+        state.asked(Proxy::Loaded("/b".to_owned()));
+        assert_eq!(state.reached(), Some(mark(6)));
+    }
+
+    #[test]
+    fn without_the_api_written_is_ready_and_reasons_are_shown() {
+        let state = state(false);
+        state.reason(Topic::Generation, Some("generation 5 is refused".to_owned()));
+        assert!(state.ready().is_err_and(|text| text.contains("generation 5 is refused")));
+        state.handed_on("/a".to_owned(), mark(4));
+        assert!(state.ready().is_ok_and(|text| text.contains("generation 5 is refused")));
+        assert!(state.may_hand_on(Duration::from_secs(2)).is_err());
+        state.reason(Topic::Generation, None);
+        assert_eq!(state.ready(), Ok("ok\n".to_owned()));
+    }
+}

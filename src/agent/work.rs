@@ -1,0 +1,417 @@
+//! From the newest index to what Traefik reads, one step after the other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use tokio::sync::{Notify, watch};
+
+use super::assembly::Assembly;
+use super::error::NotHandedOn;
+use super::folder::{FileContent, Folder, marker, marker_line};
+use super::include::{self, Include, Included};
+use super::metrics::AgentMetrics;
+use super::proxy::Marker;
+use super::serve::HttpDocument;
+use super::shard::EntryKind;
+use super::source::{FetchError, OutputReader, SeenIndex};
+use super::state::{AgentState, Mark, Topic};
+use crate::published::read;
+use crate::serve::Heartbeat;
+use crate::table::Digest;
+
+/// The least time between two generations where it is not known whether Traefik has loaded the first.
+const DISTANCE: Duration = Duration::from_secs(2);
+
+/// A Traefik that answers and has not loaded a generation after this is handed the next one all the same.
+const LOADS_WITHIN: Duration = Duration::from_secs(15);
+
+/// An index that is older than what was taken has to be the true one for so long before it is taken: the operator
+/// replaces one that was put back by hand.
+const OLDER_STANDS: Duration = Duration::from_secs(10);
+
+/// How often the user's folder is read.
+const INCLUDE_EVERY: Duration = Duration::from_secs(2);
+
+/// How often what is on disk is compared with its sums.
+const CHECK_EVERY: Duration = Duration::from_secs(60);
+
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
+/// The pauses after a failure: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// What the work is made of.
+pub struct WorkParts {
+    pub reader: OutputReader,
+    pub folder: Option<Folder>,
+    pub document: Option<HttpDocument>,
+    pub include: Option<Include>,
+    pub state: AgentState,
+    pub metrics: AgentMetrics,
+    /// What Traefik should come to show.
+    pub marker: watch::Sender<Option<Marker>>,
+    /// Traefik's state changed.
+    pub wake: Arc<Notify>,
+}
+
+/// The one task that changes anything.
+pub struct Work {
+    parts: WorkParts,
+    assembly: Assembly,
+    /// The generation in the assembly, and when it was published.
+    taken: Option<(Mark, String)>,
+    /// The assembly or the user's files are not handed on yet.
+    pending: bool,
+    /// The version of an index that can never be taken.
+    refused: Option<String>,
+    /// An older index than the one that was taken, and since when.
+    older: Option<(Mark, Instant)>,
+    failures: u32,
+}
+
+impl Work {
+    /// Goes on with what is on disk.
+    pub fn new(parts: WorkParts) -> Self {
+        let mut work = Self {
+            parts,
+            assembly: Assembly::default(),
+            taken: None,
+            pending: false,
+            refused: None,
+            older: None,
+            failures: 0,
+        };
+        work.reload_include();
+        work.pending = false;
+        if let Some(current) = work.parts.folder.as_ref().and_then(Folder::current) {
+            let mark = Mark { epoch: current.epoch, generation: current.generation };
+            tracing::info!("generation {mark} is on disk from before and goes on being served");
+            work.handed_on(mark);
+        }
+        work
+    }
+
+    /// Works for ever.
+    pub async fn run(mut self, mut seen: watch::Receiver<SeenIndex>, heartbeat: Heartbeat) {
+        let mut include = tokio::time::interval(INCLUDE_EVERY);
+        let mut check = tokio::time::interval(CHECK_EVERY);
+        let mut life = tokio::time::interval(SIGN_OF_LIFE);
+        let wake = Arc::clone(&self.parts.wake);
+        loop {
+            let newest = seen.borrow_and_update().clone();
+            let again = heartbeat.during(self.step(newest)).await;
+            let again = async {
+                match again {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = seen.changed() => if changed.is_err() { return },
+                () = wake.notified() => {}
+                () = again => {}
+                _ = include.tick() => self.reload_include(),
+                _ = check.tick() => self.check_folder(),
+                _ = life.tick() => heartbeat.beat(),
+            }
+        }
+    }
+
+    /// Works until a generation is handed on.
+    pub async fn once(&mut self, mut seen: watch::Receiver<SeenIndex>) {
+        loop {
+            let newest = seen.borrow_and_update().clone();
+            let again = self.step(newest).await;
+            if self.taken.is_some() && !self.pending {
+                return;
+            }
+            tokio::select! {
+                changed = seen.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(again.unwrap_or(LONGEST_PAUSE)) => {}
+            }
+        }
+    }
+
+    /// Takes the newest index and hands on what there is. Gives the time after which to try again.
+    async fn step(&mut self, newest: SeenIndex) -> Option<Duration> {
+        let state = &self.parts.state;
+        self.parts.metrics.index_present.set(matches!(newest, SeenIndex::Index(_)).into());
+        let taken = match newest {
+            SeenIndex::Unknown => None,
+            SeenIndex::Absent => {
+                let reason = "there is no index; what is loaded stays until there is one";
+                state.reason(Topic::Index, Some(reason.to_owned()));
+                None
+            }
+            SeenIndex::Index(object) => self.take(&object).await,
+        };
+        let handed_on = self.hand_on();
+        [taken, handed_on].into_iter().flatten().min()
+    }
+
+    fn failed(&mut self) -> Option<Duration> {
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(8)).min(LONGEST_PAUSE);
+        self.failures = self.failures.saturating_add(1);
+        Some(pause)
+    }
+
+    /// Takes what an index leads to into the assembly.
+    async fn take(&mut self, object: &ConfigMap) -> Option<Duration> {
+        let version = object.metadata.resource_version.clone().unwrap_or_default();
+        if self.refused.as_ref() == Some(&version) {
+            return None;
+        }
+        let index = match read::index(object) {
+            Ok(index) => index,
+            Err(error) => {
+                self.refuse(version, &error.into(), Topic::Index);
+                return None;
+            }
+        };
+        self.parts.state.reason(Topic::Index, None);
+        let mark = Mark { epoch: index.epoch, generation: index.generation };
+        match &self.taken {
+            Some((taken, _)) if *taken == mark => return None,
+            Some((taken, _)) if *taken > mark => {
+                let taken = *taken;
+                if let Some(rest) = self.older_rests(taken, mark).await {
+                    return Some(rest);
+                }
+            }
+            _ => {}
+        }
+        self.parts.state.seen(mark);
+        let named = self.parts.reader.named(object, &index);
+        let missing = named.iter().filter(|name| !self.assembly.holds(name)).cloned().collect();
+        let result = match self.parts.reader.fetch(object, missing).await {
+            Ok(fetched) => self.assembly.take(&index, &named, fetched),
+            Err(FetchError::Refused(refusal)) => Err(refusal),
+            Err(FetchError::Missing(name)) => {
+                // Once is nothing: most likely a newer index is on its way.
+                if self.failures > 2 {
+                    let reason = format!("generation {mark}: its shard {name} is not there");
+                    self.parts.state.reason(Topic::Shards, Some(reason));
+                }
+                return self.failed();
+            }
+            Err(FetchError::Api(reason)) => {
+                let reason = format!("generation {mark} can't be read: {reason}");
+                self.parts.state.reason(Topic::Shards, Some(reason));
+                return self.failed();
+            }
+        };
+        self.failures = 0;
+        self.parts.state.reason(Topic::Shards, None);
+        match result {
+            Ok(()) => {
+                self.parts.state.reason(Topic::Generation, None);
+                self.taken = Some((mark, index.published_at));
+                self.older = None;
+                self.pending = true;
+            }
+            Err(refusal) => self.refuse(version, &refusal, Topic::Generation),
+        }
+        None
+    }
+
+    fn refuse(&mut self, version: String, refusal: &NotHandedOn, topic: Topic) {
+        self.parts.metrics.refused(refusal);
+        self.parts.state.reason(topic, Some(format!("refused, and what is loaded stays: {refusal}")));
+        self.refused = Some(version);
+    }
+
+    /// How long an older index than the one taken has to wait yet.
+    async fn older_rests(&mut self, taken: Mark, mark: Mark) -> Option<Duration> {
+        let since = match self.older {
+            Some((older, since)) if older == mark => since,
+            _ => {
+                self.older = Some((mark, Instant::now()));
+                return Some(OLDER_STANDS);
+            }
+        };
+        let rest = OLDER_STANDS.saturating_sub(since.elapsed());
+        if !rest.is_zero() {
+            return Some(rest);
+        }
+        // A watch may lag, the object itself does not.
+        let now = self.parts.reader.index().await.ok().flatten().and_then(|object| read::index(&object).ok());
+        match now {
+            Some(index) if (Mark { epoch: index.epoch, generation: index.generation }) == mark => {
+                tracing::warn!(
+                    "the index went back from generation {taken} to {mark} and stays there; taking it"
+                );
+                None
+            }
+            _ => Some(OLDER_STANDS),
+        }
+    }
+
+    /// Hands what is assembled to Traefik.
+    fn hand_on(&mut self) -> Option<Duration> {
+        let (mark, published_at) = self.taken.clone()?;
+        if !self.pending {
+            return None;
+        }
+        let pause = if self.parts.marker.receiver_count() > 0 { LOADS_WITHIN } else { DISTANCE };
+        if let Err(rest) = self.parts.state.may_hand_on(pause) {
+            return Some(rest);
+        }
+        let assembly = &self.assembly;
+        let (user, collisions) = match &self.parts.include {
+            Some(include) => include.included().without(|key| assembly.has(key)),
+            None => Default::default(),
+        };
+        self.tell_include(&collisions);
+        let written = match self.write(mark, &user) {
+            Ok(written) => written,
+            Err(refusal) => {
+                self.parts.metrics.refused(&refusal);
+                let reason =
+                    format!("generation {mark} can't be written, and what is loaded stays: {refusal}");
+                self.parts.state.reason(Topic::Folder, Some(reason));
+                return self.failed();
+            }
+        };
+        self.failures = 0;
+        self.pending = false;
+        self.assembly.written();
+        self.parts.state.reason(Topic::Folder, None);
+        if written {
+            self.parts.metrics.writes.inc();
+            if let Some(seconds) = seconds_since(&published_at) {
+                self.parts.metrics.commit_to_disk.observe(seconds);
+            }
+            tracing::debug!("generation {mark} is handed to Traefik");
+        } else {
+            self.parts.metrics.unchanged.inc();
+        }
+        self.tell_strangers();
+        self.handed_on(mark);
+        None
+    }
+
+    /// False where it alters no byte.
+    fn write(&mut self, mark: Mark, user: &Included) -> Result<bool, NotHandedOn> {
+        let mut written = false;
+        if let Some(folder) = &mut self.parts.folder {
+            let mut files = BTreeMap::new();
+            for at in 0..self.assembly.file_count() {
+                let name = format!("routing-{at:03}.yaml");
+                let unchanged = !self.assembly.may_have_changed(at)
+                    && folder.current().is_some_and(|current| current.files.contains_key(&name));
+                let content = match unchanged {
+                    true => FileContent::Unchanged,
+                    false => FileContent::Text(self.assembly.file(at)),
+                };
+                files.insert(name, content);
+            }
+            if self.parts.include.is_some() {
+                files.insert("user.yaml".to_owned(), FileContent::Text(user.document()));
+            }
+            let result = folder.write(mark.epoch, mark.generation, files);
+            if result.is_err() {
+                // What it could not be linked to is written anew next time.
+                folder.check();
+            }
+            written |= result?;
+        }
+        if let Some(document) = &self.parts.document {
+            let whole = |marker: Option<String>| {
+                include::sections(|protocol, section| {
+                    let ours = match (protocol, section) {
+                        ("http", "middlewares") => marker.iter().cloned().collect(),
+                        ("http", "routers") => self.assembly.lines(EntryKind::Router),
+                        ("http", "services") => self.assembly.lines(EntryKind::Service),
+                        ("tls", "certificates") => self.assembly.lines(EntryKind::Certificate),
+                        _ => Vec::new(),
+                    };
+                    [ours, user.lines(protocol, section)].concat()
+                })
+            };
+            let sum = Digest::of(&whole(None)).short();
+            if document.sum().as_ref() != Some(&sum) {
+                let text = whole(Some(marker_line(&marker(mark, &sum))));
+                document.set(&sum, mark, text);
+                written = true;
+            }
+        }
+        Ok(written)
+    }
+
+    /// Tells state, metrics and whoever asks Traefik what Traefik has in front of it, which covers a generation.
+    fn handed_on(&self, covers: Mark) {
+        let current = self.parts.folder.as_ref().and_then(Folder::current);
+        let (middleware, prefix) = match (current, &self.parts.document) {
+            (Some(current), _) => {
+                self.parts.metrics.files.set(current.files.len() as i64);
+                self.parts.metrics.bytes.set(i64::try_from(current.bytes).unwrap_or(i64::MAX));
+                let (name, prefix) = current.marker();
+                (format!("{name}@file"), prefix)
+            }
+            (None, Some(document)) => match document.marker() {
+                Some((name, prefix)) => (format!("{name}@http"), prefix),
+                None => return,
+            },
+            (None, None) => return,
+        };
+        self.parts.state.handed_on(prefix.clone(), covers);
+        self.parts.marker.send_if_modified(|last| {
+            let changed = last.as_ref().is_none_or(|last| last.prefix != prefix);
+            if changed {
+                *last = Some(Marker { middleware, prefix, since: Instant::now() });
+            }
+            changed
+        });
+    }
+
+    fn reload_include(&mut self) {
+        if self.parts.include.as_mut().is_some_and(Include::reload) {
+            self.pending = true;
+            self.tell_include(&[]);
+        }
+    }
+
+    fn tell_include(&self, collisions: &[String]) {
+        let Some(include) = &self.parts.include else { return };
+        let collisions = collisions
+            .iter()
+            .map(|name| format!("{name} of --include is left out: waybill publishes one of that name"));
+        let faults: Vec<String> = include.included().faults.iter().cloned().chain(collisions).collect();
+        self.parts.metrics.include_faults.set(faults.len() as i64);
+        self.parts.state.reason(Topic::Include, (!faults.is_empty()).then(|| faults.join("; ")));
+    }
+
+    fn check_folder(&mut self) {
+        let Some(folder) = &mut self.parts.folder else { return };
+        if folder.current().is_some() && !folder.check() {
+            self.pending = true;
+            let reason = "what is on disk is not what was written; it is written whole again";
+            self.parts.state.reason(Topic::Folder, Some(reason.to_owned()));
+        }
+        self.tell_strangers();
+    }
+
+    fn tell_strangers(&self) {
+        let Some(folder) = &self.parts.folder else { return };
+        let strangers = folder.strangers();
+        self.parts.metrics.strangers.set(strangers.len() as i64);
+        let shown: Vec<&str> = strangers.iter().take(5).map(String::as_str).collect();
+        let reason = format!(
+            "{} files that are not waybill's are where Traefik reads, and may make it refuse everything: {}; move \
+             them into a folder of their own and name it with --include",
+            strangers.len(),
+            shown.join(", ")
+        );
+        self.parts.state.reason(Topic::Strangers, (!strangers.is_empty()).then_some(reason));
+    }
+}
+
+/// By the clocks of two machines; a clock that is ahead gives nothing.
+fn seconds_since(published_at: &str) -> Option<f64> {
+    let published: jiff::Timestamp = published_at.parse().ok()?;
+    let seconds = jiff::Timestamp::now().duration_since(published).as_secs_f64();
+    (seconds >= 0.0).then_some(seconds)
+}

@@ -1,0 +1,141 @@
+//! `waybill agent`: the routing, handed to the Traefik beside it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{PROBLEMS, SUCCESS, Streams, USAGE, run};
+use crate::agent::{Agent, AgentError, TraefikApi};
+use crate::kubernetes::client::{self, Access, Environment};
+use crate::kubernetes::key::OutputKey;
+use crate::metrics::Metrics;
+use crate::options::check::{self, ListenAddress};
+use crate::options::{Loaded, Surroundings};
+use crate::publish::lease;
+
+/// The arguments of `agent`.
+#[derive(Debug, Args)]
+pub struct AgentArguments {
+    /// The output to read
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = super::output_key)]
+    output: OutputKey,
+
+    /// The folder to write, best on tmpfs: private keys are in it. Traefik's providers.file.directory is its folder
+    /// `dynamic`
+    #[arg(long, value_name = "DIR", required_unless_present = "http")]
+    directory: Option<PathBuf>,
+
+    /// Answer Traefik's HTTP provider here, best on loopback: private keys are in the answer
+    #[arg(long, value_name = "ADDRESS", value_parser = address, conflicts_with = "once")]
+    http: Option<ListenAddress>,
+
+    /// Traefik's API, to be ready only once Traefik serves the routing
+    #[arg(long, value_name = "URL", value_parser = TraefikApi::parse)]
+    traefik_api: Option<TraefikApi>,
+
+    /// A folder of your own dynamic configuration, handed to Traefik together with the routing
+    #[arg(long, value_name = "DIR")]
+    include: Option<PathBuf>,
+
+    /// Where probes and metrics are served
+    #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = ":8081")]
+    metrics_address: ListenAddress,
+
+    /// Write one generation and exit
+    #[arg(long)]
+    once: bool,
+
+    /// The kubeconfig to reach the API server with, outside a cluster
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+}
+
+fn address(text: &str) -> Result<ListenAddress, String> {
+    check::listen(text).map_err(|_| "write it as 127.0.0.1:8081, [::1]:8081 or :8081".to_owned())
+}
+
+impl AgentArguments {
+    /// Runs the agent; gives the exit code.
+    pub fn run(self, loaded: &Loaded, surroundings: &dyn Surroundings, streams: &mut Streams<'_>) -> u8 {
+        run::start_logging(&loaded.options);
+        // It waits nearly all the time, and what it does it does one after the other.
+        let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = match threads {
+            Ok(runtime) => runtime,
+            Err(error) => return fail(streams, PROBLEMS, &format!("no threads: {error}")),
+        };
+        match runtime.block_on(self.start(loaded, surroundings)) {
+            Ok(()) => SUCCESS,
+            Err((code, message)) => fail(streams, code, &message),
+        }
+    }
+
+    async fn start(self, loaded: &Loaded, surroundings: &dyn Surroundings) -> Result<(), (u8, String)> {
+        let mut variables = surroundings.variables();
+        if let Some(path) = &self.kubeconfig {
+            // A kubeconfig that is named goes before the service account of a pod.
+            variables.remove("KUBERNETES_SERVICE_HOST");
+            variables.insert("KUBECONFIG".to_owned(), path.display().to_string());
+        }
+        let identity = lease::identity(&variables);
+        let environment = Environment { variables, ..Environment::of_process() };
+        let metrics = Metrics::new("agent").map_err(|error| (PROBLEMS, error.to_string()))?;
+        let access = Access::from(&loaded.options.connection);
+        let connection = client::connect(&access, &environment, &identity, &metrics)
+            .await
+            .map_err(|error| (USAGE, error.to_string()))?;
+        for warning in &connection.warnings {
+            tracing::warn!("{warning}");
+        }
+        let http = match &self.http {
+            Some(address) => Some(listen("--http", address).await?),
+            None => None,
+        };
+        let agent = Agent {
+            output: self.output,
+            directory: self.directory,
+            http,
+            traefik_api: self.traefik_api,
+            include: self.include,
+        };
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            identity,
+            api_server = connection.address,
+            output = %agent.output,
+            "starting"
+        );
+        let code = |error: AgentError| {
+            let usage = matches!(error, AgentError::Folder(_));
+            (if usage { USAGE } else { PROBLEMS }, error.to_string())
+        };
+        if self.once {
+            return agent.once(connection.client).await.map_err(code);
+        }
+        let signals = |error: std::io::Error| (PROBLEMS, format!("signals can't be received: {error}"));
+        let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
+        let stop = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        let probes = listen("--metrics-address", &self.metrics_address).await?;
+        agent.run(connection.client, probes, stop).await.map_err(code)
+    }
+}
+
+async fn listen(flag: &str, address: &ListenAddress) -> Result<TcpListener, (u8, String)> {
+    TcpListener::bind(address.sockets()).await.map_err(|error| {
+        let address = address.as_str();
+        (USAGE, format!("{flag}: {address:?} can't be listened on: {error}; choose another port or address"))
+    })
+}
+
+fn fail(streams: &mut Streams<'_>, code: u8, message: &str) -> u8 {
+    let _ = writeln!(streams.stderr, "error: {message}");
+    code
+}

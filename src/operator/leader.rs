@@ -1,0 +1,146 @@
+//! What a leader does: a term begins with the guard that the election gives, and ends when no write may start any more.
+//!
+//! ```text
+//! Live ──pending──▶ publisher ──commits──▶ ConfigMaps, Secrets
+//!                       └──▶ statuses of Ingresses, once the output that they tell of is committed
+//! Live ──problems─▶ problems ──▶ Events
+//! Live ──classes──▶ class publisher ──▶ what is remembered of classes, statuses of their parameters
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use kube::Client;
+use tokio::runtime::Handle;
+
+use crate::metrics::Metrics;
+use crate::operator::class_publisher::ClassTerm;
+use crate::operator::live::{Live, Phase};
+use crate::operator::problems::Problems;
+use crate::operator::publisher::{Pace, Publisher};
+use crate::operator::status_view::Statuses;
+use crate::operator::tasks::{RunError, Tasks};
+use crate::options::Options;
+use crate::publish::lease::{LeaseGuard, LeaseHandle};
+use crate::publish::outputs::withdrawal::index_subject;
+use crate::publish::problems::events::Events;
+use crate::publish::requests::Requests;
+use crate::publish::statuses::class_statuses::ClassWriter;
+use crate::publish::statuses::writer::{StatusQueue, StatusWriter};
+use crate::serve::Health;
+
+/// How often a leader that may not write yet looks whether it still leads.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Leads, term by term.
+pub struct Leader {
+    pub client: Client,
+    pub live: Arc<Live>,
+    pub lease: LeaseHandle,
+    pub metrics: Metrics,
+    pub health: Health,
+    pub identity: String,
+    pub options: Arc<Options>,
+}
+
+impl Leader {
+    /// Runs until `stop` is done and the last term is over.
+    ///
+    /// # Errors
+    /// A part of a term that panicked.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+        let mut stop = std::pin::pin!(stop);
+        let mut changes = self.lease.changes();
+        loop {
+            let guard = changes.borrow_and_update().clone();
+            if let Some(guard) = guard {
+                self.live.set_leading(true);
+                self.term(guard).await?;
+                self.live.set_leading(false);
+                self.metrics.clear_leaders();
+            }
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return Ok(()) },
+                () = &mut stop => return Ok(()),
+            }
+        }
+    }
+
+    /// Until the guard allows no more writes. Nothing is written before every watch has listed.
+    async fn term(&self, guard: LeaseGuard) -> Result<(), RunError> {
+        let over = async {
+            while guard.may_start_write() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            () = self.live.reached(Phase::Synced) => {}
+            () = over => return Ok(()),
+        }
+        let options = &self.options;
+        let events = Events::new(index_subject(&options.settings.output));
+        let problems = Arc::new(Problems::new(events.clone(), Arc::clone(&self.live), self.metrics.clone()));
+        let statuses = Arc::new(Statuses::new(Arc::clone(&self.live), Arc::clone(&problems), options.status));
+        let queue = StatusQueue::new();
+        let requests = Requests::new(self.client.clone(), guard.clone(), self.metrics.clone());
+        let pace = Pace {
+            distance: options.providers_throttle_duration.max(options.throttle_duration),
+            bytes_per_second: options.publish_bytes_per_second,
+            max_withdrawal: options.max_withdrawal.unwrap_or_default(),
+        };
+        let classes = ClassTerm::new(
+            ClassWriter::new(
+                requests.clone(),
+                options.namespace.as_str(),
+                options.leader_election.lease_name.as_str(),
+            ),
+            Arc::clone(&self.live),
+            Arc::clone(&problems),
+            self.metrics.clone(),
+            requests.clone(),
+        );
+        let writer =
+            StatusWriter::new(requests.clone(), Arc::clone(&statuses), queue.clone(), options.status_rate);
+        let publisher = Publisher::new(
+            self.client.clone(),
+            Arc::clone(&self.live),
+            requests.clone(),
+            Arc::clone(&problems),
+            statuses,
+            queue,
+            pace,
+        );
+        self.live.all_problems_pending();
+        let heartbeat = self.health.heartbeat("publisher");
+        let identity = self.identity.clone();
+        let here = &Handle::current();
+        // Following problems has no end of its own. It ends here, before the next term begins.
+        let mut following = Tasks::default();
+        following.spawn("problems", here, problems.follow().map(Ok));
+        let mut parts = Tasks::default();
+        parts.spawn("publisher", here, publisher.run(heartbeat).map(Ok));
+        parts.spawn("statuses", here, writer.run().map(Ok));
+        if !options.class.lookup_disabled {
+            parts.spawn("class publisher", here, classes.run().map(Ok));
+        }
+        parts.spawn("events", here, async move {
+            events.run(requests, &identity).await;
+            Ok(())
+        });
+        loop {
+            let ended = tokio::select! {
+                ended = parts.next() => ended,
+                ended = following.next() => ended,
+            };
+            match ended {
+                Some((_, result)) => result?,
+                None => break,
+            }
+            // Parts end with the term. Should one have seen its end too early, it is the end for all of them.
+            guard.give_up();
+        }
+        following.stop().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,306 @@
+//! The operator, put together: which tasks there are, on which threads they run, and how they end.
+//!
+//! ```text
+//! main thread                            worker threads
+//! ───────────                            ──────────────
+//! signals                                watches ─────────▶ Live: the routing, behind one lock
+//! /metrics, /livez, /readyz              controllers ◀────── keys to reconcile
+//! election ──▶ guard ──────────────────▶ leader: a term after the other (leader.rs)
+//! fitness ──▶ who may lead               fetched and deleted Secrets, pulse
+//! ```
+//!
+//! Workers wait for the routing's lock, and a translation holds it for as long as it takes. Nothing on the main thread
+//! ever takes it, so the lease is renewed and probes are answered whatever the workers do. `/livez` notices a lock that
+//! is never given back by the pulse, which stops then.
+//!
+//! None of these tasks ends before the operator is stopped. One that does, or panics, ends the process with an error,
+//! so that it is started again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::watch;
+
+use crate::kubernetes::client::{self, Access, ConnectError, Connection, Environment};
+use crate::metrics::Metrics;
+use crate::offline::watched;
+use crate::operator::feeds::{self, Feeds};
+use crate::operator::leader::Leader;
+use crate::operator::live::{Live, Phase};
+use crate::operator::tasks::{RunError, Tasks};
+use crate::operator::{controllers, secrets};
+use crate::options::Options;
+use crate::parameters::memory;
+use crate::publish::lease::{self, Elector, LeaseOptions, Timings, fitness};
+use crate::routing::Routing;
+use crate::serve::{self, Health};
+
+/// Whatever has not ended this long after the operator was told to stop is left.
+const GRACE: Duration = Duration::from_millis(4_500);
+
+/// How often the routing's lock is tried, as a sign of life.
+const PULSE: Duration = Duration::from_secs(5);
+
+/// An Ingress that moves to another output leaves the old one when the new one is committed, or after this and the
+/// throttle's distance.
+const LONGEST_MOVE: Duration = Duration::from_secs(60);
+
+/// The tasks that have something to finish when the operator is stopped.
+const ELECTION: &str = "election";
+const LEADER: &str = "leader";
+
+/// An operator that does not run yet.
+pub struct Operator {
+    options: Arc<Options>,
+    environment: Environment,
+    identity: String,
+    metrics: Metrics,
+    live: Arc<Live>,
+}
+
+impl Operator {
+    /// An operator without any objects.
+    ///
+    /// # Errors
+    /// Metrics that can't be registered.
+    pub fn new(options: Options, variables: BTreeMap<String, String>) -> Result<Self, RunError> {
+        let metrics = Metrics::new(&options.leader_election.lease_name)?;
+        let mut routing = Routing::new(watched(&options), options.class.clone());
+        routing.table_mut().declare(&options.settings.output);
+        Ok(Self {
+            live: Arc::new(Live::new(routing, metrics.clone())),
+            options: Arc::new(options),
+            identity: lease::identity(&variables),
+            environment: Environment { variables, ..Environment::of_process() },
+            metrics,
+        })
+    }
+
+    /// What it knows and has to do.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// Runs until `stop` is done, on this thread and others.
+    ///
+    /// # Errors
+    /// Whatever keeps it from starting or going on. An API server that can't be reached is no error: it is waited for.
+    pub fn run(self, stop: impl Future<Output = std::io::Result<()>>) -> Result<(), RunError> {
+        let steady = Builder::new_current_thread().enable_all().build().map_err(RunError::Threads)?;
+        let workers = Runtime::new().map_err(RunError::Threads)?;
+        let result = steady.block_on(self.work(workers.handle(), stop));
+        // Not waited for: a worker may be in the middle of something long.
+        workers.shutdown_background();
+        result
+    }
+
+    async fn work(
+        self,
+        workers: &Handle,
+        stop: impl Future<Output = std::io::Result<()>>,
+    ) -> Result<(), RunError> {
+        let mut stop = std::pin::pin!(stop);
+        // Signals count from here on.
+        if let Poll::Ready(told) = futures::poll!(stop.as_mut()) {
+            return told.map_err(RunError::Signals);
+        }
+        let (stopping, stopped) = watch::channel(false);
+        let mut tasks = self.start(workers, &stopped).await?;
+        let outcome = tokio::select! {
+            told = stop => told.map_err(RunError::Signals),
+            failure = tasks.failed() => Err(failure),
+        };
+        tracing::info!("stopping");
+        stopping.send_replace(true);
+        // The election ends the term, waits for writes under way and gives the lease back.
+        let _ = tokio::time::timeout(GRACE, tasks.all_ended(&[ELECTION, LEADER])).await;
+        tracing::info!("stopped");
+        outcome
+    }
+
+    async fn start(self, workers: &Handle, stopped: &watch::Receiver<bool>) -> Result<Tasks, RunError> {
+        let options = &self.options;
+        // Connections of its own: were they shared, every idle one that has died would cost a renewal its time.
+        let electing = connect(&self).await?;
+        for warning in &electing.warnings {
+            tracing::warn!("{warning}");
+        }
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            identity = self.identity,
+            api_server = electing.address,
+            output = %options.settings.output,
+            "starting"
+        );
+        let client = {
+            // A client belongs to the threads on which it was made.
+            let _workers = workers.enter();
+            connect(&self).await?.client
+        };
+        let address = &options.metrics_address;
+        let listener = TcpListener::bind(address.sockets())
+            .await
+            .map_err(|source| RunError::Listen { value: address.as_str().to_owned(), source })?;
+        let (elector, lease) = self.elector(electing.client)?;
+        let health = Health::default();
+        let live = || Arc::clone(&self.live);
+        let metrics = || self.metrics.clone();
+        let until_stopped = || until(stopped.clone());
+
+        let steady = &Handle::current();
+        let mut tasks = Tasks::default();
+        let server = serve::serve(listener, metrics(), health.clone(), until_stopped());
+        tasks.spawn("metrics and probes", steady, server.map(|served| Ok(served?)));
+        tasks.spawn(ELECTION, steady, elector.run(until_stopped()).map(Ok));
+        tasks.spawn(
+            "fitness",
+            steady,
+            fitness::keep(lease.clone(), metrics(), fitness::Limits::default()).map(Ok),
+        );
+        tasks.spawn("readiness", steady, ready(live(), health.clone()).map(Ok));
+        for feed in feeds::feeds(&what_to_watch(options), &client, &self.live, &self.metrics) {
+            tasks.spawn("watches", workers, feed.map(Ok));
+        }
+        tasks.spawn(
+            "Ingress controller",
+            workers,
+            controllers::ingresses(live(), metrics(), until_stopped()).map(Ok),
+        );
+        tasks.spawn(
+            "IngressClass controller",
+            workers,
+            controllers::classes(live(), metrics(), until_stopped()).map(Ok),
+        );
+        tasks.spawn("fetched Secrets", workers, secrets::fetch(client.clone(), live()).map(Ok));
+        tasks.spawn("deleted Secrets", workers, secrets::expire(live()).map(Ok));
+        let distance = options.providers_throttle_duration.max(options.throttle_duration);
+        tasks.spawn("pulse", workers, pulse(live(), health.clone(), LONGEST_MOVE + distance).map(Ok));
+        let leader = Leader {
+            client,
+            live: live(),
+            lease,
+            metrics: metrics(),
+            health,
+            identity: self.identity.clone(),
+            options: Arc::clone(options),
+        };
+        tasks.spawn(LEADER, workers, leader.run(until_stopped()));
+        Ok(tasks)
+    }
+
+    fn elector(&self, client: kube::Client) -> Result<(Elector, lease::LeaseHandle), RunError> {
+        let election = &self.options.leader_election;
+        let timings = Timings::new(election.lease_duration, election.renew_deadline, election.retry_period)?;
+        if !election.enabled {
+            return Ok(Elector::without_election(self.metrics.clone()));
+        }
+        let lease = LeaseOptions {
+            namespace: self.options.namespace.clone(),
+            name: election.lease_name.clone(),
+            identity: self.identity.clone(),
+            timings,
+        };
+        Ok(Elector::new(client, lease, self.metrics.clone()))
+    }
+}
+
+async fn connect(operator: &Operator) -> Result<Connection, ConnectError> {
+    let access = Access::from(&operator.options.connection);
+    client::connect(&access, &operator.environment, &operator.identity, &operator.metrics).await
+}
+
+fn what_to_watch(options: &Options) -> Feeds {
+    Feeds {
+        label_selector: options.label_selector.as_str().to_owned(),
+        classes: !options.class.lookup_disabled,
+        nodes: !options.settings.disable_cluster_scope_resources,
+        namespace: options.namespace.clone(),
+        class_memory: memory::name(&options.leader_election.lease_name),
+        watch_seconds: feeds::WATCH_SECONDS,
+    }
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // A sender that is gone is as good as a signal.
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+/// Gives a sign of life as long as the routing's lock can be had. `longest` is how long an Ingress that moved may be
+/// in two outputs.
+async fn pulse(live: Arc<Live>, health: Health, longest: Duration) {
+    let heartbeat = health.heartbeat("routing");
+    loop {
+        live.settle_overdue(longest);
+        heartbeat.beat();
+        tokio::time::sleep(PULSE).await;
+    }
+}
+
+/// Ready once every watch has listed, whoever leads: a replica that can't list is no replica.
+async fn ready(live: Arc<Live>, health: Health) {
+    live.reached(Phase::Synced).await;
+    health.set_ready();
+    std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::options::from_yaml_str;
+
+    /// Against an API server that nobody runs.
+    fn operator(metrics: SocketAddr) -> Operator {
+        let options = from_yaml_str(&format!(
+            "{{providers: {{kubernetesIngress: {{endpoint: 'http://127.0.0.1:9'}}}}, operator: {{metricsAddress: '{metrics}'}}}}"
+        ));
+        Operator::new(options.unwrap().options, BTreeMap::new()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_reaches_no_api_server_lives_and_is_not_ready() {
+        let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let operator = operator(address);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = std::thread::spawn(|| operator.run(stopped.map(|_| Ok(()))));
+        let probe = async |path: &str| {
+            let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+            let mut answer = String::new();
+            // Until it listens.
+            let mut stream = loop {
+                match TcpStream::connect(address).await {
+                    Ok(stream) => break stream,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            };
+            stream.write_all(request.as_bytes()).await.unwrap();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer.split(' ').nth(1).unwrap().to_owned()
+        };
+        assert_eq!(probe("/livez").await, "200");
+        assert_eq!(probe("/readyz").await, "503");
+        stop.send(()).unwrap();
+        tokio::task::spawn_blocking(|| running.join().unwrap()).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_an_error_that_names_it() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr();
+        let kept = TcpListener::bind(taken.unwrap()).await.unwrap();
+        let operator = operator(kept.local_addr().unwrap());
+        let ended = tokio::task::spawn_blocking(|| operator.run(std::future::pending()));
+        let error = ended.await.unwrap().unwrap_err().to_string();
+        let address = format!("{:?}", kept.local_addr().unwrap().to_string());
+        assert!(error.contains("operator.metricsAddress") && error.contains(&address), "{error}");
+    }
+}
