@@ -21,7 +21,7 @@ use kube::core::DynamicObject;
 
 use super::{EndpointSlice, Ingress, IngressClass, Namespace, Node, Secret, WireService};
 
-pub use files::{ReadError, Source};
+pub use files::{ManifestError, ManifestSource};
 pub use parse::SkippedKind;
 
 /// The label and its value that mark a ConfigMap in which a leader keeps the last accepted parameters of classes.
@@ -29,7 +29,7 @@ pub const CLASS_MEMORY_LABEL: (&str, &str) = ("waybill.dev/part", "classes");
 
 /// Where something stands in the input.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct ManifestPlace {
     /// The file as it was given or found, `standard input` for `-`.
     pub file: Arc<str>,
     /// The document in it, from 1; documents without content don't count.
@@ -40,7 +40,7 @@ pub struct Place {
     pub line: Option<usize>,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ManifestPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, document {}", self.file, self.document)?;
         if let Some(item) = self.item {
@@ -52,16 +52,16 @@ impl fmt::Display for Place {
 
 /// A document, or an item of a list, that can't be read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Fault {
+pub struct ManifestFault {
     /// Where it stands.
-    pub place: Place,
+    pub place: ManifestPlace,
     /// What is wrong, on one line.
     pub message: String,
     /// What would be right.
     pub remedy: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ManifestFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: {}", self.place, self.message, self.remedy)
     }
@@ -73,9 +73,9 @@ pub struct Repeated {
     /// `Kind namespace/name`.
     pub object: String,
     /// Where it stood before.
-    pub before: Place,
+    pub before: ManifestPlace,
     /// Where it stands again; this is the one that counts.
-    pub again: Place,
+    pub again: ManifestPlace,
 }
 
 impl fmt::Display for Repeated {
@@ -90,7 +90,7 @@ impl fmt::Display for Repeated {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unnamed {
     /// Where it stands.
-    pub place: Place,
+    pub place: ManifestPlace,
     /// `namespace/name` that it is read as; the name may be empty.
     pub read_as: String,
 }
@@ -127,7 +127,7 @@ pub struct Manifests {
     /// IngressClassParameters.
     pub parameters: Vec<DynamicObject>,
     /// What can't be read, in the order of the input.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<ManifestFault>,
     /// What is in the input more than once, in its order.
     pub repeated: Vec<Repeated>,
     /// Ingresses without a name, in the order of the input.
@@ -135,21 +135,21 @@ pub struct Manifests {
     /// How many objects of which other kinds there are.
     pub skipped: BTreeMap<SkippedKind, usize>,
     /// Where each object stands, to notice one that comes again.
-    seen: HashMap<String, Seen>,
+    seen: HashMap<String, Earlier>,
 }
 
 #[derive(Clone, Debug)]
-struct Seen {
+struct Earlier {
     index: usize,
-    place: Place,
+    place: ManifestPlace,
 }
 
 impl Manifests {
     /// Reads sources in their order; `-` is `stdin`, and a directory is read with all below it, sorted by path.
     ///
     /// # Errors
-    /// A source that can't be read at all. What is in it never is an error, but a [`Fault`].
-    pub fn read(sources: &[Source], stdin: impl Read) -> Result<Self, ReadError> {
+    /// A source that can't be read at all. What is in it never is an error, but a [`ManifestFault`].
+    pub fn read(sources: &[ManifestSource], stdin: impl Read) -> Result<Self, ManifestError> {
         let mut manifests = Self::default();
         files::read_all(sources, stdin, |file, bytes| manifests.add(file, &bytes))?;
         Ok(manifests)
@@ -159,8 +159,8 @@ impl Manifests {
     ///
     /// # Errors
     /// As [`Manifests::read`].
-    pub fn read_paths(paths: &[PathBuf], stdin: impl Read) -> Result<Self, ReadError> {
-        let sources: Vec<Source> = paths.iter().cloned().map(Source::from).collect();
+    pub fn read_paths(paths: &[PathBuf], stdin: impl Read) -> Result<Self, ManifestError> {
+        let sources: Vec<ManifestSource> = paths.iter().cloned().map(ManifestSource::from).collect();
         Self::read(&sources, stdin)
     }
 
@@ -191,13 +191,13 @@ impl Manifests {
         of_kind: impl FnOnce(&mut Self) -> &mut Vec<K>,
         kind: &str,
         mut object: K,
-        place: Place,
+        place: ManifestPlace,
     ) {
         let meta = object.meta_mut();
         if meta.name.as_deref().is_none_or(|name| name.is_empty() && kind != INGRESS) {
             let generated = meta.generate_name.as_ref().map_or("", |_| "; a generateName is no name yet");
             let message = format!("metadata.name of this {kind} is missing{generated}");
-            self.faults.push(Fault { place, message, remedy: "give it a name".to_owned() });
+            self.faults.push(ManifestFault { place, message, remedy: "give it a name".to_owned() });
             return;
         }
         let name = meta.name.as_deref().unwrap_or_default();
@@ -211,7 +211,7 @@ impl Manifests {
             title
         };
         match self.seen.get_mut(&title) {
-            Some(Seen { index, place: earlier }) => {
+            Some(Earlier { index, place: earlier }) => {
                 let index = *index;
                 let before = std::mem::replace(earlier, place.clone());
                 self.repeated.push(Repeated { object: title, before, again: place });
@@ -223,14 +223,14 @@ impl Manifests {
                 let objects = of_kind(self);
                 let index = objects.len();
                 objects.push(object);
-                self.seen.insert(title, Seen { index, place });
+                self.seen.insert(title, Earlier { index, place });
             }
         }
     }
 
     /// Puts an Ingress, which may lack a name: it gets one that no other has. That is what a name would be generated
     /// from, else the empty one, from the second on with a number.
-    fn put_ingress(&mut self, mut ingress: Ingress, place: Place) {
+    fn put_ingress(&mut self, mut ingress: Ingress, place: ManifestPlace) {
         let meta = &mut ingress.metadata;
         if meta.name.as_deref().unwrap_or_default().is_empty() {
             let namespace = namespace_of(meta);

@@ -4,37 +4,8 @@ use std::sync::Arc;
 
 use crate::kubernetes::key::{SecretKey, ServiceKey};
 use crate::kubernetes::{Service, Slice};
-use crate::traefik::dynamic::Certificate;
 use crate::translate::settings::ClassState;
-
-/// What is known of a Secret that an Ingress names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SecretState {
-    /// It is not there (or labelled `owner=helm`).
-    Missing,
-    /// It is there and holds a certificate and a key.
-    Certificate(Arc<Certificate>),
-    /// It is there and does not: what is wrong with which key of its data.
-    Invalid {
-        /// The key of `data`, e.g. `tls.crt`.
-        key: &'static str,
-        /// What is wrong with it.
-        fault: SecretFault,
-    },
-    /// It is there and could not be read for now; whatever was known before goes on.
-    Unavailable(Option<Arc<Certificate>>),
-}
-
-/// What can be wrong with a key of a TLS Secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SecretFault {
-    /// The key is not there.
-    Missing,
-    /// Its value is empty.
-    Empty,
-    /// No PEM block of a certificate or of a private key is in its value.
-    NoBlock,
-}
+pub use crate::watch::secrets::{SecretFault, SecretState};
 
 /// A view of the cluster.
 pub trait Lookup {

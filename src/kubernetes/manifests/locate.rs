@@ -8,17 +8,17 @@ use serde_saphyr::Spanned;
 
 /// A step on the way to a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum PathStep {
     Key(String),
     Index(usize),
 }
 
 /// The line, from 1, on which the value at a path begins, or the last one on the way that is there.
-pub fn line(text: &str, options: serde_saphyr::Options, path: &[Step]) -> Option<usize> {
+pub fn line(text: &str, options: serde_saphyr::Options, path: &[PathStep]) -> Option<usize> {
     let at = |path| {
         let options = options.clone();
         serde_saphyr::with_deserializer_from_str_with_options(text, options, |yaml| {
-            Way(path).deserialize(yaml)
+            Walk(path).deserialize(yaml)
         })
     };
     let line = (0..=path.len()).rev().find_map(|length| at(&path[..length]).ok().flatten())?;
@@ -26,9 +26,9 @@ pub fn line(text: &str, options: serde_saphyr::Options, path: &[Step]) -> Option
 }
 
 /// What is left of the way.
-struct Way<'p>(&'p [Step]);
+struct Walk<'p>(&'p [PathStep]);
 
-impl<'de> DeserializeSeed<'de> for Way<'_> {
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
     type Value = Option<u64>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -40,7 +40,7 @@ impl<'de> DeserializeSeed<'de> for Way<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Way<'_> {
+impl<'de> Visitor<'de> for Walk<'_> {
     type Value = Option<u64>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,12 +49,12 @@ impl<'de> Visitor<'de> for Way<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = None;
-        let Some((Step::Key(wanted), rest)) = self.0.split_first() else {
+        let Some((PathStep::Key(wanted), rest)) = self.0.split_first() else {
             return Err(A::Error::custom("no list"));
         };
         while let Some(key) = map.next_key::<String>()? {
             if key == *wanted {
-                found = map.next_value_seed(Way(rest))?;
+                found = map.next_value_seed(Walk(rest))?;
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -63,7 +63,7 @@ impl<'de> Visitor<'de> for Way<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        let Some((Step::Index(wanted), rest)) = self.0.split_first() else {
+        let Some((PathStep::Index(wanted), rest)) = self.0.split_first() else {
             return Err(A::Error::custom("no mapping"));
         };
         for _ in 0..*wanted {
@@ -71,7 +71,7 @@ impl<'de> Visitor<'de> for Way<'_> {
                 return Ok(None);
             }
         }
-        let found = items.next_element_seed(Way(rest))?.flatten();
+        let found = items.next_element_seed(Walk(rest))?.flatten();
         while items.next_element::<IgnoredAny>()?.is_some() {}
         Ok(found)
     }

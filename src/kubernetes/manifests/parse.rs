@@ -10,9 +10,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 
-use super::document::{Document, documents};
-use super::locate::{self, Step};
-use super::{CLASS_MEMORY_LABEL, Fault, Manifests, Place};
+use super::document::{YamlDocument, documents};
+use super::locate::{self, PathStep};
+use super::{CLASS_MEMORY_LABEL, ManifestFault, ManifestPlace, Manifests};
 
 /// What a document should be.
 const REMEDY: &str = "write one Kubernetes object, or a list of them, as YAML or JSON";
@@ -54,7 +54,7 @@ pub fn parse_file(manifests: &mut Manifests, file: &Arc<str>, bytes: &[u8]) {
     for document in documents(bytes) {
         number += 1;
         let line = Some(document.first_line());
-        let place = Place { file: Arc::clone(file), document: number, item: None, line };
+        let place = ManifestPlace { file: Arc::clone(file), document: number, item: None, line };
         let json = document.bytes.trim_ascii_start().starts_with(b"{");
         let values = if json { parse_json(manifests, &place, document) } else { None };
         match values {
@@ -64,30 +64,34 @@ pub fn parse_file(manifests: &mut Manifests, file: &Arc<str>, bytes: &[u8]) {
     }
 }
 
-fn parse_yaml(manifests: &mut Manifests, place: Place, document: Document<'_>) {
+fn parse_yaml(manifests: &mut Manifests, place: ManifestPlace, document: YamlDocument<'_>) {
     let text = match std::str::from_utf8(document.bytes) {
         Ok(text) => text,
         Err(error) => {
             let before = document.bytes.get(..error.valid_up_to()).unwrap_or_default();
-            let place = Place { line: Some(document.line + line_breaks(before)), ..place };
+            let place = ManifestPlace { line: Some(document.line + line_breaks(before)), ..place };
             let message = "this is not UTF-8 text".to_owned();
-            manifests.faults.push(Fault { place, message, remedy: "save the file as UTF-8".to_owned() });
+            manifests.faults.push(ManifestFault {
+                place,
+                message,
+                remedy: "save the file as UTF-8".to_owned(),
+            });
             return;
         }
     };
     match serde_saphyr::from_str_with_options(text, yaml_options(text, Booleans::Yaml11)) {
-        Ok(value) => Source { text, line: document.line, place }.read(manifests, value),
+        Ok(value) => DocumentText { text, line: document.line, place }.read(manifests, value),
         Err(error) => {
             let line = error.location().and_then(|at| file_line(document.line, at.line()));
             let message = without_place(error.without_snippet().to_string());
-            fault(manifests, Place { line: line.or(place.line), ..place }, None, &message, text);
+            fault(manifests, ManifestPlace { line: line.or(place.line), ..place }, None, &message, text);
         }
     }
 }
 
 /// Reads a stream of JSON values; gives how many there were, or `None` when it does not even begin as one, so
 /// that it may still be YAML.
-fn parse_json(manifests: &mut Manifests, first: &Place, document: Document<'_>) -> Option<usize> {
+fn parse_json(manifests: &mut Manifests, first: &ManifestPlace, document: YamlDocument<'_>) -> Option<usize> {
     let text = std::str::from_utf8(document.bytes).ok()?;
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
     let mut number = 0;
@@ -95,18 +99,18 @@ fn parse_json(manifests: &mut Manifests, first: &Place, document: Document<'_>) 
         let rest = text.get(values.byte_offset()..).unwrap_or_default().trim_ascii_start();
         let start = text.len() - rest.len();
         let line = document.line + line_breaks(&document.bytes[..start]);
-        let place = Place { document: first.document + number, line: Some(line), ..first.clone() };
+        let place = ManifestPlace { document: first.document + number, line: Some(line), ..first.clone() };
         match values.next() {
             None => return Some(number),
             Some(Ok(value)) => {
                 let text = text.get(start..values.byte_offset()).unwrap_or_default();
-                Source { text, line, place }.read(manifests, value);
+                DocumentText { text, line, place }.read(manifests, value);
             }
             Some(Err(_)) if number == 0 && !first.file.ends_with(".json") => return None,
             Some(Err(error)) => {
                 let line = file_line(document.line, error.line() as u64);
                 let message = without_place(error.to_string());
-                fault(manifests, Place { line: line.or(place.line), ..place }, None, &message, text);
+                fault(manifests, ManifestPlace { line: line.or(place.line), ..place }, None, &message, text);
                 return Some(number + 1);
             }
         }
@@ -183,7 +187,7 @@ struct TypeMeta {
 struct Failure {
     message: String,
     /// The way from the object to what is wrong.
-    path: Vec<Step>,
+    path: Vec<PathStep>,
 }
 
 impl From<String> for Failure {
@@ -193,14 +197,14 @@ impl From<String> for Failure {
 }
 
 /// The text that a value comes from.
-struct Source<'t> {
+struct DocumentText<'t> {
     text: &'t str,
     /// The line of the file on which it begins.
     line: usize,
-    place: Place,
+    place: ManifestPlace,
 }
 
-impl Source<'_> {
+impl DocumentText<'_> {
     fn read(&self, manifests: &mut Manifests, value: Value) {
         self.object(manifests, value, &TypeMeta::default(), &mut Vec::new());
     }
@@ -209,9 +213,9 @@ impl Source<'_> {
     /// the innermost one says its items are.
     fn object(&self, manifests: &mut Manifests, value: Value, of_list: &TypeMeta, items: &mut Vec<usize>) {
         let Err((kind, failure)) = self.try_object(manifests, value, of_list, items) else { return };
-        let path: Vec<Step> = path_of(items).chain(failure.path).collect();
+        let path: Vec<PathStep> = path_of(items).chain(failure.path).collect();
         let line = locate::line(self.text, yaml_options(self.text, Booleans::Yaml11), &path);
-        let place = Place {
+        let place = ManifestPlace {
             item: items.first().map(|item| item + 1),
             line: line.map(|line| self.line + line - 1).or(self.place.line),
             ..self.place.clone()
@@ -241,8 +245,9 @@ impl Source<'_> {
         let Some(kind_of_items) = meta.kind.strip_suffix("List") else {
             return self.single(manifests, object, &meta, items).map_err(|failure| (meta.kind, failure));
         };
-        let failed =
-            |message: String| (String::new(), Failure { message, path: vec![Step::Key("items".to_owned())] });
+        let failed = |message: String| {
+            (String::new(), Failure { message, path: vec![PathStep::Key("items".to_owned())] })
+        };
         if items.len() >= LIST_LIMIT {
             return Err(failed(format!("more than {LIST_LIMIT} lists within each other")));
         }
@@ -289,7 +294,7 @@ impl Source<'_> {
             *manifests.skipped.entry(skipped).or_default() += 1;
             return Ok(());
         }
-        let place = Place { item: items.first().map(|item| item + 1), ..self.place.clone() };
+        let place = ManifestPlace { item: items.first().map(|item| item + 1), ..self.place.clone() };
         let value = Value::Object(object);
         match kind.as_str() {
             "Ingress" => manifests.put_ingress(self.typed(value, items)?, place),
@@ -322,18 +327,18 @@ impl Source<'_> {
             return Ok(object);
         }
         let steps = error.path().iter().map_while(|segment| match segment {
-            Segment::Seq { index } => Some(Step::Index(*index)),
-            Segment::Map { key } => Some(Step::Key(key.clone())),
+            Segment::Seq { index } => Some(PathStep::Index(*index)),
+            Segment::Map { key } => Some(PathStep::Key(key.clone())),
             Segment::Enum { .. } | Segment::Unknown => None,
         });
-        let path: Vec<Step> = steps.collect();
+        let path: Vec<PathStep> = steps.collect();
         let message = if path.is_empty() { error.inner().to_string() } else { error.to_string() };
         Err(Failure { message, path })
     }
 }
 
-fn path_of(items: &[usize]) -> impl Iterator<Item = Step> {
-    items.iter().flat_map(|item| [Step::Key("items".to_owned()), Step::Index(*item)])
+fn path_of(items: &[usize]) -> impl Iterator<Item = PathStep> {
+    items.iter().flat_map(|item| [PathStep::Key("items".to_owned()), PathStep::Index(*item)])
 }
 
 /// What an object is, by itself or by the list that it is in.
@@ -344,7 +349,7 @@ fn type_meta(object: &Map<String, Value>, of_list: &TypeMeta) -> Result<TypeMeta
         None | Some(Value::Null) => Ok(None),
         Some(other) => Err(Failure {
             message: format!("`{key}`: invalid type: {}, expected a string", type_of(other)),
-            path: vec![Step::Key(key.to_owned())],
+            path: vec![PathStep::Key(key.to_owned())],
         }),
     };
     let of_items = if of_list.kind.is_empty() { &TypeMeta::default() } else { of_list };
@@ -382,7 +387,7 @@ fn is_relative(api_version: &str, wanted: &str) -> bool {
 
 /// Notes a document or an item that can't be read. What a parser says about a Secret may show a key, so of those
 /// only the place is told.
-fn fault(manifests: &mut Manifests, place: Place, kind: Option<&String>, message: &str, text: &str) {
+fn fault(manifests: &mut Manifests, place: ManifestPlace, kind: Option<&String>, message: &str, text: &str) {
     let shows_secret = |text: &str| text.contains("Secret") || text.contains("PRIVATE KEY");
     let (message, remedy) = match kind {
         Some(kind) if kind == "Secret" => ("this Secret can't be read".to_owned(), SECRET_REMEDY),
@@ -390,7 +395,7 @@ fn fault(manifests: &mut Manifests, place: Place, kind: Option<&String>, message
         Some(kind) => (format!("this {kind} can't be read: {}", one_line(message)), FIELD_REMEDY),
         None => (one_line(message), REMEDY),
     };
-    manifests.faults.push(Fault { place, message, remedy: remedy.to_owned() });
+    manifests.faults.push(ManifestFault { place, message, remedy: remedy.to_owned() });
 }
 
 /// A parser's message on one line, bounded, with nothing in it that a terminal would act on.

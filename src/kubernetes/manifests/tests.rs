@@ -382,8 +382,8 @@ fn sources_that_cannot_be_read_are_errors() {
     let directory = tempfile::tempdir().unwrap();
     let read = |paths: &[PathBuf]| Manifests::read_paths(paths, SERVICE.as_bytes()).map(|read| read.len());
     assert_eq!(read(&["-".into()]).unwrap(), 1);
-    assert!(matches!(read(&["-".into(), "-".into()]), Err(ReadError::StdinTwice)));
-    assert!(matches!(read(&[directory.path().to_owned()]), Err(ReadError::NoManifest { .. })));
+    assert!(matches!(read(&["-".into(), "-".into()]), Err(ManifestError::StdinTwice)));
+    assert!(matches!(read(&[directory.path().to_owned()]), Err(ManifestError::NoManifest { .. })));
     let missing = read(&[directory.path().join("missing")]).unwrap_err().to_string();
     assert!(missing.contains("missing: No such file"), "{missing}");
 }
