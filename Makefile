@@ -30,7 +30,7 @@ KUSTOMIZATIONS := $(filter-out manifests/components/%,$(shell find manifests -na
 ##@ Tests
 
 .PHONY: test
-test: test-manifests test-unit test-online ## Everything: manifests, unit, golden and documentation tests, then the control plane
+test: test-manifests test-unit bench-instructions test-online ## Everything: manifests, unit, golden and documentation tests, instruction counts, then the control plane
 
 .PHONY: test-unit
 test-unit: ## What needs neither a network nor a control plane
@@ -48,6 +48,10 @@ endif
 .PHONY: test-cluster
 test-cluster: tools prometheus ## The operator against a real API server
 	$(CARGO) test --locked --test cluster
+
+.PHONY: test-long
+test-long: tools prometheus ## Measurements of minutes: the lease and dead watches with the times as shipped, 10,000 statuses
+	$(CARGO) test --locked --test cluster -- --ignored --nocapture --test-threads 1
 
 .PHONY: peer
 peer: tools ## Compare the routing with that of Traefik's own provider
@@ -123,7 +127,11 @@ msrv: ## Compile with the oldest Rust that Cargo.toml promises (rustup installs 
 
 .PHONY: bench
 bench: ## Benchmarks that need no control plane
-	$(CARGO) bench --locked --bench translate --bench table --bench render
+	$(CARGO) bench --locked --bench translate --bench table --bench render --bench limits
+
+.PHONY: bench-instructions
+bench-instructions: ## Instructions of translation, table, shards and render under valgrind against benches/instructions.txt
+	$(CARGO) bench --locked --profile dev --bench instructions -- $(if $(WRITE),--write)
 
 # Any number of Ingresses: make load INGRESSES=50000
 INGRESSES ?= 10000
@@ -131,6 +139,12 @@ INGRESSES ?= 10000
 load: ## The operator at 10,000 Ingresses in a real API server: times, memory, CPU and bytes against the goals
 	tests/tools/build etcd kube-apiserver kubectl
 	$(CARGO) bench --locked --bench load -- --ingresses $(INGRESSES)
+
+# Sizes: make bench-peer INGRESSES=1000,50000
+.PHONY: bench-peer
+bench-peer: ## Waybill beside the whole Traefik at 1,000 and 10,000 Ingresses in one run; fails when a ratio is missed
+	tests/tools/build etcd kube-apiserver kubectl traefik
+	$(CARGO) bench --locked --bench peer-bench -- $(if $(filter command line environment,$(origin INGRESSES)),--ingresses $(INGRESSES))
 
 ##@ Running
 

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::IngressBackend;
 
+use crate::kubernetes::Ingress;
 use crate::kubernetes::key::{IngressKey, SecretKey, ServiceKey};
-use crate::kubernetes::{CLASS_ANNOTATION, Ingress};
+use crate::kubernetes::well_known::CLASS_ANNOTATION;
 use crate::small_set::SmallSet;
 
 /// What an Ingress depends on. Lists are sorted and without doubles.

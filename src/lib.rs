@@ -13,6 +13,7 @@ pub mod options;
 pub mod parameters;
 pub mod publish;
 pub mod published;
+pub mod redact;
 pub mod routing;
 pub mod serve;
 pub mod small_set;

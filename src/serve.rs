@@ -237,7 +237,7 @@ mod tests {
 
     #[tokio::test]
     async fn dead_only_while_a_loop_is_silent_for_too_long() {
-        let limit = Duration::from_millis(150);
+        let limit = Duration::from_millis(500);
         let health = Health::new(limit);
         let server = start(health.clone()).await;
         let stuck = health.heartbeat("publisher");
@@ -267,6 +267,6 @@ mod tests {
         let begun = Instant::now();
         server.stop.send(()).unwrap();
         server.task.await.unwrap().unwrap();
-        assert!(begun.elapsed() < GRACE * 2, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < GRACE + Duration::from_secs(5), "{:?}", begun.elapsed());
     }
 }

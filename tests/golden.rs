@@ -17,6 +17,9 @@ use waybill::traefik::document::Keys;
 use waybill::translate::settings::Precedence;
 use waybill::translate::status::{self, Wanted};
 
+/// Ten fewer than there are: cases may go, but not unnoticed.
+const FEWEST: usize = 541;
+
 #[test]
 fn golden_cases() {
     let filter = std::env::var("WAYBILL_GOLDEN").unwrap_or_default();
@@ -27,7 +30,7 @@ fn golden_cases() {
         .collect();
     names.sort();
     assert!(!names.is_empty(), "no case is called {filter:?}");
-    assert!(!filter.is_empty() || names.len() >= 120, "there are only {} cases", names.len());
+    assert!(!filter.is_empty() || names.len() >= FEWEST, "there are only {} cases", names.len());
     let failures: Vec<String> = names.iter().filter_map(|name| run(name)).collect();
     assert!(
         failures.is_empty(),

@@ -150,7 +150,7 @@ fn what_is_too_large_for_an_entry_is_not_looked_at_for_each_of_thousands_of_path
 }
 
 #[test]
-fn thousands_of_problems_of_one_ingress_are_told_of_as_a_thousand() {
+fn of_thousands_of_problems_of_one_ingress_a_thousand_are_reported() {
     let unknown = (0..4_000).map(|at| (format!("traefik.ingress.kubernetes.io/router.x{at}"), json!("")));
     let mut objects = vec![class(), ingress("wrong", 1, Value::Object(unknown.collect()), |_| 1)];
     objects.extend(service("web", 1, json!({})));
@@ -158,9 +158,10 @@ fn thousands_of_problems_of_one_ingress_are_told_of_as_a_thousand() {
     assert_eq!(size(&routing).0, 0);
     let problems = routing.all_problems();
     assert_eq!(problems.len(), 1_000);
-    let cut: Vec<&Problem> = problems.iter().filter(|problem| problem.remedy.contains("not told")).collect();
+    let cut: Vec<&Problem> =
+        problems.iter().filter(|problem| problem.remedy.contains("not reported")).collect();
     assert_eq!(cut.len(), 1);
-    assert!(cut[0].remedy.ends_with("; 3000 problems more are not told"), "{}", cut[0].remedy);
+    assert!(cut[0].remedy.ends_with("; 3000 more problems are not reported"), "{}", cut[0].remedy);
 }
 
 #[test]

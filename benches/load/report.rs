@@ -24,21 +24,37 @@ pub enum Goal {
     Beside(&'static str, f64),
 }
 
-/// Prints a figure.
-pub fn line(what: &str, unit: &str, sample: &Sample, goals: &[Goal]) {
-    let [Some(least), Some(greatest)] = [sample.0.first(), sample.0.last()] else {
-        println!("{what:<30} not measured");
-        return;
-    };
-    let median = sample.median();
-    let mut text = format!("{what:<30} {median:>9.2} {unit:<2} ({least:.2} to {greatest:.2})");
-    for goal in goals {
-        text += &match goal {
-            Goal::AtMost(goal) if goal.is_infinite() => continue,
-            Goal::AtMost(goal) => format!("; {:.2} of the goal, at most {goal:.1}", median / goal),
-            Goal::AtLeast(goal) => format!("; {:.2} of the goal, at least {goal:.1}", median / goal),
-            Goal::Beside(whose, other) => format!("; {:.4} × {whose}", median / other),
+/// Prints figures as they come, and keeps what goals they miss.
+#[derive(Default)]
+pub struct Report {
+    pub missed: Vec<String>,
+}
+
+impl Report {
+    pub fn line(&mut self, what: &str, unit: &str, sample: &Sample, goals: &[Goal]) {
+        let [Some(least), Some(greatest)] = [sample.0.first(), sample.0.last()] else {
+            println!("{what:<30} not measured");
+            self.missed.push(format!("{what}: not measured"));
+            return;
         };
+        let median = sample.median();
+        let mut text = format!("{what:<30} {median:>9.2} {unit:<2} ({least:.2} to {greatest:.2})");
+        for goal in goals {
+            text += &match goal {
+                Goal::AtMost(goal) if goal.is_infinite() => continue,
+                Goal::AtMost(goal) => format!("; {:.2} of the goal, at most {goal:.1}", median / goal),
+                Goal::AtLeast(goal) => format!("; {:.2} of the goal, at least {goal:.1}", median / goal),
+                Goal::Beside(whose, other) => format!("; {:.4} × {whose}", median / other),
+            };
+            let (met, wanted) = match goal {
+                Goal::AtMost(goal) => (median <= *goal, format!("at most {goal:.2}")),
+                Goal::AtLeast(goal) => (median >= *goal, format!("at least {goal:.2}")),
+                Goal::Beside(..) => continue,
+            };
+            if !met {
+                self.missed.push(format!("{what}: {median:.2} {unit}, {wanted} is the goal"));
+            }
+        }
+        println!("{text}");
     }
-    println!("{text}");
 }

@@ -1,5 +1,6 @@
 //! One round of each measurement.
 
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
@@ -18,6 +19,8 @@ use super::harness::operator::Operator;
 use super::harness::{ControlPlane, Signal, eventually};
 use super::report::Sample;
 use super::{cluster, fill, process};
+
+const OUTPUT: &str = "waybill/waybill";
 
 /// However slow the machine is.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -85,12 +88,9 @@ pub async fn start(plane: &ControlPlane, name: &str, count: usize, flags: &[&str
     let token = plane.service_account_token("waybill", "waybill").await;
     let begun = Instant::now();
     let operator = plane.operator_with_token(name, &token, flags);
-    let indices: Api<ConfigMap> = Api::namespaced(plane.admin(), "waybill");
     let committed = async || {
-        let index = indices.get_opt("waybill").await.map_err(|error| error.to_string())?.ok_or("no index")?;
-        let text = index.data.and_then(|mut data| data.remove("index.json")).ok_or("no index.json")?;
-        let index: Index = Index::parse(&text).map_err(|error| error.to_string())?;
-        if index.counts.routers == count { Ok(()) } else { Err(format!("{:?}", index.counts)) }
+        let routers = routers(plane).await?;
+        if routers == count { Ok(()) } else { Err(format!("{routers} routers")) }
     };
     eventually("the first commit", PATIENCE, committed).await;
     let spent =
@@ -174,6 +174,64 @@ async fn quiet(operator: &Operator, change: impl AsyncFn(usize)) -> f64 {
     (process::cpu_seconds(id) - before) * 1_000.0 / QUIET_CHANGES as f64
 }
 
+/// Waits until every change is published, and gives the generation of the index. A figure for work that was not done is
+/// none.
+pub async fn all_committed(plane: &ControlPlane, changed: &BTreeMap<usize, u8>) -> u64 {
+    let wanted = urls(changed);
+    eventually("all changes are committed", PATIENCE, async || {
+        let (index, document) = plane.published(OUTPUT).await.ok_or("no index")?;
+        let services = document["http"]["services"].as_object().ok_or("no services")?;
+        let servers = services.values().filter_map(|service| service["loadBalancer"]["servers"].as_array());
+        let urls: HashSet<&str> = servers.flatten().filter_map(|server| server["url"].as_str()).collect();
+        let missing = wanted.iter().filter(|url| !urls.contains(url.as_str())).count();
+        if missing == 0 {
+            Ok(index.generation)
+        } else {
+            Err(format!("{missing} of {} are missing", wanted.len()))
+        }
+    })
+    .await
+}
+
+/// The URLs of the servers that changes of endpoints lead to.
+pub fn urls(changed: &BTreeMap<usize, u8>) -> Vec<String> {
+    let url = |(number, generation): (&usize, &u8)| {
+        let slice = cluster::endpoint_slice(*number, *generation);
+        format!("http://{}:8080", slice["endpoints"][0]["addresses"][0].as_str().unwrap())
+    };
+    changed.iter().map(url).collect()
+}
+
+/// Changes the endpoints of one Service.
+pub async fn change_endpoint(client: &Client, number: usize, generation: u8) {
+    let slice = cluster::endpoint_slice(number, generation);
+    let path = format!(
+        "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices/app-{number}-x7k2p",
+        cluster::namespace(number)
+    );
+    fill::write(client, "PATCH", path, json!({"endpoints": slice["endpoints"]})).await;
+}
+
+/// Routers in what is published.
+pub async fn routers(plane: &ControlPlane) -> Result<usize, String> {
+    let indices: Api<ConfigMap> = Api::namespaced(plane.admin(), "waybill");
+    let index = indices.get_opt("waybill").await.map_err(|error| error.to_string())?.ok_or("no index")?;
+    let text = index.data.and_then(|mut data| data.remove("index.json")).ok_or("no index.json")?;
+    let index: Index = Index::parse(&text).map_err(|error| error.to_string())?;
+    Ok(index.counts.routers)
+}
+
+async fn generation(plane: &ControlPlane) -> u64 {
+    plane.published(OUTPUT).await.expect("an index").0.generation
+}
+
+/// Commits in a time in which something changed throughout: with the throttle as shipped one every two seconds, and one
+/// in four is the least that a slow machine may make of it.
+fn assert_commits(before: u64, after: u64, seconds: f64) {
+    let commits = after - before;
+    assert!(commits as f64 >= seconds / 4.0, "only {commits} commits in {seconds:.0} s of changes");
+}
+
 /// Changes an endpoint of one Service after the other, one a second.
 pub async fn endpoints(
     plane: &ControlPlane,
@@ -184,20 +242,19 @@ pub async fn endpoints(
 ) -> Changed {
     let client = plane.admin();
     let id = operator.process.id();
+    let commits = generation(plane).await;
     let (bytes, cpu) = (written(operator).await, process::cpu_seconds(id));
     let mut tick = tokio::time::interval(Duration::from_secs(1));
+    let mut changed = BTreeMap::new();
     for change in 0..changes {
         tick.tick().await;
         let number = (round * changes + change) * 7 % count;
-        let slice = cluster::endpoint_slice(number, (change % 200 + 1 + round) as u8);
-        let path = format!(
-            "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices/app-{number}-x7k2p",
-            cluster::namespace(number)
-        );
-        fill::write(&client, "PATCH", path, json!({"endpoints": slice["endpoints"]})).await;
+        let address = (change % 200 + 1 + round) as u8;
+        changed.insert(number, address);
+        change_endpoint(&client, number, address).await;
     }
     // The last ones are committed after the throttle's distance.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_commits(commits, all_committed(plane, &changed).await, changes as f64);
     Changed {
         cpu: (process::cpu_seconds(id) - cpu) * 1_000.0 / changes as f64,
         bytes: (written(operator).await - bytes) / changes as f64,
@@ -209,37 +266,42 @@ const BUSY: u64 = 20;
 const BARE_CHANGES: u64 = 100;
 
 /// Megabytes that etcd is given to keep in five minutes in which 20 endpoints change a second, without the changes
-/// themselves. Measured over fewer seconds.
-pub async fn growth(plane: &ControlPlane, count: usize, seconds: u64) -> f64 {
+/// themselves. Measured over fewer seconds, so many times.
+pub async fn growth(plane: &ControlPlane, count: usize, seconds: u64, times: usize) -> Sample {
     let before = put_bytes(plane).await;
     busy(plane, count, 0..BARE_CHANGES).await;
     let bare = (put_bytes(plane).await - before) / BARE_CHANGES as f64;
     let (mut operator, _) = start(plane, "load-growth", count, &[]).await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let (before, begun) = (put_bytes(plane).await, Instant::now());
+    let mut grown = Vec::new();
     let changes = BUSY * seconds;
-    busy(plane, count, BARE_CHANGES..BARE_CHANGES + changes).await;
-    let seconds = begun.elapsed().as_secs_f64();
-    // The last ones are committed after the throttle's distance.
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let put = put_bytes(plane).await - before - bare * changes as f64;
+    for time in 0..times as u64 {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let commits = generation(plane).await;
+        let (before, begun) = (put_bytes(plane).await, Instant::now());
+        let first = BARE_CHANGES + time * changes;
+        let changed = busy(plane, count, first..first + changes).await;
+        let lasted = begun.elapsed().as_secs_f64();
+        assert_commits(commits, all_committed(plane, &changed).await, lasted);
+        let put = put_bytes(plane).await - before - bare * changes as f64;
+        grown.push(put / lasted * 300.0 / 1e6);
+    }
     stop(&mut operator).await;
-    put / seconds * 300.0 / 1e6
+    Sample::new(grown)
 }
 
-async fn busy(plane: &ControlPlane, count: usize, changes: std::ops::Range<u64>) {
+/// Changes endpoints, and gives for each slice the last change.
+async fn busy(plane: &ControlPlane, count: usize, changes: std::ops::Range<u64>) -> BTreeMap<usize, u8> {
     let client = plane.admin();
     let mut tick = tokio::time::interval(Duration::from_secs(1) / BUSY as u32);
+    let mut changed = BTreeMap::new();
     for change in changes {
         tick.tick().await;
         let number = change as usize * 7 % count;
-        let slice = cluster::endpoint_slice(number, (change % 200 + 3) as u8);
-        let path = format!(
-            "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices/app-{number}-x7k2p",
-            cluster::namespace(number)
-        );
-        fill::write(&client, "PATCH", path, json!({"endpoints": slice["endpoints"]})).await;
+        let address = (change % 200 + 3) as u8;
+        changed.insert(number, address);
+        change_endpoint(&client, number, address).await;
     }
+    changed
 }
 
 /// Bytes that were ever put into etcd, by its own count.

@@ -15,6 +15,7 @@ use crate::offline;
 use crate::options::Loaded;
 use crate::published::desired_output::{Stamp, Wanted};
 use crate::published::objects;
+use crate::redact::hide_keys;
 use crate::routing::Routing;
 use crate::table::Output;
 use crate::traefik::document::Keys;
@@ -213,16 +214,16 @@ impl Told {
     fn tell(&self, stderr: &mut dyn Write, problems: &BTreeSet<Problem>) -> io::Result<()> {
         let mut stderr = io::BufWriter::new(stderr);
         for line in &self.faults {
-            writeln!(stderr, "error: {line}")?;
+            writeln!(stderr, "error: {}", hide_keys(line))?;
         }
         for line in &self.warnings {
-            writeln!(stderr, "warning: {line}")?;
+            writeln!(stderr, "warning: {}", hide_keys(line))?;
         }
         for problem in problems {
             writeln!(stderr, "{problem}")?;
         }
         if let Some(line) = &self.skipped {
-            writeln!(stderr, "{line}")?;
+            writeln!(stderr, "{}", hide_keys(line))?;
         }
         stderr.flush()
     }

@@ -5,6 +5,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{PROBLEMS, SUCCESS, Streams, USAGE};
 use crate::operator::run::Operator;
 use crate::options::{Loaded, LogFormat, Options, Surroundings};
+use crate::redact::KeylessWriter;
 
 /// Runs the operator; gives the exit code.
 pub fn start(loaded: &Loaded, surroundings: &dyn Surroundings, streams: &mut Streams<'_>) -> u8 {
@@ -25,8 +26,10 @@ pub(super) fn start_logging(options: &Options) {
     // The watches themselves log what kube says of a failing one, once in a while.
     let filter =
         tracing_subscriber::EnvFilter::new(format!("warn,kube_runtime=off,kube_client=off,waybill={level}"));
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| KeylessWriter(std::io::stderr()))
+        .with_target(false);
     // A logger that is set already (in a test) stays.
     let _ = match options.log_format {
         LogFormat::Text => builder.with_ansi(false).try_init(),

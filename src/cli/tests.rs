@@ -162,6 +162,27 @@ fn problems_are_sorted_and_strict_makes_them_count() {
     assert!(outcome.stdout.contains("shop-web-80"));
 }
 
+/// A key that somebody pasted into a wrong place.
+#[test]
+fn nothing_that_is_printed_about_objects_quotes_a_key() {
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----\\nhush\\n-----END PRIVATE KEY-----";
+    let rules = "rules: [{http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: gone, port: {number: 80}}}}]}}]";
+    for broken in [
+        format!(
+            "metadata: {{name: a, namespace: shop, annotations: {{traefik.ingress.kubernetes.io/router.priority: \"{KEY}\"}}}}\nspec: {{{rules}}}"
+        ),
+        format!("metadata: {{name: a, namespace: shop}}\nspec: {{tls: \"{KEY}\", {rules}}}"),
+        format!(
+            "metadata: {{name: a, namespace: shop}}\nspec: {{ingressClassName: \"{KEY}\", rules: \"{KEY}\"}}"
+        ),
+    ] {
+        let input = format!("apiVersion: networking.k8s.io/v1\nkind: Ingress\n{broken}\n");
+        let outcome = waybill(&["render", "-f", "-"], &input);
+        assert!(!outcome.stderr.is_empty() && !outcome.stderr.contains("hush"), "{}", outcome.stderr);
+        assert!(!outcome.stdout.contains("hush"), "{}", outcome.stdout);
+    }
+}
+
 #[test]
 fn options_steer_the_translation() {
     let hidden =

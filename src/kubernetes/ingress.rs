@@ -111,7 +111,7 @@ mod tests {
         let metadata = &ingress.metadata;
         assert_eq!((&metadata.resource_version, &metadata.labels), (&None, &None));
         assert_eq!((metadata.name.as_deref(), metadata.uid.as_deref()), (Some("shop"), Some("u-1")));
-        assert_eq!(metadata.annotations.as_ref().map(|annotations| annotations.len()), Some(3));
+        assert_eq!(metadata.annotations.as_ref().map(|annotations| annotations.len()), Some(4));
         assert!(metadata.creation_timestamp.is_some() && metadata.managed_fields.is_some());
         let balancer = ingress.status.unwrap().load_balancer.unwrap().ingress.unwrap();
         assert_eq!(balancer[0].ip.as_deref(), Some("192.0.2.1"));

@@ -226,7 +226,7 @@ struct Counted {
 
 impl Counted {
     fn answered(&mut self, status: StatusCode) {
-        self.code = Code::of(status.as_u16());
+        self.code = Code::new(status.as_u16());
     }
 }
 

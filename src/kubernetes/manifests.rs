@@ -24,9 +24,6 @@ use super::{EndpointSlice, Ingress, IngressClass, Namespace, Node, Secret, WireS
 pub use files::{ManifestError, ManifestSource};
 pub use parse::SkippedKind;
 
-/// The label and its value that mark a ConfigMap in which a leader keeps the last accepted parameters of classes.
-pub const CLASS_MEMORY_LABEL: (&str, &str) = ("waybill.dev/part", "classes");
-
 /// Where something stands in the input.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ManifestPlace {
@@ -122,7 +119,7 @@ pub struct Manifests {
     pub nodes: Vec<Node>,
     /// Namespaces.
     pub namespaces: Vec<Namespace>,
-    /// ConfigMaps that remember accepted parameters ([`CLASS_MEMORY_LABEL`]).
+    /// ConfigMaps that remember accepted parameters ([`CLASSES_PART`]).
     pub class_memory: Vec<ConfigMap>,
     /// IngressClassParameters.
     pub parameters: Vec<DynamicObject>,

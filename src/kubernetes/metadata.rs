@@ -9,12 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectM
 use kube::Resource;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
-/// What every annotation of Traefik's begins with.
-pub const ANNOTATION_PREFIX: &str = "traefik.ingress.kubernetes.io/";
-/// The annotation that names a class where `spec.ingressClassName` does not.
-pub const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
-/// What every annotation and label of waybill's begins with.
-const OUR_PREFIX: &str = "waybill.dev/";
+use super::well_known;
 
 /// When an object was created, in whole seconds since 1970 as Kubernetes keeps it. An object that is not there
 /// (or a manifest without a date) is younger than every other.
@@ -85,14 +80,8 @@ fn status_owners(managers: Option<Vec<Manager>>) -> Option<Vec<ManagedFieldsEntr
     (!owners.is_empty()).then(|| owners.into_vec())
 }
 
-/// Annotations that somebody reads. All are checked to be text.
+/// Annotations that somebody reads; of foreign ones the keys. All are checked to be text.
 struct Annotations(BTreeMap<String, String>);
-
-fn is_read(annotation: &str) -> bool {
-    annotation == CLASS_ANNOTATION
-        || annotation.starts_with(ANNOTATION_PREFIX)
-        || annotation.starts_with(OUR_PREFIX)
-}
 
 impl<'de> Deserialize<'de> for Annotations {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -108,10 +97,13 @@ impl<'de> Deserialize<'de> for Annotations {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
                 let mut read = BTreeMap::new();
                 while let Some(key) = map.next_key::<String>()? {
-                    if is_read(&key) {
+                    if well_known::is_read(&key) {
                         read.insert(key, map.next_value()?);
-                    } else {
-                        map.next_value::<UnreadText>()?;
+                        continue;
+                    }
+                    map.next_value::<UnreadText>()?;
+                    if well_known::is_foreign(&key) {
+                        read.insert(key, String::new());
                     }
                 }
                 Ok(Annotations(read))
@@ -220,6 +212,7 @@ pub(super) mod tests {
                 "kubernetes.io/ingress.class": "public",
                 "traefik.ingress.kubernetes.io/with \"escapes\"": "\u{e9}\n",
                 "waybill.dev/paused": "true",
+                "nginx.ingress.kubernetes.io/configuration-snippet": "deny all;",
                 "kubectl.kubernetes.io/last-applied-configuration": "{}",
             },
             "managedFields": [
@@ -244,6 +237,7 @@ pub(super) mod tests {
                 "kubernetes.io/ingress.class": "public",
                 "traefik.ingress.kubernetes.io/with \"escapes\"": "\u{e9}\n",
                 "waybill.dev/paused": "true",
+                "nginx.ingress.kubernetes.io/configuration-snippet": "",
             },
             "managedFields": [{"manager": "traefik", "operation": "Update", "subresource": "status"}],
         }))

@@ -14,10 +14,11 @@ pub mod request;
 mod secret;
 mod service;
 mod watch;
+pub mod well_known;
 
 pub use endpoint_slice::{Address, EndpointSlice, Slice, SlicePort};
 pub use ingress::{Ingress, IngressClass, IngressSpec, IngressTLS};
-pub use metadata::{ANNOTATION_PREFIX, CLASS_ANNOTATION, Created, MetadataOf};
+pub use metadata::{Created, MetadataOf};
 pub use namespace::Namespace;
 pub use node::{Node, NodeAddresses};
 pub use secret::Secret;

@@ -9,7 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
-use super::metadata::{ANNOTATION_PREFIX, Created, metadata, or_default};
+use super::metadata::{Created, metadata, or_default};
+use super::well_known::TRAEFIK_PREFIX;
 
 /// A Service as it is decoded. What is kept of it is a [`Service`].
 #[derive(Clone, Debug, Default, Deserialize, Resource)]
@@ -108,7 +109,7 @@ pub struct Service {
     /// For Events.
     pub uid: Option<Box<str>>,
     pub created: Created,
-    /// Annotations that begin with [`ANNOTATION_PREFIX`].
+    /// Annotations that begin with [`TRAEFIK_PREFIX`].
     pub annotations: BTreeMap<String, String>,
     pub kind: ServiceType,
     /// In the order of its spec.
@@ -125,7 +126,7 @@ impl From<WireService> for Service {
     fn from(WireService { metadata, spec, status }: WireService) -> Self {
         let created = Created::from(&metadata);
         let mut annotations = metadata.annotations.unwrap_or_default();
-        annotations.retain(|key, _| key.starts_with(ANNOTATION_PREFIX));
+        annotations.retain(|key, _| key.starts_with(TRAEFIK_PREFIX));
         Self {
             uid: metadata.uid.map(Into::into),
             created,

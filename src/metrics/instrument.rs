@@ -1,182 +1,70 @@
-//! Counters, gauges, histograms and ages whose labels are enums, and the catalogue that remembers what
-//! was registered so that it can be documented.
+//! Counters, gauges, histograms and ages with labels that are enums, and the catalogue that remembers what was
+//! registered so that it can be documented.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use prometheus::{Opts, Registry, core::Collector};
+use prometheus::core::Collector;
+use prometheus::{Opts, Registry, Result};
 
-use super::labels::{Label, WatchKind};
-use super::watches::{self, Watches};
+use super::labels::Label;
 
-/// What Prometheus is told about a metric, and what docs/metrics.md says about it.
+/// One row of docs/metrics.md.
 #[derive(Clone, Debug)]
 pub(super) struct Described {
-    pub name: &'static str,
+    pub name: String,
     pub kind: &'static str,
     pub labels: Vec<(&'static str, Vec<&'static str>)>,
-    pub help: &'static str,
+    pub help: String,
 }
 
 /// Registers metrics and remembers them in order.
+#[derive(Default)]
 pub(super) struct Catalogue {
     pub registry: Registry,
     pub described: Vec<Described>,
-    ages: Vec<Arc<dyn Refresh>>,
+    pub refreshed: Vec<Arc<dyn Refresh>>,
 }
 
-/// An age moves by itself, so it is computed when it is asked for.
+/// A metric that moves by itself, so that it is computed when it is asked for.
 pub(super) trait Refresh: Send + Sync {
     /// Brings it up to date.
     fn refresh(&self);
 }
 
-fn values<L: Label>() -> Vec<&'static str> {
-    L::ALL.iter().map(|value| value.as_str()).collect()
+/// The labels of a metric with one label, for the catalogue.
+pub(super) fn label<L: Label>(name: &'static str) -> Vec<(&'static str, Vec<&'static str>)> {
+    vec![(name, L::ALL.iter().map(|value| value.as_str()).collect())]
 }
 
 impl Catalogue {
-    pub fn new() -> Self {
-        Self { registry: Registry::new(), described: Vec::new(), ages: Vec::new() }
-    }
-
-    pub fn refresher(&self) -> Refresher {
-        Refresher(self.ages.clone())
-    }
-
-    fn register<C: Collector + Clone + 'static>(
+    /// Registers a collector under its row of docs/metrics.md.
+    pub(super) fn register<C: Collector + Clone + 'static>(
         &mut self,
         collector: C,
-        described: Described,
-    ) -> prometheus::Result<C> {
+        kind: &'static str,
+        labels: Vec<(&'static str, Vec<&'static str>)>,
+    ) -> Result<C> {
+        for desc in collector.desc() {
+            let (name, help) = (desc.fq_name.clone(), desc.help.clone());
+            self.described.push(Described { name, kind, labels: labels.clone(), help });
+        }
         self.registry.register(Box::new(collector.clone()))?;
-        self.described.push(described);
         Ok(collector)
     }
 
-    pub fn counter(&mut self, name: &'static str, help: &'static str) -> prometheus::Result<Counter> {
-        let counter = prometheus::IntCounter::with_opts(Opts::new(name, help))?;
-        self.register(counter, Described { name, kind: "counter", labels: vec![], help }).map(Counter)
-    }
-
-    pub fn counter_by<L: Label>(
-        &mut self,
-        name: &'static str,
-        label: &'static str,
-        help: &'static str,
-    ) -> prometheus::Result<CounterBy<L>> {
-        let vec = prometheus::IntCounterVec::new(Opts::new(name, help), &[label])?;
-        let described = Described { name, kind: "counter", labels: vec![(label, values::<L>())], help };
-        let vec = self.register(vec, described)?;
-        Ok(CounterBy(
-            L::ALL.iter().map(|value| vec.with_label_values(&[value.as_str()])).collect(),
-            PhantomData,
-        ))
-    }
-
-    pub fn counter_by_two<A: Label, B: Label>(
-        &mut self,
-        name: &'static str,
-        labels: [&'static str; 2],
-        help: &'static str,
-    ) -> prometheus::Result<CounterByTwo<A, B>> {
-        let vec = prometheus::IntCounterVec::new(Opts::new(name, help), &labels)?;
-        let described = Described {
-            name,
-            kind: "counter",
-            labels: vec![(labels[0], values::<A>()), (labels[1], values::<B>())],
-            help,
-        };
-        self.register(vec, described).map(|vec| CounterByTwo(vec, PhantomData))
-    }
-
-    pub fn gauge(&mut self, name: &'static str, help: &'static str) -> prometheus::Result<Gauge> {
-        let gauge = prometheus::Gauge::with_opts(Opts::new(name, help))?;
-        self.register(gauge, Described { name, kind: "gauge", labels: vec![], help }).map(Gauge)
-    }
-
-    /// A gauge with a label of one value, which is known when the program starts.
-    pub fn gauge_with(
-        &mut self,
-        name: &'static str,
-        label: (&'static str, &str),
-        shown_as: &'static str,
-        help: &'static str,
-    ) -> prometheus::Result<Gauge> {
-        let gauge = prometheus::Gauge::with_opts(Opts::new(name, help).const_label(label.0, label.1))?;
-        let described = Described { name, kind: "gauge", labels: vec![(label.0, vec![shown_as])], help };
-        self.register(gauge, described).map(Gauge)
-    }
-
-    pub fn gauge_by<L: Label>(
-        &mut self,
-        name: &'static str,
-        label: &'static str,
-        help: &'static str,
-    ) -> prometheus::Result<GaugeBy<L>> {
-        let vec = prometheus::GaugeVec::new(Opts::new(name, help), &[label])?;
-        let described = Described { name, kind: "gauge", labels: vec![(label, values::<L>())], help };
-        let vec = self.register(vec, described)?;
-        Ok(GaugeBy(
-            L::ALL.iter().map(|value| vec.with_label_values(&[value.as_str()])).collect(),
-            PhantomData,
-        ))
-    }
-
-    pub fn age(&mut self, name: &'static str, help: &'static str) -> prometheus::Result<Age> {
-        let vec = prometheus::GaugeVec::new(Opts::new(name, help), &[])?;
-        let vec = self.register(vec, Described { name, kind: "gauge", labels: vec![], help })?;
-        let ages = Arc::new(Since { vec, since: Mutex::new(None) });
-        self.ages.push(ages.clone());
-        Ok(Age(ages))
-    }
-
-    pub fn watches(&mut self, name: &'static str, help: &'static str) -> prometheus::Result<Watches> {
-        let vec = prometheus::GaugeVec::new(Opts::new(name, help), &["kind"])?;
-        let described =
-            Described { name, kind: "gauge", labels: vec![("kind", values::<WatchKind>())], help };
-        let vec = self.register(vec, described)?;
-        let ages = Arc::new(watches::Ages { vec, held: Mutex::default() });
-        self.ages.push(ages.clone());
-        Ok(Watches(ages))
-    }
-
-    pub fn histogram(
-        &mut self,
-        name: &'static str,
-        buckets: &[f64],
-        help: &'static str,
-    ) -> prometheus::Result<Histogram> {
-        let opts = prometheus::HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        let histogram = prometheus::Histogram::with_opts(opts)?;
-        self.register(histogram, Described { name, kind: "histogram", labels: vec![], help }).map(Histogram)
-    }
-
-    pub fn histogram_by<L: Label>(
-        &mut self,
-        name: &'static str,
-        label: &'static str,
-        buckets: &[f64],
-        help: &'static str,
-    ) -> prometheus::Result<HistogramBy<L>> {
-        let opts = prometheus::HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        let vec = prometheus::HistogramVec::new(opts, &[label])?;
-        let described = Described { name, kind: "histogram", labels: vec![(label, values::<L>())], help };
-        let vec = self.register(vec, described)?;
-        Ok(HistogramBy(
-            L::ALL.iter().map(|value| Histogram(vec.with_label_values(&[value.as_str()]))).collect(),
-            PhantomData,
-        ))
-    }
-}
-
-/// Brings the ages up to date before a scrape.
-pub(super) struct Refresher(Vec<Arc<dyn Refresh>>);
-
-impl Refresher {
-    pub fn refresh(&self) {
-        self.0.iter().for_each(|age| age.refresh());
+    /// What the operating system knows of the process.
+    #[cfg(target_os = "linux")]
+    pub(super) fn process(&mut self) -> Result<()> {
+        let collector = prometheus::process_collector::ProcessCollector::for_self();
+        for desc in collector.desc() {
+            let kind = if desc.fq_name.ends_with("_total") { "counter" } else { "gauge" };
+            let (name, help) = (desc.fq_name.clone(), desc.help.clone());
+            self.described.push(Described { name, kind, labels: Vec::new(), help });
+        }
+        self.registry.register(Box::new(collector))
     }
 }
 
@@ -185,6 +73,12 @@ impl Refresher {
 pub struct Counter(prometheus::IntCounter);
 
 impl Counter {
+    /// Registers it.
+    pub(super) fn new(catalogue: &mut Catalogue, name: &str, help: &str) -> Result<Self> {
+        let counter = prometheus::IntCounter::with_opts(Opts::new(name, help))?;
+        catalogue.register(counter, "counter", Vec::new()).map(Self)
+    }
+
     /// One more.
     pub fn inc(&self) {
         self.0.inc();
@@ -201,6 +95,13 @@ impl Counter {
 pub struct CounterBy<L>(Arc<[prometheus::IntCounter]>, PhantomData<L>);
 
 impl<L: Label> CounterBy<L> {
+    /// Registers a counter for each value of `L`.
+    pub(super) fn new(catalogue: &mut Catalogue, name: &str, of: &'static str, help: &str) -> Result<Self> {
+        let vec = prometheus::IntCounterVec::new(Opts::new(name, help), &[of])?;
+        let vec = catalogue.register(vec, "counter", label::<L>(of))?;
+        Ok(Self(L::ALL.iter().map(|value| vec.with_label_values(&[value.as_str()])).collect(), PhantomData))
+    }
+
     /// One more.
     pub fn inc(&self, label: L) {
         self.add(label, 1);
@@ -224,6 +125,18 @@ impl<L: Label> CounterBy<L> {
 pub struct CounterByTwo<A, B>(prometheus::IntCounterVec, PhantomData<(A, B)>);
 
 impl<A: Label, B: Label> CounterByTwo<A, B> {
+    /// Registers a counter for pairs of `A` and `B`.
+    pub(super) fn new(
+        catalogue: &mut Catalogue,
+        name: &str,
+        of: [&'static str; 2],
+        help: &str,
+    ) -> Result<Self> {
+        let vec = prometheus::IntCounterVec::new(Opts::new(name, help), &of)?;
+        let labels = [label::<A>(of[0]), label::<B>(of[1])].concat();
+        catalogue.register(vec, "counter", labels).map(|vec| Self(vec, PhantomData))
+    }
+
     /// One more.
     pub fn inc(&self, first: A, second: B) {
         self.add(first, second, 1);
@@ -245,6 +158,25 @@ impl<A: Label, B: Label> CounterByTwo<A, B> {
 pub struct Gauge(prometheus::Gauge);
 
 impl Gauge {
+    /// Registers it.
+    pub(super) fn new(catalogue: &mut Catalogue, name: &str, help: &str) -> Result<Self> {
+        catalogue
+            .register(prometheus::Gauge::with_opts(Opts::new(name, help))?, "gauge", Vec::new())
+            .map(Self)
+    }
+
+    /// A gauge with one label, whose value is known when the program starts and documented as `shown_as`.
+    pub(super) fn with_label(
+        catalogue: &mut Catalogue,
+        name: &str,
+        (label, value): (&'static str, &str),
+        shown_as: &'static str,
+        help: &str,
+    ) -> Result<Self> {
+        let gauge = prometheus::Gauge::with_opts(Opts::new(name, help).const_label(label, value))?;
+        catalogue.register(gauge, "gauge", vec![(label, vec![shown_as])]).map(Self)
+    }
+
     /// What it is now.
     pub fn set(&self, value: f64) {
         self.0.set(value);
@@ -261,6 +193,13 @@ impl Gauge {
 pub struct GaugeBy<L>(Arc<[prometheus::Gauge]>, PhantomData<L>);
 
 impl<L: Label> GaugeBy<L> {
+    /// Registers a gauge for each value of `L`.
+    pub(super) fn new(catalogue: &mut Catalogue, name: &str, of: &'static str, help: &str) -> Result<Self> {
+        let vec = prometheus::GaugeVec::new(Opts::new(name, help), &[of])?;
+        let vec = catalogue.register(vec, "gauge", label::<L>(of))?;
+        Ok(Self(L::ALL.iter().map(|value| vec.with_label_values(&[value.as_str()])).collect(), PhantomData))
+    }
+
     /// What it is now.
     pub fn set(&self, label: L, value: f64) {
         if let Some(gauge) = self.0.get(label.index()) {
@@ -268,33 +207,74 @@ impl<L: Label> GaugeBy<L> {
         }
     }
 
-    /// What was set last.
-    pub fn get(&self, label: L) -> f64 {
-        self.0.get(label.index()).map_or(0.0, prometheus::Gauge::get)
-    }
-
-    /// Nought for all values, as when a replica stops leading.
+    /// Zero for all values, as when a replica stops leading.
     pub fn clear(&self) {
         self.0.iter().for_each(|gauge| gauge.set(0.0));
     }
+}
 
-    /// One for this value and nought for all others, or nought for all.
-    pub fn only(&self, label: Option<L>) {
-        self.clear();
-        if let Some(label) = label {
-            self.set(label, 1.0);
-        }
+/// A gauge for each value of a label that was set: an enum of a module that uses this one.
+#[derive(Clone)]
+pub struct GaugeByName(prometheus::GaugeVec, Arc<Mutex<BTreeMap<&'static str, prometheus::Gauge>>>);
+
+impl GaugeByName {
+    /// Registers it; `shown_as` is what docs/metrics.md says of the values.
+    pub(super) fn new(
+        catalogue: &mut Catalogue,
+        name: &str,
+        of: &'static str,
+        shown_as: &'static str,
+        help: &str,
+    ) -> Result<Self> {
+        let vec = prometheus::GaugeVec::new(Opts::new(name, help), &[of])?;
+        let vec = catalogue.register(vec, "gauge", vec![(of, vec![shown_as])])?;
+        Ok(Self(vec, Arc::default()))
+    }
+
+    /// What it is now.
+    pub fn set(&self, label: &'static str, value: f64) {
+        let mut gauges = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        gauges.entry(label).or_insert_with(|| self.0.with_label_values(&[label])).set(value);
+    }
+
+    /// Zero for all values that were set.
+    pub fn clear(&self) {
+        let gauges = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        gauges.values().for_each(|gauge| gauge.set(0.0));
     }
 }
+
+/// The seconds since something; absent while it never happened or does not count.
+#[derive(Clone)]
+pub struct Age(Arc<Since>);
 
 struct Since {
     vec: prometheus::GaugeVec,
     since: Mutex<Option<Instant>>,
 }
 
-impl Since {
+impl Age {
+    /// Registers it.
+    pub(super) fn new(catalogue: &mut Catalogue, name: &str, help: &str) -> Result<Self> {
+        let vec = prometheus::GaugeVec::new(Opts::new(name, help), &[])?;
+        let vec = catalogue.register(vec, "gauge", Vec::new())?;
+        let since = Arc::new(Since { vec, since: Mutex::new(None) });
+        catalogue.refreshed.push(since.clone());
+        Ok(Self(since))
+    }
+
+    /// It happened then.
+    pub fn since(&self, instant: Instant) {
+        self.set(Some(instant));
+    }
+
+    /// It does not count any more.
+    pub fn clear(&self) {
+        self.set(None);
+    }
+
     fn set(&self, since: Option<Instant>) {
-        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+        *self.0.since.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 }
 
@@ -309,69 +289,47 @@ impl Refresh for Since {
     }
 }
 
-/// The seconds since something; absent while it never happened or does not count.
-#[derive(Clone)]
-pub struct Age(Arc<Since>);
-
-impl Age {
-    /// It happened then.
-    pub fn since(&self, instant: Instant) {
-        self.0.set(Some(instant));
-    }
-
-    /// It does not count any more.
-    pub fn clear(&self) {
-        self.0.set(None);
-    }
-}
-
 /// How often a number lay in which range.
 #[derive(Clone)]
 pub struct Histogram(prometheus::Histogram);
 
 impl Histogram {
+    /// Registers it with these upper bounds.
+    pub(super) fn new(catalogue: &mut Catalogue, name: &str, buckets: &[f64], help: &str) -> Result<Self> {
+        let opts = prometheus::HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        catalogue.register(prometheus::Histogram::with_opts(opts)?, "histogram", Vec::new()).map(Self)
+    }
+
     /// One more.
     pub fn observe(&self, value: f64) {
         self.0.observe(value);
-    }
-
-    /// Observes the seconds from now until what is returned is dropped, on whatever path.
-    pub fn timer(&self) -> Timer {
-        Timer { histogram: self.0.clone(), start: Instant::now() }
-    }
-
-    /// How many were observed.
-    pub fn count(&self) -> u64 {
-        self.0.get_sample_count()
     }
 }
 
 /// A histogram for each value of a label; all are there from the start.
 #[derive(Clone)]
-pub struct HistogramBy<L>(Arc<[Histogram]>, PhantomData<L>);
+pub struct HistogramBy<L>(Arc<[prometheus::Histogram]>, PhantomData<L>);
 
 impl<L: Label> HistogramBy<L> {
-    /// One more.
-    pub fn observe(&self, label: L, value: f64) {
-        if let Some(histogram) = self.0.get(label.index()) {
-            histogram.observe(value);
-        }
+    /// Registers a histogram for each value of `L`.
+    pub(super) fn new(
+        catalogue: &mut Catalogue,
+        name: &str,
+        of: &'static str,
+        buckets: &[f64],
+        help: &str,
+    ) -> Result<Self> {
+        let opts = prometheus::HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        let vec =
+            catalogue.register(prometheus::HistogramVec::new(opts, &[of])?, "histogram", label::<L>(of))?;
+        Ok(Self(L::ALL.iter().map(|value| vec.with_label_values(&[value.as_str()])).collect(), PhantomData))
     }
 
-    /// The histogram of a value.
+    /// Observes the seconds from now until what is returned is dropped, on whatever path.
     pub fn timer(&self, label: L) -> Option<Timer> {
-        self.0.get(label.index()).map(Histogram::timer)
+        self.0.get(label.index()).map(prometheus::Histogram::start_timer)
     }
 }
 
 /// Observes its own life.
-pub struct Timer {
-    histogram: prometheus::Histogram,
-    start: Instant,
-}
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        self.histogram.observe(self.start.elapsed().as_secs_f64());
-    }
-}
+pub type Timer = prometheus::HistogramTimer;

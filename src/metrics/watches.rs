@@ -1,66 +1,74 @@
-//! When each watch was last heard of. There is one watch for each kind and place, so the age of a kind is that of its
-//! quietest watch: one namespace's must not hide behind another's.
+//! When each watch was last heard of. There is one watch for each kind and namespace. The age of a kind is that of its
+//! quietest watch, so that no dead one hides behind another.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::instrument::Refresh;
+use super::instrument::{Catalogue, Refresh, label};
 use super::labels::{Label, WatchKind};
 
-/// Answers that broke off in a row after which a watch that is opened again is believed only once something comes.
+/// After so many broken answers in a row, opening the watch again proves nothing: only what it brings does.
 const BELIEVED: u32 = 2;
 
 /// All watches that are wanted now. Cheap to clone.
 #[derive(Clone)]
-pub struct Watches(pub(super) Arc<Ages>);
+pub struct Watches(Arc<Ages>);
 
-pub(super) struct Ages {
-    pub vec: prometheus::GaugeVec,
-    pub held: Mutex<BTreeMap<(WatchKind, Arc<str>), Heard>>,
+struct Ages {
+    vec: prometheus::GaugeVec,
+    held: Mutex<BTreeMap<(WatchKind, Arc<str>), Heard>>,
 }
 
-/// What is known of a watch.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Heard {
-    /// When it was last heard of, or wanted from.
+struct Heard {
+    /// When the watch was last heard of, or else since when it is wanted.
     at: Instant,
-    /// Answers in a row that began well and broke off, with nothing heard in between.
+    /// Answers in a row that began well and broke off before they brought anything.
     broken: u32,
 }
 
 impl Watches {
+    /// Registers the ages of watches, by kind.
+    pub(super) fn new(catalogue: &mut Catalogue, name: &str, help: &str) -> prometheus::Result<Self> {
+        let vec = prometheus::GaugeVec::new(prometheus::Opts::new(name, help), &["kind"])?;
+        let vec = catalogue.register(vec, "gauge", label::<WatchKind>("kind"))?;
+        let ages = Arc::new(Ages { vec, held: Mutex::default() });
+        catalogue.refreshed.push(ages.clone());
+        Ok(Self(ages))
+    }
+
     fn held(&self) -> MutexGuard<'_, BTreeMap<(WatchKind, Arc<str>), Heard>> {
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// False for a request that belongs to no watch that is wanted.
+    /// Gives false if the watch is not wanted.
     fn change(&self, kind: WatchKind, path: &str, change: impl FnOnce(&mut Heard)) -> bool {
         self.held().get_mut(&(kind, Arc::from(path))).map(change).is_some()
     }
 
-    /// A watch of the collection at `path` is wanted from now on. Its age begins here.
+    /// The watch of the collection at `path` is wanted from now on. Its age begins here.
     pub fn begun(&self, kind: WatchKind, path: &str) {
         let new = Heard { at: Instant::now(), broken: 0 };
         self.held().entry((kind, Arc::from(path))).or_insert(new);
     }
 
-    /// It is not wanted any more.
+    /// The watch is no longer wanted.
     pub fn ended(&self, kind: WatchKind, path: &str) {
         self.held().remove(&(kind, Arc::from(path)));
     }
 
-    /// No watch of a kind is wanted any more.
+    /// No watch of this kind is wanted any more.
     pub fn clear(&self, kind: WatchKind) {
         self.held().retain(|(of, _), _| *of != kind);
     }
 
-    /// What it watches is known up to then: a list came to its end, or an event, a bookmark or an orderly end came.
+    /// What it watches is known up to then: a list was completed, or an event, a bookmark or an orderly end came.
     pub fn heard(&self, kind: WatchKind, path: &str, at: Instant) {
         self.change(kind, path, |heard| *heard = Heard { at: at.max(heard.at), broken: 0 });
     }
 
-    /// The API server began to answer. That counts, unless such answers have only broken off of late.
+    /// The API server began to answer. That counts, unless the last answers did nothing but break off.
     pub fn opened(&self, kind: WatchKind, path: &str, at: Instant) {
         self.change(kind, path, |heard| {
             if heard.broken < BELIEVED {
@@ -69,13 +77,13 @@ impl Watches {
         });
     }
 
-    /// An answer that began well broke off, fell silent, or said that the watch has failed. Whether the watch is still
-    /// wanted.
+    /// An answer that began well broke off, fell silent, or reported that the watch has failed. Gives whether the watch
+    /// is wanted.
     pub fn broken(&self, kind: WatchKind, path: &str) -> bool {
         self.change(kind, path, |heard| heard.broken = heard.broken.saturating_add(1))
     }
 
-    /// The watch of these kinds that was not heard of for the longest, and for how long.
+    /// The watch of these kinds that has been silent for the longest, and for how long.
     pub fn quietest(&self, of: impl Fn(WatchKind) -> bool, now: Instant) -> Option<(WatchKind, Duration)> {
         let held = self.held();
         let (kind, at) = held

@@ -1,4 +1,7 @@
-//! What a leader writes about classes: what was accepted last, the status of their parameters, and what is wrong.
+//! What a leader writes about classes: the settings that were accepted last, the status of their parameters, and their
+//! problems.
+//!
+//!     Live ─▶ remember accepted settings (ConfigMap) ─▶ report problems ─▶ status of each IngressClassParameters
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::kubernetes::key::ObjectKey;
+use crate::kubernetes::key::{ObjectKey, OutputKey};
 use crate::metrics::{ClassStatus, Metrics};
 use crate::operator::live::Live;
-use crate::operator::problems::{Problems, Source};
+use crate::operator::problems::{Problems, Reporter};
+use crate::parameters::IngressClassParametersStatus;
 use crate::parameters::resolve::{Reason, Standing};
 use crate::parameters::status::{Counts, Due, Ledger};
 use crate::publish::backoff::Backoff;
@@ -18,30 +22,32 @@ use crate::publish::requests::Requests;
 use crate::publish::statuses::class_statuses::{ClassWriter, Written};
 use crate::routing::Routing;
 use crate::translate::problem::{Category, Problem};
+use crate::translate::settings::ClassState;
 
-/// Counts in statuses are looked at this often; they are written less often still.
+/// How often the counts in statuses are computed. They are written less often.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Pause between two looks at the lease.
+/// How often the lease is checked.
 const PULSE: Duration = Duration::from_millis(500);
 
-/// Waits between attempts that fail.
+/// The first and the longest wait after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// Writes about classes for one term.
-pub struct ClassTerm {
+pub struct ClassPublisher {
     writer: ClassWriter,
     live: Arc<Live>,
     problems: Arc<Problems>,
     metrics: Metrics,
     requests: Requests,
     ledger: Ledger,
-    told: BTreeSet<Arc<str>>,
+    /// Classes whose problems were reported.
+    reported: BTreeSet<Arc<str>>,
     /// Parameters that a class has named in this term.
     used: BTreeSet<Arc<str>>,
 }
 
-impl ClassTerm {
+impl ClassPublisher {
     /// Begins a term.
     pub fn new(
         writer: ClassWriter,
@@ -50,15 +56,14 @@ impl ClassTerm {
         metrics: Metrics,
         requests: Requests,
     ) -> Self {
-        let ledger = Ledger::default();
         Self {
             writer,
             live,
             problems,
             metrics,
             requests,
-            ledger,
-            told: BTreeSet::new(),
+            ledger: Ledger::default(),
+            reported: BTreeSet::new(),
             used: BTreeSet::new(),
         }
     }
@@ -75,12 +80,12 @@ impl ClassTerm {
                     Ok(()) => {
                         again = Instant::now() + if adopted { LOOK } else { Duration::ZERO };
                         adopted = true;
-                        self.tell_of_memory(None);
+                        self.report_memory(None);
                         backoff.reset();
                     }
                     Err(error) => {
-                        self.tell_of_memory(Some(&error));
-                        tracing::warn!(%error, "what is to be written about classes was not; trying again");
+                        self.report_memory(Some(&error));
+                        tracing::warn!(%error, "settings or statuses of classes were not written; trying again");
                         again = Instant::now() + backoff.next_wait();
                     }
                 }
@@ -93,33 +98,33 @@ impl ClassTerm {
         }
     }
 
-    /// Somebody else's ConfigMap in the place of what is remembered has to be moved by a person.
-    fn tell_of_memory(&self, error: Option<&PublishError>) {
+    /// A ConfigMap of someone else that has the name of ours is a problem for a person.
+    fn report_memory(&self, error: Option<&PublishError>) {
         let problem = match error {
             Some(PublishError::OutputNameTaken { taken, remedy, .. }) => {
-                self.problems.know(&taken.subject, &taken.uid);
+                self.problems.set_uid(&taken.subject, &taken.uid);
                 Some(Problem {
                     category: Category::OutputNameTaken,
                     subject: taken.subject.clone(),
                     field: "metadata.labels".to_owned(),
                     value: String::new(),
                     remedy: format!(
-                        "it has the name under which the settings of classes are remembered, without waybill's \
-                         labels; {remedy}"
+                        "waybill remembers the settings of classes under this name, and it lacks waybill's labels; \
+                         {remedy}"
                     ),
                 })
             }
             _ => None,
         };
-        self.problems.set(Source::ClassMemory, problem.into_iter().collect());
+        self.problems.set(Reporter::ClassMemory, problem.into_iter().collect());
     }
 
-    /// What the last leader remembered may not have come through the watch yet.
+    /// Takes over what the last leader remembered, which the watch may not have shown yet.
     async fn adopt(&self) -> Result<(), PublishError> {
         let map = self.writer.read_memory().await?;
         let mut routing = self.live.routing();
         for key in routing.adopt_class_memory(map.as_ref()) {
-            tracing::warn!(key, "what is remembered of this class can't be read and counts as absent");
+            tracing::warn!(key, "the remembered settings of this class cannot be read and are ignored");
         }
         self.live.resolve_classes(&mut routing);
         Ok(())
@@ -128,7 +133,7 @@ impl ClassTerm {
     async fn write(&mut self) -> Result<(), PublishError> {
         let memory = self.live.routing().classes().memory().clone();
         self.writer.write_memory(&memory).await?;
-        self.tell();
+        self.report();
         let due = {
             let routing = self.live.routing();
             self.used.extend(routing.classes().objects());
@@ -155,8 +160,8 @@ impl ClassTerm {
         Ok(())
     }
 
-    /// Tells what is wrong with classes, and how many run on which settings.
-    fn tell(&mut self) {
+    /// Reports the problems of classes, and how many of them run on which settings.
+    fn report(&mut self) {
         let resolutions: BTreeMap<Arc<str>, (Standing, Vec<Problem>)> = {
             let routing = self.live.routing();
             let classes = routing.classes().iter();
@@ -172,13 +177,13 @@ impl ClassTerm {
         metrics.set(ClassStatus::LastAccepted, count(&[Standing::LastAccepted]));
         metrics.set(ClassStatus::NotAccepted, count(&[Standing::NotAccepted]));
         for class in
-            std::mem::take(&mut self.told).into_iter().filter(|class| !resolutions.contains_key(class))
+            std::mem::take(&mut self.reported).into_iter().filter(|class| !resolutions.contains_key(class))
         {
-            self.problems.set(Source::Class(class), Vec::new());
+            self.problems.set(Reporter::Class(class), Vec::new());
         }
         for (class, (_, problems)) in resolutions {
-            self.told.insert(Arc::clone(&class));
-            self.problems.set(Source::Class(class), problems);
+            self.reported.insert(Arc::clone(&class));
+            self.problems.set(Reporter::Class(class), problems);
         }
     }
 
@@ -187,7 +192,7 @@ impl ClassTerm {
         &self,
         routing: &Routing,
         objects: BTreeSet<Arc<str>>,
-    ) -> Vec<(Arc<str>, Box<crate::parameters::IngressClassParametersStatus>)> {
+    ) -> Vec<(Arc<str>, Box<IngressClassParametersStatus>)> {
         let classes = routing.classes();
         let mut due = Vec::new();
         for object in objects {
@@ -206,8 +211,8 @@ impl ClassTerm {
     }
 }
 
-/// Parameters whose status says that classes name them, and none does: they went while nobody looked. One that names a
-/// class which is there and not ours is another installation's.
+/// Parameters whose status names classes although no class names them: the classes were deleted while no replica ran. If a
+/// class in the status exists and is not ours, the object belongs to another installation.
 fn unused(routing: &Routing) -> BTreeSet<Arc<str>> {
     let classes = routing.stores().classes().collection();
     let ours_or_gone = |class: &str| {
@@ -216,26 +221,27 @@ fn unused(routing: &Routing) -> BTreeSet<Arc<str>> {
     let named = routing.classes().objects();
     let objects = routing.stores().parameters().iter();
     let unused = objects.filter(|(key, parameters)| {
-        let told = parameters.status.get("ingressClasses").and_then(serde_json::Value::as_array);
-        let mut told = told.into_iter().flatten().filter_map(serde_json::Value::as_str).peekable();
-        !named.contains(key.name()) && told.peek().is_some() && told.all(ours_or_gone)
+        let named_before = parameters.status.get("ingressClasses").and_then(serde_json::Value::as_array);
+        let mut named_before =
+            named_before.into_iter().flatten().filter_map(serde_json::Value::as_str).peekable();
+        !named.contains(key.name()) && named_before.peek().is_some() && named_before.all(ours_or_gone)
     });
     unused.map(|(key, _)| Arc::from(key.name())).collect()
 }
 
 /// The outputs of the classes that name an object.
-fn outputs(routing: &Routing, object: &str) -> BTreeSet<crate::kubernetes::key::OutputKey> {
+fn outputs(routing: &Routing, object: &str) -> BTreeSet<OutputKey> {
     let classes = routing.classes().iter();
     classes
         .filter(|(_, one)| one.object.as_deref() == Some(object))
         .filter_map(|(_, one)| match &one.state {
-            crate::translate::settings::ClassState::Accepted(settings) => Some(settings.output.clone()),
-            crate::translate::settings::ClassState::NotAccepted => None,
+            ClassState::Accepted(settings) => Some(settings.output.clone()),
+            ClassState::NotAccepted => None,
         })
         .collect()
 }
 
-/// What the classes that name an object have.
+/// The totals over the classes that name an object.
 fn counts(routing: &Routing, object: &str) -> Counts {
     let mut counts = Counts::default();
     let mut services = BTreeSet::new();
@@ -251,7 +257,7 @@ fn counts(routing: &Routing, object: &str) -> Counts {
     }
     counts.services = services.len() as u64;
     counts.certificates = certificates.len() as u64;
-    let shards = |output: &crate::kubernetes::key::OutputKey| {
+    let shards = |output: &OutputKey| {
         routing
             .table()
             .output(output)

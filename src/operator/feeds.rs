@@ -14,6 +14,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
+use crate::kubernetes::well_known::{CLASSES_PART, PART_LABEL};
 use crate::kubernetes::{
     EndpointSlice, Ingress, IngressClass, MetadataOf, Namespace, Node, Secret, WireService,
 };
@@ -210,8 +211,8 @@ impl Context {
     fn class_memory(&self, namespace: &str, name: &str) -> Task {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
         // Another installation in the namespace has one of its own.
-        let config =
-            self.config().labels("waybill.dev/part=classes").fields(&format!("metadata.name={name}"));
+        let label = format!("{PART_LABEL}={CLASSES_PART}");
+        let config = self.config().labels(&label).fields(&format!("metadata.name={name}"));
         self.clone()
             .feed(WatchKind::ClassMemory, api, config, |routing, event| {
                 routing.stores_mut().apply_class_memory(event)

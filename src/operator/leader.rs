@@ -15,7 +15,7 @@ use kube::Client;
 use tokio::runtime::Handle;
 
 use crate::metrics::Metrics;
-use crate::operator::class_publisher::ClassTerm;
+use crate::operator::class_publisher::ClassPublisher;
 use crate::operator::live::{Live, Phase};
 use crate::operator::problems::Problems;
 use crate::operator::publisher::{Pace, Publisher};
@@ -27,7 +27,7 @@ use crate::publish::outputs::withdrawal::index_subject;
 use crate::publish::problems::events::Events;
 use crate::publish::requests::Requests;
 use crate::publish::statuses::class_statuses::ClassWriter;
-use crate::publish::statuses::writer::{StatusQueue, StatusWriter};
+use crate::publish::statuses::writer::StatusWriter;
 use crate::serve::Health;
 
 /// How often a leader that may not write yet looks whether it still leads.
@@ -82,14 +82,13 @@ impl Leader {
         let events = Events::new(index_subject(&options.settings.output));
         let problems = Arc::new(Problems::new(events.clone(), Arc::clone(&self.live), self.metrics.clone()));
         let statuses = Arc::new(Statuses::new(Arc::clone(&self.live), Arc::clone(&problems), options.status));
-        let queue = StatusQueue::new();
         let requests = Requests::new(self.client.clone(), guard.clone(), self.metrics.clone());
         let pace = Pace {
             distance: options.providers_throttle_duration.max(options.throttle_duration),
             bytes_per_second: options.publish_bytes_per_second,
             max_withdrawal: options.max_withdrawal.unwrap_or_default(),
         };
-        let classes = ClassTerm::new(
+        let classes = ClassPublisher::new(
             ClassWriter::new(
                 requests.clone(),
                 options.namespace.as_str(),
@@ -100,15 +99,18 @@ impl Leader {
             self.metrics.clone(),
             requests.clone(),
         );
-        let writer =
-            StatusWriter::new(requests.clone(), Arc::clone(&statuses), queue.clone(), options.status_rate);
+        let writer = StatusWriter::new(
+            requests.clone(),
+            Arc::clone(&statuses),
+            Arc::clone(&statuses.queue),
+            options.status_rate,
+        );
         let publisher = Publisher::new(
             self.client.clone(),
             Arc::clone(&self.live),
             requests.clone(),
             Arc::clone(&problems),
             statuses,
-            queue,
             pace,
         );
         self.live.all_problems_pending();

@@ -49,8 +49,8 @@ pub struct Waiting {
 pub struct Pending {
     /// Outputs whose routing changed.
     pub outputs: BTreeMap<OutputKey, Waiting>,
-    /// Ingresses whose status may be wrong.
-    pub statuses: BTreeSet<IngressKey>,
+    /// Ingresses whose status may be wrong, each with the output that its change concerns, if any.
+    pub statuses: BTreeMap<IngressKey, Option<OutputKey>>,
     /// The addresses that statuses are made from may have changed: look at all Ingresses.
     pub all_statuses: bool,
 }
@@ -127,10 +127,10 @@ impl Live {
         outputs.iter().map(of).find(|one| *one != Publication::Committed).unwrap_or(Publication::Committed)
     }
 
-    /// Whether an output stands still because somebody has to decide.
-    pub fn is_held(&self, output: &OutputKey) -> bool {
+    /// Whether the last attempt to commit an output succeeded.
+    pub fn is_committed(&self, output: &OutputKey) -> bool {
         let publications = self.publications.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(publications.get(output), Some(Publication::Held(_)))
+        publications.get(output) == Some(&Publication::Committed)
     }
 
     /// Waits for a phase.
@@ -246,7 +246,9 @@ impl Live {
         let addresses = routing.touches_statuses(&touched);
         if addresses || !touched.statuses.is_empty() {
             let mut pending = self.pending();
-            pending.statuses.extend(touched.statuses.iter().cloned());
+            for key in &touched.statuses {
+                pending.statuses.entry(key.clone()).or_default();
+            }
             pending.all_statuses |= addresses;
             drop(pending);
             self.changed.notify_one();
@@ -434,11 +436,14 @@ impl Live {
             Waiting { change: Some(cause.at), deletion: None }
         };
         let mut pending = self.pending();
+        if !gone && (cause.trigger == Trigger::Ingress || reconciled.change.fragment) {
+            let output = pending.statuses.entry(key.clone()).or_default();
+            if let Some(changed) = reconciled.change.outputs.iter().next() {
+                *output = Some(changed.clone());
+            }
+        }
         for output in reconciled.change.outputs {
             pending.outputs.entry(output).or_default().since(waiting);
-        }
-        if !gone && (cause.trigger == Trigger::Ingress || reconciled.change.fragment) {
-            pending.statuses.insert(key.clone());
         }
         drop(pending);
         if routing.table().is_moving(key) {

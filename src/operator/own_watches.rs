@@ -17,10 +17,11 @@ use tokio::task::JoinSet;
 
 use crate::kubernetes::MetadataOf;
 use crate::kubernetes::key::OutputKey;
+use crate::kubernetes::well_known::{MANAGED_BY_LABEL, PART_LABEL, WAYBILL};
 use crate::metrics::{Metrics, WatchKind};
 use crate::operator::feeds::{self, WATCH_SECONDS};
 use crate::publish::outputs::writer::{OwnKind, Seen};
-use crate::published::objects::{MANAGED_BY, OUTPUT_LABEL, PART_LABEL, WAYBILL};
+use crate::published::objects::OUTPUT_LABEL;
 
 /// What a watch said of one output; `None` is of all outputs of the namespace that it does not name.
 pub type News = (OwnKind, OutputKey, Seen);
@@ -99,7 +100,7 @@ async fn follow<K>(
     K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     // An object that loses one of the labels leaves the watch, which says so.
-    let labels = format!("{MANAGED_BY}={WAYBILL},{OUTPUT_LABEL},{PART_LABEL}");
+    let labels = format!("{MANAGED_BY_LABEL}={WAYBILL},{OUTPUT_LABEL},{PART_LABEL}");
     let config = watcher::Config::default().labels(&labels).timeout(WATCH_SECONDS);
     let path = api.resource_url().to_owned();
     let mut events = feeds::events(api, config);

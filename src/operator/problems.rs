@@ -1,38 +1,37 @@
-//! What is wrong, told once where users look: an Event on the object, the log, and a count.
+//! Reports problems where people look: an Event on the object, a line in the log, and a metric.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::kubernetes::key::{IngressKey, OutputKey};
-use crate::metrics::{Label, Metrics};
+use crate::metrics::Metrics;
 use crate::operator::live::Live;
 use crate::publish::problems::events::Events;
-use crate::publish::problems::problem_registry::Standing;
+use crate::publish::problems::problem_registry::ProblemRegistry;
 use crate::publish::rate::Rate;
 use crate::translate::problem::{Category, Kind, Problem, Subject};
 
-/// Log lines about problems: this many a second, and this many at once. The others are counted and summed up.
+/// Log lines about problems: so many a second, and so many at once. The others are only counted.
 const LINES: (u32, u32) = (20, 200);
 
-/// Who tells of problems. What one source tells is replaced as a whole.
+/// Who reports problems. What one reporter reports is replaced as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Source {
+pub enum Reporter {
     /// The translation of an Ingress.
     Ingress(IngressKey),
-    /// Another controller fights for an Ingress's status.
+    /// Another controller keeps overwriting this Ingress's status.
     Contest(IngressKey),
-    /// The addresses that statuses are made from.
+    /// The sources of the addresses in statuses.
     Statuses,
     /// An IngressClass and its parameters.
     Class(Arc<str>),
     /// The ConfigMap in which settings of classes are remembered.
     ClassMemory,
-    /// An output.
     Output(OutputKey),
 }
 
-/// Tells of problems while this replica leads.
+/// Reports problems for one term of a leader.
 pub struct Problems {
     state: Mutex<State>,
     events: Events,
@@ -41,22 +40,24 @@ pub struct Problems {
 }
 
 struct State {
-    standing: Standing<Source>,
-    /// Of objects with problems that no store of ours holds: of the index, say.
+    registry: ProblemRegistry<Reporter>,
+    /// The uids of objects that no store holds, such as an index.
     uids: HashMap<Subject, String>,
     lines: Rate,
-    unsaid: u64,
+    /// Problems that were not logged since the last line.
+    not_logged: u64,
 }
 
 impl Problems {
-    /// Nothing stands yet.
+    /// Starts without problems.
     pub fn new(events: Events, live: Arc<Live>, metrics: Metrics) -> Self {
         let state = State {
-            standing: Standing::default(),
+            registry: ProblemRegistry::default(),
             uids: HashMap::new(),
             lines: Rate::new(LINES.0, LINES.1),
-            unsaid: 0,
+            not_logged: 0,
         };
+        show_counts(&state.registry, &metrics);
         Self { state: Mutex::new(state), events, live, metrics }
     }
 
@@ -64,75 +65,61 @@ impl Problems {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the uid of an object that is not watched whole, before its problems: `kubectl describe` shows an Event
-    /// only with it. It is forgotten with the last of them. Empty is not known, and says nothing against what was.
-    pub fn know(&self, subject: &Subject, uid: &str) {
+    /// Takes the uid of an object that no store holds, before its problems are set: `kubectl describe` shows an Event only
+    /// if its uid is right. It is kept until the last problem is over. An empty uid is unknown and replaces none.
+    pub fn set_uid(&self, subject: &Subject, uid: &str) {
         if !uid.is_empty() {
             self.state().uids.insert(subject.clone(), uid.to_owned());
         }
     }
 
-    /// Replaces what a source tells. Nothing else than before is worth saying too: an object may have been deleted and
-    /// made again with the same faults, and then it is another one, of which nothing was told yet.
-    pub fn set(&self, source: Source, problems: Vec<Problem>) {
+    /// Replaces what `reporter` reports. Worth a call also if nothing changed: the object may have been deleted and created
+    /// again with the same faults, and the new one has no Events yet.
+    pub fn set(&self, reporter: Reporter, problems: Vec<Problem>) {
         let mut state = self.state();
-        let mut fresh = problems.clone();
-        fresh.retain(|problem| !state.standing.stands(problem));
-        let subjects: BTreeSet<Subject> = problems.iter().map(|problem| problem.subject.clone()).collect();
-        let changed = state.standing.set(source, problems);
-        for problem in &fresh {
-            state.log(problem);
-        }
-        for subject in subjects.difference(&changed) {
-            if let Some(uid) = self.uid(subject).or_else(|| state.uids.get(subject).cloned())
-                && !self.events.is_about(subject, &uid)
-            {
-                self.events.report(subject, &uid, &state.standing.about(subject));
+        for problem in &problems {
+            if !state.registry.stands(problem) {
+                state.log(problem);
             }
         }
-        if changed.is_empty() {
-            return;
-        }
-        for subject in &changed {
-            let about = state.standing.about(subject);
-            match self.uid(subject).or_else(|| state.uids.get(subject).cloned()) {
-                Some(uid) => self.events.report(subject, &uid, &about),
+        let subjects: BTreeSet<Subject> = problems.iter().map(|problem| problem.subject.clone()).collect();
+        let changed = state.registry.set(reporter, problems);
+        for subject in subjects.union(&changed) {
+            let uid = self.uid(subject).or_else(|| state.uids.get(subject).cloned());
+            let known = uid.as_ref().is_none_or(|uid| self.events.is_about(subject, uid));
+            if known && !changed.contains(subject) {
+                continue;
+            }
+            let about = state.registry.about(subject);
+            match uid {
                 None if about.is_empty() => self.events.forget(subject),
-                None => self.events.report(subject, "", &about),
+                uid => self.events.report(subject, &uid.unwrap_or_default(), &about),
             }
             if about.is_empty() {
                 state.uids.remove(subject);
             }
         }
-        for &category in Category::ALL {
-            self.metrics.problems.set(category, state.standing.count(category) as f64);
+        if !changed.is_empty() {
+            show_counts(&state.registry, &self.metrics);
         }
     }
 
-    /// Looks at an Ingress's problems again.
-    pub fn look(&self, key: &IngressKey) {
-        let problems = self.live.routing().problems(key);
-        self.set(Source::Ingress(key.clone()), problems);
+    /// Reports the problems of an Ingress.
+    fn look(&self, key: IngressKey) {
+        let problems = self.live.routing().problems(&key);
+        self.set(Reporter::Ingress(key), problems);
     }
 
-    /// Follows the Ingresses whose problems change, without end.
+    /// Reports the problems of every Ingress whose problems change, without end.
     pub async fn follow(self: Arc<Self>) {
         loop {
             let (key, ()) = self.live.problems.next().await;
-            self.look(&key);
+            self.look(key);
             tokio::task::coop::consume_budget().await;
         }
     }
 
-    /// Shows the counts, for a new leader.
-    pub fn show(&self) {
-        let state = self.state();
-        for &category in <Category as Label>::ALL {
-            self.metrics.problems.set(category, state.standing.count(category) as f64);
-        }
-    }
-
-    /// The uid of an object that we hold; `None` where it is not there.
+    /// The uid of an object that a store holds.
     fn uid(&self, subject: &Subject) -> Option<String> {
         let routing = self.live.routing();
         let key = crate::kubernetes::key::ObjectKey::new(subject.namespace.as_str(), subject.name.as_str());
@@ -145,15 +132,24 @@ impl Problems {
     }
 }
 
+fn show_counts(registry: &ProblemRegistry<Reporter>, metrics: &Metrics) {
+    for &category in Category::ALL {
+        metrics.problems.set(category.as_str(), registry.count(category) as f64);
+    }
+}
+
 impl State {
     fn log(&mut self, problem: &Problem) {
         if self.lines.take(Instant::now()).is_err() {
-            self.unsaid += 1;
+            self.not_logged += 1;
             return;
         }
-        let unsaid = std::mem::take(&mut self.unsaid);
-        if unsaid > 0 {
-            tracing::warn!(problems = unsaid, "more problems than are logged; see the Events of the objects");
+        let not_logged = std::mem::take(&mut self.not_logged);
+        if not_logged > 0 {
+            tracing::warn!(
+                problems = not_logged,
+                "more problems were found than are logged; see the Events of the objects"
+            );
         }
         tracing::warn!(
             category = problem.category.as_str(),

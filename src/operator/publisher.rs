@@ -1,16 +1,16 @@
 //! A leader's term: what changed is committed, then statuses follow, and Events tell what is wrong.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::Client;
 
 use crate::kubernetes::key::{IngressKey, OutputKey};
-use crate::metrics::{Entry, Label, Metrics, ShardKind, WriteResult};
+use crate::metrics::{Label, Metrics, PublishedKind, ShardKind, WriteFailure};
 use crate::operator::live::{Live, Waiting};
 use crate::operator::own_watches::Own;
-use crate::operator::problems::{Problems, Source};
+use crate::operator::problems::{Problems, Reporter};
 use crate::operator::status_view::Statuses;
 use crate::parameters::status::Publication;
 use crate::publish::backoff::Backoff;
@@ -21,7 +21,6 @@ use crate::publish::outputs::throttle::Throttle;
 use crate::publish::outputs::withdrawal::index_subject;
 use crate::publish::outputs::writer::{Outcome, OutputWriter};
 use crate::publish::requests::Requests;
-use crate::publish::statuses::writer::StatusQueue;
 use crate::serve::Heartbeat;
 use crate::table::Counts;
 use crate::translate::pause::PAUSED_ANNOTATION;
@@ -50,14 +49,10 @@ pub struct Publisher {
     requests: Requests,
     problems: Arc<Problems>,
     statuses: Arc<Statuses>,
-    queue: StatusQueue,
     pace: Pace,
     metrics: Metrics,
     own: Own,
     outputs: BTreeMap<OutputKey, Published>,
-    /// Statuses that wait for the commit of the routing that they tell of.
-    held_statuses: BTreeSet<IngressKey>,
-    all_statuses: bool,
 }
 
 /// One output in this term.
@@ -68,7 +63,7 @@ struct Published {
     waiting: Waiting,
     counts: Counts,
     shards: (usize, usize),
-    failed: Option<WriteResult>,
+    failed: Option<WriteFailure>,
     held: bool,
     paused: bool,
 }
@@ -81,7 +76,6 @@ impl Publisher {
         requests: Requests,
         problems: Arc<Problems>,
         statuses: Arc<Statuses>,
-        queue: StatusQueue,
         pace: Pace,
     ) -> Self {
         let metrics = requests.metrics().clone();
@@ -92,12 +86,9 @@ impl Publisher {
             requests,
             problems,
             statuses,
-            queue,
             pace,
             metrics,
             outputs: BTreeMap::new(),
-            held_statuses: BTreeSet::new(),
-            all_statuses: false,
         }
     }
 
@@ -112,14 +103,12 @@ impl Publisher {
                 .iter()
                 .filter_map(|(key, output)| Some((output.throttle.due(now)?, key.clone())))
                 .min();
-            match next {
-                Some((due, key)) if due <= now => {
-                    heartbeat.during(self.commit(&key)).await;
-                    self.release_statuses();
-                    self.show();
-                    continue;
-                }
-                _ => self.release_statuses(),
+            if let Some((due, key)) = &next
+                && *due <= now
+            {
+                heartbeat.during(self.commit(key)).await;
+                self.show();
+                continue;
             }
             heartbeat.during(self.collect_garbage()).await;
             let wait = next.map_or(LOOK, |(due, _)| due.saturating_duration_since(now).min(LOOK));
@@ -160,41 +149,13 @@ impl Publisher {
             output.throttle.changed();
             output.waiting.since(waiting);
         }
-        self.held_statuses.extend(pending.statuses);
-        self.all_statuses |= pending.all_statuses;
+        self.statuses.look_at(pending.statuses, pending.all_statuses, |output| {
+            self.outputs.get(output).is_some_and(|output| output.waiting.oldest().is_some())
+        });
         let oldest = self.outputs.values().filter_map(|output| output.waiting.oldest()).min();
         match oldest {
             Some(at) => self.metrics.pending_age.since(at),
             None => self.metrics.pending_age.clear(),
-        }
-    }
-
-    /// Lets statuses go once no routing waits to be committed: an address must not be told before its routes work.
-    fn release_statuses(&mut self) {
-        // One that stands still holds up its own statuses alone, see `Statuses`.
-        let goes_on = |output: &Published| output.failed.is_none() && !output.held && !output.paused;
-        let waits = self.outputs.values().any(|output| output.waiting.oldest().is_some() && goes_on(output));
-        if waits {
-            return;
-        }
-        if std::mem::take(&mut self.all_statuses) {
-            self.statuses.addresses_changed();
-            let routing = self.live.routing();
-            let keys: Vec<IngressKey> = routing
-                .stores()
-                .ingresses()
-                .collection()
-                .iter()
-                .map(|(key, _)| IngressKey(key.clone()))
-                .collect();
-            drop(routing);
-            for key in keys {
-                self.queue.push(key);
-            }
-            self.held_statuses.clear();
-        }
-        for key in std::mem::take(&mut self.held_statuses) {
-            self.queue.push(key);
         }
     }
 
@@ -235,14 +196,14 @@ impl Publisher {
                 if output.failed.take().is_some() {
                     tracing::info!(output = %key, "published again");
                 }
-                // Statuses that were left alone meanwhile.
-                self.all_statuses |= output.held || output.paused;
                 (output.held, output.paused) = (false, false);
+                let resumed = !self.live.is_committed(key);
                 self.live.set_publication(key, Publication::Committed);
+                self.statuses.committed(key, resumed);
                 // Only now may what has moved here leave where it was: nothing is ever in neither.
                 self.live.settle(key, &arrived);
                 self.metrics.published_age.since(now);
-                self.problems.set(Source::Output(key.clone()), Vec::new());
+                self.problems.set(Reporter::Output(key.clone()), Vec::new());
             }
             Ok(Outcome::Held(held)) => {
                 output.waiting.since(waiting);
@@ -274,24 +235,24 @@ impl Publisher {
 
     fn tell_of_index(&self, key: &OutputKey, problems: Vec<Problem>) {
         let uid = self.outputs.get(key).and_then(|output| output.writer.index_uid());
-        self.problems.know(&index_subject(key), uid.unwrap_or_default());
-        self.problems.set(Source::Output(key.clone()), problems);
+        self.problems.set_uid(&index_subject(key), uid.unwrap_or_default());
+        self.problems.set(Reporter::Output(key.clone()), problems);
     }
 
     fn failed(&mut self, key: &OutputKey, error: &PublishError) {
         let Some(output) = self.outputs.get_mut(key) else { return };
         let wait = output.backoff.next_wait();
         output.throttle.failed(Instant::now(), wait);
-        if output.failed != Some(error.result()) {
+        if output.failed != Some(error.category()) {
             tracing::warn!(output = %key, %error, "not published; trying again");
         }
-        output.failed = Some(error.result());
-        self.live.set_publication(key, Publication::Failing(Label::as_str(error.result())));
+        output.failed = Some(error.category());
+        self.live.set_publication(key, Publication::Failing(Label::as_str(error.category())));
         let problem = refusal::problem(key, output.writer.index_uid(), error).map(|(problem, uid)| {
-            self.problems.know(&problem.subject, &uid);
+            self.problems.set_uid(&problem.subject, &uid);
             problem
         });
-        self.problems.set(Source::Output(key.clone()), problem.into_iter().collect());
+        self.problems.set(Reporter::Output(key.clone()), problem.into_iter().collect());
     }
 
     async fn collect_garbage(&mut self) {
@@ -308,9 +269,9 @@ impl Publisher {
     fn show(&self) {
         let metrics = &self.metrics;
         let sum = |of: fn(&Published) -> usize| self.outputs.values().map(of).sum::<usize>() as f64;
-        metrics.published.set(Entry::Router, sum(|output| output.counts.routers));
-        metrics.published.set(Entry::Service, sum(|output| output.counts.services));
-        metrics.published.set(Entry::Certificate, sum(|output| output.counts.certificates));
+        metrics.published.set(PublishedKind::Router, sum(|output| output.counts.routers));
+        metrics.published.set(PublishedKind::Service, sum(|output| output.counts.services));
+        metrics.published.set(PublishedKind::Certificate, sum(|output| output.counts.certificates));
         metrics.shards.set(ShardKind::Routing, sum(|output| output.shards.0));
         metrics.shards.set(ShardKind::Keys, sum(|output| output.shards.1));
         metrics.withdrawal_held.set(f64::from(u8::from(self.outputs.values().any(|output| output.held))));
@@ -319,9 +280,10 @@ impl Publisher {
         let stretch =
             self.outputs.values().map(|output| output.throttle.stretch(now)).max().unwrap_or_default();
         metrics.throttle_stretch.set(stretch.as_secs_f64());
-        metrics.publish_error.clear();
-        for result in self.outputs.values().filter_map(|output| output.failed) {
-            metrics.publish_error.set(result, 1.0);
+        // Each is set once, so that no scrape sees a reason vanish that still holds.
+        for &failure in WriteFailure::ALL {
+            let holds = self.outputs.values().any(|output| output.failed == Some(failure));
+            metrics.publish_error.set(failure, f64::from(u8::from(holds)));
         }
     }
 }

@@ -1,49 +1,130 @@
-//! What the writer of statuses asks of the routing.
+//! Which status each Ingress should have now. The routing decides the addresses; what is committed decides when
+//! they may be written.
+//!
+//!     Live ─ Ingresses to look at ─▶ waiting for a commit ─▶ queue ─▶ StatusWriter
+//!
+//! An Ingress waits for its own output alone: until its change is committed, its status stays as it is.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::kubernetes::key::IngressKey;
+use crate::key_queue::KeyQueue;
+use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::operator::live::Live;
-use crate::operator::problems::{Problems, Source};
+use crate::operator::problems::{Problems, Reporter};
 use crate::publish::statuses::policy::{StatusState, we_own};
 use crate::publish::statuses::writer::StatusView;
+use crate::routing::Routing;
 use crate::translate::problem::Problem;
 use crate::translate::settings::Settings;
 use crate::translate::status::{self, Wanted};
 
-/// The statuses that are wanted.
+/// The statuses that are wanted in one term of a leader.
 pub struct Statuses {
     live: Arc<Live>,
     problems: Arc<Problems>,
-    /// `operator.status`; off leaves every status to another controller.
+    /// `operator.status`; when off, another controller writes all statuses.
     enabled: bool,
-    /// What each source of addresses came to, until [`Statuses::addresses_changed`].
-    known: Mutex<Vec<(Arc<Settings>, Wanted)>>,
+    /// Ingresses to look at now.
+    pub queue: Arc<KeyQueue<IngressKey, ()>>,
+    /// Ingresses to look at after the next commit of an output.
+    waiting: Mutex<HashMap<IngressKey, OutputKey>>,
+    /// The addresses for each group of settings, computed once until they may have changed.
+    addresses: Mutex<Vec<(Arc<Settings>, Wanted)>>,
 }
 
 impl Statuses {
     /// `enabled` is `operator.status`.
     pub fn new(live: Arc<Live>, problems: Arc<Problems>, enabled: bool) -> Self {
-        Self { live, problems, enabled, known: Mutex::default() }
+        Self {
+            live,
+            problems,
+            enabled,
+            queue: Arc::default(),
+            waiting: Mutex::default(),
+            addresses: Mutex::default(),
+        }
     }
 
-    /// Forgets what the sources of addresses came to, and tells what is wrong with them.
-    pub fn addresses_changed(&self) {
+    /// Takes Ingresses whose status may be wrong, each with the output that its change concerns. With `all`, every
+    /// Ingress is looked at, because addresses may have changed. `uncommitted` says whether an output has changes
+    /// to commit.
+    pub fn look_at(
+        &self,
+        mut keys: BTreeMap<IngressKey, Option<OutputKey>>,
+        all: bool,
+        uncommitted: impl Fn(&OutputKey) -> bool,
+    ) {
+        if !self.enabled {
+            return;
+        }
+        if all {
+            self.addresses_changed();
+        }
+        let routing = self.live.routing();
+        let ingresses = routing.stores().ingresses().collection();
+        if all {
+            for (key, _) in ingresses.iter() {
+                keys.entry(IngressKey(key.clone())).or_default();
+            }
+        }
+        let mut waiting = self.waiting();
+        let mut now = Vec::new();
+        for (key, changed) in keys {
+            // One that is no longer ours waits for the commit that drops it from the output that it was in.
+            let output = routing.settings(&key).map(|settings| &settings.output).or(changed.as_ref());
+            match output {
+                Some(output) if uncommitted(output) || !self.live.is_committed(output) => {
+                    waiting.insert(key, output.clone());
+                }
+                None if waiting.contains_key(&key) => {}
+                _ => {
+                    waiting.remove(&key);
+                    now.push((key, ()));
+                }
+            }
+        }
+        if waiting.len() > ingresses.len() {
+            waiting.retain(|key, _| ingresses.get(key).is_some());
+        }
+        drop(waiting);
+        drop(routing);
+        self.queue.extend(now);
+    }
+
+    /// An output was committed. `resumed`: the attempt before failed or was held back, so statuses may have been left
+    /// alone.
+    pub fn committed(&self, output: &OutputKey, resumed: bool) {
+        let due: Vec<_> = self.waiting().extract_if(|_, waits_for| waits_for == output).collect();
+        self.queue.extend(due.into_iter().map(|(key, _)| (key, ())));
+        if resumed && self.enabled {
+            let routing = self.live.routing();
+            let of_output = routing.table().fragments().filter(|fragment| fragment.output() == output);
+            let keys: Vec<_> = of_output.map(|fragment| (fragment.ingress.clone(), ())).collect();
+            drop(routing);
+            self.queue.extend(keys);
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<IngressKey, OutputKey>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets the addresses, and reports what is wrong with their sources.
+    fn addresses_changed(&self) {
         let faults: Vec<Problem> = {
             let routing = self.live.routing();
-            let settings = routing.all_settings();
-            settings
-                .iter()
-                .filter_map(|settings| status::wanted(settings, routing.stores()).err())
-                .map(|fault| *fault)
+            let all = routing.all_settings();
+            all.iter()
+                .filter_map(|one| status::wanted(one, routing.stores()).err().map(|fault| *fault))
                 .collect()
         };
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.problems.set(Source::Statuses, if self.enabled { faults } else { Vec::new() });
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.problems.set(Reporter::Statuses, faults);
     }
 
-    fn wanted(&self, settings: &Arc<Settings>, routing: &crate::routing::Routing) -> Wanted {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+    fn wanted(&self, settings: &Arc<Settings>, routing: &Routing) -> Wanted {
+        let mut known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, wanted)) = known.iter().find(|(of, _)| Arc::ptr_eq(of, settings)) {
             return wanted.clone();
         }
@@ -58,30 +139,31 @@ impl StatusView for Statuses {
         let routing = self.live.routing();
         let ingress = routing.stores().ingresses().collection().get(key)?;
         let settings = routing.settings(key);
-        // Where nothing new is published no address is told or taken back either.
-        let still = routing.is_paused(key) || settings.is_some_and(|one| self.live.is_held(&one.output));
+        // Nothing new of it is published, so no address is written or withdrawn either.
+        let still = self.waiting().contains_key(key)
+            || routing.is_paused(key)
+            || settings.is_some_and(|one| !self.live.is_committed(&one.output));
         let wanted = match settings {
-            Some(settings) if self.enabled && !still => self.wanted(settings, &routing),
+            Some(settings) if !still => self.wanted(settings, &routing),
             _ => Wanted::LeaveAlone,
         };
-        let current = ingress
-            .status
-            .as_ref()
-            .and_then(|status| status.load_balancer.as_ref())
-            .and_then(|load_balancer| load_balancer.ingress.clone())
-            .unwrap_or_default();
-        // With statuses off nothing is withdrawn either: they are another controller's now.
-        let ours = settings.is_some() || still || !self.enabled;
+        let balancer = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+        let current = balancer.and_then(|balancer| balancer.ingress.clone()).unwrap_or_default();
         let shown = Arc::as_ptr(ingress).addr();
-        Some(StatusState { ours, wanted, current, we_own: we_own(ingress), shown })
-    }
-
-    fn keys(&self) -> Vec<IngressKey> {
-        let routing = self.live.routing();
-        routing.stores().ingresses().collection().iter().map(|(key, _)| IngressKey(key.clone())).collect()
+        Some(StatusState {
+            ours: settings.is_some() || still,
+            wanted,
+            current,
+            we_own: we_own(ingress),
+            shown,
+        })
     }
 
     fn contested(&self, key: &IngressKey, problem: Option<Problem>) {
-        self.problems.set(Source::Contest(key.clone()), problem.into_iter().collect());
+        self.problems.set(Reporter::Contest(key.clone()), problem.into_iter().collect());
     }
 }
+
+#[cfg(test)]
+#[path = "status_view/tests.rs"]
+mod tests;

@@ -137,14 +137,8 @@ fn printable(c: char) -> Box<dyn Iterator<Item = char>> {
     }
 }
 
-fn cut(text: &str, mut end: usize) -> String {
-    if end >= text.len() {
-        return text.to_owned();
-    }
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}…", &text[..end])
+fn cut(text: &str, end: usize) -> String {
+    if end >= text.len() { text.to_owned() } else { format!("{}…", &text[..text.floor_char_boundary(end)]) }
 }
 
 #[cfg(test)]

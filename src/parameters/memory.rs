@@ -14,13 +14,7 @@ use serde_json::Value;
 
 use super::check::check;
 use super::resource::IngressClassParametersSpec;
-
-/// The label that names what an object of ours is for.
-pub const PART_LABEL: &str = "waybill.dev/part";
-/// Its value on this ConfigMap.
-pub const PART: &str = "classes";
-const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
-const MANAGED_BY: &str = "waybill";
+use crate::kubernetes::well_known::{CLASSES_PART, MANAGED_BY_LABEL, PART_LABEL, WAYBILL};
 
 /// Bytes of keys and values that are written. Kubernetes takes 1 MiB in a ConfigMap; the rest is for metadata.
 pub const MAX_BYTES: usize = 1000 * 1024;
@@ -70,7 +64,7 @@ pub fn name(lease_name: &str) -> String {
 /// Whether a ConfigMap carries our labels; one of the wanted name that does not is never touched.
 pub fn is_ours(map: &ConfigMap) -> bool {
     let label = |key| map.metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
-    label(PART_LABEL) == Some(PART) && label(MANAGED_BY_LABEL) == Some(MANAGED_BY)
+    label(PART_LABEL) == Some(CLASSES_PART) && label(MANAGED_BY_LABEL) == Some(WAYBILL)
 }
 
 impl Memory {
@@ -154,8 +148,8 @@ impl Memory {
     pub fn config_map(&self, namespace: &str, lease_name: &str, before: Option<&ConfigMap>) -> ConfigMap {
         let held = before.map(|before| &before.metadata);
         let mut labels = held.and_then(|held| held.labels.clone()).unwrap_or_default();
-        labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
-        labels.insert(PART_LABEL.to_owned(), PART.to_owned());
+        labels.insert(MANAGED_BY_LABEL.to_owned(), WAYBILL.to_owned());
+        labels.insert(PART_LABEL.to_owned(), CLASSES_PART.to_owned());
         ConfigMap {
             metadata: ObjectMeta {
                 name: Some(name(lease_name)),

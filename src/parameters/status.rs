@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::resolve::{Standing, Verdict};
 use super::resource::{Condition, IngressClassParametersStatus, MAX_ENTRIES};
+use crate::redact::shown;
 use crate::translate::problem::Category;
 
 /// The least time between two writes for the sake of counts alone.
@@ -92,7 +93,7 @@ pub fn status(
             last_transition_time: held
                 .map_or_else(|| Time(seconds(now)), |held| held.last_transition_time.clone()),
             reason: reason.to_owned(),
-            message: cut(message),
+            message: shown(&message, MESSAGE_LIMIT),
         }
     };
     let Counts { ingresses, routers, services, certificates, problems, shards } = observed.counts;
@@ -238,18 +239,6 @@ fn says_the_same(before: &IngressClassParametersStatus, wanted: &IngressClassPar
 /// Kubernetes keeps whole seconds.
 fn seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
-}
-
-fn cut(mut message: String) -> String {
-    if message.len() > MESSAGE_LIMIT {
-        let mut end = MESSAGE_LIMIT - '…'.len_utf8();
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
-        message.truncate(end);
-        message.push('…');
-    }
-    message
 }
 
 #[cfg(test)]

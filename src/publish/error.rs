@@ -1,308 +1,253 @@
-//! Why a write failed, said so that an operator knows which object it was and what to do.
+//! Why a write failed: which object, what the API server answered, and what to do.
+
+use std::error::Error;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::Status;
 
-use crate::metrics::WriteResult;
+use crate::metrics::WriteFailure;
+use crate::redact::shown;
 use crate::translate::problem::{Kind, Subject};
 
 /// Bytes of the API server's own words that are shown.
 const MESSAGE_LIMIT: usize = 400;
 
-/// Why a write, or what had to be read for it, failed. What is published stays as it was.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// What stands for the API server's words when it refuses a Secret.
+const NOT_SHOWN: &str = "(not shown, since it could hold a key)";
+
+/// Why a write, or a read that it needed, failed. What is published stays as it was. `object` is kind, namespace and
+/// name.
+#[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// Someone else wrote in between (409).
-    #[error("{object}: someone else changed it in between; it is read again and the write repeated")]
-    Conflict {
-        /// Kind, namespace and name.
-        object: String,
-    },
+    /// 409.
+    #[error("{object}: someone else changed it meanwhile; it is read again and the write is repeated")]
+    Conflict { object: String },
     /// The object or its namespace is not there (404).
-    #[error("{object}: not found: {message}; create the namespace, or name another one for the output")]
-    NotFound {
-        /// Kind, namespace and name.
-        object: String,
-        /// The API server's words.
-        message: String,
-    },
+    #[error("{object}: not found: {}; create the namespace, or set another one for the output", words(.source))]
+    NotFound { object: String, source: Box<kube::Error> },
     /// RBAC or an admission plugin refused it (401, 403).
-    #[error("{object}: refused: {message}; grant the right (manifests/base/role.yaml) or mend the policy")]
-    Forbidden {
-        /// Kind, namespace and name.
-        object: String,
-        /// The API server's words.
-        message: String,
-    },
-    /// A ResourceQuota refused it (403).
-    #[error("{object}: refused by a quota: {message}; raise the ResourceQuota of its namespace")]
-    QuotaExceeded {
-        /// Kind, namespace and name.
-        object: String,
-        /// The API server's words.
-        message: String,
-    },
-    /// The API server takes nothing of that size (413).
-    #[error("{object}: too large for the API server: {message}; raise its request limit or cut the object")]
-    TooLarge {
-        /// Kind, namespace and name.
-        object: String,
-        /// The API server's words.
-        message: String,
-    },
-    /// The API server found it invalid (400, 422).
-    #[error("{object}: found invalid: {message}; look for an admission policy, else report it as a fault")]
-    Invalid {
-        /// Kind, namespace and name.
-        object: String,
-        /// The API server's words.
-        message: String,
-    },
-    /// The API server asks for patience (429).
-    #[error("{object}: the API server asks for patience: {message}; it is tried again")]
-    Throttled {
-        /// Kind, namespace and name.
-        object: String,
-        /// The API server's words.
-        message: String,
-    },
+    #[error("{object}: refused: {}; grant the right (manifests/base/role.yaml) or fix the policy", words(.source))]
+    Forbidden { object: String, source: Box<kube::Error> },
+    /// 403.
+    #[error("{object}: refused by a quota: {}; raise the ResourceQuota of its namespace", words(.source))]
+    QuotaExceeded { object: String, source: Box<kube::Error> },
+    /// 413.
+    #[error("{object}: too large for the API server: {}; raise its limit of a request's size", words(.source))]
+    TooLarge { object: String, source: Box<kube::Error> },
+    /// 400, 422.
+    #[error("{object}: invalid: {}; look for an admission policy, else report this as a bug", words(.source))]
+    Invalid { object: String, source: Box<kube::Error> },
+    /// 429.
+    #[error("{object}: the API server is busy: {}; it is tried again", words(.source))]
+    Throttled { object: String, source: Box<kube::Error> },
     /// No answer in time, or the API server dropped it (504). It may have been written all the same.
-    #[error("{object}: no answer within {seconds:.1} s; it is tried again")]
-    Timeout {
-        /// Kind, namespace and name.
-        object: String,
-        /// How long it was waited for, in seconds.
-        seconds: Seconds,
-    },
-    /// The API server failed (other 5xx).
-    #[error("{object}: the API server failed ({code}): {message}; it is tried again")]
-    Unavailable {
-        /// Kind, namespace and name.
-        object: String,
-        /// The status code.
-        code: u16,
-        /// The API server's words.
-        message: String,
-    },
+    #[error("{object}: no answer within {:.1} s; it is tried again", .waited.as_secs_f64())]
+    Timeout { object: String, waited: Duration },
+    /// Another 5xx.
+    #[error("{object}: the API server failed: {}; it is tried again", words(.source))]
+    Unavailable { object: String, source: Box<kube::Error> },
     /// No connection, or it broke. It may have been written all the same.
-    #[error("{object}: no answer from the API server: {message}; it is tried again")]
-    Unreachable {
-        /// Kind, namespace and name.
-        object: String,
-        /// What the connection said.
-        message: String,
-    },
+    #[error("{object}: no answer from the API server: {}; it is tried again", words(.source))]
+    Unreachable { object: String, source: Box<kube::Error> },
     /// The lease ran out before the write could be started, or a later leader has written.
-    #[error("{object}: not written, since this replica does not lead any more")]
-    LeaseLost {
-        /// Kind, namespace and name.
-        object: String,
-    },
+    #[error("{object}: not written, since this replica no longer leads")]
+    LeaseLost { object: String },
     /// The index was written by a newer release.
     #[error(
-        "{object}: its format is {found} and this release writes {own}; run the newer release, or delete the \
-         index to have it written anew"
+        "{object}: its format is {found} and this release writes {own}; run the newer release, or delete the index so \
+         that it is written anew"
     )]
-    NewerFormat {
-        /// Kind, namespace and name.
-        object: String,
-        /// The format found.
-        found: u64,
-        /// The format of this release.
-        own: u64,
-    },
+    NewerFormat { object: String, found: u64, own: u64 },
     /// An object of that name belongs to someone else.
-    #[error("{object}: it is there without waybill's labels, so it is left alone; {remedy}")]
-    OutputNameTaken {
-        /// Kind, namespace and name.
-        object: String,
-        /// The object itself, to tell its owner.
-        taken: Box<Taken>,
-        /// What to do.
-        remedy: String,
-    },
-    /// Anything else.
-    #[error("{object}: unexpected answer: {message}; report it as a fault")]
-    Other {
-        /// Kind, namespace and name.
-        object: String,
-        /// What was said.
-        message: String,
-    },
+    #[error("{object}: it exists without waybill's labels, so it is left alone; {remedy}")]
+    OutputNameTaken { object: String, taken: Box<Taken>, remedy: String },
+    /// A request that cannot be built or sent.
+    #[error("{object}: {}; report this as a bug", shown(&.source.to_string(), MESSAGE_LIMIT))]
+    Other { object: String, source: Box<dyn Error + Send + Sync> },
 }
 
-/// An object of a name that waybill needs, and that is somebody else's.
+/// An object that has a name which waybill needs, and belongs to someone else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taken {
-    /// Which it is.
     pub subject: Subject,
-    /// Its uid.
     pub uid: String,
 }
 
-/// Seconds, comparable so that errors are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seconds(
-    /// In milliseconds.
-    pub u64,
-);
-
-impl std::fmt::Display for Seconds {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(&(self.0 as f64 / 1000.0), f)
-    }
-}
-
 impl PublishError {
-    /// That the object with this metadata has a wanted name and not our labels.
+    /// What an error of the client means for `object`. With `secret`, the API server's words are left out where they
+    /// could repeat what was sent.
+    pub(in crate::publish) fn new(object: String, mut error: kube::Error, secret: bool) -> Self {
+        let failure = failure(&error);
+        if let kube::Error::Api(status) = &mut error
+            && secret
+            && !matches!(status.code, 401 | 404 | 413 | 429)
+            && failure != WriteFailure::QuotaExceeded
+        {
+            status.message = NOT_SHOWN.to_owned();
+            status.details = None;
+        }
+        let source = Box::new(error);
+        match failure {
+            WriteFailure::Conflict => Self::Conflict { object },
+            WriteFailure::NotFound => Self::NotFound { object, source },
+            WriteFailure::Forbidden => Self::Forbidden { object, source },
+            WriteFailure::QuotaExceeded => Self::QuotaExceeded { object, source },
+            WriteFailure::TooLarge => Self::TooLarge { object, source },
+            WriteFailure::Invalid => Self::Invalid { object, source },
+            WriteFailure::Throttled => Self::Throttled { object, source },
+            WriteFailure::Timeout => Self::Timeout { object, waited: Duration::ZERO },
+            WriteFailure::ServerError => Self::Unavailable { object, source },
+            WriteFailure::Unreachable => Self::Unreachable { object, source },
+            _ => Self::Other { object, source },
+        }
+    }
+
+    /// A request that cannot be built or sent.
+    pub(super) fn other(object: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
+        Self::Other { object: object.into(), source: Box::new(source) }
+    }
+
+    /// The object with this metadata has a name that waybill needs, and not waybill's labels.
     pub fn name_taken(kind: Kind, metadata: &ObjectMeta, remedy: String) -> Self {
         let subject = Subject::of(kind, metadata);
         let uid = metadata.uid.clone().unwrap_or_default();
         Self::OutputNameTaken { object: subject.to_string(), taken: Box::new(Taken { subject, uid }), remedy }
     }
 
-    /// The category, as metrics label it.
-    pub fn result(&self) -> WriteResult {
+    /// The category, as metrics and Events show it.
+    pub fn category(&self) -> WriteFailure {
         match self {
-            Self::Conflict { .. } => WriteResult::Conflict,
-            Self::NotFound { .. } => WriteResult::NotFound,
-            Self::Forbidden { .. } => WriteResult::Forbidden,
-            Self::QuotaExceeded { .. } => WriteResult::QuotaExceeded,
-            Self::TooLarge { .. } => WriteResult::TooLarge,
-            Self::Invalid { .. } => WriteResult::Invalid,
-            Self::Throttled { .. } => WriteResult::Throttled,
-            Self::Timeout { .. } => WriteResult::Timeout,
-            Self::Unavailable { .. } => WriteResult::ServerError,
-            Self::Unreachable { .. } => WriteResult::Unreachable,
-            Self::LeaseLost { .. } => WriteResult::NotLeader,
-            Self::NewerFormat { .. } => WriteResult::NewerFormat,
-            Self::OutputNameTaken { .. } => WriteResult::NameTaken,
-            Self::Other { .. } => WriteResult::Other,
+            Self::Conflict { .. } => WriteFailure::Conflict,
+            Self::NotFound { .. } => WriteFailure::NotFound,
+            Self::Forbidden { .. } => WriteFailure::Forbidden,
+            Self::QuotaExceeded { .. } => WriteFailure::QuotaExceeded,
+            Self::TooLarge { .. } => WriteFailure::TooLarge,
+            Self::Invalid { .. } => WriteFailure::Invalid,
+            Self::Throttled { .. } => WriteFailure::Throttled,
+            Self::Timeout { .. } => WriteFailure::Timeout,
+            Self::Unavailable { .. } => WriteFailure::ServerError,
+            Self::Unreachable { .. } => WriteFailure::Unreachable,
+            Self::LeaseLost { .. } => WriteFailure::NotLeader,
+            Self::NewerFormat { .. } => WriteFailure::NewerFormat,
+            Self::OutputNameTaken { .. } => WriteFailure::NameTaken,
+            Self::Other { .. } => WriteFailure::Other,
         }
     }
 
-    /// Whether the same request may go through a moment later.
+    /// Whether the same request may succeed a moment later.
     pub fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            Self::Throttled { .. }
-                | Self::Timeout { .. }
-                | Self::Unavailable { .. }
-                | Self::Unreachable { .. }
-        )
+        use WriteFailure::{ServerError, Throttled, Timeout, Unreachable};
+        matches!(self.category(), Throttled | Timeout | ServerError | Unreachable)
     }
 
     /// Whether the write may have been done although it failed here.
     pub fn is_ambiguous(&self) -> bool {
-        matches!(
-            self,
-            Self::Timeout { .. }
-                | Self::Unavailable { .. }
-                | Self::Unreachable { .. }
-                | Self::Conflict { .. }
-                | Self::Other { .. }
-        )
+        use WriteFailure::{Conflict, Other, ServerError, Timeout, Unreachable};
+        matches!(self.category(), Timeout | ServerError | Unreachable | Conflict | Other)
     }
+}
 
-    /// Kind, namespace and name of the object.
-    pub fn object(&self) -> &str {
-        match self {
-            Self::Conflict { object }
-            | Self::NotFound { object, .. }
-            | Self::Forbidden { object, .. }
-            | Self::QuotaExceeded { object, .. }
-            | Self::TooLarge { object, .. }
-            | Self::Invalid { object, .. }
-            | Self::Throttled { object, .. }
-            | Self::Timeout { object, .. }
-            | Self::Unavailable { object, .. }
-            | Self::Unreachable { object, .. }
-            | Self::LeaseLost { object }
-            | Self::NewerFormat { object, .. }
-            | Self::OutputNameTaken { object, .. }
-            | Self::Other { object, .. } => object,
+/// Keeps the log quiet about a failure that repeats.
+#[derive(Debug, Default)]
+pub(super) struct FailureLog(Option<(Instant, WriteFailure)>);
+
+impl FailureLog {
+    /// Whether a failure is to be logged: it is of another category than the last, or a minute has passed.
+    pub(super) fn is_news(&mut self, error: &PublishError, now: Instant) -> bool {
+        let category = error.category();
+        let news = self.0.is_none_or(|(at, last)| {
+            last != category || now.saturating_duration_since(at) >= Duration::from_secs(60)
+        });
+        if news {
+            self.0 = Some((now, category));
         }
+        news
     }
+}
 
-    /// What an error of the client means for `object`. With `secret` the API server's words are only shown where
-    /// they can't repeat what was sent.
-    pub(super) fn of(object: String, error: &kube::Error, secret: bool) -> Self {
-        match error {
-            kube::Error::Api(status) => Self::of_status(object, status, secret),
-            kube::Error::HyperError(_) | kube::Error::Service(_) => {
-                Self::Unreachable { object, message: shown(&error.to_string()) }
-            }
-            // Half an answer.
-            kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) | kube::Error::ReadEvents(_) => {
-                Self::Unreachable { object, message: "the answer is cut off or no JSON".to_owned() }
-            }
-            _ => Self::Other { object, message: shown(&error.to_string()) },
-        }
-    }
-
-    fn of_status(object: String, status: &Status, secret: bool) -> Self {
-        let message = shown(&status.message);
-        let kept = if secret { "(not shown, since it could hold a key)".to_owned() } else { message.clone() };
-        match status.code {
-            401 => Self::Forbidden { object, message },
+/// The category of an error of the client.
+pub(super) fn failure(error: &kube::Error) -> WriteFailure {
+    match error {
+        kube::Error::Api(status) => match status.code {
             // The second is what is said before anyone has counted.
             403 if status.message.contains("exceeded quota")
                 || status.message.contains("status unknown for quota") =>
             {
-                Self::QuotaExceeded { object, message }
+                WriteFailure::QuotaExceeded
             }
-            403 => Self::Forbidden { object, message: kept },
-            404 => Self::NotFound { object, message },
-            409 => Self::Conflict { object },
-            413 => Self::TooLarge { object, message },
-            400 | 422 => Self::Invalid { object, message: kept },
-            429 => Self::Throttled { object, message },
-            504 => Self::Timeout { object, seconds: Seconds(0) },
-            code @ 500..=599 => Self::Unavailable { object, code, message: kept },
-            _ => Self::Other { object, message: kept },
-        }
+            401 | 403 => WriteFailure::Forbidden,
+            404 => WriteFailure::NotFound,
+            409 => WriteFailure::Conflict,
+            413 => WriteFailure::TooLarge,
+            400 | 422 => WriteFailure::Invalid,
+            429 => WriteFailure::Throttled,
+            504 => WriteFailure::Timeout,
+            500..=599 => WriteFailure::ServerError,
+            _ => WriteFailure::Other,
+        },
+        // The last three are half an answer.
+        kube::Error::HyperError(_)
+        | kube::Error::Service(_)
+        | kube::Error::SerdeError(_)
+        | kube::Error::FromUtf8(_)
+        | kube::Error::ReadEvents(_) => WriteFailure::Unreachable,
+        _ => WriteFailure::Other,
     }
 }
 
-/// Cuts what someone else said to one line of bounded length.
-fn shown(text: &str) -> String {
-    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if line.len() > MESSAGE_LIMIT {
-        line.truncate(line.floor_char_boundary(MESSAGE_LIMIT));
-        line.push('…');
-    }
-    line
+/// What is shown of an answer: one line of bounded length.
+fn words(error: &kube::Error) -> String {
+    let text = match error {
+        kube::Error::Api(status) => status.message.clone(),
+        kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) | kube::Error::ReadEvents(_) => {
+            "the answer is cut off or is no JSON".to_owned()
+        }
+        error => error.to_string(),
+    };
+    shown(&text, MESSAGE_LIMIT).replace(char::is_control, " ")
 }
 
 #[cfg(test)]
 mod tests {
+    use kube::core::Status;
+
     use super::*;
 
-    fn api(code: u16, message: &str) -> kube::Error {
-        kube::Error::Api(Box::new(Status { code, message: message.to_owned(), ..Status::default() }))
+    fn answered(code: u16, message: &str, secret: bool) -> PublishError {
+        let status = Status { code, message: message.to_owned(), ..Status::default() };
+        PublishError::new("ConfigMap a/b".into(), kube::Error::Api(Box::new(status)), secret)
     }
 
     #[test]
     fn a_quota_is_told_from_a_missing_right() {
-        let error =
-            PublishError::of("ConfigMap a/b".into(), &api(403, "forbidden: exceeded quota: q, used"), false);
-        assert_eq!(error.result(), WriteResult::QuotaExceeded);
+        let error = answered(403, "forbidden: exceeded quota: q, used", false);
+        assert_eq!(error.category(), WriteFailure::QuotaExceeded);
         assert!(error.to_string().starts_with("ConfigMap a/b: refused by a quota"), "{error}");
-        let error = PublishError::of("ConfigMap a/b".into(), &api(403, "no right"), false);
-        assert_eq!(error.result(), WriteResult::Forbidden);
+        assert_eq!(answered(403, "no right", false).category(), WriteFailure::Forbidden);
+    }
+
+    #[test]
+    fn the_answer_is_the_source() {
+        let error = answered(422, "no shards today", false);
+        let source = error.source().unwrap().downcast_ref::<Box<kube::Error>>();
+        assert!(matches!(source.map(|error| &**error), Some(kube::Error::Api(status)) if status.code == 422));
     }
 
     #[test]
     fn a_refused_secret_is_not_quoted() {
         for code in [400, 403, 422, 500, 418] {
-            let error = PublishError::of("Secret a/b".into(), &api(code, "the key is hush"), true);
-            assert!(!error.to_string().contains("hush"), "{error}");
+            let error = answered(code, "the key is hush", true);
+            let mut chain = format!("{error} {error:?}");
+            if let Some(source) = error.source() {
+                chain.push_str(&source.to_string());
+            }
+            assert!(!chain.contains("hush"), "{chain}");
         }
     }
 
     #[test]
     fn long_words_are_cut_between_characters_and_stay_one_line() {
-        let error = PublishError::of("x".into(), &api(429, &"é\n".repeat(1_000)), false);
+        let error = answered(429, &"é\n".repeat(1_000), false);
         assert!(error.to_string().len() < 600);
         assert!(!error.to_string().contains('\n'));
     }
@@ -316,7 +261,7 @@ mod tests {
             (500, true, true),
             (504, true, true),
         ] {
-            let error = PublishError::of("x".into(), &api(code, ""), false);
+            let error = answered(code, "", false);
             assert_eq!((error.is_ambiguous(), error.is_transient()), (ambiguous, transient), "{code}");
         }
     }

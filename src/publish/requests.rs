@@ -10,9 +10,9 @@ use kube::core::PartialObjectMeta;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::metrics::{Metrics, WriteKind, WriteResult};
+use crate::metrics::{Metrics, WriteFailure, WriteKind, WriteResult};
 use crate::publish::backoff::Backoff;
-use crate::publish::error::{PublishError, Seconds};
+use crate::publish::error::PublishError;
 use crate::publish::lease::{LeaseGuard, WriteError};
 
 /// The field manager and reporting controller.
@@ -51,8 +51,7 @@ impl Write {
         content_type: &'static str,
         body: &impl Serialize,
     ) -> Result<Self, PublishError> {
-        let body = serde_json::to_vec(body)
-            .map_err(|error| PublishError::Other { object: object.clone(), message: error.to_string() })?;
+        let body = serde_json::to_vec(body).map_err(|error| PublishError::other(object.as_str(), error))?;
         Ok(Self { kind, object, method, target, content_type, body })
     }
 
@@ -143,7 +142,7 @@ impl Write {
             .header(CONTENT_TYPE, self.content_type)
             .header(ACCEPT, METADATA)
             .body(self.body.clone())
-            .map_err(|error| PublishError::Other { object: self.object.clone(), message: error.to_string() })
+            .map_err(|error| PublishError::other(self.object.as_str(), error))
     }
 }
 
@@ -183,7 +182,10 @@ impl Requests {
     pub async fn write(&self, write: &Write) -> Result<PartialObjectMeta, PublishError> {
         let count = Count { metrics: &self.metrics, write, result: WriteResult::Abandoned };
         let result = self.attempt(write).await;
-        count.ended(result.as_ref().map_or_else(PublishError::result, |_| WriteResult::Success));
+        count.ended(match &result {
+            Ok(_) => WriteResult::Success,
+            Err(error) => WriteResult::Failed(error.category()),
+        });
         result
     }
 
@@ -195,14 +197,14 @@ impl Requests {
         };
         let timeout = permit.timeout();
         permit.send(&self.client, request).await.map_err(|error| match error {
-            WriteError::Api(error) => match PublishError::of(object(), &error, is_secret(write.kind)) {
-                PublishError::Timeout { object, .. } => {
-                    PublishError::Timeout { object, seconds: seconds(timeout) }
+            WriteError::Api(error) => {
+                match PublishError::new(object(), error, write.kind == WriteKind::KeyShard) {
+                    PublishError::Timeout { object, .. } => PublishError::Timeout { object, waited: timeout },
+                    other => other,
                 }
-                other => other,
-            },
-            WriteError::Timeout(_) => PublishError::Timeout { object: object(), seconds: seconds(timeout) },
-            WriteError::Uri(error) => PublishError::Other { object: object(), message: error.to_string() },
+            }
+            WriteError::Timeout(_) => PublishError::Timeout { object: object(), waited: timeout },
+            WriteError::Uri(error) => PublishError::other(object(), error),
         })
     }
 
@@ -279,12 +281,12 @@ impl Requests {
         let request = http::Request::get(target)
             .header(ACCEPT, accept)
             .body(Vec::new())
-            .map_err(|error| PublishError::Other { object: object.to_owned(), message: error.to_string() })?;
+            .map_err(|error| PublishError::other(object, error))?;
         match tokio::time::timeout(READ, self.client.request(request)).await {
             Ok(Ok(read)) => Ok(Some(read)),
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(None),
-            Ok(Err(error)) => Err(PublishError::of(object.to_owned(), &error, true)),
-            Err(_) => Err(PublishError::Timeout { object: object.to_owned(), seconds: seconds(READ) }),
+            Ok(Err(error)) => Err(PublishError::new(object.to_owned(), error, true)),
+            Err(_) => Err(PublishError::Timeout { object: object.to_owned(), waited: READ }),
         }
     }
 }
@@ -307,7 +309,7 @@ impl Drop for Count<'_> {
         let Self { metrics, write, result } = self;
         metrics.writes.inc(write.kind, *result);
         // What was never sent costs nobody anything.
-        if *result != WriteResult::NotLeader {
+        if *result != WriteResult::Failed(WriteFailure::NotLeader) {
             metrics.written_bytes.add(write.kind, *result, write.bytes());
         }
     }
@@ -322,14 +324,6 @@ fn list_query(selector: &str, from: &str) -> String {
     query.finish()
 }
 
-fn seconds(duration: Duration) -> Seconds {
-    Seconds(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-}
-
-fn is_secret(kind: WriteKind) -> bool {
-    kind == WriteKind::KeyShard
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -342,7 +336,7 @@ mod tests {
         let count = || Count { metrics: &metrics, write: &write, result: WriteResult::Abandoned };
         count().ended(WriteResult::Success);
         drop(count());
-        count().ended(WriteResult::NotLeader);
+        count().ended(WriteResult::Failed(WriteFailure::NotLeader));
         let text = metrics.render().unwrap();
         let shows = |series: &str, value: u64| {
             let line = format!("{series} {value}");

@@ -9,22 +9,14 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::kubernetes::key::OutputKey;
+use crate::kubernetes::well_known::{MANAGED_BY_LABEL, PART_LABEL, WAYBILL};
 use crate::published::desired_output::{Routing, Wanted};
 use crate::published::index::Index;
 use crate::table::Digest;
 use crate::traefik::escape;
 
-/// Label that says who keeps an object.
-pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-
-/// Value of [`MANAGED_BY`].
-pub const WAYBILL: &str = "waybill";
-
 /// Label that names the output.
 pub const OUTPUT_LABEL: &str = "waybill.dev/output";
-
-/// Label that says which part of an output an object is.
-pub const PART_LABEL: &str = "waybill.dev/part";
 
 /// Annotation of a shard: the sha256 of its document before compression, in hex.
 pub const SHA256_ANNOTATION: &str = "waybill.dev/sha256";
@@ -80,7 +72,7 @@ pub fn key_shard_name(output: &OutputKey, short: &str) -> String {
 
 /// The labels of an output's objects.
 pub fn labels(output: &OutputKey, part: Part) -> BTreeMap<String, String> {
-    [(MANAGED_BY, WAYBILL), (OUTPUT_LABEL, output.name()), (PART_LABEL, part.as_str())]
+    [(MANAGED_BY_LABEL, WAYBILL), (OUTPUT_LABEL, output.name()), (PART_LABEL, part.as_str())]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into()
 }

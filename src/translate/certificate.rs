@@ -1,12 +1,13 @@
 //! The Secrets of an Ingress's `spec.tls` to certificates (Traefik's `getCertificates`).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::kubernetes::IngressTLS;
 use crate::kubernetes::key::SecretKey;
 use crate::translate::fragment::CertificateFragment;
 use crate::translate::lookup::{Lookup, SecretFault, SecretState};
-use crate::translate::problem::{Category, Problem, Subject};
+use crate::translate::problem::{Category, Problem, Problems, Subject};
 use crate::translate::size;
 
 /// The certificates of an Ingress in the order of its spec, each Secret once. What can't be used is a problem and
@@ -16,59 +17,64 @@ pub fn certificates<L: Lookup + ?Sized>(
     entries: &[IngressTLS],
     lookup: &L,
     subject: &dyn Fn() -> Subject,
-    problems: &mut Vec<Problem>,
+    problems: &mut Problems,
 ) -> Vec<CertificateFragment> {
     let mut certificates: Vec<CertificateFragment> = Vec::new();
+    let mut seen = HashSet::new();
     for (position, entry) in entries.iter().enumerate() {
         let Some(name) = entry.secret_name.as_deref().filter(|name| !name.is_empty()) else {
             continue;
         };
-        if entries[..position].iter().any(|earlier| earlier.secret_name.as_deref() == Some(name)) {
+        if entries.len() > 1 && !seen.insert(name) {
             continue;
         }
         let secret = SecretKey::new(Arc::clone(namespace), name);
         let state = lookup.secret(&secret);
-        let too_large = match &state {
-            SecretState::Certificate(known) | SecretState::Unavailable(Some(known)) => {
-                size::certificate(known)
-            }
+        let known = match &state {
+            SecretState::Certificate(known) | SecretState::Unavailable(Some(known)) => Some(known),
             _ => None,
         };
-        let fault = match (state, too_large) {
-            (_, Some(bytes)) => {
-                let remedy = format!(
-                    "certificate and key of Secret {secret} are {}; leave out of tls.crt what is not of its chain",
-                    size::said(bytes)
-                );
-                (Category::EntryTooLarge, remedy)
-            }
-            (SecretState::Certificate(certificate), None) => {
-                certificates.push(CertificateFragment { secret, certificate });
-                continue;
-            }
-            (SecretState::Missing, _) => {
-                let remedy = format!("there is no Secret {secret}; create it, or name one that is there");
-                (Category::SecretNotFound, remedy)
-            }
-            (SecretState::Invalid { key, fault }, _) => {
-                (Category::InvalidSecret, invalid(&secret, key, fault))
-            }
-            (SecretState::Unavailable(known), _) => {
-                let kept =
-                    if known.is_some() { "its last content stays in use" } else { "it will be tried again" };
-                if let Some(certificate) = known {
-                    certificates.push(CertificateFragment { secret: secret.clone(), certificate });
+        let too_large = known.and_then(|known| size::certificate(known));
+        if let Some(certificate) = known.filter(|_| too_large.is_none()) {
+            certificates
+                .push(CertificateFragment { secret: secret.clone(), certificate: Arc::clone(certificate) });
+        }
+        if too_large.is_none() && matches!(state, SecretState::Certificate(_)) {
+            continue;
+        }
+        problems.add(|| {
+            let (category, remedy) = match (&state, too_large) {
+                (_, Some(bytes)) => (
+                    Category::EntryTooLarge,
+                    format!(
+                        "certificate and key of Secret {secret} are {}; remove from tls.crt what does not belong to \
+                         the chain",
+                        size::said(bytes)
+                    ),
+                ),
+                (SecretState::Invalid { key, fault }, _) => {
+                    (Category::InvalidSecret, invalid(&secret, key, *fault))
                 }
-                let remedy = format!("Secret {secret} could not be read for now; {kept}");
-                (Category::SecretUnavailable, remedy)
+                (SecretState::Unavailable(Some(_)), _) => (
+                    Category::SecretUnavailable,
+                    format!("Secret {secret} can't be read for now; its last content stays in use"),
+                ),
+                (SecretState::Unavailable(None), _) => (
+                    Category::SecretUnavailable,
+                    format!("Secret {secret} can't be read for now; it will be tried again"),
+                ),
+                (SecretState::Missing | SecretState::Certificate(_), _) => (
+                    Category::SecretNotFound,
+                    format!("there is no Secret {secret}; create it, or name one that is there"),
+                ),
+            };
+            Problem {
+                category,
+                subject: subject(),
+                field: format!("spec.tls[{position}].secretName"),
+                value: Problem::shown(name),
+                remedy,
             }
-        };
-        problems.push(Problem {
-            category: fault.0,
-            subject: subject(),
-            field: format!("spec.tls[{position}].secretName"),
-            value: Problem::shown(name),
-            remedy: fault.1,
         });
     }
     certificates

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::kubernetes::{CLASS_ANNOTATION, Ingress};
+use crate::kubernetes::Ingress;
+use crate::kubernetes::well_known::CLASS_ANNOTATION;
 use crate::translate::lookup::Lookup;
 use crate::translate::problem::{Category, Problem, Subject};
 use crate::translate::settings::{ClassOptions, ClassState, Settings};

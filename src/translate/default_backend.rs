@@ -1,4 +1,4 @@
-//! The Ingress without rules: whatever no other router takes goes to its default backend.
+//! The default backend: it gets whatever no other router takes.
 
 use k8s_openapi::api::networking::v1::IngressBackend;
 
@@ -6,6 +6,7 @@ use super::Translation;
 use super::lookup::Lookup;
 use crate::traefik::dynamic::Router;
 use crate::translate::fragment::DefaultBackend;
+use crate::translate::problem::{Category, Problem, Subject};
 use crate::translate::{name, rule};
 
 /// Behind every router that has a rule of its own.
@@ -13,6 +14,19 @@ const PRIORITY: i64 = i32::MIN as i64;
 
 /// Traefik's name for its default rule syntax.
 const RULE_SYNTAX: &str = "default";
+
+/// The problem of a default backend beside rules, which Traefik's provider does not serve.
+pub(super) fn ignored(subject: Subject) -> Problem {
+    Problem {
+        category: Category::DefaultBackendIgnored,
+        subject,
+        field: "spec.defaultBackend".to_owned(),
+        value: String::new(),
+        remedy: "a default backend beside rules is not served; give it an Ingress of its own without rules, or have \
+                 operator.routing.precedence set to spec"
+            .to_owned(),
+    }
+}
 
 impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
     /// The claim to be the default backend; `None` where it would not work, whatever is done with broken backends:

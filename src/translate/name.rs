@@ -92,11 +92,8 @@ pub fn with_digest(key: &str, identity: &str) -> String {
     format!("{key}-{}", digest(&identity))
 }
 
-fn head(text: &str, mut end: usize) -> &str {
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
+fn head(text: &str, end: usize) -> &str {
+    &text[..text.floor_char_boundary(end)]
 }
 
 #[cfg(test)]

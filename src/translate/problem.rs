@@ -1,11 +1,13 @@
-//! What can be wrong with what users write, said so that they can mend it.
+//! What can be wrong with what users write, and what would be right.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
 use crate::kubernetes::Ingress;
+use crate::redact::hide_keys;
 
 /// The kind of an object that a problem is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -68,6 +70,10 @@ categories! {
     InvalidAnnotation,
     /// An empty item in an annotation's list.
     EmptyListItem,
+    /// A switch whose value is neither `true` nor `false`; it is off.
+    UnclearSwitch,
+    /// Annotations of another ingress controller or of Traefik 1, or misspelt ones; they have no effect.
+    IgnoredAnnotation,
     /// `router.pathmatcher` is not one of the three.
     InvalidPathMatcher,
     /// A backend that is no Service.
@@ -80,6 +86,8 @@ categories! {
     ServicePortNotFound,
     /// An ExternalName Service while those are not allowed.
     ExternalNameNotAllowed,
+    /// An external name or an address that is no host.
+    InvalidAddress,
     /// `service.nodeportlb` where nodes are not read, or without a node that has an InternalIP.
     NodesUnavailable,
     /// `service.nativelb` on a Service without a cluster IP.
@@ -100,6 +108,8 @@ categories! {
     CrossNamespaceNotAllowed,
     /// A reference to another provider's object from a namespace that may not have any.
     CrossProviderNotAllowed,
+    /// A default backend beside rules, which `precedence: traefik` does not serve.
+    DefaultBackendIgnored,
     /// Two Ingresses want to be the default backend.
     DefaultBackendTaken,
     /// The class admits no Ingress of this namespace.
@@ -194,17 +204,64 @@ impl Problem {
         if value.len() <= Self::VALUE_LIMIT {
             return value.to_owned();
         }
-        let mut end = Self::VALUE_LIMIT;
-        while !value.is_char_boundary(end) {
-            end -= 1;
+        format!("{}…", &value[..value.floor_char_boundary(Self::VALUE_LIMIT)])
+    }
+}
+
+/// The problems of one Ingress, in the order in which they were found. Of more than [`Problems::LIMIT`], which nobody
+/// would read and which would take more memory than the Ingress, the rest is only counted.
+#[derive(Debug, Default)]
+pub struct Problems {
+    list: Vec<Problem>,
+    more: usize,
+}
+
+impl Problems {
+    /// How many are kept.
+    pub const LIMIT: usize = 1_000;
+
+    /// Adds a problem, which is only made where there is room for it.
+    pub fn add(&mut self, problem: impl FnOnce() -> Problem) {
+        if self.list.len() < Self::LIMIT { self.list.push(problem()) } else { self.more += 1 }
+    }
+
+    /// Puts a problem before all others.
+    pub fn put_first(&mut self, problem: Problem) {
+        if self.list.len() == Self::LIMIT {
+            self.list.pop();
+            self.more += 1;
         }
-        format!("{}…", &value[..end])
+        self.list.insert(0, problem);
+    }
+
+    /// Each problem once; the last one says how many were only counted.
+    pub fn into_vec(mut self) -> Vec<Problem> {
+        if self.list.len() > 1 {
+            let mut seen = HashSet::new();
+            let first: Vec<bool> = self.list.iter().map(|problem| seen.insert(problem)).collect();
+            let mut first = first.into_iter();
+            self.list.retain(|_| first.next().unwrap_or(true));
+        }
+        if self.more > 0
+            && let Some(last) = self.list.last_mut()
+        {
+            last.remedy = format!("{}; {} more problems are not reported", last.remedy, self.more);
+        }
+        self.list.shrink_to_fit();
+        self.list
+    }
+}
+
+impl Extend<Problem> for Problems {
+    fn extend<T: IntoIterator<Item = Problem>>(&mut self, problems: T) {
+        problems.into_iter().for_each(|problem| self.add(|| problem));
     }
 }
 
 impl fmt::Display for Problem {
     /// One line; the value is quoted so that no text of a tenant can break it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}: {:?}: {}", self.category, self.subject, self.field, self.value, self.remedy)
+        let Self { category, subject, field, value, remedy } = self;
+        f.write_str(&hide_keys(&format!("{category}: {subject}: {field}: {value:?}: {remedy}")))
     }
 }

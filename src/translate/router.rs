@@ -13,7 +13,7 @@ use super::lookup::Lookup;
 use super::problem::{Category, Problem, Subject};
 use super::rule::{self, Matcher, PathType};
 use super::server::Broken;
-use super::service::{self, Backend, Gathered};
+use super::service::{self, Backend, Findings, NamedService};
 use super::settings::{BrokenBackends, Precedence, RuleSyntax, Settings};
 use super::size::{self, Budget};
 use crate::kubernetes::key::ServiceKey;
@@ -35,19 +35,44 @@ pub(super) struct Translation<'a, L: Lookup + ?Sized> {
     pub(super) settings: &'a Settings,
     pub(super) lookup: &'a L,
     pub(super) annotations: RouterAnnotations,
-    pub(super) gathered: Gathered,
+    pub(super) findings: Findings,
     /// Backends that were translated already; the paths of an Ingress often share one.
-    pub(super) cache: HashMap<BackendName<'a>, Backend>,
+    backends: HashMap<BackendName<'a>, Backend>,
+    services: HashMap<&'a str, NamedService<'a, L>>,
     /// What its routers and services may still take.
-    pub(super) budget: Budget,
+    budget: Budget,
     /// How many paths there are.
-    pub(super) paths: usize,
+    paths: usize,
+    path_matcher_reported: bool,
 }
 
 impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
+    pub(super) fn new(
+        ingress: &'a Ingress,
+        namespace: Arc<str>,
+        settings: &'a Settings,
+        lookup: &'a L,
+        annotations: RouterAnnotations,
+        findings: Findings,
+    ) -> Self {
+        let rules = ingress.spec.iter().flat_map(|spec| &spec.rules).flatten();
+        let paths = rules.filter_map(|rule| rule.http.as_ref()).map(|http| http.paths.len());
+        Self {
+            ingress,
+            namespace,
+            settings,
+            lookup,
+            annotations,
+            findings,
+            backends: HashMap::new(),
+            services: HashMap::new(),
+            budget: Budget::default(),
+            paths: paths.sum(),
+            path_matcher_reported: false,
+        }
+    }
+
     pub(super) fn routers(&mut self, rules: &'a [IngressRule]) -> Vec<RouterFragment> {
-        let paths = rules.iter().filter_map(|rule| rule.http.as_ref()).map(|http| http.paths.len());
-        self.paths = paths.sum();
         // Neither more nor less: most Ingresses have one, and fragments stay.
         let mut routers: Vec<RouterFragment> = Vec::with_capacity(self.paths);
         // Of equal rules the last counts, and that of a path that is written goes before that of one that is not.
@@ -95,7 +120,7 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
                 size::INGRESS_LIMIT / (1024 * 1024)
             ),
         };
-        self.gathered.problems.insert(0, too_large);
+        self.findings.problems.put_first(too_large);
     }
 
     fn router(
@@ -114,7 +139,7 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
             PathType::ImplementationSpecific => match Matcher::parse(&self.annotations.path_matcher) {
                 Some(matcher) => matcher,
                 None => {
-                    self.bad_path_matcher();
+                    self.report_path_matcher();
                     return None;
                 }
             },
@@ -158,13 +183,13 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
         } else {
             (at(), Problem::shown(&router.rule))
         };
-        self.gathered.problems.push(Problem {
-            category: Category::EntryTooLarge,
-            subject: Subject::ingress(self.ingress),
-            field,
-            value,
-            remedy: format!("a router of this Ingress would be over {} KiB as text, and none may be; shorten what it is made from", size::ENTRY_LIMIT / 1024),
-        });
+        let remedy = format!(
+            "a router of this Ingress would be over {} KiB as text, which is the limit; shorten what it is made from",
+            size::ENTRY_LIMIT / 1024
+        );
+        let subject = Subject::ingress(self.ingress);
+        let category = Category::EntryTooLarge;
+        self.findings.problems.add(|| Problem { category, subject, field, value, remedy });
         true
     }
 
@@ -172,9 +197,14 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
     pub(super) fn bare_router(&self) -> Router {
         let or =
             |own: &Vec<String>, default: &Vec<String>| if own.is_empty() { default } else { own }.clone();
+        let mut middlewares = or(&self.annotations.middlewares, &self.settings.default_middlewares);
+        // Those that are left don't answer for the one that is missing.
+        if self.annotations.blocked {
+            middlewares.clear();
+        }
         Router {
             entry_points: or(&self.annotations.entry_points, &self.settings.default_entry_points),
-            middlewares: or(&self.annotations.middlewares, &self.settings.default_middlewares),
+            middlewares,
             tls: self.annotations.tls.clone(),
             observability: self.annotations.observability.clone(),
             ..Router::default()
@@ -189,92 +219,110 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
         }
     }
 
-    fn bad_path_matcher(&mut self) {
-        let problem = Problem {
+    fn report_path_matcher(&mut self) {
+        if std::mem::replace(&mut self.path_matcher_reported, true) {
+            return;
+        }
+        let remedy =
+            "write Path, PathPrefix or PathRegexp; the paths of type ImplementationSpecific are skipped";
+        self.findings.problems.add(|| Problem {
             category: Category::InvalidPathMatcher,
             subject: Subject::ingress(self.ingress),
             field: field(&self.annotations.spellings.path_matcher),
             value: Problem::shown(&self.annotations.path_matcher),
-            remedy:
-                "write Path, PathPrefix or PathRegexp; the paths of type ImplementationSpecific are skipped"
-                    .to_owned(),
-        };
-        self.gathered.problems.push(problem);
+            remedy: remedy.to_owned(),
+        });
     }
 
-    /// The service of a backend, with what is wrong told. `at` is the path of the backend's field.
+    /// The service of a backend, with what is wrong reported. `at` is the path of the backend's field.
     pub(super) fn service(&mut self, backend: &'a IngressBackend, at: &dyn Fn() -> String) -> Backend {
         let service = match (&backend.resource, &backend.service) {
             (None, Some(service)) => service,
-            (resource, _) => return self.unsupported(resource.is_some(), at()),
+            (resource, _) => return self.unsupported(resource.is_some(), at),
         };
-        let translated = match self.cache.get(&backend_name(service)) {
+        let translated = match self.backends.get(&backend_name(service)) {
             Some(translated) => translated.clone(),
-            None => {
-                let translated = service::backend(
-                    &self.namespace,
-                    service,
-                    self.settings,
-                    self.lookup,
-                    &mut self.gathered,
-                );
-                if self.paths > 1 {
-                    self.cache.insert(backend_name(service), translated.clone());
-                    match (&translated.service, &translated.broken) {
-                        (_, Some(Broken { category: Category::EntryTooLarge, .. })) => {
-                            self.budget.add(size::ENTRY_LIMIT);
-                        }
-                        (Some(fragment), _) => self.budget.add_service(&fragment.key, &fragment.service),
-                        (None, _) => {}
-                    }
-                }
-                translated
-            }
+            None => self.translate_backend(service),
         };
         if let Some(broken) = &translated.broken {
-            let (field, value) = match broken.category {
-                Category::ServicePortNotFound => ("port", service::port_text(service)),
-                _ => ("name", service.name.clone()),
-            };
-            self.gathered.problems.push(Problem {
-                category: broken.category,
-                subject: Subject::ingress(self.ingress),
-                field: format!("{}.service.{field}", at()),
-                value: Problem::shown(&value),
-                remedy: broken.remedy.clone(),
+            self.findings.problems.add(|| {
+                let (field, value) = match broken.category {
+                    Category::ServicePortNotFound => ("port", service::port_text(service)),
+                    _ => ("name", service.name.clone()),
+                };
+                Problem {
+                    category: broken.category,
+                    subject: Subject::ingress(self.ingress),
+                    field: format!("{}.service.{field}", at()),
+                    value: Problem::shown(&value),
+                    remedy: broken.remedy.to_string(),
+                }
             });
         }
+        if !self.annotations.blocked {
+            return translated;
+        }
+        // The annotation has a problem that says why.
+        let broken = Broken::new(Category::EmptyListItem, "");
+        Backend { service: self.answer_503("blocked"), broken: Some(broken) }
+    }
+
+    fn translate_backend(&mut self, service: &'a IngressServiceBackend) -> Backend {
+        let Self { namespace, settings, lookup, .. } = self;
+        if self.paths <= 1 {
+            let named = NamedService::new(namespace, &service.name, settings, *lookup);
+            return named.backend(service, &mut self.findings);
+        }
+        let named = self
+            .services
+            .entry(&service.name)
+            .or_insert_with(|| NamedService::new(namespace, &service.name, settings, *lookup));
+        let before = self.findings.addresses;
+        let translated = named.backend(service, &mut self.findings);
+        self.budget.add_addresses(self.findings.addresses - before);
+        match (&translated.service, &translated.broken) {
+            (_, Some(Broken { category: Category::EntryTooLarge, .. })) => self.budget.add(size::ENTRY_LIMIT),
+            (Some(fragment), _) => self.budget.add_service(&fragment.key, &fragment.service),
+            (None, _) => {}
+        }
+        self.backends.insert(backend_name(service), translated.clone());
         translated
     }
 
-    fn unsupported(&mut self, resource: bool, field: String) -> Backend {
+    fn unsupported(&mut self, resource: bool, at: &dyn Fn() -> String) -> Backend {
         let remedy = if resource {
-            "a resource can't be a backend of Traefik; name a service instead"
+            "Traefik can't use a resource as a backend; name a service instead"
         } else {
-            "the backend names nothing; name a service"
+            "the backend is empty; name a service"
         };
-        self.gathered.problems.push(Problem {
+        self.findings.problems.add(|| Problem {
             category: Category::UnsupportedBackend,
             subject: Subject::ingress(self.ingress),
-            field,
+            field: at(),
             value: String::new(),
             remedy: remedy.to_owned(),
         });
-        let service = (self.settings.broken_backends == BrokenBackends::Answer503).then(|| {
-            let name = self.ingress.metadata.name.as_deref().unwrap_or_default();
-            let key = name::normalize_joined(&[&self.namespace, "-", name, "-unsupported"]);
-            Arc::new(ServiceFragment {
-                key: name::bounded(key).into(),
-                owner: ServiceOwner {
-                    created: Created::UNKNOWN,
-                    service: ServiceKey::new(Arc::clone(&self.namespace), name),
-                    port: "unsupported".into(),
-                    variant: self.settings.service_variant,
-                },
-                service: service::without_servers(),
-            })
-        });
-        Backend { service, broken: Some(Broken::new(Category::UnsupportedBackend, remedy)) }
+        let broken = Some(Broken::new(Category::UnsupportedBackend, remedy));
+        Backend { service: self.answer_503("unsupported"), broken }
+    }
+
+    /// The service of a path that leads to none, where such a path stays; `why` is the last part of its name.
+    fn answer_503(&self, why: &str) -> Option<Arc<ServiceFragment>> {
+        if self.settings.broken_backends == BrokenBackends::Drop {
+            return None;
+        }
+        let name = self.ingress.metadata.name.as_deref().unwrap_or_default();
+        let key = name::normalize_joined(&[&self.namespace, "-", name, "-", why]);
+        Some(Arc::new(ServiceFragment {
+            key: name::bounded(key).into(),
+            owner: ServiceOwner {
+                created: Created::UNKNOWN,
+                service: ServiceKey::new(Arc::clone(&self.namespace), name),
+                port: why.into(),
+                variant: self.settings.service_variant,
+            },
+            service: service::without_servers(),
+        }))
     }
 }
 

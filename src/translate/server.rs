@@ -4,153 +4,205 @@
 
 use std::collections::HashSet;
 use std::fmt::Write;
-
-use k8s_openapi::api::networking::v1::ServiceBackendPort;
+use std::sync::Arc;
 
 use crate::kubernetes::key::ServiceKey;
-use crate::kubernetes::{Address, Service, ServicePort, ServiceType};
+use crate::kubernetes::{Address, Service, ServicePort, ServiceType, Slice};
 use crate::traefik::dynamic::Server;
 use crate::translate::annotation::ServiceAnnotations;
+use crate::translate::host;
 use crate::translate::lookup::Lookup;
-use crate::translate::problem::Category;
+use crate::translate::problem::{Category, Problem};
 use crate::translate::settings::Settings;
+use crate::translate::size;
 
-/// Why a backend has no servers, with what would help.
+/// Why a backend has no servers, and what would help.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
-    /// What is wrong.
     pub category: Category,
-    /// What would be right.
-    pub remedy: String,
+    pub remedy: Arc<str>,
 }
 
 impl Broken {
     /// A fault of `category`.
-    pub fn new(category: Category, remedy: impl Into<String>) -> Self {
+    pub fn new(category: Category, remedy: impl Into<Arc<str>>) -> Self {
         Self { category, remedy: remedy.into() }
     }
 }
 
-/// The port of a Service that a backend means: the first in the order of its spec whose number or (not empty) name is
-/// the backend's.
-pub fn port<'s>(service: &'s Service, wanted: Option<&ServiceBackendPort>) -> Option<&'s ServicePort> {
-    let wanted = wanted?;
-    let name = wanted.name.as_deref().filter(|name| !name.is_empty());
-    let mut ports = service.ports.iter();
-    ports.find(|port| wanted.number == Some(port.port) || name.is_some_and(|name| *port.name == *name))
+/// A port of a Service, and what its servers depend on.
+pub(super) struct Target<'a, L: ?Sized> {
+    pub key: &'a ServiceKey,
+    pub service: &'a Service,
+    pub port: &'a ServicePort,
+    pub annotations: &'a ServiceAnnotations,
+    pub settings: &'a Settings,
+    pub lookup: &'a L,
 }
 
-/// The servers of a Service's port. An empty list means that there is no endpoint, which is not a fault here.
-///
-/// # Errors
-/// Where the Service can't have servers at all, whatever `allowEmptyServices` says.
-pub fn servers<L: Lookup + ?Sized>(
-    key: &ServiceKey,
-    service: &Service,
-    port: &ServicePort,
-    annotations: &ServiceAnnotations,
-    settings: &Settings,
-    lookup: &L,
-    uses_nodes: &mut bool,
-) -> Result<Vec<Server>, Broken> {
-    let scheme = scheme(port, annotations);
-    if annotations.node_port_lb && service.kind == ServiceType::NodePort {
-        *uses_nodes = true;
-        return node_servers(scheme, port, settings, lookup);
-    }
-    if service.kind == ServiceType::ExternalName {
-        let host = service.external_name.as_deref().unwrap_or_default();
-        return Ok(vec![server(scheme, host, port.port)]);
-    }
-    if annotations.native_lb.unwrap_or(settings.native_lb_by_default) {
-        return match &*service.cluster_ip {
-            "" | "None" => Err(Broken::new(
-                Category::NoClusterIP,
-                "the Service has no cluster IP to balance by; give it one, or set service.nativelb: \"false\" on it",
-            )),
-            address => Ok(vec![server(scheme, address, port.port)]),
-        };
-    }
-    Ok(endpoint_servers(scheme, key, port, lookup))
+/// The servers of a port, and what it took to find them.
+#[derive(Default)]
+pub(super) struct Servers {
+    /// Empty where there is no endpoint, which is not a fault here.
+    pub list: Vec<Server>,
+    /// How many addresses were looked at.
+    pub looked_at: usize,
+    pub uses_nodes: bool,
+    pub uses_namespaces: bool,
 }
 
-fn node_servers<L: Lookup + ?Sized>(
-    scheme: &str,
-    port: &ServicePort,
-    settings: &Settings,
-    lookup: &L,
-) -> Result<Vec<Server>, Broken> {
-    let addresses = if settings.disable_cluster_scope_resources { None } else { lookup.node_internal_ips() };
-    let Some(addresses) = addresses else {
-        return Err(Broken::new(
-            Category::NodesUnavailable,
-            "nodes are not read here (disableClusterScopeResources); remove service.nodeportlb from the Service",
-        ));
-    };
-    if addresses.is_empty() {
-        return Err(Broken::new(Category::NodesUnavailable, "no node has an InternalIP address"));
-    }
-    Ok(addresses.iter().map(|address| server(scheme, address, port.node_port)).collect())
-}
-
-/// Up to this many addresses of a Service are compared with each other, which is cheaper than a set of them.
-const FEW: usize = 16;
-
-/// Serving endpoints of the slices whose port has the name of the Service's. Those that terminate are left out while
-/// there is another, as kube-proxy does.
-fn endpoint_servers<L: Lookup + ?Sized>(
-    scheme: &str,
-    key: &ServiceKey,
-    port: &ServicePort,
-    lookup: &L,
-) -> Vec<Server> {
-    let slices = lookup.endpoint_slices(key);
-    // The first mention of an address counts, with its port and whether it terminates.
-    let count = slices.iter().map(|slice| slice.addresses.len()).sum();
-    let mut first: Vec<(&Address, i32)> = Vec::with_capacity(count);
-    let mut seen = HashSet::new();
-    let mut all_terminate = true;
-    for slice in slices {
-        let number = slice.ports.iter().find(|other| other.name == port.name).map_or(0, |other| other.number);
-        if number == 0 {
-            continue;
+impl<L: Lookup + ?Sized> Target<'_, L> {
+    /// Finds the servers. `slices` are those that have the port, each with its number.
+    ///
+    /// # Errors
+    /// Where the Service can't have servers at all, whatever `allowEmptyServices` says.
+    pub fn servers<'s>(
+        &self,
+        slices: impl Iterator<Item = (&'s Slice, i32)>,
+        found: &mut Servers,
+    ) -> Result<(), Broken> {
+        if self.annotations.node_port_lb && self.service.kind == ServiceType::NodePort {
+            found.uses_nodes = true;
+            found.list = self.node_servers()?;
+        } else if self.service.kind == ServiceType::ExternalName {
+            let name = self.service.external_name.as_deref().unwrap_or_default();
+            found.list = vec![self.server(name, self.port.port)?];
+        } else if self.annotations.native_lb.unwrap_or(self.settings.native_lb_by_default) {
+            found.list = match &*self.service.cluster_ip {
+                "" | "None" => {
+                    return Err(Broken::new(
+                        Category::NoClusterIP,
+                        "the Service has no cluster IP; give it one, or set service.nativelb: \"false\" on it",
+                    ));
+                }
+                address => vec![self.server(address, self.port.port)?],
+            };
+        } else {
+            self.endpoint_servers(slices, found)?;
         }
-        for address in &slice.addresses {
-            let repeated = if count <= FEW {
+        Ok(())
+    }
+
+    fn node_servers(&self) -> Result<Vec<Server>, Broken> {
+        let unavailable = |remedy| Broken::new(Category::NodesUnavailable, remedy);
+        let addresses = Some(self.lookup).filter(|_| !self.settings.disable_cluster_scope_resources);
+        let addresses = addresses.and_then(Lookup::node_internal_ips).ok_or_else(|| {
+            unavailable("nodes are not read (disableClusterScopeResources); remove service.nodeportlb from the Service")
+        })?;
+        // The API server takes any text for a node's address.
+        let hosts = addresses.iter().filter(|address| host::is_host(address));
+        let servers: Vec<Server> =
+            hosts.filter_map(|address| self.server(address, self.port.node_port).ok()).collect();
+        if servers.is_empty() { Err(unavailable("no node has an InternalIP address")) } else { Ok(servers) }
+    }
+
+    /// Serving endpoints of the slices. Those that terminate are left out while there is another, as kube-proxy does.
+    fn endpoint_servers<'s>(
+        &self,
+        slices: impl Iterator<Item = (&'s Slice, i32)>,
+        found: &mut Servers,
+    ) -> Result<(), Broken> {
+        /// Up to this many addresses are compared with each other, which is cheaper than a set of them.
+        const FEW: usize = 16;
+
+        // The first mention of an address counts, with its port and whether it terminates.
+        let mut first: Vec<(&Address, i32)> = Vec::new();
+        let mut seen: HashSet<&str> = HashSet::new();
+        for (address, number) in
+            slices.flat_map(|(slice, number)| slice.addresses.iter().map(move |address| (address, number)))
+        {
+            found.looked_at += 1;
+            let repeated = if first.len() < FEW {
                 first.iter().any(|(other, _)| other.host == address.host)
             } else {
-                !seen.insert(&*address.host)
+                if seen.is_empty() {
+                    seen.extend(first.iter().map(|(other, _)| &*other.host));
+                }
+                !seen.insert(&address.host)
             };
             if !repeated {
-                all_terminate &= address.terminating;
                 first.push((address, number));
             }
         }
+        let all_terminate = first.iter().all(|(address, _)| address.terminating);
+        first.retain(|(address, _)| all_terminate || !address.terminating);
+        let bytes = first.iter().map(|(address, _)| address.host.len() + size::SERVER).sum();
+        if bytes > size::ENTRY_LIMIT {
+            return Err(too_large(self.key, first.len(), bytes));
+        }
+        let mut servers = Vec::with_capacity(first.len());
+        for (address, number) in first {
+            check_name(&address.host, self.key, self.settings, self.lookup, &mut found.uses_namespaces)?;
+            servers.push(self.server(&address.host, number)?);
+        }
+        found.list = servers;
+        Ok(())
     }
-    let serve = |(address, _): &&(&Address, i32)| all_terminate || !address.terminating;
-    let mut servers = Vec::with_capacity(first.iter().filter(serve).count());
-    servers
-        .extend(first.iter().filter(serve).map(|(address, number)| server(scheme, &address.host, *number)));
-    servers
+
+    fn server(&self, host: &str, port: i32) -> Result<Server, Broken> {
+        if !host::is_host(host) || !(0..=0xffff).contains(&port) {
+            return Err(Broken::new(
+                Category::InvalidAddress,
+                format!(
+                    "{:?} of Service {} is no IP address or host name with a port from 1 to 65535",
+                    Problem::shown(&format!("{host}:{port}")),
+                    self.key
+                ),
+            ));
+        }
+        let scheme = match self.annotations.servers_scheme.as_str() {
+            "" if self.port.port == 443 || self.port.name.starts_with("https") => "https",
+            "" => "http",
+            scheme => scheme,
+        };
+        let mut url = String::with_capacity(scheme.len() + host.len() + 11);
+        // An IPv6 address is bracketed, as Go's net.JoinHostPort does. Writing into a String can't fail.
+        let _ = if host.contains(':') {
+            write!(url, "{scheme}://[{host}]:{port}")
+        } else {
+            write!(url, "{scheme}://{host}:{port}")
+        };
+        Ok(Server { url })
+    }
 }
 
-fn scheme<'a>(port: &ServicePort, annotations: &'a ServiceAnnotations) -> &'a str {
-    if !annotations.servers_scheme.is_empty() {
-        &annotations.servers_scheme
-    } else if port.port == 443 || port.name.starts_with("https") {
-        "https"
-    } else {
-        "http"
+/// Checks that a host does not lead into another namespace.
+pub(super) fn check_name<L: Lookup + ?Sized>(
+    host: &str,
+    key: &ServiceKey,
+    settings: &Settings,
+    lookup: &L,
+    uses_namespaces: &mut bool,
+) -> Result<(), Broken> {
+    let own = key.namespace();
+    // What is no host is refused as such.
+    let foreign = !settings.allow_cross_namespace
+        && host::is_host(host)
+        && host::could_be_foreign(host, own, |label| {
+            *uses_namespaces = true;
+            lookup.longer_namespace("", &format!("{label}-")).as_deref() == Some(label)
+        });
+    if !foreign {
+        return Ok(());
     }
+    Err(Broken::new(
+        Category::CrossNamespaceNotAllowed,
+        format!(
+            "{host:?} of Service {key} could be a Service of another namespace; write one of your own as \
+             NAME.{own}.svc.cluster.local and a name outside of the cluster with a final dot, or have \
+             allowCrossNamespace set"
+        ),
+    ))
 }
 
-fn server(scheme: &str, host: &str, port: i32) -> Server {
-    let mut url = String::with_capacity(scheme.len() + host.len() + 11);
-    // An IPv6 address is bracketed, as Go's net.JoinHostPort does. Writing into a String can't fail.
-    let _ = if host.contains(':') {
-        write!(url, "{scheme}://[{host}]:{port}")
-    } else {
-        write!(url, "{scheme}://{host}:{port}")
-    };
-    Server { url }
+/// A service that is too large to be published.
+pub(super) fn too_large(key: &ServiceKey, servers: usize, bytes: usize) -> Broken {
+    Broken::new(
+        Category::EntryTooLarge,
+        format!(
+            "Service {key} has {servers} servers and is at least {}; spread it over several Services, or have \
+             service.nativelb set",
+            size::said(bytes)
+        ),
+    )
 }

@@ -1,44 +1,45 @@
 //! A backend of an Ingress to a service of the routing.
 
+use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::IngressServiceBackend;
 
 use crate::kubernetes::key::ServiceKey;
-use crate::kubernetes::{self, ServiceType};
+use crate::kubernetes::{self, ServicePort, ServiceType, Slice};
 use crate::traefik::dynamic::{LoadBalancer, Service};
 use crate::translate::annotation::{ServiceAnnotations, field};
 use crate::translate::fragment::{Created, ServiceFragment, ServiceOwner};
 use crate::translate::lookup::Lookup;
 use crate::translate::name;
-use crate::translate::problem::{Category, Kind, Problem, Subject};
+use crate::translate::problem::{Category, Kind, Problems, Subject};
 use crate::translate::reference;
-use crate::translate::server::{self, Broken};
+use crate::translate::server::{self, Broken, Servers, Target};
 use crate::translate::settings::{BrokenBackends, Settings};
 use crate::translate::size;
 
 /// What a backend came to.
 #[derive(Clone, Debug)]
-pub struct Backend {
-    /// The service; `None` when the path has to go.
+pub(super) struct Backend {
+    /// `None` when the path has to go.
     pub service: Option<Arc<ServiceFragment>>,
     /// Why it is not what the Ingress asks for.
     pub broken: Option<Broken>,
 }
 
-/// What the translation of one Ingress gathers beside its routing.
+/// What the translation of one Ingress finds beside its routing.
 #[derive(Debug, Default)]
-pub struct Gathered {
-    /// Problems so far.
-    pub problems: Vec<Problem>,
-    /// Nodes were asked for.
+pub(super) struct Findings {
+    pub problems: Problems,
     pub uses_nodes: bool,
-    /// Namespaces were asked for.
     pub uses_namespaces: bool,
+    /// How many addresses of endpoints were looked at.
+    pub addresses: usize,
 }
 
 /// The port of a backend as its Ingress writes it: its name, else its number.
-pub fn port_text(backend: &IngressServiceBackend) -> String {
+pub(super) fn port_text(backend: &IngressServiceBackend) -> String {
     let port = backend.port.as_ref();
     match port.and_then(|port| port.name.as_deref()) {
         Some(name) if !name.is_empty() => name.to_owned(),
@@ -46,74 +47,224 @@ pub fn port_text(backend: &IngressServiceBackend) -> String {
     }
 }
 
-/// Translates the Service of a backend.
-pub fn backend<L: Lookup + ?Sized>(
-    namespace: &Arc<str>,
-    backend: &IngressServiceBackend,
-    settings: &Settings,
-    lookup: &L,
-    gathered: &mut Gathered,
-) -> Backend {
-    let key = ServiceKey::new(Arc::clone(namespace), backend.name.as_str());
-    let port = port_text(backend);
-    let object = lookup.service(&key);
-    let created = object.map_or(Created::UNKNOWN, |object| object.created);
-    let result = match object {
-        None => Err(Broken::new(
-            Category::ServiceNotFound,
-            format!("there is no Service {key}; create it, or name one that is there"),
-        )),
-        Some(object) => load(&key, object, backend, settings, lookup, gathered).and_then(|service| {
-            match size::service(&key.to_string(), &service) {
-                None => Ok(service),
-                Some(bytes) => Err(Broken::new(
-                    Category::EntryTooLarge,
-                    format!(
-                        "Service {key} has {} servers and is {}; spread it over several Services, or have \
-                         service.nativelb set",
-                        service.load_balancer.servers.len(),
-                        size::said(bytes)
-                    ),
-                )),
-            }
-        }),
-    };
-    let fragment = |service| {
-        let plain = name::normalize_joined(&[namespace, "-", &backend.name, "-", &port]);
-        Arc::new(ServiceFragment {
-            key: name::bounded(plain).into(),
-            owner: ServiceOwner {
-                created,
-                service: key.clone(),
-                port: port.as_str().into(),
-                variant: settings.service_variant,
-            },
-            service,
-        })
-    };
-    let stays = settings.broken_backends == BrokenBackends::Answer503;
-    match result {
-        Ok(mut service) if service.load_balancer.servers.is_empty() && settings.allow_empty_services => {
-            keep_not_empty(&mut service.load_balancer);
-            Backend { service: Some(fragment(service)), broken: None }
+/// A Service that backends of one Ingress name. Whatever is read of it is read once, however many of its ports the
+/// Ingress uses: an object may have tens of thousands.
+pub(super) struct NamedService<'a, L: ?Sized> {
+    key: ServiceKey,
+    object: Option<&'a kubernetes::Service>,
+    slices: &'a [Arc<Slice>],
+    settings: &'a Settings,
+    lookup: &'a L,
+    annotations: OnceCell<Result<ServiceAnnotations, Broken>>,
+    ports: OnceCell<PortIndex<'a>>,
+    /// The slices have so many ports that looking for one takes an index.
+    many_in_slices: bool,
+}
+
+/// Where ports are found, by number and by name: the positions of the first.
+#[derive(Default)]
+struct PortIndex<'a> {
+    by_number: HashMap<i32, usize>,
+    by_name: HashMap<&'a str, usize>,
+    /// The slices that have a port of this name, with the number there.
+    in_slices: HashMap<&'a str, Vec<(&'a Slice, i32)>>,
+}
+
+/// Up to this many ports are searched one by one, which is cheaper than an index.
+const FEW: usize = 16;
+
+impl<'a, L: Lookup + ?Sized> NamedService<'a, L> {
+    pub fn new(namespace: &Arc<str>, name: &str, settings: &'a Settings, lookup: &'a L) -> Self {
+        let key = ServiceKey::new(Arc::clone(namespace), name);
+        let slices = lookup.endpoint_slices(&key);
+        Self {
+            object: lookup.service(&key),
+            slices,
+            many_in_slices: slices.iter().map(|slice| slice.ports.len()).sum::<usize>() > 4 * FEW,
+            key,
+            settings,
+            lookup,
+            annotations: OnceCell::new(),
+            ports: OnceCell::new(),
         }
-        Ok(service) if service.load_balancer.servers.is_empty() => {
-            let broken = Broken::new(
+    }
+
+    /// Translates a backend that names the Service.
+    pub fn backend(&self, backend: &IngressServiceBackend, findings: &mut Findings) -> Backend {
+        let (key, settings) = (&self.key, self.settings);
+        let result = self.load(backend, findings);
+        let port = port_text(backend);
+        let fragment = |service| {
+            let plain = name::normalize_joined(&[key.namespace(), "-", key.name(), "-", &port]);
+            Arc::new(ServiceFragment {
+                key: name::bounded(plain).into(),
+                owner: ServiceOwner {
+                    created: self.object.map_or(Created::UNKNOWN, |object| object.created),
+                    service: key.clone(),
+                    port: port.as_str().into(),
+                    variant: settings.service_variant,
+                },
+                service,
+            })
+        };
+        let broken = match result {
+            Ok(service) if !service.load_balancer.servers.is_empty() => {
+                return Backend { service: Some(fragment(service)), broken: None };
+            }
+            Ok(mut service) if settings.allow_empty_services => {
+                keep_not_empty(&mut service.load_balancer);
+                return Backend { service: Some(fragment(service)), broken: None };
+            }
+            Ok(_) => Broken::new(
                 Category::NoEndpoints,
                 format!(
                     "no EndpointSlice of Service {key} has a serving endpoint for port {port}; start a pod that is \
                      ready, or check the Service's selector and port name"
                 ),
-            );
-            Backend { service: stays.then(|| fragment(without_servers())), broken: Some(broken) }
+            ),
+            Err(broken) => broken,
+        };
+        let stays = settings.broken_backends == BrokenBackends::Answer503;
+        Backend { service: stays.then(|| fragment(without_servers())), broken: Some(broken) }
+    }
+
+    fn load(&self, backend: &IngressServiceBackend, findings: &mut Findings) -> Result<Service, Broken> {
+        let Self { key, settings, lookup, .. } = self;
+        let object = self.object.ok_or_else(|| {
+            let remedy = format!("there is no Service {key}; create it, or name one that is there");
+            Broken::new(Category::ServiceNotFound, remedy)
+        })?;
+        let Some(port) = self.port(object, backend) else {
+            return Err(Broken::new(Category::ServicePortNotFound, port_remedy(key, object)));
+        };
+        if object.kind == ServiceType::ExternalName {
+            if !settings.allow_external_name_services {
+                return Err(Broken::new(
+                    Category::ExternalNameNotAllowed,
+                    "the Service is of type ExternalName; use another type, or have allowExternalNameServices set",
+                ));
+            }
+            let name = object.external_name.as_deref().unwrap_or_default();
+            server::check_name(name, key, settings, *lookup, &mut findings.uses_namespaces)?;
         }
-        Ok(service) => Backend { service: Some(fragment(service)), broken: None },
-        Err(broken) => Backend { service: stays.then(|| fragment(without_servers())), broken: Some(broken) },
+        let annotations = self.annotations.get_or_init(|| self.read_annotations(object, findings)).as_ref();
+        let annotations = annotations.map_err(Clone::clone)?;
+        let mut servers = Servers::default();
+        let target = Target { key, service: object, port, annotations, settings, lookup: *lookup };
+        let found = target.servers(self.slices_with(&port.name), &mut servers);
+        findings.addresses += servers.looked_at;
+        findings.uses_nodes |= servers.uses_nodes;
+        findings.uses_namespaces |= servers.uses_namespaces;
+        found?;
+        let count = servers.list.len();
+        let service = Service {
+            middlewares: annotations.middlewares.clone(),
+            load_balancer: LoadBalancer {
+                servers: servers.list,
+                sticky: annotations.sticky.clone(),
+                pass_host_header: annotations.pass_host_header.filter(|pass| !pass),
+                servers_transport: annotations.servers_transport.clone(),
+            },
+        };
+        match size::service(&key.to_string(), &service) {
+            None => Ok(service),
+            Some(bytes) => Err(server::too_large(key, count, bytes)),
+        }
+    }
+
+    /// The port that a backend means: the first whose number or (not empty) name is the backend's.
+    fn port(
+        &self,
+        object: &'a kubernetes::Service,
+        backend: &IngressServiceBackend,
+    ) -> Option<&'a ServicePort> {
+        let wanted = backend.port.as_ref()?;
+        let name = wanted.name.as_deref().filter(|name| !name.is_empty());
+        if object.ports.len() <= FEW {
+            let is_wanted = |port: &&ServicePort| {
+                wanted.number == Some(port.port) || name.is_some_and(|name| *port.name == *name)
+            };
+            return object.ports.iter().find(is_wanted);
+        }
+        let index = self.port_index();
+        let by_number = wanted.number.and_then(|number| index.by_number.get(&number));
+        let by_name = name.and_then(|name| index.by_name.get(name));
+        object.ports.get(*by_number.into_iter().chain(by_name).min()?)
+    }
+
+    /// The slices that have a port of this name, each with the number there.
+    fn slices_with<'s>(&'s self, name: &'s str) -> Box<dyn Iterator<Item = (&'a Slice, i32)> + 's> {
+        if !self.many_in_slices {
+            return Box::new(self.slices.iter().filter_map(move |slice| {
+                let number = slice.ports.iter().find(|port| *port.name == *name)?.number;
+                (number != 0).then_some((&**slice, number))
+            }));
+        }
+        Box::new(self.port_index().in_slices.get(name).into_iter().flatten().copied())
+    }
+
+    fn port_index(&self) -> &PortIndex<'a> {
+        self.ports.get_or_init(|| {
+            let mut index = PortIndex::default();
+            for (at, port) in self.object.iter().flat_map(|object| &object.ports).enumerate() {
+                index.by_number.entry(port.port).or_insert(at);
+                index.by_name.entry(&port.name).or_insert(at);
+            }
+            for slice in self.slices {
+                // Backwards, so that the first of several is what stays.
+                let ports: HashMap<&str, i32> =
+                    slice.ports.iter().rev().map(|port| (&*port.name, port.number)).collect();
+                for (name, number) in ports.into_iter().filter(|(_, number)| *number != 0) {
+                    index.in_slices.entry(name).or_default().push((slice, number));
+                }
+            }
+            index
+        })
+    }
+
+    /// Reads the annotations; what is wrong with them is found once for all ports.
+    fn read_annotations(
+        &self,
+        object: &kubernetes::Service,
+        findings: &mut Findings,
+    ) -> Result<ServiceAnnotations, Broken> {
+        let key = &self.key;
+        let subject = || Subject {
+            kind: Kind::Service,
+            namespace: key.namespace().to_owned(),
+            name: key.name().to_owned(),
+        };
+        let unusable = || {
+            let remedy =
+                format!("the annotations of Service {key} can't be used; the Service's own Events say why");
+            Broken::new(Category::ServiceUnusable, remedy)
+        };
+        let annotations =
+            ServiceAnnotations::parse(Some(&object.annotations), &subject, &mut findings.problems).map_err(
+                |faults| {
+                    findings.problems.extend(faults);
+                    unusable()
+                },
+            )?;
+        let transport = std::slice::from_ref(&annotations.servers_transport);
+        let transport = if annotations.servers_transport.is_empty() { &[] } else { transport };
+        let lists = [
+            (transport, &annotations.servers_transport_spelling),
+            (annotations.middlewares.as_slice(), &annotations.middlewares_spelling),
+        ];
+        let refused = lists.map(|(references, spelling)| {
+            reference::check(references, key.namespace(), self.settings, self.lookup, findings).map(
+                |refusal| {
+                    findings.problems.add(|| refusal.problem(subject(), field(spelling)));
+                },
+            )
+        });
+        if refused.contains(&Some(())) { Err(unusable()) } else { Ok(annotations) }
     }
 }
 
 /// A service that answers 503.
-pub fn without_servers() -> Service {
+pub(super) fn without_servers() -> Service {
     let mut service = Service::default();
     keep_not_empty(&mut service.load_balancer);
     service
@@ -124,34 +275,6 @@ fn keep_not_empty(load_balancer: &mut LoadBalancer) {
     if *load_balancer == LoadBalancer::default() {
         load_balancer.pass_host_header = Some(true);
     }
-}
-
-fn load<L: Lookup + ?Sized>(
-    key: &ServiceKey,
-    object: &kubernetes::Service,
-    backend: &IngressServiceBackend,
-    settings: &Settings,
-    lookup: &L,
-    gathered: &mut Gathered,
-) -> Result<Service, Broken> {
-    let Some(port) = server::port(object, backend.port.as_ref()) else {
-        return Err(Broken::new(Category::ServicePortNotFound, port_remedy(key, object)));
-    };
-    if object.kind == ServiceType::ExternalName {
-        check_external_name(key, object, settings)?;
-    }
-    let annotations = annotations(key, object, settings, lookup, gathered)?;
-    let servers =
-        server::servers(key, object, port, &annotations, settings, lookup, &mut gathered.uses_nodes)?;
-    Ok(Service {
-        middlewares: annotations.middlewares,
-        load_balancer: LoadBalancer {
-            servers,
-            sticky: annotations.sticky,
-            pass_host_header: annotations.pass_host_header.filter(|pass| !pass),
-            servers_transport: annotations.servers_transport,
-        },
-    })
 }
 
 fn port_remedy(key: &ServiceKey, object: &kubernetes::Service) -> String {
@@ -172,81 +295,4 @@ fn port_remedy(key: &ServiceKey, object: &kubernetes::Service) -> String {
     } else {
         format!("Service {key} has the ports {}; name one of them", names.join(", "))
     }
-}
-
-fn check_external_name(
-    key: &ServiceKey,
-    object: &kubernetes::Service,
-    settings: &Settings,
-) -> Result<(), Broken> {
-    if !settings.allow_external_name_services {
-        return Err(Broken::new(
-            Category::ExternalNameNotAllowed,
-            "the Service is of type ExternalName; use another type, or have allowExternalNameServices set",
-        ));
-    }
-    let external_name = object.external_name.as_deref().unwrap_or_default();
-    let namespace = reference::namespace_of_external_name(external_name);
-    if !settings.allow_cross_namespace
-        && namespace.is_some_and(|other| !other.eq_ignore_ascii_case(key.namespace()))
-    {
-        return Err(Broken::new(
-            Category::CrossNamespaceNotAllowed,
-            format!(
-                "the external name {external_name:?} is a Service of another namespace; use one of namespace {}, or \
-                 have allowCrossNamespace set",
-                key.namespace()
-            ),
-        ));
-    }
-    Ok(())
-}
-
-fn annotations<L: Lookup + ?Sized>(
-    key: &ServiceKey,
-    object: &kubernetes::Service,
-    settings: &Settings,
-    lookup: &L,
-    gathered: &mut Gathered,
-) -> Result<ServiceAnnotations, Broken> {
-    let subject = || Subject {
-        kind: Kind::Service,
-        namespace: key.namespace().to_owned(),
-        name: key.name().to_owned(),
-    };
-    let unusable = || {
-        Broken::new(
-            Category::ServiceUnusable,
-            format!("the annotations of Service {key} can't be used; its own Events say which and why"),
-        )
-    };
-    let annotations =
-        match ServiceAnnotations::parse(Some(&object.annotations), &subject, &mut gathered.problems) {
-            Ok(annotations) => annotations,
-            Err(faults) => {
-                gathered.problems.extend(faults);
-                return Err(unusable());
-            }
-        };
-    let transport = std::slice::from_ref(&annotations.servers_transport);
-    let transport = if annotations.servers_transport.is_empty() { &[] } else { transport };
-    let mut refused = false;
-    for (references, spelling) in [
-        (transport, &annotations.servers_transport_spelling),
-        (annotations.middlewares.as_slice(), &annotations.middlewares_spelling),
-    ] {
-        let refusal =
-            reference::check(references, key.namespace(), settings, lookup, &mut gathered.uses_namespaces);
-        if let Some(refusal) = refusal {
-            refused = true;
-            gathered.problems.push(Problem {
-                category: refusal.category,
-                subject: subject(),
-                field: field(spelling),
-                value: Problem::shown(&refusal.value),
-                remedy: refusal.remedy,
-            });
-        }
-    }
-    if refused { Err(unusable()) } else { Ok(annotations) }
 }

@@ -13,6 +13,9 @@ pub const ENTRY_LIMIT: usize = 256 * 1024;
 /// which is about what fits into an object.
 pub const INGRESS_LIMIT: usize = 8 * 1024 * 1024;
 
+/// Bytes around the host of a server at least: `{"url":"h2c://HOST:1"},`.
+pub const SERVER: usize = 19;
+
 /// Bytes of a line at most for a byte of text: `\u007f`.
 const ESCAPED: usize = 6;
 
@@ -86,6 +89,11 @@ impl Budget {
     /// Adds a service.
     pub fn add_service(&mut self, key: &str, service: &Service) {
         self.add(counted(service_texts(service).chain([key.len()])));
+    }
+
+    /// Adds addresses that were looked at: thousands may come to one server, and again for every port.
+    pub fn add_addresses(&mut self, count: usize) {
+        self.add(count.saturating_mul(AROUND));
     }
 
     /// Adds so many bytes.

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::networking::v1::IngressLoadBalancerIngress;
@@ -20,7 +19,6 @@ use waybill::translate::status::{self, Wanted};
 
 use super::api::{Admin, Failure};
 use super::harness::operator::{binary, sort_certificates};
-use super::legal::Legal;
 use super::reader;
 use super::replicas::Pace;
 use super::world::OUTPUTS;
@@ -128,9 +126,9 @@ impl Expected {
     }
 
     /// What is not as expected now.
-    pub async fn compare(&self, admin: &Admin, legal: &Arc<Legal>) -> Result<(), String> {
+    pub async fn compare(&self, admin: &Admin) -> Result<(), String> {
         for (output, wanted) in &self.routing {
-            let published = reader::now(&admin.client(), output, legal).await?;
+            let published = reader::now(&admin.client(), output).await?;
             compare_routing(output, &published, wanted)?;
         }
         self.compare_statuses(&admin.list("Ingress").await.map_err(|failure| failure.to_string())?)?;
@@ -233,12 +231,7 @@ fn compare_routing(output: &str, published: &Published, wanted: &Value) -> Resul
 }
 
 /// Waits until everything is as the objects say; gives how long that took and what it was, or what is not right.
-pub async fn converge(
-    admin: &Admin,
-    legal: &Arc<Legal>,
-    folder: &Path,
-    pace: Pace,
-) -> Result<(Duration, Expected), String> {
+pub async fn converge(admin: &Admin, folder: &Path, pace: Pace) -> Result<(Duration, Expected), String> {
     let (begun, within) = (Instant::now(), pace.right_within);
     let mut last = String::new();
     while begun.elapsed() < within {
@@ -253,7 +246,7 @@ pub async fn converge(
         };
         let (read, took) = (Instant::now(), reading.elapsed());
         while read.elapsed() < took * READ_AGAIN {
-            match expected.compare(admin, legal).await {
+            match expected.compare(admin).await {
                 Ok(()) => {
                     if begun.elapsed() > LONG {
                         println!("it took {:.1?}, of which the last was for: {last}", begun.elapsed());

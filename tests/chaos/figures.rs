@@ -4,6 +4,21 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::fault::{Fate, WatchFate};
+use super::singles::Single;
+use super::vandal::Damage;
+
+/// After half of the rounds everything is right again this soon: a lease runs out in 3 s, a watch is tried again after
+/// seconds, and a debug build on a busy machine took 4 s in all. What takes longer waits for an Ingress that moves
+/// between outputs.
+const MOSTLY_RIGHT_WITHIN: Duration = Duration::from_secs(20);
+
+/// Rounds after which every fate of requests and watches has been met.
+const ENOUGH: u64 = 10;
+
+/// Of writes these matter most.
+const WRITES: [Fate; 3] = [Fate::LostBefore, Fate::LostAfter, Fate::Late(Duration::ZERO)];
+
 #[derive(Default)]
 pub struct Figures {
     pub rounds: u64,
@@ -11,8 +26,7 @@ pub struct Figures {
     pub faults: BTreeMap<String, u64>,
     /// Those that living processes met, and that their metrics showed.
     pub seen: u64,
-    pub pauses: u64,
-    pub withdrawals: u64,
+    pub singles: BTreeMap<Single, u64>,
     pub commits: u64,
     pub epochs: u64,
     pub late_index_writes: u64,
@@ -38,15 +52,51 @@ impl Durations {
     pub fn add(&mut self, duration: Duration) {
         self.0.push(duration);
     }
+
+    fn median(&self) -> Option<Duration> {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 2).copied()
+    }
 }
 
 impl fmt::Display for Durations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut sorted = self.0.clone();
-        sorted.sort_unstable();
-        let Some(longest) = sorted.last() else { return f.write_str("never") };
-        let median = sorted[sorted.len() / 2];
-        write!(f, "median {median:.2?}, longest {longest:.2?} of {}", sorted.len())
+        let (Some(median), Some(longest)) = (self.median(), self.0.iter().max()) else {
+            return f.write_str("never");
+        };
+        write!(f, "median {median:.2?}, longest {longest:.2?} of {}", self.0.len())
+    }
+}
+
+impl Figures {
+    /// Panics where a kind of fault did not occur, or where it took too long in general.
+    pub fn check(&self) {
+        let mut never: Vec<String> = Single::ALL
+            .iter()
+            .filter(|single| !self.singles.contains_key(single))
+            .map(|single| format!("{single:?}"))
+            .collect();
+        let mut wanted: Vec<String> =
+            ["SIGKILL", "SIGTERM", "SIGSTOP"].map(|death| format!("process {death}")).into();
+        if self.rounds * 2 >= Damage::AT_ANY_TIME.len() as u64 {
+            wanted.extend(Damage::AT_ANY_TIME.map(|damage| damage.to_string()));
+        } else {
+            // A single round, to repeat it.
+            wanted.clear();
+        }
+        if self.rounds >= ENOUGH {
+            wanted.extend(WatchFate::ALL.map(|fate| format!("watch {fate}")));
+            wanted.extend(WRITES.map(|fate| format!("write {fate}")));
+        }
+        never.extend(wanted.into_iter().filter(|fault| !self.faults.contains_key(fault)));
+        assert!(never.is_empty(), "never happened: {never:?}");
+        if let Some(median) = self.converged.median() {
+            assert!(
+                median < MOSTLY_RIGHT_WITHIN,
+                "right again only after {median:.1?} in half of the rounds, not within {MOSTLY_RIGHT_WITHIN:?}"
+            );
+        }
     }
 }
 
@@ -71,8 +121,9 @@ impl fmt::Display for Figures {
         writeln!(f, "deleted index back            {}", self.put_back)?;
         writeln!(f, "takeover after SIGKILL        {}", self.killed)?;
         writeln!(f, "takeover after SIGTERM        {}", self.released)?;
-        writeln!(f, "outputs paused                {}", self.pauses)?;
-        writeln!(f, "withdrawals held              {}", self.withdrawals)?;
+        for (single, count) in &self.singles {
+            writeln!(f, "{:<30}{count}", format!("{single:?}"))?;
+        }
         writeln!(f, "faults seen in metrics        {}", self.seen)?;
         writeln!(f, "faults injected")?;
         for (fault, count) in &self.faults {

@@ -27,9 +27,8 @@ const MANY: usize = 20;
 const CHURN: Duration = Duration::from_millis(1_500);
 
 impl Chaos<'_> {
-    /// Pauses `edge`, every other time by its class, for a change of leaders too.
-    pub async fn paused(&mut self, round: u64) {
-        let by_class = (round / 4) % 2 == 1;
+    /// Pauses `edge`, for a change of leaders too.
+    pub async fn paused(&mut self, round: u64, by_class: bool) {
         let (namespace, name) = OUTPUTS[1].split_once('/').unwrap();
         let carrier = if by_class {
             world::class("edge", None)
@@ -50,7 +49,7 @@ impl Chaos<'_> {
         };
         tokio::join!(self.churn.run(&over), stop);
         // One that is certainly of that output.
-        let version = i64::try_from(round).unwrap_or_default() * 100_000 + 95_000;
+        let version = self.mark(round);
         self.legal.allow_version("k-0", version);
         let kept = world::ingress(KEPT, "k-0", "", "");
         self.admin.patch(&kept, world::version_patch(version)).await.unwrap();
@@ -72,11 +71,10 @@ impl Chaos<'_> {
         self.shows("waybill_publish_paused", 0.0).await;
         self.right_again("a pause").await;
         assert_ne!(self.index(OUTPUTS[1]).await.hash, before.hash, "nothing was held back");
-        self.figures.pauses += 1;
     }
 
-    /// Withdraws most of an output, which is held; then it is brought back, or let through, by turns.
-    pub async fn withdrawn(&mut self, round: u64) {
+    /// Withdraws most of an output, which is held; then it is let through where `confirmed`, and brought back.
+    pub async fn withdrawn(&mut self, round: u64, confirmed: bool) {
         let output = format!("waybill/{BULK}");
         let [many, rest @ ..] = bulk();
         for object in rest.iter().chain([&many]) {
@@ -92,7 +90,7 @@ impl Chaos<'_> {
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "waybill", "name": BULK},
         });
         let note = self.told(&index, "WithdrawalHeld").await;
-        if (round / 4) % 2 == 1 {
+        if confirmed {
             assert!(
                 note.contains("waybill.dev/confirm-withdrawal=") && note.ends_with(&format!(":{MANY}")),
                 "{note}"
@@ -116,16 +114,15 @@ impl Chaos<'_> {
         self.routers(&output, MANY + 1).await;
         assert_eq!(self.index(&output).await.hash, before.hash);
         self.right_again("a withdrawal").await;
-        self.figures.withdrawals += 1;
     }
 
     async fn index(&self, output: &str) -> Index {
-        reader::now(&self.admin.client(), output, &self.legal).await.unwrap().index
+        reader::now(&self.admin.client(), output).await.unwrap().index
     }
 
     async fn routers(&self, output: &str, count: usize) {
         eventually("so many routers are published", SOON, async || {
-            let published = reader::now(&self.admin.client(), output, &self.legal).await?;
+            let published = reader::now(&self.admin.client(), output).await?;
             let found = published.index.counts.routers;
             if found == count { Ok(()) } else { Err(format!("{found}, not {count}")) }
         })
@@ -181,8 +178,8 @@ impl Chaos<'_> {
         .await
     }
 
-    async fn right_again(&self, after: &str) {
-        let right = checks::converge(&self.admin, &self.legal, self.plane.folder(), self.fleet.pace).await;
+    pub async fn right_again(&self, after: &str) {
+        let right = checks::converge(&self.admin, self.plane.folder(), self.fleet.pace).await;
         if let Err(wrong) = right {
             panic!("after {after}: {wrong}\n{}", self.fleet.condition().await);
         }

@@ -40,6 +40,7 @@ mod reader;
 mod replicas;
 mod round;
 mod secrecy;
+mod singles;
 mod vandal;
 mod visible;
 mod world;
@@ -91,11 +92,12 @@ async fn rounds_of_faults_leave_everything_right() {
     println!("all is right for the first time after {:.1?}", begun.elapsed());
     for round in first..first + rounds {
         repeat.round = round;
-        chaos.round(round).await;
+        chaos.round(round, rounds).await;
         // A long run that fails later is not for nothing.
         if chaos.figures.rounds.is_multiple_of(10) && round + 1 < first + rounds {
             println!("{}after {:.0} s", chaos.figures, begun.elapsed().as_secs_f64());
         }
     }
     println!("{}in {:.0} s", chaos.figures, begun.elapsed().as_secs_f64());
+    chaos.figures.check();
 }

@@ -36,15 +36,14 @@ pub enum Step {
     Restart(Part),
     Freeze(Part),
     Thaw(Part),
-    Damage(&'static str, Damage),
+    /// One after the other.
+    Damage(&'static str, [Damage; 2]),
 }
 
 /// Steps and when they are done, in milliseconds from the beginning of the round.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub steps: Vec<(u64, Step)>,
-    /// Watches that are stalled at the end stay so.
-    pub lasting: bool,
 }
 
 impl fmt::Display for Plan {
@@ -115,6 +114,11 @@ fn cycle<T: Clone>(all: &[T], seed: u64, nth: u64) -> T {
     let length = all.len() as u64;
     let order = Random::part(seed, nth / length).some(all, all.len());
     order[(nth % length) as usize].clone()
+}
+
+/// Which watches are stalled by themselves, for the `nth` time.
+pub fn stalled(seed: u64, nth: u64) -> Option<&'static str> {
+    cycle(&WATCHES, seed ^ 8, nth)
 }
 
 #[derive(Clone, Copy)]
@@ -189,19 +193,11 @@ impl Plan {
             steps.extend([(begins, begin), (ends, end)]);
         }
 
-        if random.chance(60) {
-            let damage = cycle(&Damage::AT_ANY_TIME, seed ^ 7, round);
-            let output = if random.chance(70) { OUTPUTS[0] } else { OUTPUTS[1] };
-            steps.push((at(&mut random, 0, 50), Step::Damage(output, damage)));
-        }
-        // Once in a while, nobody ends what happens to the watches: replicas have to notice it by themselves.
-        let lasting = round % 10 == 9;
-        if lasting {
-            let stalled = cycle(&WATCHES, seed ^ 8, round / 10);
-            steps.push((window as u64 * 95 / 100, Step::Watch(Who::All, stalled, WatchFate::Stalled)));
-        }
+        let damage = [0, 1].map(|nth| cycle(&Damage::AT_ANY_TIME, seed ^ 7, round * 2 + nth));
+        let output = if random.chance(70) { OUTPUTS[0] } else { OUTPUTS[1] };
+        steps.push((at(&mut random, 0, 50), Step::Damage(output, damage)));
         steps.sort_by_key(|(at, _)| *at);
-        Self { steps, lasting }
+        Self { steps }
     }
 }
 

@@ -131,11 +131,6 @@ impl Proxy {
         self.inner.rules().rules.push(rule);
     }
 
-    /// Ends every fault of requests; what befell connections stays.
-    pub fn forgive(&self) {
-        self.inner.rules().rules.clear();
-    }
-
     /// Ends every fault. What was stalled breaks; what is late still comes.
     pub fn lift(&self) {
         self.inner.rules().rules.clear();

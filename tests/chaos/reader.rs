@@ -1,19 +1,17 @@
 //! Readers that follow index and shards as an agent would, one that polls and one that watches, for as long as
 //! everything goes on. Whatever they meet that they may not meet is a violation.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
-use kube::api::Api;
 use kube::runtime::watcher::{self, Event};
-use waybill::kubernetes::key::OutputKey;
 use waybill::published::read::{self, Published, ReadError};
 
+use super::harness::published::{self, Miss};
 use super::legal::Legal;
 use super::random::Random;
 
@@ -30,13 +28,9 @@ pub enum Way {
 /// One output, read.
 pub struct Reader {
     output: String,
-    key: OutputKey,
-    maps: Api<ConfigMap>,
-    keys: Api<Secret>,
+    reader: published::Reader,
     legal: Arc<Legal>,
     random: Random,
-    held_maps: BTreeMap<String, ConfigMap>,
-    held_keys: BTreeMap<String, Secret>,
     /// Epoch and generation of the last state, and the truce in which it was read.
     last: Option<(u64, u64, u64)>,
     watches: bool,
@@ -44,29 +38,13 @@ pub struct Reader {
     ahead: Option<u64>,
 }
 
-/// Why nothing was loaded.
-#[derive(Debug)]
-pub enum Miss {
-    /// The API server did not answer in order.
-    NoAnswer,
-    /// There is no index.
-    NoIndex,
-    /// The shards of an index can't be loaded.
-    Unusable(ReadError),
-}
-
 impl Reader {
     pub fn new(client: &Client, output: &str, legal: Arc<Legal>, seed: u64) -> Self {
-        let (namespace, name) = output.split_once('/').unwrap();
         Self {
             output: output.to_owned(),
-            key: OutputKey::new(namespace, name),
-            maps: Api::namespaced(client.clone(), namespace),
-            keys: Api::namespaced(client.clone(), namespace),
+            reader: published::Reader::named(client, output),
             legal,
             random: Random::new(seed),
-            held_maps: BTreeMap::new(),
-            held_keys: BTreeMap::new(),
             last: None,
             watches: false,
             ahead: None,
@@ -80,15 +58,16 @@ impl Reader {
             Way::List => loop {
                 self.rest().await;
                 let truce = self.legal.truce();
-                match self.maps.get_opt(self.key.name()).await {
+                match self.reader.maps.get_opt(self.reader.key.name()).await {
                     Ok(index) => self.follow(index, truce).await,
                     Err(_) => self.rest().await,
                 }
             },
             Way::Watch => {
                 self.watches = true;
-                let config = watcher::Config::default().fields(&format!("metadata.name={}", self.key.name()));
-                let mut events = watcher::watcher(self.maps.clone(), config).boxed();
+                let config =
+                    watcher::Config::default().fields(&format!("metadata.name={}", self.reader.key.name()));
+                let mut events = watcher::watcher(self.reader.maps.clone(), config).boxed();
                 let mut deleted = 0;
                 loop {
                     let truce = self.legal.truce();
@@ -136,13 +115,13 @@ impl Reader {
             self.ahead = Some(ahead);
             return;
         }
-        let miss = match self.load(index).await {
+        let miss = match self.reader.load(index).await {
             Ok(published) => return self.took(&published, truce),
-            Err(Miss::NoAnswer) => return,
+            Err(Miss::NoAnswer(_)) => return,
             Err(miss) => miss,
         };
         // What is missing may be so because there is a newer index by now, which then can be loaded.
-        let Ok(newer) = self.maps.get_opt(self.key.name()).await else { return };
+        let Ok(newer) = self.reader.maps.get_opt(self.reader.key.name()).await else { return };
         let index = newer.as_ref().and_then(|index| read::index(index).ok());
         if self.watches {
             self.ahead = index.as_ref().map(|index| index.generation);
@@ -150,9 +129,9 @@ impl Reader {
         let is_newer = index.is_some_and(|index| generation.is_some_and(|old| index.generation > old));
         if is_newer && matches!(miss, Miss::Unusable(ReadError::ShardMissing { .. })) {
             self.legal.retries.fetch_add(1, Ordering::Relaxed);
-            match self.load(newer).await {
+            match self.reader.load(newer).await {
                 Ok(published) => self.took(&published, truce),
-                Err(Miss::NoAnswer) => {}
+                Err(Miss::NoAnswer(_)) => {}
                 // It took so long that it may be another one again; the next attempt tells.
                 Err(second) => self.violated(truce, &format!("{miss:?}, and then {second:?}")),
             }
@@ -165,34 +144,6 @@ impl Reader {
         if self.legal.truce() == truce && truce.is_multiple_of(2) {
             self.legal.violated(format!("{}: {what}", self.output));
         }
-    }
-
-    /// Fetches the shards that are not held yet and joins all.
-    pub async fn load(&mut self, index_object: Option<ConfigMap>) -> Result<Published, Miss> {
-        let index_object = index_object.ok_or(Miss::NoIndex)?;
-        let index = read::index(&index_object).map_err(Miss::Unusable)?;
-        let no_answer = |_: kube::Error| Miss::NoAnswer;
-        let mut maps = BTreeMap::new();
-        for short in index.shards() {
-            let name = format!("{}.r-{short}", self.key.name());
-            let shard = match self.held_maps.remove(&name) {
-                Some(held) => Some(held),
-                None => self.maps.get_opt(&name).await.map_err(no_answer)?,
-            };
-            maps.extend(shard.map(|shard| (name, shard)));
-        }
-        let mut keys = BTreeMap::new();
-        for short in index.key_shards() {
-            let name = format!("{}.k-{short}", self.key.name());
-            let shard = match self.held_keys.remove(&name) {
-                Some(held) => Some(held),
-                None => self.keys.get_opt(&name).await.map_err(no_answer)?,
-            };
-            keys.extend(shard.map(|shard| (name, shard)));
-        }
-        let read = read::assemble(&self.key, &index_object, &maps, Some(&keys)).map_err(Miss::Unusable);
-        (self.held_maps, self.held_keys) = (maps, keys);
-        read
     }
 
     fn took(&mut self, published: &Published, truce: u64) {
@@ -214,15 +165,6 @@ impl Reader {
 }
 
 /// What is published now; loading it is tried twice, for a newer index in between.
-pub async fn now(client: &Client, output: &str, legal: &Arc<Legal>) -> Result<Published, String> {
-    let mut reader = Reader::new(client, output, Arc::clone(legal), 0);
-    let mut last = String::new();
-    for _ in 0..2 {
-        let index = reader.maps.get_opt(reader.key.name()).await.map_err(|error| error.to_string())?;
-        match reader.load(index).await {
-            Ok(published) => return Ok(published),
-            Err(miss) => last = format!("{miss:?}"),
-        }
-    }
-    Err(last)
+pub async fn now(client: &Client, output: &str) -> Result<Published, String> {
+    published::Reader::named(client, output).now(2).await.map_err(|miss| format!("{miss:?}"))
 }

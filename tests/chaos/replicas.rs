@@ -258,16 +258,9 @@ impl<'a> Fleet<'a> {
         (leader, begun.elapsed())
     }
 
-    /// Ends the faults of the proxies, those of open watches only where they are not `lasting`, and waits until nothing
-    /// is on its way any more.
-    pub async fn lift(&self, lasting: bool, within: Duration) {
-        for replica in &self.replicas {
-            if lasting {
-                replica.proxy.forgive();
-            } else {
-                replica.proxy.lift();
-            }
-        }
+    /// Ends the faults of the proxies, and waits until nothing is late any more.
+    pub async fn lift(&self, within: Duration) {
+        self.replicas.iter().for_each(|replica| replica.proxy.lift());
         eventually("late requests have arrived", within, async || {
             let late: usize = self.replicas.iter().map(|replica| replica.proxy.late()).sum();
             if late == 0 { Ok(()) } else { Err(format!("{late} are on their way")) }

@@ -11,16 +11,18 @@ use super::api::Admin;
 use super::audit::Log;
 use super::checks;
 use super::churn::Churn;
+use super::fault::WatchFate;
 use super::figures::Figures;
 use super::harness::{ControlPlane, Signal, eventually};
 use super::large;
 use super::legal::Legal;
-use super::plan::{Plan, Step, Who};
-use super::proxy::Tally;
+use super::plan::{Plan, Step, Who, stalled};
+use super::proxy::{Proxy, Tally};
 use super::random::Random;
 use super::reader::{self, Reader, Way};
 use super::replicas::{Death, Fleet, Pace, REPLICAS};
 use super::secrecy::Secrecy;
+use super::singles::{ROUNDS, Single};
 use super::vandal::{self, Damage};
 use super::visible;
 use super::world::{self, OUTPUTS};
@@ -45,6 +47,8 @@ pub struct Chaos<'a> {
     seed: u64,
     /// Those that read from the beginning to the end.
     readers: JoinSet<()>,
+    /// Changes that were waited for in this round.
+    marks: i64,
     pub figures: Figures,
 }
 
@@ -59,9 +63,9 @@ impl<'a> Chaos<'a> {
         let legal = Arc::new(Legal::default());
         let churn = Churn::new(admin.clone(), Arc::clone(&legal), seed);
         let fleet = Fleet::start(plane, &admin, &tally, pace).await;
-        checks::converge(&admin, &legal, plane.folder(), pace).await.unwrap();
+        checks::converge(&admin, plane.folder(), pace).await.unwrap();
         for output in OUTPUTS {
-            let published = reader::now(&admin.client(), output, &legal).await.unwrap();
+            let published = reader::now(&admin.client(), output).await.unwrap();
             legal.settle(output, &published.configuration);
         }
         for at in 0..world::STABLE_COUNT {
@@ -78,6 +82,7 @@ impl<'a> Chaos<'a> {
             tally,
             seed,
             readers: JoinSet::new(),
+            marks: 0,
             figures: Figures::default(),
         };
         for (number, (output, way)) in
@@ -95,8 +100,8 @@ impl<'a> Chaos<'a> {
         Reader::new(&self.admin.client(), output, Arc::clone(&self.legal), self.seed ^ number)
     }
 
-    /// One round, from faults to checks.
-    pub async fn round(&mut self, round: u64) {
+    /// One round of so many, from faults to checks.
+    pub async fn round(&mut self, round: u64, rounds: u64) {
         let (begun, pace) = (Instant::now(), self.fleet.pace);
         let plan = Plan::new(self.seed, round, pace.window);
         println!("round {round}:\n{plan}");
@@ -116,12 +121,9 @@ impl<'a> Chaos<'a> {
             });
         }
 
-        for replica in &self.fleet.replicas {
-            replica.proxy.take_given_up();
-        }
         let damages = self.faults(&plan).await;
         self.fleet.restore();
-        self.fleet.lift(plan.lasting, SOON).await;
+        self.fleet.lift(SOON).await;
         let lifted = begun.elapsed();
         for damage in damages {
             tokio::time::timeout(pace.right_within, damage)
@@ -130,7 +132,7 @@ impl<'a> Chaos<'a> {
                 .unwrap();
         }
         self.fleet.assert_alive();
-        let right = checks::converge(&self.admin, &self.legal, self.plane.folder(), pace).await;
+        let right = checks::converge(&self.admin, self.plane.folder(), pace).await;
         let (took, expected) = match right {
             Ok(right) => right,
             Err(wrong) => {
@@ -138,17 +140,17 @@ impl<'a> Chaos<'a> {
                 panic!("{wrong}\nthe objects are in {kept}\n{}", self.fleet.condition().await)
             }
         };
-        if plan.lasting {
-            self.watches_given_up();
-        } else {
-            self.figures.converged.add(took);
-        }
-        self.fleet.lift(false, SOON).await;
+        self.figures.converged.add(took);
         self.figures.seen += visible::look(&self.fleet, SOON).await;
         (self.figures.ingresses, self.figures.routers, self.figures.problems) = expected.size();
         let converged = begun.elapsed();
 
-        self.one_by_one(round).await;
+        self.marks = 0;
+        self.late_status(round).await;
+        for single in Single::of_round(round, rounds) {
+            self.single(single, round).await;
+            *self.figures.singles.entry(single).or_default() += 1;
+        }
         readers.shutdown().await;
         self.look().await;
         self.figures.rounds += 1;
@@ -167,13 +169,22 @@ impl<'a> Chaos<'a> {
         kept.map_or_else(|error| error.to_string(), |_| path.display().to_string())
     }
 
-    /// Watches that stayed stalled were given up in time.
-    fn watches_given_up(&mut self) {
-        let given_up = self.fleet.replicas.iter().flat_map(|replica| replica.proxy.take_given_up());
-        for after in given_up {
-            assert!(after < NOTICED_WITHIN + MARGIN, "a dead watch was noticed after {after:?}");
-            self.figures.noticed.add(after);
-        }
+    /// Watches on which nothing comes any more are given up in time, and nobody else ends the stall.
+    async fn watches_stalled(&mut self, round: u64) {
+        let resource = stalled(self.seed, round / ROUNDS);
+        let proxies = || self.fleet.replicas.iter().map(|replica| &replica.proxy);
+        proxies().for_each(|proxy| drop(proxy.take_given_up()));
+        let struck: usize = proxies().map(|proxy| proxy.strike(resource, WatchFate::Stalled)).sum();
+        assert!(struck > 0, "nobody watches {resource:?}");
+        let mut after = Vec::new();
+        eventually("all stalled watches are given up", NOTICED_WITHIN + MARGIN, async || {
+            after.extend(proxies().flat_map(Proxy::take_given_up));
+            if after.len() >= struck { Ok(()) } else { Err(format!("{} of {struck}", after.len())) }
+        })
+        .await;
+        after.into_iter().for_each(|after| self.figures.noticed.add(after));
+        self.fleet.lift(SOON).await;
+        self.right_again("stalled watches").await;
     }
 
     /// Carries out a plan while objects change.
@@ -211,7 +222,9 @@ impl<'a> Chaos<'a> {
                         let (admin, legal, damage) = (admin.clone(), Arc::clone(legal), *damage);
                         let output: &'static str = output;
                         damages.push(tokio::spawn(async move {
-                            vandal::damage(&admin, &legal, output, damage).await;
+                            for damage in damage {
+                                vandal::damage(&admin, &legal, output, damage).await;
+                            }
                         }));
                     }
                 }
@@ -225,7 +238,9 @@ impl<'a> Chaos<'a> {
             match step {
                 Step::Kill(part) => self.tally.count(format!("{part:?} killed")),
                 Step::Freeze(part) => self.tally.count(format!("{part:?} frozen")),
-                Step::Damage(_, damage) => self.tally.count(damage.to_string()),
+                Step::Damage(_, damages) => {
+                    damages.iter().for_each(|damage| self.tally.count(damage.to_string()));
+                }
                 _ => {}
             }
         }
@@ -233,19 +248,17 @@ impl<'a> Chaos<'a> {
     }
 
     /// What is measured without any other fault.
-    async fn one_by_one(&mut self, round: u64) {
-        self.late_status(round).await;
-        match round % 4 {
-            0 => self.takeover(Death::Kill).await,
-            1 => {
-                self.takeover(Death::Terminate).await;
-                self.paused(round).await;
-            }
-            2 => {
-                self.certificate_gone_for_a_moment(round).await;
-                self.withdrawn(round).await;
-            }
-            _ => self.index_deleted().await,
+    async fn single(&mut self, single: Single, round: u64) {
+        match single {
+            Single::LeaderKilled => self.takeover(Death::Kill).await,
+            Single::LeaderTerminated => self.takeover(Death::Terminate).await,
+            Single::CertificateGone => self.certificate_gone_for_a_moment(round).await,
+            Single::IndexDeleted => self.index_deleted().await,
+            Single::PausedByIndex => self.paused(round, false).await,
+            Single::PausedByClass => self.paused(round, true).await,
+            Single::WatchesStalled => self.watches_stalled(round).await,
+            Single::WithdrawalBroughtBack => self.withdrawn(round, false).await,
+            Single::WithdrawalConfirmed => self.withdrawn(round, true).await,
         }
     }
 
@@ -302,13 +315,13 @@ impl<'a> Chaos<'a> {
     /// Waits until a change of a kept Ingress is published; everything that readers see until then is looked at.
     pub async fn published_version(&mut self, at: usize, round: u64) {
         let name = format!("k-{at}");
-        let version = i64::try_from(round).unwrap_or_default() * 100_000 + 90_000 + at as i64;
+        let version = self.mark(round);
         self.legal.allow_version(&name, version);
         let ingress = world::ingress(world::KEPT, &name, "", "");
         self.admin.patch(&ingress, world::version_patch(version)).await.unwrap();
         let key = world::router_key(world::KEPT, &name);
         eventually("the change is published", SOON, async || {
-            let published = reader::now(&self.admin.client(), OUTPUTS[0], &self.legal).await?;
+            let published = reader::now(&self.admin.client(), OUTPUTS[0]).await?;
             let faults = self.legal.faults(OUTPUTS[0], &published);
             assert!(faults.is_empty(), "{faults:#?}");
             let http = published.configuration.http.unwrap_or_default();
@@ -320,14 +333,20 @@ impl<'a> Chaos<'a> {
         .await;
     }
 
+    /// A version that no Ingress had before.
+    pub fn mark(&mut self, round: u64) -> i64 {
+        self.marks += 1;
+        i64::try_from(round).unwrap_or_default() * 100_000 + 90_000 + self.marks
+    }
+
     /// The index comes back, and counts on.
     async fn index_deleted(&mut self) {
-        let before = reader::now(&self.admin.client(), OUTPUTS[0], &self.legal).await.unwrap().index;
+        let before = reader::now(&self.admin.client(), OUTPUTS[0]).await.unwrap().index;
         let begun = Instant::now();
         let damage = vandal::damage(&self.admin, &self.legal, OUTPUTS[0], Damage::LostIndex);
         tokio::time::timeout(SOON, damage).await.expect("a deleted index comes back");
         self.figures.put_back.add(begun.elapsed());
-        let after = reader::now(&self.admin.client(), OUTPUTS[0], &self.legal).await.unwrap().index;
+        let after = reader::now(&self.admin.client(), OUTPUTS[0]).await.unwrap().index;
         assert!(
             after.generation > before.generation && after.epoch >= before.epoch && after.hash == before.hash,
             "{before:?} {after:?}"

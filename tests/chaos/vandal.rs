@@ -48,7 +48,7 @@ pub async fn damage(admin: &Admin, legal: &Arc<Legal>, output: &str, damage: Dam
         assert!(failure.code() != 422, "{damage}: {failure}");
         pause().await;
     }
-    while reader::now(&admin.client(), output, legal).await.is_err() {
+    while reader::now(&admin.client(), output).await.is_err() {
         pause().await;
     }
     legal.end_truce();

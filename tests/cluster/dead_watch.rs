@@ -333,9 +333,9 @@ async fn through(plane: &ControlPlane, proxy: &StallingProxy, name: &str) -> Ope
     plane.operator_by(name, command)
 }
 
-/// The real times: `cargo test --test cluster dead_watch -- --ignored --nocapture`
+/// The real times.
 #[tokio::test]
-#[ignore = "takes minutes; the short forms are above"]
+#[ignore = "takes minutes: make test-long; the short forms are above"]
 async fn a_dead_watch_is_noticed_and_the_lease_given_up_in_the_times_as_shipped() {
     let plane = ControlPlane::start().await;
     plane.install("crds");

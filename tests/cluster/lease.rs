@@ -12,7 +12,7 @@ use kube::{Client, Resource};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use waybill::kubernetes::client::{Access, Environment, Token, connect};
-use waybill::metrics::{Code, Method, Metrics, WriteKind, WriteResult};
+use waybill::metrics::{Code, Method, Metrics, WriteFailure, WriteKind, WriteResult};
 use waybill::publish::lease::{Elector, LeaseGuard, LeaseHandle, LeaseOptions, Timings};
 
 use crate::harness::{self, ADMIN, ControlPlane, Part, Signal, StallingProxy, eventually};
@@ -97,6 +97,15 @@ async fn record(plane: &ControlPlane, namespace: &str) -> k8s_openapi::api::coor
     Api::<Lease>::namespaced(plane.admin(), namespace).get("waybill").await.unwrap().spec.unwrap()
 }
 
+/// A replica that leads, in a namespace of its own.
+async fn leader() -> (&'static ControlPlane, String, Replica, LeaseGuard) {
+    let plane = harness::shared().await;
+    let namespace = plane.namespace("lease").await;
+    let a = Replica::start(plane, &namespace, "a").await;
+    let guard = a.elected(SOON).await;
+    (plane, namespace, a, guard)
+}
+
 /// Waits until a follower knows who leads.
 async fn follows(replica: &Replica) {
     eventually("the follower has seen the Lease", SOON, async || {
@@ -139,10 +148,7 @@ async fn one_of_two_leads_and_goes_on_renewing() {
 
 #[tokio::test]
 async fn a_killed_leader_is_replaced_when_its_lease_is_up_and_not_before() {
-    let plane = harness::shared().await;
-    let namespace = plane.namespace("lease").await;
-    let a = Replica::start(plane, &namespace, "a").await;
-    let old = a.elected(SOON).await;
+    let (plane, namespace, a, old) = leader().await;
     let b = Replica::start(plane, &namespace, "b").await;
     follows(&b).await;
 
@@ -159,18 +165,15 @@ async fn a_killed_leader_is_replaced_when_its_lease_is_up_and_not_before() {
 }
 
 #[tokio::test]
-async fn a_leader_that_shuts_down_hands_over_within_a_second() {
-    let plane = harness::shared().await;
-    let namespace = plane.namespace("lease").await;
-    let a = Replica::start(plane, &namespace, "a").await;
-    let old = a.elected(SOON).await;
+async fn a_leader_that_shuts_down_hands_over_before_its_lease_ends() {
+    let (plane, namespace, a, old) = leader().await;
     let b = Replica::start(plane, &namespace, "b").await;
     follows(&b).await;
 
     let begun = Instant::now();
     let (new, ()) = tokio::join!(b.elected(SOON), a.shut_down());
     println!("a released lease was taken after {:?}", begun.elapsed());
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < LEASE, "{:?}", begun.elapsed());
     assert!(new.epoch() > old.epoch() && !old.may_start_write());
 
     b.shut_down().await;
@@ -181,10 +184,7 @@ async fn a_leader_that_shuts_down_hands_over_within_a_second() {
 
 #[tokio::test]
 async fn a_write_under_way_holds_the_release_back() {
-    let plane = harness::shared().await;
-    let namespace = plane.namespace("lease").await;
-    let a = Replica::start(plane, &namespace, "a").await;
-    let guard = a.elected(SOON).await;
+    let (plane, namespace, a, guard) = leader().await;
     let permit = guard.begin_write().unwrap();
     let shutting_down = tokio::spawn(a.shut_down());
     eventually("no write is let in any more", SOON, async || {
@@ -200,10 +200,7 @@ async fn a_write_under_way_holds_the_release_back() {
 
 #[tokio::test]
 async fn a_replica_that_is_not_fit_gives_the_lease_back_and_stands_aside() {
-    let plane = harness::shared().await;
-    let namespace = plane.namespace("lease").await;
-    let a = Replica::start(plane, &namespace, "a").await;
-    let first = a.elected(SOON).await;
+    let (plane, namespace, a, first) = leader().await;
     a.handle.set_candidate(false);
     a.lost(SOON).await;
     assert!(!first.may_start_write());
@@ -225,16 +222,13 @@ async fn a_replica_that_is_not_fit_gives_the_lease_back_and_stands_aside() {
     assert!(!a.leads());
     assert_eq!(a.metrics.leases_lost.get(), 0, "given back is not lost");
     a.handle.set_candidate(true);
-    let again = a.elected(Duration::from_secs(1)).await;
+    let again = a.elected(SOON).await;
     assert!(again.epoch() > first.epoch());
 }
 
 #[tokio::test]
 async fn a_lease_that_is_taken_by_force_is_lost_at_once_and_waited_for() {
-    let plane = harness::shared().await;
-    let namespace = plane.namespace("lease").await;
-    let a = Replica::start(plane, &namespace, "a").await;
-    let old = a.elected(SOON).await;
+    let (plane, namespace, a, old) = leader().await;
     let leases: Api<Lease> = Api::namespaced(plane.admin(), &namespace);
     let forced = serde_json::json!({"spec": {"holderIdentity": "someone", "leaseDurationSeconds": 2}});
     leases.patch("waybill", &PatchParams::default(), &Patch::Merge(&forced)).await.unwrap();
@@ -250,10 +244,7 @@ async fn a_lease_that_is_taken_by_force_is_lost_at_once_and_waited_for() {
 
 #[tokio::test]
 async fn a_lease_that_is_deleted_goes_on_counting() {
-    let plane = harness::shared().await;
-    let namespace = plane.namespace("lease").await;
-    let a = Replica::start(plane, &namespace, "a").await;
-    let old = a.elected(SOON).await;
+    let (plane, namespace, a, old) = leader().await;
     let leases: Api<Lease> = Api::namespaced(plane.admin(), &namespace);
     leases.delete("waybill", &DeleteParams::default()).await.unwrap();
     a.lost(SOON).await;
@@ -263,10 +254,7 @@ async fn a_lease_that_is_deleted_goes_on_counting() {
 
 #[tokio::test]
 async fn an_edit_beside_the_record_costs_nothing_and_stays() {
-    let plane = harness::shared().await;
-    let namespace = plane.namespace("lease").await;
-    let a = Replica::start(plane, &namespace, "a").await;
-    let guard = a.elected(SOON).await;
+    let (plane, namespace, a, guard) = leader().await;
     let leases: Api<Lease> = Api::namespaced(plane.admin(), &namespace);
     let edit = serde_json::json!({"metadata": {"annotations": {"note": "kept"}}});
     leases.patch("waybill", &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
@@ -288,7 +276,8 @@ async fn a_leader_without_api_server_stops_in_time_and_comes_back() {
     let old = a.elected(SOON).await;
     plane.signal(Part::ApiServer, Signal::STOP);
     let stalled = Instant::now();
-    a.lost(DEADLINE + Duration::from_millis(500)).await;
+    // Before the lease ends for the others, or two would lead.
+    a.lost(LEASE).await;
     println!("without API server a leader stopped after {:?}", stalled.elapsed());
     assert!(!old.may_start_write());
     assert_eq!(a.metrics.leader.get(), 0.0);
@@ -319,7 +308,10 @@ async fn a_stalled_connection_does_not_cost_the_lease() {
     .await;
     assert!(proxy.opened() > opened);
     assert_eq!(a.metrics.leases_lost.get(), 0);
-    assert!(a.metrics.writes.get(WriteKind::Lease, WriteResult::Timeout) >= 1, "a renewal was stalled");
+    assert!(
+        a.metrics.writes.get(WriteKind::Lease, WriteResult::Failed(WriteFailure::Timeout)) >= 1,
+        "a renewal was stalled"
+    );
 }
 
 #[tokio::test]
@@ -340,7 +332,8 @@ async fn an_api_server_that_is_away_at_start_is_waited_for() {
     assert!(!a.leads());
     let begun = Instant::now();
     a.shut_down().await;
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    // Not after the timeout of a request that nobody answers.
+    assert!(begun.elapsed() < DEADLINE * 2, "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -392,9 +385,15 @@ async fn every_write_asks_the_api_server_to_drop_it_in_time() {
     assert!(!leases.is_empty() && leases.iter().all(|event| event.uri.contains("timeout=")), "{leases:?}");
 }
 
+/// Names the API server to the process that the test below starts: the same test in another role.
+const ENDPOINT: &str = "TEST_ENDPOINT";
+
 /// A leader that is stopped for longer than its lease finds it expired before it writes anything.
 #[tokio::test]
 async fn a_frozen_leader_wakes_up_without_the_right_to_write() {
+    if let Ok(endpoint) = std::env::var(ENDPOINT) {
+        return write_for_ever(&endpoint).await;
+    }
     let plane = harness::shared().await;
     let namespace = plane.namespace("lease").await;
     plane
@@ -402,8 +401,8 @@ async fn a_frozen_leader_wakes_up_without_the_right_to_write() {
         .await;
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--exact", "--ignored", "--nocapture", "lease::a_replica_in_a_process_of_its_own"])
-        .env("TEST_ENDPOINT", plane.url())
+        .args(["--exact", "--nocapture", "lease::a_frozen_leader_wakes_up_without_the_right_to_write"])
+        .env(ENDPOINT, plane.url())
         .env("TEST_CA", plane.ca_file())
         .env("TEST_NAMESPACE", &namespace);
     let frozen = plane.spawn("replica", &mut command);
@@ -451,14 +450,12 @@ async fn a_frozen_leader_wakes_up_without_the_right_to_write() {
     assert_eq!(by_child(&mine[taken..]), 0);
 }
 
-/// Not a test: a replica that writes whenever it may, for the test above.
-#[tokio::test]
-#[ignore = "started by another test"]
-async fn a_replica_in_a_process_of_its_own() {
+/// What the process that the test above freezes does: a replica that writes whenever it may.
+async fn write_for_ever(endpoint: &str) {
     let variable = |name: &str| std::env::var(name).unwrap();
     let namespace = variable("TEST_NAMESPACE");
     let metrics = Metrics::new("waybill").unwrap();
-    let client = client(&variable("TEST_ENDPOINT"), Path::new(&variable("TEST_CA")), "child", &metrics).await;
+    let client = client(endpoint, Path::new(&variable("TEST_CA")), "child", &metrics).await;
     let (elector, handle) = Elector::new(client.clone(), options(&namespace, "child"), metrics.clone());
     let replica = Replica::run(elector, handle, metrics);
     let guard = replica.elected(SOON).await;

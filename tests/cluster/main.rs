@@ -16,6 +16,7 @@ mod parameters;
 mod publish;
 mod publish_faults;
 mod publish_labels;
+mod show;
 mod statuses;
 mod term;
 mod traffic;

@@ -1,6 +1,5 @@
 //! An output with many made-up routes, for tests of how it is published.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -19,6 +18,7 @@ use waybill::translate::fragment::{
 };
 use waybill::translate::settings::Settings;
 
+use crate::harness::published::Reader;
 use crate::harness::{self, ControlPlane};
 use crate::term::{Term, grant};
 
@@ -90,15 +90,10 @@ impl Bench {
 
     /// What a reader gets.
     pub async fn read(&self) -> Published {
-        let index = self.index_object().await;
-        let named = |name: Option<String>| name.unwrap_or_default();
-        let maps = self.config_maps().list(&ListParams::default()).await.unwrap();
-        let maps: BTreeMap<_, _> =
-            maps.items.into_iter().map(|map| (named(map.metadata.name.clone()), map)).collect();
-        let secrets = self.secrets().list(&ListParams::default()).await.unwrap();
-        let secrets: BTreeMap<_, _> =
-            secrets.items.into_iter().map(|secret| (named(secret.metadata.name.clone()), secret)).collect();
-        read::assemble(&self.output, &index, &maps, Some(&secrets)).unwrap()
+        Reader::new(&self.plane.admin(), self.output.clone())
+            .now(1)
+            .await
+            .unwrap_or_else(|miss| panic!("{miss:?}"))
     }
 
     /// A reader gets what the table holds.

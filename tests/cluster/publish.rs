@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use waybill::metrics::{WriteKind, WriteResult};
+use waybill::metrics::{WriteFailure, WriteKind, WriteResult};
 use waybill::publish::error::PublishError;
 use waybill::publish::outputs::withdrawal::CONFIRM_ANNOTATION;
 use waybill::publish::outputs::writer::Outcome;
@@ -28,7 +28,7 @@ async fn a_small_output_is_committed_once_and_no_more() {
 
     // Nothing is written for what is there already, whoever looks.
     for _ in 0..3 {
-        assert_eq!(bench.commit().await, Ok(Outcome::Unchanged));
+        assert_eq!(bench.commit().await.unwrap(), Outcome::Unchanged);
         assert!(!bench.watch().await);
     }
     assert_eq!(bench.writes().len(), 2);
@@ -73,7 +73,7 @@ async fn edits_and_deletions_are_put_back_and_foreign_fields_left_alone() {
     let params = PatchParams::default();
     bench.config_maps().patch("out", &params, &Patch::Merge(&patch)).await.unwrap();
     assert!(bench.watch().await, "it has to look");
-    assert_eq!(bench.commit().await, Ok(Outcome::Unchanged));
+    assert_eq!(bench.commit().await.unwrap(), Outcome::Unchanged);
     assert!(!bench.watch().await, "and only once");
 
     // Ours: edited, emptied, deleted.
@@ -146,7 +146,7 @@ async fn a_strangers_object_of_a_wanted_name_is_never_touched() {
     let stranger: Secret = serde_json::from_value(serde_json::json!({"metadata": {"name": name}})).unwrap();
     bench.secrets().create(&PostParams::default(), &stranger).await.unwrap();
     let error = bench.commit().await.unwrap_err();
-    assert_eq!(error.result(), WriteResult::NameTaken, "{error}");
+    assert_eq!(error.category(), WriteFailure::NameTaken, "{error}");
     assert!(bench.config_maps().get_opt("out").await.unwrap().is_none(), "nothing was committed");
     assert!(bench.secrets().get(&name).await.unwrap().data.is_none());
 }
@@ -162,7 +162,7 @@ async fn a_newer_format_is_not_written_over() {
     let error = bench.commit().await.unwrap_err();
     assert!(matches!(error, PublishError::NewerFormat { found: 2, own: 1, .. }), "{error}");
     let (_term, mut next) = begin(bench.plane, &bench.output, "next", 0).await;
-    assert_eq!(next.take_over().await.unwrap_err().result(), WriteResult::NewerFormat);
+    assert_eq!(next.take_over().await.unwrap_err().category(), WriteFailure::NewerFormat);
     assert!(bench.index_object().await.data.unwrap()["index.json"].contains("much"));
 }
 
@@ -208,12 +208,12 @@ async fn garbage_goes_after_its_time_and_not_before() {
     bench.set(7, "v2", false);
     bench.committed().await;
     let minute = Instant::now() + Duration::from_secs(61);
-    assert_eq!(bench.writer.collect_garbage(minute).await, Ok(0), "one generation is not enough");
+    assert_eq!(bench.writer.collect_garbage(minute).await.unwrap(), 0, "one generation is not enough");
     bench.set(7, "v3", false);
     bench.committed().await;
-    assert_eq!(bench.writer.collect_garbage(Instant::now()).await, Ok(0), "a minute has not passed");
+    assert_eq!(bench.writer.collect_garbage(Instant::now()).await.unwrap(), 0, "a minute has not passed");
     let minute = Instant::now() + Duration::from_secs(61);
-    assert_eq!(bench.writer.collect_garbage(minute).await, Ok(1));
+    assert_eq!(bench.writer.collect_garbage(minute).await.unwrap(), 1);
     let names = bench.shard_names().await;
     let gone = first.iter().filter(|short| !names.contains(&format!("out.r-{short}"))).count();
     assert_eq!(gone, 1);

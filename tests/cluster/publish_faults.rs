@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::client::Body;
-use waybill::metrics::{Label as _, WriteKind, WriteResult};
+use waybill::metrics::{Label as _, WriteFailure, WriteKind, WriteResult};
 use waybill::publish::error::PublishError;
 use waybill::publish::outputs::writer::{Outcome, OutputWriter};
 
@@ -44,7 +44,7 @@ async fn a_quota_that_refuses_a_shard_leaves_the_last_commit_whole() {
         }
     })
     .await;
-    assert_eq!(error.result(), WriteResult::QuotaExceeded, "{error}");
+    assert_eq!(error.category(), WriteFailure::QuotaExceeded, "{error}");
     let after = bench.index().await;
     assert!(after.generation >= before.generation);
     let read = bench.read().await;
@@ -131,7 +131,7 @@ async fn any_write_may_fail_at_any_point() {
             assert!(failed.sum::<u64>() >= 1, "{fate:?} {nth}: nothing failed");
             bench.assert_published().await;
             bench.watch().await;
-            assert_eq!(bench.commit().await, Ok(Outcome::Unchanged), "{fate:?} {nth}");
+            assert_eq!(bench.commit().await.unwrap(), Outcome::Unchanged, "{fate:?} {nth}");
         }
         let after = bench.index().await;
         assert!(after.epoch >= before.epoch + 6 && after.generation >= before.generation + 12, "{after:?}");

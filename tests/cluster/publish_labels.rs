@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use waybill::metrics::WriteResult;
+use waybill::metrics::WriteFailure;
 use waybill::publish::error::PublishError;
 use waybill::publish::outputs::writer::Outcome;
 
@@ -44,7 +44,7 @@ async fn a_shard_gets_its_labels_back() {
     assert_eq!(bench.secrets().list(&labelled).await.unwrap().items.len(), 1);
     bench.assert_published().await;
     assert!(!bench.watch().await);
-    assert_eq!(bench.commit().await, Ok(Outcome::Unchanged));
+    assert_eq!(bench.commit().await.unwrap(), Outcome::Unchanged);
 }
 
 /// The name and the sum alone prove nothing: what can be changed, or holds more, is somebody else's.
@@ -110,7 +110,7 @@ async fn an_index_without_labels_is_ours_only_for_who_knew_it_before() {
     relabel(&bench, false, "out", part_gone).await;
     let (_term, mut next) = begin(bench.plane, &bench.output, "next", 0).await;
     let error = next.take_over().await.unwrap_err();
-    assert_eq!(error.result(), WriteResult::NameTaken, "{error}");
+    assert_eq!(error.category(), WriteFailure::NameTaken, "{error}");
     let text = error.to_string();
     let command = text.split_once("lost its labels: kubectl ").unwrap_or_else(|| panic!("{text}")).1;
     let arguments: Vec<&str> = command.split(' ').collect();
@@ -126,5 +126,5 @@ async fn an_index_without_labels_is_ours_only_for_who_knew_it_before() {
     bench.config_maps().create(&PostParams::default(), &theirs).await.unwrap();
     std::mem::swap(&mut bench.writer, &mut next);
     bench.watch().await;
-    assert_eq!(bench.commit().await.unwrap_err().result(), WriteResult::NameTaken);
+    assert_eq!(bench.commit().await.unwrap_err().category(), WriteFailure::NameTaken);
 }

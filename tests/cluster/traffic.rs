@@ -40,7 +40,7 @@ impl Backend {
     fn service(&self) -> Value {
         json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": self.name, "namespace": "shop"},
-            "spec": {"type": "ExternalName", "externalName": "localhost", "ports": [{"name": "web", "port": self.port}]},
+            "spec": {"type": "ExternalName", "externalName": "localhost.", "ports": [{"name": "web", "port": self.port}]},
         })
     }
 }
@@ -364,4 +364,97 @@ async fn no_request_is_lost_while_other_routes_come_and_go() {
     over.store(true, Ordering::Relaxed);
     client.await.expect("the steady route was always there");
     assert!(served.load(Ordering::Relaxed) > 10, "{served:?}");
+}
+
+/// A folder as the kubelet mounts a ConfigMap: each file is a link into a folder of its time, behind a link that is
+/// exchanged at once.
+struct Mount {
+    folder: PathBuf,
+    times: AtomicU32,
+}
+
+impl Mount {
+    fn write(&self, file: &str, content: &str) {
+        let time = format!("..{}", self.times.fetch_add(1, Ordering::Relaxed));
+        std::fs::create_dir_all(self.folder.join(&time)).unwrap();
+        std::fs::write(self.folder.join(&time).join(file), content).unwrap();
+        let (data, draft) = (self.folder.join("..data"), self.folder.join("..data_tmp"));
+        let before = std::fs::read_link(&data);
+        std::os::unix::fs::symlink(&time, &draft).unwrap();
+        std::fs::rename(&draft, &data).unwrap();
+        match before {
+            Ok(before) => std::fs::remove_dir_all(self.folder.join(before)).unwrap(),
+            Err(_) => std::os::unix::fs::symlink(format!("..data/{file}"), self.folder.join(file)).unwrap(),
+        }
+    }
+}
+
+/// The arguments of the container `traefik` in the shipped example, with ports and folder of this machine.
+fn mounted_arguments(web: u16, folder: &std::path::Path) -> Vec<String> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("manifests/examples/traefik-mounted/traefik.yaml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    let deployment =
+        documents.iter().find(|document| document["kind"] == "Deployment").expect("a Deployment");
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let mount = container["volumeMounts"][0]["mountPath"].as_str().unwrap();
+    let arguments = container["args"].as_array().unwrap().iter().map(|argument| argument.as_str().unwrap());
+    arguments
+        .map(|argument| match argument.split_once("address=:") {
+            Some((begin, _)) if begin.contains(".web.") => format!("{begin}address=127.0.0.1:{web}"),
+            Some((begin, _)) => format!("{begin}address=127.0.0.1:{}", free_port()),
+            None => argument.replace(mount, &folder.display().to_string()),
+        })
+        .collect()
+}
+
+/// The example `traefik-mounted` as the kubelet would show it to Traefik: a volume with the index's `routing.yaml`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_traefik_with_the_index_mounted_serves_it_and_follows_it() {
+    let plane = ControlPlane::start().await;
+    plane.install("manifests");
+    plane.apply_objects(&[namespace("shop"), class()]).await;
+    let operator = plane
+        .operator("only", &[ADDRESS, FAST, "--providers.kubernetesingress.allowexternalnameservices"])
+        .await;
+    operator.leads().await;
+    let (old, new) = (Backend::start("old").await, Backend::start("new").await);
+    let moving = |backend: &str| ingress("moving", "moving.example", &[path("Prefix", "/", backend)]);
+    plane.apply_objects(&[old.service(), new.service(), moving("old")]).await;
+    let mount = Mount { folder: plane.folder().join("mounted"), times: AtomicU32::new(0) };
+    std::fs::create_dir(&mount.folder).unwrap();
+    let maps: Api<k8s_openapi::api::core::v1::ConfigMap> = Api::namespaced(plane.admin(), "waybill");
+    let published = async |service: &str| {
+        let service = format!("shop-{service}-web");
+        let has = |document: &Value| document["http"]["services"][&service].is_object();
+        plane.eventually_published(OUTPUT, &format!("{service} is published"), has).await;
+        let index = maps.get("waybill").await.unwrap();
+        index.data.unwrap().remove("routing.yaml").expect("a small output has its text in the index")
+    };
+    mount.write("routing.yaml", &published("old").await);
+
+    let web = free_port();
+    let mut command = Command::new(tool("traefik"));
+    command
+        .args(mounted_arguments(web, &mount.folder))
+        .args(["--global.checknewversion=false", "--global.sendanonymoususage=false"])
+        .env_clear();
+    let traefik = plane.spawn("traefik", &mut command);
+    let answers = async |backend: &str| {
+        eventually(&format!("{backend} answers"), SOON, async || {
+            match get_host(web, "moving.example", "/").await {
+                Ok((200, body)) if body == backend => Ok(()),
+                other => Err(format!("{other:?}\n{}", traefik.log_tail())),
+            }
+        })
+        .await;
+    };
+    answers("old").await;
+    // More than once, since Traefik follows a file that is exchanged only where it watches the folder.
+    for backend in ["new", "old", "new"] {
+        plane.apply_objects(&[moving(backend)]).await;
+        mount.write("routing.yaml", &published(backend).await);
+        answers(backend).await;
+    }
 }

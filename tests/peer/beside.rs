@@ -277,8 +277,16 @@ fn example(difference: Difference, make: &Make<'_>) -> Example {
                 vec![plain("web", annotated("router.middlewares", "a@file,,b@file"), "/", "web")],
             ]),
             vec![vec!["PathPrefix(\"/\") middlewares=[\"a@file\",\"\",\"b@file\"] -> http://10.0.0.1:8080"]],
-            vec!["PathPrefix(\"/\") middlewares=[\"a@file\",\"b@file\"] -> http://10.0.0.1:8080"],
+            vec![],
         ),
+        Difference::ServersScheme => {
+            let mut objects = web();
+            objects[0]["metadata"]["annotations"] =
+                annotated("service.serversscheme", "http://db.other.svc:5432/#");
+            objects.push(plain("web", json!({}), "/", "web"));
+            let theirs = "PathPrefix(\"/\") -> http://db.other.svc:5432/#://10.0.0.1:8080";
+            Example::new(objects, vec![vec![theirs]], vec![])
+        }
         Difference::CrossNamespaceReference => Example::new(
             joined(vec![
                 web(),

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::generate::unbase64;
 use super::meaning::Route;
 use super::object::{Cluster, items, name, namespace};
+use super::owners::{Claims, without_digests};
 
 const PREFIX: &str = "traefik.ingress.kubernetes.io/";
 
@@ -35,11 +36,11 @@ pub struct Case<'a> {
     pub default_syntax_v2: bool,
     /// `crossProviderNamespaces` where it is set and not empty.
     cross_provider: Option<BTreeSet<String>>,
-    /// Router keys with the Ingresses that have them, as `namespace/name`.
-    keys: BTreeMap<String, BTreeSet<String>>,
+    /// The paths of the Ingresses, by the keys of their routers.
+    pub claims: Claims,
     /// Router keys that several Ingresses have.
     routers: BTreeSet<String>,
-    /// Service keys that several backends have.
+    /// Service keys that several Services have.
     services: BTreeSet<String>,
     /// Secrets, as `namespace-name`, that several have.
     secrets: BTreeSet<String>,
@@ -50,34 +51,17 @@ impl<'a> Case<'a> {
     /// `file` holds the options.
     pub fn new(cluster: &'a Cluster, file: &Value) -> Self {
         let options = &file["providers"]["kubernetesIngress"];
-        let mut routers = Claims::default();
-        let mut services = Claims::default();
-        let mut secrets = Claims::default();
+        let claims = Claims::new(cluster.of_kind("Ingress"));
+        let mut secrets: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
         for ingress in cluster.of_kind("Ingress") {
-            let (space, ingress_name) = (namespace(ingress), name(ingress));
-            for rule in items(ingress, "/spec/rules") {
-                let host = rule["host"].as_str().unwrap_or_default();
-                for path in items(rule, "/http/paths") {
-                    let text = path["path"].as_str().unwrap_or_default();
-                    routers.add(
-                        normal(&format!("{space}-{ingress_name}-{host}{text}")),
-                        format!("{space}/{ingress_name}"),
-                    );
-                    let service = path["backend"]["service"]["name"].as_str().unwrap_or_default();
-                    let port = &path["backend"]["service"]["port"];
-                    let port =
-                        port["name"].as_str().map_or_else(|| port["number"].to_string(), str::to_owned);
-                    services.add(
-                        normal(&format!("{space}-{service}-{port}")),
-                        format!("{space}/{service}/{port}"),
-                    );
-                }
-            }
+            let space = namespace(ingress);
             for entry in items(ingress, "/spec/tls") {
                 let secret = entry["secretName"].as_str().unwrap_or_default();
-                secrets.add(format!("{space}-{secret}"), format!("{space}/{secret}"));
+                secrets.entry(format!("{space}-{secret}")).or_default().insert(space);
             }
         }
+        secrets.retain(|_, spaces| spaces.len() > 1);
+        let watched = options["namespaces"].as_array();
         let routed = cluster
             .objects
             .iter()
@@ -90,12 +74,16 @@ impl<'a> Case<'a> {
                 .as_array()
                 .filter(|items| !items.is_empty())
                 .map(|items| items.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
-            keys: routers.0.clone(),
             default_syntax_v2: file["core"]["defaultRuleSyntax"] == "v2",
-            routers: routers.digested().into_iter().chain(routers.contested()).collect(),
-            services: services.contested(),
-            secrets: secrets.contested(),
-            namespaces: routed.map(|object| namespace(object).to_owned()).collect(),
+            routers: claims.digested().into_iter().chain(claims.contested()).collect(),
+            services: claims.contested_services(),
+            claims,
+            secrets: secrets.into_keys().collect(),
+            // Of one that is not watched nobody knows that its name is longer.
+            namespaces: routed
+                .map(|object| namespace(object).to_owned())
+                .filter(|space| watched.is_none_or(|watched| watched.iter().any(|item| item == space)))
+                .collect(),
         }
     }
 
@@ -104,18 +92,8 @@ impl<'a> Case<'a> {
         without_digests(key).any(|key| self.routers.contains(key))
     }
 
-    /// Whether what a router's Ingress or one of its Services refers to is nothing but empty items, from a namespace
-    /// that may not refer to anything.
-    pub fn refers_to_nothing(&self, key: &str) -> bool {
-        let owners = without_digests(key).find_map(|key| self.keys.get(key));
-        let ingresses = self.cluster.of_kind("Ingress").filter(|ingress| {
-            let title = format!("{}/{}", namespace(ingress), name(ingress));
-            owners.is_some_and(|owners| owners.contains(&title))
-        });
-        ingresses.into_iter().any(|ingress| self.ingress_refers_to_nothing(ingress))
-    }
-
-    /// As [`Case::refers_to_nothing`], for an Ingress.
+    /// Whether what an Ingress or one of its Services refers to is nothing but empty items, from a namespace that may not
+    /// refer to anything.
     pub fn ingress_refers_to_nothing(&self, ingress: &Value) -> bool {
         let space = namespace(ingress);
         if self.cross_provider.as_ref().is_none_or(|spaces| spaces.contains(space)) {
@@ -231,18 +209,55 @@ impl<'a> Case<'a> {
         self.refuses(&references, &from.namespace)
     }
 
-    /// Whether a Service is an external name for one of another namespace.
+    /// Whether a Service names a scheme that is none for its servers.
+    pub fn has_odd_scheme(&self, space: &str, service: &str) -> bool {
+        let service = self.cluster.find("Service", space, service);
+        service
+            .and_then(|service| annotation(service, "service.serversscheme"))
+            .is_some_and(|scheme| !["", "http", "https", "h2c"].contains(&scheme.to_lowercase().as_str()))
+    }
+
+    /// Whether a Service has an external name, or an endpoint with a name, that a resolver could take for a Service of
+    /// another namespace.
     pub fn leads_elsewhere(&self, space: &str, service: &str) -> bool {
-        let Some(service) = self.cluster.find("Service", space, service) else { return false };
-        if service["spec"]["type"] != "ExternalName" || self.allow_cross_namespace {
+        let Some(object) = self.cluster.find("Service", space, service) else { return false };
+        if self.allow_cross_namespace {
             return false;
         }
-        let text = service["spec"]["externalName"].as_str().unwrap_or_default().trim_end_matches('.');
-        let labels: Vec<&str> = text.split('.').collect();
-        labels
-            .iter()
-            .rposition(|label| label.eq_ignore_ascii_case("svc"))
-            .is_some_and(|end| end >= 2 && labels[end - 1] != space)
+        if object["spec"]["type"] == "ExternalName" {
+            return self.is_elsewhere(object["spec"]["externalName"].as_str().unwrap_or_default(), space);
+        }
+        let slices = self.cluster.of_kind("EndpointSlice").filter(|slice| {
+            namespace(slice) == space && slice["metadata"]["labels"]["kubernetes.io/service-name"] == service
+        });
+        let mut addresses =
+            slices.flat_map(|slice| items(slice, "/endpoints")).flat_map(|one| items(one, "/addresses"));
+        addresses.any(|address| self.is_elsewhere(address.as_str().unwrap_or_default(), space))
+    }
+
+    fn is_elsewhere(&self, host: &str, space: &str) -> bool {
+        let text = host.to_lowercase();
+        if text.parse::<std::net::IpAddr>().is_ok() {
+            return false;
+        }
+        let labels: Vec<&str> = text.trim_end_matches('.').split('.').collect();
+        let written = labels.iter().rposition(|label| *label == "svc");
+        if written.is_some_and(|end| end >= 2 && labels[end - 1] != space) {
+            return true;
+        }
+        // What a pod's search path can make of a name without a final dot.
+        let last = labels.last().copied().unwrap_or_default();
+        let elsewhere = last != space && self.namespaces.contains(last);
+        let protocol = labels
+            .get(1)
+            .is_some_and(|label| ["tcp", "udp", "sctp"].contains(&label.trim_start_matches('_')));
+        !text.ends_with('.')
+            && match labels.len() {
+                1 | 2 => true,
+                3 => protocol || elsewhere,
+                4 => protocol && elsewhere,
+                _ => false,
+            }
     }
 }
 
@@ -254,38 +269,4 @@ pub fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
         .into_iter()
         .filter(|(name, _)| name.strip_prefix(PREFIX).is_some_and(|rest| rest.eq_ignore_ascii_case(key)));
     found.next_back().and_then(|(_, value)| value.as_str())
-}
-
-/// Who claims a key.
-#[derive(Clone, Default)]
-struct Claims(BTreeMap<String, BTreeSet<String>>);
-
-impl Claims {
-    fn add(&mut self, key: String, owner: String) {
-        self.0.entry(key).or_default().insert(owner);
-    }
-
-    /// Keys that are what another becomes when a digest is added to it.
-    fn digested(&self) -> Vec<String> {
-        let shorter = |key: &&String| without_digests(key).skip(1).any(|key| self.0.contains_key(key));
-        self.0.keys().filter(shorter).cloned().collect()
-    }
-
-    fn contested(self) -> BTreeSet<String> {
-        self.0.into_iter().filter(|(_, owners)| owners.len() > 1).map(|(key, _)| key).collect()
-    }
-}
-
-/// Close enough to Traefik's way to tell which names collide: letters that are marks do not come in names.
-fn normal(text: &str) -> String {
-    text.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
-}
-
-/// A key as it is, and without one and two digests of 20 digits at its end.
-fn without_digests(key: &str) -> impl Iterator<Item = &str> {
-    std::iter::successors(Some(key), |key| {
-        let (rest, digest) = key.rsplit_once('-')?;
-        (digest.len() == 20 && digest.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(rest)
-    })
-    .take(3)
 }

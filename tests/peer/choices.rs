@@ -164,8 +164,8 @@ pub fn peer_arguments(file: &Value) -> Vec<String> {
                     arguments.push(format!("--{key}.{part}={}", value.as_str().unwrap_or_default()));
                 }
             }
-            // On Traefik's command line an empty list can't be told from none.
-            Value::Array(items) if items.is_empty() => {}
+            // An empty list becomes an empty text, as it does when Traefik reads its file: what that means is for
+            // Traefik's own parser to say.
             Value::Array(items) => {
                 let items: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
                 arguments.push(format!("--{key}={}", items.join(",")));

@@ -8,6 +8,7 @@ use super::cause::{Case, annotation, blocks};
 use super::difference::{Difference, Tally};
 use super::meaning::{Route, View};
 use super::object::{name, namespace};
+use super::owners::Claim;
 
 /// Bytes of an entry's text that are too many.
 const ENTRY_LIMIT: usize = 256 * 1024;
@@ -21,6 +22,15 @@ pub struct Outcome {
     pub tally: Tally,
     /// Differences that nothing explains, as text for people.
     pub unexplained: Vec<String>,
+}
+
+/// What Traefik has.
+struct Known<'a> {
+    theirs: &'a [Route],
+    /// Its routers as waybill should have them.
+    adapted: Vec<Route>,
+    /// Its routers that waybill should not have.
+    refused: Vec<(Difference, Route)>,
 }
 
 /// Compares what belongs to one cluster.
@@ -45,13 +55,20 @@ pub fn compare(case: &Case<'_>, theirs: &View, ours: &View) -> Outcome {
         .cloned()
         .collect();
     expected.retain(|route| !route.unwritten || !written.iter().any(|other| other.same_ingress(route)));
+    let known = Known { theirs: &theirs.routes, adapted: expected.clone(), refused };
     let (missing, extra) = unmatched(expected, ours.routes.clone());
-    explain_routes(case, missing, extra, &refused, &mut outcome);
+    explain_routes(case, missing, extra, &known, &mut outcome);
     for key in &theirs.unused {
         if ours.unused.contains(key) {
             continue;
         }
-        outcome.tally.note(Difference::UnusedService);
+        if case.may_be_left_behind(key) {
+            outcome.tally.note(Difference::UnusedService);
+        } else {
+            outcome
+                .unexplained
+                .push(format!("Traefik has service {key}, which no router of its uses, without a reason"));
+        }
     }
     for key in &ours.unused {
         outcome.unexplained.push(format!("waybill writes service {key}, which no router uses"));
@@ -80,13 +97,14 @@ pub fn compare_default(
         return outcome;
     }
     // What Traefik chose is refused here: then nothing is known about what it would have chosen else.
-    if theirs.is_none() && !outcome_is_empty(&outcome) && !candidates.is_empty() {
+    let is_candidate = |ours: &Route| candidates.iter().any(|candidate| candidate.text() == ours.text());
+    if theirs.is_none() && !outcome_is_empty(&outcome) && ours.is_some_and(is_candidate) {
         outcome.tally.note(Difference::DefaultBackendOrder);
         return outcome;
     }
     let fits = |candidate: &Route| {
         theirs.as_ref().is_some_and(|theirs| {
-            candidate.text() == theirs.text() || same_but_for_servers(case, theirs, candidate).is_some()
+            candidate.text() == theirs.text() || same_but_for_servers(case, theirs, candidate, &[]).is_some()
         })
     };
     if candidates.iter().any(fits) {
@@ -108,14 +126,19 @@ fn outcome_is_empty(outcome: &Outcome) -> bool {
 /// Makes of a router of Traefik's what waybill should have; returns why it should not have it at all.
 fn adapt(case: &Case<'_>, route: &mut Route, tally: &mut Tally) -> Option<Difference> {
     let meaning = &mut route.meaning;
-    let mut dropped = false;
-    for list in [&["entryPoints"][..], &["middlewares"], &["service", "middlewares"]] {
-        dropped |= drop_empty_items(meaning, list);
-    }
+    let had_entry_points = meaning.get("entryPoints").is_some();
+    // A list of middlewares with an empty item blocks the path.
+    let mut blocked = drop_empty_items(meaning, &["middlewares"]);
+    blocked |= drop_empty_items(meaning, &["service", "middlewares"]);
+    let mut dropped = drop_empty_items(meaning, &["entryPoints"]);
+    blocked |= had_entry_points && meaning.get("entryPoints").is_none();
     if let Some(domains) = meaning.pointer_mut("/tls/domains").and_then(Value::as_array_mut) {
         for domain in domains {
             dropped |= drop_empty_items(domain, &["sans"]);
         }
+    }
+    if blocked {
+        return Some(Difference::EmptyListItem);
     }
     if dropped {
         tally.note(Difference::EmptyListItem);
@@ -135,6 +158,11 @@ fn adapt(case: &Case<'_>, route: &mut Route, tally: &mut Tally) -> Option<Differ
         return Some(Difference::EntryTooLarge);
     }
     let from = route.from.as_ref()?;
+    refusal(case, &route.meaning, &from.namespace, &from.service)
+}
+
+/// Why a router that leads to a Service may not be published.
+fn refusal(case: &Case<'_>, meaning: &Value, namespace: &str, service: &str) -> Option<Difference> {
     let fields =
         ["/middlewares", "/tls/options", "/service/middlewares", "/service/loadBalancer/serversTransport"];
     let references: Vec<&str> = fields
@@ -145,10 +173,13 @@ fn adapt(case: &Case<'_>, route: &mut Route, tally: &mut Tally) -> Option<Differ
             other => other.as_str().into_iter().collect::<Vec<_>>(),
         })
         .collect();
-    if let Some(difference) = case.refuses(&references, &from.namespace) {
+    if let Some(difference) = case.refuses(&references, namespace) {
         return Some(difference);
     }
-    case.leads_elsewhere(&from.namespace, &from.service).then_some(Difference::CrossNamespaceExternalName)
+    if case.has_odd_scheme(namespace, service) {
+        return Some(Difference::ServersScheme);
+    }
+    case.leads_elsewhere(namespace, service).then_some(Difference::CrossNamespaceExternalName)
 }
 
 /// Whether a router or its service takes more than a published entry may. A meaning is a little shorter than the entry.
@@ -208,13 +239,13 @@ fn explain_routes(
     case: &Case<'_>,
     missing: Vec<Route>,
     mut extra: Vec<Route>,
-    refused: &[(Difference, Route)],
+    known: &Known<'_>,
     outcome: &mut Outcome,
 ) {
     let mut left = Vec::new();
     for theirs in missing {
         let found = extra.iter().enumerate().find_map(|(position, ours)| {
-            same_but_for_servers(case, &theirs, ours).map(|difference| (position, difference))
+            same_but_for_servers(case, &theirs, ours, &known.adapted).map(|difference| (position, difference))
         });
         match found {
             Some((position, difference)) => {
@@ -224,21 +255,14 @@ fn explain_routes(
             None => left.push(theirs),
         }
     }
-    extra.retain(|ours| {
-        if case.refers_to_nothing(&ours.key) {
-            outcome.tally.note(Difference::EmptyListItem);
-            return false;
+    let mut used = Vec::new();
+    extra.retain(|ours| match reason_for_more(case, ours, known, &used) {
+        Some((difference, claim)) => {
+            outcome.tally.note(difference);
+            used.push(claim);
+            false
         }
-        if case.router_collides(&ours.key) {
-            outcome.tally.note(Difference::RouterNameCollision);
-            return false;
-        }
-        // Two paths of an Ingress with one rule: the last counts, and that is one that only Traefik has.
-        let hidden = refused.iter().find(|(_, route)| route.meaning["rule"] == ours.meaning["rule"]);
-        if let Some((difference, _)) = hidden {
-            outcome.tally.note(*difference);
-        }
-        hidden.is_none()
+        None => true,
     });
     for theirs in left {
         // Its own Service would not do here, but with Traefik it leads to another's.
@@ -265,13 +289,48 @@ fn explain_routes(
     }
 }
 
+/// Why waybill has a router that Traefik does not have, and the path that it stands for. It has to be what that path
+/// should become, and each path counts once.
+fn reason_for_more<'a>(
+    case: &'a Case<'_>,
+    ours: &Route,
+    known: &Known<'_>,
+    used: &[&'a Claim],
+) -> Option<(Difference, &'a Claim)> {
+    let paths = case.claims.of(&ours.key);
+    let paths = paths.into_iter().filter(|claim| {
+        !used.iter().any(|other| std::ptr::eq(*other, *claim))
+            && refusal(case, &ours.meaning, &claim.namespace, &claim.service).is_none()
+            && case.becomes(claim, ours, &known.adapted)
+    });
+    paths.into_iter().find_map(|claim| {
+        if case.router_collides(&ours.key) && case.gives_way(claim, &ours.key, known.theirs) {
+            return Some((Difference::RouterNameCollision, claim));
+        }
+        // Two paths of an Ingress with one rule: the last counts, and that is one that only Traefik has.
+        let hidden = known.refused.iter().find(|(_, route)| {
+            claim.same_ingress(route)
+                && route.meaning["rule"] == ours.meaning["rule"]
+                && !claim.leads_to(&route.service_key)
+        });
+        hidden.map(|(difference, _)| (*difference, claim))
+    })
+}
+
 /// Why two routers that are equal but for what is behind them differ on purpose.
-fn same_but_for_servers(case: &Case<'_>, theirs: &Route, ours: &Route) -> Option<Difference> {
+fn same_but_for_servers(
+    case: &Case<'_>,
+    theirs: &Route,
+    ours: &Route,
+    adapted: &[Route],
+) -> Option<Difference> {
     if theirs.without_service() != ours.without_service() {
         return None;
     }
+    let from = theirs.from.as_ref()?;
     if case.service_collides(&theirs.service_key) && case.service_collides(&ours.service_key) {
-        return Some(Difference::ServiceNameCollision);
+        let own = case.serves_its_own(&from.namespace, &from.service, ours, adapted);
+        return own.then_some(Difference::ServiceNameCollision);
     }
     let bare = |route: &Route| {
         let mut service = route.meaning["service"].clone();
@@ -289,7 +348,6 @@ fn same_but_for_servers(case: &Case<'_>, theirs: &Route, ours: &Route) -> Option
     if theirs_rest != ours_rest {
         return None;
     }
-    let from = theirs.from.as_ref()?;
     let service = case.cluster.find("Service", &from.namespace, &from.service)?;
     let by_node =
         annotation(service, "service.nodeportlb").is_some() && service["spec"]["type"] == "NodePort";

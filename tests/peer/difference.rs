@@ -53,11 +53,13 @@ differences! {
     /// A router, service or certificate of over 256 KiB as text: waybill leaves it out, so that no object that is
     /// published can be larger than the API server takes.
     EntryTooLarge = "an entry of over 256 KiB",
-    /// An empty item in a list: Traefik keeps it, and the router does not load.
+    /// The scheme of a Service's servers begins their URLs: with any text there, a proxy could be sent anywhere.
+    ServersScheme = "a `service.serversscheme` other than `http`, `https` or `h2c`",
+    /// An empty item in a list: Traefik keeps it, and the router does not load; waybill blocks the path.
     EmptyListItem = "an empty list item",
     /// A reference into another namespace while `allowCrossNamespace` is off, which Traefik's provider does not have.
     CrossNamespaceReference = "a reference to a CRD object of another namespace",
-    /// An ExternalName that names a Service of another namespace while `allowCrossNamespace` is off.
+    /// An ExternalName that could be a Service of another namespace to the proxy's resolver, while `allowCrossNamespace` is off.
     CrossNamespaceExternalName = "an ExternalName of another namespace's Service",
     /// `crossProviderNamespaces: []` means nowhere, as documented; Traefik takes it for unset.
     CrossProviderNowhere = "`crossProviderNamespaces: []`",

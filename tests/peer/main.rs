@@ -24,6 +24,7 @@ mod choices;
 mod compare;
 mod defaults;
 mod difference;
+mod excuses;
 mod generate;
 mod golden;
 #[allow(unused_imports, reason = "what other tests need")]
@@ -34,6 +35,7 @@ mod meaning;
 mod mutate;
 mod narrow;
 mod object;
+mod owners;
 mod place;
 mod program;
 mod random;

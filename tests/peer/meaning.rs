@@ -40,6 +40,25 @@ impl Route {
         ingress(self).is_some() && ingress(self) == ingress(other)
     }
 
+    /// What the annotations of its Ingress say: everything but the rule and what is behind it.
+    pub fn settings(&self) -> String {
+        let mut meaning = self.meaning.clone();
+        if let Some(meaning) = meaning.as_object_mut() {
+            meaning.remove("service");
+            meaning.remove("rule");
+        }
+        canonical(&meaning)
+    }
+
+    /// Its service with the servers in the order of their URLs.
+    pub fn sorted_service(&self) -> String {
+        let mut service = self.meaning["service"].clone();
+        if let Some(servers) = service.pointer_mut("/loadBalancer/servers").and_then(Value::as_array_mut) {
+            servers.sort_by_key(|server| server["url"].to_string());
+        }
+        canonical(&service)
+    }
+
     /// Everything but what is behind it.
     pub fn without_service(&self) -> String {
         let mut meaning = self.meaning.clone();

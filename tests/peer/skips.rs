@@ -45,10 +45,11 @@ fn badly_said(problem: &Problem) -> Option<String> {
 
 /// Whether a problem costs the whole Ingress.
 fn costs_all(problem: &Problem) -> bool {
-    let minor = [Category::EmptyListItem, Category::InvalidPathMatcher];
+    let minor = [Category::InvalidPathMatcher, Category::UnclearSwitch, Category::IgnoredAnnotation];
     problem.subject.kind == Kind::Ingress
         && problem.field.starts_with("metadata.annotations")
         && !minor.contains(&problem.category)
+        && !(problem.category == Category::EmptyListItem && problem.field.ends_with("sans]"))
 }
 
 fn paths(fragment: &Fragment, spec: &IngressSpec, problems: &[Problem]) -> Option<String> {

@@ -12,7 +12,8 @@ use serde_path_to_error::Segment;
 
 use super::document::{YamlDocument, documents};
 use super::locate::{self, PathStep};
-use super::{CLASS_MEMORY_LABEL, ManifestFault, ManifestPlace, Manifests};
+use super::{ManifestFault, ManifestPlace, Manifests};
+use crate::kubernetes::well_known::{CLASSES_PART, PART_LABEL};
 
 /// What a document should be.
 const REMEDY: &str = "write one Kubernetes object, or a list of them, as YAML or JSON";
@@ -374,9 +375,8 @@ fn type_of(value: &Value) -> &'static str {
 }
 
 fn is_class_memory(map: &Map<String, Value>) -> bool {
-    let (label, value) = CLASS_MEMORY_LABEL;
     let labels = map.get("metadata").and_then(|metadata| metadata.get("labels"));
-    labels.and_then(|labels| labels.get(label)).is_some_and(|is| is == value)
+    labels.and_then(|labels| labels.get(PART_LABEL)).is_some_and(|part| part == CLASSES_PART)
 }
 
 /// Whether an apiVersion is an older or newer one of the kind that is read.

@@ -16,7 +16,8 @@ use super::guard::{LeaseGuard, WriteError};
 use super::record::{self, Record};
 use super::{LeaseOptions, random};
 use crate::kubernetes::request::with_timeout;
-use crate::metrics::{Metrics, WatchKind, WriteKind, WriteResult};
+use crate::metrics::{Metrics, WatchKind, WriteFailure, WriteKind, WriteResult};
+use crate::publish::error::failure;
 
 /// How long a release waits for writes under way. Where they take longer, the lease is left to run out.
 const WRITES_UNDER_WAY: Duration = Duration::from_secs(3);
@@ -408,9 +409,9 @@ impl Elector {
         let result = self.send(client, options, lease, within).await;
         let counted = match &result {
             Ok(_) => WriteResult::Success,
-            Err(WriteError::Api(error)) => WriteResult::of(error),
-            Err(WriteError::Timeout(_)) => WriteResult::Timeout,
-            Err(WriteError::Uri(_)) => WriteResult::Other,
+            Err(WriteError::Api(error)) => WriteResult::Failed(failure(error)),
+            Err(WriteError::Timeout(_)) => WriteResult::Failed(WriteFailure::Timeout),
+            Err(WriteError::Uri(_)) => WriteResult::Failed(WriteFailure::Other),
         };
         self.metrics.writes.inc(WriteKind::Lease, counted);
         result

@@ -1,6 +1,7 @@
 //! What a failed commit tells beside log and metrics: only what somebody has to mend, and where they will look.
 
 use crate::kubernetes::key::OutputKey;
+use crate::metrics::Label as _;
 use crate::publish::error::PublishError;
 use crate::publish::outputs::withdrawal::index_subject;
 use crate::translate::problem::{Category, Problem};
@@ -19,7 +20,7 @@ pub fn problem(
             category: Category::PublishRefused,
             subject: index_subject(output),
             field: "data".to_owned(),
-            value: error.object().split(' ').next().unwrap_or_default().to_owned(),
+            value: error.category().as_str().to_owned(),
             remedy: format!("{remedy}; the last commit stays as it is, and the leader's log has the answer"),
         };
         Some((problem, index_uid.unwrap_or_default().to_owned()))
@@ -60,6 +61,7 @@ pub fn problem(
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+    use kube::core::Status;
 
     use super::*;
     use crate::translate::problem::Kind;
@@ -90,20 +92,21 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_in_the_same_words_each_time_and_what_passes_is_not_told() {
-        let quota = |used: &str| PublishError::QuotaExceeded {
-            object: format!("ConfigMap ns/out.r-{used}"),
-            message: format!("exceeded quota, used {used}"),
+        let answered = |code: u16, message: &str| {
+            let status = Status { code, message: message.to_owned(), ..Status::default() };
+            PublishError::new("ConfigMap ns/out.r-x".to_owned(), kube::Error::Api(Box::new(status)), false)
         };
+        let quota = |used: &str| answered(403, &format!("exceeded quota, used {used}"));
         let first = problem(&output(), Some("u"), &quota("3"));
         assert_eq!(first, problem(&output(), Some("u"), &quota("4")));
         let (problem_, uid) = first.unwrap();
         assert_eq!((problem_.category, uid.as_str()), (Category::PublishRefused, "u"));
-        assert_eq!(problem_.value, "ConfigMap");
+        assert_eq!(problem_.value, "quota_exceeded");
         for passing in [
-            PublishError::Conflict { object: "x".into() },
-            PublishError::Throttled { object: "x".into(), message: String::new() },
+            answered(409, ""),
+            answered(429, ""),
+            answered(500, ""),
             PublishError::LeaseLost { object: "x".into() },
-            PublishError::Unavailable { object: "x".into(), code: 500, message: String::new() },
         ] {
             assert_eq!(problem(&output(), None, &passing), None, "{passing}");
         }

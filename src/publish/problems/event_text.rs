@@ -1,15 +1,16 @@
-//! The Events for problems, as they are told: reasons, notes and names.
+//! What Events say about problems: reasons, notes and names.
 //!
-//! The API of events.k8s.io lets nothing but an Event's series change once it is there. So its name says all that
-//! its text does: another text is another Event, and the same one is found again by the next leader.
+//! The API of events.k8s.io lets nothing but an Event's series change. So an Event's name is a hash of its text: another
+//! text is another Event, and a later leader finds the one that is there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::redact::shown;
 use crate::translate::problem::{Category, Problem, Subject};
 
-/// Events that one object may have at once, one that sums up the rest included.
+/// Events that one object may have at once, the one that sums up the rest included.
 pub const PER_OBJECT: usize = 10;
 /// Bytes of a note; the API server takes 1,024.
 pub const NOTE_LIMIT: usize = 1_000;
@@ -18,12 +19,11 @@ const NAME_LIMIT: usize = 253 - 1 - HASH;
 /// Characters of the hash in an Event's name.
 const HASH: usize = 16;
 
-/// An Event, as it is told.
+/// An Event without its object and times.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Told {
-    /// Its name.
+pub struct EventText {
     pub name: String,
-    /// A [`Category`], or what became of one.
+    /// A [`Category`], or that it is over.
     pub reason: String,
     /// What is wrong and what would be right.
     pub note: String,
@@ -31,39 +31,39 @@ pub struct Told {
     pub kind: &'static str,
 }
 
-/// What an Event is about within its object; it stays when the words change.
+/// What an Event is about within its object. It stays the same when the words change.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct EventTopic {
+    /// None for the Event that sums up the rest.
     category: Option<Category>,
     field: String,
 }
 
-/// What there is to tell of an object's problems.
+/// The Events that an object should have.
 #[derive(Debug)]
-pub(super) struct Wanted {
-    /// The Events.
-    pub events: BTreeMap<Told, Place>,
-    /// Where there are problems that get none of their own.
-    pub hidden: BTreeSet<Place>,
-    /// How many of those there are.
+pub(super) struct ObjectEvents {
+    pub events: BTreeMap<EventText, EventTopic>,
+    /// Topics of problems without an Event of their own.
+    pub hidden: BTreeSet<EventTopic>,
+    /// How many problems those are.
     pub suppressed: u64,
 }
 
 /// The Events for these problems.
-pub(super) fn wanted(uid: &str, subject: &Subject, problems: &[Problem]) -> Wanted {
+pub(super) fn object_events(uid: &str, subject: &Subject, problems: &[Problem]) -> ObjectEvents {
     let mut problems: Vec<&Problem> = problems.iter().collect();
     problems.sort_unstable();
     problems.dedup();
-    let shown = if problems.len() > PER_OBJECT { PER_OBJECT - 1 } else { problems.len() };
-    let (shown, rest) = problems.split_at(shown);
-    let mut events: BTreeMap<Told, Place> = shown
+    let one_by_one = if problems.len() > PER_OBJECT { PER_OBJECT - 1 } else { problems.len() };
+    let (one_by_one, rest) = problems.split_at(one_by_one);
+    let mut events: BTreeMap<EventText, EventTopic> = one_by_one
         .iter()
         .map(|problem| {
             let reason = problem.category.as_str();
             let note = note(problem);
             let name = name(uid, subject, &[reason, &problem.field, &note]);
-            let told = Told { name, reason: reason.to_owned(), note, kind: "Warning" };
-            (told, place(problem))
+            let event = EventText { name, reason: reason.to_owned(), note, kind: "Warning" };
+            (event, topic(problem))
         })
         .collect();
     if !rest.is_empty() {
@@ -73,69 +73,53 @@ pub(super) fn wanted(uid: &str, subject: &Subject, problems: &[Problem]) -> Want
         }
         let counts: Vec<String> =
             counts.iter().map(|(category, count)| format!("{count} of {category}")).collect();
-        let note = cut(format!("and {} more problems: {}", rest.len(), counts.join(", ")));
+        let note = shown(&format!("and {} more problems: {}", rest.len(), counts.join(", ")), NOTE_LIMIT);
         let reason = "MoreProblems";
         let name = name(uid, subject, &[reason, &note]);
-        let told = Told { name, reason: reason.to_owned(), note, kind: "Warning" };
-        events.insert(told, Place { category: None, field: String::new() });
+        let event = EventText { name, reason: reason.to_owned(), note, kind: "Warning" };
+        events.insert(event, EventTopic { category: None, field: String::new() });
     }
-    let hidden = rest.iter().map(|problem| place(problem)).collect();
-    Wanted { events, hidden, suppressed: rest.len() as u64 }
+    let hidden = rest.iter().map(|problem| topic(problem)).collect();
+    ObjectEvents { events, hidden, suppressed: rest.len() as u64 }
 }
 
-fn place(problem: &Problem) -> Place {
-    Place { category: Some(problem.category), field: problem.field.clone() }
+fn topic(problem: &Problem) -> EventTopic {
+    EventTopic { category: Some(problem.category), field: problem.field.clone() }
 }
 
-/// That so many objects wait for their Events, told on `operator`.
-pub(super) fn delayed(operator: &Subject, waiting: usize, per_second: u32) -> Told {
+/// The Event on `operator` that says how many objects wait for theirs.
+pub(super) fn delayed(operator: &Subject, waiting: usize, per_second: u32) -> EventText {
     let note = format!(
         "the problems of {waiting} objects wait for their Events, of which at most {per_second} a second are \
          written; the metric waybill_problems counts all of them"
     );
     let reason = "EventsDelayed";
     let name = name("", operator, &[reason, &note]);
-    Told { name, reason: reason.to_owned(), note, kind: "Warning" }
+    EventText { name, reason: reason.to_owned(), note, kind: "Warning" }
 }
 
-fn resolved_reason(reason: &str) -> String {
-    format!("{reason}Resolved")
-}
-
-/// That a problem is over.
-pub(super) fn resolved(uid: &str, subject: &Subject, told: &Told, place: &Place) -> Told {
-    let reason = resolved_reason(&told.reason);
-    let name = name(uid, subject, &[&reason, &place.field, &told.note]);
-    let note = if place.field.is_empty() {
-        "no longer more problems than are shown one by one".to_owned()
+/// The Event that says that a problem is over.
+pub(super) fn resolved(uid: &str, subject: &Subject, event: &EventText, topic: &EventTopic) -> EventText {
+    let reason = format!("{}Resolved", event.reason);
+    let name = name(uid, subject, &[&reason, &topic.field, &event.note]);
+    let note = if topic.field.is_empty() {
+        "every problem has an Event of its own again".to_owned()
     } else {
-        cut(format!("{}: no longer a problem", place.field))
+        shown(&format!("{}: no longer a problem", topic.field), NOTE_LIMIT)
     };
-    Told { name, reason, note, kind: "Normal" }
+    EventText { name, reason, note, kind: "Normal" }
 }
 
-/// Field, value and remedy. A value that looks like a key is not shown: nobody should have put it there.
+/// Field, value and remedy.
 fn note(problem: &Problem) -> String {
     let Problem { field, value, remedy, .. } = problem;
     if value.is_empty() {
-        return cut(format!("{field}: {remedy}"));
+        return shown(&format!("{field}: {remedy}"), NOTE_LIMIT);
     }
-    if value.contains("-----BEGIN") {
-        return cut(format!("{field}: (not shown): {remedy}"));
-    }
-    cut(format!("{field}: {value:?}: {remedy}"))
+    shown(&format!("{field}: {value:?}: {remedy}"), NOTE_LIMIT)
 }
 
-/// Cuts a note between two characters.
-fn cut(mut note: String) -> String {
-    if note.len() > NOTE_LIMIT {
-        note.truncate(note.floor_char_boundary(NOTE_LIMIT - '…'.len_utf8()));
-        note.push('…');
-    }
-    note
-}
-
-/// The object's name, cut, and a hash of its uid and what is told.
+/// The object's name, cut, and a hash of the object, its uid and the Event's text.
 fn name(uid: &str, subject: &Subject, parts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for part in [uid, subject.kind.as_str(), &subject.namespace, &subject.name].iter().chain(parts) {
@@ -159,7 +143,7 @@ mod tests {
             subject: Subject { kind: Kind::Ingress, namespace: "ns".into(), name: "web".into() },
             field: field.into(),
             value: value.into(),
-            remedy: "mend it".into(),
+            remedy: "fix it".into(),
         }
     }
 
@@ -169,6 +153,6 @@ mod tests {
         let note = note(&long);
         assert!(note.len() <= NOTE_LIMIT && note.ends_with('…'), "{}", note.len());
         let key = problem(Category::InvalidSecret, "f", "-----BEGIN PRIVATE KEY-----");
-        assert_eq!(super::note(&key), "f: (not shown): mend it");
+        assert_eq!(super::note(&key), r#"f: "(not shown)": fix it"#);
     }
 }

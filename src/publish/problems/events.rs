@@ -1,7 +1,7 @@
-//! Tells users what is wrong with their objects, where `kubectl describe` shows it: as Events (events.k8s.io/v1).
+//! Writes Events (events.k8s.io/v1) about what is wrong with objects.
 //!
-//! kube's own recorder folds Events of one reason into the first one's note, refuses long names and notes, and
-//! begins anew with every leader; hence this one.
+//! kube's own recorder shows the note of the first Event of a reason for all that follow, refuses long names and notes,
+//! and starts over with every leader.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,19 +16,17 @@ use kube::Resource as _;
 use tokio::sync::Notify;
 
 use crate::metrics::{EventResult, Queue, WriteKind};
-use crate::publish::error::PublishError;
+use crate::publish::error::{FailureLog, PublishError};
 use crate::publish::problems::event_book::{Action, EventBook, Next};
 use crate::publish::requests::{MANAGER, Requests, Write};
 use crate::translate::problem::{Kind, Problem, Subject};
 
 /// Event writes under way at once.
 const CONCURRENT: usize = 4;
-/// The same fault is logged once in this time.
-const LOG_EVERY: Duration = Duration::from_secs(60);
 /// Where Events about cluster-scoped objects live.
 const DEFAULT_NAMESPACE: &str = "default";
 
-/// Takes what is wrong with objects. Clones are the same.
+/// Takes the problems of objects, and writes Events about them. Clones share their state.
 #[derive(Clone)]
 pub struct Events {
     book: Arc<Mutex<EventBook>>,
@@ -36,7 +34,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// `operator` is what Events are about that concern none of the users' objects: the index, say.
+    /// `operator` is the object of Events that concern no object of a user, such as the index.
     pub fn new(operator: Subject) -> Self {
         Self { book: Arc::new(Mutex::new(EventBook::new(operator))), more: Arc::new(Notify::new()) }
     }
@@ -45,27 +43,28 @@ impl Events {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets all problems of an object, nothing included. `uid` is empty for one that is not there.
+    /// Replaces all problems of an object. `uid` is empty if the object is not there.
     pub fn report(&self, subject: &Subject, uid: &str, problems: &[Problem]) {
         self.book().report(subject, uid, problems);
         self.more.notify_one();
     }
 
-    /// Whether what is told of an object is told of the one with this uid, and not of one that had its name before.
+    /// Whether the Events of an object are about the one with this uid, and not about one that had its name before.
     pub fn is_about(&self, subject: &Subject, uid: &str) -> bool {
         self.book().is_about(subject, uid)
     }
 
-    /// The object is gone: nothing more is to be said about it.
+    /// The object is gone: no more Events about it.
     pub fn forget(&self, subject: &Subject) {
         self.book().forget(subject);
     }
 
-    /// Writes for one term of a leader, until the guard allows no more. May be dropped at any point.
-    /// `instance` is who writes, among all replicas.
+    /// Writes for one term of a leader, until the guard allows no more. May be dropped at any point. `instance` names
+    /// this replica.
     pub async fn run(self, requests: Requests, instance: &str) {
+        let requests = &requests;
         let mut writes = FuturesUnordered::new();
-        let mut logged: Option<(Instant, crate::metrics::WriteResult)> = None;
+        let mut log = FailureLog::default();
         while requests.allowed() {
             let now = Instant::now();
             let mut wait = Duration::from_secs(1);
@@ -80,7 +79,10 @@ impl Events {
                 };
                 match next {
                     Next::Act(action) => {
-                        writes.push(write(&requests, action, instance));
+                        writes.push(async move {
+                            let result = write(requests, &action, instance).await;
+                            (action, result)
+                        });
                         continue;
                     }
                     Next::Wait(Some(at)) => wait = wait.min(at.saturating_duration_since(now)),
@@ -96,11 +98,7 @@ impl Events {
                     Err(error) => {
                         metrics.events.inc(EventResult::Failed);
                         self.book().failed(&action, Instant::now());
-                        let fresh = logged.is_none_or(|(at, last)| {
-                            last != error.result() || now.saturating_duration_since(at) >= LOG_EVERY
-                        });
-                        if fresh {
-                            logged = Some((now, error.result()));
+                        if log.is_news(&error, now) {
                             tracing::warn!(%error, "an Event was not written; it is tried again");
                         }
                     }
@@ -112,29 +110,20 @@ impl Events {
     }
 }
 
-/// Creates an Event, or says of one that is there that it still holds.
-async fn write(
-    requests: &Requests,
-    action: Action,
-    instance: &str,
-) -> (Action, Result<EventResult, PublishError>) {
-    let result = tell(requests, &action, instance).await;
-    (action, result)
-}
-
-async fn tell(requests: &Requests, action: &Action, instance: &str) -> Result<EventResult, PublishError> {
+/// Creates an Event, or refreshes the one that is there.
+async fn write(requests: &Requests, action: &Action, instance: &str) -> Result<EventResult, PublishError> {
     let create = create(action, instance, Timestamp::now())?;
     if action.count > 1 {
         return match requests.write(&refresh(action, Timestamp::now())?).await {
             Ok(_) => Ok(EventResult::Refreshed),
-            // The API server has forgotten it.
+            // The API server has dropped it.
             Err(PublishError::NotFound { .. }) => requests.write(&create).await.map(|_| EventResult::Created),
             Err(error) => Err(error),
         };
     }
     match requests.write(&create).await {
         Ok(_) => Ok(EventResult::Created),
-        // An earlier leader told it.
+        // An earlier leader wrote it.
         Err(PublishError::Conflict { .. }) => {
             requests.write(&refresh(action, Timestamp::now())?).await.map(|_| EventResult::Refreshed)
         }

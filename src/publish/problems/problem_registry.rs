@@ -1,34 +1,35 @@
-//! Which problems stand, by the object to edit. Several Ingresses may tell of the same fault of one Service; it is
-//! one problem, and over when the last of them no longer tells of it.
+//! Which problems stand, by the object to edit. Several Ingresses may report the same fault of one Service: that is one
+//! problem, which ends when the last of them no longer reports it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 
 use crate::translate::problem::{Category, Problem, Subject};
 
-/// Problems by who tells of them (`S`, an Ingress's key say) and by whom they are about.
+/// Problems by who reports them (`R`, such as the key of an Ingress) and by the object that they are about.
 #[derive(Debug)]
-pub struct Standing<S> {
-    told: HashMap<S, Vec<Problem>>,
+pub struct ProblemRegistry<R> {
+    reported: HashMap<R, Vec<Problem>>,
+    /// With the number of reporters.
     about: HashMap<Subject, BTreeMap<Problem, usize>>,
     counts: BTreeMap<Category, usize>,
 }
 
-impl<S> Default for Standing<S> {
+impl<R> Default for ProblemRegistry<R> {
     fn default() -> Self {
-        Self { told: HashMap::new(), about: HashMap::new(), counts: BTreeMap::new() }
+        Self { reported: HashMap::new(), about: HashMap::new(), counts: BTreeMap::new() }
     }
 }
 
-impl<S: Hash + Eq> Standing<S> {
-    /// Replaces what `source` tells of, nothing included; gives the objects whose problems are others now.
-    pub fn set(&mut self, source: S, mut problems: Vec<Problem>) -> BTreeSet<Subject> {
+impl<R: Hash + Eq> ProblemRegistry<R> {
+    /// Replaces the problems that `reporter` reports, by none if there are none. Gives the objects whose problems changed.
+    pub fn set(&mut self, reporter: R, mut problems: Vec<Problem>) -> BTreeSet<Subject> {
         problems.sort_unstable();
         problems.dedup();
         let before = if problems.is_empty() {
-            self.told.remove(&source)
+            self.reported.remove(&reporter)
         } else {
-            self.told.insert(source, problems.clone())
+            self.reported.insert(reporter, problems.clone())
         };
         let before = before.unwrap_or_default();
         let mut changed = BTreeSet::new();
@@ -46,10 +47,10 @@ impl<S: Hash + Eq> Standing<S> {
     }
 
     fn add(&mut self, problem: &Problem) -> bool {
-        let tellers =
+        let reporters =
             self.about.entry(problem.subject.clone()).or_default().entry(problem.clone()).or_default();
-        *tellers += 1;
-        if *tellers == 1 {
+        *reporters += 1;
+        if *reporters == 1 {
             *self.counts.entry(problem.category).or_default() += 1;
             return true;
         }
@@ -58,9 +59,9 @@ impl<S: Hash + Eq> Standing<S> {
 
     fn remove(&mut self, problem: &Problem) -> bool {
         let Some(about) = self.about.get_mut(&problem.subject) else { return false };
-        let Some(tellers) = about.get_mut(problem) else { return false };
-        *tellers -= 1;
-        if *tellers > 0 {
+        let Some(reporters) = about.get_mut(problem) else { return false };
+        *reporters -= 1;
+        if *reporters > 0 {
             return false;
         }
         about.remove(problem);
@@ -78,12 +79,7 @@ impl<S: Hash + Eq> Standing<S> {
         self.about.get(subject).into_iter().flat_map(BTreeMap::keys).cloned().collect()
     }
 
-    /// All objects with problems, in no order.
-    pub fn subjects(&self) -> impl Iterator<Item = &Subject> {
-        self.about.keys()
-    }
-
-    /// Whether somebody tells of it.
+    /// Whether somebody reports it.
     pub fn stands(&self, problem: &Problem) -> bool {
         self.about.get(&problem.subject).is_some_and(|about| about.contains_key(problem))
     }
@@ -110,28 +106,28 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_that_two_tell_of_is_one_and_ends_with_the_last() {
-        let mut standing = Standing::default();
+    fn a_problem_that_two_report_is_one_and_ends_with_the_last() {
+        let mut registry = ProblemRegistry::default();
         let fault = problem("api", Category::InvalidAnnotation);
         let about = BTreeSet::from([fault.subject.clone()]);
-        assert_eq!(standing.set("a", vec![fault.clone(), fault.clone()]), about);
-        assert_eq!(standing.set("b", vec![fault.clone()]), BTreeSet::new());
-        assert_eq!(standing.count(Category::InvalidAnnotation), 1);
-        assert_eq!(standing.set("a", vec![]), BTreeSet::new());
-        assert_eq!(standing.about(&fault.subject), std::slice::from_ref(&fault));
-        assert_eq!(standing.set("b", vec![]), about);
-        assert_eq!(standing.about(&fault.subject), []);
-        assert_eq!((standing.count(Category::InvalidAnnotation), standing.subjects().count()), (0, 0));
-        assert!(standing.told.is_empty());
+        assert_eq!(registry.set("a", vec![fault.clone(), fault.clone()]), about);
+        assert_eq!(registry.set("b", vec![fault.clone()]), BTreeSet::new());
+        assert_eq!(registry.count(Category::InvalidAnnotation), 1);
+        assert_eq!(registry.set("a", vec![]), BTreeSet::new());
+        assert_eq!(registry.about(&fault.subject), std::slice::from_ref(&fault));
+        assert_eq!(registry.set("b", vec![]), about);
+        assert_eq!(registry.about(&fault.subject), []);
+        assert_eq!(registry.count(Category::InvalidAnnotation), 0);
+        assert!(registry.reported.is_empty() && registry.about.is_empty());
     }
 
     #[test]
-    fn only_what_changed_is_told() {
-        let mut standing = Standing::default();
+    fn only_what_changed_is_given() {
+        let mut registry = ProblemRegistry::default();
         let (a, b) = (problem("a", Category::NoEndpoints), problem("b", Category::NoEndpoints));
-        standing.set(1, vec![a.clone()]);
-        assert_eq!(standing.set(1, vec![a.clone(), b.clone()]), BTreeSet::from([b.subject.clone()]));
-        assert_eq!(standing.set(1, vec![b.clone()]), BTreeSet::from([a.subject]));
-        assert_eq!(standing.set(1, vec![b]), BTreeSet::new());
+        registry.set(1, vec![a.clone()]);
+        assert_eq!(registry.set(1, vec![a.clone(), b.clone()]), BTreeSet::from([b.subject.clone()]));
+        assert_eq!(registry.set(1, vec![b.clone()]), BTreeSet::from([a.subject]));
+        assert_eq!(registry.set(1, vec![b]), BTreeSet::new());
     }
 }

@@ -1,8 +1,11 @@
-//! Writes the statuses of Ingresses: beside the routing and never before it, a bounded number at a time, no more a
-//! second than allowed.
+//! Writes the statuses of Ingresses, a bounded number at a time and at most `operator.statusRate` a second.
+//!
+//!     queue of Ingresses ─▶ StatusView::state ─▶ StatusPolicy::decide ─▶ apply the status ─▶ look again later
+//!
+//! Whoever fills the queue makes sure that the routing of an Ingress is committed before its status is written.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -10,12 +13,12 @@ use futures::stream::FuturesUnordered;
 use k8s_openapi::Resource as _;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::Resource as _;
-use tokio::sync::Notify;
 
+use crate::key_queue::KeyQueue;
 use crate::kubernetes::key::IngressKey;
 use crate::metrics::{Queue, WriteKind};
 use crate::publish::backoff::Backoff;
-use crate::publish::error::PublishError;
+use crate::publish::error::{FailureLog, PublishError};
 use crate::publish::rate::Rate;
 use crate::publish::requests::{Requests, Write};
 use crate::publish::statuses::policy::{Decision, Entries, StatusPolicy, StatusState};
@@ -23,112 +26,15 @@ use crate::translate::problem::Problem;
 
 /// Status writes under way at once.
 const CONCURRENT: usize = 32;
-/// Keys that wait; above it all Ingresses are looked at once more when the queue has run empty.
-const CAPACITY: usize = 200_000;
 /// Decisions in a row before other tasks get their turn.
 const IN_A_ROW: usize = 256;
-/// The same fault is logged once in this time.
-const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// What the writer asks for and tells. The answers have to be quick.
+/// What the writer needs to know about Ingresses, and reports about them. The answers have to be quick.
 pub trait StatusView: Send + Sync {
     /// What is known of an Ingress now; `None` when it is not there.
     fn state(&self, key: &IngressKey) -> Option<StatusState>;
-    /// All Ingresses.
-    fn keys(&self) -> Vec<IngressKey>;
     /// The status of `key` is contested, still or from now on, or is no longer.
     fn contested(&self, key: &IngressKey, problem: Option<Problem>);
-}
-
-/// Ingresses whose statuses have to be looked at, each once. Clones are the same queue.
-#[derive(Clone)]
-pub struct StatusQueue {
-    waiting: Arc<Mutex<Waiting>>,
-    more: Arc<Notify>,
-}
-
-#[derive(Default)]
-struct Waiting {
-    order: VecDeque<IngressKey>,
-    members: HashSet<IngressKey>,
-    capacity: usize,
-    /// Some did not fit.
-    missed: bool,
-}
-
-impl Default for StatusQueue {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl StatusQueue {
-    /// An empty queue.
-    pub fn new() -> Self {
-        Self::with_capacity(CAPACITY)
-    }
-
-    fn with_capacity(capacity: usize) -> Self {
-        let waiting = Waiting { capacity, ..Waiting::default() };
-        Self { waiting: Arc::new(Mutex::new(waiting)), more: Arc::new(Notify::new()) }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Has the status of an Ingress looked at.
-    pub fn push(&self, key: IngressKey) {
-        let mut waiting = self.lock();
-        if waiting.members.contains(&key) {
-            return;
-        }
-        if waiting.order.len() >= waiting.capacity {
-            waiting.missed = true;
-            return;
-        }
-        waiting.members.insert(key.clone());
-        waiting.order.push_back(key);
-        drop(waiting);
-        self.more.notify_one();
-    }
-
-    /// How many wait.
-    pub fn len(&self) -> usize {
-        self.lock().order.len()
-    }
-
-    /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn push_front(&self, key: IngressKey) {
-        let mut waiting = self.lock();
-        if waiting.members.insert(key.clone()) {
-            waiting.order.push_front(key);
-        }
-    }
-
-    /// The next key; `all` is asked for every one when the queue has run empty and some did not fit.
-    fn pop(&self, all: impl FnOnce() -> Vec<IngressKey>) -> Option<IngressKey> {
-        let missed = {
-            let mut waiting = self.lock();
-            if waiting.order.is_empty() { std::mem::take(&mut waiting.missed) } else { false }
-        };
-        // Not under the lock: whoever answers may push.
-        let all = if missed { all() } else { Vec::new() };
-        let mut waiting = self.lock();
-        for key in all {
-            // There is no more than all of them.
-            if waiting.members.insert(key.clone()) {
-                waiting.order.push_back(key);
-            }
-        }
-        let key = waiting.order.pop_front()?;
-        waiting.members.remove(&key);
-        Some(key)
-    }
 }
 
 /// Keys that are looked at later, each at its earliest time.
@@ -166,7 +72,9 @@ impl Later {
 pub struct StatusWriter<V> {
     requests: Requests,
     view: Arc<V>,
-    queue: StatusQueue,
+    queue: Arc<KeyQueue<IngressKey, ()>>,
+    /// Taken from the queue and not looked at yet: the rate allows no write now, or there was no room.
+    next: Option<IngressKey>,
     rate: Rate,
     policy: StatusPolicy,
     later: Later,
@@ -175,7 +83,7 @@ pub struct StatusWriter<V> {
     busy: HashSet<IngressKey>,
     /// Pushed while being written.
     again: HashSet<IngressKey>,
-    logged: Option<(Instant, crate::metrics::WriteResult)>,
+    log: FailureLog,
 }
 
 struct Done {
@@ -187,18 +95,24 @@ struct Done {
 
 impl<V: StatusView> StatusWriter<V> {
     /// `per_second` is `operator.statusRate`.
-    pub fn new(requests: Requests, view: Arc<V>, queue: StatusQueue, per_second: u32) -> Self {
+    pub fn new(
+        requests: Requests,
+        view: Arc<V>,
+        queue: Arc<KeyQueue<IngressKey, ()>>,
+        per_second: u32,
+    ) -> Self {
         Self {
             requests,
             view,
             queue,
+            next: None,
             rate: Rate::new(per_second, per_second / 10),
             policy: StatusPolicy::default(),
             later: Later::default(),
             failures: HashMap::new(),
             busy: HashSet::new(),
             again: HashSet::new(),
-            logged: None,
+            log: FailureLog::default(),
         }
     }
 
@@ -210,7 +124,7 @@ impl<V: StatusView> StatusWriter<V> {
         while self.requests.allowed() {
             let now = Instant::now();
             while let Some(key) = self.later.due(now) {
-                self.queue.push(key);
+                self.queue.push(key, ());
             }
             self.show_depth();
             let mut wait = self.later.next().map(|at| at.saturating_duration_since(now));
@@ -237,22 +151,22 @@ impl<V: StatusView> StatusWriter<V> {
             let wait = wait.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1));
             tokio::select! {
                 Some(done) = writes.next() => self.finish(done),
-                () = self.queue.more.notified() => {}
+                (key, ()) = self.queue.next(), if self.next.is_none() => self.next = Some(key),
                 () = tokio::time::sleep(wait) => {}
             }
         }
     }
 
     fn show_depth(&self) {
-        let waiting = self.queue.len();
+        let waiting = self.queue.len() + usize::from(self.next.is_some());
         let metrics = self.requests.metrics();
         metrics.queue_depth.set(Queue::Status, waiting as f64);
         metrics.statuses_pending.set((waiting + self.busy.len() + self.failures.len()) as f64);
     }
 
     fn step(&mut self, now: Instant) -> Step {
-        let view = &self.view;
-        let Some(key) = self.queue.pop(|| view.keys()) else { return Step::Idle };
+        let next = self.next.take().or_else(|| self.queue.try_next().map(|(key, ())| key));
+        let Some(key) = next else { return Step::Idle };
         if self.busy.contains(&key) {
             self.again.insert(key);
             return Step::Next;
@@ -272,7 +186,7 @@ impl<V: StatusView> StatusWriter<V> {
                     Step::Write(key, state, entries)
                 }
                 Err(wait) => {
-                    self.queue.push_front(key);
+                    self.next = Some(key);
                     Step::Wait(wait)
                 }
             },
@@ -305,7 +219,9 @@ impl<V: StatusView> StatusWriter<V> {
                 self.failures.remove(&key);
             }
             Err(error) => {
-                self.log(&error, now);
+                if self.log.is_news(&error, now) {
+                    tracing::warn!(%error, "a status was not written; it is tried again");
+                }
                 let backoff = self
                     .failures
                     .entry(key.clone())
@@ -314,17 +230,7 @@ impl<V: StatusView> StatusWriter<V> {
             }
         }
         if self.again.remove(&key) {
-            self.queue.push(key);
-        }
-    }
-
-    fn log(&mut self, error: &PublishError, now: Instant) {
-        let fresh = self.logged.is_none_or(|(at, result)| {
-            result != error.result() || now.saturating_duration_since(at) >= LOG_EVERY
-        });
-        if fresh {
-            self.logged = Some((now, error.result()));
-            tracing::warn!(%error, "a status was not written; it is tried again");
+            self.queue.push(key, ());
         }
     }
 }
@@ -363,37 +269,6 @@ mod tests {
 
     fn key(name: &str) -> IngressKey {
         IngressKey::new("ns", name)
-    }
-
-    #[test]
-    fn a_key_waits_once_and_in_order() {
-        let queue = StatusQueue::new();
-        for name in ["a", "b", "a", "c", "b"] {
-            queue.push(key(name));
-        }
-        let mut order = Vec::new();
-        while let Some(next) = queue.pop(Vec::new) {
-            order.push(next.name().to_owned());
-        }
-        assert_eq!(order, ["a", "b", "c"]);
-        queue.push(key("a"));
-        assert_eq!(queue.len(), 1, "after it was taken it may come again");
-    }
-
-    #[test]
-    fn what_did_not_fit_is_made_good_by_a_full_pass() {
-        let queue = StatusQueue::with_capacity(2);
-        for name in ["a", "b", "c"] {
-            queue.push(key(name));
-        }
-        let all = || vec![key("a"), key("b"), key("c")];
-        let mut seen = HashSet::new();
-        for _ in 0..10 {
-            if let Some(next) = queue.pop(all) {
-                seen.insert(next.name().to_owned());
-            }
-        }
-        assert_eq!(seen.len(), 3);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! two spellings the later in byte order counts, a switch that is off silences what is below it, and one fault makes
 //! the whole object unusable.
 
+mod ignored;
 mod router;
 mod service;
 mod value;
@@ -13,17 +14,13 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 
-use crate::translate::problem::{Category, Problem, Subject};
+use crate::kubernetes::well_known::TRAEFIK_PREFIX as PREFIX;
+use crate::translate::problem::{Category, Problem, Problems, Subject};
 
 pub use router::RouterAnnotations;
 pub use service::ServiceAnnotations;
 
-/// What every annotation of ours begins with; its case matters.
-pub use crate::kubernetes::ANNOTATION_PREFIX as PREFIX;
-
-const FROM_PREFIX: (Bound<&str>, Bound<&str>) = (Bound::Included(PREFIX), Bound::Unbounded);
-
-/// Every annotation there is, behind [`PREFIX`] and in lower case; `0` stands for any label of a domain.
+/// Every annotation there is, behind the prefix and in lower case; `0` stands for any label of a domain.
 pub fn known() -> impl Iterator<Item = &'static str> {
     router::KNOWN.iter().chain(service::KNOWN).copied()
 }
@@ -40,15 +37,43 @@ pub const WITHOUT_EFFECT: &[&str] = &[
 ];
 
 /// Path of an annotation's field, as problems name it.
-pub fn field(name: &str) -> String {
+pub(super) fn field(name: &str) -> String {
     format!("metadata.annotations[{PREFIX}{name}]")
 }
 
 /// One annotation of ours.
 struct Entry<'a> {
-    /// The key behind [`PREFIX`] as the user spelled it.
+    /// The key behind the prefix as the user spelled it.
     name: &'a str,
     value: &'a str,
+    /// A later one has the same key in another spelling: that one counts, and this one is not parsed.
+    overridden: bool,
+}
+
+/// Reads the annotations below `root` with `read`, which gets them in order. Faults that cost nothing but themselves go to
+/// `problems`.
+///
+/// # Errors
+/// One problem for each annotation that makes the object unusable.
+fn parse<T: Default>(
+    annotations: Option<&BTreeMap<String, String>>,
+    root: &str,
+    known: &'static [&'static str],
+    subject: &dyn Fn() -> Subject,
+    problems: &mut Problems,
+    read: impl FnOnce(&[Entry<'_>], &mut Faults<'_>) -> T,
+) -> Result<T, Vec<Problem>> {
+    let Some(annotations) = annotations.filter(|annotations| !annotations.is_empty()) else {
+        return Ok(T::default());
+    };
+    ignored::report(annotations, root, known, subject, problems);
+    let entries = entries(annotations, root);
+    if entries.is_empty() {
+        return Ok(T::default());
+    }
+    let mut faults = Faults { subject, known, fatal: Vec::new(), minor: problems };
+    let parsed = read(&entries, &mut faults);
+    if faults.fatal.is_empty() { Ok(parsed) } else { Err(faults.fatal) }
 }
 
 /// The annotations below `root` (`router` or `service`), in the order in which they are read.
@@ -56,17 +81,24 @@ struct Entry<'a> {
 /// Traefik writes `domains.0.main` as `domains[0].main` before it sorts, so indices come behind labels.
 fn entries<'a>(annotations: &'a BTreeMap<String, String>, root: &str) -> Vec<Entry<'a>> {
     let mut entries: Vec<Entry<'a>> = annotations
-        .range::<str, _>(FROM_PREFIX)
-        .map_while(|(key, value)| Some(Entry { name: key.strip_prefix(PREFIX)?, value }))
-        .filter(|entry| {
-            let (head, rest) = entry.name.split_at_checked(root.len()).unwrap_or_default();
-            head.eq_ignore_ascii_case(root) && rest.starts_with('.') && !is_indexed_root(entry.name)
-        })
+        .range::<str, _>((Bound::Included(PREFIX), Bound::Unbounded))
+        .map_while(|(key, value)| Some(Entry { name: key.strip_prefix(PREFIX)?, value, overridden: false }))
+        .filter(|entry| is_below(entry.name, root))
         .collect();
     if entries.len() > 1 {
-        entries.sort_by(|a, b| sort_key(a.name).cmp(&sort_key(b.name)));
+        entries.sort_by_cached_key(|entry| sort_key(entry.name));
+        let mut later = HashSet::new();
+        for entry in entries.iter_mut().rev() {
+            entry.overridden = !later.insert(entry.name.to_ascii_lowercase());
+        }
     }
     entries
+}
+
+/// Whether Traefik looks at an annotation where it looks for those of `root`.
+fn is_below(name: &str, root: &str) -> bool {
+    let (head, rest) = name.split_at_checked(root.len()).unwrap_or_default();
+    head.eq_ignore_ascii_case(root) && rest.starts_with('.') && !is_indexed_root(name)
 }
 
 fn sort_key(name: &str) -> Cow<'_, str> {
@@ -107,14 +139,10 @@ struct Faults<'a> {
     /// Makes the object unusable.
     fatal: Vec<Problem>,
     /// Does not.
-    minor: Vec<Problem>,
+    minor: &'a mut Problems,
 }
 
-impl<'a> Faults<'a> {
-    fn new(subject: &'a dyn Fn() -> Subject, known: &'static [&'static str]) -> Self {
-        Self { subject, known, fatal: Vec::new(), minor: Vec::new() }
-    }
-
+impl Faults<'_> {
     fn problem(&self, category: Category, entry: &Entry<'_>, remedy: String) -> Problem {
         Problem {
             category,
@@ -125,33 +153,34 @@ impl<'a> Faults<'a> {
         }
     }
 
+    fn fatal(&mut self, category: Category, entry: &Entry<'_>, remedy: impl Into<String>) {
+        let problem = self.problem(category, entry, remedy.into());
+        self.fatal.push(problem);
+    }
+
+    fn minor(&mut self, category: Category, entry: &Entry<'_>, remedy: &str) {
+        let problem = self.problem(category, entry, remedy.to_owned());
+        self.minor.add(|| problem);
+    }
+
     /// A key that nobody knows; names the closest one.
     fn unknown(&mut self, entry: &Entry<'_>) {
         /// For more, nobody reads which ones are close.
         const LOOKED_FOR: usize = 100;
-        if self.fatal.len() >= LOOKED_FOR {
-            let remedy = "no such annotation; see docs/annotations.md for those there are".to_owned();
-            let problem = self.problem(Category::UnknownAnnotation, entry, remedy);
-            return self.fatal.push(problem);
-        }
-        let name = entry.name.to_ascii_lowercase();
-        let closest = self.known.iter().min_by_key(|known| strsim::levenshtein(known, &name));
-        let remedy = match closest {
-            Some(known) if strsim::levenshtein(known, &name) <= name.len() / 3 => {
-                format!("no such annotation; the closest one is {PREFIX}{known}")
+        let close = if self.fatal.len() < LOOKED_FOR { closest(self.known, entry.name) } else { None };
+        let remedy = match close {
+            Some(known) => format!("no such annotation; the closest one is {PREFIX}{known}"),
+            None => {
+                "no such annotation; remove it, or see docs/annotations.md for those there are".to_owned()
             }
-            _ => "no such annotation; remove it, or see docs/annotations.md for those there are".to_owned(),
         };
-        let problem = self.problem(Category::UnknownAnnotation, entry, remedy);
-        self.fatal.push(problem);
+        self.fatal(Category::UnknownAnnotation, entry, remedy);
     }
 
     fn boolean(&mut self, entry: &Entry<'_>) -> Option<bool> {
         let parsed = value::boolean(entry.value);
         if parsed.is_none() {
-            let remedy = "write true or false".to_owned();
-            let problem = self.problem(Category::InvalidAnnotation, entry, remedy);
-            self.fatal.push(problem);
+            self.fatal(Category::InvalidAnnotation, entry, "write true or false");
         }
         parsed
     }
@@ -159,23 +188,41 @@ impl<'a> Faults<'a> {
     fn integer(&mut self, entry: &Entry<'_>) -> Option<i64> {
         let parsed = value::integer(entry.value);
         if parsed.is_none() {
-            let remedy = "write a whole number of at most 64 bits, such as 10 or -1".to_owned();
-            let problem = self.problem(Category::InvalidAnnotation, entry, remedy);
-            self.fatal.push(problem);
+            let remedy = "write a whole number of at most 64 bits, such as 10 or -1";
+            self.fatal(Category::InvalidAnnotation, entry, remedy);
         }
         parsed
     }
 
-    /// A list; empty items are dropped and told of.
+    /// A list in which an empty item changes nothing for those that are left.
     fn list(&mut self, entry: &Entry<'_>) -> Vec<String> {
         let (items, dropped) = value::list(entry.value);
         if dropped {
-            let remedy = "remove the empty item; the others are used".to_owned();
-            let problem = self.problem(Category::EmptyListItem, entry, remedy);
-            self.minor.push(problem);
+            self.minor(Category::EmptyListItem, entry, "remove the empty item; the others are used");
         }
         items
     }
+
+    /// The switch at exactly `path`; the last spelling counts, one without a value is on.
+    fn switch(&mut self, entries: &[Entry<'_>], path: &[&str]) -> Switch {
+        let found = entries.iter().find(|entry| !entry.overridden && same_path(entry.name, path));
+        let Some(entry) = found else { return Switch::Unset };
+        if entry.value.is_empty() || entry.value.eq_ignore_ascii_case("true") {
+            return Switch::On;
+        }
+        if !["false", "0", "f", "no", "off"].iter().any(|off| entry.value.eq_ignore_ascii_case(off)) {
+            let remedy = "write true or false; Traefik takes this value for off";
+            self.minor(Category::UnclearSwitch, entry, remedy);
+        }
+        Switch::Off
+    }
+}
+
+/// The known key that is closest to what was written, if one is close.
+fn closest(known: &[&'static str], name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase();
+    let closest = known.iter().map(|known| (strsim::levenshtein(known, &name), *known)).min()?;
+    (closest.0 <= name.len() / 3).then_some(closest.1)
 }
 
 /// A switch: on, off, or not mentioned. Something below it turns it on unless it is off itself.
@@ -187,52 +234,10 @@ enum Switch {
     Off,
 }
 
-impl Switch {
-    /// The switch among `entries` whose path is exactly `path`; the last spelling counts, one without a value is on.
-    fn find(entries: &[Entry<'_>], path: &[&str]) -> Self {
-        let mut switch = Self::Unset;
-        for entry in entries {
-            if same_path(entry.name, path) {
-                switch = if entry.value.is_empty() || entry.value.eq_ignore_ascii_case("true") {
-                    Self::On
-                } else {
-                    Self::Off
-                };
-            }
-        }
-        switch
-    }
-}
-
 fn same_path(name: &str, path: &[&str]) -> bool {
     let mut pieces = name.split('.');
     path.iter().all(|want| pieces.next().is_some_and(|piece| piece.eq_ignore_ascii_case(want)))
         && pieces.next().is_none()
-}
-
-/// For each entry, whether a later one has the same key in another spelling: only the last counts, so the earlier ones
-/// are not parsed.
-fn overridden(entries: &[Entry<'_>]) -> Vec<bool> {
-    /// As many as anyone writes by hand are compared with each other; more are looked up.
-    const FEW: usize = 16;
-    if entries.len() <= FEW {
-        let again = |(position, entry): (usize, &Entry<'_>)| {
-            entries[position + 1..].iter().any(|later| later.name.eq_ignore_ascii_case(entry.name))
-        };
-        return entries.iter().enumerate().map(again).collect();
-    }
-    let mut later = HashSet::new();
-    let mut overridden: Vec<bool> =
-        entries.iter().rev().map(|entry| !later.insert(entry.name.to_ascii_lowercase())).collect();
-    overridden.reverse();
-    overridden
-}
-
-/// Whether there are annotations of ours at all; most objects have none.
-fn any(annotations: Option<&BTreeMap<String, String>>) -> Option<&BTreeMap<String, String>> {
-    annotations.filter(|annotations| {
-        annotations.range::<str, _>(FROM_PREFIX).next().is_some_and(|(key, _)| key.starts_with(PREFIX))
-    })
 }
 
 #[cfg(test)]
@@ -244,8 +249,11 @@ mod tests {
     fn no_annotation_there_is_counts_as_unknown() {
         let subject = || Subject { kind: Kind::Ingress, namespace: String::new(), name: String::new() };
         for key in known().chain(WITHOUT_EFFECT.iter().copied()) {
-            let annotations = BTreeMap::from([(format!("{PREFIX}{key}"), "1".to_owned())]);
-            let mut minor = Vec::new();
+            let annotations = BTreeMap::from([(
+                format!("{PREFIX}{key}"),
+                if key == "service.serversscheme" { "h2c" } else { "1" }.to_owned(),
+            )]);
+            let mut minor = Problems::default();
             let faults = [
                 RouterAnnotations::parse(Some(&annotations), &subject, &mut minor).err(),
                 ServiceAnnotations::parse(Some(&annotations), &subject, &mut minor).err(),

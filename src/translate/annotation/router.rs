@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Entry, Faults, Switch, any, entries, is_index, overridden};
+use super::{Entry, Faults, Switch, is_index, value};
 use crate::traefik::dynamic::{Domain, Observability, RouterTls};
-use crate::translate::problem::{Problem, Subject};
+use crate::translate::problem::{Category, Problem, Problems, Subject};
 
 /// All of them; `0` stands for any label of a domain.
 pub(super) const KNOWN: &[&str] = &[
@@ -28,9 +28,9 @@ pub(super) const KNOWN: &[&str] = &[
 /// What an Ingress's annotations say of its routers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouterAnnotations {
-    /// `router.entrypoints`
+    /// Nothing may be served: a list lacks an item that may restrict access.
+    pub blocked: bool,
     pub entry_points: Vec<String>,
-    /// `router.middlewares`
     pub middlewares: Vec<String>,
     /// `router.priority`; 0 is none.
     pub priority: i64,
@@ -58,56 +58,43 @@ pub struct Spellings {
 }
 
 impl RouterAnnotations {
-    /// Reads them. Faults that cost nothing but themselves go to `minor`.
+    /// Reads them. Faults that cost nothing but themselves go to `problems`.
     ///
     /// # Errors
     /// One problem for each annotation that makes the Ingress unusable.
     pub fn parse(
         annotations: Option<&BTreeMap<String, String>>,
         subject: &dyn Fn() -> Subject,
-        minor: &mut Vec<Problem>,
+        problems: &mut Problems,
     ) -> Result<Self, Vec<Problem>> {
-        let mut parsed = Self::default();
-        let Some(annotations) = any(annotations) else {
-            return Ok(parsed);
-        };
-        let entries = entries(annotations, "router");
-        if entries.is_empty() {
-            return Ok(parsed);
-        }
-        let mut faults = Faults::new(subject, KNOWN);
-        let tls = Switch::find(&entries, &["router", "tls"]);
-        let observability = Switch::find(&entries, &["router", "observability"]);
-        let mut reader = Reader {
-            parsed: &mut parsed,
-            faults: &mut faults,
-            tls,
-            observability,
-            domains: Domains::default(),
-        };
-        if tls == Switch::On {
-            reader.tls();
-        }
-        if observability == Switch::On {
-            reader.observability();
-        }
-        for (entry, overridden) in entries.iter().zip(overridden(&entries)) {
-            reader.entry(entry, overridden);
-        }
-        let domains = std::mem::take(&mut reader.domains);
-        if let Some(tls) = &mut parsed.tls {
-            tls.domains = domains.list;
-        }
-        if let Some(observability) = &mut parsed.observability {
-            observability.trace_verbosity.get_or_insert_with(|| "minimal".to_owned());
-        }
-        minor.append(&mut faults.minor);
-        if faults.fatal.is_empty() { Ok(parsed) } else { Err(faults.fatal) }
+        super::parse(annotations, "router", KNOWN, subject, problems, |entries, faults| {
+            let tls = faults.switch(entries, &["router", "tls"]);
+            let observability = faults.switch(entries, &["router", "observability"]);
+            let mut reader =
+                Reader { parsed: Self::default(), faults, tls, observability, domains: Domains::default() };
+            if tls == Switch::On {
+                reader.tls();
+            }
+            if observability == Switch::On {
+                reader.observability();
+            }
+            for entry in entries {
+                reader.entry(entry);
+            }
+            let Reader { mut parsed, domains, .. } = reader;
+            if let Some(tls) = &mut parsed.tls {
+                tls.domains = domains.list;
+            }
+            if let Some(observability) = &mut parsed.observability {
+                observability.trace_verbosity.get_or_insert_with(|| "minimal".to_owned());
+            }
+            parsed
+        })
     }
 }
 
 struct Reader<'r, 'f> {
-    parsed: &'r mut RouterAnnotations,
+    parsed: RouterAnnotations,
     faults: &'r mut Faults<'f>,
     tls: Switch,
     observability: Switch,
@@ -130,7 +117,7 @@ impl Reader<'_, '_> {
         self.parsed.observability.get_or_insert_default()
     }
 
-    fn entry(&mut self, entry: &Entry<'_>, overridden: bool) {
+    fn entry(&mut self, entry: &Entry<'_>) {
         let lower = entry.name.to_ascii_lowercase();
         let pieces: Vec<&str> = lower.split('.').collect();
         if pieces.iter().any(|piece| piece.is_empty()) {
@@ -138,12 +125,12 @@ impl Reader<'_, '_> {
         }
         match pieces.as_slice() {
             ["router", "tls" | "observability"] => {}
-            ["router", "tls", rest @ ..] => self.below_tls(rest, entry, overridden),
-            ["router", "observability", rest @ ..] => self.below_observability(rest, entry, overridden),
+            ["router", "tls", rest @ ..] => self.below_tls(rest, entry),
+            ["router", "observability", rest @ ..] => self.below_observability(rest, entry),
             // A list takes one level below it without any effect.
             ["router", "entrypoints" | "middlewares", _] => {}
             ["router", key] if KNOWN.contains(&lower.as_str()) => {
-                if !overridden {
+                if !entry.overridden {
                     self.leaf(key, entry);
                 }
             }
@@ -153,9 +140,24 @@ impl Reader<'_, '_> {
 
     fn leaf(&mut self, key: &str, entry: &Entry<'_>) {
         match key {
-            "entrypoints" => self.parsed.entry_points = self.faults.list(entry),
+            "entrypoints" => {
+                let (items, dropped) = value::list(entry.value);
+                if !items.is_empty() || !dropped {
+                    self.parsed.entry_points = self.faults.list(entry);
+                } else {
+                    let remedy = "the list has nothing but empty items; name an entry point, or remove the \
+                                  annotation. Until then the paths of this Ingress count as broken";
+                    self.block(entry, remedy);
+                }
+            }
             "middlewares" => {
-                self.parsed.middlewares = self.faults.list(entry);
+                let (items, dropped) = value::list(entry.value);
+                self.parsed.middlewares = items;
+                if dropped {
+                    let remedy = "name the middleware that is missing, or remove the empty item. Until then the paths \
+                                  of this Ingress count as broken";
+                    self.block(entry, remedy);
+                }
                 entry.name.clone_into(&mut self.parsed.spellings.middlewares);
             }
             "priority" => self.parsed.priority = self.faults.integer(entry).unwrap_or_default(),
@@ -167,8 +169,15 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn below_tls(&mut self, rest: &[&str], entry: &Entry<'_>, overridden: bool) {
-        let read = self.tls != Switch::Off && !overridden;
+    /// A list has an empty item, and Traefik does not load such a router. Without it the routers would be reachable
+    /// where, or without the check that, the item stands for.
+    fn block(&mut self, entry: &Entry<'_>, remedy: &str) {
+        self.parsed.blocked = true;
+        self.faults.minor(Category::EmptyListItem, entry, remedy);
+    }
+
+    fn below_tls(&mut self, rest: &[&str], entry: &Entry<'_>) {
+        let read = self.tls != Switch::Off && !entry.overridden;
         match rest {
             ["options"] if read => {
                 entry.value.clone_into(&mut self.tls().options);
@@ -213,8 +222,8 @@ impl Reader<'_, '_> {
         &mut list[position]
     }
 
-    fn below_observability(&mut self, rest: &[&str], entry: &Entry<'_>, overridden: bool) {
-        let read = self.observability != Switch::Off && !overridden;
+    fn below_observability(&mut self, rest: &[&str], entry: &Entry<'_>) {
+        let read = self.observability != Switch::Off && !entry.overridden;
         match rest {
             [key @ ("accesslogs" | "metrics" | "tracing")] => {
                 if read {

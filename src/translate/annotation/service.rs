@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Entry, Faults, Switch, any, entries, overridden};
+use super::{Entry, Faults, Switch, value};
 use crate::traefik::dynamic::{Cookie, Sticky};
-use crate::translate::problem::{Problem, Subject};
+use crate::translate::problem::{Category, Problem, Problems, Subject};
 
 /// All of them.
 pub(super) const KNOWN: &[&str] = &[
@@ -28,17 +28,13 @@ pub(super) const KNOWN: &[&str] = &[
 /// What a Service's annotations say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceAnnotations {
-    /// `service.serversscheme`, unchecked; empty is none.
+    /// `http`, `https` or `h2c` in any case, which is also how Traefik takes them; empty is none.
     pub servers_scheme: String,
-    /// `service.serverstransport`, unchecked; empty is none.
+    /// Unchecked; empty is none.
     pub servers_transport: String,
-    /// `service.passhostheader`
     pub pass_host_header: Option<bool>,
-    /// `service.middlewares`
     pub middlewares: Vec<String>,
-    /// `service.nativelb`
     pub native_lb: Option<bool>,
-    /// `service.nodeportlb`
     pub node_port_lb: bool,
     /// `service.sticky` and what is below it.
     pub sticky: Option<Sticky>,
@@ -49,68 +45,73 @@ pub struct ServiceAnnotations {
 }
 
 impl ServiceAnnotations {
-    /// Reads them. Faults that cost nothing but themselves go to `minor`.
+    /// Reads them. Faults that cost nothing but themselves go to `problems`.
     ///
     /// # Errors
     /// One problem for each annotation that makes the Service unusable.
     pub fn parse(
         annotations: Option<&BTreeMap<String, String>>,
         subject: &dyn Fn() -> Subject,
-        minor: &mut Vec<Problem>,
+        problems: &mut Problems,
     ) -> Result<Self, Vec<Problem>> {
-        let mut parsed = Self::default();
-        let Some(annotations) = any(annotations) else {
-            return Ok(parsed);
-        };
-        let entries = entries(annotations, "service");
-        if entries.is_empty() {
-            return Ok(parsed);
-        }
-        let mut faults = Faults::new(subject, KNOWN);
-        let sticky = Switch::find(&entries, &["service", "sticky"]);
-        let cookie = Switch::find(&entries, &["service", "sticky", "cookie"]);
-        let cookie_read = sticky != Switch::Off && cookie != Switch::Off;
-        if sticky == Switch::On || sticky == Switch::Unset && cookie != Switch::Unset {
-            parsed.sticky = Some(Sticky { cookie: (cookie == Switch::On).then(Cookie::default) });
-        }
-        for (entry, overridden) in entries.iter().zip(overridden(&entries)) {
-            let lower = entry.name.to_ascii_lowercase();
-            let pieces: Vec<&str> = lower.split('.').collect();
-            match pieces.as_slice() {
-                ["service", "sticky"] | ["service", "sticky", "cookie"] => {}
-                ["service", "sticky", "cookie", key] if is_cookie_key(key) => {
-                    if cookie_read {
-                        let sticky = parsed.sticky.get_or_insert_default();
-                        let cookie = sticky.cookie.get_or_insert_default();
-                        if !overridden {
-                            read_cookie(cookie, key, entry, &mut faults);
+        super::parse(annotations, "service", KNOWN, subject, problems, |entries, faults| {
+            let mut parsed = Self::default();
+            let sticky = faults.switch(entries, &["service", "sticky"]);
+            let cookie = faults.switch(entries, &["service", "sticky", "cookie"]);
+            let cookie_read = sticky != Switch::Off && cookie != Switch::Off;
+            if sticky == Switch::On || sticky == Switch::Unset && cookie != Switch::Unset {
+                parsed.sticky = Some(Sticky { cookie: (cookie == Switch::On).then(Cookie::default) });
+            }
+            for entry in entries {
+                let lower = entry.name.to_ascii_lowercase();
+                let pieces: Vec<&str> = lower.split('.').collect();
+                match pieces.as_slice() {
+                    ["service", "sticky"] | ["service", "sticky", "cookie"] => {}
+                    ["service", "sticky", "cookie", key] if is_cookie_key(key) => {
+                        if cookie_read {
+                            let sticky = parsed.sticky.get_or_insert_default();
+                            let cookie = sticky.cookie.get_or_insert_default();
+                            if !entry.overridden {
+                                read_cookie(cookie, key, entry, faults);
+                            }
                         }
                     }
-                }
-                // A list takes one level below it without any effect.
-                ["service", "middlewares", below] if !below.is_empty() => {}
-                ["service", key] if KNOWN.contains(&lower.as_str()) => {
-                    if !overridden {
-                        parsed.leaf(key, entry, &mut faults);
+                    // A list takes one level below it without any effect.
+                    ["service", "middlewares", below] if !below.is_empty() => {}
+                    ["service", key] if KNOWN.contains(&lower.as_str()) => {
+                        if !entry.overridden {
+                            parsed.leaf(key, entry, faults);
+                        }
                     }
+                    _ => faults.unknown(entry),
                 }
-                _ => faults.unknown(entry),
             }
-        }
-        minor.append(&mut faults.minor);
-        if faults.fatal.is_empty() { Ok(parsed) } else { Err(faults.fatal) }
+            parsed
+        })
     }
 
     fn leaf(&mut self, key: &str, entry: &Entry<'_>, faults: &mut Faults<'_>) {
         match key {
-            "serversscheme" => entry.value.clone_into(&mut self.servers_scheme),
+            "serversscheme" => {
+                let schemes = ["", "http", "https", "h2c"];
+                if !schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case(entry.value)) {
+                    faults.fatal(Category::InvalidAnnotation, entry, "write http, https or h2c");
+                }
+                entry.value.clone_into(&mut self.servers_scheme);
+            }
             "serverstransport" => {
                 entry.value.clone_into(&mut self.servers_transport);
                 entry.name.clone_into(&mut self.servers_transport_spelling);
             }
             "passhostheader" => self.pass_host_header = faults.boolean(entry),
             "middlewares" => {
-                self.middlewares = faults.list(entry);
+                let (items, dropped) = value::list(entry.value);
+                self.middlewares = items;
+                if dropped {
+                    // Traefik does not load such a service, and without the item it might be open.
+                    let remedy = "name the middleware that is missing, or remove the empty item";
+                    faults.fatal(Category::EmptyListItem, entry, remedy);
+                }
                 entry.name.clone_into(&mut self.middlewares_spelling);
             }
             "nativelb" => self.native_lb = faults.boolean(entry),

@@ -1,6 +1,7 @@
 //! Classes with settings of their own, from end to end: the started operator with the shipped rights and the shipped
 //! example of two classes.
 
+mod busy;
 mod gone;
 mod memory;
 mod moves;

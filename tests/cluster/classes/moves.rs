@@ -128,3 +128,38 @@ async fn a_class_that_gets_another_output_moves_as_a_whole_and_the_old_one_is_em
     let (_, document) = plane.published("edge-internal/second").await.unwrap();
     assert!(has_router(&document, "team-a", "tool"));
 }
+
+/// While the new output refuses every write, an Ingress that moves there stays in the old one.
+#[tokio::test]
+async fn an_ingress_stays_where_it_is_while_the_new_output_cannot_be_committed() {
+    let plane = plane().await;
+    plane.apply(&ingress("team-a", "tool", "public")).await;
+    plane.apply(&ingress("team-a", "resident", "internal")).await;
+    let operator = plane.operator("first", QUICK).await;
+    operator.leads().await;
+    published(&plane, PUBLIC, "team-a", "tool").await;
+    published(&plane, INTERNAL, "team-a", "resident").await;
+    plane.kubectl_ok(&["-n", "edge-internal", "delete", "rolebinding", "waybill-output"]);
+    plane.may_no_longer("update", "configmaps", "edge-internal").await;
+
+    let api: Api<Ingress> = Api::namespaced(plane.admin(), "team-a");
+    let patch = Patch::Merge(json!({"spec": {"ingressClassName": "internal"}}));
+    api.patch("tool", &PatchParams::default(), &patch).await.unwrap();
+    condition(&plane, "internal", "Published", "False", "CommitFailed").await;
+    // Commits of the old output go on, with it.
+    for name in ["later", "latest"] {
+        plane.apply(&ingress("shop", name, "public")).await;
+        let document = published(&plane, PUBLIC, "shop", name).await;
+        assert!(has_router(&document, "team-a", "tool"), "it is in neither: {document:#}");
+    }
+    condition(&plane, "public", "Published", "True", "Committed").await;
+
+    plane.install("manifests/examples/two-classes");
+    published(&plane, INTERNAL, "team-a", "tool").await;
+    plane
+        .eventually_published(PUBLIC, "it has left the old one", |document| {
+            !has_router(document, "team-a", "tool")
+        })
+        .await;
+    condition(&plane, "internal", "Published", "True", "Committed").await;
+}

@@ -12,6 +12,7 @@ mod audit;
 mod etcd;
 pub mod operator;
 mod process;
+pub mod published;
 mod stall;
 mod tools;
 mod wait;
@@ -36,7 +37,7 @@ pub use process::{Process, Signal};
 #[allow(unused_imports, reason = "as above")]
 pub use stall::StallingProxy;
 #[allow(unused_imports, reason = "as above")]
-pub use tools::{folder as tools_folder, tool};
+pub use tools::{folder as tools_folder, skip, tool};
 pub use wait::eventually;
 
 /// The token of a user who may do everything.

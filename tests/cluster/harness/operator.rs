@@ -6,15 +6,11 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::ResourceExt;
-use kube::api::{Api, ListParams};
 use serde_json::Value;
-use waybill::kubernetes::key::OutputKey;
 use waybill::published::index::Index;
-use waybill::published::read;
 use waybill::traefik::document::Keys;
 
+use super::published::{Miss, Reader};
 use super::{AuditEvent, ControlPlane, Process, eventually};
 
 /// Long enough for the slowest machine, and for a debug build.
@@ -76,6 +72,20 @@ impl ControlPlane {
         events
     }
 
+    /// Whether the shipped ServiceAccount may do something.
+    pub fn may(&self, verb: &str, resource: &str, namespace: &str) -> bool {
+        let user = "--as=system:serviceaccount:waybill:waybill";
+        self.kubectl(&["auth", "can-i", verb, resource, "-n", namespace, user]).status.success()
+    }
+
+    /// Waits until a right that was taken away is gone.
+    pub async fn may_no_longer(&self, verb: &str, resource: &str, namespace: &str) {
+        eventually(&format!("nobody may {verb} {resource} in {namespace}"), SOON, async || {
+            if self.may(verb, resource, namespace) { Err("it may still") } else { Ok(()) }
+        })
+        .await;
+    }
+
     /// Panics when anything that the shipped ServiceAccount asked for was refused.
     pub fn assert_nothing_refused(&self) {
         let mut events = self.audit();
@@ -88,57 +98,20 @@ impl ControlPlane {
     /// The assembled routing of an output, read as an agent would: index, then shards, every hash checked. `None`
     /// while there is no index.
     pub async fn published(&self, output: &str) -> Option<(Index, Value)> {
-        let client = self.admin();
-        let (namespace, name) = output.split_once('/').unwrap();
-        let key = OutputKey::new(namespace, name);
-        let configmaps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-        let secrets: Api<Secret> = Api::namespaced(client, namespace);
-        loop {
-            let index = configmaps.get_opt(name).await.unwrap()?;
-            let list = ListParams::default().labels(&format!("waybill.dev/output={name}"));
-            let named =
-                |items: Vec<ConfigMap>| items.into_iter().map(|item| (item.name_any(), item)).collect();
-            let shards: BTreeMap<_, _> = named(configmaps.list(&list).await.unwrap().items);
-            let keys: BTreeMap<_, _> = secrets
-                .list(&list)
-                .await
-                .unwrap()
-                .items
-                .into_iter()
-                .map(|item| (item.name_any(), item))
-                .collect();
-            match read::assemble(&key, &index, &shards, Some(&keys)) {
-                Ok(published) => {
-                    let mut document: Value =
-                        serde_json::from_str(&published.document(Keys::LeftOut)).unwrap();
-                    sort_certificates(&mut document);
-                    return Some((published.index, document));
-                }
-                // A shard that is gone means that there is a newer index.
-                Err(read::ReadError::ShardMissing { .. }) => {}
-                Err(error) => panic!("{output}: {error}"),
+        match Reader::named(&self.admin(), output).now(100).await {
+            Ok(published) => {
+                let mut document: Value = serde_json::from_str(&published.document(Keys::LeftOut)).unwrap();
+                sort_certificates(&mut document);
+                Some((published.index, document))
             }
+            Err(Miss::NoIndex) => None,
+            Err(miss) => panic!("{output}: {miss:?}"),
         }
     }
 
-    /// Every document of an output that a proxy reads, as it is published: those that the index names, and no shard
-    /// that waits to be deleted.
+    /// Every document of an output that a proxy reads, as it is published.
     pub async fn documents(&self, output: &str) -> Vec<String> {
-        let (index, _) = self.published(output).await.unwrap();
-        let (namespace, name) = output.split_once('/').unwrap();
-        let configmaps: Api<ConfigMap> = Api::namespaced(self.admin(), namespace);
-        let secrets: Api<Secret> = Api::namespaced(self.admin(), namespace);
-        let mut documents = Vec::new();
-        documents.extend(configmaps.get(name).await.unwrap().data.unwrap_or_default().remove("routing.yaml"));
-        for shard in index.shards() {
-            let shard = configmaps.get(&format!("{name}.r-{shard}")).await.unwrap();
-            documents.push(read::routing_document(&shard).unwrap());
-        }
-        for shard in index.key_shards() {
-            let shard = secrets.get(&format!("{name}.k-{shard}")).await.unwrap();
-            documents.push(read::key_document(&shard).unwrap());
-        }
-        documents
+        Reader::named(&self.admin(), output).documents().await
     }
 
     /// What Traefik's file provider makes of every document of an output. Panics when it refuses one.

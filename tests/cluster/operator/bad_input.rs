@@ -9,6 +9,8 @@ use crate::harness::operator::SOON;
 use crate::harness::{ControlPlane, eventually};
 
 const OUTPUT: &str = "waybill/waybill";
+/// A private key that somebody pasted into a wrong place.
+const KEY: &str = "-----BEGIN PRIVATE KEY-----\nhush-hush\n-----END PRIVATE KEY-----";
 const PREFIX: &str = "traefik.ingress.kubernetes.io";
 
 /// The longest name of an Ingress, a Secret or a slice.
@@ -55,6 +57,8 @@ fn odd_ingresses() -> Vec<Value> {
         annotated("huge-unknown", &[("router.unheard-of", &"y".repeat(200_000))]),
         annotated("control", &[("router.middlewares", &control), ("router.entrypoints", "\u{0}web\u{fffe}\u{ffff}")]),
         annotated("template", &[("router.middlewares", "{{ env \"HOME\" }}@file"), ("router.tls.options", "{{`x`}}@file"), ("router.tls", "true")]),
+        annotated("key", &[("router.priority", KEY), ("router.tls", KEY), ("router.entrypoints", KEY)]),
+        annotated("key-unknown", &[("router.unheard-of", KEY)]),
         annotated("numbers", &[("router.priority", "99999999999999999999999999")]),
         with_paths("paths", &(0..1_000).map(|at| format!("/p{at}")).collect::<Vec<_>>()),
         with_paths(
@@ -232,11 +236,21 @@ async fn one_odd_object_costs_only_itself() {
     eventually("every object with a problem has its Event", SOON, async || {
         let text =
             plane.kubectl_ok(&["-n", "odd", "get", "events", "-o", "custom-columns=N:.involvedObject.name"]);
-        let lacking: Vec<_> =
-            ["huge", "huge-unknown", "numbers", "resource", "tls-odd", "headless", "outside", "binary"]
-                .into_iter()
-                .filter(|name| !text.lines().any(|line| line.trim() == *name))
-                .collect();
+        let lacking: Vec<_> = [
+            "huge",
+            "huge-unknown",
+            "key",
+            "key-unknown",
+            "numbers",
+            "resource",
+            "tls-odd",
+            "headless",
+            "outside",
+            "binary",
+        ]
+        .into_iter()
+        .filter(|name| !text.lines().any(|line| line.trim() == *name))
+        .collect();
         if lacking.is_empty() {
             Ok(())
         } else {
@@ -252,7 +266,14 @@ async fn one_odd_object_costs_only_itself() {
     );
     assert_eq!(operator.get("/livez").await.unwrap().0, 200);
     assert!(operator.process.exited().is_none());
-    assert!(!operator.process.log().contains("panicked"), "{}", operator.process.log());
+    let log = operator.process.log();
+    assert!(!log.contains("panicked"), "{log}");
+    let events = plane.kubectl_ok(&["-n", "odd", "get", "events", "-o", "json"]);
+    let metrics = operator.get("/metrics").await.unwrap().1;
+    for (text, whose) in [(&log, "log"), (&events, "Events"), (&metrics, "metrics")] {
+        assert!(!text.contains("hush-hush"), "the {whose} show a key:\n{text}");
+    }
+    assert!(log.contains("(not shown)"), "{log}");
     plane.assert_nothing_refused();
 }
 

@@ -16,7 +16,7 @@ fn many() -> Value {
 }
 
 /// No controller counts here, so the test says what is used.
-async fn full(plane: &ControlPlane) -> Api<ResourceQuota> {
+pub async fn full(plane: &ControlPlane) -> Api<ResourceQuota> {
     let quotas: Api<ResourceQuota> = Api::namespaced(plane.admin(), "waybill");
     let hard = json!({"count/configmaps": "1"});
     let quota =

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::objects::{ADDRESS, FAST, has_router, ingress, shop_with};
 use crate::harness::operator::SOON;
-use crate::harness::{ControlPlane, eventually, free_port};
+use crate::harness::{ControlPlane, eventually, free_port, skip};
 
 /// `make prometheus` puts it into target/tools; otherwise it may be installed.
 fn program(name: &str) -> Option<PathBuf> {
@@ -23,7 +23,7 @@ fn program(name: &str) -> Option<PathBuf> {
 #[tokio::test]
 async fn prometheus_scrapes_the_replicas_and_finds_one_leader() {
     let (Some(prometheus), Some(promtool)) = (program("prometheus"), program("promtool")) else {
-        println!("skipped: there is no Prometheus; `make prometheus` fetches it");
+        skip("there is no Prometheus; `make prometheus` fetches it");
         return;
     };
     let plane = ControlPlane::start().await;

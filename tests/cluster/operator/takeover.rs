@@ -1,5 +1,4 @@
-//! How long nobody leads, with the lease as shipped. Minutes long, so it is run by hand:
-//! `cargo test --test cluster takeover -- --ignored --nocapture`
+//! How long nobody leads, with the lease as shipped.
 
 use std::time::{Duration, Instant};
 
@@ -41,7 +40,7 @@ fn shown(what: &str, times: &mut [Duration]) -> Duration {
 }
 
 #[tokio::test]
-#[ignore = "takes minutes; the short form is in failover.rs"]
+#[ignore = "takes minutes: make test-long; the short form is in failover.rs"]
 async fn a_takeover_with_the_lease_as_shipped() {
     let plane = ControlPlane::start().await;
     plane.install("manifests");

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::objects::{FAST, has_router, ingress, shop_with};
 use crate::harness::operator::{SOON, binary};
-use crate::harness::{ControlPlane, Part, eventually};
+use crate::harness::{ControlPlane, Part, eventually, skip};
 
 const OUTPUT: &str = "waybill/waybill";
 
@@ -66,7 +66,7 @@ fn can_unshare() -> bool {
 #[tokio::test]
 async fn in_a_cluster_with_the_files_of_the_service_account_as_they_rotate() {
     if !can_unshare() {
-        println!("skipped: `unshare -rm` does not work here, so there is no mount namespace to try it in");
+        skip("`unshare -rm` does not work here, so there is no mount namespace to try it in");
         return;
     }
     let plane = ControlPlane::start().await;

@@ -291,19 +291,6 @@ async fn the_shipped_rights_are_enough_and_reach_no_further() {
     memory.retain(|_| false);
     assert_eq!(writer.write_memory(&memory).await.unwrap(), Written::Done);
 
-    let may = |verb: &str, resource: &str, namespace: &str| {
-        let said = plane.kubectl(&[
-            "auth",
-            "can-i",
-            verb,
-            resource,
-            "-n",
-            namespace,
-            "--as",
-            "system:serviceaccount:waybill:waybill",
-        ]);
-        String::from_utf8(said.stdout).unwrap().trim() == "yes"
-    };
     for namespace in ["edge-public", "edge-internal"] {
         for (verb, resource, allowed) in [
             ("create", "configmaps", true),
@@ -315,8 +302,8 @@ async fn the_shipped_rights_are_enough_and_reach_no_further() {
             ("create", "pods", false),
             ("create", "leases.coordination.k8s.io", false),
         ] {
-            assert_eq!(may(verb, resource, namespace), allowed, "{verb} {resource} in {namespace}");
+            assert_eq!(plane.may(verb, resource, namespace), allowed, "{verb} {resource} in {namespace}");
         }
     }
-    assert!(!may("create", "configmaps", "default"), "no output is there");
+    assert!(!plane.may("create", "configmaps", "default"), "no output is there");
 }

@@ -8,12 +8,13 @@ use kube::Resource as _;
 
 use super::put_back::OwnKind;
 use super::{Known, NAME_TAKEN, OWN_VERSIONS, OutputWriter};
+use crate::kubernetes::well_known::{MANAGED_BY_LABEL, WAYBILL};
 use crate::metrics::WriteKind;
 use crate::publish::error::PublishError;
 use crate::publish::outputs::held_index::{HeldIndex, NotOurs};
 use crate::publish::requests::Write;
 use crate::published::index::{FORMAT_VERSION, Index};
-use crate::published::objects::{self, INDEX_JSON, MANAGED_BY, OUTPUT_LABEL, Part, WAYBILL};
+use crate::published::objects::{self, INDEX_JSON, OUTPUT_LABEL, Part};
 use crate::translate::problem::Kind;
 
 impl OutputWriter {
@@ -95,7 +96,7 @@ impl OutputWriter {
             return Ok(());
         }
         let namespace = self.output.namespace().to_owned();
-        let selector = format!("{MANAGED_BY}={WAYBILL},{OUTPUT_LABEL}={}", self.output.name());
+        let selector = format!("{MANAGED_BY_LABEL}={WAYBILL},{OUTPUT_LABEL}={}", self.output.name());
         let list = async |path: String, what: &str| {
             self.requests.list_metadata(&format!("{what} of {}", self.output), &path, &selector).await
         };

@@ -9,7 +9,7 @@ use crate::publish::outputs::shards::{self, ShardKey};
 use crate::published::objects::{self, Part};
 
 /// What a watch of own objects said, metadata alone. The watches select
-/// [`crate::published::objects::MANAGED_BY`] `waybill`.
+/// [`crate::kubernetes::well_known::MANAGED_BY_LABEL`] `waybill`.
 #[derive(Clone, Debug)]
 pub enum Seen {
     /// One is there.

@@ -91,9 +91,8 @@ impl OutputWriter {
             let shard = objects::key_shard(&self.output, digest, document.to_owned());
             Write::create(kind, object.clone(), &collection, &shard)?
         } else {
-            let shard = objects::routing_shard(&self.output, digest, document).map_err(|error| {
-                PublishError::Other { object: object.clone(), message: error.to_string() }
-            })?;
+            let shard = objects::routing_shard(&self.output, digest, document)
+                .map_err(|error| PublishError::other(object.as_str(), error))?;
             Write::create(kind, object.clone(), &collection, &shard)?
         };
         match self.requests.write_repeated(&write).await {

@@ -16,7 +16,7 @@ fn problem(category: Category, field: &str, value: &str) -> Problem {
         subject: subject("web"),
         field: field.into(),
         value: value.into(),
-        remedy: "mend it".into(),
+        remedy: "fix it".into(),
     }
 }
 
@@ -37,11 +37,11 @@ fn drain(book: &mut EventBook, now: Instant) -> Vec<(String, String, i32)> {
 }
 
 #[test]
-fn a_problem_is_told_once_refreshed_and_ended() {
+fn a_problem_is_written_once_refreshed_and_ended() {
     let start = Instant::now();
     let mut book = EventBook::new(operator());
     let fault = problem(Category::SecretNotFound, "spec.tls[0].secretName", "cert");
-    let note = "spec.tls[0].secretName: \"cert\": mend it";
+    let note = "spec.tls[0].secretName: \"cert\": fix it";
     book.report(&subject("web"), "u", std::slice::from_ref(&fault));
     assert_eq!(drain(&mut book, start), [("SecretNotFound".into(), note.into(), 1)]);
     book.report(&subject("web"), "u", std::slice::from_ref(&fault));
@@ -62,11 +62,11 @@ fn another_value_is_another_event_and_no_end() {
     book.report(&subject("web"), "u", &[problem(Category::NoEndpoints, "f", "a")]);
     drain(&mut book, now);
     book.report(&subject("web"), "u", &[problem(Category::NoEndpoints, "f", "b")]);
-    assert_eq!(drain(&mut book, now), [("NoEndpoints".into(), "f: \"b\": mend it".into(), 1)]);
+    assert_eq!(drain(&mut book, now), [("NoEndpoints".into(), "f: \"b\": fix it".into(), 1)]);
 }
 
 #[test]
-fn an_end_that_was_not_told_yet_is_dropped_when_it_is_back() {
+fn an_end_that_was_not_written_yet_is_dropped_when_it_is_back() {
     let now = Instant::now();
     let fault = [problem(Category::NoEndpoints, "f", "a")];
     let mut book = EventBook::new(operator());
@@ -74,7 +74,7 @@ fn an_end_that_was_not_told_yet_is_dropped_when_it_is_back() {
     drain(&mut book, now);
     book.report(&subject("web"), "u", &[]);
     book.report(&subject("web"), "u", &fault);
-    assert_eq!(drain(&mut book, now), [("NoEndpoints".into(), "f: \"a\": mend it".into(), 1)]);
+    assert_eq!(drain(&mut book, now), [("NoEndpoints".into(), "f: \"a\": fix it".into(), 1)]);
 }
 
 #[test]
@@ -103,9 +103,9 @@ fn ten_for_an_object_and_the_rest_summed_up() {
         })
         .collect();
     book.report(&subject("web"), "u", &many);
-    let told = drain(&mut book, now);
-    assert_eq!(told.len(), PER_OBJECT);
-    let sum = told.iter().find(|(reason, ..)| reason == "MoreProblems").map(|(_, note, _)| note.as_str());
+    let written = drain(&mut book, now);
+    assert_eq!(written.len(), PER_OBJECT);
+    let sum = written.iter().find(|(reason, ..)| reason == "MoreProblems").map(|(_, note, _)| note.as_str());
     assert_eq!(sum, Some("and 21 more problems: 6 of ServiceNotFound, 15 of SecretNotFound"));
     assert_eq!((book.take_suppressed(), book.take_suppressed()), (21, 0));
 }
@@ -118,7 +118,7 @@ fn twenty_a_second_and_one_event_when_many_wait() {
     for at in 0..2_000 {
         book.report(&subject(&format!("web-{at}")), "u", &[problem(Category::NoEndpoints, "f", "a")]);
     }
-    let (mut told, mut delayed) = (0, 0);
+    let (mut written, mut delayed) = (0, 0);
     loop {
         match book.next(now) {
             Next::Act(action) if action.event.reason == "EventsDelayed" => {
@@ -128,19 +128,19 @@ fn twenty_a_second_and_one_event_when_many_wait() {
             }
             Next::Act(action) => {
                 book.written(&action);
-                told += 1;
+                written += 1;
             }
-            Next::Wait(Some(at)) if told < 2_000 => now = at,
+            Next::Wait(Some(at)) if written < 2_000 => now = at,
             Next::Wait(_) => break,
         }
     }
-    assert_eq!((told, delayed), (2_000, 1));
+    assert_eq!((written, delayed), (2_000, 1));
     let seconds = (now - start).as_secs_f64();
     assert!((98.0..102.0).contains(&seconds), "{seconds}");
 }
 
 #[test]
-fn what_is_over_before_it_is_told_in_other_words_is_told_of_all_the_same() {
+fn what_is_over_before_it_is_written_in_other_words_is_written_of_all_the_same() {
     let now = Instant::now();
     let mut book = EventBook::new(operator());
     book.report(&subject("a"), "u", &[problem(Category::NoEndpoints, "f", "a")]);
@@ -149,12 +149,12 @@ fn what_is_over_before_it_is_told_in_other_words_is_told_of_all_the_same() {
         book.report(&subject("a"), "u", &[problem(Category::NoEndpoints, "f", value)]);
     }
     book.report(&subject("a"), "u", &[]);
-    let told = drain(&mut book, now);
-    assert_eq!(told, [("NoEndpointsResolved".to_owned(), "f: no longer a problem".to_owned(), 1)]);
+    let written = drain(&mut book, now);
+    assert_eq!(written, [("NoEndpointsResolved".to_owned(), "f: no longer a problem".to_owned(), 1)]);
 }
 
 #[test]
-fn what_comes_back_in_other_words_and_goes_before_anything_is_told_is_over() {
+fn what_comes_back_in_other_words_and_goes_before_anything_is_written_is_over() {
     let now = Instant::now();
     let mut book = EventBook::new(operator());
     let fault = |value| [problem(Category::NoEndpoints, "f", value)];
@@ -164,9 +164,9 @@ fn what_comes_back_in_other_words_and_goes_before_anything_is_told_is_over() {
         book.report(&subject("a"), "u", &[]);
         book.report(&subject("a"), "u", &fault(back));
         book.report(&subject("a"), "u", &[]);
-        let told = drain(&mut book, now);
+        let written = drain(&mut book, now);
         assert_eq!(
-            told,
+            written,
             [("NoEndpointsResolved".to_owned(), "f: no longer a problem".to_owned(), 1)],
             "{back}"
         );
@@ -198,13 +198,13 @@ fn an_object_is_the_same_before_and_after_its_uid_is_known() {
         book.report(&subject("a"), before, &fault);
         assert_eq!(drain(&mut book, now).len(), 1);
         book.report(&subject("a"), after, &[]);
-        let told = drain(&mut book, now);
-        assert_eq!(told, [("NoEndpointsResolved".to_owned(), "f: no longer a problem".to_owned(), 1)]);
+        let written = drain(&mut book, now);
+        assert_eq!(written, [("NoEndpointsResolved".to_owned(), "f: no longer a problem".to_owned(), 1)]);
     }
 }
 
 #[test]
-fn the_end_of_what_may_have_been_told_is_told() {
+fn the_end_of_what_may_have_been_written_is_written() {
     let start = Instant::now();
     let mut book = EventBook::new(operator());
     let fault = [problem(Category::NoEndpoints, "f", "a")];
@@ -213,8 +213,8 @@ fn the_end_of_what_may_have_been_told_is_told() {
     book.failed(&first, start);
     book.report(&subject("a"), "u", &[]);
     let late = start + Duration::from_secs(60);
-    let told = drain(&mut book, late);
-    assert_eq!(told, [("NoEndpointsResolved".to_owned(), "f: no longer a problem".to_owned(), 1)]);
+    let written = drain(&mut book, late);
+    assert_eq!(written, [("NoEndpointsResolved".to_owned(), "f: no longer a problem".to_owned(), 1)]);
     // Once, also when an attempt succeeded later.
     book.report(&subject("a"), "u", &fault);
     let Next::Act(again) = book.next(late) else { unreachable!("again") };
@@ -242,7 +242,7 @@ fn what_failed_comes_again_later_and_holds_up_nobody() {
     assert!(again > start + Duration::from_secs(1) && again <= start + Duration::from_secs(2));
     let Next::Act(third) = book.next(again) else { unreachable!("again") };
     assert_eq!(third, first);
-    // An end is told again as well.
+    // An end is written again as well.
     book.written(&third);
     book.report(&subject("a"), "u", &[]);
     let Next::Act(over) = book.next(again) else { unreachable!("over") };
@@ -263,7 +263,7 @@ fn nothing_is_said_about_what_is_gone() {
 
 /// What is under way is not forgotten, however often the book is asked for more meanwhile.
 #[test]
-fn an_end_that_fails_is_told_again_though_nothing_else_was_left_to_say() {
+fn an_end_that_fails_is_written_again_though_nothing_else_was_left_to_say() {
     let start = Instant::now();
     let mut book = EventBook::new(operator());
     book.report(&subject("a"), "u", &[problem(Category::NoEndpoints, "f", "a")]);
@@ -284,7 +284,7 @@ fn an_end_that_fails_is_told_again_though_nothing_else_was_left_to_say() {
 
 /// The beginning and the end are under way together, and both fail.
 #[test]
-fn an_end_that_overtakes_its_beginning_is_told_when_either_fails() {
+fn an_end_that_overtakes_its_beginning_is_written_when_either_fails() {
     let start = Instant::now();
     for order in [[0, 1], [1, 0]] {
         let mut book = EventBook::new(operator());
@@ -297,8 +297,8 @@ fn an_end_that_overtakes_its_beginning_is_told_when_either_fails() {
             book.failed([&begin, &end][at], start);
             assert!(!matches!(book.next(start), Next::Act(_)));
         }
-        let told = drain(&mut book, start + Duration::from_secs(60));
-        assert_eq!(told, [("NoEndpointsResolved".to_owned(), "f: no longer a problem".to_owned(), 1)]);
+        let written = drain(&mut book, start + Duration::from_secs(60));
+        assert_eq!(written, [("NoEndpointsResolved".to_owned(), "f: no longer a problem".to_owned(), 1)]);
         drain(&mut book, start + 2 * REFRESH);
         assert!(book.objects.is_empty() && book.later.is_empty());
     }
@@ -328,25 +328,28 @@ fn what_is_only_counted_is_not_over_until_it_is() {
     let faults = |from: usize| -> Vec<_> {
         (from..15).map(|at| problem(Category::ServiceNotFound, &format!("f[{at:02}]"), "x")).collect()
     };
-    let reasons = |told: Vec<(String, String, i32)>| -> Vec<String> {
-        told.into_iter().map(|(reason, note, _)| format!("{reason} {}", &note[..5])).collect()
+    let reasons = |written: Vec<(String, String, i32)>| -> Vec<String> {
+        written.into_iter().map(|(reason, note, _)| format!("{reason} {}", &note[..5])).collect()
     };
     book.report(&subject("a"), "u", &faults(10));
     assert_eq!(drain(&mut book, now).len(), 5);
-    // The first ten push those that were told out of what is shown.
+    // The first ten push those that were written out of what is shown.
     book.report(&subject("a"), "u", &faults(0));
-    let told = reasons(drain(&mut book, now));
-    assert!(told.len() == PER_OBJECT && told.iter().all(|told| !told.contains("Resolved")), "{told:?}");
-    // One that was told once and is only counted now ends.
+    let written = reasons(drain(&mut book, now));
+    assert!(
+        written.len() == PER_OBJECT && written.iter().all(|written| !written.contains("Resolved")),
+        "{written:?}"
+    );
+    // One that was written once and is only counted now ends.
     let mut fewer = faults(0);
     fewer.retain(|fault| fault.field != "f[12]");
     book.report(&subject("a"), "u", &fewer);
-    let told = reasons(drain(&mut book, now));
-    assert_eq!(told, ["MoreProblems and 5", "ServiceNotFoundResolved f[12]"]);
+    let written = reasons(drain(&mut book, now));
+    assert_eq!(written, ["MoreProblems and 5", "ServiceNotFoundResolved f[12]"]);
     book.report(&subject("a"), "u", &[]);
-    let mut told = reasons(drain(&mut book, now));
-    told.retain(|told| told.starts_with("ServiceNotFoundResolved"));
-    assert_eq!(told.len(), 9 + 4, "the nine shown, and the four of before");
+    let mut written = reasons(drain(&mut book, now));
+    written.retain(|written| written.starts_with("ServiceNotFoundResolved"));
+    assert_eq!(written.len(), 9 + 4, "the nine shown, and the four of before");
 }
 
 #[test]
@@ -361,7 +364,7 @@ fn an_object_that_is_made_again_is_another_one_and_leaves_nothing_behind() {
     assert_eq!(
         drain(&mut book, now),
         first,
-        "told of the new one in the same words, and no end of the old one"
+        "written of the new one in the same words, and no end of the old one"
     );
     book.report(&subject("a"), "w", &[]);
     assert!(book.objects.is_empty());
@@ -394,6 +397,6 @@ fn that_many_wait_settles_nothing_about_the_object_it_is_said_on() {
     for at in 0..=MANY_WAIT {
         book.forget(&subject(&format!("web-{at}")));
     }
-    let told = drain(&mut book, now + Duration::from_secs(2));
-    assert_eq!(told, [("PausedResolved".to_owned(), "f: no longer a problem".to_owned(), 1)]);
+    let written = drain(&mut book, now + Duration::from_secs(2));
+    assert_eq!(written, [("PausedResolved".to_owned(), "f: no longer a problem".to_owned(), 1)]);
 }

@@ -1,0 +1,71 @@
+//! Annotations that look as if they steered the routing and don't: those of ingress-nginx and of Traefik 1, and keys with a
+//! slip in them. They change nothing, and where one was to restrict access, the route is open.
+
+use std::collections::BTreeMap;
+
+use super::{closest, is_below};
+use crate::kubernetes::well_known::{self, TRAEFIK_PREFIX};
+use crate::translate::problem::{Category, Problem, Problems, Subject};
+
+/// Parts of the names of annotations that restrict who gets in, or where and how.
+const RESTRICTING: &[&str] = &[
+    "allowlist",
+    "auth",
+    "block",
+    "denylist",
+    "entrypoint",
+    "limit",
+    "middleware",
+    "modsecurity",
+    "satisfy",
+    "snippet",
+    "ssl",
+    "tls",
+    "whitelist",
+];
+
+/// Reports the annotations without effect of an object whose `root` is read: one problem, and those that restrict access
+/// come first.
+pub(super) fn report(
+    annotations: &BTreeMap<String, String>,
+    root: &str,
+    known: &[&'static str],
+    subject: &dyn Fn() -> Subject,
+    problems: &mut Problems,
+) {
+    let is_ignored = |key: &&str| match key.strip_prefix(TRAEFIK_PREFIX) {
+        Some(name) => !is_below(name, root) && !name.eq_ignore_ascii_case(root),
+        None => well_known::is_foreign(key),
+    };
+    if !annotations.keys().any(|key| is_ignored(&key.as_str())) {
+        return;
+    }
+    let is_restricting = |key: &&str| {
+        let name = key.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+        RESTRICTING.iter().any(|part| name.contains(part))
+    };
+    let ignored = annotations.keys().map(String::as_str).filter(is_ignored);
+    let (restricting, others): (Vec<&str>, Vec<&str>) = ignored.partition(is_restricting);
+    let Some(first) = restricting.first().or(others.first()) else { return };
+    let name = first.rsplit('/').next().unwrap_or_default();
+    let hint = match closest(known, name) {
+        Some(known) => format!("; the closest to {name} is {TRAEFIK_PREFIX}{known}"),
+        None => String::new(),
+    };
+    let remedy = if restricting.is_empty() {
+        format!("these annotations have no effect; see docs/annotations.md for those that have{hint}")
+    } else {
+        format!(
+            "these annotations have no effect, and the routes may be open to more clients than they say; protect them \
+             with router.middlewares, see docs/annotations.md{hint}"
+        )
+    };
+    let shown: Vec<&str> = restricting.into_iter().chain(others).take(20).collect();
+    problems.add(|| Problem {
+        category: Category::IgnoredAnnotation,
+        subject: subject(),
+        field: "metadata.annotations".to_owned(),
+        value: Problem::shown(&shown.join(", ")),
+        remedy,
+    });
+}
