@@ -20,7 +20,7 @@ KUBECTL := $(or $(WAYBILL_TOOLS_DIR),tests/tools/bin)/kubectl
 
 # Test targets of tests/, told apart by whether they need a control plane.
 TEST_TARGETS := $(sort $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)))
-NEED_TOOLS := cluster peer chaos
+NEED_TOOLS := cluster peer chaos e2e
 ONLINE_TESTS := $(filter $(NEED_TOOLS),$(TEST_TARGETS))
 OFFLINE_TESTS := $(filter-out $(NEED_TOOLS),$(TEST_TARGETS))
 
@@ -48,6 +48,10 @@ endif
 .PHONY: test-cluster
 test-cluster: tools prometheus ## The operator against a real API server
 	$(CARGO) test --locked --test cluster
+
+.PHONY: e2e
+e2e: tools ## The whole way: operator, agent and a real Traefik, and requests that have to be answered by the right backend
+	$(CARGO) test --locked --test e2e
 
 .PHONY: test-long
 test-long: tools prometheus ## Measurements of minutes: the lease and dead watches with the times as shipped, 10,000 statuses

@@ -35,11 +35,6 @@ const KNOWN_UNDOCUMENTED: &[(&str, &str)] = &[
 
 /// Files with types whose names are used more than once.
 const KNOWN_NAMES: &[(&str, &str)] = &[
-    ("cli/documents.rs", "Format"),
-    ("cli/documents.rs", "Options"),
-    ("cli/render.rs", "Format"),
-    ("cli/render.rs", "Told"),
-    ("cli/show.rs", "Format"),
     ("index.rs", "Index"),
     ("key_queue.rs", "Inner"),
     ("kubernetes/client.rs", "Connection"),
@@ -67,7 +62,6 @@ const KNOWN_NAMES: &[(&str, &str)] = &[
     ("options/table.rs", "Entry"),
     ("options/table.rs", "Kind"),
     ("options/typed.rs", "Connection"),
-    ("options/typed.rs", "Options"),
     ("options/typed.rs", "Token"),
     ("parameters/check.rs", "Fault"),
     ("parameters/check.rs", "Faults"),

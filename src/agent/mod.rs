@@ -10,6 +10,7 @@ mod folder;
 mod include;
 mod metrics;
 mod proxy;
+mod report;
 mod serve;
 mod shard;
 mod source;
@@ -34,6 +35,7 @@ use folder::Folder;
 use include::Include;
 use metrics::AgentMetrics;
 use proxy::Proxy;
+use report::Reporter;
 use serve::HttpDocument;
 use source::{OutputReader, SeenIndex};
 use state::AgentState;
@@ -46,6 +48,8 @@ const ONCE_WITHIN: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Agent {
     pub output: OutputKey,
+    /// The same after the container was started anew: the pod's name.
+    pub identity: String,
     /// Where Traefik's file provider reads: its `dynamic` folder.
     pub directory: Option<PathBuf>,
     /// Where Traefik's HTTP provider is answered.
@@ -74,7 +78,7 @@ impl Agent {
         stop: impl Future<Output = ()>,
     ) -> Result<(), AgentError> {
         let health = Health::default();
-        let (work, parts) = self.prepare(client)?;
+        let (work, parts) = self.prepare(client.clone())?;
         let mut tasks = JoinSet::new();
         let probe_router = serve::probes(parts.state.clone(), parts.metrics, health.clone());
         tasks.spawn(async move { axum::serve(probes, probe_router).await.map_or((), |()| ()) });
@@ -95,12 +99,15 @@ impl Agent {
                 }
             });
         }
+        let reporter = Reporter::new(client.clone(), self.output.clone(), self.identity.clone());
+        tasks.spawn(reporter.run(parts.state.clone(), parts.state.reaches()));
         let heartbeat = health.heartbeat("agent");
         tokio::select! {
             () = work.run(parts.seen, heartbeat) => {}
             () = stop => {}
         }
         tasks.shutdown().await;
+        Reporter::end(client, &self.output, &self.identity).await;
         Ok(())
     }
 

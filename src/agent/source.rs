@@ -212,7 +212,7 @@ pub fn jitter() -> f64 {
 }
 
 /// An error with everything that caused it, which `Display` alone leaves out.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     let texts: Vec<String> =
         [error.to_string()].into_iter().chain(causes.map(|cause| cause.to_string())).collect();

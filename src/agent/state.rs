@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use super::metrics::AgentMetrics;
 use super::proxy::Proxy;
 
@@ -29,6 +31,7 @@ pub enum Topic {
     Folder,
     Include,
     Strangers,
+    Report,
 }
 
 /// What was handed to Traefik.
@@ -50,6 +53,8 @@ struct Knowledge {
     loaded: Option<Mark>,
     proxy: Proxy,
     reasons: BTreeMap<Topic, String>,
+    /// The oldest generation, not reported yet, that statuses wait for.
+    awaited: Option<Mark>,
 }
 
 /// After so long without being loaded, there is something wrong with Traefik.
@@ -62,12 +67,13 @@ pub struct AgentState {
     metrics: AgentMetrics,
     /// Whether Traefik can be asked.
     asks: bool,
+    reached: watch::Sender<Option<Mark>>,
 }
 
 impl AgentState {
     /// `asks` is whether Traefik can be asked what it has loaded.
     pub fn new(metrics: AgentMetrics, asks: bool) -> Self {
-        Self { inner: Arc::default(), metrics, asks }
+        Self { inner: Arc::default(), metrics, asks, reached: watch::Sender::new(None) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Knowledge> {
@@ -120,7 +126,8 @@ impl AgentState {
     }
 
     fn update(&self, inner: &Knowledge) {
-        let reached = if self.asks { inner.loaded } else { inner.written.as_ref().map(|w| w.covers) };
+        let reached = self.reached_by(inner);
+        self.reached.send_if_modified(|last| std::mem::replace(last, reached) != reached);
         let behind = inner.newest.is_some() && inner.newest != reached;
         match behind {
             false => self.metrics.lag.set(None),
@@ -143,11 +150,36 @@ impl AgentState {
         }
     }
 
-    #[cfg(test)]
+    fn reached_by(&self, inner: &Knowledge) -> Option<Mark> {
+        if self.asks { inner.loaded } else { inner.written.as_ref().map(|written| written.covers) }
+    }
+
     /// The newest generation that the proxy has: loaded where Traefik can be asked, else written.
     pub fn reached(&self) -> Option<Mark> {
-        let inner = self.lock();
-        if self.asks { inner.loaded } else { inner.written.as_ref().map(|written| written.covers) }
+        self.reached_by(&self.lock())
+    }
+
+    /// Every change of [`Self::reached`].
+    pub fn reaches(&self) -> watch::Receiver<Option<Mark>> {
+        self.reached.subscribe()
+    }
+
+    /// Statuses wait for this generation to be loaded.
+    pub fn awaits(&self, mark: Mark) {
+        self.lock().awaited.get_or_insert(mark);
+    }
+
+    /// Whether it should be reported at once that `reached` is loaded.
+    pub fn is_awaited(&self, reached: Mark) -> bool {
+        self.lock().awaited.is_some_and(|awaited| awaited <= reached)
+    }
+
+    /// It was reported that this is loaded.
+    pub fn reported(&self, reached: Option<Mark>) {
+        let mut inner = self.lock();
+        if inner.awaited.is_some_and(|awaited| reached.is_some_and(|reached| awaited <= reached)) {
+            inner.awaited = None;
+        }
     }
 
     /// Whether Traefik may be handed the next generation: it has loaded the last one, or takes suspiciously long.

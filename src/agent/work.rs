@@ -206,8 +206,11 @@ impl Work {
         self.failures = 0;
         self.parts.state.reason(Topic::Shards, None);
         match result {
-            Ok(()) => {
+            Ok(new_routers) => {
                 self.parts.state.reason(Topic::Generation, None);
+                if new_routers {
+                    self.parts.state.awaits(mark);
+                }
                 self.taken = Some((mark, index.published_at));
                 self.older = None;
                 self.pending = true;

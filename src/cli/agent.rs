@@ -95,6 +95,7 @@ impl AgentArguments {
         };
         let agent = Agent {
             output: self.output,
+            identity: identity.rsplit_once('_').map_or(&*identity, |(name, _)| name).to_owned(),
             directory: self.directory,
             http,
             traefik_api: self.traefik_api,

@@ -7,29 +7,29 @@ use crate::options::documentation;
 
 /// `waybill options`
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct PrintOptions {
     /// As a document to read, or as a file of defaults to start from
-    #[arg(long, value_enum, default_value_t = Format::Markdown)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = OptionsFormat::Markdown)]
+    format: OptionsFormat,
 }
 
 /// How options are printed.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
+enum OptionsFormat {
     /// A document with tables
     Markdown,
     /// A configuration file that holds every default
     Yaml,
 }
 
-impl Options {
+impl PrintOptions {
     /// Prints every option; gives the exit code.
     pub fn run(&self, streams: &mut Streams<'_>) -> u8 {
         print(
             streams,
             &match self.format {
-                Format::Markdown => documentation::markdown(),
-                Format::Yaml => documentation::yaml(),
+                OptionsFormat::Markdown => documentation::markdown(),
+                OptionsFormat::Yaml => documentation::yaml(),
             },
         )
     }
@@ -46,7 +46,8 @@ pub fn crds(streams: &mut Streams<'_>) -> u8 {
     }
 }
 
-fn print(streams: &mut Streams<'_>, text: &str) -> u8 {
+/// Prints a document; gives the exit code.
+pub(super) fn print(streams: &mut Streams<'_>, text: &str) -> u8 {
     match write_document(streams.stdout, |out| out.write_all(text.as_bytes())) {
         Ok(()) => SUCCESS,
         Err(error) => {

@@ -5,6 +5,7 @@ mod documents;
 mod render;
 pub mod run;
 mod show;
+mod version;
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -13,18 +14,21 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::kubernetes::key::OutputKey;
-use crate::options::{self, Flags, Loaded, Surroundings};
+use crate::options::table::Group;
+use crate::options::{self, Flags, Id, Loaded, Surroundings};
 
-/// Everything is as it should be.
 pub const SUCCESS: u8 = 0;
-/// Something is wrong with what was looked at, and the command was asked to say so.
+/// Problems were found and the command was asked to fail for them, or it failed while it ran.
 pub const PROBLEMS: u8 = 1;
-/// The command was called in a wrong way, or could not read or write what it needs.
+/// Wrong usage, or input that can't be read or output that can't be written.
 pub const USAGE: u8 = 2;
 
 /// Turns Kubernetes Ingresses into routing for Traefik.
 #[derive(Debug, Parser)]
-#[command(name = "waybill", version, max_term_width = 110)]
+#[command(name = "waybill", version = version::SHORT, long_version = version::LONG, max_term_width = 100)]
+#[command(
+    after_help = "`waybill run --help` lists the options of the operator; `waybill options` prints them as a page."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -34,15 +38,17 @@ struct Cli {
 enum Command {
     /// Print the routing of manifests, without a cluster
     ///
-    /// Reads manifests and prints the routing that the operator would publish for them. What is wrong with them
-    /// goes to standard error, one line each, with category, object, field, value and remedy.
+    /// Reads manifests and prints the routing that the operator would publish for them. Problems go to standard error,
+    /// one line each: category, object, field, value, remedy. The last line is a summary.
     ///
-    /// Exit codes: 0; 1 with --strict when there is a problem; 2 for bad usage or input that can't be read.
+    /// Exit codes: 0; 1 with --strict when there is a problem; 2 for wrong usage or input that can't be read.
     Render(render::Render),
     /// Run the operator against a cluster
     ///
     /// Watches Ingresses and what they use, publishes the routing while it leads, and serves metrics and probes.
-    /// Ends with 0 on SIGTERM, once the write under way is done and the lease given back; 2 for bad usage.
+    ///
+    /// Exit codes: 0 on SIGTERM, after the write in progress and the release of the Lease; 1 when a part of the
+    /// operator fails; 2 for wrong usage.
     Run,
     /// Hand the published routing to the Traefik beside it
     ///
@@ -52,13 +58,18 @@ enum Command {
     Agent(agent::AgentArguments),
     /// Print what is published, put together from its index and shards
     ///
-    /// Reads the index and its shards as an agent beside Traefik does, checks every hash, and prints the routing.
-    /// Exit codes: 0; 1 when there is nothing to show or it is not whole; 2 for bad usage.
+    /// Reads the index and its shards, checks every hash, and prints the routing. Connects as kubectl does: by
+    /// --context, by KUBECONFIG, or by the current context of ~/.kube/config. Inside a cluster it uses the service
+    /// account.
+    ///
+    /// Exit codes: 0; 1 when nothing is published or it is incomplete; 2 for wrong usage.
     Show(show::Show),
     /// Print every option with its default and its meaning
-    Options(documents::Options),
+    Options(documents::PrintOptions),
     /// Print the CustomResourceDefinition of IngressClassParameters
     Crds,
+    /// Print the version, the commit, and the Traefik and Kubernetes versions it was tested with
+    Version(version::Version),
 }
 
 /// Where a command reads and writes; the real streams, or those of a test.
@@ -87,8 +98,7 @@ pub fn run(
     surroundings: &dyn Surroundings,
     streams: &mut Streams<'_>,
 ) -> u8 {
-    let command = Cli::command().after_long_help(options::help());
-    let command = command.mut_subcommand("render", |render| render.after_long_help(options::help()));
+    let command = command();
     let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).chain(["help"]).collect();
     let arguments = options::split_arguments(arguments, &names);
@@ -117,6 +127,7 @@ pub fn run(
         }
         Ok(Cli { command: Command::Options(options) }) => options.run(streams),
         Ok(Cli { command: Command::Crds }) => documents::crds(streams),
+        Ok(Cli { command: Command::Version(version) }) => version.run(streams),
         Err(error) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(USAGE);
             let text = error.render();
@@ -126,6 +137,23 @@ pub fn run(
             code
         }
     }
+}
+
+/// The commands, with the operator's options in the help of those that read them.
+fn command() -> clap::Command {
+    Cli::command()
+        .mut_subcommand("run", |run| run.args(options::documentation::arguments(|_| true)))
+        .mut_subcommand("render", |render| {
+            render.args(options::documentation::arguments(|entry| {
+                matches!(entry.group, Group::Selection | Group::Routing | Group::Status)
+                    || matches!(entry.id, Id::Namespace | Id::OutputName | Id::LeaseName)
+            }))
+        })
+        .mut_subcommand("show", |show| {
+            show.args(options::documentation::arguments(|entry| {
+                entry.group == Group::Connection || matches!(entry.id, Id::Namespace | Id::OutputName)
+            }))
+        })
 }
 
 /// Reads and checks the options, says what there is to say about them, and goes on.

@@ -1,10 +1,13 @@
 //! `waybill render`: the routing of manifests, without a cluster.
 
-use std::collections::BTreeSet;
+mod invalid;
+mod report;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
@@ -15,15 +18,13 @@ use crate::offline;
 use crate::options::Loaded;
 use crate::published::desired_output::{Stamp, Wanted};
 use crate::published::objects;
-use crate::redact::hide_keys;
 use crate::routing::Routing;
 use crate::table::Output;
 use crate::traefik::document::Keys;
 use crate::traefik::dynamic::Configuration;
 use crate::traefik::{escape, yaml};
-use crate::translate::problem::Problem;
-use crate::translate::settings::Settings;
-use crate::translate::status;
+
+use report::RenderReport;
 
 /// The arguments of `render`.
 #[derive(Debug, Args)]
@@ -33,16 +34,23 @@ pub struct Render {
     filenames: Vec<PathBuf>,
 
     /// What to print
-    #[arg(short = 'o', long = "format", value_name = "FORMAT", value_enum, default_value_t = Format::Yaml)]
-    format: Format,
+    #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t = RenderFormat::Yaml)]
+    format: RenderFormat,
 
-    /// Print this output alone; needed for json when classes have outputs of their own
-    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = super::output_key)]
+    /// Print this output only; needed for json when classes have outputs of their own
+    #[arg(long = "output-name", value_name = "NAMESPACE/NAME", value_parser = super::output_key)]
     output: Option<OutputKey>,
 
     /// Exit with 1 when there is any problem
     #[arg(long)]
     strict: bool,
+
+    /// Neither print problems of this category nor count them for --strict; repeatable
+    #[arg(
+        long, value_name = "CATEGORY", value_delimiter = ',', hide_possible_values = true,
+        value_parser = PossibleValuesParser::new(report::categories())
+    )]
+    ignore: Vec<String>,
 
     /// Print private keys, which are left out otherwise
     #[arg(long)]
@@ -51,7 +59,7 @@ pub struct Render {
 
 /// What is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum RenderFormat {
     /// Traefik's dynamic configuration in one document, a router or service a line, as it is published
     Json,
     /// The same laid out for people
@@ -70,11 +78,12 @@ impl Render {
                 return USAGE;
             }
         };
-        let told = Told::of(&manifests);
+        let mut report = RenderReport::new(&manifests);
         let mut routing = offline::routing(manifests, &loaded.options);
-        let problems = problems(&routing);
+        report.add_routing(&routing, &loaded.options);
+        report.ignore(&self.ignore);
         // A closed standard error does not keep the routing from being printed.
-        let _ = told.tell(streams.stderr, &problems);
+        let _ = report.print(streams.stderr);
         let outputs = match self.outputs(&routing, &loaded.options.settings.output) {
             Ok(outputs) => outputs,
             Err(message) => {
@@ -87,7 +96,11 @@ impl Render {
             let _ = writeln!(streams.stderr, "error: standard output: {error}");
             return USAGE;
         }
-        if self.strict && !(problems.is_empty() && told.faults.is_empty()) { PROBLEMS } else { SUCCESS }
+        match report.faults.is_empty() {
+            false => USAGE,
+            true if self.strict && report.has_problems() => PROBLEMS,
+            true => SUCCESS,
+        }
     }
 
     /// The outputs to print: the one that was asked for, or all that hold something; the operator's own when none
@@ -98,7 +111,7 @@ impl Render {
         if let Some(wanted) = &self.output {
             if !all.contains(&wanted) {
                 return Err(format!(
-                    "--output={wanted}: there is no such output: name one of {}",
+                    "--output-name={wanted}: there is no such output; name one of {}",
                     list(&all)
                 ));
             }
@@ -108,8 +121,8 @@ impl Render {
             routing.table().outputs().filter(|(_, output)| !output.is_empty()).map(|(key, _)| key).collect();
         match filled.as_slice() {
             [] => Ok(vec![own.clone()]),
-            [_, _, ..] if self.format == Format::Json => Err(format!(
-                "json is one document and there are several outputs: choose with --output one of {}",
+            [_, _, ..] if self.format == RenderFormat::Json => Err(format!(
+                "json is one document and there are several outputs: choose one with --output-name: {}",
                 list(&filled)
             )),
             filled => Ok(filled.iter().map(|key| (*key).clone()).collect()),
@@ -121,8 +134,8 @@ impl Render {
         for (index, key) in outputs.iter().enumerate() {
             let output = routing.table_mut().declare(key);
             match self.format {
-                Format::Json => writeln!(out, "{}", output.assembled(keys).trim_end())?,
-                Format::Yaml => {
+                RenderFormat::Json => writeln!(out, "{}", output.assembled(keys).trim_end())?,
+                RenderFormat::Yaml => {
                     if index > 0 {
                         writeln!(out, "---")?;
                     }
@@ -131,7 +144,7 @@ impl Render {
                     }
                     out.write_all(yaml::block(&output.assembled(keys)).as_bytes())?;
                 }
-                Format::Manifests => print_manifests(out, key, output, self.show_secrets)?,
+                RenderFormat::Manifests => print_manifests(out, key, output, self.show_secrets)?,
             }
         }
         Ok(())
@@ -174,57 +187,4 @@ fn without_keys(document: &str) -> serde_json::Result<String> {
 fn print_object(out: &mut dyn Write, object: &impl Serialize) -> io::Result<()> {
     let text = serde_saphyr::to_string(object).map_err(io::Error::other)?;
     writeln!(out, "---\n{}", text.trim_end())
-}
-
-/// What is wrong with what was translated: Ingresses and their Services, and the source of statuses. Sorted.
-fn problems(routing: &Routing) -> BTreeSet<Problem> {
-    let mut problems = routing.all_problems();
-    let mut looked_at: Vec<&Arc<Settings>> = Vec::new();
-    for fragment in routing.table().fragments() {
-        if !looked_at.iter().any(|settings| Arc::ptr_eq(settings, &fragment.settings)) {
-            looked_at.push(&fragment.settings);
-            problems
-                .extend(status::wanted(&fragment.settings, routing.stores()).err().map(|problem| *problem));
-        }
-    }
-    problems
-}
-
-/// What there is to say about the reading.
-struct Told {
-    faults: Vec<String>,
-    warnings: Vec<String>,
-    skipped: Option<String>,
-}
-
-impl Told {
-    fn of(manifests: &Manifests) -> Self {
-        Self {
-            faults: manifests.faults.iter().map(ToString::to_string).collect(),
-            warnings: manifests
-                .unnamed
-                .iter()
-                .map(ToString::to_string)
-                .chain(manifests.repeated.iter().map(ToString::to_string))
-                .collect(),
-            skipped: manifests.skipped_line(),
-        }
-    }
-
-    fn tell(&self, stderr: &mut dyn Write, problems: &BTreeSet<Problem>) -> io::Result<()> {
-        let mut stderr = io::BufWriter::new(stderr);
-        for line in &self.faults {
-            writeln!(stderr, "error: {}", hide_keys(line))?;
-        }
-        for line in &self.warnings {
-            writeln!(stderr, "warning: {}", hide_keys(line))?;
-        }
-        for problem in problems {
-            writeln!(stderr, "{problem}")?;
-        }
-        if let Some(line) = &self.skipped {
-            writeln!(stderr, "{}", hide_keys(line))?;
-        }
-        stderr.flush()
-    }
 }

@@ -1,6 +1,7 @@
 //! `waybill show`: what is published, read as a proxy's agent would, and put together.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -24,13 +25,25 @@ const ATTEMPTS: usize = 5;
 /// The arguments of `show`.
 #[derive(Debug, Args)]
 pub struct Show {
-    /// The output; the operator's own when none is named
-    #[arg(value_name = "NAMESPACE/NAME", value_parser = super::output_key)]
-    output: Option<OutputKey>,
+    /// The output to print; the operator's own when none is named
+    #[arg(value_name = "[NAMESPACE/]NAME", value_parser = output_name)]
+    output: Option<(Option<String>, String)>,
+
+    /// Namespace of the output; the operator's own when none is given
+    #[arg(short = 'n', long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+
+    /// Context of the kubeconfig file to use, in place of its current one
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+
+    /// The kubeconfig file to use, in place of KUBECONFIG and ~/.kube/config
+    #[arg(long, value_name = "PATH")]
+    kubeconfig: Option<String>,
 
     /// What to print
-    #[arg(short = 'o', long = "format", value_name = "FORMAT", value_enum, default_value_t = Format::Yaml)]
-    format: Format,
+    #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t = ShowFormat::Yaml)]
+    format: ShowFormat,
 
     /// Print private keys, which are left out otherwise
     #[arg(long)]
@@ -39,7 +52,7 @@ pub struct Show {
 
 /// What is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum ShowFormat {
     /// Traefik's dynamic configuration in one document, a router or service a line
     Json,
     /// The same laid out for people
@@ -68,14 +81,17 @@ impl Show {
             Ok(runtime) => runtime,
             Err(error) => return fail(streams, PROBLEMS, &format!("no thread: {error}")),
         };
-        let environment = Environment { variables: surroundings.variables(), ..Environment::of_process() };
-        let output = self.output.clone().unwrap_or_else(|| loaded.options.settings.output.clone());
+        let output = match self.output(&loaded.options.settings.output) {
+            Ok(output) => output,
+            Err(message) => return fail(streams, USAGE, &message),
+        };
+        let access = Access::from(&loaded.options.connection);
+        let environment = self.environment(surroundings, &access);
         let metrics = match Metrics::new("show") {
             Ok(metrics) => metrics,
             Err(error) => return fail(streams, PROBLEMS, &error.to_string()),
         };
         let result = runtime.block_on(async {
-            let access = Access::from(&loaded.options.connection);
             let connection = client::connect(&access, &environment, "show", &metrics)
                 .await
                 .map_err(|error| (USAGE, error.to_string()))?;
@@ -88,12 +104,54 @@ impl Show {
         }
     }
 
+    fn output(&self, own: &OutputKey) -> Result<OutputKey, String> {
+        let named = self.output.as_ref();
+        let namespace = match (named.and_then(|(namespace, _)| namespace.as_deref()), &self.namespace) {
+            (Some(one), Some(other)) if one != other => {
+                return Err(format!(
+                    "the output is in namespace {one:?} and -n says {other:?}; leave one of them out"
+                ));
+            }
+            (Some(namespace), _) => namespace,
+            (None, Some(namespace)) => namespace,
+            (None, None) => own.namespace(),
+        };
+        Ok(OutputKey::new(namespace, named.map_or(own.name(), |(_, name)| name)))
+    }
+
+    /// As kubectl: a file or a context that is named counts first. Without either the way is the operator's, and
+    /// where that leads nowhere the user's own file.
+    fn environment(&self, surroundings: &dyn Surroundings, access: &Access) -> Environment {
+        let mut variables = surroundings.variables();
+        let has = |variables: &BTreeMap<String, String>, name: &str| {
+            variables.get(name).is_some_and(|value| !value.is_empty())
+        };
+        if self.context.is_some() || self.kubeconfig.is_some() {
+            variables.remove("KUBERNETES_SERVICE_HOST");
+        }
+        if let Some(path) = &self.kubeconfig {
+            variables.insert("KUBECONFIG".to_owned(), path.clone());
+        }
+        let elsewhere = has(&variables, "KUBERNETES_SERVICE_HOST")
+            && has(&variables, "KUBERNETES_SERVICE_PORT")
+            || self.context.is_none() && !access.endpoint.is_empty();
+        let home = variables.get("HOME").filter(|home| !home.is_empty());
+        if !has(&variables, "KUBECONFIG")
+            && !elsewhere
+            && let Some(path) = home.map(|home| Path::new(home).join(".kube/config"))
+            && (self.context.is_some() || path.exists())
+        {
+            variables.insert("KUBECONFIG".to_owned(), path.to_string_lossy().into_owned());
+        }
+        Environment { variables, context: self.context.clone(), ..Environment::of_process() }
+    }
+
     fn print(&self, published: &Published, streams: &mut Streams<'_>) -> u8 {
         let keys = if self.show_secrets { Keys::Shown } else { Keys::LeftOut };
         let text = match self.format {
-            Format::Json => format!("{}\n", published.document(keys).trim_end()),
-            Format::Yaml => yaml::block(&published.document(keys)),
-            Format::Index => match serde_json::to_string_pretty(&published.index) {
+            ShowFormat::Json => format!("{}\n", published.document(keys).trim_end()),
+            ShowFormat::Yaml => yaml::block(&published.document(keys)),
+            ShowFormat::Index => match serde_json::to_string_pretty(&published.index) {
                 Ok(text) => format!("{text}\n"),
                 Err(error) => return fail(streams, PROBLEMS, &error.to_string()),
             },
@@ -108,6 +166,15 @@ impl Show {
 fn fail(streams: &mut Streams<'_>, code: u8, message: &str) -> u8 {
     let _ = writeln!(streams.stderr, "error: {message}");
     code
+}
+
+/// Reads the name of an output, with or without its namespace.
+fn output_name(text: &str) -> Result<(Option<String>, String), String> {
+    if text.is_empty() || text.contains('/') {
+        let output = super::output_key(text)?;
+        return Ok((Some(output.namespace().to_owned()), output.name().to_owned()));
+    }
+    Ok((None, text.to_owned()))
 }
 
 /// What is published of an output. Without the right to read its Secrets there are no certificates in it.
@@ -138,5 +205,63 @@ async fn published(client: Client, output: &OutputKey) -> Result<Published, Show
             Err(ReadError::ShardMissing { .. }) if attempt < ATTEMPTS => {}
             result => return Ok(result?),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::options::Given;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        show: Show,
+    }
+
+    fn show(arguments: &[&str]) -> Show {
+        Line::parse_from(std::iter::once(&"show").chain(arguments)).show
+    }
+
+    #[test]
+    fn outputs_are_named_with_or_without_their_namespace() {
+        let own = OutputKey::new("waybill", "waybill");
+        let output = |arguments: &[&str]| show(arguments).output(&own).map(|output| output.to_string());
+        assert_eq!(output(&[]), Ok("waybill/waybill".to_owned()));
+        assert_eq!(output(&["public"]), Ok("waybill/public".to_owned()));
+        assert_eq!(output(&["-n", "edge"]), Ok("edge/waybill".to_owned()));
+        assert_eq!(output(&["-n", "edge", "edge/public"]), Ok("edge/public".to_owned()));
+        assert!(output(&["-n", "other", "edge/public"]).is_err());
+        assert!(Line::try_parse_from(["show", "a/b/c"]).is_err());
+    }
+
+    #[test]
+    fn the_api_server_is_found_as_kubectl_finds_it() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().to_str().unwrap();
+        let file = format!("{home}/.kube/config");
+        let way = |arguments: &[&str], variables: &[(&str, &str)], endpoint: &str| {
+            let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            let access = Access { endpoint: endpoint.to_owned(), ..Access::default() };
+            let given = Given { variables, ..Given::default() };
+            let environment = show(arguments).environment(&given, &access);
+            let get = |name: &str| environment.variables.get(name).cloned().unwrap_or_default();
+            (get("KUBECONFIG"), get("KUBERNETES_SERVICE_HOST"), environment.context)
+        };
+        let pod =
+            [("HOME", home), ("KUBERNETES_SERVICE_HOST", "10.0.0.1"), ("KUBERNETES_SERVICE_PORT", "443")];
+        let none = String::new;
+        assert_eq!(way(&[], &[("HOME", home)], ""), (none(), none(), None), "there is no file");
+        std::fs::create_dir(format!("{home}/.kube")).unwrap();
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(way(&[], &[("HOME", home)], ""), (file.clone(), none(), None));
+        assert_eq!(way(&[], &[("HOME", home), ("KUBECONFIG", "x")], ""), ("x".into(), none(), None));
+        assert_eq!(way(&[], &[("HOME", home)], "https://x"), (none(), none(), None));
+        assert_eq!(way(&[], &pod, ""), (none(), "10.0.0.1".into(), None));
+        let context = Some("prod".to_owned());
+        assert_eq!(way(&["--context=prod"], &pod, "https://x"), (file, none(), context));
+        assert_eq!(way(&["--kubeconfig=y"], &pod, ""), ("y".into(), none(), None));
     }
 }

@@ -53,6 +53,8 @@ spec:
   rules: [{host: shop.example, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}}]
 ";
 
+const SHOP_SUMMARY: &str = "summary: 1 Ingress read: 1 ours; 1 router, 1 certificate; no problems\n";
+
 const BROKEN: &str = "
 apiVersion: networking.k8s.io/v1
 kind: Ingress
@@ -70,7 +72,7 @@ spec:
 #[test]
 fn routing_goes_to_standard_output_and_nothing_else() {
     let outcome = waybill(&["render", "-f", "-", "-o", "json"], SHOP);
-    assert_eq!((outcome.code, outcome.stderr.as_str()), (SUCCESS, ""));
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (SUCCESS, SHOP_SUMMARY));
     let value: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!(
         value["http"]["services"]["shop-web-80"]["loadBalancer"]["servers"][0]["url"],
@@ -92,7 +94,7 @@ fn a_path_may_be_glued_to_its_letter() {
     let path = folder.path().join("shop.v1=x.yaml");
     std::fs::write(&path, SHOP).unwrap();
     let outcome = waybill(&["render", &format!("-f{}", path.display()), "-ojson"], "");
-    assert_eq!((outcome.code, outcome.stderr.as_str()), (SUCCESS, ""));
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (SUCCESS, SHOP_SUMMARY));
     assert_eq!(outcome.stdout, waybill(&["render", "-f", "-", "-o", "json"], SHOP).stdout);
 }
 
@@ -148,7 +150,7 @@ fn problems_are_sorted_and_strict_makes_them_count() {
     let relaxed = waybill(&["render", "-f", "-"], BROKEN);
     assert_eq!(relaxed.code, SUCCESS);
     let lines: Vec<&str> = relaxed.stderr.lines().collect();
-    assert_eq!(lines.len(), 2);
+    assert_eq!(lines.len(), 3);
     assert!(lines[0].starts_with(
         "ServiceNotFound: Ingress shop/a: spec.rules[0].http.paths[0].backend.service.name: \"gone\": "
     ));
@@ -157,9 +159,128 @@ fn problems_are_sorted_and_strict_makes_them_count() {
     assert_eq!(waybill(&["render", "--strict", "-f", "-"], SHOP).code, SUCCESS);
     let unreadable = format!("{SHOP}---\nkind: {{\n");
     let outcome = waybill(&["render", "--strict", "-f", "-"], &unreadable);
-    assert_eq!(outcome.code, PROBLEMS);
+    assert_eq!(outcome.code, USAGE);
     assert!(outcome.stderr.starts_with("error: standard input, document 5, line "), "{}", outcome.stderr);
     assert!(outcome.stdout.contains("shop-web-80"));
+    assert_eq!(waybill(&["render", "-f", "-"], &unreadable).code, USAGE, "without --strict as well");
+}
+
+#[test]
+fn a_class_that_is_not_in_the_input_is_reported_once() {
+    let ingress = |name: &str, class: &str| {
+        format!(
+            "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: {name}, namespace: shop}}\n\
+             spec: {{ingressClassName: {class}, defaultBackend: {{service: {{name: web, port: {{number: 80}}}}}}}}\n"
+        )
+    };
+    let class = |name: &str, controller: &str| {
+        format!(
+            "---\napiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {{name: {name}}}\n\
+             spec: {{controller: {controller}}}\n"
+        )
+    };
+    let input = [
+        SHOP.to_owned(),
+        class("traefik", "traefik.io/ingress-controller"),
+        class("nginx", "k8s.io/ingress-nginx"),
+        ingress("a", "treafik"),
+        ingress("b", "treafik"),
+        ingress("c", "nginx"),
+        ingress("d", "haproxy"),
+    ]
+    .concat();
+    let outcome = waybill(&["render", "-f", "-", "--strict"], &input);
+    assert_eq!(outcome.code, PROBLEMS);
+    let lines: Vec<&str> = outcome.stderr.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "ClassNotFound: IngressClass \"haproxy\": not in the input, so its Ingress shop/d is not rendered; add the \
+             IngressClass to the input, or ignore this when another controller serves it",
+            "ClassNotFound: IngressClass \"treafik\": not in the input, so its Ingresses shop/a, shop/b are not \
+             rendered; name the class \"traefik\" if that is what you mean, add the IngressClass to the input, or \
+             ignore this when another controller serves it",
+            "summary: 5 Ingresses read: 1 ours, 4 of other classes; 1 router, 1 certificate; problems: 2 ClassNotFound",
+        ]
+    );
+    assert_eq!(
+        waybill(&["render", "-f", "-", "--strict", "--ignore", "ClassNotFound"], &input).code,
+        SUCCESS
+    );
+    // Where the class alone decides, only the chosen one is looked for; without lookup none is.
+    let chosen = "--providers.kubernetesingress.ingressclass=haproxy";
+    let outcome = waybill(&["render", "-f", "-", chosen], &input);
+    assert_eq!(outcome.stderr.matches("ClassNotFound: ").count(), 1, "{}", outcome.stderr);
+    let without = "--providers.kubernetesingress.disableingressclasslookup";
+    let outcome = waybill(&["render", "-f", "-", "--strict", without], &input);
+    assert!(!outcome.stderr.contains("ClassNotFound"), "{}", outcome.stderr);
+}
+
+#[test]
+fn the_summary_says_what_became_of_the_ingresses() {
+    let selector = "--providers.kubernetesIngress.labelSelector=tier=back";
+    let outcome = waybill(&["render", "-f", "-", selector], SHOP);
+    assert_eq!(
+        outcome.stderr,
+        "summary: 1 Ingress read: 0 ours, 1 outside the watched namespaces or the label selector; 0 routers, \
+         0 certificates; no problems\n"
+    );
+    let outcome = waybill(&["render", "-f", "-"], BROKEN);
+    let line = outcome.stderr.lines().last().unwrap_or_default();
+    assert_eq!(
+        line,
+        "summary: 2 Ingresses read: 2 ours; 0 routers, 0 certificates; problems: 2 ServiceNotFound"
+    );
+    assert_eq!(
+        waybill(&["render", "-f", "-"], "").stderr,
+        "summary: 0 Ingresses read; 0 routers, 0 certificates; no problems\n"
+    );
+}
+
+#[test]
+fn ignored_categories_are_neither_printed_nor_counted_by_strict() {
+    let input = BROKEN.replace("name: gone", "name: web") + "---" + SHOP.split("---").next().unwrap();
+    let outcome = waybill(&["render", "--strict", "-f", "-"], &input);
+    assert_eq!((outcome.code, outcome.stderr.matches("NoEndpoints: ").count()), (PROBLEMS, 2));
+    let outcome =
+        waybill(&["render", "--strict", "--ignore", "NoEndpoints,SecretNotFound", "-f", "-"], &input);
+    assert_eq!(outcome.code, SUCCESS);
+    assert_eq!(
+        outcome.stderr,
+        "summary: 2 Ingresses read: 2 ours; 0 routers, 0 certificates; no problems; ignored: 2 NoEndpoints\n"
+    );
+    let twice = ["render", "--strict", "--ignore=SecretNotFound", "--ignore=NoEndpoints", "-f", "-"];
+    assert_eq!(waybill(&twice, &input).code, SUCCESS);
+    let outcome = waybill(&["render", "--ignore", "NoEndpoint", "-f", "-"], &input);
+    assert_eq!(outcome.code, USAGE);
+    assert!(outcome.stderr.contains("'NoEndpoints'"), "{}", outcome.stderr);
+}
+
+#[test]
+fn what_an_api_server_refuses_is_a_problem_and_is_routed_all_the_same() {
+    let drafted = SHOP
+        .replace("host: shop.example", "host: Shop.example")
+        .replace("path: /, pathType: Prefix, ", "path: shop, ")
+        .replace(
+            "metadata: {name: web, namespace: shop, labels: {tier: front}}",
+            "metadata: {namespace: shop}",
+        );
+    let outcome = waybill(&["render", "--strict", "-f", "-", "-o", "json"], &drafted);
+    assert_eq!(outcome.code, PROBLEMS, "{}", outcome.stderr);
+    let found: Vec<&str> =
+        outcome.stderr.lines().filter(|line| line.starts_with("InvalidObject: ")).collect();
+    assert_eq!(found.len(), 3, "{}", outcome.stderr);
+    for (line, field) in
+        found.iter().zip(["metadata.name", "spec.rules[0].host: \"Shop.example\"", ".pathType: \"\""])
+    {
+        assert!(line.contains(field), "{line}");
+    }
+    assert!(outcome.stdout.contains("Shop.example"), "{}", outcome.stdout);
+    assert_eq!(waybill(&["render", "--strict", "--ignore=InvalidObject", "-f", "-"], &drafted).code, SUCCESS);
+    let path = SHOP.replace("path: /, pathType: Prefix", "path: shop, pathType: Exact");
+    let outcome = waybill(&["render", "--strict", "-f", "-"], &path);
+    assert_eq!(outcome.code, PROBLEMS);
+    assert!(outcome.stderr.contains("paths[0].path: \"shop\": "), "{}", outcome.stderr);
 }
 
 /// A key that somebody pasted into a wrong place.
@@ -219,14 +340,63 @@ fn bad_usage_and_unreadable_input_exit_with_2() {
 
 #[test]
 fn help_explains_the_command_and_the_options() {
-    let outcome = waybill(&["render", "--help"], "");
-    assert_eq!(outcome.code, SUCCESS);
-    for word in ["--strict", "--show-secrets", "Exit codes"] {
-        assert!(outcome.stdout.contains(word), "{}", outcome.stdout);
+    let help = |arguments: &[&str]| {
+        let outcome = waybill(arguments, "");
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (SUCCESS, ""));
+        outcome.stdout
+    };
+    let render = help(&["render", "--help"]);
+    for word in ["--strict", "--show-secrets", "-o, --output <FORMAT>", "Exit codes", "Routing:"] {
+        assert!(render.contains(word), "{word}: {render}");
     }
-    let outcome = waybill(&["--help"], "");
-    for word in ["render", "--providers.kubernetesingress.ingressclass", "--operator.routing.precedence"] {
-        assert!(outcome.stdout.to_lowercase().contains(word), "{word}: {}", outcome.stdout);
+    let run = help(&["run", "--help"]);
+    for entry in crate::options::table::TABLE {
+        assert!(run.contains(&format!("  {}", entry.flag())), "{}", entry.key);
+    }
+    for word in ["--configfile <PATH>", "[default: 15s]", "Leader election:", "[possible values: v3, v2]"] {
+        assert!(run.contains(word), "{word}: {run}");
+    }
+    let show = help(&["show", "--help"]);
+    for word in ["--context", "-n, --namespace", "--providers.kubernetesingress.endpoint"] {
+        assert!(show.contains(word), "{word}: {show}");
+    }
+    assert!(!show.contains("--operator.statusrate"), "{show}");
+    // Wrapped once: no line is long, and none ends early before a word that would have fitted.
+    for text in [&render, &run, &show] {
+        let lines: Vec<&str> = text.lines().collect();
+        for pair in lines.windows(2) {
+            let indent = |line: &str| line.len() - line.trim_start().len();
+            let next = pair[1].split_whitespace().next().unwrap_or_default();
+            let continues =
+                indent(pair[0]) == 10 && indent(pair[1]) == 10 && !next.is_empty() && !next.starts_with("[");
+            let paragraph = pair[0].ends_with(['.', ']', ':']) || pair[1].trim_start().starts_with('-');
+            assert!(pair[0].chars().count() <= 100, "{}", pair[0]);
+            let full = pair[0].chars().count() + 1 + next.chars().count() > 100;
+            assert!(!continues || paragraph || full, "{pair:#?}");
+        }
+    }
+    let short = help(&["run", "-h"]);
+    assert!(!short.contains("--operator.statusrate") && short.contains("--help"), "{short}");
+    let all = help(&["--help"]);
+    for word in ["render", "show", "version", "waybill run --help"] {
+        assert!(all.contains(word), "{word}: {all}");
+    }
+}
+
+#[test]
+fn versions_name_the_build_and_what_it_was_tested_with() {
+    for arguments in [&["version"][..], &["--version"]] {
+        let outcome = waybill(arguments, "");
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (SUCCESS, ""));
+        let lines: Vec<&str> = outcome.stdout.lines().collect();
+        assert!(lines[0].starts_with(&format!("waybill {}", env!("CARGO_PKG_VERSION"))), "{lines:?}");
+        assert!(lines[0].contains("commit "), "{lines:?}");
+        assert!(lines[1].contains("Traefik v3.") && lines[1].contains("Kubernetes v1."), "{lines:?}");
+    }
+    let outcome = waybill(&["version", "-o", "json"], "");
+    let value: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    for key in ["version", "commit", "commitDate", "traefik", "kubernetes"] {
+        assert!(value[key].is_string(), "{value}");
     }
 }
 
@@ -252,10 +422,10 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
             Streams { stdin: &mut Cursor::new(SHOP), stdout: &mut Closed(kind), stderr: &mut stderr };
         (run(arguments, &Given::default(), &mut streams), String::from_utf8(stderr).unwrap())
     };
-    assert_eq!(code(io::ErrorKind::BrokenPipe), (SUCCESS, String::new()));
+    assert_eq!(code(io::ErrorKind::BrokenPipe), (SUCCESS, SHOP_SUMMARY.to_owned()));
     let (full, stderr) = code(io::ErrorKind::StorageFull);
     assert_eq!(full, USAGE);
-    assert!(stderr.starts_with("error: standard output: "), "{stderr}");
+    assert!(stderr.contains("\nerror: standard output: "), "{stderr}");
 }
 
 /// The example is part of what is promised: every mistake in it is found, and nothing else.
@@ -266,6 +436,7 @@ fn the_example_shop_has_the_mistakes_that_it_says() {
     let found: Vec<String> = outcome
         .stderr
         .lines()
+        .filter(|line| !line.starts_with("summary: "))
         .map(|line| line.splitn(3, ": ").take(2).collect::<Vec<_>>().join(": "))
         .collect();
     assert_eq!(

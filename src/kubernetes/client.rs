@@ -68,6 +68,8 @@ pub struct Environment {
     pub variables: BTreeMap<String, String>,
     /// The folder of the service account's files, [`SERVICE_ACCOUNT`] outside tests.
     pub service_account: PathBuf,
+    /// The context of KUBECONFIG's files to use, in place of their current one.
+    pub context: Option<String>,
 }
 
 impl Environment {
@@ -75,7 +77,7 @@ impl Environment {
     pub fn of_process() -> Self {
         let variables =
             std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-        Self { variables: variables.collect(), service_account: SERVICE_ACCOUNT.into() }
+        Self { variables: variables.collect(), service_account: SERVICE_ACCOUNT.into(), context: None }
     }
 
     /// The namespace of the pod's service account, in a cluster.
@@ -194,7 +196,7 @@ pub async fn connect(
     let way = way(environment);
     let (mut config, bearer) = match way {
         Way::InCluster => in_cluster(access, environment)?,
-        Way::Kubeconfig => kubeconfig(environment.get("KUBECONFIG").unwrap_or_default()).await?,
+        Way::Kubeconfig => kubeconfig(environment).await?,
         Way::Endpoint => endpoint(access)?,
     };
     if way != Way::Endpoint {
@@ -304,7 +306,8 @@ fn endpoint(access: &Access) -> Result<(Config, Option<Bearer>), ConnectError> {
     Ok((config, bearer))
 }
 
-async fn kubeconfig(value: &str) -> Result<(Config, Option<Bearer>), ConnectError> {
+async fn kubeconfig(environment: &Environment) -> Result<(Config, Option<Bearer>), ConnectError> {
+    let value = environment.get("KUBECONFIG").unwrap_or_default();
     let failed = |reason: String| ConnectError::Kubeconfig { value: value.to_owned(), reason };
     let mut merged = Kubeconfig::default();
     for path in std::env::split_paths(value).filter(|path| !path.as_os_str().is_empty()) {
@@ -313,7 +316,8 @@ async fn kubeconfig(value: &str) -> Result<(Config, Option<Bearer>), ConnectErro
             .map_err(|error| failed(kubeconfig_reason(&error)))?;
     }
     // The authorities' file, where they are not inline, so that a new one is noticed.
-    let ca_file = merged.current_context.as_ref().and_then(|current| {
+    let context = environment.context.as_ref().or(merged.current_context.as_ref());
+    let ca_file = context.and_then(|current| {
         let context = merged.contexts.iter().find(|named| &named.name == current)?.context.as_ref()?;
         let cluster = merged.clusters.iter().find(|named| named.name == context.cluster)?.cluster.as_ref()?;
         if cluster.certificate_authority_data.is_some() {
@@ -321,7 +325,8 @@ async fn kubeconfig(value: &str) -> Result<(Config, Option<Bearer>), ConnectErro
         }
         cluster.certificate_authority.clone()
     });
-    let mut config = Config::from_custom_kubeconfig(merged, &KubeConfigOptions::default())
+    let options = KubeConfigOptions { context: environment.context.clone(), ..KubeConfigOptions::default() };
+    let mut config = Config::from_custom_kubeconfig(merged, &options)
         .await
         .map_err(|error| failed(kubeconfig_reason(&error)))?;
     config.root_cert_file = ca_file.map(PathBuf::from);

@@ -21,6 +21,7 @@ impl Folder {
         Environment {
             variables: variables.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
             service_account: self.0.path().to_owned(),
+            context: None,
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod key;
 mod layer;
 pub mod manifests;
 mod metadata;
+pub(crate) mod name;
 mod namespace;
 mod node;
 pub mod request;

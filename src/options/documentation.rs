@@ -1,6 +1,8 @@
-//! The table in words: `--help`, `waybill options --format markdown|yaml`, docs/options.md.
+//! The table in words: for `--help`, for `waybill options --format markdown|yaml`, for docs/options.md.
 
 use std::fmt::Write as _;
+
+use clap::Arg;
 
 use super::names;
 use super::table::{Default, Entry, Form, Group, Kind, TABLE};
@@ -142,49 +144,39 @@ fn yaml_default(entry: &Entry) -> String {
     }
 }
 
-/// What `--help` says about the options, by group; to be put behind clap's own.
-pub fn help() -> String {
-    let mut text = "\
-Options in Traefik's names, before or behind the command. They are read in any case, with one dash or two, the value
-behind = or a blank; a boolean alone is true. Each has a variable: TRAEFIK_ and the name in upper case with _ for the
-dots, WAYBILL_ for those of the operator.
-
-Files:
-  --configfile=PATH
-          YAML or TOML with the same options, in the form of Traefik's static configuration. Flags go before
-          variables, and those before the file. What is Traefik's alone in it is ignored.
-"
-    .to_owned();
-    for group in Group::ALL {
-        let _ = writeln!(text, "\n{}:", group.title());
-        for entry in entries(*group) {
-            let _ = writeln!(text, "  {}{}", entry.flag(), placeholder(entry.kind));
-            let mut meaning = entry.meaning.replace('`', "");
-            match entry.default {
-                Default::Text("" | "false") => {}
-                Default::Text(default) => {
-                    let _ = write!(meaning, " [default: {default}]");
-                }
-                Default::Unset(what) => {
-                    let _ = write!(meaning, " [default: {}]", what.replace('`', ""));
-                }
-            }
-            for line in wrapped(&meaning, 98) {
-                let _ = writeln!(text, "          {line}");
+/// The options as arguments of a command, for its `--help`. They never reach the parser: [`split_arguments`] takes
+/// them out before, since they have a case and dashes of their own.
+///
+/// [`split_arguments`]: super::split_arguments
+pub fn arguments(listed: impl Fn(&Entry) -> bool) -> Vec<Arg> {
+    let file = Arg::new(names::CONFIG_FILE)
+        .long(names::CONFIG_FILE.to_ascii_lowercase())
+        .value_name("PATH")
+        .help_heading("Operator options (case-insensitive; a flag beats a variable, which beats the file)")
+        .hide_short_help(true)
+        .help("YAML or TOML with the options below, in the form of Traefik's static configuration");
+    let option = |entry: &Entry| {
+        let arg = Arg::new(entry.key)
+            .long(entry.flag().trim_start_matches('-').to_owned())
+            .help_heading(entry.group.title())
+            .hide_short_help(true)
+            .help(entry.meaning.replace('`', ""));
+        let arg = match entry.kind {
+            Kind::Boolean => arg.value_name("BOOLEAN").num_args(0..=1),
+            Kind::Text(word) => arg.value_name(word.to_ascii_uppercase()),
+            Kind::Secret => arg.value_name("TOKEN|PATH"),
+            Kind::List(word) => arg.value_name(format!("{},…", word.to_ascii_uppercase())),
+            Kind::Choice(words) => arg.value_name("WORD").value_parser(words.to_vec()),
+        };
+        match entry.default {
+            Default::Text("" | "false") => arg,
+            Default::Text(default) => arg.default_value(default),
+            Default::Unset(what) => {
+                arg.help(format!("{} [default: {}]", entry.meaning, what).replace('`', ""))
             }
         }
-    }
-    text
-}
-
-fn placeholder(kind: Kind) -> String {
-    match kind {
-        Kind::Boolean => "[=true]".to_owned(),
-        Kind::Text(word) => format!("={}", word.to_ascii_uppercase()),
-        Kind::Secret => "=TOKEN|PATH".to_owned(),
-        Kind::List(word) => format!("={},…", word.to_ascii_uppercase()),
-        Kind::Choice(words) => format!("={}", words.join("|")),
-    }
+    };
+    std::iter::once(file).chain(TABLE.iter().filter(|entry| listed(entry)).map(option)).collect()
 }
 
 fn entries(group: Group) -> impl Iterator<Item = &'static Entry> {
@@ -263,12 +255,10 @@ mod tests {
     }
 
     #[test]
-    fn help_and_page_name_every_option() {
-        let (help, page) = (help(), markdown());
+    fn the_page_names_every_option() {
+        let page = markdown();
         for entry in TABLE {
-            assert!(help.contains(&format!("  {}", entry.flag())), "{}", entry.key);
             assert!(page.contains(&format!("| `{}` |", entry.variable())), "{}", entry.key);
         }
-        assert!(help.lines().all(|line| line.chars().count() <= 120));
     }
 }

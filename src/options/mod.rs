@@ -20,7 +20,6 @@ pub mod table;
 mod tests;
 pub mod typed;
 
-pub use documentation::help;
 pub use fault::{Fault, Faults, Source};
 pub use selector::LabelSelector;
 pub use sources::flag::{Arguments, Flags, split_arguments};

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::check::name;
+use crate::kubernetes::name;
 
 /// A checked label selector. The empty one selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -248,30 +248,11 @@ impl Parser<'_> {
 }
 
 fn label_key(key: String) -> Result<String, String> {
-    let (prefix, short) = match key.split_once('/') {
-        Some((prefix, short)) => (Some(prefix), short),
-        None => (None, key.as_str()),
-    };
-    if prefix.is_some_and(|prefix| !name::is_subdomain(prefix)) || short.is_empty() || !qualified(short) {
-        return Err(format!("`{key}` is no label"));
-    }
-    Ok(key)
+    if name::is_label_key(&key) { Ok(key) } else { Err(format!("`{key}` is no label")) }
 }
 
 fn label_value(value: String) -> Result<String, String> {
-    match value.is_empty() || qualified(&value) {
-        true => Ok(value),
-        false => Err(format!("`{value}` is no value of a label")),
-    }
-}
-
-/// At most 63 of `A-Z a-z 0-9 - _ .`, with a letter or a digit at both ends.
-fn qualified(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    bytes.len() <= 63
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
-        && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
-        && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
+    if name::is_label_value(&value) { Ok(value) } else { Err(format!("`{value}` is no value of a label")) }
 }
 
 #[cfg(test)]

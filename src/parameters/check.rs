@@ -15,7 +15,7 @@ use super::resource::{
     NamespaceSelector, Namespaces, Operator, Output, Precedence, Requirement, RuleSyntax,
 };
 use crate::translate::problem::Problem;
-use text::Text;
+use text::TextRule;
 
 /// Faults that are told of one object; what is beyond is only counted.
 pub const MAX_FAULTS: usize = 16;
@@ -140,7 +140,7 @@ impl Checker {
                 path,
                 "crossProviderNamespaces",
                 |checker, path, value| {
-                    checker.list(path, value, MAX_ENTRIES, |c, p, v| c.text(p, v, Text::DnsLabel))
+                    checker.list(path, value, MAX_ENTRIES, |c, p, v| c.text(p, v, TextRule::DnsLabel))
                 },
             ),
             native_lb_by_default: self.member(fields, path, "nativeLBByDefault", Self::boolean),
@@ -163,8 +163,8 @@ impl Checker {
     fn output(&mut self, path: &str, value: &Value) -> Option<Output> {
         let fields = self.object(path, value)?;
         Some(Output {
-            name: self.member(fields, path, "name", |c, p, v| c.text(p, v, Text::DnsLabel)),
-            namespace: self.member(fields, path, "namespace", |c, p, v| c.text(p, v, Text::DnsLabel)),
+            name: self.member(fields, path, "name", |c, p, v| c.text(p, v, TextRule::DnsLabel)),
+            namespace: self.member(fields, path, "namespace", |c, p, v| c.text(p, v, TextRule::DnsLabel)),
         })
     }
 
@@ -177,15 +177,15 @@ impl Checker {
             self.fault(path, value, "leave out either publishedService or ip and hostname");
         }
         Some(IngressEndpoint {
-            ip: self.member(fields, path, "ip", |c, p, v| c.text(p, v, Text::Ip)),
-            hostname: self.member(fields, path, "hostname", |c, p, v| c.text(p, v, Text::Hostname)),
+            ip: self.member(fields, path, "ip", |c, p, v| c.text(p, v, TextRule::Ip)),
+            hostname: self.member(fields, path, "hostname", |c, p, v| c.text(p, v, TextRule::Hostname)),
             published_service: self
-                .member(fields, path, "publishedService", |c, p, v| c.text(p, v, Text::Service)),
+                .member(fields, path, "publishedService", |c, p, v| c.text(p, v, TextRule::Service)),
         })
     }
 
     fn references(&mut self, path: &str, value: &Value) -> Option<Vec<String>> {
-        self.list(path, value, MAX_ENTRIES, |c, p, v| c.text(p, v, Text::Reference))
+        self.list(path, value, MAX_ENTRIES, |c, p, v| c.text(p, v, TextRule::Reference))
     }
 
     fn namespaces(&mut self, path: &str, value: &Value) -> Option<Namespaces> {
@@ -196,7 +196,7 @@ impl Checker {
         }
         Some(Namespaces {
             names: self.member(fields, path, "names", |checker, path, value| {
-                checker.list(path, value, MAX_ENTRIES, |c, p, v| c.text(p, v, Text::DnsLabel))
+                checker.list(path, value, MAX_ENTRIES, |c, p, v| c.text(p, v, TextRule::DnsLabel))
             }),
             selector: self.member(fields, path, "selector", Self::selector),
         })
@@ -212,12 +212,12 @@ impl Checker {
             }
             let mut checked = BTreeMap::new();
             for (key, value) in labels.iter().filter(|(_, value)| !value.is_null()) {
-                let key_is_right = Text::LabelKey.check(key);
+                let key_is_right = TextRule::LabelKey.check(key);
                 if let Err(remedy) = key_is_right {
                     checker.fault(path, &Value::String(key.clone()), remedy);
                     continue;
                 }
-                if let Some(text) = checker.text(&format!("{path}[{key}]"), value, Text::LabelValue) {
+                if let Some(text) = checker.text(&format!("{path}[{key}]"), value, TextRule::LabelValue) {
                     checked.insert(key.clone(), text);
                 }
             }
@@ -234,10 +234,10 @@ impl Checker {
 
     fn requirement(&mut self, path: &str, value: &Value) -> Option<Requirement> {
         let fields = self.object(path, value)?;
-        let key = self.required(fields, path, "key", |c, p, v| c.text(p, v, Text::LabelKey));
+        let key = self.required(fields, path, "key", |c, p, v| c.text(p, v, TextRule::LabelKey));
         let operator = self.required(fields, path, "operator", |c, p, v| c.choice(p, v, Operator::ALL));
         let values = self.member(fields, path, "values", |checker, path, value| {
-            checker.list(path, value, MAX_ENTRIES, |c, p, v| c.text(p, v, Text::LabelValue))
+            checker.list(path, value, MAX_ENTRIES, |c, p, v| c.text(p, v, TextRule::LabelValue))
         });
         let requirement = Requirement { key: key?, operator: operator?, values: values.unwrap_or_default() };
         let takes_values = matches!(requirement.operator, Operator::In | Operator::NotIn);
@@ -290,7 +290,7 @@ impl Checker {
         boolean
     }
 
-    fn text(&mut self, path: &str, value: &Value, kind: Text) -> Option<String> {
+    fn text(&mut self, path: &str, value: &Value, kind: TextRule) -> Option<String> {
         let Some(text) = value.as_str() else {
             self.fault(path, value, "write a text; quote it if it looks like a number");
             return None;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::kubernetes::name::{MAX_LABEL, MAX_SUBDOMAIN};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::{Schema, SchemaGenerator, json_schema};
@@ -20,10 +21,6 @@ pub const KIND: &str = "IngressClassParameters";
 pub const MAX_ENTRIES: usize = 256;
 /// Requirements that a selector may have, in each of its two forms.
 pub const MAX_REQUIREMENTS: usize = 32;
-/// Characters of a DNS label.
-pub const MAX_LABEL: usize = 63;
-/// Characters of a DNS name.
-pub const MAX_HOSTNAME: usize = 253;
 /// Characters of `namespace/name`.
 pub const MAX_SERVICE: usize = 2 * MAX_LABEL + 1;
 /// Characters of the name of an entry point or a middleware.
@@ -380,7 +377,7 @@ fn ip(_: &mut SchemaGenerator) -> Schema {
 
 fn hostname(_: &mut SchemaGenerator) -> Schema {
     text(
-        MAX_HOSTNAME,
+        MAX_SUBDOMAIN,
         r"self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$') && !isIP(self)",
         "write a DNS name in lower case, such as lb.example.com; an address goes into ip",
     )
@@ -428,7 +425,7 @@ fn label_map(generator: &mut SchemaGenerator) -> Schema {
 }
 
 fn class_names(_: &mut SchemaGenerator) -> Schema {
-    list(json_schema!({"type": "string", "maxLength": MAX_HOSTNAME}))
+    list(json_schema!({"type": "string", "maxLength": MAX_SUBDOMAIN}))
 }
 
 fn integer(_: &mut SchemaGenerator) -> Schema {

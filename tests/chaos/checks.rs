@@ -71,7 +71,7 @@ pub async fn dump(admin: &Admin, folder: &Path) -> Result<(PathBuf, Vec<Value>),
 /// Runs `waybill render` with the options of the replicas.
 pub fn rendered(path: &Path, format: &str, output: &str, pace: Pace) -> Output {
     let mut command = Command::new(binary());
-    command.args(["render", "-o", format, "--output", output, "-f"]).arg(path).args(pace.flags());
+    command.args(["render", "-o", format, "--output-name", output, "-f"]).arg(path).args(pace.flags());
     command.env_clear().output().unwrap()
 }
 

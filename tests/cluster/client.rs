@@ -20,7 +20,7 @@ use crate::harness::{self, ADMIN, eventually};
 fn environment(variables: &[(&str, &str)], service_account: &Path) -> Environment {
     let variables: BTreeMap<String, String> =
         variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-    Environment { variables, service_account: service_account.to_owned() }
+    Environment { variables, service_account: service_account.to_owned(), context: None }
 }
 
 fn outside() -> Environment {

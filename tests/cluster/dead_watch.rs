@@ -70,7 +70,8 @@ impl Replica {
             token: Token::new(plane.service_account_token("waybill", name).await),
             cert_auth_file_path: plane.ca_file().to_str().unwrap().into(),
         };
-        let outside = Environment { variables: [].into(), service_account: "/not/there".into() };
+        let outside =
+            Environment { variables: [].into(), service_account: "/not/there".into(), context: None };
         let client = connect(&access, &outside, name, &metrics).await.unwrap().client;
         let watched = Watched {
             namespaces: None,

@@ -43,7 +43,7 @@ async fn client(url: &str, ca: &Path, identity: &str, metrics: &Metrics) -> Clie
         token: Token::new(ADMIN),
         cert_auth_file_path: ca.to_str().unwrap().into(),
     };
-    let outside = Environment { variables: [].into(), service_account: "/not/there".into() };
+    let outside = Environment { variables: [].into(), service_account: "/not/there".into(), context: None };
     connect(&access, &outside, identity, metrics).await.unwrap().client
 }
 

@@ -36,7 +36,8 @@ impl Term {
             token: Token::new(&plane.service_account_token(namespace, "waybill").await),
             cert_auth_file_path: plane.ca_file().to_str().unwrap().into(),
         };
-        let outside = Environment { variables: [].into(), service_account: "/not/there".into() };
+        let outside =
+            Environment { variables: [].into(), service_account: "/not/there".into(), context: None };
         let client = connect(&access, &outside, identity, &metrics).await.unwrap().client;
         let (elector, handle) = Elector::without_election(metrics.clone());
         let (stop, stopped) = oneshot::channel::<()>();

@@ -2,28 +2,7 @@
 
 use super::{Checked, Wrong};
 use crate::kubernetes::key::ServiceKey;
-
-/// A DNS label (RFC 1123): at most 63 of `a-z 0-9 -`, no `-` at either end.
-pub fn is_label(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    (1..=63).contains(&bytes.len())
-        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
-        && bytes.first() != Some(&b'-')
-        && bytes.last() != Some(&b'-')
-}
-
-/// A DNS subdomain (RFC 1123) as Kubernetes means it: dot-separated labels, at most 253 bytes in all; a single label
-/// may be longer than 63.
-pub fn is_subdomain(text: &str) -> bool {
-    let part = |part: &str| {
-        let bytes = part.as_bytes();
-        !bytes.is_empty()
-            && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
-            && bytes.first() != Some(&b'-')
-            && bytes.last() != Some(&b'-')
-    };
-    text.len() <= 253 && text.split('.').all(part)
-}
+use crate::kubernetes::name::{is_label, is_service_name, is_subdomain};
 
 /// A name that must be a DNS label.
 pub fn label(text: &str) -> Checked<String> {
@@ -41,10 +20,7 @@ pub fn service(text: &str) -> Checked<Option<ServiceKey>> {
         return Ok(None);
     }
     match text.split_once('/') {
-        // A Service's name is a DNS label too, one that starts with a letter.
-        Some((namespace, name))
-            if is_label(namespace) && is_label(name) && !name.starts_with(|c: char| c.is_ascii_digit()) =>
-        {
+        Some((namespace, name)) if is_label(namespace) && is_service_name(name) => {
             Ok(Some(ServiceKey::new(namespace, name)))
         }
         _ => Err(Wrong::new("not the name of a Service", "write namespace/name, two DNS labels")),
@@ -85,22 +61,6 @@ pub fn controller(text: &str) -> Checked<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn labels_and_subdomains() {
-        for good in ["a", "0", "a-b", &"x".repeat(63)] {
-            assert!(is_label(good), "{good}");
-        }
-        for bad in ["", "-a", "a-", "A", "a.b", "a_b", "ä", &"x".repeat(64)] {
-            assert!(!is_label(bad), "{bad}");
-        }
-        for good in ["a.b", "a", &"x".repeat(253)] {
-            assert!(is_subdomain(good), "{good}");
-        }
-        for bad in ["", ".", "a.", ".a", "a..b", "a.-b", "*.a", &"x".repeat(254)] {
-            assert!(!is_subdomain(bad), "{bad}");
-        }
-    }
 
     #[test]
     fn services_hosts_and_controllers() {

@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 const DEPTH: usize = 24;
 
 /// Part of a file.
-pub(crate) struct Node {
+pub(crate) struct DocumentNode {
     /// Where it begins, counted from 1.
     pub line: usize,
     pub content: Content,
@@ -24,8 +24,8 @@ pub(crate) enum Content {
     Null,
     /// A text, a number, a boolean: as text, the way it is written.
     Scalar(String),
-    List(Vec<Node>),
-    Map(Vec<(Key, Node)>),
+    List(Vec<DocumentNode>),
+    Map(Vec<(Key, DocumentNode)>),
 }
 
 /// A key of a map.
@@ -41,7 +41,7 @@ pub(crate) struct Broken {
 }
 
 /// Parses YAML: one document.
-pub(crate) fn yaml(text: &str) -> Result<Node, Broken> {
+pub(crate) fn yaml(text: &str) -> Result<DocumentNode, Broken> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_depth: DEPTH },
@@ -49,7 +49,7 @@ pub(crate) fn yaml(text: &str) -> Result<Node, Broken> {
     };
     match serde_saphyr::from_str_with_options::<Option<Spanned<Parsed>>>(text, options) {
         Ok(Some(parsed)) => Ok(node(parsed, text)),
-        Ok(None) => Ok(Node { line: 1, content: Content::Null }),
+        Ok(None) => Ok(DocumentNode { line: 1, content: Content::Null }),
         Err(error) => {
             let line = error.location().map_or(0, |location| location.line() as usize);
             Err(Broken { line, wrong: wrong(error.without_snippet(), line) })
@@ -168,7 +168,7 @@ impl<'de> Visitor<'de> for ParsedVisitor {
     }
 }
 
-fn node(parsed: Spanned<Parsed>, text: &str) -> Node {
+fn node(parsed: Spanned<Parsed>, text: &str) -> DocumentNode {
     let span = parsed.defined.span();
     let content = match parsed.value {
         Parsed::Null => Content::Null,
@@ -189,14 +189,14 @@ fn node(parsed: Spanned<Parsed>, text: &str) -> Node {
             Content::Map(entries.into_iter().map(entry).collect())
         }
     };
-    Node { line: parsed.referenced.line() as usize, content }
+    DocumentNode { line: parsed.referenced.line() as usize, content }
 }
 
 /// Parses TOML.
-pub(crate) fn toml(text: &str) -> Result<Node, Broken> {
+pub(crate) fn toml(text: &str) -> Result<DocumentNode, Broken> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match DeTable::parse(text) {
-        Ok(table) => Ok(Node { line: 1, content: toml_table(table.get_ref(), text) }),
+        Ok(table) => Ok(DocumentNode { line: 1, content: toml_table(table.get_ref(), text) }),
         Err(error) => {
             let line = error.span().map_or(0, |span| line_of(text, span.start));
             Err(Broken { line, wrong: "not TOML from here on".to_owned() })
@@ -210,8 +210,10 @@ fn toml_table(table: &DeTable<'_>, text: &str) -> Content {
     entries.sort_by_key(|(key, _)| key.span().start);
     let entries = entries.into_iter().map(|(key, value)| {
         let key = Key { line: line_of(text, key.span().start), text: key.get_ref().to_string() };
-        let node =
-            Node { line: line_of(text, value.span().start), content: toml_value(value.get_ref(), text) };
+        let node = DocumentNode {
+            line: line_of(text, value.span().start),
+            content: toml_value(value.get_ref(), text),
+        };
         (key, node)
     });
     Content::Map(entries.collect())
@@ -230,7 +232,7 @@ fn toml_value(value: &DeValue<'_>, text: &str) -> Content {
         DeValue::Array(items) => Content::List(
             items
                 .iter()
-                .map(|item| Node {
+                .map(|item| DocumentNode {
                     line: line_of(text, item.span().start),
                     content: toml_value(item.get_ref(), text),
                 })
@@ -250,7 +252,7 @@ mod tests {
     use super::*;
 
     /// `path@line=text` for every scalar, with `key-line/value-line`.
-    fn flat(node: &Node, path: &str, into: &mut Vec<String>) {
+    fn flat(node: &DocumentNode, path: &str, into: &mut Vec<String>) {
         match &node.content {
             Content::Null => into.push(format!("{path}@{}~", node.line)),
             Content::Scalar(text) => into.push(format!("{path}@{}={text}", node.line)),
@@ -263,7 +265,7 @@ mod tests {
         }
     }
 
-    fn lines(node: Result<Node, Broken>) -> Vec<String> {
+    fn lines(node: Result<DocumentNode, Broken>) -> Vec<String> {
         let mut into = Vec::new();
         match node {
             Ok(node) => flat(&node, "", &mut into),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::document::{self, Content, Node};
+use super::document::{self, Content, DocumentNode};
 use super::{Findings, Form, Given, Raw};
 use crate::options::fault::{Fault, Source, plain};
 use crate::options::names::{self, Name};
@@ -57,7 +57,7 @@ impl Reader<'_> {
         self.findings.faults.push(Fault::new(key, source, wrong, remedy));
     }
 
-    fn root(&mut self, root: &Node) {
+    fn root(&mut self, root: &DocumentNode) {
         match &root.content {
             Content::Null => {}
             Content::Map(_) => self.map("", root),
@@ -71,7 +71,7 @@ impl Reader<'_> {
     }
 
     /// Reads the keys of a map that stands at the dotted path `above`.
-    fn map(&mut self, above: &str, node: &Node) {
+    fn map(&mut self, above: &str, node: &DocumentNode) {
         let Content::Map(entries) = &node.content else { return };
         let mut seen = BTreeSet::new();
         for (key, value) in entries {
@@ -100,7 +100,7 @@ impl Reader<'_> {
         }
     }
 
-    fn switch(&mut self, line: usize, value: &Node) {
+    fn switch(&mut self, line: usize, value: &DocumentNode) {
         match &value.content {
             Content::Null => {}
             Content::Map(_) => self.map(names::SWITCH, value),
@@ -119,7 +119,7 @@ impl Reader<'_> {
         }
     }
 
-    fn section(&mut self, section: &'static str, line: usize, value: &Node) {
+    fn section(&mut self, section: &'static str, line: usize, value: &DocumentNode) {
         match &value.content {
             Content::Null => {}
             Content::Map(entries) => {
@@ -135,7 +135,7 @@ impl Reader<'_> {
         }
     }
 
-    fn option(&mut self, entry: &'static Entry, line: usize, value: &Node) {
+    fn option(&mut self, entry: &'static Entry, line: usize, value: &DocumentNode) {
         let source = self.source(line);
         match (&value.content, entry.kind) {
             // Unset means no restriction: too much to be said by forgetting the list's items.
@@ -170,7 +170,7 @@ impl Reader<'_> {
     }
 
     /// The line of [`names::SLIP`], when it lies below `name`.
-    fn slip(&self, name: &str, value: &Node) -> Option<usize> {
+    fn slip(&self, name: &str, value: &DocumentNode) -> Option<usize> {
         let (section, last) = names::SLIP.rsplit_once('.')?;
         let Content::Map(entries) = &value.content else { return None };
         let entries = if section.eq_ignore_ascii_case(name) { entries } else { return None };

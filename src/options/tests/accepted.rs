@@ -313,3 +313,27 @@ fn the_real_surroundings_read_files_up_to_a_limit() {
     assert_eq!(Process.read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
     assert!(Process.variables().contains_key("PATH"));
 }
+
+/// Whoever installs removes the `#` of the shipped file's samples and nothing else.
+#[test]
+fn the_shipped_file_works_as_it_is_and_with_its_samples_uncommented() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/base/waybill.yaml");
+    let shipped = std::fs::read_to_string(path).unwrap();
+    let loaded = from_yaml_str(&shipped).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    assert_eq!(loaded.options.settings.status, StatusSource::None);
+    let uncommented: String = shipped
+        .lines()
+        .map(|line| match line.trim_start().strip_prefix("# ") {
+            Some(sample) if sample.trim().split(' ').next().is_some_and(|word| word.ends_with(':')) => {
+                let indent = &line[..line.len() - line.trim_start().len()];
+                format!("{indent}{sample}\n")
+            }
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    assert_ne!(uncommented, shipped + "\n", "nothing was uncommented");
+    let loaded = from_yaml_str(&uncommented).unwrap();
+    let published = ServiceKey::new("traefik", "traefik");
+    assert_eq!(loaded.options.settings.status, StatusSource::PublishedService(published));
+}

@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use crate::parameters::resource::{MAX_HOSTNAME, MAX_LABEL, MAX_LABEL_KEY, MAX_REFERENCE, MAX_SERVICE};
+use crate::kubernetes::name;
+use crate::parameters::resource::{MAX_LABEL_KEY, MAX_REFERENCE, MAX_SERVICE};
 
 /// What a text means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Text {
+pub(super) enum TextRule {
     /// A DNS label.
     DnsLabel,
     /// The name of an entry point or a middleware.
@@ -23,13 +24,15 @@ pub(super) enum Text {
     LabelValue,
 }
 
-impl Text {
+impl TextRule {
     /// Whether the text is one; otherwise what would be right.
     pub fn check(self, text: &str) -> Result<(), String> {
         let (most, right, remedy) = match self {
-            Self::DnsLabel => {
-                (MAX_LABEL, is_label(text), "write a DNS label: a-z, 0-9 and -, with no - at either end")
-            }
+            Self::DnsLabel => (
+                name::MAX_LABEL,
+                name::is_label(text),
+                "write a DNS label: a-z, 0-9 and -, with no - at either end",
+            ),
             Self::Reference => (
                 MAX_REFERENCE,
                 !text.is_empty() && !text.contains(['\t', '\n', '\x0c', '\r', ' ', ',']),
@@ -37,17 +40,19 @@ impl Text {
             ),
             Self::Ip => (64, is_ip(text), "write one IPv4 or IPv6 address"),
             Self::Hostname => (
-                MAX_HOSTNAME,
-                text.split('.').all(is_label) && !is_ip(text),
+                name::MAX_SUBDOMAIN,
+                name::is_subdomain(text) && !is_ip(text),
                 "write a DNS name in lower case, such as lb.example.com; an address goes into ip",
             ),
             Self::Service => (MAX_SERVICE, is_service(text), "write namespace/name of a Service"),
-            Self::LabelKey => {
-                (MAX_LABEL_KEY, is_label_key(text), "write a label's key, such as team or example.com/team")
-            }
+            Self::LabelKey => (
+                MAX_LABEL_KEY,
+                name::is_label_key(text),
+                "write a label's key, such as team or example.com/team",
+            ),
             Self::LabelValue => (
-                MAX_LABEL,
-                text.is_empty() || is_label_word(text),
+                name::MAX_LABEL,
+                name::is_label_value(text),
                 "write a label's value: A-Z, a-z, 0-9, -, _ and ., with a letter or digit at either end",
             ),
         };
@@ -56,12 +61,6 @@ impl Text {
         }
         if right { Ok(()) } else { Err(remedy.to_owned()) }
     }
-}
-
-/// `[a-z0-9]([-a-z0-9]*[a-z0-9])?`, of any length.
-fn is_label(text: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    !text.is_empty() && !text.starts_with('-') && !text.ends_with('-') && text.bytes().all(inner)
 }
 
 /// As Kubernetes reads addresses: no zone, and no IPv4 address dressed up as IPv6.
@@ -74,28 +73,6 @@ fn is_ip(text: &str) -> bool {
 }
 
 fn is_service(text: &str) -> bool {
-    text.split_once('/').is_some_and(|(namespace, name)| {
-        is_label(namespace)
-            && namespace.len() <= MAX_LABEL
-            && is_label(name)
-            && name.len() <= MAX_LABEL
-            && name.starts_with(|first: char| first.is_ascii_lowercase())
-    })
-}
-
-fn is_label_key(text: &str) -> bool {
-    match text.split_once('/') {
-        None => is_label_word(text),
-        Some((prefix, name)) => prefix.split('.').all(is_label) && is_label_word(name),
-    }
-}
-
-/// `[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?`
-fn is_label_word(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let inner = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    (1..=MAX_LABEL).contains(&bytes.len())
-        && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
-        && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
-        && bytes.iter().all(inner)
+    let service = |(namespace, name)| name::is_label(namespace) && name::is_service_name(name);
+    text.split_once('/').is_some_and(service)
 }

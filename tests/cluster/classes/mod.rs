@@ -134,7 +134,7 @@ fn rendered(plane: &ControlPlane, output: &str, kinds: &str) -> Value {
     let objects = plane.kubectl_ok(&["get", kinds, "-A", "-o", "json"]);
     let path = plane.folder().join("objects.json");
     std::fs::write(&path, objects).unwrap();
-    let rendered = render(&path, &["--output", output]);
+    let rendered = render(&path, &["--output-name", output]);
     let said = String::from_utf8_lossy(&rendered.stderr);
     let mut document =
         serde_json::from_slice(&rendered.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));

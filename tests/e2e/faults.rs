@@ -1,0 +1,77 @@
+//! Whatever dies or is away, what is loaded stays, and everything arrives afterwards.
+
+use crate::client::Backend;
+use crate::harness::operator::SOON;
+use crate::harness::{Part, eventually};
+use crate::load::Load;
+use crate::objects::{service, simple, slice};
+use crate::world::{Edge, World};
+
+pub async fn whatever_dies_what_is_loaded_stays() {
+    let mut world = World::start(&[]).await;
+    let mut edge = Edge::start(&world, "edge").await;
+    let _backend = Backend::start("web", "10.99.1.1:8080").await;
+    world.apply(&[service("web"), slice("web", &["10.99.1.1"]), simple("steady", "web")]).await;
+    edge.answers(&[("steady.example/", "web")]).await;
+
+    let steady = Load::start(&edge, "steady.example", |found| found == "web");
+    // The agent dies, and something changes before it is back.
+    edge.kill_agent();
+    world.apply(&[simple("one", "web")]).await;
+    steady.more(20).await;
+    edge.start_agent(&world);
+    edge.answers(&[("one.example/", "web")]).await;
+    edge.ready().await;
+
+    // The leader dies; the other one takes over.
+    world.operators.remove(0);
+    world.apply(&[simple("two", "web")]).await;
+    edge.answers(&[("two.example/", "web")]).await;
+    world.start_operator("three", &[]).await;
+
+    // The API server dies, the agent is started anew meanwhile.
+    world.plane.kill(Part::ApiServer);
+    edge.start_agent(&world);
+    eventually("the agent serves what is on disk", SOON, async || {
+        let answer = edge.probe("/readyz").await?;
+        if answer.status == 200 { Ok(()) } else { Err(answer.body) }
+    })
+    .await;
+    steady.more(50).await;
+    world.plane.revive(Part::ApiServer).await;
+    world.apply(&[simple("three", "web")]).await;
+    edge.answers(&[("three.example/", "web")]).await;
+    assert!(steady.end().await > 100);
+
+    // Traefik starts anew: not ready before it has loaded everything.
+    edge.restart_traefik(&world);
+    edge.ready().await;
+    edge.answers(&[("steady.example/", "web"), ("three.example/", "web")]).await;
+
+    // All of them at once.
+    world.operators.clear();
+    world.plane.kill(Part::ApiServer);
+    edge.start_agent(&world);
+    edge.restart_traefik(&world);
+    edge.ready().await;
+    edge.answers(&[("steady.example/", "web"), ("three.example/", "web")]).await;
+    world.plane.revive(Part::ApiServer).await;
+    world.start_operator("four", &[]).await;
+    world.apply(&[simple("four", "web")]).await;
+    edge.answers(&[("four.example/", "web")]).await;
+
+    // No index says nothing about the routing.
+    world.operators.clear();
+    world.plane.kubectl_ok(&["delete", "configmap", "waybill", "-n", "waybill"]);
+    eventually("the agent says that there is no index", SOON, async || {
+        let answer = edge.probe("/readyz").await?;
+        let said = answer.body.contains("no index");
+        if said && answer.status == 200 { Ok(()) } else { Err(answer.body) }
+    })
+    .await;
+    edge.answers(&[("four.example/", "web")]).await;
+    world.start_operator("five", &[]).await;
+    world.apply(&[simple("five", "web")]).await;
+    edge.answers(&[("five.example/", "web"), ("four.example/", "web")]).await;
+    // An API server that has just started refuses for a moment what it allows, so refusals say nothing here.
+}

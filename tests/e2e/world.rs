@@ -1,0 +1,265 @@
+//! A control plane with waybill installed as shipped, two operators, and edges: a Traefik with an agent each.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::client::{self, Answer};
+use crate::harness::operator::{Operator, SOON, binary};
+use crate::harness::{ControlPlane, Process, eventually, free_port, tool};
+use crate::objects;
+
+/// Parameters of the shipped class besides its published Service.
+const PARAMETERS: &str = r#"{"precedence": "Spec", "brokenBackends": "Answer503", "allowExternalNameServices": true,
+    "ingressEndpoint": {"publishedService": "waybill/traefik"}}"#;
+
+pub struct World {
+    pub plane: ControlPlane,
+    pub operators: Vec<Operator>,
+}
+
+impl World {
+    /// A namespace `shop`, the shipped manifests with the example `traefik`, and two operators, one of which leads.
+    pub async fn start(flags: &[&str]) -> Self {
+        let plane = ControlPlane::start().await;
+        for kustomization in ["crds", "manifests", "manifests/examples/traefik"] {
+            plane.install(kustomization);
+        }
+        let parameters: Value = serde_json::from_str(PARAMETERS).unwrap();
+        plane
+            .apply_objects(&[
+                objects::namespace(),
+                json!({
+                    "apiVersion": "waybill.dev/v1alpha1", "kind": "IngressClassParameters",
+                    "metadata": {"name": "traefik"}, "spec": parameters,
+                }),
+                json!({
+                    "apiVersion": "v1", "kind": "Service", "metadata": {"name": "traefik", "namespace": "waybill"},
+                    "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}},
+                }),
+            ])
+            .await;
+        let mut world = Self { plane, operators: Vec::new() };
+        for name in ["one", "two"] {
+            world.start_operator(name, flags).await;
+        }
+        world.operators[0].leads().await;
+        world
+    }
+
+    pub async fn start_operator(&mut self, name: &str, flags: &[&str]) {
+        let mut all = vec!["--providers.providersthrottleduration=50ms"];
+        all.extend(flags);
+        let operator = self.plane.operator(name, &all).await;
+        operator.ready().await;
+        self.operators.push(operator);
+    }
+
+    pub async fn apply(&self, objects: &[Value]) {
+        self.plane.apply_objects(objects).await;
+    }
+
+    /// Generation and epoch of what is published.
+    pub async fn generation(&self) -> (u64, u64) {
+        let (index, _) = self.plane.published("waybill/waybill").await.expect("there is an index");
+        (index.epoch, index.generation)
+    }
+
+    /// What nobody may be refused.
+    pub fn assert_nothing_refused(&self) {
+        self.plane.assert_nothing_refused();
+        let refused: Vec<_> = self
+            .plane
+            .audit()
+            .into_iter()
+            .filter(|event| {
+                event.user.username == "system:serviceaccount:waybill:traefik" && event.code() == 403
+            })
+            .collect();
+        assert!(refused.is_empty(), "{refused:#?}");
+    }
+}
+
+/// A Traefik with an agent beside it.
+pub struct Edge {
+    agent: Option<Process>,
+    traefik: Option<Process>,
+    pub name: String,
+    pub folder: PathBuf,
+    pub include: PathBuf,
+    agent_port: u16,
+    web: u16,
+    secure: u16,
+    api: u16,
+}
+
+impl Edge {
+    /// Starts the agent, Traefik once it may, and waits until the edge is ready.
+    pub async fn start(world: &World, name: &str) -> Self {
+        let folder = world.plane.folder().join(name);
+        Self::start_in(world, name, &folder).await
+    }
+
+    pub async fn start_in(world: &World, name: &str, folder: &Path) -> Self {
+        let include = world.plane.folder().join(format!("{name}-include"));
+        std::fs::create_dir_all(&include).unwrap();
+        let [agent_port, web, secure, api] = std::array::from_fn(|_| free_port());
+        let token = world.plane.service_account_token("waybill", "traefik").await;
+        std::fs::write(world.plane.folder().join(format!("{name}.token")), token).unwrap();
+        let agent = spawn_agent(world, name, folder, &include, agent_port, api);
+        started(agent_port).await;
+        let traefik = spawn_traefik(world, name, folder, web, secure, api);
+        let edge = Self {
+            agent: Some(agent),
+            traefik: Some(traefik),
+            name: name.to_owned(),
+            folder: folder.to_owned(),
+            include,
+            agent_port,
+            web,
+            secure,
+            api,
+        };
+        edge.ready().await;
+        edge
+    }
+
+    /// Starts the agent anew after its end.
+    pub fn start_agent(&mut self, world: &World) {
+        let old = self.agent.take();
+        // The old one has to be gone, since it holds the folder.
+        drop(old);
+        let (folder, include) = (self.folder.clone(), self.include.clone());
+        let agent = spawn_agent(world, &self.name, &folder, &include, self.agent_port, self.api);
+        self.agent = Some(agent);
+    }
+
+    /// Ends the agent as `kill -9` would.
+    pub fn kill_agent(&mut self) {
+        self.agent = None;
+    }
+
+    /// Ends Traefik as `kill -9` would, and starts it anew.
+    pub fn restart_traefik(&mut self, world: &World) {
+        self.traefik = None;
+        let traefik = spawn_traefik(world, &self.name, &self.folder, self.web, self.secure, self.api);
+        self.traefik = Some(traefik);
+    }
+
+    /// The port of entry point `web`.
+    pub fn web(&self) -> u16 {
+        self.web
+    }
+
+    fn logs(&self) -> String {
+        let logs = [&self.agent, &self.traefik].into_iter().flatten().map(Process::log_tail);
+        logs.collect::<Vec<_>>().join("\n---\n")
+    }
+
+    /// Answer of a probe.
+    pub async fn probe(&self, path: &str) -> Result<Answer, String> {
+        client::get(self.agent_port, "agent", path, &[]).await
+    }
+
+    pub async fn ready(&self) {
+        eventually(&format!("{} is ready", self.name), SOON, async || match self.probe("/readyz").await {
+            Ok(answer) if answer.status == 200 => Ok(()),
+            other => Err(format!("{other:?}\n{}", self.logs())),
+        })
+        .await;
+    }
+
+    /// A metric of the agent.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        let answer = self.probe("/metrics").await.ok()?;
+        answer.body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// Waits until Traefik has loaded what is published now.
+    pub async fn loaded(&self, world: &World) {
+        eventually(&format!("{} has loaded what is published", self.name), SOON, async || {
+            let (_, generation) = world.generation().await;
+            let loaded = self.metric("waybill_agent_loaded_generation").await.unwrap_or_default();
+            if loaded >= generation as f64 { Ok(()) } else { Err(format!("{loaded} of {generation}")) }
+        })
+        .await;
+    }
+
+    /// What Traefik answers to a request for `http://HOST/PATH`.
+    pub async fn get(&self, url: &str) -> Result<Answer, String> {
+        self.get_with(url, &[]).await
+    }
+
+    pub async fn get_with(&self, url: &str, headers: &[(&str, &str)]) -> Result<Answer, String> {
+        let (host, path) = url.split_once('/').unwrap();
+        client::get(self.web, host, &format!("/{path}"), headers).await
+    }
+
+    pub fn get_with_tls(&self, host: &str, trusted: &Path) -> Result<Answer, String> {
+        client::get_with_tls(self.secure, host, trusted)
+    }
+
+    /// Waits until requests are answered so: URL, and the backend's name or the status.
+    pub async fn answers(&self, table: &[(&str, &str)]) {
+        for (url, wanted) in table {
+            eventually(&format!("{url} is answered by {wanted}"), SOON, async || {
+                let found = self.get(url).await?.who();
+                if found == *wanted { Ok(()) } else { Err(found) }
+            })
+            .await;
+        }
+    }
+
+    /// A document of Traefik's API.
+    pub async fn api(&self, path: &str) -> Value {
+        let answer = client::get(self.api, "traefik", &format!("/api/{path}"), &[]).await.unwrap();
+        serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
+    }
+}
+
+async fn started(port: u16) {
+    eventually("the agent has something for Traefik to start with", SOON, async || {
+        match client::get(port, "agent", "/startupz", &[]).await {
+            Ok(answer) if answer.status == 200 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
+fn spawn_agent(world: &World, name: &str, folder: &Path, include: &Path, port: u16, api: u16) -> Process {
+    let plane = &world.plane;
+    let mut command = Command::new(binary());
+    command
+        .args(["agent", "--output", "waybill/waybill", "--directory"])
+        .arg(folder)
+        .arg("--include")
+        .arg(include)
+        .arg(format!("--traefik-api=http://127.0.0.1:{api}"))
+        .arg(format!("--metrics-address=127.0.0.1:{port}"))
+        .arg(format!("--providers.kubernetesingress.endpoint={}", plane.url()))
+        .arg(format!(
+            "--providers.kubernetesingress.token={}",
+            plane.folder().join(format!("{name}.token")).display()
+        ))
+        .arg(format!("--providers.kubernetesingress.certauthfilepath={}", plane.ca_file().display()))
+        .env_clear()
+        .env("POD_NAME", name);
+    plane.spawn(&format!("agent-{name}"), &mut command)
+}
+
+fn spawn_traefik(world: &World, name: &str, folder: &Path, web: u16, secure: u16, api: u16) -> Process {
+    let mut command = Command::new(tool("traefik"));
+    command
+        .arg(format!("--entrypoints.web.address=127.0.0.1:{web}"))
+        .arg(format!("--entrypoints.websecure.address=127.0.0.1:{secure}"))
+        .args(["--entrypoints.websecure.http.tls=true", "--api.insecure=true", "--api.dashboard=false"])
+        .arg(format!("--entrypoints.traefik.address=127.0.0.1:{api}"))
+        .arg(format!("--providers.file.directory={}", folder.join("dynamic").display()))
+        .args(["--providers.file.watch=true", "--providers.providersthrottleduration=100ms"])
+        .args(["--global.checknewversion=false", "--global.sendanonymoususage=false"])
+        .env_clear()
+        .env("HOME", "/home-of-the-proxy");
+    world.plane.spawn(&format!("traefik-{name}"), &mut command)
+}
