@@ -30,11 +30,16 @@ const KNOWN_UNDOCUMENTED: &[(&str, &str)] = &[
     ("publish/outputs/writer/shard_writes.rs", "fn collection"),
     ("publish/outputs/writer/shard_writes.rs", "fn shard_kind"),
     ("publish/outputs/writer/withdrawals.rs", "fn remember_routers"),
+    ("translate/reference.rs", "translate/service.rs"),
+    ("translate/router.rs", "fn new"),
     ("translate/router.rs", "fn routers"),
+    ("translate/service.rs", "fn new"),
+    ("translate/service.rs", "translate/reference.rs"),
 ];
 
 /// Files with types whose names are used more than once.
 const KNOWN_NAMES: &[(&str, &str)] = &[
+    ("agent/report.rs", "Reporter"),
     ("index.rs", "Index"),
     ("key_queue.rs", "Inner"),
     ("kubernetes/client.rs", "Connection"),
@@ -44,6 +49,8 @@ const KNOWN_NAMES: &[(&str, &str)] = &[
     ("operator/controllers.rs", "Context"),
     ("operator/feeds.rs", "Context"),
     ("operator/feeds.rs", "Told"),
+    ("operator/problems.rs", "Problems"),
+    ("operator/problems.rs", "Reporter"),
     ("operator/publisher.rs", "Published"),
     ("options/fault.rs", "Fault"),
     ("options/fault.rs", "Faults"),
@@ -58,6 +65,7 @@ const KNOWN_NAMES: &[(&str, &str)] = &[
     ("options/sources/document.rs", "Name"),
     ("options/sources/document.rs", "Node"),
     ("options/sources/file.rs", "Reader"),
+    ("options/sources/mod.rs", "Findings"),
     ("options/sources/mod.rs", "Given"),
     ("options/table.rs", "Entry"),
     ("options/table.rs", "Kind"),
@@ -105,7 +113,9 @@ const KNOWN_NAMES: &[(&str, &str)] = &[
     ("translate/annotation/router.rs", "Reader"),
     ("translate/class.rs", "Claim"),
     ("translate/problem.rs", "Kind"),
+    ("translate/problem.rs", "Problems"),
     ("translate/server.rs", "Broken"),
+    ("translate/service.rs", "Findings"),
     ("translate/status.rs", "Wanted"),
     ("watch/changes.rs", "Touched"),
     ("watch/collection.rs", "Change"),
