@@ -344,7 +344,7 @@ fn main() -> ExitCode {
         let fragment = Arc::new(translate(&ingress, &settings, routing.stores()));
         let indexed = median(|| {
             let mut index = Index::default();
-            let named = index.set(&key, Dependencies::of(&ingress));
+            let named = index.set(&key, Dependencies::new(&ingress, key.shared_namespace()));
             (named, index.remove(&key))
         });
         let mut table = Table::default();

@@ -71,7 +71,8 @@ pub fn routing(manifests: Manifests, options: &Options) -> Routing {
         if let Some(scope) = scope(ingress.metadata.namespace.as_ref())
             && selected(ingress.metadata.labels.as_ref())
         {
-            named.extend(Dependencies::of(&ingress).secrets);
+            let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default().into();
+            named.extend(Dependencies::new(&ingress, namespace).secrets);
             stores.apply_ingress(&scope, Event::Apply(ingress));
         }
     }

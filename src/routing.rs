@@ -14,7 +14,7 @@ use crate::kubernetes::key::{IngressKey, SecretKey};
 use crate::parameters::classes::{Changed, Classes, Namespaces, Sources};
 use crate::table::{Change, Table};
 use crate::translate;
-use crate::translate::class::{self, Claim};
+use crate::translate::class::{self, Ownership};
 use crate::translate::problem::Problem;
 use crate::translate::settings::{ClassOptions, Settings, StatusSource};
 use crate::watch::changes::Touched;
@@ -264,7 +264,7 @@ impl Routing {
         let Some(ingress) = self.stores.ingresses().collection().get(key).map(Arc::clone) else {
             return;
         };
-        let ours = class::claim(&ingress, &self.options, &self.defaults, &self.stores) != Claim::NotOurs;
+        let ours = class::claim(&ingress, &self.options, &self.defaults, &self.stores) != Ownership::NotOurs;
         self.index.set(key, dependencies(key, &ingress, ours));
     }
 
@@ -303,14 +303,14 @@ impl Routing {
         let key = &own;
         let claim = class::claim(&ingress, &self.options, &self.defaults, &self.stores);
         // One that is refused asks for nothing either: when it is admitted, its Secrets are named for the first time.
-        let mut dependencies = dependencies(key, &ingress, matches!(claim, Claim::Ours(_)));
+        let mut dependencies = dependencies(key, &ingress, matches!(claim, Ownership::Ours(_)));
         let settings = match claim {
-            Claim::Ours(settings) => settings,
-            Claim::NotOurs => {
+            Ownership::Ours(settings) => settings,
+            Ownership::NotOurs => {
                 let named = self.index.set(key, dependencies);
                 return self.withdraw(key, named.last, None);
             }
-            Claim::Refused(category) => {
+            Ownership::Refused(category) => {
                 let named = self.index.set(key, dependencies);
                 return self.withdraw(key, named.last, Some(class::refusal(&ingress, category)));
             }
@@ -375,7 +375,7 @@ impl Routing {
 
 /// What an Ingress depends on; one that is not ours only on its class.
 fn dependencies(key: &IngressKey, ingress: &Ingress, ours: bool) -> Dependencies {
-    let dependencies = Dependencies::in_namespace(ingress, key.shared_namespace());
+    let dependencies = Dependencies::new(ingress, key.shared_namespace());
     if ours { dependencies } else { Dependencies { class: dependencies.class, ..Dependencies::default() } }
 }
 

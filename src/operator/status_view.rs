@@ -17,7 +17,7 @@ use crate::publish::statuses::writer::StatusView;
 use crate::routing::Routing;
 use crate::translate::problem::Problem;
 use crate::translate::settings::Settings;
-use crate::translate::status::{self, Wanted};
+use crate::translate::status::{self, DesiredStatus};
 
 /// The statuses that are wanted in one term of a leader.
 pub struct Statuses {
@@ -30,7 +30,7 @@ pub struct Statuses {
     /// Ingresses to look at after the next commit of an output.
     waiting: Mutex<HashMap<IngressKey, OutputKey>>,
     /// The addresses for each group of settings, computed once until they may have changed.
-    addresses: Mutex<Vec<(Arc<Settings>, Wanted)>>,
+    addresses: Mutex<Vec<(Arc<Settings>, DesiredStatus)>>,
 }
 
 impl Statuses {
@@ -123,12 +123,12 @@ impl Statuses {
         self.problems.set(Reporter::Statuses, faults);
     }
 
-    fn wanted(&self, settings: &Arc<Settings>, routing: &Routing) -> Wanted {
+    fn wanted(&self, settings: &Arc<Settings>, routing: &Routing) -> DesiredStatus {
         let mut known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, wanted)) = known.iter().find(|(of, _)| Arc::ptr_eq(of, settings)) {
             return wanted.clone();
         }
-        let wanted = status::wanted(settings, routing.stores()).unwrap_or(Wanted::LeaveAlone);
+        let wanted = status::wanted(settings, routing.stores()).unwrap_or(DesiredStatus::LeaveAlone);
         known.push((Arc::clone(settings), wanted.clone()));
         wanted
     }
@@ -145,7 +145,7 @@ impl StatusView for Statuses {
             || settings.is_some_and(|one| !self.live.is_committed(&one.output));
         let wanted = match settings {
             Some(settings) if !still => self.wanted(settings, &routing),
-            _ => Wanted::LeaveAlone,
+            _ => DesiredStatus::LeaveAlone,
         };
         let balancer = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref());
         let current = balancer.and_then(|balancer| balancer.ingress.clone()).unwrap_or_default();

@@ -189,7 +189,7 @@ impl Classes {
     /// Brings one class up to date, which may be gone.
     pub fn resolve(&mut self, stores: &mut Stores, sources: Sources, name: &str) -> Changed {
         let class = stores.classes().collection().get(&ObjectKey::new("", name)).map(Arc::clone);
-        let pause = Pause::of(class.as_ref().and_then(|class| class.metadata.annotations.as_ref()));
+        let pause = Pause::new(class.as_ref().and_then(|class| class.metadata.annotations.as_ref()));
         let resolution = class.as_ref().and_then(|class| self.resolution_of(stores, sources, class));
         let Some(mut resolution) = resolution else {
             let memory = self.memory.retain(|class| class != name);

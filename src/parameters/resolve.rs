@@ -285,7 +285,7 @@ fn refused(
     };
     let problem = (verdict.reason != Reason::Pending).then(|| Problem {
         category,
-        subject: Subject::of(Kind::IngressClass, &inputs.class.metadata),
+        subject: Subject::new(Kind::IngressClass, &inputs.class.metadata),
         field: field.to_owned(),
         value: Problem::shown(value),
         remedy: format!("{} ({so})", verdict.message),

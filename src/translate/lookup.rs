@@ -21,8 +21,7 @@ pub trait Lookup {
     fn node_internal_ips(&self) -> Option<Arc<[Box<str>]>>;
     /// The ExternalIP addresses of all nodes, by node name; `None` where nodes are not read.
     fn node_external_ips(&self) -> Option<Arc<[Box<str>]>>;
-    /// Whether a namespace that begins with `prefix` and is no shorter than it, holds an Ingress or a Service.
-    /// `name` is what follows a reference's own `{namespace}-`: the longest known namespace `n` for which
-    /// `reference` starts with `n-`, if it is longer than `namespace`.
+    /// The longest namespace `n` that holds an Ingress or a Service, is longer than `namespace`, and for which
+    /// `reference` begins with `n-`.
     fn longer_namespace(&self, namespace: &str, reference: &str) -> Option<Arc<str>>;
 }

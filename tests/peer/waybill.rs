@@ -16,7 +16,7 @@ use waybill::offline;
 use waybill::options::{self, Options};
 use waybill::routing::Routing;
 use waybill::traefik::document::Keys;
-use waybill::translate::status::{self, Wanted};
+use waybill::translate::status::{self, DesiredStatus};
 use waybill::watch::changes::Touched;
 use waybill::watch::collection::Scope;
 use waybill::watch::secrets::SecretSource;
@@ -199,8 +199,8 @@ impl Library {
     pub fn wanted_status(&self, namespace: &str, name: &str) -> Option<Vec<IngressLoadBalancerIngress>> {
         let settings = self.routing.settings(&IngressKey::new(namespace, name))?;
         match status::wanted(settings, self.routing.stores()) {
-            Ok(Wanted::Entries(entries)) => Some(entries),
-            Ok(Wanted::LeaveAlone) | Err(_) => None,
+            Ok(DesiredStatus::Entries(entries)) => Some(entries),
+            Ok(DesiredStatus::LeaveAlone) | Err(_) => None,
         }
     }
 }

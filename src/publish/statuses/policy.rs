@@ -9,7 +9,7 @@ use crate::kubernetes::Ingress;
 use crate::kubernetes::key::IngressKey;
 use crate::publish::requests::MANAGER;
 use crate::translate::problem::{Category, Kind, Problem, Subject};
-use crate::translate::status::Wanted;
+use crate::translate::status::DesiredStatus;
 
 /// The entries of `status.loadBalancer.ingress`.
 pub type Entries = Vec<IngressLoadBalancerIngress>;
@@ -28,7 +28,7 @@ const RECORDS: usize = 1_024;
 pub struct StatusState {
     pub ours: bool,
     /// What its status should be while it is ours.
-    pub wanted: Wanted,
+    pub wanted: DesiredStatus,
     pub current: Entries,
     /// Whether waybill owns the field; see [`we_own`].
     pub we_own: bool,
@@ -86,7 +86,7 @@ impl StatusPolicy {
             return Decision::Nothing;
         };
         let wanted: &[IngressLoadBalancerIngress] = match (&state.wanted, state.ours) {
-            (Wanted::Entries(entries), true) => entries,
+            (DesiredStatus::Entries(entries), true) => entries,
             // The address is withdrawn, unless others wrote it.
             (_, false) if state.we_own => &[],
             _ => return Decision::Nothing,
@@ -268,7 +268,7 @@ mod tests {
         static SHOWN: AtomicUsize = AtomicUsize::new(0);
         StatusState {
             ours: true,
-            wanted: Wanted::Entries(entries(wanted)),
+            wanted: DesiredStatus::Entries(entries(wanted)),
             current: entries(current),
             we_own,
             shown: SHOWN.fetch_add(1, Ordering::Relaxed),
@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(decide(state(&["a"], &["a"], true)), Decision::Nothing);
         assert_eq!(decide(state(&[], &["a"], false)), Decision::Write(vec![]), "emptied on purpose");
         assert_eq!(decide(state(&[], &[], false)), Decision::Nothing);
-        let alone = StatusState { wanted: Wanted::LeaveAlone, ..state(&[], &["x"], true) };
+        let alone = StatusState { wanted: DesiredStatus::LeaveAlone, ..state(&[], &["x"], true) };
         assert_eq!(decide(alone), Decision::Nothing);
     }
 
