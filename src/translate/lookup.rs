@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use crate::kubernetes::key::{SecretKey, ServiceKey};
 use crate::kubernetes::{Service, Slice};
-use crate::translate::settings::ClassState;
 pub use crate::watch::secrets::{SecretFault, SecretState};
+use crate::watch::stores::Stores;
 
 /// A view of the cluster.
 pub trait Lookup {
-    /// An IngressClass that is ours; `None` when it is not there or another controller's.
-    fn class(&self, name: &str) -> Option<ClassState>;
     /// A Service.
     fn service(&self, key: &ServiceKey) -> Option<&Service>;
     /// The EndpointSlices labelled with a Service's name, oldest first, then by name.
@@ -24,4 +22,30 @@ pub trait Lookup {
     /// The longest namespace `n` that holds an Ingress or a Service, is longer than `namespace`, and for which
     /// `reference` begins with `n-`.
     fn longer_namespace(&self, namespace: &str, reference: &str) -> Option<Arc<str>>;
+}
+
+impl Lookup for Stores {
+    fn service(&self, key: &ServiceKey) -> Option<&Service> {
+        Self::service(self, key)
+    }
+
+    fn endpoint_slices(&self, key: &ServiceKey) -> &[Arc<Slice>] {
+        Self::endpoint_slices(self, key)
+    }
+
+    fn secret(&self, key: &SecretKey) -> SecretState {
+        Self::secret(self, key)
+    }
+
+    fn node_internal_ips(&self) -> Option<Arc<[Box<str>]>> {
+        Self::node_internal_ips(self)
+    }
+
+    fn node_external_ips(&self) -> Option<Arc<[Box<str>]>> {
+        Self::node_external_ips(self)
+    }
+
+    fn longer_namespace(&self, namespace: &str, reference: &str) -> Option<Arc<str>> {
+        Self::longer_namespace(self, namespace, reference)
+    }
 }
