@@ -10,7 +10,7 @@ use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::metrics::{Label, Metrics, PublishedKind, ShardKind, WriteFailure};
 use crate::operator::live::{Live, Waiting};
 use crate::operator::own_watches::Own;
-use crate::operator::problems::{Problems, Reporter};
+use crate::operator::problems::{ProblemReports, ReportedBy};
 use crate::operator::status_view::Statuses;
 use crate::parameters::status::Publication;
 use crate::publish::backoff::Backoff;
@@ -47,7 +47,7 @@ pub struct Pace {
 pub struct Publisher {
     live: Arc<Live>,
     requests: Requests,
-    problems: Arc<Problems>,
+    problems: Arc<ProblemReports>,
     statuses: Arc<Statuses>,
     pace: Pace,
     metrics: Metrics,
@@ -74,7 +74,7 @@ impl Publisher {
         client: Client,
         live: Arc<Live>,
         requests: Requests,
-        problems: Arc<Problems>,
+        problems: Arc<ProblemReports>,
         statuses: Arc<Statuses>,
         pace: Pace,
     ) -> Self {
@@ -203,7 +203,7 @@ impl Publisher {
                 // Only now may what has moved here leave where it was: nothing is ever in neither.
                 self.live.settle(key, &arrived);
                 self.metrics.published_age.since(now);
-                self.problems.set(Reporter::Output(key.clone()), Vec::new());
+                self.problems.set(ReportedBy::Output(key.clone()), Vec::new());
             }
             Ok(Outcome::Held(held)) => {
                 output.waiting.since(waiting);
@@ -236,7 +236,7 @@ impl Publisher {
     fn tell_of_index(&self, key: &OutputKey, problems: Vec<Problem>) {
         let uid = self.outputs.get(key).and_then(|output| output.writer.index_uid());
         self.problems.set_uid(&index_subject(key), uid.unwrap_or_default());
-        self.problems.set(Reporter::Output(key.clone()), problems);
+        self.problems.set(ReportedBy::Output(key.clone()), problems);
     }
 
     fn failed(&mut self, key: &OutputKey, error: &PublishError) {
@@ -252,7 +252,7 @@ impl Publisher {
             self.problems.set_uid(&problem.subject, &uid);
             problem
         });
-        self.problems.set(Reporter::Output(key.clone()), problem.into_iter().collect());
+        self.problems.set(ReportedBy::Output(key.clone()), problem.into_iter().collect());
     }
 
     async fn collect_garbage(&mut self) {
