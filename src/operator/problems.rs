@@ -44,7 +44,7 @@ struct State {
     /// The uids of objects that no store holds, such as an index.
     uids: HashMap<Subject, String>,
     lines: Rate,
-    /// ProblemReports that were not logged since the last line.
+    /// Problems that were not logged since the last line.
     not_logged: u64,
 }
 
