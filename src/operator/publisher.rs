@@ -221,7 +221,7 @@ impl Publisher {
                 && output.text.is_settled(now)
                 && live.forget_output(key);
             if gone {
-                problems.set(Reporter::Output(key.clone()), Vec::new());
+                problems.set(ReportedBy::Output(key.clone()), Vec::new());
                 tracing::info!(output = %key, "no class publishes here any more, and what was here is withdrawn");
             }
             !gone
