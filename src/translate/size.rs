@@ -11,7 +11,7 @@ pub const ENTRY_LIMIT: usize = 256 * 1024;
 
 /// Bytes that all routers and services of an Ingress may have, counted as [`Budget`] does: enough for 10,000 paths,
 /// which is about what fits into an object.
-pub const INGRESS_LIMIT: usize = 8 * 1024 * 1024;
+pub const INGRESS_LIMIT: usize = 4 * 1024 * 1024;
 
 /// Bytes around the host of a server at least: `{"url":"h2c://HOST:1"},`.
 pub const SERVER: usize = 19;
