@@ -6,7 +6,7 @@
 //! counts are those of a debug build, which the tests have made anyway: enough to see work that was not there before,
 //! and no measure of the release build.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a fault ends the measurement")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a fault ends the measurement")]
 
 #[path = "support/cluster.rs"]
 mod cluster;
@@ -24,7 +24,7 @@ use kube::runtime::watcher::Event;
 use waybill::kubernetes::manifests::Manifests;
 use waybill::offline;
 use waybill::options;
-use waybill::published::desired_output::Wanted;
+use waybill::published::desired_output::DesiredOutput;
 use waybill::published::objects;
 use waybill::routing::Routing;
 use waybill::traefik::document::Keys;
@@ -59,7 +59,7 @@ fn phase(name: &str) {
             let settings = Arc::new(Settings::default());
             let routing = stores::routing(COUNT);
             measured(&mut || {
-                for (_, ingress) in routing.stores().ingresses().collection().iter() {
+                for (_, ingress) in routing.stores().ingresses().iter() {
                     black_box(translate(ingress, &settings, routing.stores()));
                 }
             });
@@ -80,8 +80,8 @@ fn phase(name: &str) {
             }
             let declared = routing.table_mut().declare(&output);
             measured(&mut || {
-                let wanted = Wanted::of(declared);
-                for digest in wanted.routing_shards().iter() {
+                let desired = DesiredOutput::new(declared);
+                for digest in &desired.routing_shards {
                     let document = declared.routing_shard(digest).unwrap_or_default();
                     black_box(objects::routing_shard(&output, digest, &document).unwrap());
                 }
@@ -113,7 +113,7 @@ fn changed_slice(number: usize) -> waybill::kubernetes::EndpointSlice {
 fn change(routing: &mut Routing, slice: &waybill::kubernetes::EndpointSlice) {
     let touched = routing.stores_mut().apply_slice(&Scope::All, Event::Apply(slice.clone()));
     for key in routing.affected(&touched) {
-        black_box(routing.reconcile(&key));
+        black_box(routing.reconcile(&key).unwrap());
     }
 }
 

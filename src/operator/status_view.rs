@@ -62,7 +62,7 @@ impl Statuses {
             self.addresses_changed();
         }
         let routing = self.live.routing();
-        let ingresses = routing.stores().ingresses().collection();
+        let ingresses = routing.stores().ingresses();
         if all {
             for (key, _) in ingresses.iter() {
                 keys.entry(IngressKey(key.clone())).or_default();
@@ -137,7 +137,7 @@ impl Statuses {
 impl StatusView for Statuses {
     fn state(&self, key: &IngressKey) -> Option<StatusState> {
         let routing = self.live.routing();
-        let ingress = routing.stores().ingresses().collection().get(key)?;
+        let ingress = routing.stores().ingresses().get(key)?;
         let settings = routing.settings(key);
         // Nothing new of it is published, so no address is written or withdrawn either.
         let still = self.waiting().contains_key(key)

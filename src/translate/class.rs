@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::kubernetes::Ingress;
 use crate::kubernetes::well_known::CLASS_ANNOTATION;
-use crate::translate::lookup::Lookup;
 use crate::translate::problem::{Category, Problem, Subject};
 use crate::translate::settings::{ClassOptions, ClassState, Settings};
 
@@ -21,12 +20,12 @@ pub enum Ownership {
     Refused(Category),
 }
 
-/// Decides whose an Ingress is. `defaults` are the operator's own settings.
-pub fn claim<L: Lookup + ?Sized>(
+/// Decides whose an Ingress is. `defaults` are the operator's own settings; `state_of` knows the classes that are ours.
+pub fn claim<'a>(
     ingress: &Ingress,
     options: &ClassOptions,
     defaults: &Arc<Settings>,
-    lookup: &L,
+    state_of: impl FnOnce(&str) -> Option<&'a ClassState>,
 ) -> Ownership {
     let class = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
     let Some(class) = class else {
@@ -40,11 +39,11 @@ pub fn claim<L: Lookup + ?Sized>(
         return Ownership::NotOurs;
     }
     let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default();
-    match lookup.class(class) {
+    match state_of(class) {
         None => Ownership::NotOurs,
         Some(ClassState::NotAccepted) => Ownership::Refused(Category::ClassNotAccepted),
         Some(ClassState::Accepted(settings)) if settings.namespaces.admits(namespace) => {
-            Ownership::Ours(settings)
+            Ownership::Ours(Arc::clone(settings))
         }
         Some(ClassState::Accepted(_)) => Ownership::Refused(Category::NamespaceNotAdmitted),
     }

@@ -44,7 +44,11 @@ impl Library {
     /// Without objects.
     pub fn new(options: Options) -> Self {
         Self {
-            routing: Routing::new(offline::watched(&options), options.class.clone()),
+            routing: Routing::new(
+                offline::watched(&options),
+                options.class.clone(),
+                std::sync::Arc::new(options.settings.clone()),
+            ),
             options,
             secrets: BTreeMap::new(),
             answer: OnceCell::new(),
@@ -63,14 +67,8 @@ impl Library {
                 }
             }
         }
-        let keys: Vec<IngressKey> = library
-            .routing
-            .stores()
-            .ingresses()
-            .collection()
-            .iter()
-            .map(|(key, _)| IngressKey(key.clone()))
-            .collect();
+        let keys: Vec<IngressKey> =
+            library.routing.stores().ingresses().iter().map(|(key, _)| IngressKey(key.clone())).collect();
         for key in &keys {
             library.routing.note_dependencies(key);
         }
@@ -125,7 +123,7 @@ impl Library {
         let mut fetch = touched.fetch.clone();
         loop {
             for key in std::mem::take(&mut keys) {
-                fetch.extend(self.routing.reconcile(&key).fetch);
+                fetch.extend(self.routing.reconcile(&key).unwrap().fetch);
             }
             let Some(secret) = fetch.pop() else { return };
             let object = self.secrets.get(&secret).map(typed::<Secret>);
