@@ -210,6 +210,13 @@ impl Live {
         match phase {
             Phase::Synced => self.dispatch(&mut routing, touched, Cause { trigger: trigger(kind), at }),
             _ => {
+                if phase == Phase::SecretsNamed {
+                    // Nothing is queued before all is listed, and then all Ingresses are translated.
+                    for class in routing.affected_classes(&touched) {
+                        let changed = routing.resolve_class(&class);
+                        self.note_classes(&routing, changed);
+                    }
+                }
                 self.secrets.extend(touched.fetch.into_iter().map(|secret| (secret, ())));
                 self.advance(&mut routing, phase);
             }
