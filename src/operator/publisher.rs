@@ -19,7 +19,7 @@ use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::metrics::{Label, Metrics, PublishedKind, ShardKind, WriteFailure};
 use crate::operator::live::{Live, Waiting};
 use crate::operator::own_watches::{News, OwnWatches};
-use crate::operator::problems::{Problems, Reporter};
+use crate::operator::problems::{ProblemReports, ReportedBy};
 use crate::operator::status_view::Statuses;
 use crate::parameters::status::Publication;
 use crate::publish::backoff::Backoff;
@@ -64,7 +64,7 @@ pub struct Pace {
 pub struct Publisher {
     live: Arc<Live>,
     requests: Requests,
-    problems: Arc<Problems>,
+    problems: Arc<ProblemReports>,
     statuses: Arc<Statuses>,
     pace: Pace,
     metrics: Metrics,
@@ -132,7 +132,7 @@ impl Publisher {
         client: Client,
         live: Arc<Live>,
         requests: Requests,
-        problems: Arc<Problems>,
+        problems: Arc<ProblemReports>,
         statuses: Arc<Statuses>,
         pace: Pace,
     ) -> Self {
@@ -221,7 +221,7 @@ impl Publisher {
                 && output.text.is_settled(now)
                 && live.forget_output(key);
             if gone {
-                problems.set(Reporter::Output(key.clone()), Vec::new());
+                problems.set(ReportedBy::Output(key.clone()), Vec::new());
                 tracing::info!(output = %key, "no class publishes here any more, and what was here is withdrawn");
             }
             !gone
@@ -310,7 +310,7 @@ impl Publisher {
         }
         let text = output.text.problem(key);
         let problems = output.problems.iter().flatten().cloned().chain(text).collect();
-        self.problems.set(Reporter::Output(key.clone()), problems);
+        self.problems.set(ReportedBy::Output(key.clone()), problems);
     }
 
     fn take_pending(&mut self) {

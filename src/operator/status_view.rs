@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::key_queue::KeyQueue;
 use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::operator::live::Live;
-use crate::operator::problems::{Problems, Reporter};
+use crate::operator::problems::{ProblemReports, ReportedBy};
 use crate::publish::statuses::policy::{StatusState, we_own};
 use crate::publish::statuses::writer::StatusView;
 use crate::routing::Routing;
@@ -22,7 +22,7 @@ use crate::translate::status::{self, DesiredStatus};
 /// The statuses that are wanted in one term of a leader.
 pub struct Statuses {
     live: Arc<Live>,
-    problems: Arc<Problems>,
+    problems: Arc<ProblemReports>,
     /// `operator.status`; when off, another controller writes all statuses.
     enabled: bool,
     /// Ingresses to look at now.
@@ -35,7 +35,7 @@ pub struct Statuses {
 
 impl Statuses {
     /// `enabled` is `operator.status`.
-    pub fn new(live: Arc<Live>, problems: Arc<Problems>, enabled: bool) -> Self {
+    pub fn new(live: Arc<Live>, problems: Arc<ProblemReports>, enabled: bool) -> Self {
         Self {
             live,
             problems,
@@ -120,7 +120,7 @@ impl Statuses {
                 .collect()
         };
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.problems.set(Reporter::Statuses, faults);
+        self.problems.set(ReportedBy::Statuses, faults);
     }
 
     fn wanted(&self, settings: &Arc<Settings>, routing: &Routing) -> DesiredStatus {
@@ -160,7 +160,7 @@ impl StatusView for Statuses {
     }
 
     fn contested(&self, key: &IngressKey, problem: Option<Problem>) {
-        self.problems.set(Reporter::Contest(key.clone()), problem.into_iter().collect());
+        self.problems.set(ReportedBy::Contest(key.clone()), problem.into_iter().collect());
     }
 }
 

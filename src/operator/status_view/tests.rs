@@ -63,7 +63,7 @@ fn statuses() -> Statuses {
     let metrics = Metrics::new("x").unwrap();
     let live = Arc::new(Live::new(offline::routing(manifests, &options), metrics.clone()));
     let operator = Subject { kind: Kind::ConfigMap, namespace: "w".into(), name: "w".into() };
-    let problems = Arc::new(Problems::new(Events::new(operator), Arc::clone(&live), metrics));
+    let problems = Arc::new(ProblemReports::new(Events::new(operator), Arc::clone(&live), metrics));
     Statuses::new(live, problems, true)
 }
 
