@@ -36,7 +36,14 @@ endpoints: [{addresses: [10.0.0.1]}]
 apiVersion: v1
 kind: Secret
 metadata: {name: tls, namespace: shop}
-stringData: {tls.crt: -----BEGIN CERTIFICATE-----, tls.key: -----BEGIN PRIVATE KEY----- hidden}
+stringData:
+  tls.crt: |-
+    -----BEGIN CERTIFICATE-----
+    -----END CERTIFICATE-----
+  tls.key: |-
+    -----BEGIN PRIVATE KEY-----
+    hidden
+    -----END PRIVATE KEY-----
 ---
 apiVersion: networking.k8s.io/v1
 kind: Ingress
@@ -71,7 +78,10 @@ fn routing_goes_to_standard_output_and_nothing_else() {
         value["http"]["services"]["shop-web-80"]["loadBalancer"]["servers"][0]["url"],
         "http://10.0.0.1:8080"
     );
-    assert_eq!(value["tls"]["certificates"][0]["certFile"], "-----BEGIN CERTIFICATE-----");
+    assert_eq!(
+        value["tls"]["certificates"][0]["certFile"],
+        "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----"
+    );
     let yaml = waybill(&["render", "-f", "-"], SHOP).stdout;
     let same: serde_json::Value = serde_saphyr::from_str(&yaml).unwrap();
     assert_eq!(same, value);
