@@ -227,6 +227,11 @@ impl TextSchedule {
         !self.running && self.throttle.due(now).is_some_and(|due| due <= now)
     }
 
+    /// Whether nothing is to be written, now or later.
+    pub fn is_settled(&self, now: Instant) -> bool {
+        !self.running && self.throttle.due(now).is_none()
+    }
+
     /// It is being written. Gives the uid for [`write_text`].
     pub fn started(&mut self, now: Instant) -> Option<String> {
         self.running = true;
