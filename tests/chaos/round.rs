@@ -179,7 +179,9 @@ impl<'a> Chaos<'a> {
         let mut after = Vec::new();
         eventually("all stalled watches are given up", NOTICED_WITHIN + MARGIN, async || {
             after.extend(proxies().flat_map(Proxy::take_given_up));
-            if after.len() >= struck { Ok(()) } else { Err(format!("{} of {struck}", after.len())) }
+            let held: usize = proxies().map(Proxy::held).sum();
+            let all = held == 0 && !after.is_empty();
+            if all { Ok(()) } else { Err(format!("{held} are held, and {} of {struck} went", after.len())) }
         })
         .await;
         after.into_iter().for_each(|after| self.figures.noticed.add(after));
