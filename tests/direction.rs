@@ -41,7 +41,6 @@ const KNOWN_NAMES: &[&str] = &[
     "Name",
     "Output",
     "Reader",
-    "Requirement",
     "Service",
     "Shards",
     "Token",

@@ -174,8 +174,8 @@ impl Assembly {
     /// shrinks.
     fn recut(&mut self) {
         let wanted = match self.entries {
-            ..=SINGLE_FILE => 1,
-            ..=FEWER_FILES => 64,
+            entries if entries <= SINGLE_FILE => 1,
+            entries if entries <= FEWER_FILES => 64,
             _ => 128,
         };
         if wanted <= self.files.len() {

@@ -436,7 +436,7 @@ impl Live {
         self.collect(|pending| {
             if status {
                 let output = pending.statuses.entry(key.clone()).or_default();
-                if let Some(changed) = reconciled.change.outputs.iter().next() {
+                if let Some(changed) = reconciled.change.outputs.first() {
                     *output = Some(changed.clone());
                 }
             }

@@ -194,7 +194,7 @@ impl Publisher {
         match news {
             News::Object(kind, key, seen) => {
                 if let Some(output) = self.outputs.get_mut(&key) {
-                    output.observe(&key, kind, seen);
+                    output.observe(&key, kind, *seen);
                 }
             }
             News::Listed(kind, namespace, all) => {
