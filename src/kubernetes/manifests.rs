@@ -121,7 +121,7 @@ pub struct Manifests {
     pub nodes: Vec<Node>,
     /// Namespaces.
     pub namespaces: Vec<Namespace>,
-    /// ConfigMaps that remember accepted parameters ([`CLASSES_PART`]).
+    /// ConfigMaps that remember accepted parameters (`CLASSES_PART`).
     pub class_memory: Vec<ConfigMap>,
     /// IngressClassParameters.
     pub parameters: Vec<DynamicObject>,

@@ -1,7 +1,9 @@
 //! What a leader writes about classes: the settings that were accepted last, the status of their parameters, and their
 //! problems.
 //!
-//!     Live ─▶ remember accepted settings (ConfigMap) ─▶ report problems ─▶ status of each IngressClassParameters
+//! ```text
+//! Live ─▶ remember accepted settings (ConfigMap) ─▶ report problems ─▶ status of each IngressClassParameters
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,7 +1,9 @@
 //! Which status each Ingress should have now. The routing decides the addresses; what is committed decides when
 //! they may be written.
 //!
-//!     Live ─ Ingresses to look at ─▶ waiting for a commit ─▶ queue ─▶ StatusWriter
+//! ```text
+//! Live ─ Ingresses to look at ─▶ waiting for a commit ─▶ queue ─▶ StatusWriter
+//! ```
 //!
 //! An Ingress waits for its own output alone: until its change is committed, its status stays as it is.
 
