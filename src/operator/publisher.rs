@@ -25,7 +25,6 @@ use crate::parameters::status::Publication;
 use crate::publish::backoff::Backoff;
 use crate::publish::error::PublishError;
 use crate::publish::outputs::refusal;
-use crate::publish::outputs::snapshot::Snapshot;
 use crate::publish::outputs::throttle::Throttle;
 use crate::publish::outputs::upkeep::{self, Collected, GarbageSchedule, TextFound, TextSchedule};
 use crate::publish::outputs::withdrawal::index_subject;
@@ -364,7 +363,7 @@ impl Publisher {
             let mut routing = self.live.routing();
             let arrived: Vec<IngressKey> = routing.table().moving_to(key).cloned().collect();
             let table = routing.table_mut().declare(key);
-            let snapshot = Snapshot::new(table, |part, digest| output.writer.needs(part, digest));
+            let snapshot = output.writer.snapshot(table);
             let mut snapshot = if with_text { snapshot.with_text(table) } else { snapshot };
             snapshot.retired = routing.is_retired(key);
             (snapshot, arrived)

@@ -1,0 +1,142 @@
+//! A withdrawal that `operator.maxWithdrawal` holds, through changes of leaders, and outputs whose namespace is gone.
+
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use serde_json::Value;
+
+use super::*;
+use crate::harness::Signal;
+
+const HELD: &str = "waybill_withdrawal_held";
+
+/// Whether the output of class `internal` has its router.
+async fn stands(plane: &ControlPlane) -> bool {
+    plane.published(INTERNAL).await.is_some_and(|(_, document)| has_router(&document, "team-a", "tool"))
+}
+
+#[tokio::test]
+async fn a_held_withdrawal_outlives_the_process_and_is_done_once_confirmed() {
+    let plane = plane().await;
+    plane.apply(&ingress("shop", "web", "public")).await;
+    plane.apply(&ingress("team-a", "tool", "internal")).await;
+    let flags = [QUICK, &["--operator.maxwithdrawal=30"]].concat();
+    let mut first = plane.operator("first", &flags).await;
+    first.leads().await;
+    published(&plane, PUBLIC, "shop", "web").await;
+    published(&plane, INTERNAL, "team-a", "tool").await;
+    let maps: Api<ConfigMap> = Api::namespaced(plane.admin(), "edge-internal");
+
+    delete_class(&plane, "internal").await;
+    metric(&first, HELD, 1.0).await;
+    event(&plane, "edge-internal", "internal", "WithdrawalHeld", &["1 of 1 routers"]).await;
+    assert!(stands(&plane).await);
+    first.process.signal(Signal::TERM);
+    first.process.ended(SOON).await;
+
+    // A process that knows of no such class any more; and the index is gone when the third one begins.
+    let mut second = plane.operator("second", &flags).await;
+    second.leads().await;
+    metric(&second, HELD, 1.0).await;
+    metric(&second, "waybill_problems{category=\"WithdrawalHeld\"}", 1.0).await;
+    assert!(stands(&plane).await);
+    // Deleted by hand, it is put back as it was.
+    let generation = plane.published(INTERNAL).await.unwrap().0.generation;
+    maps.delete("internal", &DeleteParams::default()).await.unwrap();
+    eventually("it is put back", SOON, async || match plane.published(INTERNAL).await {
+        Some((index, document))
+            if index.generation > generation && has_router(&document, "team-a", "tool") =>
+        {
+            Ok(())
+        }
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    metric(&second, HELD, 1.0).await;
+    // The others are published all the while.
+    plane.apply(&ingress("shop", "more", "public")).await;
+    published(&plane, PUBLIC, "shop", "more").await;
+    second.process.signal(Signal::TERM);
+    second.process.ended(SOON).await;
+
+    let third = plane.operator("third", &flags).await;
+    third.leads().await;
+    metric(&third, HELD, 1.0).await;
+    let generation = plane.published(INTERNAL).await.unwrap().0.generation;
+    let confirmation = format!("{generation}:1");
+    event(&plane, "edge-internal", "internal", "WithdrawalHeld", &[&confirmation]).await;
+    let patch = json!({"metadata": {"annotations": {"waybill.dev/confirm-withdrawal": confirmation}}});
+    maps.patch("internal", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    plane.eventually_published(INTERNAL, "it is withdrawn", |document| *document == json!({})).await;
+    metric(&third, HELD, 0.0).await;
+    metric(&third, "waybill_problems{category=\"WithdrawalHeld\"}", 0.0).await;
+    assert!(has_router(&plane.published(PUBLIC).await.unwrap().1, "shop", "web"));
+    assert!(refused(&plane).is_empty(), "{:#?}", refused(&plane));
+}
+
+/// As a namespace controller does: deletes what waybill has there, and lets the namespace go.
+async fn delete_namespace(plane: &ControlPlane, name: &str) {
+    let namespaces: Api<Namespace> = Api::all(plane.admin());
+    namespaces.delete(name, &DeleteParams::default()).await.unwrap();
+    for kind in ["configmaps", "secrets", "services", "role", "rolebinding"] {
+        plane.kubectl_ok(&["-n", name, "delete", kind, "--all"]);
+    }
+    let mut namespace: Value = serde_json::to_value(namespaces.get(name).await.unwrap()).unwrap();
+    namespace["spec"]["finalizers"] = json!([]);
+    namespace["apiVersion"] = "v1".into();
+    namespace["kind"] = "Namespace".into();
+    let request = http::Request::put(format!("/api/v1/namespaces/{name}/finalize"))
+        .header("content-type", "application/json")
+        .body(serde_json::to_vec(&namespace).unwrap())
+        .unwrap();
+    plane.admin().request_text(request).await.unwrap();
+    eventually("the namespace is gone", SOON, async || match namespaces.get_opt(name).await.unwrap() {
+        None => Ok(()),
+        Some(there) => Err(format!("{there:?}")),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_output_whose_namespace_is_gone_is_let_go_with_its_class() {
+    let plane = plane().await;
+    plane.apply(&ingress("shop", "web", "public")).await;
+    plane.apply(&ingress("team-a", "tool", "internal")).await;
+    let operator = plane.operator("first", QUICK).await;
+    operator.leads().await;
+    published(&plane, PUBLIC, "shop", "web").await;
+    published(&plane, INTERNAL, "team-a", "tool").await;
+
+    delete_namespace(&plane, "edge-internal").await;
+    let failures = async || operator.sum("waybill_publish_error{").await;
+    eventually("it is said while a class wants it", SOON, async || match failures().await {
+        1.0.. => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    delete_class(&plane, "internal").await;
+    eventually("nobody wants it any more", SOON * 2, async || match failures().await {
+        0.0 => Ok(()),
+        _ => Err(operator.process.log_tail()),
+    })
+    .await;
+    eventually("it is forgotten", SOON * 2, async || {
+        let log = operator.process.log();
+        if log.contains("no class publishes here any more") {
+            Ok(())
+        } else {
+            Err(operator.process.log_tail())
+        }
+    })
+    .await;
+    let memory: Api<ConfigMap> = Api::namespaced(plane.admin(), "waybill");
+    eventually("so is its name", SOON, async || {
+        let data = memory.get("waybill.classes").await.unwrap().data.unwrap_or_default();
+        if data.values().any(|text| text.contains("edge-internal")) {
+            Err(format!("{data:?}"))
+        } else {
+            Ok(())
+        }
+    })
+    .await;
+    plane.apply(&ingress("shop", "more", "public")).await;
+    published(&plane, PUBLIC, "shop", "more").await;
+}
