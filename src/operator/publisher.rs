@@ -255,9 +255,11 @@ impl Publisher {
     fn start_text(&mut self, key: &OutputKey, document: Option<String>) {
         let Some(output) = self.outputs.get_mut(key) else { return };
         let uid = output.text.started(Instant::now());
+        // What nobody publishes to any more has no index, and gets no text.
+        let create = output.writer.index().is_some();
         let (key, requests) = (key.clone(), self.requests.clone());
         self.upkeep.spawn(async move {
-            let written = upkeep::write_text(requests, key.clone(), document, uid).await;
+            let written = upkeep::write_text(requests, key.clone(), document, uid, create).await;
             (key, Upkeep::Text(written))
         });
     }

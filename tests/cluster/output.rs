@@ -33,6 +33,8 @@ pub struct Bench {
     pub table: Table,
     pub term: Term,
     pub writer: OutputWriter,
+    /// No class publishes there any more.
+    pub retired: bool,
 }
 
 impl Bench {
@@ -44,7 +46,7 @@ impl Bench {
         let mut table = Table::new();
         table.declare(&output);
         let (term, writer) = begin(plane, &output, "first", max_withdrawal).await;
-        let mut bench = Self { plane, output, table, term, writer };
+        let mut bench = Self { plane, output, table, term, writer, retired: false };
         for at in 0..ingresses {
             bench.set(at, "v1", at % 100 == 0);
         }
@@ -70,7 +72,8 @@ impl Bench {
     pub async fn commit(&mut self) -> Result<Outcome, PublishError> {
         self.writer.take_over().await?;
         let output = self.table.declare(&self.output);
-        let snapshot = self.writer.snapshot(output);
+        let mut snapshot = self.writer.snapshot(output);
+        snapshot.retired = self.retired;
         self.writer.commit(&snapshot).await
     }
 

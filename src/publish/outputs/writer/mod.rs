@@ -247,16 +247,18 @@ impl OutputWriter {
             }
             says = held.says(desired, epoch);
         }
-        if snapshot.retired
-            && snapshot.desired.counts == Counts::default()
-            && matches!(self.index, Known::Absent)
-        {
+        let unwanted = snapshot.retired && desired.counts == Counts::default();
+        if !says && let Some(held) = self.withdrawal(snapshot).await? {
+            match self.keep_published(snapshot, &missing, report).await {
+                // The namespace is gone, and what was published with it.
+                Err(PublishError::NotFound { .. }) if unwanted => {}
+                Err(error) => return Err(error),
+                Ok(()) => return Ok(Outcome::Held(Withdrawal { generation: self.generation, ..held })),
+            }
+        }
+        if unwanted && matches!(self.index, Known::Absent) {
             self.abandoned = true;
             return Ok(Outcome::Unchanged);
-        }
-        if !says && let Some(held) = self.withdrawal(snapshot).await? {
-            self.keep_published(snapshot, &missing, report).await?;
-            return Ok(Outcome::Held(Withdrawal { generation: self.generation, ..held }));
         }
         self.create(snapshot, &missing, report).await?;
         if says {
