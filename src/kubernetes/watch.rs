@@ -29,6 +29,8 @@ pub(super) fn of(uri: &http::Uri) -> Option<(WatchKind, String)> {
         "nodes" => WatchKind::Node,
         "namespaces" => WatchKind::Namespace,
         "ingressclassparameters" => WatchKind::Parameters,
+        // Those of agents are many, and nothing depends on them.
+        "leases" if query.contains("labelSelector") => return None,
         "leases" => WatchKind::Lease,
         "configmaps" if query.contains("managed-by") => WatchKind::OwnConfigMap,
         "configmaps" => WatchKind::ClassMemory,

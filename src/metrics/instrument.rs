@@ -84,6 +84,11 @@ impl Counter {
         self.0.inc();
     }
 
+    /// So many more.
+    pub fn add(&self, count: u64) {
+        self.0.inc_by(count);
+    }
+
     /// The count.
     pub fn get(&self) -> u64 {
         self.0.get()

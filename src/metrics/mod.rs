@@ -147,6 +147,18 @@ metrics! {
         c, "waybill_shards", "kind", "Shards that the last commits name, over all outputs. 0 on followers.");
     statuses_pending: Gauge = |c, _| Gauge::new(
         c, "waybill_statuses_pending", "Statuses of Ingresses that are yet to be written.");
+    agents: Gauge = |c, _| Gauge::new(
+        c, "waybill_agents", "Agents beside a Traefik whose report counts, over all outputs. 0 on followers.");
+    agents_behind: Gauge = |c, _| Gauge::new(
+        c, "waybill_agents_behind",
+        "Of those, the ones that have not reported the newest generation yet. They report every 10 seconds, and at once \
+         while a new route waits for its address.");
+    agents_lag: Gauge = |c, _| Gauge::new(
+        c, "waybill_agents_lag_seconds",
+        "Seconds since the commit of the oldest generation that some agent has not reported yet; 0 when all are up to date.");
+    statuses_unconfirmed: Counter = |c, _| Counter::new(
+        c, "waybill_statuses_unconfirmed_total",
+        "Statuses that did not wait any longer for every agent to load the routing, because operator.statusDelay was over.");
     events: CounterBy<EventResult> = |c, _| CounterBy::new(
         c, "waybill_events_total", "result", "Events, by what became of them.");
     build_info: Gauge = |c, _| Gauge::with_label(
@@ -171,6 +183,9 @@ impl Metrics {
             &self.withdrawal_held,
             &self.paused,
             &self.statuses_pending,
+            &self.agents,
+            &self.agents_behind,
+            &self.agents_lag,
         ] {
             gauge.set(0.0);
         }

@@ -1,5 +1,6 @@
 //! What runs live: watches and controllers feed the routing, and a leader's term publishes it.
 
+pub mod agents;
 pub mod class_publisher;
 pub mod controllers;
 pub mod feeds;

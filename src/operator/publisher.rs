@@ -8,6 +8,7 @@ use kube::Client;
 
 use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::metrics::{Label, Metrics, PublishedKind, ShardKind, WriteFailure};
+use crate::operator::agents::{Agents, Commits};
 use crate::operator::live::{Live, Waiting};
 use crate::operator::own_watches::Own;
 use crate::operator::problems::{Problems, Reporter};
@@ -52,6 +53,7 @@ pub struct Publisher {
     pace: Pace,
     metrics: Metrics,
     own: Own,
+    agents: Agents,
     outputs: BTreeMap<OutputKey, Published>,
 }
 
@@ -61,6 +63,7 @@ struct Published {
     throttle: Throttle,
     backoff: Backoff,
     waiting: Waiting,
+    commits: Commits,
     counts: Counts,
     shards: (usize, usize),
     failed: Option<WriteFailure>,
@@ -81,6 +84,7 @@ impl Publisher {
         let metrics = requests.metrics().clone();
         live.everything_pending();
         Self {
+            agents: Agents::new(client.clone()),
             own: Own::new(client, metrics.clone()),
             live,
             requests,
@@ -98,6 +102,9 @@ impl Publisher {
             heartbeat.beat();
             self.take_pending();
             let now = Instant::now();
+            let late = self.statuses.release(now, |output, commit| self.agents.have(output, commit));
+            self.metrics.statuses_unconfirmed.add(late as u64);
+            self.show_agents(now);
             let next = self
                 .outputs
                 .iter()
@@ -114,6 +121,7 @@ impl Publisher {
             let wait = next.map_or(LOOK, |(due, _)| due.saturating_duration_since(now).min(LOOK));
             tokio::select! {
                 () = self.live.changed.notified() => {}
+                () = self.agents.changed() => {}
                 news = self.own.next() => {
                     if let Some((kind, key, seen)) = news
                         && let Some(output) = self.outputs.get_mut(&key)
@@ -133,6 +141,7 @@ impl Publisher {
         for (key, waiting) in pending.outputs {
             if !self.outputs.contains_key(&key) {
                 self.own.watch(&key);
+                self.agents.watch(&key);
             }
             let (requests, pace) = (&self.requests, self.pace);
             let output = self.outputs.entry(key.clone()).or_insert_with(|| Published {
@@ -140,6 +149,7 @@ impl Publisher {
                 throttle: Throttle::new(pace.distance, pace.bytes_per_second),
                 backoff: Backoff::new(RETRY.0, RETRY.1),
                 waiting: Waiting::default(),
+                commits: Commits::default(),
                 counts: Counts::default(),
                 shards: (0, 0),
                 failed: None,
@@ -199,7 +209,9 @@ impl Publisher {
                 (output.held, output.paused) = (false, false);
                 let resumed = !self.live.is_committed(key);
                 self.live.set_publication(key, Publication::Committed);
-                self.statuses.committed(key, resumed);
+                let commit = output.writer.index().map_or((0, 0), |index| (index.epoch, index.generation));
+                output.commits.push(commit, now);
+                self.statuses.committed(key, commit, resumed, self.agents.have(key, commit));
                 // Only now may what has moved here leave where it was: nothing is ever in neither.
                 self.live.settle(key, &arrived);
                 self.metrics.published_age.since(now);
@@ -263,6 +275,21 @@ impl Publisher {
                 tracing::debug!(output = %key, %error, "garbage stays for now");
             }
         }
+    }
+
+    /// Shows how far the proxies of all outputs are.
+    fn show_agents(&self, now: Instant) {
+        let (mut live, mut behind, mut lag) = (0, 0, Duration::ZERO);
+        for (key, output) in &self.outputs {
+            let Some(newest) = output.commits.newest() else { continue };
+            let counts = self.agents.count(key, newest);
+            live += counts.live;
+            behind += counts.live - counts.current;
+            lag = counts.slowest.map_or(lag, |slowest| lag.max(output.commits.age_after(slowest, now)));
+        }
+        self.metrics.agents.set(live as f64);
+        self.metrics.agents_behind.set(behind as f64);
+        self.metrics.agents_lag.set(lag.as_secs_f64());
     }
 
     /// Shows what all outputs together are.

@@ -1,18 +1,21 @@
 //! Which status each Ingress should have now. The routing decides the addresses; what is committed decides when
 //! they may be written.
 //!
-//!     Live ─ Ingresses to look at ─▶ waiting for a commit ─▶ queue ─▶ StatusWriter
+//!     Live ─ Ingresses to look at ─▶ waiting for a commit ─▶ arriving at the proxies ─▶ queue ─▶ StatusWriter
 //!
 //! An Ingress waits for its own output alone: until its change is committed, its status stays as it is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::key_queue::KeyQueue;
 use crate::kubernetes::key::{IngressKey, OutputKey};
+use crate::kubernetes::Ingress;
+use crate::operator::agents::Commit;
 use crate::operator::live::Live;
 use crate::operator::problems::{Problems, Reporter};
-use crate::publish::statuses::policy::{StatusState, we_own};
+use crate::publish::statuses::policy::{Entries, StatusState, same, we_own};
 use crate::publish::statuses::writer::StatusView;
 use crate::routing::Routing;
 use crate::translate::problem::Problem;
@@ -29,19 +32,33 @@ pub struct Statuses {
     pub queue: Arc<KeyQueue<IngressKey, ()>>,
     /// Ingresses to look at after the next commit of an output.
     waiting: Mutex<HashMap<IngressKey, OutputKey>>,
+    /// Ingresses that get an address once every proxy has loaded their routing. Locked after `waiting`.
+    arriving: Mutex<Vec<Arriving>>,
+    /// `operator.statusDelay`: the longest that an Ingress waits for the proxies.
+    delay: Duration,
     /// The addresses for each group of settings, computed once until they may have changed.
     addresses: Mutex<Vec<(Arc<Settings>, Wanted)>>,
 }
 
+/// Ingresses of one commit.
+struct Arriving {
+    output: OutputKey,
+    commit: Commit,
+    until: Instant,
+    keys: HashSet<IngressKey>,
+}
+
 impl Statuses {
-    /// `enabled` is `operator.status`.
-    pub fn new(live: Arc<Live>, problems: Arc<Problems>, enabled: bool) -> Self {
+    /// `enabled` is `operator.status`, `delay` is `operator.statusDelay`.
+    pub fn new(live: Arc<Live>, problems: Arc<Problems>, enabled: bool, delay: Duration) -> Self {
         Self {
             live,
             problems,
             enabled,
             queue: Arc::default(),
             waiting: Mutex::default(),
+            arriving: Mutex::default(),
+            delay,
             addresses: Mutex::default(),
         }
     }
@@ -93,10 +110,29 @@ impl Statuses {
     }
 
     /// An output was committed. `resumed`: the attempt before failed or was held back, so statuses may have been left
-    /// alone.
-    pub fn committed(&self, output: &OutputKey, resumed: bool) {
-        let due: Vec<_> = self.waiting().extract_if(|_, waits_for| waits_for == output).collect();
-        self.queue.extend(due.into_iter().map(|(key, _)| (key, ())));
+    /// alone. `loaded`: every proxy has it already, or none is known.
+    pub fn committed(&self, output: &OutputKey, commit: Commit, resumed: bool, loaded: bool) {
+        {
+            let routing = self.live.routing();
+            let mut waiting = self.waiting();
+            let mut arriving = self.arriving();
+            let mut keys = HashSet::new();
+            let mut now = Vec::new();
+            for (key, _) in waiting.extract_if(|_, waits_for| waits_for == output) {
+                // One that changes again and again waits for its first commit alone.
+                let waits = arriving.iter().any(|one| one.keys.contains(&key));
+                if !loaded && !waits && self.gets_an_address(&key, &routing) {
+                    keys.insert(key);
+                } else {
+                    now.push((key, ()));
+                }
+            }
+            if !keys.is_empty() {
+                let until = Instant::now() + self.delay;
+                arriving.push(Arriving { output: output.clone(), commit, until, keys });
+            }
+            self.queue.extend(now);
+        }
         if resumed && self.enabled {
             let routing = self.live.routing();
             let of_output = routing.table().fragments().filter(|fragment| fragment.output() == output);
@@ -104,6 +140,41 @@ impl Statuses {
             drop(routing);
             self.queue.extend(keys);
         }
+    }
+
+    /// Lets those go whose commit every proxy has, as `loaded` says, and those that have waited for too long: gives how
+    /// many these are.
+    pub fn release(&self, now: Instant, loaded: impl Fn(&OutputKey, Commit) -> bool) -> usize {
+        let mut late = 0;
+        let mut keys = Vec::new();
+        self.arriving().retain_mut(|one| {
+            let arrived = loaded(&one.output, one.commit);
+            let over = arrived || one.until <= now;
+            if over {
+                late += if arrived { 0 } else { one.keys.len() };
+                keys.extend(one.keys.drain().map(|key| (key, ())));
+            }
+            !over
+        });
+        self.queue.extend(keys);
+        late
+    }
+
+    /// Whether the status of an Ingress is about to get an address that it does not have.
+    fn gets_an_address(&self, key: &IngressKey, routing: &Routing) -> bool {
+        let (Some(ingress), Some(settings)) =
+            (routing.stores().ingresses().collection().get(key), routing.settings(key))
+        else {
+            return false;
+        };
+        match self.wanted(settings, routing) {
+            Wanted::Entries(entries) => !entries.is_empty() && !same(&entries, &addresses(ingress)),
+            Wanted::LeaveAlone => false,
+        }
+    }
+
+    fn arriving(&self) -> MutexGuard<'_, Vec<Arriving>> {
+        self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<IngressKey, OutputKey>> {
@@ -141,14 +212,14 @@ impl StatusView for Statuses {
         let settings = routing.settings(key);
         // Nothing new of it is published, so no address is written or withdrawn either.
         let still = self.waiting().contains_key(key)
+            || self.arriving().iter().any(|one| one.keys.contains(key))
             || routing.is_paused(key)
             || settings.is_some_and(|one| !self.live.is_committed(&one.output));
         let wanted = match settings {
             Some(settings) if !still => self.wanted(settings, &routing),
             _ => Wanted::LeaveAlone,
         };
-        let balancer = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-        let current = balancer.and_then(|balancer| balancer.ingress.clone()).unwrap_or_default();
+        let current = addresses(ingress);
         let shown = Arc::as_ptr(ingress).addr();
         Some(StatusState {
             ours: settings.is_some() || still,
@@ -162,6 +233,12 @@ impl StatusView for Statuses {
     fn contested(&self, key: &IngressKey, problem: Option<Problem>) {
         self.problems.set(Reporter::Contest(key.clone()), problem.into_iter().collect());
     }
+}
+
+/// The addresses in the status of an Ingress.
+fn addresses(ingress: &Ingress) -> Entries {
+    let balancer = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    balancer.and_then(|balancer| balancer.ingress.clone()).unwrap_or_default()
 }
 
 #[cfg(test)]

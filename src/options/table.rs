@@ -241,6 +241,9 @@ options! {
         "`off` leaves every status to another controller, for instance while waybill runs beside Traefik's own provider.";
     StatusRate "operator.statusRate", Kind::Text("number"), Default::Text("200"), Status,
         "Statuses written in a second at most.";
+    StatusDelay "operator.statusDelay", Kind::Text("duration"), Default::Text("10s"), Status,
+        "The longest that an Ingress waits for its address until every `waybill agent` of its output has reported that its \
+         Traefik has loaded the routing. Without agents it does not wait.";
 
     ProvidersThrottleDuration "providers.providersThrottleDuration", Kind::Text("duration"), Default::Text("2s"), Publishing,
         "Least time between two published configurations. The newest one wins, and none is lost.";

@@ -32,6 +32,8 @@ pub struct Options {
     pub status: bool,
     /// Statuses written in a second at most; from 1.
     pub status_rate: u32,
+    /// The longest that a status waits for agents.
+    pub status_delay: Duration,
     /// Least time between two published configurations.
     pub providers_throttle_duration: Duration,
     /// Least time between two events that lead to a new configuration.
