@@ -168,12 +168,7 @@ fn lock(known: &Mutex<KnownAgents>) -> MutexGuard<'_, KnownAgents> {
     known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn follow(
-    leases: Api<Lease>,
-    namespace: String,
-    known: Arc<Mutex<KnownAgents>>,
-    changed: Arc<Notify>,
-) {
+async fn follow(leases: Api<Lease>, namespace: String, known: Arc<Mutex<KnownAgents>>, changed: Arc<Notify>) {
     let config =
         watcher::Config::default().labels(&format!("{PART_LABEL}={AGENT_PART}")).timeout(WATCH_SECONDS);
     let mut events = feeds::events(leases, config);

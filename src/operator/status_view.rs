@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::key_queue::KeyQueue;
-use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::kubernetes::Ingress;
+use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::operator::agents::Commit;
 use crate::operator::live::Live;
 use crate::operator::problems::{Problems, Reporter};

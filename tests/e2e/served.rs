@@ -7,9 +7,9 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::networking::v1::Ingress;
+use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 use kube::runtime::watcher::{self, Event};
-use kube::ResourceExt as _;
 
 use crate::client::{self, Backend};
 use crate::harness::operator::SOON;
@@ -26,7 +26,12 @@ async fn reports(plane: &ControlPlane) -> Vec<Lease> {
 }
 
 /// Asks every proxy the moment that an address appears, once for each Ingress.
-async fn ask_at_once(plane: &ControlPlane, webs: Vec<u16>, answered: Arc<AtomicUsize>, wrong: Arc<AtomicUsize>) {
+async fn ask_at_once(
+    plane: &ControlPlane,
+    webs: Vec<u16>,
+    answered: Arc<AtomicUsize>,
+    wrong: Arc<AtomicUsize>,
+) {
     let ingresses: Api<Ingress> = Api::namespaced(plane.admin(), SHOP);
     let mut events = watcher::watcher(ingresses, watcher::Config::default()).boxed();
     let mut asked = std::collections::BTreeSet::new();
