@@ -6,7 +6,7 @@
 //! counts are those of a debug build, which the tests have made anyway: enough to see work that was not there before,
 //! and no measure of the release build.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a fault ends the measurement")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a fault ends the measurement")]
 
 #[path = "support/cluster.rs"]
 mod cluster;
@@ -59,7 +59,7 @@ fn phase(name: &str) {
             let settings = Arc::new(Settings::default());
             let routing = stores::routing(COUNT);
             measured(&mut || {
-                for (_, ingress) in routing.stores().ingresses().collection().iter() {
+                for (_, ingress) in routing.stores().ingresses().iter() {
                     black_box(translate(ingress, &settings, routing.stores()));
                 }
             });
@@ -113,7 +113,7 @@ fn changed_slice(number: usize) -> waybill::kubernetes::EndpointSlice {
 fn change(routing: &mut Routing, slice: &waybill::kubernetes::EndpointSlice) {
     let touched = routing.stores_mut().apply_slice(&Scope::All, Event::Apply(slice.clone()));
     for key in routing.affected(&touched) {
-        black_box(routing.reconcile(&key));
+        black_box(routing.reconcile(&key).unwrap());
     }
 }
 

@@ -338,13 +338,13 @@ fn main() -> ExitCode {
         let bytes = case.objects[0].to_string().len();
         let routing = routing(&case.objects);
         let key = IngressKey::new("shop", "large");
-        let ingress = Arc::clone(routing.stores().ingresses().collection().get(&key).unwrap());
+        let ingress = Arc::clone(routing.stores().ingresses().get(&key).unwrap());
         let settings = Arc::new(case.settings);
         let translated = median(|| translate(&ingress, &settings, routing.stores()));
         let fragment = Arc::new(translate(&ingress, &settings, routing.stores()));
         let indexed = median(|| {
             let mut index = Index::default();
-            let named = index.set(&key, Dependencies::of(&ingress));
+            let named = index.set(&key, Dependencies::new(&ingress, key.shared_namespace()));
             (named, index.remove(&key))
         });
         let mut table = Table::default();

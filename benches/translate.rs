@@ -60,7 +60,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 fn translate_all(routing: &Routing, settings: &Arc<Settings>) {
-    for (_, ingress) in routing.stores().ingresses().collection().iter() {
+    for (_, ingress) in routing.stores().ingresses().iter() {
         black_box(translate(ingress, settings, routing.stores()));
     }
 }
@@ -74,7 +74,7 @@ fn change(routing: &mut Routing, number: usize, generation: u8) {
 fn change_to(routing: &mut Routing, slice: waybill::kubernetes::EndpointSlice) {
     let touched = routing.stores_mut().apply_slice(&Scope::All, Event::Apply(slice));
     for key in routing.affected(&touched) {
-        for output in routing.reconcile(&key).change.outputs {
+        for output in routing.reconcile(&key).unwrap().change.outputs {
             if let Some(output) = routing.table_mut().output_mut(&output) {
                 output.refresh();
                 black_box(output.routing_shards().count());

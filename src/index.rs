@@ -16,31 +16,18 @@ use crate::small_set::SmallSet;
 /// What an Ingress depends on. Lists are sorted and without doubles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dependencies {
-    /// Services of its backends, whether or not they are there.
     pub services: Vec<ServiceKey>,
-    /// Secrets of its `spec.tls`.
     pub secrets: Vec<SecretKey>,
     /// Its class: `spec.ingressClassName`, or else the annotation.
     pub class: Option<Arc<str>>,
-    /// Its translation asked for addresses of nodes ([`Fragment::uses_nodes`]).
-    ///
-    /// [`Fragment::uses_nodes`]: crate::translate::fragment::Fragment::uses_nodes
     pub nodes: bool,
-    /// Its translation asked which namespaces there are ([`Fragment::uses_namespaces`]).
-    ///
-    /// [`Fragment::uses_namespaces`]: crate::translate::fragment::Fragment::uses_namespaces
     pub namespaces: bool,
 }
 
 impl Dependencies {
-    /// What an Ingress names, whether or not it is ours and its annotations are any good. What its translation
-    /// asks beyond that (nodes, namespaces) is for the caller to add.
-    pub fn of(ingress: &Ingress) -> Self {
-        Self::in_namespace(ingress, ingress.metadata.namespace.as_deref().unwrap_or_default().into())
-    }
-
-    /// As [`Dependencies::of`], with keys that share the memory of the namespace's name.
-    pub fn in_namespace(ingress: &Ingress, namespace: Arc<str>) -> Self {
+    /// What an Ingress of `namespace` names, whether or not it is ours and its annotations are any good. What its
+    /// translation asks beyond that (nodes, namespaces) is for the caller to add.
+    pub fn new(ingress: &Ingress, namespace: Arc<str>) -> Self {
         let Some(spec) = &ingress.spec else { return Self::default() };
         let paths = spec
             .rules
@@ -302,11 +289,11 @@ mod tests {
             nodes: false,
             namespaces: false,
         };
-        assert_eq!(Dependencies::of(&ingress), expected);
+        assert_eq!(Dependencies::new(&ingress, "web".into()), expected);
         let mut annotated = ingress;
         annotated.spec.as_mut().unwrap().ingress_class_name = None;
-        assert_eq!(Dependencies::of(&annotated).class.as_deref(), Some("ignored"));
-        assert_eq!(Dependencies::of(&Ingress::default()), Dependencies::default());
+        assert_eq!(Dependencies::new(&annotated, "web".into()).class.as_deref(), Some("ignored"));
+        assert_eq!(Dependencies::new(&Ingress::default(), "web".into()), Dependencies::default());
     }
 
     #[test]

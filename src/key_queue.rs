@@ -10,25 +10,25 @@ use tokio::sync::Notify;
 /// Keys that wait, oldest first, each with what was said at its first mention.
 #[derive(Debug)]
 pub struct KeyQueue<K, V> {
-    inner: Mutex<Inner<K, V>>,
+    inner: Mutex<Queued<K, V>>,
     arrival: Notify,
 }
 
 #[derive(Debug)]
-struct Inner<K, V> {
+struct Queued<K, V> {
     order: VecDeque<K>,
     waiting: HashMap<K, V>,
 }
 
 impl<K, V> Default for KeyQueue<K, V> {
     fn default() -> Self {
-        let inner = Inner { order: VecDeque::new(), waiting: HashMap::new() };
+        let inner = Queued { order: VecDeque::new(), waiting: HashMap::new() };
         Self { inner: Mutex::new(inner), arrival: Notify::new() }
     }
 }
 
 impl<K: Hash + Eq + Clone, V> KeyQueue<K, V> {
-    fn inner(&self) -> MutexGuard<'_, Inner<K, V>> {
+    fn inner(&self) -> MutexGuard<'_, Queued<K, V>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

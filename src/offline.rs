@@ -9,7 +9,7 @@ use crate::index::Dependencies;
 use crate::kubernetes::key::SecretKey;
 use crate::kubernetes::manifests::Manifests;
 use crate::options::Options;
-use crate::parameters::classes::{Namespaces, Sources};
+use crate::parameters::classes::{NamespaceSource, Sources};
 use crate::parameters::memory;
 use crate::routing::Routing;
 use crate::watch::collection::Scope;
@@ -22,8 +22,6 @@ pub fn watched(options: &Options) -> Watched {
     Watched {
         namespaces: (!namespaces.is_empty()).then_some(namespaces),
         nodes: !options.settings.disable_cluster_scope_resources,
-        controller_name: options.class.controller_name.clone(),
-        settings: Arc::new(options.settings.clone()),
     }
 }
 
@@ -38,7 +36,8 @@ fn class_memory(maps: Vec<ConfigMap>, options: &Options) -> Option<ConfigMap> {
 
 /// The routing of a set of manifests. What the options hide from a watch is hidden here too.
 pub fn routing(manifests: Manifests, options: &Options) -> Routing {
-    let mut routing = Routing::new(watched(options), options.class.clone());
+    let mut routing =
+        Routing::new(watched(options), options.class.clone(), Arc::new(options.settings.clone()));
     let scope = |namespace: Option<&String>| -> Option<Scope> {
         if options.namespaces.is_empty() {
             return Some(Scope::All);
@@ -71,7 +70,8 @@ pub fn routing(manifests: Manifests, options: &Options) -> Routing {
         if let Some(scope) = scope(ingress.metadata.namespace.as_ref())
             && selected(ingress.metadata.labels.as_ref())
         {
-            named.extend(Dependencies::of(&ingress).secrets);
+            let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default().into();
+            named.extend(Dependencies::new(&ingress, namespace).secrets);
             stores.apply_ingress(&scope, Event::Apply(ingress));
         }
     }
@@ -97,7 +97,7 @@ pub fn routing(manifests: Manifests, options: &Options) -> Routing {
     }
     routing.table_mut().declare(&options.settings.output);
     if !options.class.lookup_disabled {
-        let namespaces = if namespaces { Namespaces::Listed } else { Namespaces::Unavailable };
+        let namespaces = if namespaces { NamespaceSource::Listed } else { NamespaceSource::Unavailable };
         routing.set_sources(|sources| *sources = Sources { parameters: true, namespaces });
         routing.adopt_stored_class_memory();
         routing.resolve_classes();

@@ -11,10 +11,10 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use crate::index::{Dependencies, Index};
 use crate::kubernetes::Ingress;
 use crate::kubernetes::key::{IngressKey, SecretKey};
-use crate::parameters::classes::{Changed, Classes, Namespaces, Sources};
+use crate::parameters::classes::{Changed, Classes, NamespaceSource, Sources};
 use crate::table::{Change, Table};
 use crate::translate;
-use crate::translate::class::{self, Claim};
+use crate::translate::class::{self, Ownership};
 use crate::translate::problem::Problem;
 use crate::translate::settings::{ClassOptions, Settings, StatusSource};
 use crate::watch::changes::Touched;
@@ -26,11 +26,8 @@ pub struct Routing {
     index: Index,
     table: Table,
     options: ClassOptions,
-    /// Every class of ours and what its parameters came to.
     classes: Classes,
     sources: Sources,
-    defaults: Arc<Settings>,
-    /// Ingresses that their class refuses, and why.
     refused: HashMap<IngressKey, Problem>,
 }
 
@@ -39,7 +36,6 @@ pub struct Routing {
 pub struct Reconciled {
     /// It was translated: it is ours and its class admits it.
     pub translated: bool,
-    /// What changed in the table.
     pub change: Change,
     /// Ingresses whose problems changed, each once.
     pub problems: Vec<IngressKey>,
@@ -47,18 +43,23 @@ pub struct Reconciled {
     pub fetch: Vec<SecretKey>,
 }
 
+/// Why an Ingress could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    #[error("the translation of Ingress {key} panicked: {message}; it stays as it was")]
+    Panicked { key: IngressKey, message: String },
+}
+
 impl Routing {
-    /// Nothing yet.
-    pub fn new(watched: Watched, options: ClassOptions) -> Self {
-        let defaults = Arc::clone(&watched.settings);
+    /// Nothing yet. `settings` are the operator's own.
+    pub fn new(watched: Watched, options: ClassOptions, settings: Arc<Settings>) -> Self {
         Self {
             stores: Stores::new(watched),
             index: Index::default(),
             table: Table::default(),
+            classes: Classes::new(&options.controller_name, settings),
             options,
-            classes: Classes::default(),
-            sources: Sources { parameters: true, namespaces: Namespaces::Pending },
-            defaults,
+            sources: Sources { parameters: true, namespaces: NamespaceSource::Pending },
             refused: HashMap::new(),
         }
     }
@@ -95,8 +96,8 @@ impl Routing {
 
     /// The operator's settings and those of every class.
     pub fn all_settings(&self) -> Vec<Arc<Settings>> {
-        let mut all = vec![Arc::clone(&self.defaults)];
-        for settings in self.stores.settings_of_classes() {
+        let mut all = vec![Arc::clone(self.classes.defaults())];
+        for settings in self.classes.settings() {
             if !all.iter().any(|known| Arc::ptr_eq(known, settings)) {
                 all.push(Arc::clone(settings));
             }
@@ -153,11 +154,11 @@ impl Routing {
     /// Whether Ingresses and everything that tells whose they are have been listed.
     pub fn classes_listed(&self) -> bool {
         let stores = &self.stores;
-        stores.ingresses().collection().synced()
+        stores.ingresses().synced()
             && (self.options.lookup_disabled
-                || stores.classes().collection().synced()
+                || stores.classes().synced()
                     && stores.parameters().synced()
-                    && stores.class_memory().collection().synced())
+                    && stores.class_memory().synced())
     }
 
     /// Whether everything has been listed, and every Secret that had to be fetched was once, or could not be. Newer
@@ -169,7 +170,7 @@ impl Routing {
             && (!stores.watched().nodes || stores.nodes().collection.synced())
             && !self.index.named_secrets().any(|secret| stores.secrets().is_unread(secret))
             // A class that selects by label has no routing before the labels are there.
-            && !(self.classes.needs_namespaces() && self.sources.namespaces == Namespaces::Pending)
+            && !(self.classes.needs_namespaces() && self.sources.namespaces == NamespaceSource::Pending)
     }
 
     /// Whether the addresses that statuses are made from may have changed.
@@ -179,7 +180,7 @@ impl Routing {
             StatusSource::NodeInternalIPs => touched.nodes,
             StatusSource::PublishedService(service) => touched.nodes || touched.services.contains(service),
         };
-        published(&self.defaults) || self.stores.settings_of_classes().any(|settings| published(settings))
+        published(self.classes.defaults()) || self.classes.settings().any(|settings| published(settings))
     }
 
     /// Whether an Ingress is of a class that an annotation pauses.
@@ -209,7 +210,7 @@ impl Routing {
     /// remembered classes are known from then on: one whose class went while nobody looked has to be emptied.
     pub fn adopt_class_memory(&mut self, map: Option<&ConfigMap>) -> Vec<String> {
         let broken = self.classes.adopt(map);
-        for output in self.classes.remembered_outputs(&self.defaults) {
+        for output in self.classes.remembered_outputs() {
             self.table.declare(&output);
         }
         broken
@@ -217,13 +218,13 @@ impl Routing {
 
     /// Takes over the remembered classes that the stores hold, if any.
     pub fn adopt_stored_class_memory(&mut self) -> Vec<String> {
-        let map = self.stores.class_memory().collection().iter().map(|(_, map)| Arc::clone(map)).next();
+        let map = self.stores.class_memory().iter().map(|(_, map)| Arc::clone(map)).next();
         self.adopt_class_memory(map.as_deref())
     }
 
     /// Brings one class up to date, which may be gone.
     pub fn resolve_class(&mut self, name: &str) -> Changed {
-        let changed = self.classes.resolve(&mut self.stores, self.sources, name);
+        let changed = self.classes.resolve(&self.stores, self.sources, name);
         if changed.settings {
             self.declare_outputs();
         }
@@ -232,14 +233,14 @@ impl Routing {
 
     /// Brings all classes up to date; gives those whose Ingresses have to be translated again.
     pub fn resolve_classes(&mut self) -> (BTreeSet<Arc<str>>, Changed) {
-        let resolved = self.classes.resolve_all(&mut self.stores, self.sources);
+        let resolved = self.classes.resolve_all(&self.stores, self.sources);
         self.declare_outputs();
         resolved
     }
 
     /// The output of a class is there before its first Ingress.
     fn declare_outputs(&mut self) {
-        for settings in self.stores.settings_of_classes() {
+        for settings in self.classes.settings() {
             self.table.declare(&settings.output);
         }
     }
@@ -252,7 +253,7 @@ impl Routing {
     /// [`Routing::note_dependencies`] of every Ingress.
     pub fn note_all_dependencies(&mut self) {
         let keys: Vec<IngressKey> =
-            self.stores.ingresses().collection().iter().map(|(key, _)| IngressKey(key.clone())).collect();
+            self.stores.ingresses().iter().map(|(key, _)| IngressKey(key.clone())).collect();
         for key in &keys {
             self.note_dependencies(key);
         }
@@ -261,11 +262,15 @@ impl Routing {
     /// Notes what an Ingress depends on, without translating it: before Secrets are listed it must be known which of
     /// them anybody names.
     pub fn note_dependencies(&mut self, key: &IngressKey) {
-        let Some(ingress) = self.stores.ingresses().collection().get(key).map(Arc::clone) else {
+        let Some(ingress) = self.stores.ingresses().get(key).map(Arc::clone) else {
             return;
         };
-        let ours = class::claim(&ingress, &self.options, &self.defaults, &self.stores) != Claim::NotOurs;
+        let ours = self.claim(&ingress) != Ownership::NotOurs;
         self.index.set(key, dependencies(key, &ingress, ours));
+    }
+
+    fn claim(&self, ingress: &Ingress) -> Ownership {
+        class::claim(ingress, &self.options, self.classes.defaults(), |name| self.classes.state(name))
     }
 
     /// Brings the table up to date with every Ingress that there is. For when the first lists are through.
@@ -273,14 +278,18 @@ impl Routing {
     /// Returns how many were translated, and the Secrets whose data must be fetched.
     pub fn reconcile_all(&mut self) -> (usize, Vec<SecretKey>) {
         let mut keys: Vec<IngressKey> =
-            self.stores.ingresses().collection().iter().map(|(key, _)| IngressKey(key.clone())).collect();
+            self.stores.ingresses().iter().map(|(key, _)| IngressKey(key.clone())).collect();
         keys.sort_unstable();
         let mut translated = 0;
         let mut fetch = Vec::new();
         for key in &keys {
-            let reconciled = self.reconcile(key);
-            translated += usize::from(reconciled.translated);
-            fetch.extend(reconciled.fetch);
+            match self.reconcile(key) {
+                Ok(reconciled) => {
+                    translated += usize::from(reconciled.translated);
+                    fetch.extend(reconciled.fetch);
+                }
+                Err(error) => tracing::error!(%error, "an Ingress is left out"),
+            }
         }
         (translated, fetch)
     }
@@ -291,28 +300,31 @@ impl Routing {
     }
 
     /// Brings the table up to date with one Ingress, which may be gone. One that names a Secret whose data is yet to be
-    /// fetched waits for that, be it an error.
-    pub fn reconcile(&mut self, key: &IngressKey) -> Reconciled {
-        let held = self.stores.ingresses().collection().entry(key);
+    /// fetched waits for the answer, which may be an error.
+    ///
+    /// # Errors
+    /// The translation panicked; nothing has changed.
+    pub fn reconcile(&mut self, key: &IngressKey) -> Result<Reconciled, ReconcileError> {
+        let held = self.stores.ingresses().entry(key);
         let Some((own, ingress)) = held.map(|(own, ingress)| (IngressKey(own.clone()), Arc::clone(ingress)))
         else {
             let named = self.index.remove(key);
-            return self.withdraw(key, named.last, None);
+            return Ok(self.withdraw(key, named.last, None));
         };
         // The key as the stores hold it, so that all that is made from it shares its memory.
         let key = &own;
-        let claim = class::claim(&ingress, &self.options, &self.defaults, &self.stores);
+        let claim = self.claim(&ingress);
         // One that is refused asks for nothing either: when it is admitted, its Secrets are named for the first time.
-        let mut dependencies = dependencies(key, &ingress, matches!(claim, Claim::Ours(_)));
+        let mut dependencies = dependencies(key, &ingress, matches!(claim, Ownership::Ours(_)));
         let settings = match claim {
-            Claim::Ours(settings) => settings,
-            Claim::NotOurs => {
+            Ownership::Ours(settings) => settings,
+            Ownership::NotOurs => {
                 let named = self.index.set(key, dependencies);
-                return self.withdraw(key, named.last, None);
+                return Ok(self.withdraw(key, named.last, None));
             }
-            Claim::Refused(category) => {
+            Ownership::Refused(category) => {
                 let named = self.index.set(key, dependencies);
-                return self.withdraw(key, named.last, Some(class::refusal(&ingress, category)));
+                return Ok(self.withdraw(key, named.last, Some(class::refusal(&ingress, category))));
             }
         };
         if dependencies.secrets.iter().any(|secret| self.stores.secrets().is_unread(secret)) {
@@ -323,12 +335,12 @@ impl Routing {
                 self.stores.release_secret(secret);
             }
             let needed = |secret: &SecretKey| self.stores.secret_needs_fetch(secret);
-            return Reconciled {
+            return Ok(Reconciled {
                 fetch: named.first.into_iter().filter(needed).collect(),
                 ..Reconciled::default()
-            };
+            });
         }
-        let fragment = translate::translate_as(key, &ingress, &settings, &self.stores);
+        let fragment = caught(key, || translate::translate_as(key, &ingress, &settings, &self.stores))?;
         dependencies.nodes = fragment.uses_nodes;
         dependencies.namespaces = fragment.uses_namespaces;
         let named = self.index.set(key, dependencies);
@@ -342,12 +354,12 @@ impl Routing {
             problems.push(key.clone());
         }
         let needed = |secret: &SecretKey| self.stores.secret_needs_fetch(secret);
-        Reconciled {
+        Ok(Reconciled {
             translated: true,
             change,
             problems,
             fetch: named.first.into_iter().filter(needed).collect(),
-        }
+        })
     }
 
     /// The Ingress has no part in the routing (any more).
@@ -373,9 +385,19 @@ impl Routing {
     }
 }
 
+/// Nothing that a user writes may cost more than its own Ingress. The translation only reads, so that nothing is left
+/// half done when it panics.
+fn caught<T>(key: &IngressKey, translate: impl FnOnce() -> T) -> Result<T, ReconcileError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(translate)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        ReconcileError::Panicked { key: key.clone(), message: text.to_owned() }
+    })
+}
+
 /// What an Ingress depends on; one that is not ours only on its class.
 fn dependencies(key: &IngressKey, ingress: &Ingress, ours: bool) -> Dependencies {
-    let dependencies = Dependencies::in_namespace(ingress, key.shared_namespace());
+    let dependencies = Dependencies::new(ingress, key.shared_namespace());
     if ours { dependencies } else { Dependencies { class: dependencies.class, ..Dependencies::default() } }
 }
 

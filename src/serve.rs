@@ -37,9 +37,9 @@ pub enum ServeError {
 
 /// What the probes ask. Cheap to clone.
 #[derive(Clone)]
-pub struct Health(Arc<Inner>);
+pub struct Health(Arc<HealthState>);
 
-struct Inner {
+struct HealthState {
     stuck_after: Duration,
     loops: Mutex<BTreeMap<&'static str, Instant>>,
     ready: AtomicBool,
@@ -54,7 +54,7 @@ impl Default for Health {
 impl Health {
     /// Not ready, no loops. A loop counts as stuck `stuck_after` its last sign of life.
     pub fn new(stuck_after: Duration) -> Self {
-        Self(Arc::new(Inner { stuck_after, loops: Mutex::default(), ready: AtomicBool::new(false) }))
+        Self(Arc::new(HealthState { stuck_after, loops: Mutex::default(), ready: AtomicBool::new(false) }))
     }
 
     /// A loop that from now on promises signs of life, until the handle is dropped.

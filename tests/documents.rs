@@ -173,13 +173,48 @@ fn metrics() -> Result<BTreeMap<String, BTreeMap<String, BTreeSet<String>>>> {
         }
         metrics.insert(name, labels);
     }
+    let problems = metrics.get_mut("waybill_problems").and_then(|labels| labels.get_mut("category"));
+    problems
+        .context("waybill_problems has no category")?
+        .extend(Category::ALL.iter().map(|one| one.as_str().to_owned()));
     Ok(metrics)
+}
+
+/// The queries of a dashboard.
+fn queries(dashboard: &str) -> Result<Vec<String>> {
+    let dashboard: serde_json::Value = serde_json::from_str(dashboard)?;
+    let panels = dashboard["panels"].as_array().context("no panels")?;
+    let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
+    let queries: Vec<String> =
+        targets.filter_map(|target| target["expr"].as_str()).map(str::to_owned).collect();
+    assert!(queries.len() > 20, "{queries:?}");
+    Ok(queries)
+}
+
+#[test]
+fn every_alert_leads_to_its_section_of_the_runbook() -> Result<()> {
+    let runbook = read("docs/operations.md")?;
+    let anchors: BTreeSet<_> = headings(&runbook).map(anchor).collect();
+    let rules = read("manifests/components/alerts/prometheusrule.yaml")?;
+    let alerts = rules.matches("- alert: ").count();
+    let urls: Vec<_> = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("runbook_url: \"docs/operations.md#"))
+        .collect();
+    assert_eq!(urls.len(), alerts, "an alert has no runbook_url");
+    for url in urls {
+        let anchor = url.trim_end_matches('"');
+        // Every category has a section: another test sees to that.
+        let known = anchors.contains(anchor) || anchor == "{{ $labels.category | toLower }}";
+        assert!(known, "docs/operations.md has no section #{anchor}");
+    }
+    Ok(())
 }
 
 /// Words of a text that are built like the name of a metric of ours, each with what follows.
 fn metric_names(text: &str) -> impl Iterator<Item = (&str, &str)> {
     const FAMILIES: &[&str] =
-        &["waybill_", "controller_runtime_", "workqueue_", "rest_client_", "leader_election_"];
+        &["waybill_", "controller_runtime_", "workqueue_", "rest_client_", "leader_election_", "process_"];
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let starts = text.char_indices().filter(move |(at, c)| is_word(*c) && !text[..*at].ends_with(is_word));
     starts.filter_map(move |(at, _)| {
@@ -192,12 +227,17 @@ fn metric_names(text: &str) -> impl Iterator<Item = (&str, &str)> {
 #[test]
 fn alerts_and_runbook_name_only_metrics_labels_and_values_that_there_are() -> Result<()> {
     // What Prometheus adds, and what the Lease is called.
-    const FOREIGN: &[&str] = &["pod", "job", "namespace", "instance", "severity", "alertname"];
+    const FOREIGN: &[&str] = &["pod", "job", "namespace", "instance", "severity", "alertname", "le"];
+    const DASHBOARD: &str = "manifests/components/dashboard/waybill.json";
     let metrics = metrics()?;
     let mut wrong = Vec::new();
-    for path in ["manifests/components/alerts/prometheusrule.yaml", "tests/alerts.yaml", "docs/operations.md"]
-    {
-        let text = read(path)?;
+    for path in [
+        "manifests/components/alerts/prometheusrule.yaml",
+        "tests/alerts.yaml",
+        "docs/operations.md",
+        DASHBOARD,
+    ] {
+        let text = if path == DASHBOARD { queries(&read(path)?)?.join("\n") } else { read(path)? };
         let mut names = 0;
         for (name, rest) in metric_names(&text) {
             names += 1;
@@ -249,7 +289,8 @@ const GENERATED: &[&str] = &["docs/options.md", "docs/metrics.md"];
 
 #[test]
 fn every_link_within_the_repository_leads_somewhere() -> Result<()> {
-    let mut documents = vec![PathBuf::from("README.md"), PathBuf::from("CHANGELOG.md")];
+    let mut documents: Vec<PathBuf> =
+        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "tests/README.md"].map(PathBuf::from).into();
     for entry in fs::read_dir(root().join("docs"))? {
         let name = entry?.file_name();
         documents.push(Path::new("docs").join(name));

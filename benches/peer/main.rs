@@ -110,7 +110,7 @@ fn table(count: usize, mut waybill: Figures, mut traefik: Figures) -> Vec<String
         println!("| {what} | {ours:.2} | {theirs:.2} | {ratio} |");
         let goal = GOALS.iter().find(|(goal, _)| *goal == name).filter(|_| count >= GOALS_FROM);
         if let Some((_, goal)) = goal
-            && !(ours <= goal * theirs)
+            && (ours.is_nan() || theirs.is_nan() || ours > goal * theirs)
         {
             missed.push(format!(
                 "{what} at {count} Ingresses: {ours:.2} to {theirs:.2}, 1 : {:.0} is the goal",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::runtime::watcher::Event;
 use serde::de::DeserializeOwned;
 use waybill::routing::Routing;
-use waybill::translate::settings::{ClassOptions, Settings};
+use waybill::translate::settings::ClassOptions;
 use waybill::watch::collection::Scope;
 use waybill::watch::secrets::SecretSource;
 use waybill::watch::stores::Watched;
@@ -19,13 +19,8 @@ pub fn typed<K: DeserializeOwned>(object: serde_json::Value) -> K {
 
 /// A routing whose stores hold the cluster and that has translated nothing.
 pub fn routing(count: usize) -> Routing {
-    let watched = Watched {
-        namespaces: None,
-        nodes: true,
-        controller_name: ClassOptions::default().controller_name,
-        settings: Arc::new(Settings::default()),
-    };
-    let mut routing = Routing::new(watched, ClassOptions::default());
+    let watched = Watched { namespaces: None, nodes: true };
+    let mut routing = Routing::new(watched, ClassOptions::default(), Arc::default());
     let stores = routing.stores_mut();
     stores.apply_class(Event::Apply(typed(cluster::class())));
     for number in 0..count {
@@ -37,5 +32,6 @@ pub fn routing(count: usize) -> Routing {
             stores.apply_secret(SecretSource::Tls, &Scope::All, Event::Apply(secret), |_| true);
         }
     }
+    routing.resolve_classes();
     routing
 }

@@ -61,7 +61,7 @@ impl OnDisk {
     /// One sum for all files.
     pub fn sum(&self) -> String {
         let all: String = self.files.iter().map(|(name, sum)| format!("{name} {sum}\n")).collect();
-        Digest::of(&all).short()
+        Digest::new(&all).short()
     }
 
     /// See [`marker`].
@@ -154,7 +154,7 @@ impl Folder {
         };
         let whole = on_disk.files.iter().all(|(name, sum)| {
             fs::read_to_string(current.join(name))
-                .is_ok_and(|text| Digest::of(&text).to_string() == *sum && right(name, &text))
+                .is_ok_and(|text| Digest::new(&text).to_string() == *sum && right(name, &text))
         });
         (whole && right(MARKER, &on_disk.marker_file())).then_some(on_disk)
     }
@@ -171,7 +171,7 @@ impl Folder {
         let mut next = OnDisk { epoch, generation, files: BTreeMap::new(), bytes: 0 };
         for (name, content) in &files {
             let sum = match content {
-                FileContent::Text(text) => Digest::of(text).to_string(),
+                FileContent::Text(text) => Digest::new(text).to_string(),
                 FileContent::Unchanged => {
                     let sum = last.and_then(|last| last.files.get(name)).cloned();
                     sum.ok_or_else(|| {

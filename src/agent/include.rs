@@ -79,7 +79,7 @@ impl Include {
             }
         };
         let all: String = files.iter().map(|(name, text)| format!("{name}\0{text}\0")).collect();
-        let digest = Digest::of(&all);
+        let digest = Digest::new(&all);
         if self.seen.replace(digest) == Some(digest) {
             return false;
         }

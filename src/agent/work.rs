@@ -334,7 +334,7 @@ impl Work {
                     [ours, user.lines(protocol, section)].concat()
                 })
             };
-            let sum = Digest::of(&whole(None)).short();
+            let sum = Digest::new(&whole(None)).short();
             if document.sum().as_ref() != Some(&sum) {
                 let text = whole(Some(marker_line(&marker(mark, &sum))));
                 document.set(&sum, mark, text);

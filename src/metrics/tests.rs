@@ -74,6 +74,10 @@ fn every_metric_shows_what_was_set() {
     metrics.published.set(PublishedKind::Certificate, 19.0);
     metrics.shards.set(ShardKind::Keys, 20.0);
     metrics.statuses_pending.set(21.0);
+    metrics.agents.set(23.0);
+    metrics.agents_behind.set(24.0);
+    metrics.agents_lag.set(25.0);
+    metrics.statuses_unconfirmed.add(26);
     metrics.events.add(EventResult::Suppressed, 22);
 
     let shown = series(&metrics);
@@ -108,6 +112,10 @@ fn every_metric_shows_what_was_set() {
         ("waybill_published_entries{kind=\"certificates\"}", 19.0),
         ("waybill_shards{kind=\"keys\"}", 20.0),
         ("waybill_statuses_pending", 21.0),
+        ("waybill_agents", 23.0),
+        ("waybill_agents_behind", 24.0),
+        ("waybill_agents_lag_seconds", 25.0),
+        ("waybill_statuses_unconfirmed_total", 26.0),
         ("waybill_events_total{result=\"suppressed\"}", 22.0),
         (concat!("waybill_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),
     ]);

@@ -214,7 +214,7 @@ impl ClassPublisher {
 /// Parameters whose status names classes although no class names them: the classes were deleted while no replica ran. If a
 /// class in the status exists and is not ours, the object belongs to another installation.
 fn unused(routing: &Routing) -> BTreeSet<Arc<str>> {
-    let classes = routing.stores().classes().collection();
+    let classes = routing.stores().classes();
     let ours_or_gone = |class: &str| {
         routing.classes().resolution(class).is_some() || classes.get(&ObjectKey::new("", class)).is_none()
     };

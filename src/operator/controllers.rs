@@ -1,32 +1,48 @@
-//! The two kube Controllers: what is to be reconciled comes from the index, not from the Controllers' own watches, so
-//! that one set of watches serves everything.
+//! The two kube Controllers, of Ingresses and of IngressClasses.
+//!
+//! ```text
+//! Live: keys that events touched ──▶ window ──▶ Controller ──▶ reconcile
+//!                                      ▲            │
+//!                                      └── failed ──┘ a while later
+//! ```
+//!
+//! One set of watches serves everything, so a Controller has none of its own: its trigger is the queue of keys. What it
+//! looks up before each reconciliation is a window of the queue, a few keys with what is known of why they are there;
+//! the objects are in the stores. A key is in the window whether its object is there or gone, so deletions take the same
+//! way as changes.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt, stream};
+use kube::Resource;
+use kube::core::{ObjectMeta, PartialObjectMeta};
+use kube::runtime::Controller;
 use kube::runtime::controller::{Action, Config};
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::{Controller, watcher};
+use kube::runtime::reflector::{ObjectRef, store::Writer};
+use kube::runtime::watcher::Event;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::kubernetes::key::IngressKey;
+use crate::key_queue::KeyQueue;
+use crate::kubernetes::key::{IngressKey, ObjectKey};
 use crate::kubernetes::{Ingress, IngressClass};
-use crate::metrics::{Controller as Name, Metrics, Queue, ReconcileResult};
+use crate::metrics::{Controller as Name, Metrics, Queue, ReconcileResult, Trigger};
 use crate::operator::live::{Cause, Live};
+use crate::routing::ReconcileError;
 
 /// Reconciliations that run at once. They take microseconds under one lock; more would only wait for it.
 const CONCURRENCY: u16 = 2;
 
-/// What a reconciliation of an Ingress needs.
-struct Context {
-    live: Arc<Live>,
-    metrics: Metrics,
-    /// Why each Ingress that the Controller was told of is to be reconciled.
-    causes: Mutex<HashMap<IngressKey, Cause>>,
-}
+/// Keys that a Controller has taken from its queue and not begun with.
+const WINDOW: usize = 64;
+
+/// A reconciliation that failed comes again after this.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// A key in the form that a Controller takes.
+type QueuedObject<K> = PartialObjectMeta<K>;
 
 /// Reconciles Ingresses until `shutdown` is done.
 pub async fn ingresses(
@@ -34,58 +50,10 @@ pub async fn ingresses(
     metrics: Metrics,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
-    let reader = live.routing().stores_mut().ingresses_mut().mirror();
-    let context = Arc::new(Context { live, metrics, causes: Mutex::default() });
-    Controller::for_stream(never::<Ingress>(), reader)
-        .with_config(Config::default().concurrency(CONCURRENCY))
-        .reconcile_on(requests(&context))
-        .graceful_shutdown_on(shutdown)
-        .run(reconcile, |_, error: &Infallible, _| match *error {}, context)
-        .for_each(|_| std::future::ready(()))
-        .await;
-}
-
-/// A Controller wants a stream of objects; everything comes through `reconcile_on` here.
-fn never<K: Send + 'static>() -> impl Stream<Item = Result<K, watcher::Error>> + Send + 'static {
-    stream::pending()
-}
-
-fn requests(context: &Arc<Context>) -> impl Stream<Item = ObjectRef<Ingress>> + Send + 'static {
-    let context = Arc::clone(context);
-    Arc::clone(&context.live.ingresses).stream().map(move |(key, cause)| {
-        let reference = ObjectRef::new(key.name()).within(key.namespace());
-        let mut causes = context.causes();
-        causes.entry(key).or_insert(cause);
-        context.metrics.queue_depth.set(Queue::Ingress, causes.len() as f64);
-        reference
-    })
-}
-
-impl Context {
-    fn causes(&self) -> std::sync::MutexGuard<'_, HashMap<IngressKey, Cause>> {
-        self.causes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn reconcile(ingress: Arc<Ingress>, context: Arc<Context>) -> Result<Action, Infallible> {
-    let timer = context.metrics.reconcile_seconds.timer(Name::Ingress);
-    let metadata = &ingress.metadata;
-    let key = IngressKey::new(
-        metadata.namespace.as_deref().unwrap_or_default(),
-        metadata.name.as_deref().unwrap_or_default(),
-    );
-    let cause = {
-        let mut causes = context.causes();
-        let cause = causes.remove(&key);
-        context.metrics.queue_depth.set(Queue::Ingress, causes.len() as f64);
-        cause
-    };
-    let cause =
-        cause.unwrap_or_else(|| Cause { trigger: crate::metrics::Trigger::Resync, at: Instant::now() });
-    context.live.reconcile(&key, cause);
-    drop(timer);
-    context.metrics.reconciles.inc(Name::Ingress, ReconcileResult::Success);
-    Ok(Action::await_change())
+    let queue = Arc::clone(&live.ingresses);
+    let reconcile = move |key: ObjectKey, cause| live.reconcile(&IngressKey(key), cause);
+    let window = Window::<Ingress, _>::new(queue, (Name::Ingress, Queue::Ingress), metrics, reconcile, AGAIN);
+    window.run(shutdown).await;
 }
 
 /// Reconciles IngressClasses until `shutdown` is done.
@@ -94,25 +62,196 @@ pub async fn classes(
     metrics: Metrics,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
-    let reader = live.routing().stores_mut().classes_mut().mirror();
-    let requests = Arc::clone(&live.classes).stream().map(|(name, ())| ObjectRef::new(&name));
-    Controller::for_stream(never::<IngressClass>(), reader)
-        .with_config(Config::default().concurrency(CONCURRENCY))
-        .reconcile_on(requests)
-        .graceful_shutdown_on(shutdown)
-        .run(reconcile_class, |_, error: &Infallible, _| match *error {}, Arc::new((live, metrics)))
-        .for_each(|_| std::future::ready(()))
-        .await;
+    let queue = Arc::clone(&live.classes);
+    let reconcile = move |key: ObjectKey, _| {
+        live.reconcile_class(key.name());
+        Ok(())
+    };
+    let names = (Name::IngressClass, Queue::IngressClass);
+    Window::<IngressClass, _>::new(queue, names, metrics, reconcile, AGAIN).run(shutdown).await;
 }
 
-async fn reconcile_class(
-    class: Arc<IngressClass>,
-    context: Arc<(Arc<Live>, Metrics)>,
-) -> Result<Action, Infallible> {
-    let (live, metrics) = &*context;
-    let timer = metrics.reconcile_seconds.timer(Name::IngressClass);
-    live.reconcile_class(class.metadata.name.as_deref().unwrap_or_default());
-    drop(timer);
-    metrics.reconciles.inc(Name::IngressClass, ReconcileResult::Success);
-    Ok(Action::await_change())
+/// The keys between a queue and a Controller.
+struct Window<K: Resource<DynamicType = ()> + Clone + 'static, R> {
+    queue: Arc<KeyQueue<ObjectKey, Cause>>,
+    names: (Name, Queue),
+    metrics: Metrics,
+    reconcile: R,
+    again: Duration,
+    space: Arc<Semaphore>,
+    lookups: Mutex<Lookups<K>>,
+}
+
+/// What the Controller finds, and why each key is to be reconciled.
+struct Lookups<K: Resource<DynamicType = ()> + Clone + 'static> {
+    causes: HashMap<ObjectKey, (Cause, Option<OwnedSemaphorePermit>)>,
+    writer: Writer<QueuedObject<K>>,
+}
+
+impl<K, R> Window<K, R>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
+    R: Fn(ObjectKey, Cause) -> Result<(), ReconcileError> + Send + Sync + 'static,
+{
+    fn new(
+        queue: Arc<KeyQueue<ObjectKey, Cause>>,
+        names: (Name, Queue),
+        metrics: Metrics,
+        reconcile: R,
+        again: Duration,
+    ) -> Arc<Self> {
+        let mut writer = Writer::new(());
+        // Without a list of its own it is ready at once.
+        writer.apply_watcher_event(&Event::Init);
+        writer.apply_watcher_event(&Event::InitDone);
+        let lookups = Mutex::new(Lookups { causes: HashMap::new(), writer });
+        let space = Arc::new(Semaphore::new(WINDOW));
+        Arc::new(Self { queue, names, metrics, reconcile, again, space, lookups })
+    }
+
+    async fn run(self: Arc<Self>, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
+        let store = self.lookups().writer.as_reader();
+        Controller::for_stream(stream::pending(), store)
+            .with_config(Config::default().concurrency(CONCURRENCY))
+            .reconcile_on(Arc::clone(&self).requests())
+            .graceful_shutdown_on(shutdown)
+            .run(
+                |key, window| {
+                    // Lookups out before it begins: what comes from here on is for another reconciliation.
+                    let (key, cause) = window.take_out(&key);
+                    async move { window.reconcile(key, cause) }
+                },
+                |key, error, window| window.failed(&key, error),
+                self,
+            )
+            .for_each(|result| {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "a reconciliation has failed");
+                }
+                std::future::ready(())
+            })
+            .await;
+    }
+
+    fn lookups(&self) -> MutexGuard<'_, Lookups<K>> {
+        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The keys of the queue, as far as there is space for them.
+    fn requests(self: Arc<Self>) -> impl Stream<Item = ObjectRef<QueuedObject<K>>> + Send + 'static {
+        stream::unfold(self, |window| async move {
+            let space = Arc::clone(&window.space).acquire_owned().await.ok()?;
+            let (key, cause) = window.queue.next().await;
+            let reference = window.take_in(key, cause, Some(space));
+            Some((reference, window))
+        })
+    }
+
+    fn take_in(
+        &self,
+        key: ObjectKey,
+        cause: Cause,
+        space: Option<OwnedSemaphorePermit>,
+    ) -> ObjectRef<QueuedObject<K>> {
+        let object = object(&key);
+        let reference = ObjectRef::from_obj(&object);
+        let mut taken = self.lookups();
+        // The first cause counts, since that change has waited longest.
+        taken.causes.entry(key).or_insert((cause, space));
+        taken.writer.apply_watcher_event(&Event::Apply(object));
+        self.show_depth(&taken);
+        reference
+    }
+
+    fn take_out(&self, object: &QueuedObject<K>) -> (ObjectKey, Cause) {
+        let key = key_of(object);
+        let mut taken = self.lookups();
+        taken.writer.apply_watcher_event(&Event::Delete(object.clone()));
+        let cause = taken.causes.remove(&key).map(|(cause, _)| cause);
+        self.show_depth(&taken);
+        (key, cause.unwrap_or_else(Cause::again))
+    }
+
+    fn show_depth(&self, taken: &Lookups<K>) {
+        self.metrics.queue_depth.set(self.names.1, (self.queue.len() + taken.causes.len()) as f64);
+    }
+
+    fn reconcile(&self, key: ObjectKey, cause: Cause) -> Result<Action, ReconcileError> {
+        let timer = self.metrics.reconcile_seconds.timer(self.names.0);
+        (self.reconcile)(key, cause)?;
+        drop(timer);
+        self.metrics.reconciles.inc(self.names.0, ReconcileResult::Success);
+        Ok(Action::await_change())
+    }
+
+    fn failed(&self, object: &QueuedObject<K>, error: &ReconcileError) -> Action {
+        tracing::error!(%error, "a reconciliation has failed; it is tried again in a while");
+        self.metrics.reconciles.inc(self.names.0, ReconcileResult::Error);
+        self.take_in(key_of(object), Cause::again(), None);
+        Action::requeue(self.again)
+    }
+}
+
+impl Cause {
+    fn again() -> Self {
+        Self { trigger: Trigger::Resync, at: Instant::now() }
+    }
+}
+
+fn object<K>(key: &ObjectKey) -> QueuedObject<K> {
+    let namespace = Some(key.namespace().to_owned()).filter(|namespace| !namespace.is_empty());
+    let metadata = ObjectMeta { namespace, name: Some(key.name().to_owned()), ..ObjectMeta::default() };
+    PartialObjectMeta { types: None, metadata, _phantom: std::marker::PhantomData }
+}
+
+fn key_of<K>(object: &QueuedObject<K>) -> ObjectKey {
+    let metadata = &object.metadata;
+    ObjectKey::new(
+        metadata.namespace.as_deref().unwrap_or_default(),
+        metadata.name.as_deref().unwrap_or_default(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// More keys than there is space for, one of which fails the first time.
+    #[tokio::test]
+    async fn every_key_is_reconciled_and_one_that_fails_comes_again() {
+        let queue = Arc::new(KeyQueue::default());
+        let metrics = Metrics::new("x").unwrap();
+        let (done, mut reconciled) = mpsc::unbounded_channel();
+        let failures = AtomicUsize::new(1);
+        let reconcile = move |key: ObjectKey, _| {
+            let fails = key.name() == "7" && failures.swap(0, Ordering::Relaxed) > 0;
+            if fails {
+                return Err(ReconcileError::Panicked { key: IngressKey(key), message: String::new() });
+            }
+            let _ = done.send(key);
+            Ok(())
+        };
+        let keys = 3 * WINDOW;
+        queue.extend((0..keys).map(|key| (ObjectKey::new("web", key.to_string()), Cause::again())));
+        let names = (Name::Ingress, Queue::Ingress);
+        let window =
+            Window::<Ingress, _>::new(Arc::clone(&queue), names, metrics.clone(), reconcile, Duration::ZERO);
+        let running = tokio::spawn(window.run(std::future::pending()));
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..keys {
+            assert!(seen.insert(reconciled.recv().await.unwrap()));
+        }
+        assert_eq!(metrics.reconciles.get(Name::Ingress, ReconcileResult::Error), 1);
+        assert!(metrics.render().unwrap().contains("workqueue_depth{name=\"ingress\"} 0\n"));
+        // Again, and one without a namespace.
+        for namespace in ["web", ""] {
+            queue.push(ObjectKey::new(namespace, "7"), Cause::again());
+            assert_eq!(reconciled.recv().await.unwrap(), ObjectKey::new(namespace, "7"));
+        }
+        running.abort();
+    }
 }

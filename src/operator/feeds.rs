@@ -20,7 +20,7 @@ use crate::kubernetes::{
 };
 use crate::metrics::{Metrics, WatchKind};
 use crate::operator::live::{Live, Phase};
-use crate::parameters::classes::Namespaces;
+use crate::parameters::classes::NamespaceSource;
 use crate::routing::Routing;
 use crate::watch::changes::Touched;
 use crate::watch::collection::Scope;
@@ -48,15 +48,11 @@ const NOT_HELM: &str = "owner!=helm";
 /// What decides which watches there are.
 #[derive(Clone, Debug)]
 pub struct Feeds {
-    /// `labelSelector`.
     pub label_selector: String,
-    /// Whether IngressClasses are read.
     pub classes: bool,
-    /// Whether Nodes are read.
     pub nodes: bool,
     /// The namespace of the ConfigMap with the last accepted parameters of classes.
     pub namespace: String,
-    /// Its name.
     pub class_memory: String,
     /// After how many seconds a watch ends and goes on where it was: [`WATCH_SECONDS`], less in tests.
     pub watch_seconds: u32,
@@ -67,18 +63,18 @@ type Task = BoxFuture<'static, ()>;
 
 /// What all watches need.
 #[derive(Clone)]
-struct Context {
+struct Watching {
     client: Client,
     live: Arc<Live>,
     metrics: Metrics,
     watch_seconds: u32,
     /// When it was last told that the API server is away.
-    away: Arc<Mutex<Told>>,
+    away: Arc<Mutex<Reminder>>,
 }
 
 /// All watches, as tasks to be spawned.
 pub fn feeds(feeds: &Feeds, client: &Client, live: &Arc<Live>, metrics: &Metrics) -> Vec<Task> {
-    let context = Context {
+    let context = Watching {
         client: client.clone(),
         live: Arc::clone(live),
         metrics: metrics.clone(),
@@ -133,7 +129,7 @@ pub fn feeds(feeds: &Feeds, client: &Client, live: &Arc<Live>, metrics: &Metrics
     tasks
 }
 
-impl Context {
+impl Watching {
     fn config(&self) -> watcher::Config {
         watcher::Config::default().timeout(self.watch_seconds).page_size(PAGE)
     }
@@ -237,7 +233,7 @@ impl Context {
                         context.metrics.watch_age.clear(WatchKind::Namespace);
                     } => {}
                 }
-                context.live.set_sources(|sources| sources.namespaces = Namespaces::Pending);
+                context.live.set_sources(|sources| sources.namespaces = NamespaceSource::Pending);
             }
         }
         .boxed()
@@ -245,7 +241,7 @@ impl Context {
 
     async fn watch_namespaces(&self) {
         let api: Api<Namespace> = Api::all(self.client.clone());
-        let mut told = Told::default();
+        let mut told = Reminder::default();
         let mut listed = false;
         let path = api.resource_url().to_owned();
         self.metrics.watch_age.begun(WatchKind::Namespace, &path);
@@ -259,7 +255,7 @@ impl Context {
                     });
                     if done {
                         listed = true;
-                        self.live.set_sources(|sources| sources.namespaces = Namespaces::Listed);
+                        self.live.set_sources(|sources| sources.namespaces = NamespaceSource::Listed);
                     }
                 }
                 Err(error) => {
@@ -267,7 +263,8 @@ impl Context {
                         // A right that only selectors need, and that every replica lacks alike.
                         self.metrics.watch_age.heard(WatchKind::Namespace, &path, Instant::now());
                         if !listed {
-                            self.live.set_sources(|sources| sources.namespaces = Namespaces::Unavailable);
+                            self.live
+                                .set_sources(|sources| sources.namespaces = NamespaceSource::Unavailable);
                         }
                     }
                     self.failed(WatchKind::Namespace, &error, &mut told);
@@ -289,7 +286,7 @@ impl Context {
     {
         let context = self.clone();
         async move {
-            let mut told = Told::default();
+            let mut told = Reminder::default();
             let mut missing = false;
             let mut listing = false;
             let path = api.resource_url().to_owned();
@@ -340,7 +337,7 @@ impl Context {
     ) where
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
-        let mut told = Told::default();
+        let mut told = Reminder::default();
         let path = api.resource_url().to_owned();
         self.metrics.watch_age.begun(kind, &path);
         let mut events = events(api, config);
@@ -372,7 +369,7 @@ impl Context {
         self.live.event(kind, |routing| apply(routing, event));
     }
 
-    fn failed(&self, kind: WatchKind, error: &watcher::Error, told: &mut Told) {
+    fn failed(&self, kind: WatchKind, error: &watcher::Error, told: &mut Reminder) {
         self.metrics.watch_errors.inc(kind);
         if is_unreachable(error) {
             // It is away for all watches alike.
@@ -387,9 +384,9 @@ impl Context {
 
 /// Whether it is time to tell of a failure again.
 #[derive(Debug, Default)]
-struct Told(Option<Instant>);
+struct Reminder(Option<Instant>);
 
-impl Told {
+impl Reminder {
     fn again(&mut self) -> bool {
         let due = self.0.is_none_or(|at| at.elapsed() >= TELL_AGAIN);
         if due {

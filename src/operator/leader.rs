@@ -145,7 +145,7 @@ impl Leader {
                 None => break,
             }
             // Parts end with the term. Should one have seen its end too early, it is the end for all of them.
-            guard.give_up();
+            guard.end();
         }
         following.stop().await;
         Ok(())

@@ -1,7 +1,9 @@
 //! The routing of a running operator: watch events in, keys to reconcile out, and what came of it for the publisher.
+//!
+//! There are two locks. That of the routing is held for as long as an event or a translation takes; that of the notes
+//! only to add to them or to take them away, and nothing waits for the first while it holds the second.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,7 +14,7 @@ use crate::kubernetes::key::{IngressKey, ObjectKey, OutputKey, SecretKey};
 use crate::metrics::{Metrics, Trigger, WatchKind};
 use crate::parameters::classes::{Changed, Sources};
 use crate::parameters::status::Publication;
-use crate::routing::{Reconciled, Routing};
+use crate::routing::{ReconcileError, Reconciled, Routing};
 use crate::watch::changes::Touched;
 
 /// How far the first lists are.
@@ -29,7 +31,6 @@ pub enum Phase {
 /// Why an Ingress is to be reconciled, and since when.
 #[derive(Clone, Copy, Debug)]
 pub struct Cause {
-    /// The kind of object that changed.
     pub trigger: Trigger,
     /// When the change arrived.
     pub at: Instant,
@@ -38,16 +39,13 @@ pub struct Cause {
 /// When the oldest change that an output has not committed arrived.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Waiting {
-    /// Of a creation or change.
     pub change: Option<Instant>,
-    /// Of a deletion.
     pub deletion: Option<Instant>,
 }
 
-/// What changed since the publisher last looked.
+/// What changed since the publisher last looked. Only a leader collects it; a new one looks at everything.
 #[derive(Debug, Default)]
 pub struct Pending {
-    /// Outputs whose routing changed.
     pub outputs: BTreeMap<OutputKey, Waiting>,
     /// Ingresses whose status may be wrong, each with the output that its change concerns, if any.
     pub statuses: BTreeMap<IngressKey, Option<OutputKey>>,
@@ -55,28 +53,30 @@ pub struct Pending {
     pub all_statuses: bool,
 }
 
+/// What is known of outputs, beside the routing.
+#[derive(Default)]
+struct Notes {
+    pending: Pending,
+    publications: BTreeMap<OutputKey, Publication>,
+    /// Since when Ingresses that moved are in two outputs.
+    moving: HashMap<IngressKey, Instant>,
+    leading: bool,
+}
+
 /// The routing, shared between the tasks of a running operator.
 pub struct Live {
     routing: Mutex<Routing>,
-    /// Ingresses to reconcile.
-    pub ingresses: Arc<KeyQueue<IngressKey, Cause>>,
-    /// Classes to reconcile.
-    pub classes: Arc<KeyQueue<Arc<str>, ()>>,
-    /// Secrets to fetch.
+    pub ingresses: Arc<KeyQueue<ObjectKey, Cause>>,
+    pub classes: Arc<KeyQueue<ObjectKey, Cause>>,
     pub secrets: Arc<KeyQueue<SecretKey, ()>>,
-    /// Ingresses whose problems changed, or may be about other objects now.
+    /// Ingresses whose problems changed, or may be about other objects now; only a leader collects them.
     pub problems: Arc<KeyQueue<IngressKey, ()>>,
-    pending: Mutex<Pending>,
-    publications: Mutex<BTreeMap<OutputKey, Publication>>,
-    /// Since when Ingresses that moved are in two outputs.
-    moving: Mutex<HashMap<IngressKey, Instant>>,
-    /// Something is pending.
+    notes: Mutex<Notes>,
     pub changed: Notify,
     /// Something about classes has to be written.
     pub classes_changed: Notify,
     /// Whether some class needs the labels of namespaces.
     namespaces_wanted: watch::Sender<bool>,
-    leading: AtomicBool,
     phase: watch::Sender<Phase>,
     metrics: Metrics,
 }
@@ -90,13 +90,10 @@ impl Live {
             classes: Arc::default(),
             secrets: Arc::default(),
             problems: Arc::default(),
-            pending: Mutex::default(),
-            publications: Mutex::default(),
-            moving: Mutex::default(),
+            notes: Mutex::default(),
             changed: Notify::new(),
             classes_changed: Notify::new(),
             namespaces_wanted: watch::Sender::new(false),
-            leading: AtomicBool::new(false),
             phase: watch::Sender::new(Phase::Listing),
             metrics,
         }
@@ -114,23 +111,21 @@ impl Live {
 
     /// What became of the last attempt to commit an output.
     pub fn set_publication(&self, output: &OutputKey, publication: Publication) {
-        let mut publications = self.publications.lock().unwrap_or_else(PoisonError::into_inner);
-        if publications.insert(output.clone(), publication) != Some(publication) {
+        if self.notes().publications.insert(output.clone(), publication) != Some(publication) {
             self.classes_changed.notify_one();
         }
     }
 
     /// Whether the routing of some outputs is out: what is worst of them.
     pub fn publication(&self, outputs: &BTreeSet<OutputKey>) -> Publication {
-        let publications = self.publications.lock().unwrap_or_else(PoisonError::into_inner);
-        let of = |output| publications.get(output).copied().unwrap_or(Publication::Pending);
+        let notes = self.notes();
+        let of = |output| notes.publications.get(output).copied().unwrap_or(Publication::Pending);
         outputs.iter().map(of).find(|one| *one != Publication::Committed).unwrap_or(Publication::Committed)
     }
 
     /// Whether the last attempt to commit an output succeeded.
     pub fn is_committed(&self, output: &OutputKey) -> bool {
-        let publications = self.publications.lock().unwrap_or_else(PoisonError::into_inner);
-        publications.get(output) == Some(&Publication::Committed)
+        self.notes().publications.get(output) == Some(&Publication::Committed)
     }
 
     /// Waits for a phase.
@@ -141,30 +136,56 @@ impl Live {
 
     /// Takes what is pending.
     pub fn take_pending(&self) -> Pending {
-        std::mem::take(&mut *self.pending())
+        std::mem::take(&mut self.notes().pending)
     }
 
     /// Everything has to be looked at again: for a new leader.
     pub fn everything_pending(&self) {
-        let at = Instant::now();
         let outputs: Vec<OutputKey> = self.routing().table().outputs().map(|(key, _)| key.clone()).collect();
-        let mut pending = self.pending();
-        for output in outputs {
-            pending.outputs.entry(output).or_default().since(Waiting { change: Some(at), deletion: None });
-        }
-        pending.all_statuses = true;
-        drop(pending);
-        self.changed.notify_one();
+        self.collect(|pending| pending.look_at_all(outputs));
     }
 
     /// Every Ingress's problems have to be told: for a new leader.
     pub fn all_problems_pending(&self) {
         let keys = self.routing().told_of();
-        self.problems.extend(keys.into_iter().map(|key| (key, ())));
+        self.tell(keys);
     }
 
-    fn pending(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether this replica leads. One that does not collects nothing, which nobody would ever take, and takes over
+    /// what the leader remembers of classes.
+    pub fn set_leading(&self, leading: bool) {
+        let mut notes = self.notes();
+        notes.leading = leading;
+        if !leading {
+            notes.pending = Pending::default();
+            drop(notes);
+            while self.problems.try_next().is_some() {}
+        }
+    }
+
+    fn leads(&self) -> bool {
+        self.notes().leading
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds to what is pending.
+    fn collect(&self, add: impl FnOnce(&mut Pending)) {
+        let mut notes = self.notes();
+        if notes.leading {
+            add(&mut notes.pending);
+            drop(notes);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Has the problems of these Ingresses told.
+    fn tell(&self, keys: impl IntoIterator<Item = IngressKey>) {
+        if self.leads() {
+            self.problems.extend(keys.into_iter().map(|key| (key, ())));
+        }
     }
 
     /// Takes a watch event in.
@@ -206,18 +227,9 @@ impl Live {
         let (translated, fetch) = routing.reconcile_all();
         self.metrics.translations.add(Trigger::Resync, translated as u64);
         self.secrets.extend(fetch.into_iter().map(|secret| (secret, ())));
-        let mut pending = self.pending();
-        for (output, _) in routing.table().outputs() {
-            let first = Waiting { change: Some(at), deletion: None };
-            pending.outputs.entry(output.clone()).or_default().since(first);
-        }
-        pending.all_statuses = true;
-        drop(pending);
-        let keys: Vec<_> =
-            routing.table().fragments().map(|fragment| (fragment.ingress.clone(), ())).collect();
-        self.problems.extend(keys);
+        self.collect(|pending| pending.look_at_all(routing.table().outputs().map(|(key, _)| key.clone())));
+        self.tell(routing.told_of());
         self.phase.send_replace(Phase::Synced);
-        self.changed.notify_one();
         tracing::info!(
             ingresses = translated,
             milliseconds = at.elapsed().as_millis() as u64,
@@ -228,64 +240,49 @@ impl Live {
     /// Sends what an event touched to whoever has to work on it.
     fn dispatch(&self, routing: &mut Routing, touched: Touched, cause: Cause) {
         self.secrets.extend(touched.fetch.iter().map(|secret| (secret.clone(), ())));
-        for class in routing.affected_classes(&touched) {
-            if routing.stores().classes().collection().get(&ObjectKey::new("", &*class)).is_some() {
-                self.classes.push(class, ());
-            } else {
-                // A Controller never sees a class that is gone.
-                self.resolve_class(routing, &class);
-            }
-        }
+        let classes = routing.affected_classes(&touched);
+        self.classes.extend(classes.into_iter().map(|class| (ObjectKey::new("", class), cause)));
         if touched.class_memory {
             self.classes_changed.notify_one();
-            if !self.leading.load(Ordering::Relaxed) {
+            if !self.leads() {
                 routing.adopt_stored_class_memory();
                 self.resolve_classes(routing);
             }
         }
         let addresses = routing.touches_statuses(&touched);
         if addresses || !touched.statuses.is_empty() {
-            let mut pending = self.pending();
-            for key in &touched.statuses {
-                pending.statuses.entry(key.clone()).or_default();
-            }
-            pending.all_statuses |= addresses;
-            drop(pending);
-            self.changed.notify_one();
+            self.collect(|pending| {
+                for key in &touched.statuses {
+                    pending.statuses.entry(key.clone()).or_default();
+                }
+                pending.all_statuses |= addresses;
+            });
         }
-        for key in routing.affected(&touched) {
-            if routing.stores().ingresses().collection().get(&key).is_some() {
-                self.ingresses.push(key, cause);
-            } else {
-                // A Controller never sees an object that is gone.
-                let reconciled = routing.reconcile(&key);
-                self.note(routing, &key, reconciled, cause, true);
-            }
-        }
+        self.ingresses.extend(routing.affected(&touched).into_iter().map(|key| (key.0, cause)));
     }
 
-    /// Reconciles one Ingress.
-    pub fn reconcile(&self, key: &IngressKey, cause: Cause) {
+    /// Reconciles one Ingress, which may be gone.
+    ///
+    /// # Errors
+    /// It could not be translated, and stays as it was.
+    pub fn reconcile(&self, key: &IngressKey, cause: Cause) -> Result<(), ReconcileError> {
         let mut routing = self.routing();
-        let reconciled = routing.reconcile(key);
+        let reconciled = routing.reconcile(key)?;
         if reconciled.translated {
             self.metrics.translations.inc(cause.trigger);
         }
-        self.note(&routing, key, reconciled, cause, false);
+        self.note(&routing, key, reconciled, cause);
+        Ok(())
     }
 
-    /// Reconciles one class.
+    /// Reconciles one class, which may be gone.
     pub fn reconcile_class(&self, class: &str) {
         let mut routing = self.routing();
-        self.resolve_class(&mut routing, class);
-    }
-
-    fn resolve_class(&self, routing: &mut Routing, class: &str) {
         let changed = routing.resolve_class(class);
         if changed.settings {
-            self.translate_class(routing, class);
+            self.translate_class(&routing, class);
         }
-        self.note_classes(routing, changed);
+        self.note_classes(&routing, changed);
     }
 
     /// Brings all classes up to date: what can be read of the cluster, or what is remembered, has changed.
@@ -329,7 +326,7 @@ impl Live {
     pub fn settle_overdue(&self, longest: Duration) {
         let mut overdue = Vec::new();
         let mut routing = self.routing();
-        self.moving().retain(|key, since| {
+        self.notes().moving.retain(|key, since| {
             let stays = since.elapsed() < longest;
             if !stays {
                 overdue.push(key.clone());
@@ -343,24 +340,10 @@ impl Live {
 
     fn leave(&self, routing: &mut Routing, key: &IngressKey) {
         let change = routing.settle(key);
-        self.moving().remove(key);
-        self.problems.extend(change.problems.into_iter().map(|key| (key, ())));
-        let mut pending = self.pending();
-        for output in change.outputs {
-            // Nobody waits for it as for a change of their own: statuses don't either.
-            pending.outputs.entry(output).or_default();
-        }
-        drop(pending);
-        self.changed.notify_one();
-    }
-
-    fn moving(&self) -> MutexGuard<'_, HashMap<IngressKey, Instant>> {
-        self.moving.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether this replica leads: a follower takes over what the leader remembers of classes.
-    pub fn set_leading(&self, leading: bool) {
-        self.leading.store(leading, Ordering::Relaxed);
+        self.notes().moving.remove(key);
+        self.tell(change.problems);
+        // Nobody waits for it as for a change of their own: statuses don't either.
+        self.collect(|pending| pending.look_at(change.outputs));
     }
 
     /// Whether some class needs the labels of namespaces, to be waited on.
@@ -370,10 +353,9 @@ impl Live {
 
     fn translate_class(&self, routing: &Routing, class: &str) {
         let cause = Cause { trigger: Trigger::IngressClass, at: Instant::now() };
-        self.ingresses.extend(routing.of_class(class).into_iter().map(|key| (key, cause)));
+        self.ingresses.extend(routing.of_class(class).into_iter().map(|key| (key.0, cause)));
         // Its addresses may come from elsewhere now.
-        self.pending().all_statuses = true;
-        self.changed.notify_one();
+        self.collect(|pending| pending.all_statuses = true);
     }
 
     fn note_classes(&self, routing: &Routing, changed: Changed) {
@@ -392,66 +374,77 @@ impl Live {
 
     /// A class is paused, or goes on: which outputs that concerns is for the publisher to find out.
     fn look_at_outputs(&self, routing: &Routing) {
-        let mut pending = self.pending();
-        for (output, _) in routing.table().outputs() {
+        self.collect(|pending| {
             // No change of anybody's waits for it.
-            pending.outputs.entry(output.clone()).or_default();
-        }
-        pending.all_statuses = true;
-        drop(pending);
-        self.changed.notify_one();
+            pending.look_at(routing.table().outputs().map(|(key, _)| key.clone()));
+            pending.all_statuses = true;
+        });
     }
 
     /// An output that is known and was never tried has to be, empty as it may be.
     fn publish_new_outputs(&self, routing: &Routing) {
-        let at = Instant::now();
-        let known: BTreeSet<OutputKey> = {
-            let publications = self.publications.lock().unwrap_or_else(PoisonError::into_inner);
-            publications.keys().cloned().collect()
-        };
-        let mut pending = self.pending();
-        for (output, _) in routing.table().outputs().filter(|(output, _)| !known.contains(output)) {
-            pending
-                .outputs
-                .entry(output.clone())
-                .or_default()
-                .since(Waiting { change: Some(at), deletion: None });
+        let first = Waiting { change: Some(Instant::now()), deletion: None };
+        let mut notes = self.notes();
+        let Notes { pending, publications, leading, .. } = &mut *notes;
+        if *leading {
+            for (output, _) in routing.table().outputs().filter(|(key, _)| !publications.contains_key(*key)) {
+                pending.outputs.entry(output.clone()).or_default().since(first);
+            }
+            drop(notes);
+            self.changed.notify_one();
         }
-        drop(pending);
-        self.changed.notify_one();
     }
 
     /// Notes what a reconciliation did.
-    fn note(&self, routing: &Routing, key: &IngressKey, reconciled: Reconciled, cause: Cause, gone: bool) {
+    fn note(&self, routing: &Routing, key: &IngressKey, reconciled: Reconciled, cause: Cause) {
         self.secrets.extend(reconciled.fetch.into_iter().map(|secret| (secret, ())));
-        self.problems.extend(reconciled.problems.into_iter().map(|key| (key, ())));
-        if routing.has_problems(key) {
-            // The Ingress, or a Service that it leads to, may be another one of that name with the same faults.
-            self.problems.push(key.clone(), ());
-        }
-        let deletion = gone || !reconciled.translated;
-        let waiting = if deletion {
-            Waiting { change: None, deletion: Some(cause.at) }
-        } else {
-            Waiting { change: Some(cause.at), deletion: None }
-        };
-        let mut pending = self.pending();
-        if !gone && (cause.trigger == Trigger::Ingress || reconciled.change.fragment) {
-            let output = pending.statuses.entry(key.clone()).or_default();
-            if let Some(changed) = reconciled.change.outputs.iter().next() {
-                *output = Some(changed.clone());
+        // Where there are problems, the Ingress or a Service that it leads to may be another one of that name.
+        let again = routing.has_problems(key).then(|| key.clone());
+        self.tell(reconciled.problems.into_iter().chain(again));
+        {
+            let mut notes = self.notes();
+            if !routing.table().is_moving(key) {
+                notes.moving.remove(key);
+            } else if !notes.moving.contains_key(key) {
+                notes.moving.insert(key.clone(), Instant::now());
             }
         }
-        for output in reconciled.change.outputs {
-            pending.outputs.entry(output).or_default().since(waiting);
-        }
-        drop(pending);
-        if routing.table().is_moving(key) {
-            self.moving().entry(key.clone()).or_insert_with(Instant::now);
+        let waiting = if reconciled.translated {
+            Waiting { change: Some(cause.at), deletion: None }
         } else {
-            self.moving().remove(key);
+            Waiting { change: None, deletion: Some(cause.at) }
+        };
+        let is_there = routing.stores().ingresses().get(key).is_some();
+        let status = is_there && (cause.trigger == Trigger::Ingress || reconciled.change.fragment);
+        self.collect(|pending| {
+            if status {
+                let output = pending.statuses.entry(key.clone()).or_default();
+                if let Some(changed) = reconciled.change.outputs.iter().next() {
+                    *output = Some(changed.clone());
+                }
+            }
+            for output in reconciled.change.outputs {
+                pending.outputs.entry(output).or_default().since(waiting);
+            }
+        });
+    }
+}
+
+impl Pending {
+    /// These outputs have to be committed, though no change of anybody's waits for it.
+    fn look_at(&mut self, outputs: impl IntoIterator<Item = OutputKey>) {
+        for output in outputs {
+            self.outputs.entry(output).or_default();
         }
-        self.changed.notify_one();
+    }
+
+    /// These are all outputs, and a leader that has just begun looks at them and all statuses.
+    fn look_at_all(&mut self, outputs: impl IntoIterator<Item = OutputKey>) {
+        let first = Waiting { change: Some(Instant::now()), deletion: None };
+        for output in outputs {
+            self.outputs.entry(output).or_default().since(first);
+        }
+        self.all_statuses = true;
     }
 }
 

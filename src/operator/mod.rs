@@ -1,15 +1,23 @@
-//! What runs live: watches and controllers feed the routing, and a leader's term publishes it.
+//! What runs live: watches feed the routing, controllers bring it up to date, and a leader's term publishes it.
+//!
+//! ```text
+//! feeds, secrets ──events──▶ live ◀──keys── controllers
+//!                             │
+//!                             └──what changed──▶ leader: publisher, status_view, problems, class_publisher
+//! ```
+//!
+//! [`run`] puts all of it together.
 
-pub mod agents;
-pub mod class_publisher;
-pub mod controllers;
+mod agents;
+mod class_publisher;
+mod controllers;
 pub mod feeds;
-pub mod leader;
+mod leader;
 pub mod live;
-pub mod own_watches;
-pub mod problems;
-pub mod publisher;
+mod own_watches;
+mod problems;
+mod publisher;
 pub mod run;
-pub mod secrets;
-pub mod status_view;
-pub mod tasks;
+mod secrets;
+mod status_view;
+mod tasks;

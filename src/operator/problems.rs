@@ -124,9 +124,9 @@ impl Problems {
         let routing = self.live.routing();
         let key = crate::kubernetes::key::ObjectKey::new(subject.namespace.as_str(), subject.name.as_str());
         match subject.kind {
-            Kind::Ingress => routing.stores().ingresses().collection().get(&key)?.metadata.uid.clone(),
+            Kind::Ingress => routing.stores().ingresses().get(&key)?.metadata.uid.clone(),
             Kind::Service => routing.stores().services().get(&key)?.uid.as_deref().map(str::to_owned),
-            Kind::IngressClass => routing.stores().classes().collection().get(&key)?.metadata.uid.clone(),
+            Kind::IngressClass => routing.stores().classes().get(&key)?.metadata.uid.clone(),
             Kind::Secret | Kind::ConfigMap | Kind::IngressClassParameters => None,
         }
     }

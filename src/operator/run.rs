@@ -70,7 +70,8 @@ impl Operator {
     /// Metrics that can't be registered.
     pub fn new(options: Options, variables: BTreeMap<String, String>) -> Result<Self, RunError> {
         let metrics = Metrics::new(&options.leader_election.lease_name)?;
-        let mut routing = Routing::new(watched(&options), options.class.clone());
+        let mut routing =
+            Routing::new(watched(&options), options.class.clone(), Arc::new(options.settings.clone()));
         routing.table_mut().declare(&options.settings.output);
         Ok(Self {
             live: Arc::new(Live::new(routing, metrics.clone())),

@@ -20,7 +20,7 @@ use crate::publish::statuses::writer::StatusView;
 use crate::routing::Routing;
 use crate::translate::problem::Problem;
 use crate::translate::settings::Settings;
-use crate::translate::status::{self, Wanted};
+use crate::translate::status::{self, DesiredStatus};
 
 /// The statuses that are wanted in one term of a leader.
 pub struct Statuses {
@@ -37,7 +37,7 @@ pub struct Statuses {
     /// `operator.statusDelay`: the longest that an Ingress waits for the proxies.
     delay: Duration,
     /// The addresses for each group of settings, computed once until they may have changed.
-    addresses: Mutex<Vec<(Arc<Settings>, Wanted)>>,
+    addresses: Mutex<Vec<(Arc<Settings>, DesiredStatus)>>,
 }
 
 /// Ingresses of one commit.
@@ -79,7 +79,7 @@ impl Statuses {
             self.addresses_changed();
         }
         let routing = self.live.routing();
-        let ingresses = routing.stores().ingresses().collection();
+        let ingresses = routing.stores().ingresses();
         if all {
             for (key, _) in ingresses.iter() {
                 keys.entry(IngressKey(key.clone())).or_default();
@@ -194,12 +194,12 @@ impl Statuses {
         self.problems.set(Reporter::Statuses, faults);
     }
 
-    fn wanted(&self, settings: &Arc<Settings>, routing: &Routing) -> Wanted {
+    fn wanted(&self, settings: &Arc<Settings>, routing: &Routing) -> DesiredStatus {
         let mut known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, wanted)) = known.iter().find(|(of, _)| Arc::ptr_eq(of, settings)) {
             return wanted.clone();
         }
-        let wanted = status::wanted(settings, routing.stores()).unwrap_or(Wanted::LeaveAlone);
+        let wanted = status::wanted(settings, routing.stores()).unwrap_or(DesiredStatus::LeaveAlone);
         known.push((Arc::clone(settings), wanted.clone()));
         wanted
     }
@@ -208,7 +208,7 @@ impl Statuses {
 impl StatusView for Statuses {
     fn state(&self, key: &IngressKey) -> Option<StatusState> {
         let routing = self.live.routing();
-        let ingress = routing.stores().ingresses().collection().get(key)?;
+        let ingress = routing.stores().ingresses().get(key)?;
         let settings = routing.settings(key);
         // Nothing new of it is published, so no address is written or withdrawn either.
         let still = self.waiting().contains_key(key)
@@ -217,7 +217,7 @@ impl StatusView for Statuses {
             || settings.is_some_and(|one| !self.live.is_committed(&one.output));
         let wanted = match settings {
             Some(settings) if !still => self.wanted(settings, &routing),
-            _ => Wanted::LeaveAlone,
+            _ => DesiredStatus::LeaveAlone,
         };
         let current = addresses(ingress);
         let shown = Arc::as_ptr(ingress).addr();

@@ -26,19 +26,17 @@ use crate::watch::stores::Stores;
 pub struct Sources {
     /// IngressClassParameters: the definition is there, and they are listed.
     pub parameters: bool,
-    /// Namespaces.
-    pub namespaces: Namespaces,
+    pub namespaces: NamespaceSource,
 }
 
 /// What can be read of Namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Namespaces {
-    /// They are listed.
+pub enum NamespaceSource {
     Listed,
     /// They are not watched yet, or their first list is under way.
     Pending,
     /// They can't be, and never could since the start. Where they were listed once and a watch fails later, what
-    /// is held goes on to count as [`Namespaces::Listed`].
+    /// is held goes on to count as [`NamespaceSource::Listed`].
     Unavailable,
 }
 
@@ -65,8 +63,11 @@ impl Changed {
 }
 
 /// Every IngressClass of ours.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Classes {
+    controller_name: String,
+    /// The operator's own settings: those of a class without parameters.
+    defaults: Arc<Settings>,
     memory: Memory,
     resolutions: BTreeMap<Arc<str>, Resolution>,
     /// Classes of ours that an annotation pauses.
@@ -74,6 +75,35 @@ pub struct Classes {
 }
 
 impl Classes {
+    /// No classes yet, of those whose controller is called this.
+    pub fn new(controller_name: &str, defaults: Arc<Settings>) -> Self {
+        Self {
+            controller_name: controller_name.to_owned(),
+            defaults,
+            memory: Memory::default(),
+            resolutions: BTreeMap::new(),
+            pauses: BTreeMap::new(),
+        }
+    }
+
+    /// What a class comes to; `None` when it is not there or another controller's.
+    pub fn state(&self, class: &str) -> Option<&ClassState> {
+        Some(&self.resolutions.get(class)?.state)
+    }
+
+    /// The operator's own settings.
+    pub fn defaults(&self) -> &Arc<Settings> {
+        &self.defaults
+    }
+
+    /// The settings of the classes that have been accepted, by name of the class.
+    pub fn settings(&self) -> impl Iterator<Item = &Arc<Settings>> {
+        self.resolutions.values().filter_map(|resolution| match &resolution.state {
+            ClassState::Accepted(settings) => Some(settings),
+            ClassState::NotAccepted => None,
+        })
+    }
+
     /// Takes over what a ConfigMap remembers, in place of what was remembered so far: on start, and while
     /// another replica leads at every change of it. Gives the keys that can't be read, which count as absent.
     /// All classes have to be resolved again.
@@ -87,10 +117,10 @@ impl Classes {
         broken
     }
 
-    /// The outputs of what is remembered, also of classes that are gone. `defaults` are the operator's settings.
-    pub fn remembered_outputs(&self, defaults: &Settings) -> BTreeSet<OutputKey> {
+    /// The outputs of what is remembered, also of classes that are gone.
+    pub fn remembered_outputs(&self) -> BTreeSet<OutputKey> {
         let entries = self.memory.classes().filter_map(|class| self.memory.get(class));
-        entries.map(|entry| output(&entry.spec, defaults)).collect()
+        entries.map(|entry| output(&entry.spec, &self.defaults)).collect()
     }
 
     /// What is remembered: what a leader keeps in the ConfigMap.
@@ -142,7 +172,7 @@ impl Classes {
 
     /// Where the routing of a class goes.
     pub fn output_of(&self, class: &str) -> Option<&OutputKey> {
-        match &self.resolutions.get(class)?.state {
+        match self.state(class)? {
             ClassState::Accepted(settings) => Some(&settings.output),
             ClassState::NotAccepted => None,
         }
@@ -156,7 +186,7 @@ impl Classes {
             let names = |class: &Arc<IngressClass>| {
                 parameters_name(class).is_some_and(|name| touched.parameters.iter().any(|one| **one == *name))
             };
-            let classes = stores.classes().collection().iter();
+            let classes = stores.classes().iter();
             affected.extend(classes.filter(|(_, class)| names(class)).map(|(key, _)| key.name().into()));
         }
         if !touched.labels.is_empty() {
@@ -169,9 +199,9 @@ impl Classes {
     /// Brings all classes up to date, and forgets those that are gone or not ours: on start, once the stores are
     /// filled, and when [`Sources`] or the memory changed. Gives the classes whose Ingresses have to be
     /// translated again.
-    pub fn resolve_all(&mut self, stores: &mut Stores, sources: Sources) -> (BTreeSet<Arc<str>>, Changed) {
+    pub fn resolve_all(&mut self, stores: &Stores, sources: Sources) -> (BTreeSet<Arc<str>>, Changed) {
         let mut names: BTreeSet<Arc<str>> =
-            stores.classes().collection().iter().map(|(key, _)| key.name().into()).collect();
+            stores.classes().iter().map(|(key, _)| key.name().into()).collect();
         names.extend(self.memory.classes().cloned());
         names.extend(self.resolutions.keys().cloned());
         let mut changed = Changed::default();
@@ -187,15 +217,15 @@ impl Classes {
     }
 
     /// Brings one class up to date, which may be gone.
-    pub fn resolve(&mut self, stores: &mut Stores, sources: Sources, name: &str) -> Changed {
-        let class = stores.classes().collection().get(&ObjectKey::new("", name)).map(Arc::clone);
-        let pause = Pause::of(class.as_ref().and_then(|class| class.metadata.annotations.as_ref()));
+    pub fn resolve(&mut self, stores: &Stores, sources: Sources, name: &str) -> Changed {
+        let class = stores.classes().get(&ObjectKey::new("", name)).map(Arc::clone);
+        let pause = Pause::new(class.as_ref().and_then(|class| class.metadata.annotations.as_ref()));
         let resolution = class.as_ref().and_then(|class| self.resolution_of(stores, sources, class));
         let Some(mut resolution) = resolution else {
             let memory = self.memory.retain(|class| class != name);
-            let verdict = self.resolutions.remove(name).is_some();
-            let settings = stores.resolve_class(name, None);
-            return Changed { settings, verdict, memory, pause: self.pauses.remove(name).is_some() };
+            let known = self.resolutions.remove(name).is_some();
+            let pause = self.pauses.remove(name).is_some();
+            return Changed { settings: known, verdict: known, memory, pause };
         };
         if pause.holds() {
             self.freeze(stores, sources, name, &mut resolution);
@@ -212,7 +242,7 @@ impl Classes {
             };
         }
         let memory = resolution.accepted_now.take().is_some_and(|entry| self.memory.remember(name, entry));
-        let settings = stores.resolve_class(name, Some(resolution.state.clone()));
+        let settings = before.is_none_or(|before| before.state != resolution.state);
         let verdict = before.is_none_or(|before| {
             (&before.problem, &before.verdict, &before.faults, &before.object, before.standing)
                 != (
@@ -257,7 +287,7 @@ impl Classes {
         sources: Sources,
         name: &str,
     ) -> Option<(ClassState, Standing, bool)> {
-        let class = stores.classes().collection().get(&ObjectKey::new("", name))?;
+        let class = stores.classes().get(&ObjectKey::new("", name))?;
         class.spec.as_ref()?.parameters.as_ref()?;
         self.memory.get(name)?;
         let without = Sources { parameters: false, ..sources };
@@ -266,28 +296,27 @@ impl Classes {
     }
 
     fn resolution_of(&self, stores: &Stores, sources: Sources, class: &IngressClass) -> Option<Resolution> {
-        let watched = stores.watched();
-        if !is_ours(class, &watched.controller_name) {
+        if !is_ours(class, &self.controller_name) {
             return None;
         }
         let object =
             parameters_name(class).and_then(|name| stores.parameters().get(&ObjectKey::new("", name)));
         let inputs = Inputs {
             class,
-            controller_name: &watched.controller_name,
+            controller_name: &self.controller_name,
             parameters: match object {
                 _ if !sources.parameters => Found::NotInstalled,
                 Some(object) => Found::Spec(&object.spec),
                 None => Found::Missing,
             },
             last_accepted: self.memory.get(class.metadata.name.as_deref().unwrap_or_default()),
-            defaults: &watched.settings,
+            defaults: &self.defaults,
         };
         let mut labels = stores.labels().iter().map(|(key, labels)| (key.name(), &**labels));
         let namespaces = match sources.namespaces {
-            Namespaces::Listed => NamespaceLabels::Known(&mut labels),
-            Namespaces::Pending => NamespaceLabels::Pending,
-            Namespaces::Unavailable => NamespaceLabels::Unavailable,
+            NamespaceSource::Listed => NamespaceLabels::Known(&mut labels),
+            NamespaceSource::Pending => NamespaceLabels::Pending,
+            NamespaceSource::Unavailable => NamespaceLabels::Unavailable,
         };
         resolve(&inputs, namespaces)
     }

@@ -21,16 +21,15 @@ pub const MAX_BYTES: usize = 1000 * 1024;
 
 /// What is remembered of one class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct AcceptedParameters {
     /// The `metadata.uid` of the IngressClass, so that one deleted and made anew while nobody looked starts
     /// afresh; `None` where it had none (a manifest).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
-    /// The spec.
     pub spec: IngressClassParametersSpec,
 }
 
-impl Entry {
+impl AcceptedParameters {
     /// Whether it is of the class with this uid. A class without one (a manifest) is taken for the same.
     pub fn is_of(&self, uid: Option<&str>) -> bool {
         match (self.uid.as_deref(), uid) {
@@ -43,7 +42,7 @@ impl Entry {
 /// What is remembered of all classes, by name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
-    entries: BTreeMap<Arc<str>, Entry>,
+    entries: BTreeMap<Arc<str>, AcceptedParameters>,
 }
 
 /// The data of the ConfigMap.
@@ -85,12 +84,12 @@ impl Memory {
     }
 
     /// What is remembered of a class.
-    pub fn get(&self, class: &str) -> Option<&Entry> {
+    pub fn get(&self, class: &str) -> Option<&AcceptedParameters> {
         self.entries.get(class)
     }
 
     /// Remembers what was accepted. Whether that is anything new.
-    pub fn remember(&mut self, class: &str, entry: Entry) -> bool {
+    pub fn remember(&mut self, class: &str, entry: AcceptedParameters) -> bool {
         if self.entries.get(class) == Some(&entry) {
             return false;
         }
@@ -167,14 +166,14 @@ impl Memory {
 }
 
 /// Reads one entry, with its spec checked like a user's: an edit must not get past the rules.
-fn entry(json: &str) -> Option<Entry> {
+fn entry(json: &str) -> Option<AcceptedParameters> {
     let value: Value = serde_json::from_str(json).ok()?;
     let object = value.as_object()?;
     let uid = match object.get("uid") {
         None | Some(Value::Null) => None,
         Some(uid) => Some(uid.as_str()?.to_owned()),
     };
-    Some(Entry { uid, spec: check(object.get("spec")?).ok()? })
+    Some(AcceptedParameters { uid, spec: check(object.get("spec")?).ok()? })
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ pub(super) use apply::output;
 use serde_json::Value;
 
 use super::check::{Fault, Faults, check};
-use super::memory::Entry;
+use super::memory::AcceptedParameters;
 use super::resource::{GROUP, IngressClassParametersSpec, KIND};
 use crate::kubernetes::IngressClass;
 use crate::translate::problem::{Category, Kind, Problem, Subject};
@@ -50,7 +50,7 @@ pub struct Inputs<'a> {
     /// The object that [`parameters_name`] names; not looked at where that is `None`.
     pub parameters: Found<'a>,
     /// What was accepted last for a class of this name.
-    pub last_accepted: Option<&'a Entry>,
+    pub last_accepted: Option<&'a AcceptedParameters>,
     /// The operator's own settings.
     pub defaults: &'a Arc<Settings>,
 }
@@ -142,7 +142,7 @@ pub struct Resolution {
     /// [`Reason::Pending`], a class that has settings already should keep them.
     pub verdict: Option<Verdict>,
     /// What to remember from now on; `None` leaves what is remembered as it is.
-    pub accepted_now: Option<Entry>,
+    pub accepted_now: Option<AcceptedParameters>,
     /// What the IngressClass's owner should know.
     pub problem: Option<Problem>,
     /// Every fault of the parameters object by itself, bounded.
@@ -251,7 +251,7 @@ fn checked(
         standing: Standing::Current,
         object: None,
         verdict: Some(Verdict::new(Reason::Accepted, "")),
-        accepted_now: Some(Entry { uid: inputs.class.metadata.uid.clone(), spec }),
+        accepted_now: Some(AcceptedParameters { uid: inputs.class.metadata.uid.clone(), spec }),
         problem: None,
         faults: Vec::new(),
         uses_namespace_labels: selects,
@@ -285,7 +285,7 @@ fn refused(
     };
     let problem = (verdict.reason != Reason::Pending).then(|| Problem {
         category,
-        subject: Subject::of(Kind::IngressClass, &inputs.class.metadata),
+        subject: Subject::new(Kind::IngressClass, &inputs.class.metadata),
         field: field.to_owned(),
         value: Problem::shown(value),
         remedy: format!("{} ({so})", verdict.message),

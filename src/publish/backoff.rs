@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Waits that double from the first to the longest, each with up to a quarter taken off, so that many who failed
-/// together do not come back together.
+/// Waits that double from the first to the longest. Each is shortened by up to a quarter at random, so that what failed at
+/// the same time is not retried at the same time.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -13,9 +13,9 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits from `first` to `longest`.
+    /// The first and the longest wait.
     pub fn new(first: Duration, longest: Duration) -> Self {
-        // A seed of std's own; nothing depends on its quality.
+        // std's random seed is good enough here.
         let noise = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8) | 1;
         Self { first, longest, next: first, noise }
     }
@@ -31,7 +31,7 @@ impl Backoff {
         full - full.mul_f64((self.noise % 1024) as f64 / 4096.0)
     }
 
-    /// Begins anew, after a success.
+    /// Starts over, after a success.
     pub fn reset(&mut self) {
         self.next = self.first;
     }

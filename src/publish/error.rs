@@ -109,7 +109,7 @@ impl PublishError {
 
     /// The object with this metadata has a name that waybill needs, and not waybill's labels.
     pub fn name_taken(kind: Kind, metadata: &ObjectMeta, remedy: String) -> Self {
-        let subject = Subject::of(kind, metadata);
+        let subject = Subject::new(kind, metadata);
         let uid = metadata.uid.clone().unwrap_or_default();
         Self::OutputNameTaken { object: subject.to_string(), taken: Box::new(Taken { subject, uid }), remedy }
     }

@@ -1,8 +1,8 @@
-//! So many a second, and a few at once.
+//! A token bucket.
 
 use std::time::{Duration, Instant};
 
-/// A token bucket. Every call takes the time.
+/// A token bucket. The caller gives the time.
 #[derive(Clone, Debug)]
 pub struct Rate {
     per_second: f64,
@@ -12,16 +12,16 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// `per_second` on average, up to `burst` at once after a quiet time. Both are at least 1.
+    /// `per_second` on average, and up to `burst` at once after a quiet time. Both are at least 1.
     pub fn new(per_second: u32, burst: u32) -> Self {
         let burst = f64::from(burst.max(1));
         Self { per_second: f64::from(per_second.max(1)), burst, tokens: burst, at: None }
     }
 
-    /// Takes a token, or says how long to wait for the next one.
+    /// Takes a token.
     ///
     /// # Errors
-    /// The wait.
+    /// How long to wait for the next one.
     pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
         if let Some(at) = self.at {
             let since = now.saturating_duration_since(at).as_secs_f64();

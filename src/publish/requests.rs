@@ -1,5 +1,5 @@
-//! Requests by hand: kube's own have no `?timeout=`, without which a write could be done long after the lease has
-//! passed on. Every write asks the guard first, and nobody waits for an answer longer than the API server may
+//! Requests built by hand, because kube's own have no `?timeout=`: without it, the API server could do a write long after
+//! the lease has passed on. Every write asks the guard first, and waits for its answer no longer than the API server may
 //! take.
 
 use std::time::Duration;
@@ -18,23 +18,20 @@ use crate::publish::lease::{LeaseGuard, WriteError};
 /// The field manager and reporting controller.
 pub const MANAGER: &str = "waybill";
 
-/// The longest that a read may take.
 const READ: Duration = Duration::from_secs(10);
 
-/// Attempts at a write that may be repeated.
 const ATTEMPTS: u32 = 4;
 
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 const JSON: &str = "application/json";
 
-/// A request without its time-out.
+/// A write before it gets its time-out.
 #[derive(Clone, Debug)]
 pub struct Write {
-    /// For metrics.
-    pub kind: WriteKind,
-    /// Kind, namespace and name, for messages.
-    pub object: String,
+    kind: WriteKind,
+    /// Kind, namespace and name.
+    object: String,
     method: http::Method,
     /// Path and query.
     target: String,
@@ -58,7 +55,7 @@ impl Write {
     /// Creates an object in the collection at `path`.
     ///
     /// # Errors
-    /// What can't be serialised.
+    /// The body cannot be serialised.
     pub fn create(
         kind: WriteKind,
         object: String,
@@ -72,7 +69,7 @@ impl Write {
     /// Replaces the object at `path`; its resourceVersion has to be in `body`.
     ///
     /// # Errors
-    /// What can't be serialised.
+    /// The body cannot be serialised.
     pub fn replace(
         kind: WriteKind,
         object: String,
@@ -83,10 +80,10 @@ impl Write {
         Self::new(kind, object, http::Method::PUT, target, JSON, body)
     }
 
-    /// Deletes the object at `path` while it has this uid and resourceVersion.
+    /// Deletes the object at `path` if it has this uid and resourceVersion.
     ///
     /// # Errors
-    /// What can't be serialised.
+    /// The body cannot be serialised.
     pub fn delete(
         kind: WriteKind,
         object: String,
@@ -105,7 +102,7 @@ impl Write {
     /// Applies `body` by force to the object at `path`.
     ///
     /// # Errors
-    /// What can't be serialised.
+    /// The body cannot be serialised.
     pub fn apply(
         kind: WriteKind,
         object: String,
@@ -119,7 +116,7 @@ impl Write {
     /// Merges `body` into the object at `path`.
     ///
     /// # Errors
-    /// What can't be serialised.
+    /// The body cannot be serialised.
     pub fn merge(
         kind: WriteKind,
         object: String,
@@ -146,7 +143,7 @@ impl Write {
     }
 }
 
-/// The client, the guard and the metrics of all that is written.
+/// The client, the guard and the metrics of all writes of a term.
 #[derive(Clone)]
 pub struct Requests {
     client: Client,
@@ -155,17 +152,17 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// The client must not retry by itself (kube's default does).
+    /// The client must not retry by itself, as kube's does by default.
     pub fn new(client: Client, guard: LeaseGuard, metrics: Metrics) -> Self {
         Self { client, guard, metrics }
     }
 
-    /// The metrics that writes are counted in.
+    /// The metrics in which writes are counted.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// The term in which it is written.
+    /// The guard of this term.
     pub fn guard(&self) -> &LeaseGuard {
         &self.guard
     }
@@ -175,10 +172,10 @@ impl Requests {
         self.guard.may_start_write()
     }
 
-    /// Writes once, and gives the metadata of what is there then.
+    /// Writes once. Gives the metadata of the written object.
     ///
     /// # Errors
-    /// Whatever kept it from being done; [`PublishError::LeaseLost`] when it was not even started.
+    /// Why it could not be written; [`PublishError::LeaseLost`] if the write was not started.
     pub async fn write(&self, write: &Write) -> Result<PartialObjectMeta, PublishError> {
         let count = Count { metrics: &self.metrics, write, result: WriteResult::Abandoned };
         let result = self.attempt(write).await;
@@ -208,7 +205,7 @@ impl Requests {
         })
     }
 
-    /// As [`Self::write`], repeated a few times while it fails in passing. Only for what may be done twice.
+    /// As [`Self::write`], repeated a few times while the failure is transient. Only for writes that may be done twice.
     ///
     /// # Errors
     /// Those of the last attempt.
@@ -223,10 +220,10 @@ impl Requests {
         self.write(write).await
     }
 
-    /// Reads the object at `path` whole; `None` when it is not there.
+    /// Reads the whole object at `path`, if it exists.
     ///
     /// # Errors
-    /// Whatever kept it from being read.
+    /// Why it could not be read.
     pub async fn get<T: DeserializeOwned>(
         &self,
         object: &str,
@@ -235,10 +232,10 @@ impl Requests {
         self.read(object, path, JSON).await
     }
 
-    /// Reads the metadata of the object at `path`; `None` when it is not there.
+    /// Reads the metadata of the object at `path`, if it exists.
     ///
     /// # Errors
-    /// Whatever kept it from being read.
+    /// Why it could not be read.
     pub async fn get_metadata(
         &self,
         object: &str,
@@ -250,7 +247,7 @@ impl Requests {
     /// Lists metadata of the collection at `path`, page by page.
     ///
     /// # Errors
-    /// Whatever kept it from being read.
+    /// Why it could not be read.
     pub async fn list_metadata(
         &self,
         object: &str,
@@ -291,7 +288,7 @@ impl Requests {
     }
 }
 
-/// Counts a write when it has ended, and also one that is dropped before.
+/// Counts a write once it has ended, or is dropped before that.
 struct Count<'a> {
     metrics: &'a Metrics,
     write: &'a Write,
@@ -308,7 +305,7 @@ impl Drop for Count<'_> {
     fn drop(&mut self) {
         let Self { metrics, write, result } = self;
         metrics.writes.inc(write.kind, *result);
-        // What was never sent costs nobody anything.
+        // Otherwise nothing was sent.
         if *result != WriteResult::Failed(WriteFailure::NotLeader) {
             metrics.written_bytes.add(write.kind, *result, write.bytes());
         }

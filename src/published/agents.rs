@@ -19,7 +19,7 @@ pub const LOADED: &str = "waybill.dev/loaded";
 
 /// The name of an agent's Lease.
 pub fn lease_name(output: &OutputKey, identity: &str) -> String {
-    format!("{}.a-{}", output.name(), Digest::of(identity).short())
+    format!("{}.a-{}", output.name(), Digest::new(identity).short())
 }
 
 /// The labels of an agent's Lease.

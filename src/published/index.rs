@@ -126,7 +126,7 @@ mod tests {
             epoch: 3,
             generation: 41,
             published_at: "2026-11-24T08:00:00Z".to_owned(),
-            hash: Digest::of("").to_string(),
+            hash: Digest::new("").to_string(),
             shards: "aaaaaaaaaaaabbbbbbbbbbbb".to_owned(),
             key_shards: String::new(),
             counts: IndexCounts { routers: 1, services: 2, certificates: 0 },
@@ -142,7 +142,7 @@ mod tests {
                 "{{\"formatVersion\":1,\"epoch\":3,\"generation\":41,\"publishedAt\":\"2026-11-24T08:00:00Z\",\
                  \"hash\":\"{}\",\"shards\":\"aaaaaaaaaaaabbbbbbbbbbbb\",\"keyShards\":\"\",\
                  \"counts\":{{\"routers\":1,\"services\":2,\"certificates\":0}}}}",
-                Digest::of("")
+                Digest::new("")
             )
         );
         let read = Index::parse(&text);

@@ -139,7 +139,7 @@ fn checked(metadata: &ObjectMeta, key: &'static str, text: Vec<u8>) -> Result<St
         key,
         reason: e.utf8_error().to_string(),
     })?;
-    let found = Digest::of(&text);
+    let found = Digest::new(&text);
     let annotation = metadata.annotations.as_ref().and_then(|annotations| annotations.get(SHA256_ANNOTATION));
     let named = object.rsplit_once('-').is_some_and(|(_, short)| short == found.short());
     if !named || annotation.is_none_or(|annotation| *annotation != found.to_string()) {

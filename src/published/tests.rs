@@ -124,7 +124,7 @@ fn an_empty_output_is_an_index_with_zero_counts() {
     assert!(cluster.config_maps.is_empty() && cluster.secrets.is_empty());
     let data = cluster.index.data.clone().unwrap_or_default();
     assert_eq!(data.get("routing.yaml").map(String::as_str), Some("{}\n"));
-    let hash = Digest::of("{}\n");
+    let hash = Digest::new("{}\n");
     assert_eq!(
         data.get("index.json").map(String::as_str),
         Some(&*format!(
@@ -266,7 +266,7 @@ fn what_was_tampered_with_is_refused() {
 
     // A document that is not the one that the name says.
     let mut cluster = whole();
-    let other = objects::routing_shard(&output(), &Digest::of("{}\n"), "{}\n").unwrap_or_default();
+    let other = objects::routing_shard(&output(), &Digest::new("{}\n"), "{}\n").unwrap_or_default();
     if let Some(mut shard) = cluster.config_maps.first_entry() {
         shard.get_mut().binary_data = other.binary_data.clone();
     }
@@ -316,7 +316,7 @@ fn what_was_tampered_with_is_refused() {
 #[test]
 fn unpacking_is_bounded() {
     let bomb = " ".repeat(read::UNPACKED_LIMIT as usize + 1);
-    let shard = objects::routing_shard(&output(), &Digest::of(&bomb), &bomb).unwrap_or_default();
+    let shard = objects::routing_shard(&output(), &Digest::new(&bomb), &bomb).unwrap_or_default();
     assert!(matches!(read::routing_document(&shard), Err(ReadError::Packed { .. })));
 }
 
@@ -325,7 +325,7 @@ fn unpacking_is_bounded() {
 fn errors_don_t_quote_keys() {
     let text =
         "{\"tls\":{\"certificates\":[{\"certFile\":\"c\",\"keyFile\":\"-----BEGIN\"},{\"SECRET\":1}]}}";
-    let digest = Digest::of(text);
+    let digest = Digest::new(text);
     let mut cluster = Cluster::of(&mut table(1, 40));
     let short = read::index(&cluster.index).map(|index| index.key_shards).unwrap_or_default();
     let data = cluster.index.data.get_or_insert_default();
@@ -404,13 +404,13 @@ fn cost_of_a_change(routing: &str, buckets: u64) -> usize {
     const SAMPLE: u64 = 4;
     let bucket = |line: &str| {
         let key = line.trim_start_matches('"').split('"').next().unwrap_or_default();
-        let place = u64::from_str_radix(&Digest::of(key).to_string()[..16], 16).unwrap();
+        let place = u64::from_str_radix(&Digest::new(key).to_string()[..16], 16).unwrap();
         (u128::from(place) * u128::from(buckets)) >> 64
     };
     let shard = |number: u64| {
         let lines = routing.lines().filter(|line| line.starts_with('"') && bucket(line) == number.into());
         let document: String = lines.map(|line| format!("{line}\n")).collect();
-        let shard = objects::routing_shard(&output(), &Digest::of(&document), &document).unwrap();
+        let shard = objects::routing_shard(&output(), &Digest::new(&document), &document).unwrap();
         serde_json::to_vec(&shard).unwrap().len()
     };
     (0..SAMPLE).map(shard).sum::<usize>() / SAMPLE as usize + buckets as usize * Digest::SHORT

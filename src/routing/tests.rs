@@ -3,7 +3,6 @@ use serde_json::json;
 
 use super::*;
 use crate::kubernetes::{Ingress, MetadataOf, Secret};
-use crate::translate::settings::ClassState;
 use crate::watch::collection::Scope;
 use crate::watch::secrets::SecretSource;
 
@@ -25,15 +24,8 @@ fn the_secrets_of_a_refused_ingress_are_asked_for_when_it_is_admitted() {
     }))
     .unwrap();
     for later in ["picky", "open"] {
-        let mut routing = Routing::new(
-            Watched {
-                namespaces: None,
-                nodes: false,
-                controller_name: "traefik.io/ingress-controller".to_owned(),
-                settings: Arc::default(),
-            },
-            ClassOptions::default(),
-        );
+        let mut routing =
+            Routing::new(Watched { namespaces: None, nodes: false }, ClassOptions::default(), Arc::default());
         let stores = routing.stores_mut();
         for class in ["picky", "open"] {
             let object = json!({
@@ -45,18 +37,35 @@ fn the_secrets_of_a_refused_ingress_are_asked_for_when_it_is_admitted() {
             });
             stores.apply_class(Event::Apply(serde_json::from_value(object).unwrap()));
         }
-        stores.resolve_class("picky", Some(ClassState::NotAccepted));
-        stores.resolve_class("open", Some(ClassState::Accepted(Arc::default())));
+        let parameters = |name: &str| {
+            let object = json!({
+                "apiVersion": "waybill.dev/v1alpha1", "kind": "IngressClassParameters",
+                "metadata": {"name": name}, "spec": {},
+            });
+            Event::Apply(serde_json::from_value(object).unwrap())
+        };
+        // Those of the other one are not there yet.
+        stores.apply_parameters(parameters("open"));
         stores
             .apply_secret_metadata(SecretSource::Others, &Scope::All, Event::Apply(meta.clone()), |_| false);
         stores.apply_ingress(&Scope::All, ingress("picky"));
-        let refused = routing.reconcile(&key);
+        routing.resolve_classes();
+        let refused = routing.reconcile(&key).unwrap();
         assert!(!refused.translated);
         assert_eq!((refused.fetch, refused.problems), (Vec::new(), vec![key.clone()]));
         assert!(routing.index.dependents_of_secret(&secret).next().is_none());
 
-        routing.stores_mut().resolve_class("picky", Some(ClassState::Accepted(Arc::default())));
+        routing.stores_mut().apply_parameters(parameters("picky"));
+        routing.resolve_class("picky");
         routing.stores_mut().apply_ingress(&Scope::All, ingress(later));
-        assert_eq!(routing.reconcile(&key).fetch, std::slice::from_ref(&secret), "{later}");
+        assert_eq!(routing.reconcile(&key).unwrap().fetch, std::slice::from_ref(&secret), "{later}");
     }
+}
+
+#[test]
+fn a_translation_that_panics_costs_its_own_ingress() {
+    let key = IngressKey::new("web", "shop");
+    assert_eq!(caught(&key, || 7).unwrap(), 7);
+    let error = caught(&key, || -> u8 { unreachable!("a bug") }).unwrap_err().to_string();
+    assert!(error.contains("web/shop") && error.contains("a bug"), "{error}");
 }

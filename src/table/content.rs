@@ -9,7 +9,7 @@ use crate::traefik::document::{self, Keys, Sink};
 use crate::traefik::dynamic::Certificate;
 
 /// Routers and services; the content of routing shards.
-pub(super) struct Routing;
+pub(super) struct RoutingLines;
 
 /// The section that a line is in.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,7 +18,7 @@ pub(super) enum Section {
     Service,
 }
 
-impl Content for Routing {
+impl Content for RoutingLines {
     type Key = (Section, Arc<str>);
     type Value = Arc<str>;
 
@@ -60,14 +60,13 @@ pub(super) fn lines<'a>(
     entries.filter(move |((of, _), _)| *of == section).map(|(_, line)| &**line)
 }
 
-/// Certificates with their keys; the content of key shards.
-pub(super) struct Certificates;
+/// CertificateLines with their keys; the content of key shards.
+pub(super) struct CertificateLines;
 
 /// A certificate. It is rendered when it is needed and not kept as text, so that its key is in memory once.
 #[derive(Clone)]
 pub(super) struct KeptCertificate {
     pub certificate: Arc<Certificate>,
-    /// Bytes of its line.
     length: usize,
 }
 
@@ -85,11 +84,11 @@ impl PartialEq for KeptCertificate {
     }
 }
 
-impl Content for Certificates {
+impl Content for CertificateLines {
     type Key = SecretKey;
     type Value = KeptCertificate;
 
-    /// Certificates change seldom, and every index names all shards.
+    /// CertificateLines change seldom, and every index names all shards.
     fn grow_above(_: usize) -> usize {
         160 * 1024
     }

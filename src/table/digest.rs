@@ -15,7 +15,7 @@ impl Digest {
     pub const SHORT: usize = 12;
 
     /// The sha256 of a text.
-    pub fn of(text: &str) -> Self {
+    pub fn new(text: &str) -> Self {
         Self::written(|sink| sink.push(text))
     }
 
@@ -74,7 +74,7 @@ mod tests {
     /// `printf abc | sha256sum`, and the same through `xxd -r -p | base32`.
     #[test]
     fn spellings() {
-        let digest = Digest::of("abc");
+        let digest = Digest::new("abc");
         assert_eq!(digest.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(digest.short(), "xj4bnp4pahh6");
         assert_eq!(place("abc"), 0xba78_16bf_8f01_cfea);

@@ -1,29 +1,29 @@
-//! The sha256 of the whole, taken up again at the first entry that changed.
+//! The sha256 of the whole document, resumed at the first entry that changed.
 //!
-//! The whole is hashed at every commit, and it is one document: what follows a change has to be hashed again, what
-//! goes before it has not. So the state is kept at every [`DISTANCE`] bytes. A changed endpoint touches a service, and
-//! services come behind all routers. The certificates behind them are hashed every time, so their text is kept: to sort and
-//! render them would take longer than to hash it.
+//! The whole is one document and is hashed at every commit. Only what comes after a change has to be hashed again, so the
+//! state of the hash is kept every [`DISTANCE`] bytes. A changed endpoint changes a service, and services come after all
+//! routers. The certificates come last and are hashed every time. Their text is kept, because sorting and rendering it
+//! would take longer than hashing it.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use sha2::{Digest as _, Sha256};
 
-use super::content::{Routing, Section};
+use super::content::{RoutingLines, Section};
 use super::digest::Digest;
 use super::shards::{Content, Shards};
 use crate::traefik::document::{self, Document, Keys};
 use crate::traefik::dynamic::Certificate;
 
-/// Bytes of lines between two kept states. SmallSet in tests, so that there are several in a small routing.
+/// Bytes of lines between two kept states. Small in tests, so that a small routing has several.
 const DISTANCE: usize = if cfg!(test) { 200 } else { 64 * 1024 };
 
-type Key = <Routing as Content>::Key;
+type Key = <RoutingLines as Content>::Key;
 
 /// The sha256 of an output's document without private keys, and how it came about.
 #[derive(Default)]
-pub(super) struct RunningHash {
+pub(super) struct IncrementalHash {
     /// The state just before the line of each of these entries, which may be gone.
     states: BTreeMap<Key, Document<Sha256>>,
     /// The lines of the certificates, sorted by their text.
@@ -31,7 +31,7 @@ pub(super) struct RunningHash {
     whole: Option<Digest>,
 }
 
-impl RunningHash {
+impl IncrementalHash {
     /// An entry was set or removed.
     pub fn changed(&mut self, key: &Key) {
         self.whole = None;
@@ -41,7 +41,7 @@ impl RunningHash {
         }
     }
 
-    /// Certificates changed. They come behind everything else.
+    /// CertificateLines changed. They come behind everything else.
     pub fn certificates_changed(&mut self) {
         self.whole = None;
         self.certificates = None;
@@ -55,7 +55,7 @@ impl RunningHash {
     /// Takes the hash. `certificates` come in any order.
     pub fn take<'a>(
         &mut self,
-        routing: &Shards<Routing>,
+        routing: &Shards<RoutingLines>,
         certificates: impl Iterator<Item = &'a Certificate>,
     ) -> Digest {
         let start = self.states.last_key_value().map(|(key, state)| (key.clone(), state.clone()));

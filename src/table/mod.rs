@@ -12,6 +12,7 @@ mod output;
 mod shards;
 
 #[cfg(test)]
+#[path = "reference_tests.rs"]
 mod reference;
 #[cfg(test)]
 mod tests;
@@ -59,8 +60,8 @@ impl Table {
         self.replace(&ingress, Some(fragment), false)
     }
 
-    /// As [`Table::set`], but an Ingress that moves to another output stays in the one that it leaves too, until
-    /// [`Table::settle`]: whoever publishes can so see to it that it is never in neither.
+    /// As [`Table::set`], but an Ingress that moves to another output also stays in the old one until
+    /// [`Table::settle`]. So the publisher can make sure that it is always in at least one.
     pub fn set_moving(&mut self, fragment: impl Into<Arc<Fragment>>) -> Change {
         let fragment = fragment.into();
         let ingress = fragment.ingress.clone();
@@ -180,7 +181,7 @@ impl Table {
     }
 
     /// Forgets an output that holds nothing; whether it did. One that lost its last fragment stays known until
-    /// then, since its readers have to be told.
+    /// then, because its readers have to be emptied.
     pub fn forget(&mut self, output: &OutputKey) -> bool {
         let empty = self.output(output).is_some_and(Output::is_empty);
         if empty {

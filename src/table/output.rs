@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::content::{Certificates, KeptCertificate, Routing, Section, lines};
+use super::content::{CertificateLines, KeptCertificate, RoutingLines, Section, lines};
 use super::digest::Digest;
-use super::incremental_hash::RunningHash;
+use super::incremental_hash::IncrementalHash;
 use super::names::{Claimant, Names};
 use super::shards::{Content, Shards};
 use crate::kubernetes::key::{IngressKey, SecretKey};
@@ -20,11 +20,8 @@ use crate::translate::name::{self, DEFAULT_BACKEND, DEFAULT_ROUTER};
 /// How much an output holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Routers.
     pub routers: usize,
-    /// Services.
     pub services: usize,
-    /// Certificates.
     pub certificates: usize,
 }
 
@@ -33,7 +30,6 @@ pub struct Counts {
 struct RouterOwner {
     created: Created,
     ingress: IngressKey,
-    /// The key it asks for.
     key: Arc<str>,
 }
 
@@ -50,7 +46,7 @@ impl Claimant for RouterOwner {
 }
 
 impl Claimant for ServiceOwner {
-    /// Two ports that normalise to one, and two ways to build a Service, are told apart as well.
+    /// Also differs for two ports that normalise to one key, and for two ways to build a Service.
     fn identity(&self) -> String {
         let mut identity = self.service.to_string();
         if name::normalize(&self.port) != *self.port {
@@ -81,7 +77,7 @@ fn by_key(fragment: Option<&Arc<Fragment>>) -> BTreeMap<&str, (usize, &RouterFra
 
 /// What a change has to be rendered again for.
 #[derive(Default)]
-struct Touched {
+struct Affected {
     /// Keys of routers that may lead elsewhere, or to nobody, now.
     routers: Vec<Arc<str>>,
     /// Keys of services that changed hands.
@@ -100,9 +96,9 @@ pub struct Output {
     default_backends: BTreeMap<(Created, IngressKey), Arc<Fragment>>,
     /// How many Ingresses name a Secret.
     secrets: HashMap<SecretKey, usize>,
-    routing: Shards<Routing>,
-    certificates: Shards<Certificates>,
-    hash: RunningHash,
+    routing: Shards<RoutingLines>,
+    certificates: Shards<CertificateLines>,
+    hash: IncrementalHash,
 }
 
 impl Default for Output {
@@ -116,7 +112,7 @@ impl Default for Output {
             secrets: HashMap::new(),
             routing: Shards::default(),
             certificates: Shards::default(),
-            hash: RunningHash::default(),
+            hash: IncrementalHash::default(),
         }
     }
 }
@@ -152,7 +148,7 @@ impl Output {
     /// Routers and services as one document.
     pub fn routing(&self) -> String {
         let mut text = String::with_capacity(self.routing.bytes() + 128);
-        Routing::write(&mut text, self.routing.iter());
+        RoutingLines::write(&mut text, self.routing.iter());
         text
     }
 
@@ -218,7 +214,7 @@ impl Output {
         old: Option<&Arc<Fragment>>,
         new: Option<&Arc<Fragment>>,
     ) -> (bool, Vec<IngressKey>) {
-        let mut touched = Touched::default();
+        let mut touched = Affected::default();
         self.replace_routers(old, new, &mut touched);
         let mut changed = self.replace_certificates(old, new);
         if changed {
@@ -234,7 +230,7 @@ impl Output {
         &mut self,
         old: Option<&Arc<Fragment>>,
         new: Option<&Arc<Fragment>>,
-        touched: &mut Touched,
+        touched: &mut Affected,
     ) {
         // What comes is added before what goes is removed, so that a service which both use stays.
         let (old_routers, new_routers) = (by_key(old), by_key(new));
@@ -270,7 +266,7 @@ impl Output {
         }
     }
 
-    fn use_service(&mut self, service: &Arc<ServiceFragment>, router: &RouterOwner, touched: &mut Touched) {
+    fn use_service(&mut self, service: &Arc<ServiceFragment>, router: &RouterOwner, touched: &mut Affected) {
         let owner = &service.owner;
         if let Some(shared) = self.services.get_mut(owner) {
             if !shared.routers.contains(router) {
@@ -293,7 +289,7 @@ impl Output {
         }
     }
 
-    fn leave_service(&mut self, owner: &ServiceOwner, router: &RouterOwner, touched: &mut Touched) {
+    fn leave_service(&mut self, owner: &ServiceOwner, router: &RouterOwner, touched: &mut Affected) {
         let Some(shared) = self.services.get_mut(owner) else { return };
         if shared.routers.remove(router)
             && let Some(shared) = self.services.remove(owner)
@@ -376,8 +372,8 @@ impl Output {
     }
 
     /// Renders what was touched; whether a line changed.
-    fn render(&mut self, touched: Touched) -> bool {
-        let Touched { mut routers, services, mut contents } = touched;
+    fn render(&mut self, touched: Affected) -> bool {
+        let Affected { mut routers, services, mut contents } = touched;
         let mut changed = false;
         for key in services {
             match self.service_names.holder(&key).and_then(|owner| Some((owner, self.services.get(owner)?))) {
@@ -409,7 +405,7 @@ impl Output {
     }
 
     /// Sets a line; whether that changed anything.
-    fn put(&mut self, key: <Routing as Content>::Key, line: String) -> bool {
+    fn put(&mut self, key: <RoutingLines as Content>::Key, line: String) -> bool {
         let changed = self.routing.put(key.clone(), line.into());
         if changed {
             self.hash.changed(&key);
@@ -418,7 +414,7 @@ impl Output {
     }
 
     /// Removes a line; whether it was there.
-    fn remove(&mut self, key: &<Routing as Content>::Key) -> bool {
+    fn remove(&mut self, key: &<RoutingLines as Content>::Key) -> bool {
         let changed = self.routing.remove(key);
         if changed {
             self.hash.changed(key);

@@ -169,11 +169,11 @@ impl<C: Content> Shards<C> {
 
 impl<C: Content> Bucket<C> {
     /// Cuts the entries into shards of at most [`PART_LIMIT`] bytes; an entry above it is alone.
-    fn parts(&self) -> impl Iterator<Item = Part<'_, C>> {
+    fn parts(&self) -> impl Iterator<Item = ShardEntries<'_, C>> {
         let mut entries = self.entries.iter().peekable();
         std::iter::from_fn(move || {
             let (key, value) = entries.next()?;
-            let mut part = Part { bytes: C::length(value), entries: vec![(key, value)] };
+            let mut part = ShardEntries { bytes: C::length(value), entries: vec![(key, value)] };
             while let Some((key, value)) =
                 entries.next_if(|(_, value)| part.bytes + C::length(value) <= PART_LIMIT)
             {
@@ -186,12 +186,12 @@ impl<C: Content> Bucket<C> {
 }
 
 /// The entries of one shard.
-struct Part<'a, C: Content> {
+struct ShardEntries<'a, C: Content> {
     bytes: usize,
     entries: Vec<(&'a C::Key, &'a C::Value)>,
 }
 
-impl<C: Content> Part<'_, C> {
+impl<C: Content> ShardEntries<'_, C> {
     fn write(&self, sink: &mut impl Sink) {
         C::write(sink, self.entries.iter().copied());
     }
@@ -313,7 +313,7 @@ mod tests {
         let gone = before.iter().find(|digest| !after.contains(digest));
         assert!(gone.is_some_and(|gone| shards.document(gone).is_none()));
         for digest in after {
-            assert_eq!(shards.document(&digest).map(|text| Digest::of(&text)), Some(digest));
+            assert_eq!(shards.document(&digest).map(|text| Digest::new(&text)), Some(digest));
         }
     }
 

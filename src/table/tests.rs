@@ -233,7 +233,7 @@ mod generated {
                     certificates.sort_by(|a, b| a.cert_file.cmp(&b.cert_file));
                     let tls = (!certificates.is_empty()).then_some(Tls { certificates });
                     let sorted = Configuration { http: wanted.http, tls };
-                    prop_assert_eq!(of.hash(), Digest::of(&text(&sorted, Keys::LeftOut)));
+                    prop_assert_eq!(of.hash(), Digest::new(&text(&sorted, Keys::LeftOut)));
 
                     of.refresh();
                     let routing: Vec<_> = of.routing_shards().filter_map(|shard| of.routing_shard(&shard)).collect();
@@ -409,7 +409,7 @@ fn certificates_are_counted() {
     // Sorted by name as a whole, by text for the hash.
     let text = output.assembled(Keys::LeftOut);
     assert!(text.find("BEGIN 1x") < text.find("BEGIN 0y"), "{text}");
-    assert_ne!(output.hash(), Digest::of(&text));
+    assert_ne!(output.hash(), Digest::new(&text));
     let certificates = |table: &mut Table| {
         let output = table.output_mut(&default_output()).expect("it is there");
         output.refresh();

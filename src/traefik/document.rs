@@ -57,7 +57,6 @@ impl Sink for Length {
 /// Whether private keys are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keys {
-    /// They are.
     Shown,
     /// Certificates are written without `keyFile`.
     LeftOut,
@@ -119,8 +118,8 @@ fn append_certificate(sink: &mut (impl Sink + ?Sized), certificate: &Certificate
     sink.push("}");
 }
 
-/// A document that is being written: routers first, then services, certificates last, each sorted by whoever hands
-/// them in. With a sink that can be copied, a copy can be gone on with from where it was taken.
+/// A document that is being written: routers first, then services, then certificates. The caller sorts them. If the sink
+/// can be cloned, a clone of the document continues from the same point.
 #[derive(Clone, Debug)]
 pub struct Document<S> {
     sink: S,
@@ -174,7 +173,7 @@ impl<S: Sink> Document<S> {
         self.end(!certificates.is_empty())
     }
 
-    /// Ends routers and services; gives what goes before the first certificate.
+    /// Ends routers and services; gives what comes before the first certificate.
     fn before_certificates(&mut self) -> &'static str {
         if self.routers || self.services {
             self.sink.push("\n}}");
@@ -194,8 +193,8 @@ impl<S: Sink> Document<S> {
     }
 }
 
-/// Writes a document. `routers` and `services` are lines ([`router_line`], [`service_line`]) and, like
-/// `certificates`, sorted by whoever hands them in.
+/// Writes a document. `routers` and `services` are lines ([`router_line`], [`service_line`]). The caller sorts them and
+/// the certificates.
 pub fn write<'a>(
     sink: &mut impl Sink,
     routers: impl IntoIterator<Item = &'a str>,

@@ -16,7 +16,6 @@ pub struct Configuration {
     /// Routers and services; absent when there are none, since Traefik refuses an empty section.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<Http>,
-    /// Certificates; absent when there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
 }
@@ -25,10 +24,8 @@ pub struct Configuration {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Http {
-    /// Routers by key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub routers: BTreeMap<String, Router>,
-    /// Services by key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub services: BTreeMap<String, Service>,
 }
@@ -49,10 +46,8 @@ pub struct Router {
     /// Entry points; empty means all of Traefik's defaults.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub entry_points: Vec<String>,
-    /// Middlewares, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub middlewares: Vec<String>,
-    /// Key of the service.
     #[serde(default)]
     pub service: String,
     /// The rule, never empty.
@@ -66,7 +61,6 @@ pub struct Router {
     /// Present (even empty) turns TLS on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<RouterTls>,
-    /// Observability of this router.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observability: Option<Observability>,
 }
@@ -80,13 +74,10 @@ fn is_zero(number: &i64) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RouterTls {
-    /// Name of TLS options.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub options: String,
-    /// Name of a certificate resolver.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cert_resolver: String,
-    /// Domains to ask the resolver for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub domains: Vec<Domain>,
 }
@@ -95,10 +86,8 @@ pub struct RouterTls {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Domain {
-    /// The main name.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub main: String,
-    /// Further names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sans: Vec<String>,
 }
@@ -107,13 +96,10 @@ pub struct Domain {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Observability {
-    /// Access logs on or off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_logs: Option<bool>,
-    /// Metrics on or off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<bool>,
-    /// Tracing on or off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracing: Option<bool>,
     /// `minimal` or `detailed`. Left out it is `minimal`; empty, it is the entry point's, so that has to be written.
@@ -125,10 +111,8 @@ pub struct Observability {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Service {
-    /// Middlewares of the service.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub middlewares: Vec<String>,
-    /// Where requests go.
     pub load_balancer: LoadBalancer,
 }
 
@@ -136,16 +120,13 @@ pub struct Service {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LoadBalancer {
-    /// Servers, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<Server>,
-    /// Stickiness.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<Sticky>,
     /// Left out where it is Traefik's default (true), unless nothing else would be written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass_host_header: Option<bool>,
-    /// Name of a servers transport.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub servers_transport: String,
 }
@@ -162,7 +143,6 @@ pub struct Server {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sticky {
-    /// The cookie.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cookie: Option<Cookie>,
 }
@@ -192,13 +172,10 @@ pub struct Cookie {
     /// Name; empty leaves it to Traefik.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// The Secure attribute.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub secure: bool,
-    /// The HttpOnly attribute.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub http_only: bool,
-    /// The SameSite attribute.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub same_site: String,
     /// Max-Age in seconds; may be negative, 0 is none.
@@ -207,7 +184,6 @@ pub struct Cookie {
     /// The Path attribute. Written even where it is Traefik's default, so that a reader need not know that.
     #[serde(default = "root")]
     pub path: String,
-    /// The Domain attribute.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub domain: String,
 }
@@ -216,7 +192,6 @@ pub struct Cookie {
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Certificate {
-    /// The certificate chain.
     pub cert_file: Arc<str>,
     /// The private key; left out wherever keys are not to be shown.
     #[serde(default, skip_serializing_if = "str::is_empty")]

@@ -1,4 +1,4 @@
-//! What Traefik reads: its dynamic configuration, how text becomes safe in it, and its limits.
+//! What Traefik reads: its dynamic configuration, written so that text stays text.
 
 pub mod document;
 pub mod dynamic;

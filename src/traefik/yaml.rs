@@ -1,8 +1,8 @@
 //! A document in YAML's block style, for people.
 //!
-//! No YAML library at hand promises to quote every text and to escape what `escape` escapes, and one bare
-//! `{{` or `yes` would change what Traefik reads. So the JSON that we write is laid out anew and its strings are
-//! taken over as they are: a JSON string is a double-quoted YAML string.
+//! A YAML library can be made to quote every text, but it writes a `{` in it as it is, and Traefik would run `{{` as a
+//! template. So the JSON that we write is laid out anew and keeps its strings: a JSON string is a double-quoted YAML
+//! string.
 
 /// Lays `json`, as [`super::escape`] and [`super::document`] write it, out in block style.
 ///
@@ -11,8 +11,8 @@
 pub fn block(json: &str) -> String {
     let mut out = String::with_capacity(json.len() + json.len() / 4);
     let mut open: Vec<Container> = Vec::new();
-    // What goes before the next key, item or value: nothing is written before it is known what it is.
-    let mut place = Place::Top;
+    // What comes before the next key, item or value. It is only written once the token is known.
+    let mut place = Position::Top;
     let mut rest = json;
     while let Some(first) = rest.chars().next() {
         let length = token(rest, first);
@@ -26,23 +26,23 @@ pub fn block(json: &str) -> String {
                     out.push_str(if first == '{' { "{}\n" } else { "[]\n" });
                 } else {
                     let inline = match place {
-                        Place::Top => true,
-                        Place::Value => {
+                        Position::Top => true,
+                        Position::Value => {
                             out.push('\n');
                             false
                         }
-                        Place::Item => {
+                        Position::Item => {
                             begin(&mut out, &mut open, place);
                             true
                         }
-                        Place::Key => false,
+                        Position::Key => false,
                     };
                     let indent = match (&place, open.last()) {
-                        (Place::Top, _) | (_, None) => 0,
+                        (Position::Top, _) | (_, None) => 0,
                         (_, Some(parent)) => parent.indent + 2,
                     };
                     open.push(Container { map: first == '{', indent, inline, empty: false });
-                    place = if first == '{' { Place::Key } else { Place::Item };
+                    place = if first == '{' { Position::Key } else { Position::Item };
                     continue;
                 }
                 // Its closing bracket is still to come and has nothing to end.
@@ -53,9 +53,9 @@ pub fn block(json: &str) -> String {
                 place = next(&open);
             }
             ',' => place = next(&open),
-            ':' => place = Place::Value,
+            ':' => place = Position::Value,
             _ if first.is_ascii_whitespace() => {}
-            _ if matches!(place, Place::Key) => {
+            _ if matches!(place, Position::Key) => {
                 begin(&mut out, &mut open, place);
                 out.push_str(key(text));
                 out.push(':');
@@ -83,34 +83,34 @@ struct Container {
 
 /// Where the next token stands.
 #[derive(Clone, Copy)]
-enum Place {
+enum Position {
     Top,
     Key,
     Value,
     Item,
 }
 
-fn next(open: &[Container]) -> Place {
+fn next(open: &[Container]) -> Position {
     match open.last() {
-        None => Place::Top,
-        Some(container) if container.empty => Place::Top,
-        Some(container) if container.map => Place::Key,
-        Some(_) => Place::Item,
+        None => Position::Top,
+        Some(container) if container.empty => Position::Top,
+        Some(container) if container.map => Position::Key,
+        Some(_) => Position::Item,
     }
 }
 
 /// Writes what stands before a key, a value or an item.
-fn begin(out: &mut String, open: &mut [Container], place: Place) {
+fn begin(out: &mut String, open: &mut [Container], place: Position) {
     let (indent, inline) = open
         .last_mut()
         .map_or((0, true), |container| (container.indent, std::mem::take(&mut container.inline)));
-    if matches!(place, Place::Key | Place::Item) && !inline {
+    if matches!(place, Position::Key | Position::Item) && !inline {
         out.extend(std::iter::repeat_n(' ', indent));
     }
     match place {
-        Place::Item => out.push_str("- "),
-        Place::Value => out.push(' '),
-        Place::Top | Place::Key => {}
+        Position::Item => out.push_str("- "),
+        Position::Value => out.push(' '),
+        Position::Top | Position::Key => {}
     }
 }
 

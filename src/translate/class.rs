@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::kubernetes::Ingress;
 use crate::kubernetes::well_known::CLASS_ANNOTATION;
-use crate::translate::lookup::Lookup;
 use crate::translate::problem::{Category, Problem, Subject};
 use crate::translate::settings::{ClassOptions, ClassState, Settings};
 
@@ -13,41 +12,40 @@ const DEFAULT_CLASS: &str = "traefik";
 
 /// Whose an Ingress is.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Claim {
+pub enum Ownership {
     /// Another controller's, or nobody's.
     NotOurs,
-    /// Ours, with these settings.
     Ours(Arc<Settings>),
     /// Ours, but its class has no routing for it.
     Refused(Category),
 }
 
-/// Decides whose an Ingress is. `defaults` are the operator's own settings.
-pub fn claim<L: Lookup + ?Sized>(
+/// Decides whose an Ingress is. `defaults` are the operator's own settings; `state_of` knows the classes that are ours.
+pub fn claim<'a>(
     ingress: &Ingress,
     options: &ClassOptions,
     defaults: &Arc<Settings>,
-    lookup: &L,
-) -> Claim {
+    state_of: impl FnOnce(&str) -> Option<&'a ClassState>,
+) -> Ownership {
     let class = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
     let Some(class) = class else {
         return if annotation_matches(ingress, options) {
-            Claim::Ours(Arc::clone(defaults))
+            Ownership::Ours(Arc::clone(defaults))
         } else {
-            Claim::NotOurs
+            Ownership::NotOurs
         };
     };
     if options.lookup_disabled || !(options.ingress_class.is_empty() || options.ingress_class == class) {
-        return Claim::NotOurs;
+        return Ownership::NotOurs;
     }
     let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default();
-    match lookup.class(class) {
-        None => Claim::NotOurs,
-        Some(ClassState::NotAccepted) => Claim::Refused(Category::ClassNotAccepted),
+    match state_of(class) {
+        None => Ownership::NotOurs,
+        Some(ClassState::NotAccepted) => Ownership::Refused(Category::ClassNotAccepted),
         Some(ClassState::Accepted(settings)) if settings.namespaces.admits(namespace) => {
-            Claim::Ours(settings)
+            Ownership::Ours(Arc::clone(settings))
         }
-        Some(ClassState::Accepted(_)) => Claim::Refused(Category::NamespaceNotAdmitted),
+        Some(ClassState::Accepted(_)) => Ownership::Refused(Category::NamespaceNotAdmitted),
     }
 }
 

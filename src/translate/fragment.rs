@@ -11,7 +11,6 @@ use crate::translate::settings::Settings;
 /// One Ingress's contribution to one output.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fragment {
-    /// The Ingress.
     pub ingress: IngressKey,
     /// When it was created: the older of two claimants keeps a name.
     pub created: Created,
@@ -19,15 +18,12 @@ pub struct Fragment {
     pub settings: Arc<Settings>,
     /// Its routers; keys are distinct.
     pub routers: Vec<RouterFragment>,
-    /// Its default backend, where it is one that works.
+    /// Only set if it works.
     pub default_backend: Option<Box<DefaultBackend>>,
-    /// Its certificates; Secrets are distinct.
     pub certificates: Vec<CertificateFragment>,
     /// What is wrong with it, in the order of its fields.
     pub problems: Vec<Problem>,
-    /// It depends on the addresses of nodes.
     pub uses_nodes: bool,
-    /// It depends on which namespaces there are.
     pub uses_namespaces: bool,
 }
 
@@ -45,7 +41,6 @@ pub struct RouterFragment {
     pub key: Arc<str>,
     /// The router; its `service` is empty until the table knows the service's final key.
     pub router: Router,
-    /// The service.
     pub service: Arc<ServiceFragment>,
 }
 
@@ -54,9 +49,7 @@ pub struct RouterFragment {
 pub struct ServiceFragment {
     /// The key that it would have without other services; bounded.
     pub key: Arc<str>,
-    /// Whose it is.
     pub owner: ServiceOwner,
-    /// What is written for it.
     pub service: Service,
 }
 
@@ -64,13 +57,10 @@ pub struct ServiceFragment {
 /// Ordered by age, so that the least of several claimants keeps a name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceOwner {
-    /// When the Service was created.
     pub created: Created,
-    /// The Service.
     pub service: ServiceKey,
     /// The port as the backend writes it: its name, else its number.
     pub port: Arc<str>,
-    /// [`Settings::service_variant`].
     pub variant: u64,
 }
 
@@ -79,15 +69,12 @@ pub struct ServiceOwner {
 pub struct DefaultBackend {
     /// The router; its `service` is `default-backend`.
     pub router: Router,
-    /// The service.
     pub service: Service,
 }
 
 /// A certificate from a Secret.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CertificateFragment {
-    /// The Secret.
     pub secret: SecretKey,
-    /// Certificate and key.
     pub certificate: Arc<Certificate>,
 }

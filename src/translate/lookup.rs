@@ -4,44 +4,11 @@ use std::sync::Arc;
 
 use crate::kubernetes::key::{SecretKey, ServiceKey};
 use crate::kubernetes::{Service, Slice};
-use crate::traefik::dynamic::Certificate;
-use crate::translate::settings::ClassState;
-
-/// What is known of a Secret that an Ingress names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SecretState {
-    /// It is not there (or labelled `owner=helm`).
-    Missing,
-    /// It is there and holds a certificate and a key.
-    Certificate(Arc<Certificate>),
-    /// It is there and does not: what is wrong with which key of its data.
-    Invalid {
-        /// The key of `data`, e.g. `tls.crt`.
-        key: &'static str,
-        /// What is wrong with it.
-        fault: SecretFault,
-    },
-    /// It is there and could not be read for now; whatever was known before goes on.
-    Unavailable(Option<Arc<Certificate>>),
-}
-
-/// What can be wrong with a key of a TLS Secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SecretFault {
-    /// The key is not there.
-    Missing,
-    /// Its value is empty.
-    Empty,
-    /// Its value is no text, or does not begin with `-----BEGIN`.
-    NotPem,
-    /// Its value is a private key, and a certificate belongs there.
-    PrivateKey,
-}
+pub use crate::watch::secrets::{SecretFault, SecretState};
+use crate::watch::stores::Stores;
 
 /// A view of the cluster.
 pub trait Lookup {
-    /// An IngressClass that is ours; `None` when it is not there or another controller's.
-    fn class(&self, name: &str) -> Option<ClassState>;
     /// A Service.
     fn service(&self, key: &ServiceKey) -> Option<&Service>;
     /// The EndpointSlices labelled with a Service's name, oldest first, then by name.
@@ -52,8 +19,33 @@ pub trait Lookup {
     fn node_internal_ips(&self) -> Option<Arc<[Box<str>]>>;
     /// The ExternalIP addresses of all nodes, by node name; `None` where nodes are not read.
     fn node_external_ips(&self) -> Option<Arc<[Box<str>]>>;
-    /// Whether a namespace that begins with `prefix` and is no shorter than it, holds an Ingress or a Service.
-    /// `name` is what follows a reference's own `{namespace}-`: the longest known namespace `n` for which
-    /// `reference` starts with `n-`, if it is longer than `namespace`.
+    /// The longest namespace `n` that holds an Ingress or a Service, is longer than `namespace`, and for which
+    /// `reference` begins with `n-`.
     fn longer_namespace(&self, namespace: &str, reference: &str) -> Option<Arc<str>>;
+}
+
+impl Lookup for Stores {
+    fn service(&self, key: &ServiceKey) -> Option<&Service> {
+        Self::service(self, key)
+    }
+
+    fn endpoint_slices(&self, key: &ServiceKey) -> &[Arc<Slice>] {
+        Self::endpoint_slices(self, key)
+    }
+
+    fn secret(&self, key: &SecretKey) -> SecretState {
+        Self::secret(self, key)
+    }
+
+    fn node_internal_ips(&self) -> Option<Arc<[Box<str>]>> {
+        Self::node_internal_ips(self)
+    }
+
+    fn node_external_ips(&self) -> Option<Arc<[Box<str>]>> {
+        Self::node_external_ips(self)
+    }
+
+    fn longer_namespace(&self, namespace: &str, reference: &str) -> Option<Arc<str>> {
+        Self::longer_namespace(self, namespace, reference)
+    }
 }

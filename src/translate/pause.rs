@@ -13,15 +13,14 @@ pub enum Pause {
     /// There is none, or it is `false`.
     #[default]
     Off,
-    /// It is `true`.
     On,
-    /// It is something else, which pauses too: whoever wrote it wanted something, and waiting does the least harm.
+    /// Anything else pauses too, because waiting does the least harm.
     Unclear(String),
 }
 
 impl Pause {
     /// Reads it out of an object's annotations.
-    pub fn of(annotations: Option<&BTreeMap<String, String>>) -> Self {
+    pub fn new(annotations: Option<&BTreeMap<String, String>>) -> Self {
         match annotations.and_then(|annotations| annotations.get(PAUSED_ANNOTATION)).map(|text| text.trim()) {
             None | Some("false") => Self::Off,
             Some("true") => Self::On,
@@ -73,9 +72,9 @@ mod tests {
 
     #[test]
     fn only_false_is_no_pause_and_only_the_two_words_are_right() {
-        let of = |value: &str| Pause::of(Some(&[(PAUSED_ANNOTATION.to_owned(), value.to_owned())].into()));
-        assert_eq!(Pause::of(None), Pause::Off);
-        assert_eq!(Pause::of(Some(&BTreeMap::new())), Pause::Off);
+        let of = |value: &str| Pause::new(Some(&[(PAUSED_ANNOTATION.to_owned(), value.to_owned())].into()));
+        assert_eq!(Pause::new(None), Pause::Off);
+        assert_eq!(Pause::new(Some(&BTreeMap::new())), Pause::Off);
         let subject =
             Subject { kind: Kind::IngressClass, namespace: String::new(), name: "public".to_owned() };
         let categories = |pause: Pause| -> Vec<Category> {

@@ -12,17 +12,11 @@ use crate::redact::hide_keys;
 /// The kind of an object that a problem is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Kind {
-    /// `networking.k8s.io/v1` Ingress.
     Ingress,
-    /// `networking.k8s.io/v1` IngressClass.
     IngressClass,
-    /// `v1` Service.
     Service,
-    /// `v1` Secret.
     Secret,
-    /// `v1` ConfigMap.
     ConfigMap,
-    /// `waybill.dev/v1alpha1` IngressClassParameters.
     IngressClassParameters,
 }
 
@@ -64,75 +58,47 @@ macro_rules! categories {
 }
 
 categories! {
-    /// An annotation of ours that nobody knows.
     UnknownAnnotation,
-    /// An annotation whose value does not parse.
     InvalidAnnotation,
-    /// An empty item in an annotation's list.
     EmptyListItem,
     /// A switch whose value is neither `true` nor `false`; it is off.
     UnclearSwitch,
-    /// Annotations of another ingress controller or of Traefik 1, or misspelt ones; they have no effect.
     IgnoredAnnotation,
-    /// `router.pathmatcher` is not one of the three.
     InvalidPathMatcher,
-    /// A backend that is no Service.
     UnsupportedBackend,
-    /// A backend's Service is not there.
     ServiceNotFound,
     /// A backend's Service has annotations that can't be used; the Service has a problem of its own that says why.
     ServiceUnusable,
-    /// A backend's port is not in its Service.
     ServicePortNotFound,
-    /// An ExternalName Service while those are not allowed.
     ExternalNameNotAllowed,
-    /// An external name or an address that is no host.
     InvalidAddress,
     /// `service.nodeportlb` where nodes are not read, or without a node that has an InternalIP.
     NodesUnavailable,
-    /// `service.nativelb` on a Service without a cluster IP.
     NoClusterIP,
-    /// A Service without a ready endpoint.
     NoEndpoints,
-    /// A TLS Secret is not there.
     SecretNotFound,
-    /// A TLS Secret does not hold a certificate and a key.
     InvalidSecret,
-    /// A TLS Secret could not be read.
     SecretUnavailable,
-    /// A router, a service or a certificate is too large to be published.
     EntryTooLarge,
-    /// All routers and services of an Ingress together are too large.
     IngressTooLarge,
-    /// A reference into another namespace.
     CrossNamespaceNotAllowed,
     /// A reference to another provider's object from a namespace that may not have any.
     CrossProviderNotAllowed,
-    /// A default backend beside rules, which `precedence: traefik` does not serve.
     DefaultBackendIgnored,
-    /// Two Ingresses want to be the default backend.
     DefaultBackendTaken,
-    /// The class admits no Ingress of this namespace.
     NamespaceNotAdmitted,
     /// The class's parameters were never accepted, so it has no routing.
     ClassNotAccepted,
-    /// An IngressClass names parameters that can't be used.
     InvalidParameters,
     /// Namespace labels can't be read, so a selector can't be honoured.
     NamespacesUnavailable,
-    /// The Service that a status is copied from is not there or not watched.
     PublishedServiceNotFound,
-    /// The Service that a status is copied from is of a kind that gives none.
     PublishedServiceUnusable,
-    /// Another controller keeps overwriting the status.
     StatusContested,
     /// An object of a name that waybill needs belongs to someone else.
     OutputNameTaken,
-    /// The API server refuses what is to be published.
     PublishRefused,
-    /// A publish that would remove too much is held.
     WithdrawalHeld,
-    /// Publishing is paused by an annotation.
     Paused,
 }
 
@@ -145,22 +111,20 @@ impl fmt::Display for Category {
 /// The object that a problem is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Subject {
-    /// Its kind.
     pub kind: Kind,
     /// Its namespace; empty for a cluster-scoped object.
     pub namespace: String,
-    /// Its name.
     pub name: String,
 }
 
 impl Subject {
     /// An Ingress.
     pub fn ingress(ingress: &Ingress) -> Self {
-        Self::of(Kind::Ingress, &ingress.metadata)
+        Self::new(Kind::Ingress, &ingress.metadata)
     }
 
     /// An object of `kind` with this metadata.
-    pub fn of(kind: Kind, metadata: &ObjectMeta) -> Self {
+    pub fn new(kind: Kind, metadata: &ObjectMeta) -> Self {
         Self {
             kind,
             namespace: metadata.namespace.clone().unwrap_or_default(),
@@ -183,7 +147,6 @@ impl fmt::Display for Subject {
 /// Something that a user wrote and that can't be used, or not wholly.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Problem {
-    /// What is wrong.
     pub category: Category,
     /// Whose fault it is: the object to edit.
     pub subject: Subject,

@@ -41,7 +41,6 @@ pub(super) struct Translation<'a, L: Lookup + ?Sized> {
     services: HashMap<&'a str, NamedService<'a, L>>,
     /// What its routers and services may still take.
     budget: Budget,
-    /// How many paths there are.
     paths: usize,
     path_matcher_reported: bool,
 }
@@ -75,7 +74,7 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
     pub(super) fn routers(&mut self, rules: &'a [IngressRule]) -> Vec<RouterFragment> {
         // Neither more nor less: most Ingresses have one, and fragments stay.
         let mut routers: Vec<RouterFragment> = Vec::with_capacity(self.paths);
-        // Of equal rules the last counts, and that of a path that is written goes before that of one that is not.
+        // Of several equal rules the last one counts. Entries without host and path come first, so that a written `/` wins.
         let mut unwritten: Vec<RouterFragment> = Vec::new();
         let mut left_out = LeftOut::default();
         for (rule_position, rule) in rules.iter().enumerate() {
@@ -107,7 +106,7 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
 
     /// Tells of the paths that there was no room for.
     fn too_much(&mut self, LeftOut { first, paths }: LeftOut) {
-        // The first, so that it is told however many others there are.
+        // First in the list, so that it is never cut off.
         let too_large = Problem {
             category: Category::IngressTooLarge,
             subject: Subject::ingress(self.ingress),
@@ -173,10 +172,10 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
         Some(RouterFragment { key: key.into(), router, service })
     }
 
-    /// Whether a router is too large to be published, which then is told. `at` is where its rule is from.
+    /// Whether a router is too large to be published, which is reported. `at` is the field that its rule comes from.
     pub(super) fn is_too_large(&mut self, key: &str, router: &Router, at: impl FnOnce() -> String) -> bool {
         let Some(bytes) = size::router(key, router) else { return false };
-        // What all routers of the Ingress share is told once.
+        // What all routers of the Ingress share is reported once.
         let shared = size::router(key, &self.bare_router()).is_some() || router.rule.len() * 2 < bytes;
         let (field, value) = if shared {
             ("metadata.annotations".to_owned(), String::new())
@@ -198,7 +197,7 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
         let or =
             |own: &Vec<String>, default: &Vec<String>| if own.is_empty() { default } else { own }.clone();
         let mut middlewares = or(&self.annotations.middlewares, &self.settings.default_middlewares);
-        // Those that are left don't answer for the one that is missing.
+        // The middlewares that are left must not answer in place of the missing one.
         if self.annotations.blocked {
             middlewares.clear();
         }
@@ -329,7 +328,6 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
 /// Paths that an Ingress has no room for.
 #[derive(Default)]
 struct LeftOut {
-    /// Where the first of them is.
     first: String,
     paths: usize,
 }

@@ -13,11 +13,8 @@ pub const EVERYTHING: &str = "PathPrefix(\"/\")";
 /// A path matcher of Traefik.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Matcher {
-    /// The whole path.
     Path,
-    /// The beginning of the path.
     PathPrefix,
-    /// A regular expression.
     PathRegexp,
 }
 
@@ -36,9 +33,7 @@ impl Matcher {
 /// An Ingress's path types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathType {
-    /// `Exact`.
     Exact,
-    /// `Prefix`.
     Prefix,
     /// `ImplementationSpecific`, empty, or missing.
     ImplementationSpecific,

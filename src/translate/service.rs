@@ -57,7 +57,7 @@ pub(super) struct NamedService<'a, L: ?Sized> {
     lookup: &'a L,
     annotations: OnceCell<Result<ServiceAnnotations, Broken>>,
     ports: OnceCell<PortIndex<'a>>,
-    /// The slices have so many ports that looking for one takes an index.
+    /// The slices have too many ports to search them one by one.
     many_in_slices: bool,
 }
 

@@ -9,9 +9,7 @@ use crate::kubernetes::key::{OutputKey, ServiceKey};
 /// Traefik's rule syntaxes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum RuleSyntax {
-    /// The syntax of Traefik 2.
     V2,
-    /// The syntax of Traefik 3.
     #[default]
     V3,
 }
@@ -43,12 +41,7 @@ pub enum StatusSource {
     #[default]
     None,
     /// One fixed entry (`ingressEndpoint.ip`, `.hostname`).
-    Fixed {
-        /// The address.
-        ip: Option<IpAddr>,
-        /// The host name.
-        hostname: Option<String>,
-    },
+    Fixed { ip: Option<IpAddr>, hostname: Option<String> },
     /// Copied from a Service (`ingressEndpoint.publishedService`).
     PublishedService(ServiceKey),
     /// The InternalIP of every node (`reportNodeInternalIPs`).
@@ -58,12 +51,10 @@ pub enum StatusSource {
 /// Which namespaces may use a class.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum NamespacePolicy {
-    /// All.
     #[default]
     All,
-    /// These.
     List(BTreeSet<String>),
-    /// Those that carry labels; what it admits right now, resolved by whoever reads Namespaces.
+    /// Those with certain labels, as a list of the namespaces that have them now.
     Selected(BTreeSet<String>),
 }
 
@@ -80,35 +71,24 @@ impl NamespacePolicy {
 /// Everything that the translation of an Ingress depends on beside objects.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
-    /// Where the routing goes.
     pub output: OutputKey,
-    /// `allowEmptyServices`.
     pub allow_empty_services: bool,
-    /// `allowCrossNamespace`.
     pub allow_cross_namespace: bool,
-    /// `allowExternalNameServices`.
     pub allow_external_name_services: bool,
-    /// `nativeLBByDefault`.
     pub native_lb_by_default: bool,
-    /// `strictPrefixMatching`.
     pub strict_prefix_matching: bool,
     /// `disableClusterScopeResources`: nodes are not read.
     pub disable_cluster_scope_resources: bool,
     /// `crossProviderNamespaces`; `None` is no restriction, an empty set means nowhere.
     pub cross_provider_namespaces: Option<BTreeSet<String>>,
-    /// `core.defaultRuleSyntax`.
     pub default_rule_syntax: RuleSyntax,
-    /// `operator.routing.precedence`.
     pub precedence: Precedence,
-    /// `operator.routing.brokenBackends`.
     pub broken_backends: BrokenBackends,
     /// For routers whose Ingress names none (only a class can set them).
     pub default_entry_points: Vec<String>,
     /// For routers whose Ingress names none (only a class can set them).
     pub default_middlewares: Vec<String>,
-    /// Where statuses come from.
     pub status: StatusSource,
-    /// Which namespaces may use it.
     pub namespaces: NamespacePolicy,
     /// 0 for the operator's own options; otherwise tells settings apart that build a Service differently,
     /// so that two classes can share an output.
@@ -138,14 +118,12 @@ impl Default for Settings {
     }
 }
 
-/// How Ingresses are told to be ours.
+/// What decides which Ingresses are ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassOptions {
-    /// `operator.controllerName`.
     pub controller_name: String,
     /// `ingressClass`; empty is none.
     pub ingress_class: String,
-    /// `disableIngressClassLookup` or `disableClusterScopeResources`.
     pub lookup_disabled: bool,
 }
 
@@ -162,7 +140,6 @@ impl Default for ClassOptions {
 /// What an IngressClass of ours says about its Ingresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClassState {
-    /// Its Ingresses are translated with these settings.
     Accepted(Arc<Settings>),
     /// It names parameters that were never accepted: its Ingresses get a problem and no routing.
     NotAccepted,

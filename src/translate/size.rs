@@ -96,7 +96,7 @@ impl Budget {
         self.add(count.saturating_mul(AROUND));
     }
 
-    /// Adds so many bytes.
+    /// Adds bytes.
     pub fn add(&mut self, bytes: usize) {
         self.left = self.left.and_then(|left| left.checked_sub(bytes));
     }

@@ -11,8 +11,7 @@ use crate::translate::settings::{Settings, StatusSource};
 
 /// What the status of an Ingress should be.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Wanted {
-    /// Whatever it is.
+pub enum DesiredStatus {
     LeaveAlone,
     /// `status.loadBalancer.ingress` with these entries, in any order.
     Entries(Vec<IngressLoadBalancerIngress>),
@@ -22,14 +21,16 @@ pub enum Wanted {
 ///
 /// # Errors
 /// Where the source of the addresses is not there or can't be used; the statuses then stay as they are.
-pub fn wanted<L: Lookup + ?Sized>(settings: &Settings, lookup: &L) -> Result<Wanted, Box<Problem>> {
+pub fn wanted<L: Lookup + ?Sized>(settings: &Settings, lookup: &L) -> Result<DesiredStatus, Box<Problem>> {
     match &settings.status {
-        StatusSource::None => Ok(Wanted::LeaveAlone),
-        StatusSource::Fixed { ip, hostname } => Ok(Wanted::Entries(vec![IngressLoadBalancerIngress {
-            ip: ip.map(|ip| ip.to_string()),
-            hostname: hostname.clone(),
-            ports: None,
-        }])),
+        StatusSource::None => Ok(DesiredStatus::LeaveAlone),
+        StatusSource::Fixed { ip, hostname } => {
+            Ok(DesiredStatus::Entries(vec![IngressLoadBalancerIngress {
+                ip: ip.map(|ip| ip.to_string()),
+                hostname: hostname.clone(),
+                ports: None,
+            }]))
+        }
         StatusSource::PublishedService(key) => match lookup.service(key) {
             Some(service) => published(key, service, settings, lookup),
             None => Err(problem(
@@ -43,9 +44,9 @@ pub fn wanted<L: Lookup + ?Sized>(settings: &Settings, lookup: &L) -> Result<Wan
         StatusSource::NodeInternalIPs => {
             let addresses = lookup.node_internal_ips().unwrap_or_default();
             if addresses.is_empty() {
-                return Ok(Wanted::LeaveAlone);
+                return Ok(DesiredStatus::LeaveAlone);
             }
-            Ok(Wanted::Entries(addresses.iter().map(|address| entry(address, None)).collect()))
+            Ok(DesiredStatus::Entries(addresses.iter().map(|address| entry(address, None)).collect()))
         }
     }
 }
@@ -55,12 +56,12 @@ fn published<L: Lookup + ?Sized>(
     service: &Service,
     settings: &Settings,
     lookup: &L,
-) -> Result<Wanted, Box<Problem>> {
+) -> Result<DesiredStatus, Box<Problem>> {
     match &service.kind {
         ServiceType::LoadBalancer => Ok(load_balancer(service)),
         ServiceType::ClusterIp => {
             let ports = ports(service, |port| port.port);
-            Ok(Wanted::Entries(
+            Ok(DesiredStatus::Entries(
                 service.external_ips.iter().map(|address| entry(address, ports.clone())).collect(),
             ))
         }
@@ -77,9 +78,11 @@ fn published<L: Lookup + ?Sized>(
                 ));
             };
             let ports = ports(service, |port| port.node_port);
-            Ok(Wanted::Entries(addresses.iter().map(|address| entry(address, ports.clone())).collect()))
+            Ok(DesiredStatus::Entries(
+                addresses.iter().map(|address| entry(address, ports.clone())).collect(),
+            ))
         }
-        ServiceType::ExternalName => Ok(Wanted::Entries(vec![IngressLoadBalancerIngress {
+        ServiceType::ExternalName => Ok(DesiredStatus::Entries(vec![IngressLoadBalancerIngress {
             hostname: service.external_name.as_deref().map(str::to_owned),
             ..Default::default()
         }])),
@@ -93,9 +96,13 @@ fn published<L: Lookup + ?Sized>(
     }
 }
 
-fn load_balancer(service: &Service) -> Wanted {
+fn load_balancer(service: &Service) -> DesiredStatus {
     // One that has no address yet says nothing about the Ingresses.
-    if service.balancer.is_empty() { Wanted::LeaveAlone } else { Wanted::Entries(service.balancer.to_vec()) }
+    if service.balancer.is_empty() {
+        DesiredStatus::LeaveAlone
+    } else {
+        DesiredStatus::Entries(service.balancer.to_vec())
+    }
 }
 
 fn ports(service: &Service, number: impl Fn(&ServicePort) -> i32) -> Option<Vec<IngressPortStatus>> {

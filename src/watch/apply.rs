@@ -8,9 +8,18 @@ use kube::runtime::watcher::Event;
 use crate::kubernetes::key::{ObjectKey, SecretKey};
 use crate::watch::changes::Touched;
 use crate::watch::collection::{Change, Collection, Scope};
-use crate::watch::mirror::{Changes, key_of};
 use crate::watch::namespaces::KnownNamespaces;
 use crate::watch::secrets::{SecretChange, SecretSource, Secrets};
+
+/// What an event did, object by object.
+pub(super) type Changes<K> = Vec<(ObjectKey, Change<Arc<K>>)>;
+
+/// The key of an object; its namespace shares the memory of one that is known.
+pub(super) fn key_of<K: Resource>(object: &K, known: &KnownNamespaces) -> Option<ObjectKey> {
+    let meta = object.meta();
+    let name = meta.name.as_deref()?;
+    Some(ObjectKey::new(known.shared(meta.namespace.as_deref().unwrap_or_default()), name))
+}
 
 /// Counts an object's namespace.
 pub(super) fn count<T>(

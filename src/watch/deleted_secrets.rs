@@ -54,9 +54,8 @@ mod tests {
 
     use super::*;
     use crate::kubernetes::Secret;
-    use crate::translate::lookup::SecretState;
     use crate::watch::collection::Scope;
-    use crate::watch::secrets::{SecretChange, SecretSource, Secrets};
+    use crate::watch::secrets::{SecretChange, SecretSource, SecretState, Secrets};
 
     const CRT: &str = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
     const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n";

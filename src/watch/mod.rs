@@ -4,7 +4,6 @@ mod apply;
 pub mod changes;
 pub mod collection;
 pub mod deleted_secrets;
-pub mod mirror;
 pub mod namespaces;
 pub mod nodes;
 pub mod pem;

@@ -10,13 +10,43 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::kubernetes::Secret;
 use crate::kubernetes::key::SecretKey;
 use crate::traefik::dynamic::Certificate;
-use crate::translate::lookup::{SecretFault, SecretState};
 use crate::watch::collection::{Collection, Scope};
 use crate::watch::deleted_secrets::DeletedSecrets;
 
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 const PEM: &str = "-----BEGIN";
+
+/// What is known of a Secret that an Ingress names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretState {
+    /// It is not there (or labelled `owner=helm`).
+    Missing,
+    /// It is there and holds a certificate and a key.
+    Certificate(Arc<Certificate>),
+    /// It is there and does not: what is wrong with which key of its data.
+    Invalid {
+        /// The key of `data`, e.g. `tls.crt`.
+        key: &'static str,
+        /// What is wrong with it.
+        fault: SecretFault,
+    },
+    /// It is there and could not be read for now; whatever was known before goes on.
+    Unavailable(Option<Arc<Certificate>>),
+}
+
+/// What can be wrong with a key of a TLS Secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretFault {
+    /// The key is not there.
+    Missing,
+    /// Its value is empty.
+    Empty,
+    /// Its value is no text, or does not begin with `-----BEGIN`.
+    NotPem,
+    /// Its value is a private key, and a certificate belongs there.
+    PrivateKey,
+}
 
 /// Which watch tells of a Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

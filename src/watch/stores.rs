@@ -3,7 +3,7 @@
 //!
 //! `Stores` is a plain value: who shares it between tasks puts a lock around it. Nothing in here waits.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,34 +13,27 @@ use kube::core::DynamicObject;
 use kube::runtime::watcher::Event;
 use serde_json::Value;
 
-use crate::kubernetes::key::{IngressKey, ObjectKey, SecretKey, ServiceKey};
+use crate::kubernetes::key::{IngressKey, SecretKey, ServiceKey};
 use crate::kubernetes::{
     EndpointSlice, Ingress, IngressClass, MetadataOf, Namespace, Node, NodeAddresses, Secret, Service, Slice,
     WireService,
 };
 use crate::metrics::WatchKind;
-use crate::translate::lookup::{Lookup, SecretState};
-use crate::translate::settings::{ClassState, Settings};
-use crate::watch::apply::{apply_cluster_scoped, apply_part, cluster_key, count, secret_event};
+use crate::watch::apply::{apply_cluster_scoped, apply_part, cluster_key, count, key_of, secret_event};
 use crate::watch::changes::Touched;
 use crate::watch::collection::{Collection, Scope};
-use crate::watch::mirror::{Mirrored, key_of};
 use crate::watch::namespaces::KnownNamespaces;
 use crate::watch::nodes::Nodes;
-use crate::watch::secrets::{Asked, SecretSource, Secrets};
+use crate::watch::secrets::{Asked, SecretSource, SecretState, Secrets};
 use crate::watch::slices::SlicesByService;
 
-/// What is watched and how classes are told apart.
+/// What is watched.
 #[derive(Clone, Debug)]
 pub struct Watched {
     /// The namespaces of namespaced kinds; `None` is all, with one watch for the whole cluster.
     pub namespaces: Option<Vec<Arc<str>>>,
     /// Whether nodes are read.
     pub nodes: bool,
-    /// The controller whose IngressClasses are ours.
-    pub controller_name: String,
-    /// The settings of a class without parameters.
-    pub settings: Arc<Settings>,
 }
 
 impl Watched {
@@ -75,8 +68,8 @@ impl From<DynamicObject> for Parameters {
 #[derive(Debug)]
 pub struct Stores {
     watched: Watched,
-    ingresses: Mirrored<Ingress>,
-    classes: Mirrored<IngressClass>,
+    ingresses: Collection<Arc<Ingress>>,
+    classes: Collection<Arc<IngressClass>>,
     services: Collection<Arc<Service>>,
     slices: Collection<Arc<Slice>>,
     slices_by_service: SlicesByService,
@@ -84,14 +77,8 @@ pub struct Stores {
     nodes: Nodes,
     labels: Collection<Arc<BTreeMap<String, String>>>,
     parameters: Collection<Arc<Parameters>>,
-    class_memory: Mirrored<ConfigMap>,
+    class_memory: Collection<Arc<ConfigMap>>,
     known: KnownNamespaces,
-    /// What parameters came to, by class; set from outside.
-    resolved: HashMap<Arc<str>, ClassState>,
-    /// Classes of ours.
-    states: HashMap<Arc<str>, ClassState>,
-    /// Classes whose state an event changed and of whom [`Stores::resolve_class`] has not yet told.
-    unresolved: HashSet<Arc<str>>,
 }
 
 impl Stores {
@@ -99,8 +86,8 @@ impl Stores {
     pub fn new(watched: Watched) -> Self {
         let scopes = watched.scopes();
         Self {
-            ingresses: Mirrored::new(&scopes),
-            classes: Mirrored::new(&[Scope::All]),
+            ingresses: Collection::new(&scopes),
+            classes: Collection::default(),
             services: Collection::new(&scopes),
             slices: Collection::new(&scopes),
             slices_by_service: SlicesByService::default(),
@@ -108,11 +95,8 @@ impl Stores {
             nodes: Nodes::default(),
             labels: Collection::default(),
             parameters: Collection::default(),
-            class_memory: Mirrored::new(&[Scope::All]),
+            class_memory: Collection::default(),
             known: KnownNamespaces::default(),
-            resolved: HashMap::new(),
-            states: HashMap::new(),
-            unresolved: HashSet::new(),
             watched,
         }
     }
@@ -122,24 +106,14 @@ impl Stores {
         &self.watched
     }
 
-    /// The Ingresses, for looking at and for a kube Controller ([`Mirrored::mirror`]).
-    pub fn ingresses(&self) -> &Mirrored<Ingress> {
+    /// The Ingresses.
+    pub fn ingresses(&self) -> &Collection<Arc<Ingress>> {
         &self.ingresses
     }
 
-    /// As [`Stores::ingresses`], to begin a mirror.
-    pub fn ingresses_mut(&mut self) -> &mut Mirrored<Ingress> {
-        &mut self.ingresses
-    }
-
-    /// The IngressClasses, for looking at and for a kube Controller.
-    pub fn classes(&self) -> &Mirrored<IngressClass> {
+    /// The IngressClasses, by name (the namespace of the key is empty).
+    pub fn classes(&self) -> &Collection<Arc<IngressClass>> {
         &self.classes
-    }
-
-    /// As [`Stores::classes`], to begin a mirror.
-    pub fn classes_mut(&mut self) -> &mut Mirrored<IngressClass> {
-        &mut self.classes
     }
 
     /// The Services.
@@ -173,14 +147,16 @@ impl Stores {
     }
 
     /// The ConfigMaps in which a leader keeps the last accepted parameters of classes.
-    pub fn class_memory(&self) -> &Mirrored<ConfigMap> {
+    pub fn class_memory(&self) -> &Collection<Arc<ConfigMap>> {
         &self.class_memory
     }
 
     /// An Ingress came, changed or went.
     pub fn apply_ingress(&mut self, scope: &Scope, event: Event<Ingress>) -> Touched {
         let mut touched = Touched::default();
-        for (key, change) in self.ingresses.apply(scope, event, Ingress::strip, &self.known) {
+        let (event, known) = (stripped(event, Ingress::strip), &self.known);
+        let changes = apply_part(&mut self.ingresses, scope, event, |ingress| key_of(ingress, known));
+        for (key, change) in changes {
             count(&mut self.known, &mut touched, &key, &change);
             match (&change.before, &change.after) {
                 (Some(before), Some(after)) if same_routing(before, after) => {
@@ -194,56 +170,8 @@ impl Stores {
 
     /// An IngressClass came, changed or went.
     pub fn apply_class(&mut self, event: Event<IngressClass>) -> Touched {
-        let mut touched = Touched::default();
-        let changes = self.classes.apply(&Scope::All, event, IngressClass::strip, &self.known);
-        for (key, change) in changes {
-            let name: Arc<str> = key.name().into();
-            let now = change.after.and_then(|class| self.class_state(&name, &class));
-            let before = match now.clone() {
-                Some(state) => self.states.insert(Arc::clone(&name), state),
-                None => self.states.remove(&name),
-            };
-            if before != now {
-                self.unresolved.insert(Arc::clone(&name));
-            }
-            touched.classes.push(name);
-        }
-        touched
-    }
-
-    /// What a class's parameters came to, or `None` to forget it (the class is then not accepted). True when
-    /// that, or an event of the class since the last time, changed what [`Lookup::class`] answers.
-    pub fn resolve_class(&mut self, name: &str, state: Option<ClassState>) -> bool {
-        match state {
-            Some(state) => self.resolved.insert(name.into(), state),
-            None => self.resolved.remove(name),
-        };
-        let class = self.classes.collection().get(&ObjectKey::new("", name));
-        let now = class.and_then(|class| self.class_state(name, class));
-        let before = match now.clone() {
-            Some(state) => self.states.insert(name.into(), state),
-            None => self.states.remove(name),
-        };
-        self.unresolved.remove(name) || before != now
-    }
-
-    fn class_state(&self, name: &str, class: &IngressClass) -> Option<ClassState> {
-        let spec = class.spec.as_ref()?;
-        if spec.controller.as_deref() != Some(self.watched.controller_name.as_str()) {
-            return None;
-        }
-        Some(match &spec.parameters {
-            None => ClassState::Accepted(Arc::clone(&self.watched.settings)),
-            Some(_) => self.resolved.get(name).cloned().unwrap_or(ClassState::NotAccepted),
-        })
-    }
-
-    /// The settings of the classes that have been accepted, in no order.
-    pub fn settings_of_classes(&self) -> impl Iterator<Item = &Arc<Settings>> {
-        self.states.values().filter_map(|state| match state {
-            ClassState::Accepted(settings) => Some(settings),
-            ClassState::NotAccepted => None,
-        })
+        let event = stripped(event, IngressClass::strip);
+        Touched { classes: apply_cluster_scoped(&mut self.classes, event), ..Touched::default() }
     }
 
     /// A Service came, changed or went.
@@ -388,15 +316,16 @@ impl Stores {
 
     /// A ConfigMap that remembers accepted parameters came, changed or went.
     pub fn apply_class_memory(&mut self, event: Event<ConfigMap>) -> Touched {
-        let changes = self.class_memory.apply(&Scope::All, event, |_| {}, &self.known);
+        let known = &self.known;
+        let changes = apply_part(&mut self.class_memory, &Scope::All, event, |map| key_of(map, known));
         Touched { class_memory: !changes.is_empty(), ..Touched::default() }
     }
 
     /// How many objects of a kind there are; `None` for kinds that are not held here.
     pub fn count(&self, kind: WatchKind) -> Option<usize> {
         Some(match kind {
-            WatchKind::Ingress => self.ingresses().collection().len(),
-            WatchKind::IngressClass => self.classes().collection().len(),
+            WatchKind::Ingress => self.ingresses().len(),
+            WatchKind::IngressClass => self.classes().len(),
             WatchKind::Service => self.services.len(),
             WatchKind::EndpointSlice => self.slices.len(),
             WatchKind::TlsSecret => self.secrets.count(SecretSource::Tls),
@@ -404,14 +333,14 @@ impl Stores {
             WatchKind::Node => self.nodes().collection.len(),
             WatchKind::Namespace => self.labels().len(),
             WatchKind::Parameters => self.parameters().len(),
-            WatchKind::ClassMemory => self.class_memory().collection().len(),
+            WatchKind::ClassMemory => self.class_memory().len(),
             WatchKind::OwnConfigMap | WatchKind::OwnSecret | WatchKind::Lease => return None,
         })
     }
 
     /// Whether the watches of Ingresses, Services, EndpointSlices and Secrets have all listed once.
     pub fn routing_synced(&self) -> bool {
-        self.ingresses.collection().synced()
+        self.ingresses.synced()
             && self.services.synced()
             && self.slices.synced()
             && self.secrets.synced(SecretSource::Tls)
@@ -419,33 +348,50 @@ impl Stores {
     }
 }
 
-impl Lookup for Stores {
-    fn class(&self, name: &str) -> Option<ClassState> {
-        self.states.get(name).cloned()
-    }
-
-    fn service(&self, key: &ServiceKey) -> Option<&Service> {
+impl Stores {
+    /// A Service.
+    pub fn service(&self, key: &ServiceKey) -> Option<&Service> {
         self.services.get(key).map(|service| &**service)
     }
 
-    fn endpoint_slices(&self, key: &ServiceKey) -> &[Arc<Slice>] {
+    /// The EndpointSlices of a Service, oldest first, then by name.
+    pub fn endpoint_slices(&self, key: &ServiceKey) -> &[Arc<Slice>] {
         self.slices_by_service.get(key)
     }
 
-    fn secret(&self, key: &SecretKey) -> SecretState {
+    /// What is known of a Secret.
+    pub fn secret(&self, key: &SecretKey) -> SecretState {
         self.secrets.state(key)
     }
 
-    fn node_internal_ips(&self) -> Option<Arc<[Box<str>]>> {
+    /// The InternalIP addresses of all nodes, by node name; `None` where nodes are not read.
+    pub fn node_internal_ips(&self) -> Option<Arc<[Box<str>]>> {
         self.watched.nodes.then(|| self.nodes.internal_ips())
     }
 
-    fn node_external_ips(&self) -> Option<Arc<[Box<str>]>> {
+    /// The ExternalIP addresses of all nodes, by node name; `None` where nodes are not read.
+    pub fn node_external_ips(&self) -> Option<Arc<[Box<str>]>> {
         self.watched.nodes.then(|| self.nodes.external_ips())
     }
 
-    fn longer_namespace(&self, namespace: &str, reference: &str) -> Option<Arc<str>> {
+    /// The longest known namespace longer than `namespace` with which and a dash `reference` begins.
+    pub fn longer_namespace(&self, namespace: &str, reference: &str) -> Option<Arc<str>> {
         self.known.longest_prefix(namespace, reference)
+    }
+}
+
+/// An event whose object has lost what is not read.
+fn stripped<K>(event: Event<K>, strip: impl Fn(&mut K)) -> Event<K> {
+    match event {
+        Event::Apply(mut object) => {
+            strip(&mut object);
+            Event::Apply(object)
+        }
+        Event::InitApply(mut object) => {
+            strip(&mut object);
+            Event::InitApply(object)
+        }
+        other => other,
     }
 }
 

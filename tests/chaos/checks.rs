@@ -15,7 +15,7 @@ use waybill::options;
 use waybill::published::read::Published;
 use waybill::traefik::document::Keys;
 use waybill::translate::problem::{Category, Problem};
-use waybill::translate::status::{self, Wanted};
+use waybill::translate::status::{self, DesiredStatus};
 
 use super::api::{Admin, Failure};
 use super::harness::operator::{binary, sort_certificates};
@@ -108,8 +108,8 @@ impl Expected {
                 {
                     // It is not ours, so what we wrote is withdrawn.
                     None => Some(BTreeSet::new()),
-                    Some(Ok(Wanted::Entries(wanted))) => Some(entries(&wanted)),
-                    Some(Ok(Wanted::LeaveAlone) | Err(_)) => None,
+                    Some(Ok(DesiredStatus::Entries(wanted))) => Some(entries(&wanted)),
+                    Some(Ok(DesiredStatus::LeaveAlone) | Err(_)) => None,
                 };
                 statuses.insert(key, wanted);
             }

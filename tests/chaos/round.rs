@@ -29,8 +29,8 @@ use super::world::{self, OUTPUTS};
 
 /// A status that was damaged, or written late, has to be right again.
 const STATUS_WITHIN: Duration = Duration::from_secs(5);
-/// A watch on which nothing comes any more.
-const NOTICED_WITHIN: Duration = Duration::from_secs(35);
+/// A watch on which nothing comes any more: the 30 s that it may last, 5 s without a byte after that, and a busy machine.
+const NOTICED_WITHIN: Duration = Duration::from_secs(45);
 /// For a change of leaders on a busy machine, beyond what the lease allows.
 pub const MARGIN: Duration = Duration::from_secs(3);
 pub const SOON: Duration = Duration::from_secs(30);

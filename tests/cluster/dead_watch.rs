@@ -15,7 +15,7 @@ use waybill::operator::live::{Live, Phase};
 use waybill::publish::lease::fitness::{self, Limits};
 use waybill::publish::lease::{Elector, LeaseHandle, LeaseOptions, Timings};
 use waybill::routing::Routing;
-use waybill::translate::settings::{ClassOptions, Settings};
+use waybill::translate::settings::ClassOptions;
 use waybill::watch::stores::Watched;
 
 use crate::harness::operator::{Operator, SOON};
@@ -73,13 +73,11 @@ impl Replica {
         let outside =
             Environment { variables: [].into(), service_account: "/not/there".into(), context: None };
         let client = connect(&access, &outside, name, &metrics).await.unwrap().client;
-        let watched = Watched {
-            namespaces: None,
-            nodes: true,
-            controller_name: "traefik.io/ingress-controller".into(),
-            settings: Arc::new(Settings::default()),
-        };
-        let live = Arc::new(Live::new(Routing::new(watched, ClassOptions::default()), metrics.clone()));
+        let watched = Watched { namespaces: None, nodes: true };
+        let live = Arc::new(Live::new(
+            Routing::new(watched, ClassOptions::default(), Arc::default()),
+            metrics.clone(),
+        ));
         let what = Feeds {
             label_selector: String::new(),
             classes: true,

@@ -52,7 +52,7 @@ async fn ingress(plane: &ControlPlane, namespace: &str, name: &str) -> (Subject,
     .unwrap();
     let api: Api<Ingress> = Api::namespaced(plane.admin(), namespace);
     let created = api.create(&PostParams::default(), &ingress).await.unwrap();
-    (Subject::of(Kind::Ingress, &created.metadata), created.uid().unwrap())
+    (Subject::new(Kind::Ingress, &created.metadata), created.uid().unwrap())
 }
 
 async fn wait_for(
@@ -127,7 +127,7 @@ async fn cluster_scoped_objects_are_told_in_default() {
     }))
     .unwrap();
     let class = Api::<IngressClass>::all(plane.admin()).create(&PostParams::default(), &class).await.unwrap();
-    let subject = Subject::of(Kind::IngressClass, &class.metadata);
+    let subject = Subject::new(Kind::IngressClass, &class.metadata);
     let uid = class.uid().unwrap();
     events.report(&subject, &uid, &[problem(&subject, Category::InvalidParameters, "x")]);
     let name = class.name_any();

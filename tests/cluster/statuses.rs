@@ -15,7 +15,7 @@ use waybill::metrics::{WriteKind, WriteResult};
 use waybill::publish::statuses::policy::{Entries, StatusState, we_own};
 use waybill::publish::statuses::writer::{StatusView, StatusWriter};
 use waybill::translate::problem::{Category, Problem};
-use waybill::translate::status::Wanted;
+use waybill::translate::status::DesiredStatus;
 
 use crate::harness::{self, ControlPlane, eventually};
 use crate::term::{Term, grant};
@@ -27,7 +27,7 @@ const SOON: Duration = Duration::from_secs(20);
 struct View {
     ingresses: Mutex<HashMap<IngressKey, Ingress>>,
     /// What is wanted of those that are ours; the others are not.
-    wanted: Mutex<HashMap<IngressKey, Wanted>>,
+    wanted: Mutex<HashMap<IngressKey, DesiredStatus>>,
     contested: Mutex<HashMap<IngressKey, Option<Problem>>>,
 }
 
@@ -38,7 +38,7 @@ impl StatusView for View {
         let wanted = self.wanted.lock().unwrap().get(key).cloned();
         Some(StatusState {
             ours: wanted.is_some(),
-            wanted: wanted.unwrap_or(Wanted::LeaveAlone),
+            wanted: wanted.unwrap_or(DesiredStatus::LeaveAlone),
             current: entries_of(ingress),
             we_own: we_own(ingress),
             shown: ingress.metadata.resource_version.as_deref().unwrap_or_default().parse().unwrap(),
@@ -104,7 +104,7 @@ impl Bench {
         IngressKey::new(self.namespace.clone(), name)
     }
 
-    fn want(&self, name: &str, wanted: Option<Wanted>) {
+    fn want(&self, name: &str, wanted: Option<DesiredStatus>) {
         let key = self.key(name);
         match wanted {
             Some(wanted) => self.view.wanted.lock().unwrap().insert(key.clone(), wanted),
@@ -186,14 +186,14 @@ fn key_of(ingress: &Ingress) -> IngressKey {
 async fn a_status_is_written_changed_emptied_and_withdrawn() {
     let bench = Bench::new(200).await;
     bench.create("web").await;
-    bench.want("web", Some(Wanted::Entries(ips(&["192.0.2.1", "192.0.2.2"]))));
+    bench.want("web", Some(DesiredStatus::Entries(ips(&["192.0.2.1", "192.0.2.2"]))));
     bench.has("web", &["192.0.2.1", "192.0.2.2"], true).await;
     // Another order is no other status.
-    bench.want("web", Some(Wanted::Entries(ips(&["192.0.2.2", "192.0.2.1"]))));
+    bench.want("web", Some(DesiredStatus::Entries(ips(&["192.0.2.2", "192.0.2.1"]))));
     bench.settled().await;
-    bench.want("web", Some(Wanted::Entries(ips(&["192.0.2.3"]))));
+    bench.want("web", Some(DesiredStatus::Entries(ips(&["192.0.2.3"]))));
     bench.has("web", &["192.0.2.3"], true).await;
-    bench.want("web", Some(Wanted::LeaveAlone));
+    bench.want("web", Some(DesiredStatus::LeaveAlone));
     bench.settled().await;
     bench.has("web", &["192.0.2.3"], true).await;
     // No longer ours.
@@ -210,7 +210,7 @@ async fn what_is_equal_is_taken_over_once_and_stays_when_the_other_goes() {
     let bench = Bench::new(200).await;
     bench.create("web").await;
     bench.other("web", &["192.0.2.1"], true).await;
-    bench.want("web", Some(Wanted::Entries(ips(&["192.0.2.1"]))));
+    bench.want("web", Some(DesiredStatus::Entries(ips(&["192.0.2.1"]))));
     bench.has("web", &["192.0.2.1"], true).await;
     // The other one lets go.
     let nothing = serde_json::json!({
@@ -234,11 +234,11 @@ async fn a_status_of_another_controller_is_not_withdrawn() {
     bench.other("theirs", &["198.51.100.1"], false).await;
     bench.want("theirs", None);
     bench.create("gone").await;
-    bench.want("gone", Some(Wanted::Entries(ips(&["192.0.2.1"]))));
+    bench.want("gone", Some(DesiredStatus::Entries(ips(&["192.0.2.1"]))));
     bench.has("gone", &["192.0.2.1"], true).await;
     // Deleted, and the view does not know yet: 404 is the end of it.
     bench.api().delete("gone", &DeleteParams::default()).await.unwrap();
-    bench.want("gone", Some(Wanted::Entries(ips(&["192.0.2.9"]))));
+    bench.want("gone", Some(DesiredStatus::Entries(ips(&["192.0.2.9"]))));
     eventually("it was tried", SOON, async || {
         let writes = bench.writes();
         if writes.contains(&("gone".to_owned(), 404)) { Ok(()) } else { Err(format!("{writes:?}")) }
@@ -256,7 +256,7 @@ async fn a_status_of_another_controller_is_not_withdrawn() {
 async fn a_contested_status_is_left_alone_with_a_problem() {
     let bench = Bench::new(200).await;
     bench.create("web").await;
-    bench.want("web", Some(Wanted::Entries(ips(&["192.0.2.1"]))));
+    bench.want("web", Some(DesiredStatus::Entries(ips(&["192.0.2.1"]))));
     let problem =
         |bench: &Bench| bench.view.contested.lock().unwrap().get(&bench.key("web")).cloned().flatten();
     for round in 1..=3 {
@@ -287,7 +287,7 @@ async fn ten_thousand_statuses_use_the_rate() {
     .await;
     let begun = Instant::now();
     for name in &names {
-        bench.want(name, Some(Wanted::Entries(ips(&["192.0.2.1"]))));
+        bench.want(name, Some(DesiredStatus::Entries(ips(&["192.0.2.1"]))));
     }
     let metrics = bench.term.requests.metrics();
     eventually("all are written", Duration::from_secs(120), async || {

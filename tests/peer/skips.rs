@@ -19,7 +19,7 @@ impl Library {
         let mut silent = Vec::new();
         for fragment in self.routing.table().fragments() {
             let key = &fragment.ingress;
-            let Some(ingress) = self.routing.stores().ingresses().collection().get(key) else { continue };
+            let Some(ingress) = self.routing.stores().ingresses().get(key) else { continue };
             let problems = self.routing.problems(key);
             silent.extend(problems.iter().filter_map(badly_said));
             if let Some(spec) = &ingress.spec

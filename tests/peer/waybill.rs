@@ -16,7 +16,7 @@ use waybill::offline;
 use waybill::options::{self, Options};
 use waybill::routing::Routing;
 use waybill::traefik::document::Keys;
-use waybill::translate::status::{self, Wanted};
+use waybill::translate::status::{self, DesiredStatus};
 use waybill::watch::changes::Touched;
 use waybill::watch::collection::Scope;
 use waybill::watch::secrets::SecretSource;
@@ -44,7 +44,11 @@ impl Library {
     /// Without objects.
     pub fn new(options: Options) -> Self {
         Self {
-            routing: Routing::new(offline::watched(&options), options.class.clone()),
+            routing: Routing::new(
+                offline::watched(&options),
+                options.class.clone(),
+                std::sync::Arc::new(options.settings.clone()),
+            ),
             options,
             secrets: BTreeMap::new(),
             answer: OnceCell::new(),
@@ -63,14 +67,8 @@ impl Library {
                 }
             }
         }
-        let keys: Vec<IngressKey> = library
-            .routing
-            .stores()
-            .ingresses()
-            .collection()
-            .iter()
-            .map(|(key, _)| IngressKey(key.clone()))
-            .collect();
+        let keys: Vec<IngressKey> =
+            library.routing.stores().ingresses().iter().map(|(key, _)| IngressKey(key.clone())).collect();
         for key in &keys {
             library.routing.note_dependencies(key);
         }
@@ -125,7 +123,7 @@ impl Library {
         let mut fetch = touched.fetch.clone();
         loop {
             for key in std::mem::take(&mut keys) {
-                fetch.extend(self.routing.reconcile(&key).fetch);
+                fetch.extend(self.routing.reconcile(&key).unwrap().fetch);
             }
             let Some(secret) = fetch.pop() else { return };
             let object = self.secrets.get(&secret).map(typed::<Secret>);
@@ -199,8 +197,8 @@ impl Library {
     pub fn wanted_status(&self, namespace: &str, name: &str) -> Option<Vec<IngressLoadBalancerIngress>> {
         let settings = self.routing.settings(&IngressKey::new(namespace, name))?;
         match status::wanted(settings, self.routing.stores()) {
-            Ok(Wanted::Entries(entries)) => Some(entries),
-            Ok(Wanted::LeaveAlone) | Err(_) => None,
+            Ok(DesiredStatus::Entries(entries)) => Some(entries),
+            Ok(DesiredStatus::LeaveAlone) | Err(_) => None,
         }
     }
 }

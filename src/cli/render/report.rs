@@ -71,7 +71,7 @@ impl RenderReport {
 
     fn summarise(&self, routing: &Routing) -> String {
         let mut parts = Vec::new();
-        let held = routing.stores().ingresses().collection().iter().count();
+        let held = routing.stores().ingresses().iter().count();
         let ours = routing.told_of().len();
         if self.ingresses > 0 {
             parts.push(format!("{ours} ours"));
@@ -179,8 +179,8 @@ fn missing_classes(routing: &Routing, options: &Options) -> BTreeMap<String, BTr
     if options.class.lookup_disabled {
         return missing;
     }
-    let classes = routing.stores().classes().collection();
-    for (key, ingress) in routing.stores().ingresses().collection().iter() {
+    let classes = routing.stores().classes();
+    for (key, ingress) in routing.stores().ingresses().iter() {
         let class = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
         let chosen = &options.class.ingress_class;
         if let Some(class) = class.filter(|class| chosen.is_empty() || chosen == class)

@@ -22,14 +22,13 @@ fn object<K: DeserializeOwned>(object: Value) -> Event<K> {
 
 impl Bench {
     fn new() -> Self {
-        let watched = Watched {
-            namespaces: None,
-            nodes: false,
-            controller_name: "traefik.io/ingress-controller".to_owned(),
-            settings: Arc::default(),
-        };
+        let watched = Watched { namespaces: None, nodes: false };
         let metrics = Metrics::new("x").unwrap();
-        let live = Arc::new(Live::new(Routing::new(watched, ClassOptions::default()), metrics.clone()));
+        let live = Arc::new(Live::new(
+            Routing::new(watched, ClassOptions::default(), Arc::default()),
+            metrics.clone(),
+        ));
+        live.set_leading(true);
         for done in [false, true] {
             macro_rules! list {
                 ($kind:ident, $apply:expr) => {
@@ -124,11 +123,11 @@ impl Bench {
 
     /// Does what controllers and followers of problems do.
     fn work(&self) {
-        while let Some((class, ())) = self.live.classes.try_next() {
-            self.live.reconcile_class(&class);
+        while let Some((class, _)) = self.live.classes.try_next() {
+            self.live.reconcile_class(class.name());
         }
         while let Some((key, cause)) = self.live.ingresses.try_next() {
-            self.live.reconcile(&key, cause);
+            self.live.reconcile(&IngressKey(key), cause).unwrap();
         }
         while let Some((key, ())) = self.live.problems.try_next() {
             self.problems.look(key);
@@ -214,4 +213,27 @@ fn what_has_events_again_of_a_class_or_an_index_is_about_the_one_that_is_there()
     }
     bench.problems.set(Reporter::ClassMemory, Vec::new());
     assert!(bench.problems.state().uids.is_empty());
+}
+
+/// Nobody takes what a follower collects, and names that come and go would add up for ever.
+#[test]
+fn a_follower_collects_nothing() {
+    let bench = Bench::new();
+    bench.service("s-1", "false");
+    bench.ingress("i-1", "many");
+    assert!(!bench.live.take_pending().statuses.is_empty());
+    bench.ingress("i-2", "many");
+    bench.live.set_leading(false);
+    let pending = bench.live.take_pending();
+    assert!(pending.statuses.is_empty() && pending.outputs.is_empty(), "{pending:?}");
+    bench.ingress("i-3", "many");
+    let pending = bench.live.take_pending();
+    assert!(pending.statuses.is_empty() && pending.outputs.is_empty(), "{pending:?}");
+    assert!(bench.live.problems.is_empty() && !bench.has_events(Kind::Ingress, "i-3"));
+    // A new leader looks at everything.
+    bench.live.set_leading(true);
+    bench.live.everything_pending();
+    bench.live.all_problems_pending();
+    bench.work();
+    assert!(bench.live.take_pending().all_statuses && bench.has_events(Kind::Ingress, "i-3"));
 }

@@ -79,7 +79,7 @@ fn queued(statuses: &Statuses) -> Vec<String> {
 
 fn leaves_alone(statuses: &Statuses, name: &str) -> bool {
     let state = statuses.state(&key(name)).unwrap();
-    state.ours && state.wanted == Wanted::LeaveAlone
+    state.ours && state.wanted == DesiredStatus::LeaveAlone
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn nothing_is_written_before_the_first_commit_or_while_commits_fail() {
     assert_eq!(queued(&statuses), ["a"]);
     let state = statuses.state(&key("a")).unwrap();
     assert!(
-        matches!(state.wanted, Wanted::Entries(entries) if entries[0].ip.as_deref() == Some("192.0.2.1"))
+        matches!(state.wanted, DesiredStatus::Entries(entries) if entries[0].ip.as_deref() == Some("192.0.2.1"))
     );
 }
 

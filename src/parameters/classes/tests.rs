@@ -3,20 +3,18 @@ use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::translate::lookup::Lookup;
-use crate::translate::settings::{ClassState, Settings};
+use crate::translate::settings::ClassState;
 use crate::watch::stores::Watched;
 
-const ALL: Sources = Sources { parameters: true, namespaces: Namespaces::Listed };
-const NO_LABELS: Sources = Sources { parameters: true, namespaces: Namespaces::Unavailable };
+const ALL: Sources = Sources { parameters: true, namespaces: NamespaceSource::Listed };
+const NO_LABELS: Sources = Sources { parameters: true, namespaces: NamespaceSource::Unavailable };
 
 fn stores() -> Stores {
-    Stores::new(Watched {
-        namespaces: None,
-        nodes: true,
-        controller_name: "traefik.io/ingress-controller".to_owned(),
-        settings: Arc::new(Settings::default()),
-    })
+    Stores::new(Watched { namespaces: None, nodes: true })
+}
+
+fn no_classes() -> Classes {
+    Classes::new("traefik.io/ingress-controller", Arc::default())
 }
 
 fn parse<T: serde::de::DeserializeOwned>(value: Value) -> T {
@@ -39,8 +37,8 @@ fn object(name: &str, spec: Value) -> DynamicObject {
     }))
 }
 
-fn strict(stores: &Stores, class: &str) -> Option<bool> {
-    match stores.class(class)? {
+fn strict(classes: &Classes, class: &str) -> Option<bool> {
+    match classes.state(class)? {
         ClassState::Accepted(settings) => Some(settings.strict_prefix_matching),
         ClassState::NotAccepted => None,
     }
@@ -53,7 +51,7 @@ fn names(classes: BTreeSet<Arc<str>>) -> Vec<String> {
 #[test]
 fn one_objects_change_touches_the_classes_that_name_it() {
     let mut stores = stores();
-    let mut classes = Classes::default();
+    let mut classes = no_classes();
     for (name, parameters) in
         [("a", Some("shared")), ("b", Some("shared")), ("c", Some("own")), ("plain", None)]
     {
@@ -62,21 +60,21 @@ fn one_objects_change_touches_the_classes_that_name_it() {
     for name in ["shared", "own"] {
         stores.apply_parameters(Event::Apply(object(name, json!({}))));
     }
-    let (settings, changed) = classes.resolve_all(&mut stores, ALL);
+    let (settings, changed) = classes.resolve_all(&stores, ALL);
     assert_eq!(names(settings), ["a", "b", "c", "plain"], "all are new");
     assert!(changed.memory);
     assert_eq!(names(classes.objects()), ["own", "shared"]);
-    assert_eq!(classes.resolve_all(&mut stores, ALL), Default::default(), "nothing new");
+    assert_eq!(classes.resolve_all(&stores, ALL), Default::default(), "nothing new");
 
     let touched =
         stores.apply_parameters(Event::Apply(object("shared", json!({"strictPrefixMatching": true}))));
     let affected = classes.affected(&stores, &touched);
     assert_eq!(names(affected.clone()), ["a", "b"]);
     for name in affected {
-        let changed = classes.resolve(&mut stores, ALL, &name);
+        let changed = classes.resolve(&stores, ALL, &name);
         assert_eq!(changed, Changed { settings: true, memory: true, ..Changed::default() });
     }
-    assert_eq!((strict(&stores, "a"), strict(&stores, "c")), (Some(true), Some(false)));
+    assert_eq!((strict(&classes, "a"), strict(&classes, "c")), (Some(true), Some(false)));
 
     let observed = classes.observed(&stores, "shared", Publication::Committed, Counts::default());
     assert_eq!((observed.classes.len(), observed.generation), (2, Some(7)));
@@ -88,15 +86,15 @@ fn one_objects_change_touches_the_classes_that_name_it() {
 #[test]
 fn bad_and_missing_parameters_change_nothing_through_a_restart_too() {
     let mut stores = stores();
-    let mut classes = Classes::default();
+    let mut classes = no_classes();
     stores.apply_class(Event::Apply(class("a", Some("p"))));
     stores.apply_parameters(Event::Apply(object("p", json!({"strictPrefixMatching": true}))));
-    classes.resolve_all(&mut stores, ALL);
+    classes.resolve_all(&stores, ALL);
     let map = classes.memory().config_map("ops", "waybill", None);
 
     let bad = object("p", json!({"strictPrefixMatching": "no"}));
     stores.apply_parameters(Event::Apply(bad.clone()));
-    let changed = classes.resolve(&mut stores, ALL, "a");
+    let changed = classes.resolve(&stores, ALL, "a");
     assert_eq!(changed, Changed { verdict: true, ..Changed::default() });
     assert_eq!(classes.problems().len(), 2, "one on the class, one on the field");
 
@@ -104,84 +102,87 @@ fn bad_and_missing_parameters_change_nothing_through_a_restart_too() {
     let mut after = self::stores();
     after.apply_class(Event::Apply(class("a", Some("p"))));
     for sources in [ALL, Sources { parameters: false, ..ALL }] {
-        let mut other = Classes::default();
+        let mut other = no_classes();
         assert!(other.adopt(Some(&map)).is_empty());
-        other.resolve_all(&mut after, sources);
-        assert_eq!(strict(&after, "a"), Some(true));
+        other.resolve_all(&after, sources);
+        assert_eq!(strict(&other, "a"), Some(true));
         assert_eq!(other.memory(), classes.memory());
     }
-    let mut empty = Classes::default();
+    let mut empty = no_classes();
     empty.adopt(None);
-    empty.resolve_all(&mut after, ALL);
-    assert_eq!(after.class("a"), Some(ClassState::NotAccepted));
+    empty.resolve_all(&after, ALL);
+    assert_eq!(empty.state("a"), Some(&ClassState::NotAccepted));
     assert_eq!(empty.resolution("a").unwrap().standing, Standing::NotAccepted);
 }
 
 #[test]
 fn a_class_that_goes_or_stops_being_ours_is_forgotten() {
     let mut stores = stores();
-    let mut classes = Classes::default();
+    let mut classes = no_classes();
     for name in ["a", "b"] {
         stores.apply_class(Event::Apply(class(name, Some("p"))));
     }
     stores.apply_parameters(Event::Apply(object("p", json!({}))));
-    classes.resolve_all(&mut stores, ALL);
+    classes.resolve_all(&stores, ALL);
     stores.apply_class(Event::Delete(class("a", Some("p"))));
-    assert!(classes.resolve(&mut stores, ALL, "a").memory);
+    assert!(classes.resolve(&stores, ALL, "a").memory);
     let mut foreign = class("b", Some("p"));
     foreign.spec.as_mut().unwrap().controller = Some("other.io/x".to_owned());
     stores.apply_class(Event::Apply(foreign));
-    let (_, changed) = classes.resolve_all(&mut stores, ALL);
+    let (_, changed) = classes.resolve_all(&stores, ALL);
     assert!(changed.memory && changed.verdict);
     assert_eq!(classes.memory(), &Memory::default());
     assert_eq!(classes.iter().count(), 0);
-    assert_eq!((stores.class("a"), stores.class("b")), (None, None));
+    assert_eq!((classes.state("a"), classes.state("b")), (None, None));
 
     // What is remembered of classes that went while nobody looked goes too.
-    let mut later = Classes::default();
+    let mut later = no_classes();
     let mut memory = Memory::default();
-    memory.remember("gone", crate::parameters::memory::Entry { uid: None, spec: Default::default() });
+    memory.remember(
+        "gone",
+        crate::parameters::memory::AcceptedParameters { uid: None, spec: Default::default() },
+    );
     later.adopt(Some(&memory.config_map("ops", "waybill", None)));
-    assert!(later.resolve_all(&mut stores, ALL).1.memory);
+    assert!(later.resolve_all(&stores, ALL).1.memory);
     assert_eq!(later.memory(), &Memory::default());
 }
 
 #[test]
 fn labels_of_namespaces_count_only_where_a_class_selects_by_them() {
     let mut stores = stores();
-    let mut classes = Classes::default();
+    let mut classes = no_classes();
     stores.apply_class(Event::Apply(class("a", Some("p"))));
     stores.apply_class(Event::Apply(class("b", Some("q"))));
     stores.apply_parameters(Event::Apply(object("p", json!({}))));
     stores.apply_parameters(Event::Apply(object("q", json!({}))));
-    classes.resolve_all(&mut stores, NO_LABELS);
+    classes.resolve_all(&stores, NO_LABELS);
     assert!(!classes.needs_namespaces());
 
     let selects = json!({"namespaces": {"selector": {"matchLabels": {"tier": "public"}}}});
     stores.apply_parameters(Event::Apply(object("p", selects)));
-    let pending = Sources { namespaces: Namespaces::Pending, ..ALL };
-    let changed = classes.resolve(&mut stores, pending, "a");
+    let pending = Sources { namespaces: NamespaceSource::Pending, ..ALL };
+    let changed = classes.resolve(&stores, pending, "a");
     assert!(classes.needs_namespaces());
     assert!(!changed.settings && !changed.memory, "what it has goes on until the labels are there");
 
     let namespace =
         |labels: Value| Event::Apply(parse(json!({"metadata": {"name": "shop", "labels": labels}})));
     stores.apply_namespace(namespace(json!({"tier": "public"})));
-    assert!(classes.resolve(&mut stores, ALL, "a").settings);
-    let admits = |stores: &Stores| match stores.class("a") {
+    assert!(classes.resolve(&stores, ALL, "a").settings);
+    let admits = |classes: &Classes| match classes.state("a") {
         Some(ClassState::Accepted(settings)) => settings.namespaces.admits("shop"),
         _ => panic!("not accepted"),
     };
-    assert!(admits(&stores));
+    assert!(admits(&classes));
     // The watch is opened again: no flicker.
-    assert!(!classes.resolve(&mut stores, pending, "a").settings);
-    assert!(admits(&stores));
+    assert!(!classes.resolve(&stores, pending, "a").settings);
+    assert!(admits(&classes));
 
     let touched = stores.apply_namespace(namespace(json!({})));
     let affected = classes.affected(&stores, &touched);
     assert_eq!(names(affected), ["a"]);
-    assert!(classes.resolve(&mut stores, ALL, "a").settings);
-    assert!(!admits(&stores));
+    assert!(classes.resolve(&stores, ALL, "a").settings);
+    assert!(!admits(&classes));
 }
 
 fn paused(class: IngressClass, value: Option<&str>) -> IngressClass {
@@ -191,8 +192,8 @@ fn paused(class: IngressClass, value: Option<&str>) -> IngressClass {
     class
 }
 
-fn output(stores: &Stores, class: &str) -> String {
-    match stores.class(class) {
+fn output(classes: &Classes, class: &str) -> String {
+    match classes.state(class) {
         Some(ClassState::Accepted(settings)) => settings.output.to_string(),
         other => format!("{other:?}"),
     }
@@ -203,44 +204,44 @@ fn output(stores: &Stores, class: &str) -> String {
 #[test]
 fn a_paused_class_keeps_its_settings_through_a_restart_too() {
     let mut stores = stores();
-    let mut classes = Classes::default();
+    let mut classes = no_classes();
     stores.apply_class(Event::Apply(class("a", Some("p"))));
     stores.apply_class(Event::Apply(class("plain", None)));
     stores.apply_parameters(Event::Apply(object("p", json!({"output": {"name": "first"}}))));
-    classes.resolve_all(&mut stores, ALL);
-    let first = output(&stores, "a");
+    classes.resolve_all(&stores, ALL);
+    let first = output(&classes, "a");
     assert!(first.ends_with("/first") && classes.pausing(&OutputKey::new("waybill", "first")).is_none());
 
     let touched = stores.apply_class(Event::Apply(paused(class("a", Some("p")), Some("true"))));
     assert_eq!(names(classes.affected(&stores, &touched)), ["a"]);
-    let changed = classes.resolve(&mut stores, ALL, "a");
+    let changed = classes.resolve(&stores, ALL, "a");
     assert_eq!(changed, Changed { verdict: true, pause: true, ..Changed::default() });
     assert!(classes.is_paused("a") && !classes.is_paused("plain"));
     let map = classes.memory().config_map("ops", "waybill", None);
 
     stores.apply_parameters(Event::Apply(object("p", json!({"output": {"name": "second"}}))));
-    let changed = classes.resolve(&mut stores, ALL, "a");
+    let changed = classes.resolve(&stores, ALL, "a");
     assert_eq!((changed.settings, changed.memory), (false, false));
     assert_eq!(
-        (output(&stores, "a"), classes.resolution("a").unwrap().standing),
+        (output(&classes, "a"), classes.resolution("a").unwrap().standing),
         (first.clone(), Standing::LastAccepted)
     );
     let categories: Vec<_> = classes.problems_of("a").iter().map(|one| one.category.as_str()).collect();
     assert_eq!(categories, ["Paused"]);
-    let pausing = |classes: &Classes, stores: &Stores| {
-        let Some(ClassState::Accepted(settings)) = stores.class("a") else { return None };
+    let pausing = |classes: &Classes| {
+        let Some(ClassState::Accepted(settings)) = classes.state("a") else { return None };
         classes.pausing(&settings.output).map(ToString::to_string)
     };
-    assert_eq!(pausing(&classes, &stores).as_deref(), Some("a"));
+    assert_eq!(pausing(&classes).as_deref(), Some("a"));
 
     let mut after = self::stores();
     after.apply_class(Event::Apply(paused(class("a", Some("p")), Some("maybe"))));
     after.apply_parameters(Event::Apply(object("p", json!({"output": {"name": "second"}}))));
-    let mut other = Classes::default();
+    let mut other = no_classes();
     other.adopt(Some(&map));
-    let (_, changed) = other.resolve_all(&mut after, ALL);
-    assert_eq!((output(&after, "a"), changed.memory), (first.clone(), false));
-    assert_eq!(pausing(&other, &after).as_deref(), Some("a"));
+    let (_, changed) = other.resolve_all(&after, ALL);
+    assert_eq!((output(&other, "a"), changed.memory), (first.clone(), false));
+    assert_eq!(pausing(&other).as_deref(), Some("a"));
     let categories: Vec<_> = other.problems_of("a").iter().map(|one| one.category.as_str()).collect();
     assert_eq!(categories, ["InvalidAnnotation", "Paused"]);
 
@@ -248,12 +249,12 @@ fn a_paused_class_keeps_its_settings_through_a_restart_too() {
         stores.apply_class(Event::Apply(paused(class("a", Some("p")), Some("false"))));
         let changed = classes.resolve(stores, ALL, "a");
         assert_eq!(changed, Changed { settings: true, verdict: true, memory: true, pause: true });
-        assert!(output(stores, "a").ends_with("/second"));
+        assert!(output(classes, "a").ends_with("/second"));
         assert!(classes.problems_of("a").is_empty() && !classes.is_paused("a"));
     }
     // A class that goes takes its pause along.
     stores.apply_class(Event::Apply(paused(class("a", Some("p")), Some("true"))));
-    classes.resolve(&mut stores, ALL, "a");
+    classes.resolve(&stores, ALL, "a");
     stores.apply_class(Event::Delete(class("a", Some("p"))));
-    assert!(classes.resolve(&mut stores, ALL, "a").pause && !classes.is_paused("a"));
+    assert!(classes.resolve(&stores, ALL, "a").pause && !classes.is_paused("a"));
 }

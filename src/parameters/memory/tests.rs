@@ -3,8 +3,8 @@ use serde_json::json;
 
 use super::*;
 
-fn entry(spec: Value) -> Entry {
-    Entry { uid: Some("1".to_owned()), spec: check(&spec).unwrap() }
+fn entry(spec: Value) -> AcceptedParameters {
+    AcceptedParameters { uid: Some("1".to_owned()), spec: check(&spec).unwrap() }
 }
 
 fn memory(entries: &[(&str, Value)]) -> Memory {

@@ -30,11 +30,11 @@ fn class(parameters: Option<IngressClassParametersReference>) -> IngressClass {
     }
 }
 
-fn entry(spec: Value) -> Entry {
-    Entry { uid: Some("1".to_owned()), spec: check(&spec).unwrap() }
+fn entry(spec: Value) -> AcceptedParameters {
+    AcceptedParameters { uid: Some("1".to_owned()), spec: check(&spec).unwrap() }
 }
 
-fn run(class: &IngressClass, parameters: Found<'_>, last: Option<&Entry>) -> Resolution {
+fn run(class: &IngressClass, parameters: Found<'_>, last: Option<&AcceptedParameters>) -> Resolution {
     let defaults = Arc::new(Settings::default());
     run_with(class, parameters, last, &defaults, NamespaceLabels::Unavailable)
 }
@@ -42,7 +42,7 @@ fn run(class: &IngressClass, parameters: Found<'_>, last: Option<&Entry>) -> Res
 fn run_with(
     class: &IngressClass,
     parameters: Found<'_>,
-    last_accepted: Option<&Entry>,
+    last_accepted: Option<&AcceptedParameters>,
     defaults: &Arc<Settings>,
     namespaces: NamespaceLabels<'_>,
 ) -> Resolution {
@@ -227,9 +227,9 @@ fn what_was_accepted_last_goes_on_when_the_parameters_are_bad_or_gone() {
 #[test]
 fn a_class_made_anew_starts_afresh() {
     let class = class(Some(reference()));
-    let other = Entry { uid: Some("0".to_owned()), ..entry(json!({})) };
+    let other = AcceptedParameters { uid: Some("0".to_owned()), ..entry(json!({})) };
     assert_eq!(run(&class, Found::Missing, Some(&other)).state, ClassState::NotAccepted);
-    let manifest = Entry { uid: None, ..other };
+    let manifest = AcceptedParameters { uid: None, ..other };
     assert_eq!(run(&class, Found::Missing, Some(&manifest)).standing, Standing::LastAccepted);
 }
 

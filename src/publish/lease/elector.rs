@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 
 use super::guard::{LeaseGuard, WriteError};
-use super::record::{self, Record};
+use super::record::{self, LeaseRecord};
 use super::{LeaseOptions, random};
 use crate::kubernetes::request::with_timeout;
 use crate::metrics::{Metrics, WatchKind, WriteFailure, WriteKind, WriteResult};
@@ -62,7 +62,7 @@ pub struct Elector {
     metrics: Metrics,
     guard: watch::Sender<Option<LeaseGuard>>,
     candidate: watch::Receiver<bool>,
-    record: Record,
+    record: LeaseRecord,
     quiet_until: Option<Instant>,
 }
 
@@ -94,7 +94,7 @@ impl Elector {
         let (guard, guards) = watch::channel(None);
         let (candidates, candidate) = watch::channel(true);
         let elector =
-            Self { election, metrics, guard, candidate, record: Record::default(), quiet_until: None };
+            Self { election, metrics, guard, candidate, record: LeaseRecord::default(), quiet_until: None };
         (elector, LeaseHandle { guard: guards, candidate: candidates })
     }
 

@@ -13,7 +13,6 @@ pub struct Limits {
     pub dead_after: Duration,
     /// Once one was dead, all have to have been heard of within this: longer than a watch that works is quiet.
     pub live_within: Duration,
-    /// How often it is looked.
     pub look: Duration,
 }
 

@@ -56,14 +56,9 @@ impl LeaseGuard {
         }
     }
 
-    /// No write may be started any more.
-    pub(super) fn end(&self) {
+    /// No write may start any more. While this replica leads, the election begins anew.
+    pub fn end(&self) {
         *self.renewed() = None;
-    }
-
-    /// Ends the term from within: the election begins anew.
-    pub fn give_up(&self) {
-        self.end();
     }
 
     /// Waits until no write is under way, and whether that came about within the time.

@@ -39,34 +39,18 @@ pub enum TimingsError {
     #[error(
         "operator.leaderElection.leaseDuration: {lease:?} is not longer than renewDeadline ({renew:?}); set it to 1.5 times as much"
     )]
-    LeaseDuration {
-        /// `leaseDuration`.
-        lease: Duration,
-        /// `renewDeadline`.
-        renew: Duration,
-    },
+    LeaseDuration { lease: Duration, renew: Duration },
     /// A single missed renewal would lose the lease.
     #[error(
         "operator.leaderElection.renewDeadline: {renew:?} is not longer than 1.2 times retryPeriod ({retry:?}); set it to 5 times as much"
     )]
-    RenewDeadline {
-        /// `renewDeadline`.
-        renew: Duration,
-        /// `retryPeriod`.
-        retry: Duration,
-    },
+    RenewDeadline { renew: Duration, retry: Duration },
     /// The API server would be asked without a pause.
     #[error("operator.leaderElection.retryPeriod: {retry:?} is shorter than 100ms; 2s is usual")]
-    RetryPeriod {
-        /// `retryPeriod`.
-        retry: Duration,
-    },
+    RetryPeriod { retry: Duration },
     /// The Lease holds whole seconds in 31 bits.
     #[error("operator.leaderElection.leaseDuration: {lease:?} is not between 1s and 24h; 15s is usual")]
-    Range {
-        /// `leaseDuration`.
-        lease: Duration,
-    },
+    Range { lease: Duration },
 }
 
 impl Default for Timings {
@@ -130,7 +114,6 @@ pub struct LeaseOptions {
     pub name: String,
     /// Who we are; no two processes may share it ([`identity`]).
     pub identity: String,
-    /// When it is renewed, given up and taken.
     pub timings: Timings,
 }
 

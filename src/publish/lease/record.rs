@@ -14,7 +14,7 @@ const UNSAID_DURATION: Duration = Duration::from_secs(15);
 
 /// The record as it was seen last.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Record {
+pub(super) struct LeaseRecord {
     /// The object, to be replaced as a whole; `None` while there is none.
     lease: Option<Lease>,
     /// Who held it when it was there last.
@@ -25,7 +25,7 @@ pub(super) struct Record {
     transitions: i32,
 }
 
-impl Record {
+impl LeaseRecord {
     /// Takes note of what is there now. A record that did not change does not hold any longer than it did.
     pub fn observe(&mut self, lease: Option<Lease>, now: Instant) {
         let Some(lease) = lease else {
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn it_holds_from_when_we_saw_it_change_whatever_its_clock_says() {
         let start = Instant::now();
-        let mut record = Record::default();
+        let mut record = LeaseRecord::default();
         assert_eq!(record.free_at("me", start), start, "nothing was ever there");
         // A renewal time far in the past or the future makes no difference.
         record.observe(Some(held("other", 15, 3, 0)), start);
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn an_edit_of_its_annotations_is_no_renewal() {
         let start = Instant::now();
-        let mut record = Record::default();
+        let mut record = LeaseRecord::default();
         record.observe(Some(held("other", 15, 3, 0)), start);
         let mut edited = held("other", 15, 3, 0);
         edited.metadata.resource_version = Some("8".into());
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn released_or_ours_is_free_at_once() {
         let start = Instant::now();
-        let mut record = Record::default();
+        let mut record = LeaseRecord::default();
         record.observe(Some(held("", 1, 3, 0)), start);
         assert_eq!(record.free_at("me", start), start);
         record.observe(Some(held("me", 15, 3, 0)), start);
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn deleting_it_neither_frees_it_nor_takes_the_count_back() {
         let start = Instant::now();
-        let mut record = Record::default();
+        let mut record = LeaseRecord::default();
         record.observe(Some(held("other", 15, 41, 0)), start);
         record.observe(None, start + seconds(2));
         assert_eq!(record.free_at("me", start), start + seconds(15));
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn every_term_has_an_epoch_of_its_own() {
-        let mut record = Record::default();
+        let mut record = LeaseRecord::default();
         let first = record.taken(&options(), Timestamp::now());
         assert_eq!(epoch(&first), 0);
         assert_eq!(first.spec.as_ref().unwrap().lease_duration_seconds, Some(3), "rounded up");
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn a_record_that_makes_no_sense_is_no_reason_to_stop() {
         let start = Instant::now();
-        let mut record = Record::default();
+        let mut record = LeaseRecord::default();
         record.observe(Some(Lease::default()), start);
         assert_eq!(record.free_at("me", start), start);
         record.observe(Some(held("other", -5, i32::MAX, 0)), start);

@@ -150,7 +150,7 @@ mod tests {
     }
 
     fn sharded() -> Wanted {
-        Wanted { routing: Routing::Sharded(vec![Digest::of("a")]), ..wanted("") }
+        Wanted { routing: Routing::Sharded(vec![Digest::new("a")]), ..wanted("") }
     }
 
     fn stamp(epoch: u64) -> Stamp<'static> {
@@ -158,18 +158,18 @@ mod tests {
     }
 
     fn held(wanted: &Wanted, epoch: u64) -> HeldIndex {
-        let index = wanted.index(&Digest::of("h"), &stamp(epoch));
+        let index = wanted.index(&Digest::new("h"), &stamp(epoch));
         HeldIndex::of(&output(), objects::index(&output(), wanted, &index)).unwrap()
     }
 
     #[test]
     fn it_is_right_only_with_all_of_it() {
-        let hash = Digest::of("h");
+        let hash = Digest::new("h");
         let held = held(&wanted("x"), 3);
         assert!(held.says(&wanted("x"), &hash, 3));
         assert!(!held.says(&wanted("y"), &hash, 3), "text");
         assert!(!held.says(&wanted("x"), &hash, 4), "epoch");
-        assert!(!held.says(&wanted("x"), &Digest::of("other"), 3), "hash");
+        assert!(!held.says(&wanted("x"), &Digest::new("other"), 3), "hash");
         assert!(!held.says(&sharded(), &hash, 3), "shards");
         let mut edited = held.object.clone();
         edited.data.as_mut().unwrap().insert(ROUTING_YAML.into(), "edited".into());
@@ -186,7 +186,7 @@ mod tests {
         object.metadata.labels.as_mut().unwrap().insert("team".into(), "x".into());
         object.data.as_mut().unwrap().insert("notes".into(), "mine".into());
         let held = HeldIndex::of(&output(), object).unwrap();
-        let index = sharded().index(&Digest::of("h"), &stamp(4));
+        let index = sharded().index(&Digest::new("h"), &stamp(4));
         let new = replacement(&output(), Some(&held), &sharded(), &index);
         assert_eq!(new.metadata.annotations, Some([("a".to_owned(), "b".to_owned())].into()));
         assert_eq!(new.metadata.resource_version.as_deref(), Some("99"));
@@ -198,7 +198,7 @@ mod tests {
             "the sharded form has no routing.yaml"
         );
         let read = HeldIndex::of(&output(), new).unwrap();
-        assert!(read.says(&sharded(), &Digest::of("h"), 4));
+        assert!(read.says(&sharded(), &Digest::new("h"), 4));
     }
 
     #[test]
@@ -206,7 +206,7 @@ mod tests {
         let held = held(&wanted("x"), 3);
         let index = Index { epoch: 9, generation: 8, ..held.index.clone().unwrap() };
         let new = HeldIndex::of(&output(), restamped(&held, &index)).unwrap();
-        assert!(new.says(&wanted("x"), &Digest::of("h"), 9));
+        assert!(new.says(&wanted("x"), &Digest::new("h"), 9));
         assert_eq!((new.epoch(), new.generation()), (Some(9), Some(8)));
     }
 

@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn names_lead_to_keys_and_back() {
         let output = OutputKey::new("ns", "public");
-        let digest = Digest::of("x");
+        let digest = Digest::new("x");
         for part in [Part::Routing, Part::Keys] {
             let key = key(part, &digest);
             assert_eq!(key_of(&output, &object_name(&output, &key)), Some(key));
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn garbage_takes_two_generations_and_a_minute() {
         let start = Instant::now();
-        let (old, new) = (Digest::of("old"), Digest::of("new"));
+        let (old, new) = (Digest::new("old"), Digest::new("new"));
         let old_key = key(Part::Routing, &old);
         let mut shards = Shards::default();
         shards.seen(old_key.clone(), &metadata(&old, "1"), start);
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn a_shard_of_a_commit_that_failed_is_garbage_some_time() {
         let start = Instant::now();
-        let digest = Digest::of("x");
+        let digest = Digest::new("x");
         let mut shards = Shards::default();
         shards.committed(&index(5, &[]), start);
         shards.seen(key(Part::Keys, &digest), &metadata(&digest, "1"), start);
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn one_that_is_gone_or_edited_is_noticed() {
         let now = Instant::now();
-        let digest = Digest::of("x");
+        let digest = Digest::new("x");
         let key = key(Part::Routing, &digest);
         let mut shards = Shards::default();
         shards.seen(key.clone(), &metadata(&digest, "1"), now);

@@ -1,5 +1,5 @@
-//! What the leader writes about classes: the status of their parameters, and the ConfigMap that remembers what was
-//! accepted last. Both are decided elsewhere ([`crate::parameters::status`], [`crate::parameters::memory`]).
+//! Writes about classes: the status of their parameters ([`crate::parameters::status`]), and the ConfigMap with the
+//! settings accepted last ([`crate::parameters::memory`]).
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde::Serialize;
@@ -16,15 +16,14 @@ const NAME_TAKEN: &str = "delete or rename it, or set another operator.leaderEle
 /// What became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// It was done.
     Done,
-    /// It was not needed: what is there is what is wanted.
+    /// Not needed: the object is as it should be.
     Unchanged,
-    /// There is no such object any more.
+    /// The object no longer exists.
     Gone,
 }
 
-/// Writes for one term of a leader. Cheap to clone.
+/// Writes about classes for one term of a leader. Cheap to clone.
 #[derive(Clone)]
 pub struct ClassWriter {
     requests: Requests,
@@ -32,7 +31,7 @@ pub struct ClassWriter {
     lease_name: String,
 }
 
-/// A status and nothing else, for server-side apply.
+/// A status alone, for server-side apply.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct StatusApply<'a> {
@@ -53,12 +52,11 @@ impl ClassWriter {
         Self { requests, namespace: namespace.into(), lease_name: lease_name.into() }
     }
 
-    /// Applies the status of the parameters object `name`, by force. An object that was made anew
-    /// in between gets what was found out about the old one until its own turn comes (the API server looks at no
-    /// uid here); `observedGeneration` and the next write put that right.
+    /// Applies the status of the parameters object `name` by force. If the object was created again meanwhile, it gets the
+    /// status of the old one, since an apply takes no uid; `observedGeneration` shows it, and the next write corrects it.
     ///
     /// # Errors
-    /// Whatever kept it from being done; [`PublishError::LeaseLost`] when it was not even started.
+    /// Why it could not be written; [`PublishError::LeaseLost`] if the write was not started.
     pub async fn write_status(
         &self,
         name: &str,
@@ -79,11 +77,11 @@ impl ClassWriter {
         }
     }
 
-    /// The ConfigMap as the API server has it now; `None` where there is none. For a new leader: what its
-    /// predecessor wrote last may not have come through the watch yet.
+    /// The ConfigMap as the API server has it now, if there is one. For a new leader, whose watch may not show yet what
+    /// the last leader wrote.
     ///
     /// # Errors
-    /// Whatever kept it from being read, and that it belongs to someone else.
+    /// It cannot be read, or belongs to someone else.
     pub async fn read_memory(&self) -> Result<Option<ConfigMap>, PublishError> {
         let map: Option<ConfigMap> = self.requests.get(&self.object(), &self.path()).await?;
         match map {
@@ -94,13 +92,12 @@ impl ClassWriter {
         }
     }
 
-    /// Makes the ConfigMap hold `memory`: creates it, or replaces it with the resourceVersion that was read, also
-    /// where someone edited or deleted it. Nothing is written where nothing differs; an empty memory creates
-    /// nothing.
+    /// Makes the ConfigMap hold `memory`, also if someone edited or deleted it: creates it, or replaces the version that was
+    /// read. Writes nothing if nothing differs, and creates nothing for an empty memory.
     ///
     /// # Errors
-    /// Whatever kept it from being done. [`PublishError::Conflict`]: someone wrote in between; call again.
-    /// [`PublishError::OutputNameTaken`]: an object of that name lacks waybill's labels and is left alone.
+    /// [`PublishError::Conflict`]: someone wrote meanwhile; call again. [`PublishError::OutputNameTaken`]: an object of that
+    /// name lacks waybill's labels and is left alone. Else, why it could not be written.
     pub async fn write_memory(&self, memory: &Memory) -> Result<Written, PublishError> {
         let before = self.read_memory().await?;
         let unchanged = match &before {

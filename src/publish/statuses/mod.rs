@@ -1,4 +1,7 @@
-//! Statuses of Ingresses and of classes: what to write, and writing it.
+//! Statuses of Ingresses, and of the parameters of classes.
+//!
+//!     queue of Ingresses ─▶ StatusWriter ─ asks StatusPolicy what to do ─▶ status.loadBalancer of each Ingress
+//!     ClassPublisher ─▶ ClassWriter ─▶ status of each IngressClassParameters, ConfigMap of accepted settings
 
 pub mod class_statuses;
 pub mod policy;

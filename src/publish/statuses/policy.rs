@@ -1,4 +1,4 @@
-//! Which statuses are written, and which are left to another controller. No I/O and no clock.
+//! Decides which statuses to write, and which to leave to another controller. No I/O and no clock.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -9,45 +9,38 @@ use crate::kubernetes::Ingress;
 use crate::kubernetes::key::IngressKey;
 use crate::publish::requests::MANAGER;
 use crate::translate::problem::{Category, Kind, Problem, Subject};
-use crate::translate::status::Wanted;
+use crate::translate::status::DesiredStatus;
 
 /// The entries of `status.loadBalancer.ingress`.
 pub type Entries = Vec<IngressLoadBalancerIngress>;
 
-/// Writes of one value to one Ingress within [`CONTEST_WINDOW`] after which it is left alone.
+/// After so many writes of one value to one Ingress within [`CONTEST_WINDOW`], its status is left alone.
 const CONTEST_TRIES: usize = 3;
-/// The time within which those writes count.
 const CONTEST_WINDOW: Duration = Duration::from_secs(60);
-/// How long a contested status is left alone.
 const CONTEST_PAUSE: Duration = Duration::from_secs(600);
-/// How long a write is remembered that the watch has not shown yet.
+/// How long the watch may take to show a write.
 const UNSEEN: Duration = Duration::from_secs(10);
-/// Records above which those that say nothing any more are dropped.
+/// Above so many records, those that no longer matter are dropped.
 const RECORDS: usize = 1_024;
 
 /// What is known of an Ingress and its status.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StatusState {
-    /// Whether the Ingress is ours.
     pub ours: bool,
     /// What its status should be while it is ours.
-    pub wanted: Wanted,
-    /// What its status is.
+    pub wanted: DesiredStatus,
     pub current: Entries,
     /// Whether waybill owns the field; see [`we_own`].
     pub we_own: bool,
-    /// Another number whenever the watch has shown another state of the Ingress.
+    /// Changes whenever the watch shows another state of the Ingress.
     pub shown: usize,
 }
 
 /// What to do about a status.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
-    /// Nothing.
     Nothing,
-    /// Nothing now; look again then.
     LookAgain(Instant),
-    /// Write these entries.
     Write(Entries),
 }
 
@@ -60,42 +53,41 @@ pub fn we_own(ingress: &Ingress) -> bool {
     })
 }
 
-/// What is remembered of an Ingress whose status was written a short time ago.
-#[derive(Clone, Debug)]
-struct Record {
-    /// What was written last.
+/// The last writes to an Ingress.
+#[derive(Clone, Debug, Default)]
+struct WriteRecord {
+    /// The value of the last write.
     written: Entries,
-    /// What was there when that was decided.
+    /// What was there before it, and whether waybill owned that.
     over: (Entries, bool),
-    /// The state of the Ingress that the watch had shown by then.
+    /// [`StatusState::shown`] before it.
     shown: usize,
-    /// When it was written, the oldest first. Writes between which the watch showed nothing are one: where it is behind,
-    /// nobody can be told to fight.
+    /// When the value was written, oldest first. Writes between which the watch showed nothing count as one, since then
+    /// nobody is known to have overwritten them.
     times: Vec<Instant>,
-    /// It is left alone until then.
     paused_until: Option<Instant>,
-    /// It was contested and is not known to be over.
+    /// It was contested, and is not known to be over.
     contested: bool,
-    /// An equal value of another manager was taken over.
+    /// Another manager's equal value was taken over.
     taken_over: bool,
 }
 
-/// Decides about statuses, and remembers what it takes to not fight over one.
+/// Decides about statuses, and remembers writes so as not to fight with another controller.
 #[derive(Debug, Default)]
 pub struct StatusPolicy {
-    records: HashMap<IngressKey, Record>,
+    records: HashMap<IngressKey, WriteRecord>,
 }
 
 impl StatusPolicy {
-    /// What to do about the status of `key`. `None` is an Ingress that is not there.
+    /// What to do about the status of `key`. `None` stands for an Ingress that does not exist.
     pub fn decide(&mut self, key: &IngressKey, state: Option<&StatusState>, now: Instant) -> Decision {
         let Some(state) = state else {
             self.records.remove(key);
             return Decision::Nothing;
         };
         let wanted: &[IngressLoadBalancerIngress] = match (&state.wanted, state.ours) {
-            (Wanted::Entries(entries), true) => entries,
-            // A withdrawal; what others wrote is theirs.
+            (DesiredStatus::Entries(entries), true) => entries,
+            // The address is withdrawn, unless others wrote it.
             (_, false) if state.we_own => &[],
             _ => return Decision::Nothing,
         };
@@ -127,8 +119,8 @@ impl StatusPolicy {
         Decision::Write(wanted.to_vec())
     }
 
-    /// The value is right. It is applied once all the same where only others own it, so that it stays when they
-    /// withdraw theirs.
+    /// The value is right. If only others own it, it is applied once all the same, so that it stays when they withdraw
+    /// theirs.
     fn about_equal(
         &mut self,
         key: &IngressKey,
@@ -144,7 +136,7 @@ impl StatusPolicy {
             return Decision::Write(wanted.to_vec());
         }
         match self.records.get(key) {
-            // To see that it stays, and say so.
+            // To see whether it stays.
             Some(record) if record.contested => Decision::LookAgain(
                 record.times.last().map_or(now, |last| (*last + CONTEST_WINDOW).max(now)) + UNSEEN,
             ),
@@ -160,7 +152,7 @@ impl StatusPolicy {
     ) -> bool {
         let Some(record) = self.records.get_mut(key) else { return false };
         record.times.retain(|time| now.saturating_duration_since(*time) < CONTEST_WINDOW);
-        // Another value is a change of ours, not a fight.
+        // Another value means that ours has changed, and that nobody fights.
         if record.times.len() < CONTEST_TRIES || !same(wanted, &record.written) {
             return false;
         }
@@ -170,7 +162,7 @@ impl StatusPolicy {
         true
     }
 
-    /// A write that was decided from `state` is done.
+    /// A write that was decided from `state` succeeded.
     pub fn wrote(&mut self, key: &IngressKey, state: &StatusState, written: Entries, now: Instant) {
         if self.records.len() >= RECORDS {
             self.records.retain(|_, record| {
@@ -182,15 +174,10 @@ impl StatusPolicy {
                         .is_some_and(|last| now.saturating_duration_since(*last) < CONTEST_WINDOW)
             });
         }
-        let record = self.records.entry(key.clone()).or_insert_with(|| Record {
-            written: Entries::new(),
-            over: (Entries::new(), false),
-            shown: state.shown,
-            times: Vec::new(),
-            paused_until: None,
-            contested: false,
-            taken_over: false,
-        });
+        let record = self
+            .records
+            .entry(key.clone())
+            .or_insert_with(|| WriteRecord { shown: state.shown, ..WriteRecord::default() });
         if !same(&record.written, &written) {
             record.times.clear();
         } else if record.shown == state.shown {
@@ -220,15 +207,15 @@ impl StatusPolicy {
             field: "status.loadBalancer.ingress".to_owned(),
             value: String::new(),
             remedy:
-                "another controller keeps overwriting the addresses, so they are left alone for 10 minutes; \
-                     take the Ingress out of its reach, or set operator.status to off"
+                "another controller keeps overwriting the addresses, so waybill leaves them alone for 10 minutes; keep the other \
+                 controller from this Ingress, or set operator.status to off"
                     .to_owned(),
         })
     }
 }
 
-/// Nothing was written for so long that a fight would have shown.
-fn quiet(record: &Record, now: Instant) -> bool {
+/// Whether the last write is so long ago that a fight would have shown.
+fn quiet(record: &WriteRecord, now: Instant) -> bool {
     record.paused_until.is_none_or(|until| until <= now)
         && record.times.last().is_some_and(|last| now.saturating_duration_since(*last) >= CONTEST_WINDOW)
 }
@@ -281,7 +268,7 @@ mod tests {
         static SHOWN: AtomicUsize = AtomicUsize::new(0);
         StatusState {
             ours: true,
-            wanted: Wanted::Entries(entries(wanted)),
+            wanted: DesiredStatus::Entries(entries(wanted)),
             current: entries(current),
             we_own,
             shown: SHOWN.fetch_add(1, Ordering::Relaxed),
@@ -337,7 +324,7 @@ mod tests {
         assert_eq!(decide(state(&["a"], &["a"], true)), Decision::Nothing);
         assert_eq!(decide(state(&[], &["a"], false)), Decision::Write(vec![]), "emptied on purpose");
         assert_eq!(decide(state(&[], &[], false)), Decision::Nothing);
-        let alone = StatusState { wanted: Wanted::LeaveAlone, ..state(&[], &["x"], true) };
+        let alone = StatusState { wanted: DesiredStatus::LeaveAlone, ..state(&[], &["x"], true) };
         assert_eq!(decide(alone), Decision::Nothing);
     }
 

@@ -24,20 +24,20 @@ use crate::publish::requests::{Requests, Write};
 use crate::publish::statuses::policy::{Decision, Entries, StatusPolicy, StatusState};
 use crate::translate::problem::Problem;
 
-/// Status writes under way at once.
+/// Writes at once.
 const CONCURRENT: usize = 32;
 /// Decisions in a row before other tasks get their turn.
 const IN_A_ROW: usize = 256;
 
 /// What the writer needs to know about Ingresses, and reports about them. The answers have to be quick.
 pub trait StatusView: Send + Sync {
-    /// What is known of an Ingress now; `None` when it is not there.
+    /// The state of an Ingress; `None` if it does not exist.
     fn state(&self, key: &IngressKey) -> Option<StatusState>;
-    /// The status of `key` is contested, still or from now on, or is no longer.
+    /// Reports whether the status of `key` is contested.
     fn contested(&self, key: &IngressKey, problem: Option<Problem>);
 }
 
-/// Keys that are looked at later, each at its earliest time.
+/// Keys to look at later, each at the earliest of its times.
 #[derive(Default)]
 struct Later {
     times: HashMap<IngressKey, Instant>,
@@ -79,9 +79,9 @@ pub struct StatusWriter<V> {
     policy: StatusPolicy,
     later: Later,
     failures: HashMap<IngressKey, Backoff>,
-    /// Writes under way.
+    /// Being written.
     busy: HashSet<IngressKey>,
-    /// Pushed while being written.
+    /// To look at again once the write has ended.
     again: HashSet<IngressKey>,
     log: FailureLog,
 }
@@ -116,8 +116,8 @@ impl<V: StatusView> StatusWriter<V> {
         }
     }
 
-    /// Works until the guard allows no more writes. May be dropped at any point; what was under way may or may not
-    /// be written then, and writing it again does no harm.
+    /// Writes until the guard allows no more. May be dropped at any point: a write under way may be done or not, and
+    /// doing it again does no harm.
     pub async fn run(mut self) {
         let mut writes = FuturesUnordered::new();
         let mut in_a_row = 0;
@@ -147,7 +147,7 @@ impl<V: StatusView> StatusWriter<V> {
                 }
             }
             in_a_row = 0;
-            // A second at most, to notice a lost lease.
+            // At most a second, to notice a lost lease.
             let wait = wait.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1));
             tokio::select! {
                 Some(done) = writes.next() => self.finish(done),
@@ -175,7 +175,7 @@ impl<V: StatusView> StatusWriter<V> {
         let state = self.view.state(&key);
         let decision = self.policy.decide(&key, state.as_ref(), now);
         let after = self.policy.problem(&key);
-        // Also while it stays so: the Ingress may be another one of that name.
+        // Also if nothing changed: the Ingress may be another one of that name.
         if before || after.is_some() {
             self.view.contested(&key, after);
         }
@@ -209,12 +209,12 @@ impl<V: StatusView> StatusWriter<V> {
             Ok(()) => {
                 self.failures.remove(&key);
                 self.policy.wrote(&key, &state, written, now);
-                // Looked at once more when the watch must have shown it.
+                // Looked at again when the watch must have shown the write.
                 if let Decision::LookAgain(at) = self.policy.decide(&key, Some(&state), now) {
                     self.later.add(key.clone(), at);
                 }
             }
-            // It is gone.
+            // The Ingress was deleted.
             Err(PublishError::NotFound { .. }) => {
                 self.failures.remove(&key);
             }
@@ -250,8 +250,8 @@ async fn write(requests: Requests, key: IngressKey, state: StatusState, entries:
     Done { key, state, written: entries, result }
 }
 
-/// Applies these addresses and nothing else. An empty list is said, since a field that is merely left out stays
-/// while another manager owns it too.
+/// Applies these addresses and nothing else. An empty list is sent as such: a field that is left out stays while another
+/// manager owns it too.
 fn request(key: &IngressKey, entries: &Entries) -> Result<Write, PublishError> {
     let path = format!("{}/{}/status", Ingress::url_path(&(), Some(key.namespace())), key.name());
     let body = serde_json::json!({
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn an_emptied_status_is_said() {
+    fn an_empty_status_is_sent_as_an_empty_list() {
         let write = request(&key("web"), &Vec::new()).unwrap();
         let text = format!("{write:?}");
         assert!(text.contains("/apis/networking.k8s.io/v1/namespaces/ns/ingresses/web/status?"), "{text}");

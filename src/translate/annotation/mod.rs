@@ -42,7 +42,7 @@ pub(super) fn field(name: &str) -> String {
 }
 
 /// One annotation of ours.
-struct Entry<'a> {
+struct Annotation<'a> {
     /// The key behind the prefix as the user spelled it.
     name: &'a str,
     value: &'a str,
@@ -61,7 +61,7 @@ fn parse<T: Default>(
     known: &'static [&'static str],
     subject: &dyn Fn() -> Subject,
     problems: &mut Problems,
-    read: impl FnOnce(&[Entry<'_>], &mut Faults<'_>) -> T,
+    read: impl FnOnce(&[Annotation<'_>], &mut Faults<'_>) -> T,
 ) -> Result<T, Vec<Problem>> {
     let Some(annotations) = annotations.filter(|annotations| !annotations.is_empty()) else {
         return Ok(T::default());
@@ -79,10 +79,12 @@ fn parse<T: Default>(
 /// The annotations below `root` (`router` or `service`), in the order in which they are read.
 ///
 /// Traefik writes `domains.0.main` as `domains[0].main` before it sorts, so indices come behind labels.
-fn entries<'a>(annotations: &'a BTreeMap<String, String>, root: &str) -> Vec<Entry<'a>> {
-    let mut entries: Vec<Entry<'a>> = annotations
+fn entries<'a>(annotations: &'a BTreeMap<String, String>, root: &str) -> Vec<Annotation<'a>> {
+    let mut entries: Vec<Annotation<'a>> = annotations
         .range::<str, _>((Bound::Included(PREFIX), Bound::Unbounded))
-        .map_while(|(key, value)| Some(Entry { name: key.strip_prefix(PREFIX)?, value, overridden: false }))
+        .map_while(|(key, value)| {
+            Some(Annotation { name: key.strip_prefix(PREFIX)?, value, overridden: false })
+        })
         .filter(|entry| is_below(entry.name, root))
         .collect();
     if entries.len() > 1 {
@@ -136,14 +138,12 @@ fn is_index(text: &str) -> bool {
 struct Faults<'a> {
     subject: &'a dyn Fn() -> Subject,
     known: &'static [&'static str],
-    /// Makes the object unusable.
     fatal: Vec<Problem>,
-    /// Does not.
     minor: &'a mut Problems,
 }
 
 impl Faults<'_> {
-    fn problem(&self, category: Category, entry: &Entry<'_>, remedy: String) -> Problem {
+    fn problem(&self, category: Category, entry: &Annotation<'_>, remedy: String) -> Problem {
         Problem {
             category,
             subject: (self.subject)(),
@@ -153,18 +153,18 @@ impl Faults<'_> {
         }
     }
 
-    fn fatal(&mut self, category: Category, entry: &Entry<'_>, remedy: impl Into<String>) {
+    fn fatal(&mut self, category: Category, entry: &Annotation<'_>, remedy: impl Into<String>) {
         let problem = self.problem(category, entry, remedy.into());
         self.fatal.push(problem);
     }
 
-    fn minor(&mut self, category: Category, entry: &Entry<'_>, remedy: &str) {
+    fn minor(&mut self, category: Category, entry: &Annotation<'_>, remedy: &str) {
         let problem = self.problem(category, entry, remedy.to_owned());
         self.minor.add(|| problem);
     }
 
     /// A key that nobody knows; names the closest one.
-    fn unknown(&mut self, entry: &Entry<'_>) {
+    fn unknown(&mut self, entry: &Annotation<'_>) {
         /// For more, nobody reads which ones are close.
         const LOOKED_FOR: usize = 100;
         let close = if self.fatal.len() < LOOKED_FOR { closest(self.known, entry.name) } else { None };
@@ -177,7 +177,7 @@ impl Faults<'_> {
         self.fatal(Category::UnknownAnnotation, entry, remedy);
     }
 
-    fn boolean(&mut self, entry: &Entry<'_>) -> Option<bool> {
+    fn boolean(&mut self, entry: &Annotation<'_>) -> Option<bool> {
         let parsed = value::boolean(entry.value);
         if parsed.is_none() {
             self.fatal(Category::InvalidAnnotation, entry, "write true or false");
@@ -185,7 +185,7 @@ impl Faults<'_> {
         parsed
     }
 
-    fn integer(&mut self, entry: &Entry<'_>) -> Option<i64> {
+    fn integer(&mut self, entry: &Annotation<'_>) -> Option<i64> {
         let parsed = value::integer(entry.value);
         if parsed.is_none() {
             let remedy = "write a whole number of at most 64 bits, such as 10 or -1";
@@ -195,7 +195,7 @@ impl Faults<'_> {
     }
 
     /// A list in which an empty item changes nothing for those that are left.
-    fn list(&mut self, entry: &Entry<'_>) -> Vec<String> {
+    fn list(&mut self, entry: &Annotation<'_>) -> Vec<String> {
         let (items, dropped) = value::list(entry.value);
         if dropped {
             self.minor(Category::EmptyListItem, entry, "remove the empty item; the others are used");
@@ -204,7 +204,7 @@ impl Faults<'_> {
     }
 
     /// The switch at exactly `path`; the last spelling counts, one without a value is on.
-    fn switch(&mut self, entries: &[Entry<'_>], path: &[&str]) -> Switch {
+    fn switch(&mut self, entries: &[Annotation<'_>], path: &[&str]) -> Switch {
         let found = entries.iter().find(|entry| !entry.overridden && same_path(entry.name, path));
         let Some(entry) = found else { return Switch::Unset };
         if entry.value.is_empty() || entry.value.eq_ignore_ascii_case("true") {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Entry, Faults, Switch, is_index, value};
+use super::{Annotation, Faults, Switch, is_index, value};
 use crate::traefik::dynamic::{Domain, Observability, RouterTls};
 use crate::translate::problem::{Category, Problem, Problems, Subject};
 
@@ -38,9 +38,7 @@ pub struct RouterAnnotations {
     pub rule_syntax: String,
     /// `router.pathmatcher`, unchecked: a bad one concerns only the paths that would use it.
     pub path_matcher: String,
-    /// `router.tls` and what is below it.
     pub tls: Option<RouterTls>,
-    /// `router.observability` and what is below it.
     pub observability: Option<Observability>,
     /// Spellings of the keys that later checks name, as the user wrote them.
     pub spellings: Spellings,
@@ -49,11 +47,8 @@ pub struct RouterAnnotations {
 /// How the user spelled some keys, behind the prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spellings {
-    /// `router.middlewares`
     pub middlewares: String,
-    /// `router.tls.options`
     pub tls_options: String,
-    /// `router.pathmatcher`
     pub path_matcher: String,
 }
 
@@ -117,7 +112,7 @@ impl Reader<'_, '_> {
         self.parsed.observability.get_or_insert_default()
     }
 
-    fn entry(&mut self, entry: &Entry<'_>) {
+    fn entry(&mut self, entry: &Annotation<'_>) {
         let lower = entry.name.to_ascii_lowercase();
         let pieces: Vec<&str> = lower.split('.').collect();
         if pieces.iter().any(|piece| piece.is_empty()) {
@@ -138,7 +133,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn leaf(&mut self, key: &str, entry: &Entry<'_>) {
+    fn leaf(&mut self, key: &str, entry: &Annotation<'_>) {
         match key {
             "entrypoints" => {
                 let (items, dropped) = value::list(entry.value);
@@ -171,12 +166,12 @@ impl Reader<'_, '_> {
 
     /// A list has an empty item, and Traefik does not load such a router. Without it the routers would be reachable
     /// where, or without the check that, the item stands for.
-    fn block(&mut self, entry: &Entry<'_>, remedy: &str) {
+    fn block(&mut self, entry: &Annotation<'_>, remedy: &str) {
         self.parsed.blocked = true;
         self.faults.minor(Category::EmptyListItem, entry, remedy);
     }
 
-    fn below_tls(&mut self, rest: &[&str], entry: &Entry<'_>) {
+    fn below_tls(&mut self, rest: &[&str], entry: &Annotation<'_>) {
         let read = self.tls != Switch::Off && !entry.overridden;
         match rest {
             ["options"] if read => {
@@ -222,7 +217,7 @@ impl Reader<'_, '_> {
         &mut list[position]
     }
 
-    fn below_observability(&mut self, rest: &[&str], entry: &Entry<'_>) {
+    fn below_observability(&mut self, rest: &[&str], entry: &Annotation<'_>) {
         let read = self.observability != Switch::Off && !entry.overridden;
         match rest {
             [key @ ("accesslogs" | "metrics" | "tracing")] => {

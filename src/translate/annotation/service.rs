@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Entry, Faults, Switch, value};
+use super::{Annotation, Faults, Switch, value};
 use crate::traefik::dynamic::{Cookie, Sticky};
 use crate::translate::problem::{Category, Problem, Problems, Subject};
 
@@ -36,11 +36,8 @@ pub struct ServiceAnnotations {
     pub middlewares: Vec<String>,
     pub native_lb: Option<bool>,
     pub node_port_lb: bool,
-    /// `service.sticky` and what is below it.
     pub sticky: Option<Sticky>,
-    /// How the user spelled `service.middlewares`, behind the prefix.
     pub middlewares_spelling: String,
-    /// How the user spelled `service.serverstransport`, behind the prefix.
     pub servers_transport_spelling: String,
 }
 
@@ -90,7 +87,7 @@ impl ServiceAnnotations {
         })
     }
 
-    fn leaf(&mut self, key: &str, entry: &Entry<'_>, faults: &mut Faults<'_>) {
+    fn leaf(&mut self, key: &str, entry: &Annotation<'_>, faults: &mut Faults<'_>) {
         match key {
             "serversscheme" => {
                 let schemes = ["", "http", "https", "h2c"];
@@ -135,7 +132,7 @@ fn is_cookie_key(key: &str) -> bool {
     )
 }
 
-fn read_cookie(cookie: &mut Cookie, key: &str, entry: &Entry<'_>, faults: &mut Faults<'_>) {
+fn read_cookie(cookie: &mut Cookie, key: &str, entry: &Annotation<'_>, faults: &mut Faults<'_>) {
     match key {
         "name" => entry.value.clone_into(&mut cookie.name),
         "secure" => cookie.secure = faults.boolean(entry).unwrap_or_default(),

@@ -8,12 +8,7 @@ fn stores() -> Stores {
 }
 
 fn watched(namespaces: Option<Vec<Arc<str>>>) -> Watched {
-    Watched {
-        namespaces,
-        nodes: true,
-        controller_name: "traefik.io/ingress-controller".to_owned(),
-        settings: Arc::default(),
-    }
+    Watched { namespaces, nodes: true }
 }
 
 fn parse<K: serde::de::DeserializeOwned>(value: Value) -> K {
@@ -52,14 +47,6 @@ fn node(name: &str, internal: &str, heartbeat: &str) -> Node {
             "addresses": [{"type": "Hostname", "address": name}, {"type": "InternalIP", "address": internal},
                           {"type": "ExternalIP", "address": "192.0.2.7"}],
         },
-    }))
-}
-
-fn class(controller: &str, parameters: bool) -> IngressClass {
-    let parameters = parameters.then(|| json!({"kind": "IngressClassParameters", "name": "public"}));
-    parse(json!({
-        "metadata": {"name": "public"},
-        "spec": {"controller": controller, "parameters": parameters},
     }))
 }
 
@@ -136,20 +123,6 @@ fn a_status_of_an_ingress_is_told_from_its_routing() {
 }
 
 #[test]
-fn a_mirror_holds_the_same_objects() {
-    let mut stores = stores();
-    stores.apply_ingress(&Scope::All, Event::Apply(ingress("a", None)));
-    let mirror = stores.ingresses_mut().mirror();
-    assert_eq!(mirror.len(), 1);
-    stores.apply_ingress(&Scope::All, Event::Apply(ingress("b", None)));
-    let held = stores.ingresses().collection().get(&ObjectKey::new("web", "shop")).unwrap();
-    assert!(Arc::ptr_eq(held, &mirror.state()[0]));
-    stores.apply_ingress(&Scope::All, Event::Init);
-    stores.apply_ingress(&Scope::All, Event::InitDone);
-    assert!(mirror.is_empty());
-}
-
-#[test]
 fn a_heartbeat_touches_nothing_and_addresses_come_by_name() {
     let mut stores = stores();
     let (early, late) = ("2024-01-01T00:00:00Z", "2024-01-01T00:00:10Z");
@@ -162,38 +135,6 @@ fn a_heartbeat_touches_nothing_and_addresses_come_by_name() {
     assert_eq!(&*stores.node_external_ips().unwrap(), ["192.0.2.7".into()]);
     let blind = Stores::new(Watched { nodes: false, ..watched(None) });
     assert_eq!(blind.node_internal_ips(), None);
-}
-
-#[test]
-fn a_class_is_ours_by_its_controller_and_accepted_once_its_parameters_are() {
-    let mut stores = stores();
-    let ours = "traefik.io/ingress-controller";
-    let settings = Arc::new(Settings { strict_prefix_matching: true, ..Settings::default() });
-    stores.apply_class(Event::Apply(class("example.com/other", false)));
-    assert_eq!(stores.class("public"), None);
-    assert_eq!(stores.apply_class(Event::Apply(class(ours, false))).classes, [Arc::from("public")]);
-    assert_eq!(stores.class("public"), Some(ClassState::Accepted(Arc::default())));
-    stores.apply_class(Event::Apply(class(ours, true)));
-    assert_eq!(stores.class("public"), Some(ClassState::NotAccepted));
-    assert!(stores.resolve_class("public", Some(ClassState::Accepted(Arc::clone(&settings)))));
-    assert!(!stores.resolve_class("public", Some(ClassState::Accepted(Arc::clone(&settings)))));
-    assert_eq!(stores.class("public"), Some(ClassState::Accepted(settings)));
-    stores.apply_class(Event::Init);
-    assert_eq!(stores.apply_class(Event::InitDone).classes, [Arc::from("public")]);
-    assert_eq!(stores.class("public"), None);
-}
-
-#[test]
-fn resolving_a_class_tells_once_of_what_its_events_changed() {
-    let mut stores = stores();
-    let ours = || class("traefik.io/ingress-controller", false);
-    let accepted = || Some(ClassState::Accepted(Arc::default()));
-    stores.apply_class(Event::Apply(ours()));
-    assert!(stores.resolve_class("public", accepted()), "it came");
-    assert!(!stores.resolve_class("public", accepted()), "told already");
-    stores.apply_class(Event::Delete(ours()));
-    assert!(stores.resolve_class("public", None), "it went");
-    assert!(!stores.resolve_class("public", None), "told already");
 }
 
 #[test]

@@ -87,8 +87,8 @@ async fn the_throttles_and_rates_hold() {
     assert!((1..=most).contains(&commits), "{commits} commits in {:?}", begun.elapsed());
     end(operator).await;
 
-    // What is written is on average so many bytes a second: the throttle stretches.
-    let operator = plane.operator("bytes", &[FAST, "--operator.publishbytespersecond=8Ki"]).await;
+    // What is written is on average so many bytes a second, after a burst of 8 seconds' worth: the throttle stretches.
+    let operator = plane.operator("bytes", &[FAST, "--operator.publishbytespersecond=2Ki"]).await;
     operator.leads().await;
     plane.apply_objects(&[with_paths(ingress("shop", "large", "web"), 100)]).await;
     eventually("the large one is published", SOON, async || {

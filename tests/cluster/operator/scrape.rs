@@ -118,5 +118,19 @@ async fn prometheus_scrapes_the_replicas_and_finds_one_leader() {
         })
         .await;
     }
+
+    // Every query of the dashboard is one that Prometheus takes, and those that don't look for trouble find something.
+    let dashboard = include_str!("../../../manifests/components/dashboard/waybill.json");
+    let dashboard: Value = serde_json::from_str(dashboard).unwrap();
+    let targets =
+        dashboard["panels"].as_array().unwrap().iter().filter_map(|panel| panel["targets"].as_array());
+    for expr in targets.flatten().map(|target| target["expr"].as_str().unwrap()) {
+        let text = expr.replace("$namespace", ".*").replace("$job", ".*").replace("$__rate_interval", "30s");
+        eventually(expr, SOON, async || {
+            let found = query(&text).await?;
+            if found.is_empty() && !expr.ends_with("> 0") { Err(server.log_tail()) } else { Ok(()) }
+        })
+        .await;
+    }
     plane.assert_nothing_refused();
 }

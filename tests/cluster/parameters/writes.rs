@@ -10,7 +10,7 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use waybill::kubernetes::IngressClass;
 use waybill::metrics::{Metrics, WriteKind, WriteResult};
-use waybill::parameters::memory::{Entry, Memory};
+use waybill::parameters::memory::{AcceptedParameters, Memory};
 use waybill::parameters::resolve::{Found, Inputs, NamespaceLabels, Standing, resolve};
 use waybill::parameters::status::{Counts, Observed, Publication, status};
 use waybill::parameters::{IngressClassParameters, IngressClassParametersStatus};
@@ -187,8 +187,8 @@ async fn the_largest_objects_pass() {
     assert_eq!(writer.write_status("largest", &wanted).await.unwrap(), Written::Done);
 }
 
-fn entry(spec: Value) -> Entry {
-    Entry { uid: Some("u".to_owned()), spec: serde_json::from_value(spec).unwrap() }
+fn entry(spec: Value) -> AcceptedParameters {
+    AcceptedParameters { uid: Some("u".to_owned()), spec: serde_json::from_value(spec).unwrap() }
 }
 
 #[tokio::test]
@@ -286,7 +286,7 @@ async fn the_shipped_rights_are_enough_and_reach_no_further() {
     assert!(matches!(&refused, kube::Error::Api(status) if status.code == 403), "{refused}");
 
     let mut memory = Memory::default();
-    memory.remember("public", Entry { uid: None, spec: public.spec.clone() });
+    memory.remember("public", AcceptedParameters { uid: None, spec: public.spec.clone() });
     writer.write_memory(&memory).await.unwrap();
     memory.retain(|_| false);
     assert_eq!(writer.write_memory(&memory).await.unwrap(), Written::Done);

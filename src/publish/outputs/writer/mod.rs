@@ -223,7 +223,7 @@ impl OutputWriter {
             if held.epoch().is_some_and(|found| found > epoch) {
                 return Err(self.superseded(held.epoch(), Instant::now()));
             }
-            let pause = Pause::of(held.object.metadata.annotations.as_ref());
+            let pause = Pause::new(held.object.metadata.annotations.as_ref());
             if pause.holds() {
                 return Ok(Outcome::Paused(pause));
             }
