@@ -162,14 +162,13 @@ impl Statuses {
 
     /// Whether the status of an Ingress is about to get an address that it does not have.
     fn gets_an_address(&self, key: &IngressKey, routing: &Routing) -> bool {
-        let (Some(ingress), Some(settings)) =
-            (routing.stores().ingresses().collection().get(key), routing.settings(key))
+        let (Some(ingress), Some(settings)) = (routing.stores().ingresses().get(key), routing.settings(key))
         else {
             return false;
         };
         match self.wanted(settings, routing) {
-            Wanted::Entries(entries) => !entries.is_empty() && !same(&entries, &addresses(ingress)),
-            Wanted::LeaveAlone => false,
+            DesiredStatus::Entries(entries) => !entries.is_empty() && !same(&entries, &addresses(ingress)),
+            DesiredStatus::LeaveAlone => false,
         }
     }
 

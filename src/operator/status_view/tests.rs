@@ -154,7 +154,7 @@ fn what_waits_for_an_output_that_never_commits_is_bounded() {
 fn an_address_is_written_once_every_proxy_has_the_routing() {
     let statuses = statuses();
     statuses.live.set_publication(&output("a"), Publication::Committed);
-    let held = || statuses.state(&key("a")).unwrap().wanted == Wanted::LeaveAlone;
+    let held = || statuses.state(&key("a")).unwrap().wanted == DesiredStatus::LeaveAlone;
     let commit = |commit| {
         statuses.look_at([(key("a"), Some(output("a")))].into(), false, |_| true);
         statuses.committed(&output("a"), commit, false, false);
