@@ -6,17 +6,20 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use prometheus::core::Collector;
+use prometheus::core::{Collector, Desc};
 use prometheus::{Opts, Registry, Result};
 
 use super::labels::Label;
+
+/// The labels of a metric, and their values.
+pub(super) type Labels = Vec<(&'static str, Vec<&'static str>)>;
 
 /// One row of docs/metrics.md.
 #[derive(Clone, Debug)]
 pub(super) struct Described {
     pub name: String,
     pub kind: &'static str,
-    pub labels: Vec<(&'static str, Vec<&'static str>)>,
+    pub labels: Labels,
     pub help: String,
 }
 
@@ -35,7 +38,7 @@ pub(super) trait Refresh: Send + Sync {
 }
 
 /// The labels of a metric with one label, for the catalogue.
-pub(super) fn label<L: Label>(name: &'static str) -> Vec<(&'static str, Vec<&'static str>)> {
+pub(super) fn label<L: Label>(name: &'static str) -> Labels {
     vec![(name, L::ALL.iter().map(|value| value.as_str()).collect())]
 }
 
@@ -45,14 +48,18 @@ impl Catalogue {
         &mut self,
         collector: C,
         kind: &'static str,
-        labels: Vec<(&'static str, Vec<&'static str>)>,
+        labels: Labels,
     ) -> Result<C> {
         for desc in collector.desc() {
-            let (name, help) = (desc.fq_name.clone(), desc.help.clone());
-            self.described.push(Described { name, kind, labels: labels.clone(), help });
+            self.describe(desc, kind, labels.clone());
         }
         self.registry.register(Box::new(collector.clone()))?;
         Ok(collector)
+    }
+
+    fn describe(&mut self, desc: &Desc, kind: &'static str, labels: Labels) {
+        let (name, help) = (desc.fq_name.clone(), desc.help.clone());
+        self.described.push(Described { name, kind, labels, help });
     }
 
     /// What the operating system knows of the process.
@@ -61,8 +68,7 @@ impl Catalogue {
         let collector = prometheus::process_collector::ProcessCollector::for_self();
         for desc in collector.desc() {
             let kind = if desc.fq_name.ends_with("_total") { "counter" } else { "gauge" };
-            let (name, help) = (desc.fq_name.clone(), desc.help.clone());
-            self.described.push(Described { name, kind, labels: Vec::new(), help });
+            self.describe(desc, kind, Vec::new());
         }
         self.registry.register(Box::new(collector))
     }
@@ -95,16 +101,30 @@ impl Counter {
     }
 }
 
-/// A counter for each value of a label; all are there from the start.
+/// A metric for each value of a label; all are there from the start.
 #[derive(Clone)]
-pub struct CounterBy<L>(Arc<[prometheus::IntCounter]>, PhantomData<L>);
+pub struct By<L, M>(Arc<[M]>, PhantomData<L>);
 
-impl<L: Label> CounterBy<L> {
+impl<L: Label, M> By<L, M> {
+    /// One metric for each value of the label.
+    fn each(metric: impl Fn(&[&str]) -> M) -> Self {
+        Self(L::ALL.iter().map(|value| metric(&[value.as_str()])).collect(), PhantomData)
+    }
+
+    fn of(&self, label: L) -> Option<&M> {
+        self.0.get(label.index())
+    }
+}
+
+/// A counter for each value of a label.
+pub type CounterBy<L> = By<L, prometheus::IntCounter>;
+
+impl<L: Label> By<L, prometheus::IntCounter> {
     /// Registers a counter for each value of `L`.
     pub(super) fn new(catalogue: &mut Catalogue, name: &str, of: &'static str, help: &str) -> Result<Self> {
         let vec = prometheus::IntCounterVec::new(Opts::new(name, help), &[of])?;
         let vec = catalogue.register(vec, "counter", label::<L>(of))?;
-        Ok(Self(L::ALL.iter().map(|value| vec.with_label_values(&[value.as_str()])).collect(), PhantomData))
+        Ok(Self::each(|values| vec.with_label_values(values)))
     }
 
     /// One more.
@@ -114,14 +134,14 @@ impl<L: Label> CounterBy<L> {
 
     /// So many more.
     pub fn add(&self, label: L, count: u64) {
-        if let Some(counter) = self.0.get(label.index()) {
+        if let Some(counter) = self.of(label) {
             counter.inc_by(count);
         }
     }
 
     /// The count.
     pub fn get(&self, label: L) -> u64 {
-        self.0.get(label.index()).map_or(0, prometheus::IntCounter::get)
+        self.of(label).map_or(0, prometheus::IntCounter::get)
     }
 }
 
@@ -193,21 +213,20 @@ impl Gauge {
     }
 }
 
-/// A gauge for each value of a label; all are there from the start.
-#[derive(Clone)]
-pub struct GaugeBy<L>(Arc<[prometheus::Gauge]>, PhantomData<L>);
+/// A gauge for each value of a label.
+pub type GaugeBy<L> = By<L, prometheus::Gauge>;
 
-impl<L: Label> GaugeBy<L> {
+impl<L: Label> By<L, prometheus::Gauge> {
     /// Registers a gauge for each value of `L`.
     pub(super) fn new(catalogue: &mut Catalogue, name: &str, of: &'static str, help: &str) -> Result<Self> {
         let vec = prometheus::GaugeVec::new(Opts::new(name, help), &[of])?;
         let vec = catalogue.register(vec, "gauge", label::<L>(of))?;
-        Ok(Self(L::ALL.iter().map(|value| vec.with_label_values(&[value.as_str()])).collect(), PhantomData))
+        Ok(Self::each(|values| vec.with_label_values(values)))
     }
 
     /// What it is now.
     pub fn set(&self, label: L, value: f64) {
-        if let Some(gauge) = self.0.get(label.index()) {
+        if let Some(gauge) = self.of(label) {
             gauge.set(value);
         }
     }
@@ -311,11 +330,10 @@ impl Histogram {
     }
 }
 
-/// A histogram for each value of a label; all are there from the start.
-#[derive(Clone)]
-pub struct HistogramBy<L>(Arc<[prometheus::Histogram]>, PhantomData<L>);
+/// A histogram for each value of a label.
+pub type HistogramBy<L> = By<L, prometheus::Histogram>;
 
-impl<L: Label> HistogramBy<L> {
+impl<L: Label> By<L, prometheus::Histogram> {
     /// Registers a histogram for each value of `L`.
     pub(super) fn new(
         catalogue: &mut Catalogue,
@@ -325,16 +343,13 @@ impl<L: Label> HistogramBy<L> {
         help: &str,
     ) -> Result<Self> {
         let opts = prometheus::HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        let vec =
-            catalogue.register(prometheus::HistogramVec::new(opts, &[of])?, "histogram", label::<L>(of))?;
-        Ok(Self(L::ALL.iter().map(|value| vec.with_label_values(&[value.as_str()])).collect(), PhantomData))
+        let vec = prometheus::HistogramVec::new(opts, &[of])?;
+        let vec = catalogue.register(vec, "histogram", label::<L>(of))?;
+        Ok(Self::each(|values| vec.with_label_values(values)))
     }
 
     /// Observes the seconds from now until what is returned is dropped, on whatever path.
-    pub fn timer(&self, label: L) -> Option<Timer> {
-        self.0.get(label.index()).map(prometheus::Histogram::start_timer)
+    pub fn timer(&self, label: L) -> Option<prometheus::HistogramTimer> {
+        self.of(label).map(prometheus::Histogram::start_timer)
     }
 }
-
-/// Observes its own life.
-pub type Timer = prometheus::HistogramTimer;

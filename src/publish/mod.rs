@@ -7,11 +7,11 @@
 //!
 //! All of them write through [`requests::Requests`], which asks the guard, bounds every request in time and counts it.
 
-pub mod backoff;
+pub(crate) mod backoff;
 pub mod error;
 pub mod lease;
 pub mod outputs;
 pub mod problems;
-pub mod rate;
+pub(crate) mod rate;
 pub mod requests;
 pub mod statuses;

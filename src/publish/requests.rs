@@ -39,92 +39,60 @@ pub struct Write {
     body: Vec<u8>,
 }
 
+/// A write, unless its body cannot be serialised.
+type Built = Result<Write, PublishError>;
+
 impl Write {
     fn new(
         kind: WriteKind,
         object: String,
         method: http::Method,
         target: String,
-        content_type: &'static str,
         body: &impl Serialize,
-    ) -> Result<Self, PublishError> {
-        let body = serde_json::to_vec(body).map_err(|error| PublishError::other(object.as_str(), error))?;
-        Ok(Self { kind, object, method, target, content_type, body })
+    ) -> Built {
+        match serde_json::to_vec(body) {
+            Ok(body) => Ok(Self { kind, object, method, target, content_type: JSON, body }),
+            Err(error) => Err(PublishError::other(object, error)),
+        }
     }
 
     /// Creates an object in the collection at `path`.
-    ///
-    /// # Errors
-    /// The body cannot be serialised.
-    pub fn create(
-        kind: WriteKind,
-        object: String,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Result<Self, PublishError> {
-        let target = format!("{path}?fieldManager={MANAGER}");
-        Self::new(kind, object, http::Method::POST, target, JSON, body)
+    pub fn create(kind: WriteKind, object: String, path: &str, body: &impl Serialize) -> Built {
+        Self::new(kind, object, http::Method::POST, format!("{path}?fieldManager={MANAGER}"), body)
     }
 
     /// Replaces the object at `path`; its resourceVersion has to be in `body`.
-    ///
-    /// # Errors
-    /// The body cannot be serialised.
-    pub fn replace(
-        kind: WriteKind,
-        object: String,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Result<Self, PublishError> {
+    pub fn replace(kind: WriteKind, object: String, path: &str, body: &impl Serialize) -> Built {
+        Self::new(kind, object, http::Method::PUT, format!("{path}?fieldManager={MANAGER}"), body)
+    }
+
+    /// Applies `body` by force to the object at `path`.
+    pub fn apply(kind: WriteKind, object: String, path: &str, body: &impl Serialize) -> Built {
+        let target = format!("{path}?fieldManager={MANAGER}&force=true");
+        let write = Self::new(kind, object, http::Method::PATCH, target, body)?;
+        Ok(Self { content_type: "application/apply-patch+yaml", ..write })
+    }
+
+    /// Merges `body` into the object at `path`.
+    pub fn merge(kind: WriteKind, object: String, path: &str, body: &impl Serialize) -> Built {
         let target = format!("{path}?fieldManager={MANAGER}");
-        Self::new(kind, object, http::Method::PUT, target, JSON, body)
+        let write = Self::new(kind, object, http::Method::PATCH, target, body)?;
+        Ok(Self { content_type: "application/merge-patch+json", ..write })
     }
 
     /// Deletes the object at `path` if it has this uid and resourceVersion.
-    ///
-    /// # Errors
-    /// The body cannot be serialised.
     pub fn delete(
         kind: WriteKind,
         object: String,
         path: &str,
         uid: Option<&str>,
         version: Option<&str>,
-    ) -> Result<Self, PublishError> {
+    ) -> Built {
+        let preconditions = serde_json::json!({"uid": uid, "resourceVersion": version});
         let body = serde_json::json!({
-            "kind": "DeleteOptions",
-            "apiVersion": "v1",
-            "preconditions": {"uid": uid, "resourceVersion": version},
+            "kind": "DeleteOptions", "apiVersion": "v1", "preconditions": preconditions,
         });
-        Self::new(kind, object, http::Method::DELETE, path.to_owned(), JSON, &body)
-    }
-
-    /// Applies `body` by force to the object at `path`.
-    ///
-    /// # Errors
-    /// The body cannot be serialised.
-    pub fn apply(
-        kind: WriteKind,
-        object: String,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Result<Self, PublishError> {
-        let target = format!("{path}?fieldManager={MANAGER}&force=true");
-        Self::new(kind, object, http::Method::PATCH, target, "application/apply-patch+yaml", body)
-    }
-
-    /// Merges `body` into the object at `path`.
-    ///
-    /// # Errors
-    /// The body cannot be serialised.
-    pub fn merge(
-        kind: WriteKind,
-        object: String,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Result<Self, PublishError> {
-        let target = format!("{path}?fieldManager={MANAGER}");
-        Self::new(kind, object, http::Method::PATCH, target, "application/merge-patch+json", body)
+        Self::new(kind, object, http::Method::DELETE, path.to_owned(), &body)
     }
 
     /// Bytes of its body.
@@ -206,9 +174,6 @@ impl Requests {
     }
 
     /// As [`Self::write`], repeated a few times while the failure is transient. Only for writes that may be done twice.
-    ///
-    /// # Errors
-    /// Those of the last attempt.
     pub async fn write_repeated(&self, write: &Write) -> Result<PartialObjectMeta, PublishError> {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         for _ in 1..ATTEMPTS {
@@ -221,9 +186,6 @@ impl Requests {
     }
 
     /// Reads the whole object at `path`, if it exists.
-    ///
-    /// # Errors
-    /// Why it could not be read.
     pub async fn get<T: DeserializeOwned>(
         &self,
         object: &str,
@@ -233,9 +195,6 @@ impl Requests {
     }
 
     /// Reads the metadata of the object at `path`, if it exists.
-    ///
-    /// # Errors
-    /// Why it could not be read.
     pub async fn get_metadata(
         &self,
         object: &str,
@@ -245,9 +204,6 @@ impl Requests {
     }
 
     /// Lists metadata of the collection at `path`, page by page.
-    ///
-    /// # Errors
-    /// Why it could not be read.
     pub async fn list_metadata(
         &self,
         object: &str,

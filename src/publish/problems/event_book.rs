@@ -46,7 +46,7 @@ pub enum Next {
     Wait(Option<Instant>),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct ObjectState {
     uid: String,
     /// The Events that it should have.
@@ -67,17 +67,7 @@ struct ObjectState {
 
 impl ObjectState {
     fn new(uid: &str) -> Self {
-        Self {
-            uid: uid.to_owned(),
-            wanted: BTreeMap::new(),
-            hidden: BTreeSet::new(),
-            written: BTreeMap::new(),
-            doubtful: BTreeMap::new(),
-            over: VecDeque::new(),
-            under_way: 0,
-            queued: false,
-            retry: None,
-        }
+        Self { uid: uid.to_owned(), ..Self::default() }
     }
 
     /// Whether there is still a problem of this topic, in whatever words.

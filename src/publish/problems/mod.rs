@@ -8,4 +8,4 @@
 mod event_book;
 mod event_text;
 pub mod events;
-pub mod problem_registry;
+pub(crate) mod problem_registry;
