@@ -24,7 +24,7 @@ use kube::runtime::watcher::Event;
 use waybill::kubernetes::manifests::Manifests;
 use waybill::offline;
 use waybill::options;
-use waybill::published::desired_output::Wanted;
+use waybill::published::desired_output::DesiredOutput;
 use waybill::published::objects;
 use waybill::routing::Routing;
 use waybill::traefik::document::Keys;
@@ -80,8 +80,8 @@ fn phase(name: &str) {
             }
             let declared = routing.table_mut().declare(&output);
             measured(&mut || {
-                let wanted = Wanted::of(declared);
-                for digest in wanted.routing_shards().iter() {
+                let desired = DesiredOutput::new(declared);
+                for digest in &desired.routing_shards {
                     let document = declared.routing_shard(digest).unwrap_or_default();
                     black_box(objects::routing_shard(&output, digest, &document).unwrap());
                 }

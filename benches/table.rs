@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use waybill::kubernetes::key::{IngressKey, OutputKey, ServiceKey};
-use waybill::published::desired_output::Wanted;
+use waybill::published::desired_output::DesiredOutput;
 use waybill::published::objects;
 use waybill::table::Table;
 use waybill::traefik::dynamic::{LoadBalancer, Router, Server, Service};
@@ -71,7 +71,7 @@ struct Bench {
     table: Table,
     output: OutputKey,
     settings: Arc<Settings>,
-    published: Wanted,
+    published: DesiredOutput,
     count: usize,
     round: usize,
 }
@@ -85,8 +85,8 @@ impl Bench {
             table.set(fragment(&settings, at, 8080));
         }
         let set = start.elapsed();
-        let published = Wanted::of(table.declare(&output()));
-        let shards = published.routing_shards().len();
+        let published = DesiredOutput::new(table.declare(&output()));
+        let shards = published.routing_shards.len();
         println!("{count} Ingresses: set in {set:.0?}, {shards} shards after {:.0?}", start.elapsed());
         Self { table, output: output(), settings, published, count, round: 0 }
     }
@@ -97,10 +97,10 @@ impl Bench {
         let port = 9_000 + (self.round / self.count + self.round % 1_000) as u16;
         self.table.set(fragment(&self.settings, self.round * 7_919 % self.count, port));
         let output = self.table.declare(&self.output);
-        let wanted = Wanted::of(output);
+        let wanted = DesiredOutput::new(output);
         let mut created = 0;
-        for (position, digest) in wanted.routing_shards().iter().enumerate() {
-            if self.published.routing_shards().get(position) != Some(digest) {
+        for (position, digest) in wanted.routing_shards.iter().enumerate() {
+            if self.published.routing_shards.get(position) != Some(digest) {
                 let document = output.routing_shard(digest).unwrap_or_default();
                 created +=
                     usize::from(black_box(objects::routing_shard(&self.output, digest, &document)).is_ok());

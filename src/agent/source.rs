@@ -152,27 +152,17 @@ impl OutputReader {
     }
 
     /// The names of all objects that an index leads to.
-    pub fn named(&self, object: &ConfigMap, index: &Index) -> BTreeSet<String> {
+    pub fn named(&self, index: &Index) -> BTreeSet<String> {
         let routing = index.shards().map(|short| objects::routing_shard_name(&self.output, short));
         let keys = index.key_shards().map(|short| objects::key_shard_name(&self.output, short));
-        let mut named: BTreeSet<String> = routing.chain(keys).collect();
-        if index.shards.is_empty() {
-            // Its own routing: another one with every version.
-            let version = object.metadata.resource_version.as_deref().unwrap_or_default();
-            named.insert(format!("{}@{version}", self.output.name()));
-        }
-        named
+        routing.chain(keys).collect()
     }
 
     /// Fetches those of the named shards that are not held.
-    pub async fn fetch(
-        &self,
-        object: &ConfigMap,
-        missing: Vec<String>,
-    ) -> Result<BTreeMap<String, ShardEntries>, FetchError> {
+    pub async fn fetch(&self, missing: Vec<String>) -> Result<BTreeMap<String, ShardEntries>, FetchError> {
         stream::iter(missing)
             .map(|name| async move {
-                let fetched = tokio::time::timeout(ANSWER_WITHIN, self.fetch_one(object, &name)).await;
+                let fetched = tokio::time::timeout(ANSWER_WITHIN, self.fetch_one(&name)).await;
                 let late = FetchError::Api(format!("{name}: no answer within {ANSWER_WITHIN:?}"));
                 let shard = fetched.unwrap_or(Err(late))?;
                 Ok((name, shard))
@@ -182,12 +172,10 @@ impl OutputReader {
             .await
     }
 
-    async fn fetch_one(&self, object: &ConfigMap, name: &str) -> Result<ShardEntries, FetchError> {
+    async fn fetch_one(&self, name: &str) -> Result<ShardEntries, FetchError> {
         let key_prefix = objects::key_shard_name(&self.output, "");
         let refused = |error: ReadError| FetchError::Refused(error.into());
-        let text = if name.contains('@') {
-            read::routing_in_index(object).map_err(refused)?.to_owned()
-        } else if name.starts_with(&key_prefix) {
+        let text = if name.starts_with(&key_prefix) {
             read::key_document(&found(name, self.secrets.get_opt(name).await)?).map_err(refused)?
         } else {
             read::routing_document(&found(name, self.maps.get_opt(name).await)?).map_err(refused)?

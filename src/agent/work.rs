@@ -184,9 +184,9 @@ impl Work {
             _ => {}
         }
         self.parts.state.seen(mark);
-        let named = self.parts.reader.named(object, &index);
+        let named = self.parts.reader.named(&index);
         let missing = named.iter().filter(|name| !self.assembly.holds(name)).cloned().collect();
-        let result = match self.parts.reader.fetch(object, missing).await {
+        let result = match self.parts.reader.fetch(missing).await {
             Ok(fetched) => self.assembly.take(&index, &named, fetched),
             Err(FetchError::Refused(refusal)) => Err(refusal),
             Err(FetchError::Missing(name)) => {

@@ -16,7 +16,8 @@ use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::manifests::Manifests;
 use crate::offline;
 use crate::options::Loaded;
-use crate::published::desired_output::{Stamp, Wanted};
+use crate::publish::outputs::upkeep::text_problem;
+use crate::published::desired_output::{DesiredOutput, Stamp};
 use crate::published::objects;
 use crate::routing::Routing;
 use crate::table::Output;
@@ -84,6 +85,12 @@ impl Render {
         report.ignore(&self.ignore);
         // A closed standard error does not keep the routing from being printed.
         let _ = report.print(streams.stderr);
+        // No fault of what was read, so --strict does not count it.
+        for (key, output) in routing.table().outputs() {
+            if let Some(problem) = text_problem(key, output.routing_bytes()) {
+                let _ = writeln!(streams.stderr, "warning: {problem}");
+            }
+        }
         let outputs = match self.outputs(&routing, &loaded.options.settings.output) {
             Ok(outputs) => outputs,
             Err(message) => {
@@ -153,13 +160,13 @@ impl Render {
 
 /// Prints the objects of an output: shards first, the index, which names them, last.
 fn print_manifests(out: &mut dyn Write, key: &OutputKey, output: &mut Output, keys: bool) -> io::Result<()> {
-    let wanted = Wanted::of(output);
-    for digest in wanted.routing_shards() {
+    let desired = DesiredOutput::new(output);
+    for digest in &desired.routing_shards {
         if let Some(document) = output.routing_shard(digest) {
             print_object(out, &objects::routing_shard(key, digest, &document)?)?;
         }
     }
-    for digest in &wanted.key_shards {
+    for digest in &desired.key_shards {
         let Some(document) = output.key_shard(digest) else { continue };
         let document = if keys {
             document
@@ -167,12 +174,11 @@ fn print_manifests(out: &mut dyn Write, key: &OutputKey, output: &mut Output, ke
             writeln!(out, "# Without the private keys, which --show-secrets prints.")?;
             without_keys(&document).map_err(io::Error::other)?
         };
-        print_object(out, &objects::key_shard(key, digest, document))?;
+        print_object(out, &objects::key_shard(key, digest, &document)?)?;
     }
     // Nothing was published: neither a leader nor a time can be named.
     let stamp = Stamp { epoch: 0, generation: 1, published_at: "1970-01-01T00:00:00Z" };
-    let index = wanted.index(&output.hash(), &stamp);
-    print_object(out, &objects::index(key, &wanted, &index))
+    print_object(out, &objects::index(key, &desired.index(&stamp)))
 }
 
 fn without_keys(document: &str) -> serde_json::Result<String> {

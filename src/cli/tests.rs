@@ -36,7 +36,14 @@ endpoints: [{addresses: [10.0.0.1]}]
 apiVersion: v1
 kind: Secret
 metadata: {name: tls, namespace: shop}
-stringData: {tls.crt: -----BEGIN CERTIFICATE-----, tls.key: -----BEGIN PRIVATE KEY----- hidden}
+stringData:
+  tls.crt: |-
+    -----BEGIN CERTIFICATE-----
+    -----END CERTIFICATE-----
+  tls.key: |-
+    -----BEGIN PRIVATE KEY-----
+    hidden
+    -----END PRIVATE KEY-----
 ---
 apiVersion: networking.k8s.io/v1
 kind: Ingress
@@ -71,7 +78,10 @@ fn routing_goes_to_standard_output_and_nothing_else() {
         value["http"]["services"]["shop-web-80"]["loadBalancer"]["servers"][0]["url"],
         "http://10.0.0.1:8080"
     );
-    assert_eq!(value["tls"]["certificates"][0]["certFile"], "-----BEGIN CERTIFICATE-----");
+    assert_eq!(
+        value["tls"]["certificates"][0]["certFile"],
+        "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----"
+    );
     let yaml = waybill(&["render", "-f", "-"], SHOP).stdout;
     let same: serde_json::Value = serde_saphyr::from_str(&yaml).unwrap();
     assert_eq!(same, value);
@@ -107,7 +117,9 @@ fn certificates(printed: &str) -> String {
     manifests.add(&"printed".into(), printed.as_bytes());
     for secret in manifests.secrets {
         for (_, value) in secret.data.unwrap_or_default() {
-            text += &String::from_utf8(value.0).unwrap();
+            let mut document = String::new();
+            flate2::read::GzDecoder::new(&*value.0).read_to_string(&mut document).unwrap();
+            text += &document;
         }
     }
     text
@@ -116,19 +128,22 @@ fn certificates(printed: &str) -> String {
 #[test]
 fn manifests_are_the_objects_that_would_be_applied() {
     let outcome = waybill(&["render", "-f", "-", "-o", "manifests", "--show-secrets"], SHOP);
-    let mut index = None;
+    let mut objects = Vec::new();
     let mut shards = Vec::new();
     for document in outcome.stdout.split("---\n").filter(|document| !document.is_empty()) {
         let value: serde_json::Value = serde_saphyr::from_str(document).unwrap();
         match value["kind"].as_str() {
-            Some("ConfigMap") => index = Some(value),
+            Some("ConfigMap") => objects.push(value),
             Some("Secret") => shards.push(serde_json::from_value(value).unwrap()),
             other => panic!("{other:?}"),
         }
     }
-    let index: k8s_openapi::api::core::v1::ConfigMap = serde_json::from_value(index.unwrap()).unwrap();
+    let objects: Vec<k8s_openapi::api::core::v1::ConfigMap> =
+        objects.into_iter().map(|object| serde_json::from_value(object).unwrap()).collect();
+    let [shard, index] = &objects[..] else { panic!("{objects:?}") };
+    assert!(crate::published::read::routing_document(shard).unwrap().contains("shop-web-80"));
     assert_eq!(index.metadata.name.as_deref(), Some("waybill"));
-    let parsed = crate::published::read::index(&index).unwrap();
+    let parsed = crate::published::read::index(index).unwrap();
     assert_eq!((parsed.counts.routers, parsed.counts.services, parsed.counts.certificates), (1, 1, 1));
     assert_eq!(shards.len(), 1);
     let document = crate::published::read::key_document(&shards[0]).unwrap();
@@ -469,4 +484,27 @@ fn the_example_shop_has_the_mistakes_that_it_says() {
     assert_eq!(servers("web-images-http"), ["http://10.96.1.12:80"]);
     assert_eq!(servers("payments-webhooks-http"), ["http://192.0.2.11:31080", "http://192.0.2.12:31080"]);
     assert_eq!(servers("partner-eu-api-80"), ["http://10.1.4.10:8080"]);
+}
+
+#[test]
+fn a_routing_that_is_too_large_for_the_text_is_told_of_and_is_no_fault() {
+    let paths: String = (0..4_000)
+        .map(|at| {
+            format!(
+                "      - {{path: /{at:0>160}, pathType: Prefix, backend: {{service: {{name: web, port: {{number: 80}}}}}}}}\n"
+            )
+        })
+        .collect();
+    let large = format!(
+        "{SHOP}---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: large, namespace: shop}}\n\
+         spec:\n  rules:\n  - http:\n      paths:\n{paths}"
+    );
+    let outcome = waybill(&["render", "--strict", "-f", "-"], &large);
+    assert_eq!(outcome.code, SUCCESS, "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.starts_with("warning: TextTooLarge: ConfigMap waybill/waybill: "),
+        "{}",
+        outcome.stderr
+    );
+    assert!(!waybill(&["render", "-f", "-"], SHOP).stderr.contains("TextTooLarge"));
 }

@@ -81,15 +81,15 @@ pub enum TokenError {
 /// kube's own reader of token files sends a file's last line break with it, which then is no valid header,
 /// and goes on with a rotated token for up to a minute; here a 401 makes the next request read it again.
 #[derive(Clone)]
-pub(super) struct Bearer(Arc<Source>);
+pub(super) struct Bearer(Arc<TokenSource>);
 
-struct Source {
+struct TokenSource {
     /// `None` is a token that never changes.
     path: Option<PathBuf>,
-    held: Mutex<Held>,
+    held: Mutex<HeldHeader>,
 }
 
-struct Held {
+struct HeldHeader {
     header: HeaderValue,
     read_at: Option<Instant>,
 }
@@ -97,13 +97,16 @@ struct Held {
 impl Bearer {
     /// A token that never changes.
     pub fn text(token: &Token) -> Result<Self, TokenError> {
-        Ok(Self(Arc::new(Source { path: None, held: Mutex::new(Held::new(checked(token)?)) })))
+        Ok(Self(Arc::new(TokenSource { path: None, held: Mutex::new(HeldHeader::new(checked(token)?)) })))
     }
 
     /// The token that a file holds, read again every minute and after a 401.
     pub fn file(path: &Path) -> Result<Self, TokenError> {
         let header = read(path)?;
-        Ok(Self(Arc::new(Source { path: Some(path.to_owned()), held: Mutex::new(Held::new(header)) })))
+        Ok(Self(Arc::new(TokenSource {
+            path: Some(path.to_owned()),
+            held: Mutex::new(HeldHeader::new(header)),
+        })))
     }
 
     fn header(&self) -> HeaderValue {
@@ -127,7 +130,7 @@ impl Bearer {
     }
 }
 
-impl Held {
+impl HeldHeader {
     fn new(header: HeaderValue) -> Self {
         Self { header, read_at: Some(Instant::now()) }
     }

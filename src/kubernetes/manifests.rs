@@ -1,13 +1,12 @@
 //! The offline reader: manifests from files, directories and standard input, as the objects that an API server
 //! would hand out.
 //!
-//! A document is parsed once, straight into the type that its `kind` asks for. One that does not parse costs
-//! only itself, and so does one item of a list.
+//! A document that can't be read costs only itself, and so does one item of a list.
 
 mod document;
 mod files;
+mod locate;
 mod parse;
-mod visit;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -22,12 +21,12 @@ use kube::core::DynamicObject;
 
 use super::{EndpointSlice, Ingress, IngressClass, Namespace, Node, Secret, WireService};
 
-pub use files::{ReadError, Source};
+pub use files::{ManifestError, ManifestSource};
 pub use parse::SkippedKind;
 
 /// Where something stands in the input.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct ManifestPlace {
     /// The file as it was given or found, `standard input` for `-`.
     pub file: Arc<str>,
     /// The document in it, from 1; documents without content don't count.
@@ -38,7 +37,7 @@ pub struct Place {
     pub line: Option<usize>,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ManifestPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, document {}", self.file, self.document)?;
         if let Some(item) = self.item {
@@ -50,16 +49,16 @@ impl fmt::Display for Place {
 
 /// A document, or an item of a list, that can't be read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Fault {
+pub struct ManifestFault {
     /// Where it stands.
-    pub place: Place,
+    pub place: ManifestPlace,
     /// What is wrong, on one line.
     pub message: String,
     /// What would be right.
     pub remedy: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ManifestFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: {}", self.place, self.message, self.remedy)
     }
@@ -71,9 +70,9 @@ pub struct Repeated {
     /// `Kind namespace/name`.
     pub object: String,
     /// Where it stood before.
-    pub before: Place,
+    pub before: ManifestPlace,
     /// Where it stands again; this is the one that counts.
-    pub again: Place,
+    pub again: ManifestPlace,
 }
 
 impl fmt::Display for Repeated {
@@ -88,7 +87,7 @@ impl fmt::Display for Repeated {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unnamed {
     /// Where it stands.
-    pub place: Place,
+    pub place: ManifestPlace,
     /// `namespace/name` that it is read as; the name may be empty.
     pub read_as: String,
 }
@@ -125,7 +124,7 @@ pub struct Manifests {
     /// IngressClassParameters.
     pub parameters: Vec<DynamicObject>,
     /// What can't be read, in the order of the input.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<ManifestFault>,
     /// What is in the input more than once, in its order.
     pub repeated: Vec<Repeated>,
     /// Ingresses without a name, in the order of the input.
@@ -133,21 +132,21 @@ pub struct Manifests {
     /// How many objects of which other kinds there are.
     pub skipped: BTreeMap<SkippedKind, usize>,
     /// Where each object stands, to notice one that comes again.
-    seen: HashMap<String, Seen>,
+    seen: HashMap<String, Earlier>,
 }
 
 #[derive(Clone, Debug)]
-struct Seen {
+struct Earlier {
     index: usize,
-    place: Place,
+    place: ManifestPlace,
 }
 
 impl Manifests {
     /// Reads sources in their order; `-` is `stdin`, and a directory is read with all below it, sorted by path.
     ///
     /// # Errors
-    /// A source that can't be read at all. What is in it never is an error, but a [`Fault`].
-    pub fn read(sources: &[Source], stdin: impl Read) -> Result<Self, ReadError> {
+    /// A source that can't be read at all. What is in it never is an error, but a [`ManifestFault`].
+    pub fn read(sources: &[ManifestSource], stdin: impl Read) -> Result<Self, ManifestError> {
         let mut manifests = Self::default();
         files::read_all(sources, stdin, |file, bytes| manifests.add(file, &bytes))?;
         Ok(manifests)
@@ -157,8 +156,8 @@ impl Manifests {
     ///
     /// # Errors
     /// As [`Manifests::read`].
-    pub fn read_paths(paths: &[PathBuf], stdin: impl Read) -> Result<Self, ReadError> {
-        let sources: Vec<Source> = paths.iter().cloned().map(Source::from).collect();
+    pub fn read_paths(paths: &[PathBuf], stdin: impl Read) -> Result<Self, ManifestError> {
+        let sources: Vec<ManifestSource> = paths.iter().cloned().map(ManifestSource::from).collect();
         Self::read(&sources, stdin)
     }
 
@@ -183,111 +182,74 @@ impl Manifests {
         self.seen.is_empty()
     }
 
-    fn place(&mut self, object: parse::Object, place: Place) -> Result<(), String> {
-        use parse::Object;
-        let (seen, repeated) = (&mut self.seen, &mut self.repeated);
-        match object {
-            Object::Ingress(mut object) => {
-                if let Some(read_as) = give_name(&mut object, seen) {
-                    self.unnamed.push(Unnamed { place: place.clone(), read_as });
+    /// Puts an object with its like. It takes the place of an earlier one of the same name.
+    fn put<K: Resource>(
+        &mut self,
+        of_kind: impl FnOnce(&mut Self) -> &mut Vec<K>,
+        kind: &str,
+        mut object: K,
+        place: ManifestPlace,
+    ) {
+        let meta = object.meta_mut();
+        if meta.name.as_deref().is_none_or(|name| name.is_empty() && kind != INGRESS) {
+            let generated = meta.generate_name.as_ref().map_or("", |_| "; a generateName is no name yet");
+            let message = format!("metadata.name of this {kind} is missing{generated}");
+            self.faults.push(ManifestFault { place, message, remedy: "give it a name".to_owned() });
+            return;
+        }
+        let name = meta.name.as_deref().unwrap_or_default();
+        let title = if CLUSTER_SCOPED.contains(&kind) {
+            let title = format!("{kind} {name}");
+            meta.namespace = None;
+            title
+        } else {
+            let title = format!("{kind} {}/{name}", namespace_of(meta));
+            meta.namespace = Some(namespace_of(meta).to_owned());
+            title
+        };
+        match self.seen.get_mut(&title) {
+            Some(Earlier { index, place: earlier }) => {
+                let index = *index;
+                let before = std::mem::replace(earlier, place.clone());
+                self.repeated.push(Repeated { object: title, before, again: place });
+                if let Some(old) = of_kind(self).get_mut(index) {
+                    *old = object;
                 }
-                put(&mut self.ingresses, seen, repeated, *object, place, INGRESS, true)
             }
-            Object::IngressClass(object) => {
-                put(&mut self.classes, seen, repeated, *object, place, "IngressClass", false)
-            }
-            Object::Service(object) => {
-                put(&mut self.services, seen, repeated, *object, place, "Service", true)
-            }
-            Object::EndpointSlice(object) => {
-                put(&mut self.slices, seen, repeated, *object, place, "EndpointSlice", true)
-            }
-            Object::Secret(object) => put(&mut self.secrets, seen, repeated, *object, place, "Secret", true),
-            Object::Node(object) => put(&mut self.nodes, seen, repeated, *object, place, "Node", false),
-            Object::Namespace(object) => {
-                put(&mut self.namespaces, seen, repeated, *object, place, "Namespace", false)
-            }
-            Object::ConfigMap(object) => {
-                put(&mut self.class_memory, seen, repeated, *object, place, "ConfigMap", true)
-            }
-            Object::Parameters(object) => {
-                put(&mut self.parameters, seen, repeated, *object, place, "IngressClassParameters", false)
+            None => {
+                let objects = of_kind(self);
+                let index = objects.len();
+                objects.push(object);
+                self.seen.insert(title, Earlier { index, place });
             }
         }
+    }
+
+    /// Puts an Ingress, which may lack a name: it gets one that no other has. That is what a name would be generated
+    /// from, else the empty one, from the second on with a number.
+    fn put_ingress(&mut self, mut ingress: Ingress, place: ManifestPlace) {
+        let meta = &mut ingress.metadata;
+        if meta.name.as_deref().unwrap_or_default().is_empty() {
+            let namespace = namespace_of(meta);
+            let base = meta.generate_name.as_deref().unwrap_or_default().trim_end_matches('-');
+            let separator = if base.is_empty() { "" } else { "-" };
+            let numbered = (2_usize..).map(|number| format!("{base}{separator}{number}"));
+            let name = std::iter::once(base.to_owned())
+                .chain(numbered)
+                .find(|name| !self.seen.contains_key(&format!("{INGRESS} {namespace}/{name}")));
+            let read_as = format!("{namespace}/{}", name.as_deref().unwrap_or_default());
+            self.unnamed.push(Unnamed { place: place.clone(), read_as });
+            meta.name = name;
+        }
+        self.put(|all| &mut all.ingresses, INGRESS, ingress, place);
     }
 }
 
 const INGRESS: &str = "Ingress";
+const CLUSTER_SCOPED: [&str; 4] = ["IngressClass", "IngressClassParameters", "Namespace", "Node"];
 
-fn fill_namespace(meta: &mut ObjectMeta) {
-    if meta.namespace.as_deref().unwrap_or_default().is_empty() {
-        meta.namespace = Some("default".to_owned());
-    }
-}
-
-/// Gives an Ingress without a name one that no other has: what a name would be generated from, else the empty one,
-/// from the second on with a number. Answers what it is read as.
-fn give_name(ingress: &mut Ingress, seen: &HashMap<String, Seen>) -> Option<String> {
-    let meta = &mut ingress.metadata;
-    if meta.name.as_deref().is_some_and(|name| !name.is_empty()) {
-        return None;
-    }
-    fill_namespace(meta);
-    let namespace = meta.namespace.as_deref().unwrap_or_default();
-    let base = meta.generate_name.as_deref().unwrap_or_default().trim_end_matches('-');
-    let numbered = (2_usize..).map(|number| match base {
-        "" => number.to_string(),
-        base => format!("{base}-{number}"),
-    });
-    let name = std::iter::once(base.to_owned())
-        .chain(numbered)
-        .find(|name| !seen.contains_key(&format!("{INGRESS} {namespace}/{name}")))?;
-    let read_as = format!("{namespace}/{name}");
-    meta.name = Some(name);
-    Some(read_as)
-}
-
-/// Puts an object with its like; a later one takes the place of an earlier one of the same name. An error says
-/// why it can't be an object at all.
-fn put<K: Resource>(
-    objects: &mut Vec<K>,
-    seen: &mut HashMap<String, Seen>,
-    repeated: &mut Vec<Repeated>,
-    mut object: K,
-    place: Place,
-    kind: &str,
-    namespaced: bool,
-) -> Result<(), String> {
-    let meta = object.meta_mut();
-    if meta.name.as_deref().is_none_or(|name| name.is_empty() && kind != INGRESS) {
-        let generated = meta.generate_name.as_ref().map_or("", |_| "; a generateName is no name yet");
-        return Err(format!("metadata.name of this {kind} is missing{generated}"));
-    }
-    if namespaced {
-        fill_namespace(meta);
-    } else {
-        meta.namespace = None;
-    }
-    let name = meta.name.as_deref().unwrap_or_default();
-    let name = match meta.namespace.as_deref() {
-        Some(namespace) => format!("{kind} {namespace}/{name}"),
-        None => format!("{kind} {name}"),
-    };
-    match seen.entry(name) {
-        std::collections::hash_map::Entry::Vacant(slot) => {
-            slot.insert(Seen { index: objects.len(), place });
-            objects.push(object);
-        }
-        std::collections::hash_map::Entry::Occupied(mut slot) => {
-            let index = slot.get().index;
-            let before = std::mem::replace(&mut slot.get_mut().place, place.clone());
-            repeated.push(Repeated { object: slot.key().clone(), before, again: place });
-            if let Some(old) = objects.get_mut(index) {
-                *old = object;
-            }
-        }
-    }
-    Ok(())
+fn namespace_of(meta: &ObjectMeta) -> &str {
+    meta.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or("default")
 }
 
 #[cfg(test)]

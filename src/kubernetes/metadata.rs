@@ -101,7 +101,7 @@ impl<'de> Deserialize<'de> for Annotations {
                         read.insert(key, map.next_value()?);
                         continue;
                     }
-                    map.next_value::<Text>()?;
+                    map.next_value::<UnreadText>()?;
                     if well_known::is_foreign(&key) {
                         read.insert(key, String::new());
                     }
@@ -114,22 +114,22 @@ impl<'de> Deserialize<'de> for Annotations {
     }
 }
 
-/// Text that is not kept.
-struct Text;
+/// UnreadText that is not kept.
+struct UnreadText;
 
-impl<'de> Deserialize<'de> for Text {
+impl<'de> Deserialize<'de> for UnreadText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Ignore;
 
         impl Visitor<'_> for Ignore {
-            type Value = Text;
+            type Value = UnreadText;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string")
             }
 
-            fn visit_str<E: Error>(self, _: &str) -> Result<Text, E> {
-                Ok(Text)
+            fn visit_str<E: Error>(self, _: &str) -> Result<UnreadText, E> {
+                Ok(UnreadText)
             }
         }
 

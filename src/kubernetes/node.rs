@@ -14,11 +14,11 @@ pub struct Node {
     #[serde(default, deserialize_with = "metadata")]
     pub metadata: ObjectMeta,
     #[serde(default, deserialize_with = "or_default")]
-    status: Status,
+    status: NodeStatus,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-struct Status {
+struct NodeStatus {
     #[serde(default, deserialize_with = "or_default")]
     addresses: Vec<NodeAddress>,
 }

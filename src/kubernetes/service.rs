@@ -19,14 +19,14 @@ pub struct WireService {
     #[serde(default, deserialize_with = "metadata")]
     pub metadata: ObjectMeta,
     #[serde(default, deserialize_with = "or_default")]
-    spec: Spec,
+    spec: ServiceSpec,
     #[serde(default, deserialize_with = "or_default")]
-    status: Status,
+    status: ServiceStatus,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Spec {
+struct ServiceSpec {
     #[serde(rename = "type", deserialize_with = "or_default")]
     kind: ServiceType,
     #[serde(deserialize_with = "or_default")]
@@ -40,7 +40,7 @@ struct Spec {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Status {
+struct ServiceStatus {
     #[serde(deserialize_with = "or_default")]
     load_balancer: Balancer,
 }

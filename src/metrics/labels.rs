@@ -123,6 +123,8 @@ labels! {
         Index = "index",
         RoutingShard = "routing_shard",
         KeyShard = "key_shard",
+        /// The routing as text.
+        Text = "text",
         /// The last accepted settings of the classes.
         Classes = "classes",
         IngressStatus = "ingress_status",

@@ -137,6 +137,10 @@ metrics! {
     throttle_stretch: Gauge = |c, _| Gauge::new(
         c, "waybill_publish_throttle_stretch_seconds",
         "Seconds that operator.publishBytesPerSecond now adds to the least time between two commits.");
+    text_fill: Gauge = |c, _| Gauge::new(
+        c, "waybill_text_fill_ratio",
+        "How full the ConfigMap with an output's routing as text is: the fullest one's bytes divided by the limit. Above 1 \
+         it is no longer updated.");
     withdrawal_held: Gauge = |c, _| Gauge::new(
         c, "waybill_withdrawal_held", "1 while operator.maxWithdrawal holds a commit back, else 0.");
     paused: Gauge = |c, _| Gauge::new(
@@ -180,6 +184,7 @@ impl Metrics {
         for gauge in [
             &self.leader,
             &self.throttle_stretch,
+            &self.text_fill,
             &self.withdrawal_held,
             &self.paused,
             &self.statuses_pending,

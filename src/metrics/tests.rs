@@ -69,6 +69,7 @@ fn every_metric_shows_what_was_set() {
     metrics.written_bytes.add(WriteKind::Index, WriteResult::Success, 17);
     metrics.publish_error.set(WriteFailure::NameTaken, 1.0);
     metrics.throttle_stretch.set(18.5);
+    metrics.text_fill.set(0.5);
     metrics.withdrawal_held.set(1.0);
     metrics.paused.set(1.0);
     metrics.published.set(PublishedKind::Certificate, 19.0);
@@ -107,6 +108,7 @@ fn every_metric_shows_what_was_set() {
         ("waybill_written_bytes_total{kind=\"index\",result=\"success\"}", 17.0),
         ("waybill_publish_error{category=\"name_taken\"}", 1.0),
         ("waybill_publish_throttle_stretch_seconds", 18.5),
+        ("waybill_text_fill_ratio", 0.5),
         ("waybill_withdrawal_held", 1.0),
         ("waybill_publish_paused", 1.0),
         ("waybill_published_entries{kind=\"certificates\"}", 19.0),
@@ -142,11 +144,15 @@ fn every_metric_shows_what_was_set() {
         "waybill_ingressclasses{settings=\"last_accepted\"}",
         "waybill_publish_error{category=\"name_taken\"}",
         "waybill_publish_throttle_stretch_seconds",
+        "waybill_text_fill_ratio",
         "waybill_withdrawal_held",
         "waybill_publish_paused",
         "waybill_published_entries{kind=\"certificates\"}",
         "waybill_shards{kind=\"keys\"}",
         "waybill_statuses_pending",
+        "waybill_agents",
+        "waybill_agents_behind",
+        "waybill_agents_lag_seconds",
     ];
     for (name, value) in &shown {
         let age = ["waybill_lease_renewal", "waybill_published_age", "waybill_publish_pending"]

@@ -1,5 +1,7 @@
 //! Watches of what waybill has written, metadata alone, so that an edit or a deletion is put back. They run only while
-//! this replica leads.
+//! this replica leads: two in each namespace with an output, one of ConfigMaps and one of Secrets.
+//!
+//! Which output an object belongs to follows from its name. The label may be what somebody changed.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -21,16 +23,22 @@ use crate::kubernetes::well_known::{MANAGED_BY_LABEL, PART_LABEL, WAYBILL};
 use crate::metrics::{Metrics, WatchKind};
 use crate::operator::feeds::{self, WATCH_SECONDS};
 use crate::publish::outputs::writer::{OwnKind, Seen};
-use crate::published::objects::OUTPUT_LABEL;
+use crate::published::objects::{self, OUTPUT_LABEL};
 
-/// What a watch said of one output; `None` is of all outputs of the namespace that it does not name.
-pub type News = (OwnKind, OutputKey, Seen);
+/// What a watch said.
+#[derive(Debug)]
+pub enum News {
+    /// Of one object of an output.
+    Object(OwnKind, OutputKey, Seen),
+    /// All objects that a namespace has. An output without any has lost them.
+    Listed(OwnKind, String, Vec<ObjectMeta>),
+}
 
 /// News that wait for the publisher. Behind that the watches wait, and the API server with them.
 const WAITING: usize = 256;
 
 /// The watches of some namespaces, until it is dropped.
-pub struct Own {
+pub struct OwnWatches {
     news: mpsc::Receiver<News>,
     sender: mpsc::Sender<News>,
     namespaces: BTreeSet<String>,
@@ -39,7 +47,7 @@ pub struct Own {
     metrics: Metrics,
 }
 
-impl Own {
+impl OwnWatches {
     /// No watches yet.
     pub fn new(client: Client, metrics: Metrics) -> Self {
         let (sender, news) = mpsc::channel(WAITING);
@@ -80,9 +88,14 @@ impl Own {
     pub async fn next(&mut self) -> Option<News> {
         self.news.recv().await
     }
+
+    /// What has been seen already.
+    pub fn try_next(&mut self) -> Option<News> {
+        self.news.try_recv().ok()
+    }
 }
 
-impl Drop for Own {
+impl Drop for OwnWatches {
     fn drop(&mut self) {
         self.metrics.watch_age.clear(WatchKind::OwnConfigMap);
         self.metrics.watch_age.clear(WatchKind::OwnSecret);
@@ -104,7 +117,7 @@ async fn follow<K>(
     let config = watcher::Config::default().labels(&labels).timeout(WATCH_SECONDS);
     let path = api.resource_url().to_owned();
     let mut events = feeds::events(api, config);
-    let mut listed: Vec<(OutputKey, ObjectMeta)> = Vec::new();
+    let mut listed: Vec<ObjectMeta> = Vec::new();
     while let Some(event) = events.next().await {
         let event = match event {
             Ok(event) => event,
@@ -117,41 +130,28 @@ async fn follow<K>(
         if !matches!(event, Event::Init | Event::InitApply(_)) {
             metrics.watch_age.heard(watched, &path, Instant::now());
         }
-        let mut said = Vec::new();
-        match event {
-            Event::Init => listed.clear(),
-            Event::InitApply(object) => listed.extend(of(&namespace, object.meta())),
-            Event::InitDone => {
-                let mut outputs: Vec<(OutputKey, Vec<ObjectMeta>)> = Vec::new();
-                for (output, metadata) in listed.drain(..) {
-                    match outputs.iter_mut().find(|(known, _)| *known == output) {
-                        Some((_, all)) => all.push(metadata),
-                        None => outputs.push((output, vec![metadata])),
-                    }
-                }
-                said.extend(outputs.into_iter().map(|(output, all)| (output, Seen::Listed(all))));
+        let said = match event {
+            Event::Init => {
+                listed.clear();
+                None
             }
-            Event::Apply(object) => {
-                said.extend(
-                    of(&namespace, object.meta()).map(|(output, metadata)| (output, Seen::Applied(metadata))),
-                );
+            Event::InitApply(object) => {
+                listed.push(object.meta().clone());
+                None
             }
-            Event::Delete(object) => {
-                said.extend(
-                    of(&namespace, object.meta()).map(|(output, metadata)| (output, Seen::Deleted(metadata))),
-                );
-            }
-        }
-        for (output, seen) in said {
-            if news.send((kind, output, seen)).await.is_err() {
-                return;
-            }
+            Event::InitDone => Some(News::Listed(kind, namespace.clone(), std::mem::take(&mut listed))),
+            Event::Apply(object) => Some(object_news(kind, &namespace, object.meta(), Seen::Applied)),
+            Event::Delete(object) => Some(object_news(kind, &namespace, object.meta(), Seen::Deleted)),
+        };
+        if let Some(said) = said
+            && news.send(said).await.is_err()
+        {
+            return;
         }
     }
 }
 
-/// The output that an object belongs to, by its label.
-fn of(namespace: &str, metadata: &ObjectMeta) -> Option<(OutputKey, ObjectMeta)> {
-    let output = metadata.labels.as_ref()?.get(OUTPUT_LABEL)?;
-    Some((OutputKey::new(namespace, output.as_str()), metadata.clone()))
+fn object_news(kind: OwnKind, namespace: &str, metadata: &ObjectMeta, seen: fn(ObjectMeta) -> Seen) -> News {
+    let output = objects::output_of(metadata.name.as_deref().unwrap_or_default());
+    News::Object(kind, OutputKey::new(namespace, output), seen(metadata.clone()))
 }

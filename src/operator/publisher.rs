@@ -1,16 +1,25 @@
-//! A leader's term: what changed is committed, then statuses follow, and Events tell what is wrong.
+//! A leader's term. It commits what has changed, output by output, and lets statuses follow.
+//!
+//! ```text
+//! Live ── what changed ──▶ throttle ─▶ snapshot ─▶ OutputWriter: shards, then the index
+//! OwnWatches ── edited or gone ─┘                      │ committed
+//!                                                      ├─▶ statuses
+//!                                                      └─▶ upkeep, beside the commits: garbage, the text
+//! ```
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
+use tokio::task::JoinSet;
 
 use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::metrics::{Label, Metrics, PublishedKind, ShardKind, WriteFailure};
 use crate::operator::agents::{Agents, Commits};
 use crate::operator::live::{Live, Waiting};
-use crate::operator::own_watches::Own;
+use crate::operator::own_watches::{News, OwnWatches};
 use crate::operator::problems::{Problems, Reporter};
 use crate::operator::status_view::Statuses;
 use crate::parameters::status::Publication;
@@ -19,9 +28,11 @@ use crate::publish::error::PublishError;
 use crate::publish::outputs::refusal;
 use crate::publish::outputs::snapshot::Snapshot;
 use crate::publish::outputs::throttle::Throttle;
+use crate::publish::outputs::upkeep::{self, Collected, GarbageSchedule, TextFound, TextSchedule};
 use crate::publish::outputs::withdrawal::index_subject;
-use crate::publish::outputs::writer::{Outcome, OutputWriter};
+use crate::publish::outputs::writer::{Outcome, OutputWriter, OwnKind, Seen};
 use crate::publish::requests::Requests;
+use crate::published::objects;
 use crate::serve::Heartbeat;
 use crate::table::Counts;
 use crate::translate::pause::PAUSED_ANNOTATION;
@@ -32,6 +43,12 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 
 /// The longest pause between two looks at the lease and at garbage.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Outputs whose garbage or text is worked on at once.
+const UPKEEP: usize = 4;
+
+/// News of own objects that are taken in between two commits.
+const NEWS: usize = 256;
 
 /// The options that decide how outputs are written.
 #[derive(Clone, Copy, Debug)]
@@ -52,16 +69,27 @@ pub struct Publisher {
     statuses: Arc<Statuses>,
     pace: Pace,
     metrics: Metrics,
-    own: Own,
+    own: OwnWatches,
     agents: Agents,
-    outputs: BTreeMap<OutputKey, Published>,
+    outputs: BTreeMap<OutputKey, OutputState>,
+    upkeep: JoinSet<(OutputKey, Upkeep)>,
+}
+
+/// What became of work beside the commits.
+enum Upkeep {
+    Garbage(Collected),
+    Text(Result<TextFound, PublishError>),
 }
 
 /// One output in this term.
-struct Published {
+struct OutputState {
     writer: OutputWriter,
     throttle: Throttle,
     backoff: Backoff,
+    garbage: GarbageSchedule,
+    text: TextSchedule,
+    /// Of the last attempt to commit it, and to write its text.
+    problems: [Vec<Problem>; 2],
     waiting: Waiting,
     commits: Commits,
     counts: Counts,
@@ -69,6 +97,34 @@ struct Published {
     failed: Option<WriteFailure>,
     held: bool,
     paused: bool,
+}
+
+impl OutputState {
+    /// Whether nobody has to act before it can be committed.
+    fn goes_on(&self) -> bool {
+        self.failed.is_none() && !self.held && !self.paused
+    }
+
+    fn observe(&mut self, key: &OutputKey, kind: OwnKind, seen: Seen) {
+        let text = objects::text_name(key);
+        let is_text = |metadata: &&ObjectMeta| {
+            kind == OwnKind::ConfigMap && metadata.name.as_deref() == Some(text.as_str())
+        };
+        match &seen {
+            Seen::Applied(metadata) if is_text(&metadata) => {
+                self.text.observed(metadata.resource_version.as_deref());
+            }
+            Seen::Deleted(metadata) if is_text(&metadata) => self.text.observed(None),
+            Seen::Listed(all) if kind == OwnKind::ConfigMap => {
+                let held = all.iter().find(is_text);
+                self.text.observed(held.and_then(|metadata| metadata.resource_version.as_deref()));
+            }
+            _ => {}
+        }
+        if self.writer.observe(kind, seen) {
+            self.throttle.changed();
+        }
+    }
 }
 
 impl Publisher {
@@ -85,7 +141,7 @@ impl Publisher {
         live.everything_pending();
         Self {
             agents: Agents::new(client.clone()),
-            own: Own::new(client, metrics.clone()),
+            own: OwnWatches::new(client, metrics.clone()),
             live,
             requests,
             problems,
@@ -93,6 +149,7 @@ impl Publisher {
             pace,
             metrics,
             outputs: BTreeMap::new(),
+            upkeep: JoinSet::new(),
         }
     }
 
@@ -101,10 +158,18 @@ impl Publisher {
         while self.requests.allowed() {
             heartbeat.beat();
             self.take_pending();
+            for _ in 0..NEWS {
+                let Some(news) = self.own.try_next() else { break };
+                self.observe(news);
+            }
+            while let Some(done) = self.upkeep.try_join_next() {
+                self.upkept(done.ok());
+            }
             let now = Instant::now();
             let late = self.statuses.release(now, |output, commit| self.agents.have(output, commit));
             self.metrics.statuses_unconfirmed.add(late as u64);
             self.show_agents(now);
+            self.start_upkeep(now);
             let next = self
                 .outputs
                 .iter()
@@ -117,23 +182,123 @@ impl Publisher {
                 self.show();
                 continue;
             }
-            heartbeat.during(self.collect_garbage()).await;
             let wait = next.map_or(LOOK, |(due, _)| due.saturating_duration_since(now).min(LOOK));
             tokio::select! {
                 () = self.live.changed.notified() => {}
                 () = self.agents.changed() => {}
-                news = self.own.next() => {
-                    if let Some((kind, key, seen)) = news
-                        && let Some(output) = self.outputs.get_mut(&key)
-                        && output.writer.observe(kind, seen)
-                    {
-                        output.throttle.changed();
-                    }
-                }
+                Some(news) = self.own.next() => self.observe(news),
+                Some(done) = self.upkeep.join_next() => self.upkept(done.ok()),
                 () = tokio::time::sleep(wait) => {}
             }
         }
         self.live.everything_pending();
+    }
+
+    /// What somebody did to our objects.
+    fn observe(&mut self, news: News) {
+        match news {
+            News::Object(kind, key, seen) => {
+                if let Some(output) = self.outputs.get_mut(&key) {
+                    output.observe(&key, kind, seen);
+                }
+            }
+            News::Listed(kind, namespace, all) => {
+                let mut by_output: BTreeMap<&str, Vec<ObjectMeta>> = BTreeMap::new();
+                for metadata in &all {
+                    let name = objects::output_of(metadata.name.as_deref().unwrap_or_default());
+                    by_output.entry(name).or_default().push(metadata.clone());
+                }
+                for (key, output) in self.outputs.iter_mut().filter(|(key, _)| key.namespace() == namespace) {
+                    let listed = by_output.remove(key.name()).unwrap_or_default();
+                    output.observe(key, kind, Seen::Listed(listed));
+                }
+            }
+        }
+    }
+
+    /// Starts to delete garbage that is due, and has an output looked at whose text is.
+    fn start_upkeep(&mut self, now: Instant) {
+        for (key, output) in &mut self.outputs {
+            if self.upkeep.len() >= UPKEEP {
+                return;
+            }
+            // The text is that of a commit, which may find nothing else to write.
+            if output.text.is_due(now) && output.goes_on() {
+                output.throttle.changed();
+            }
+            if output.garbage.may_start(now) && output.writer.garbage_due().is_some_and(|due| due <= now) {
+                let garbage = output.writer.take_garbage(now);
+                if garbage.is_empty() {
+                    continue;
+                }
+                output.garbage.started();
+                let (key, requests) = (key.clone(), self.requests.clone());
+                self.upkeep.spawn(async move {
+                    let collected = upkeep::delete(requests, key.clone(), garbage).await;
+                    (key, Upkeep::Garbage(collected))
+                });
+            }
+        }
+    }
+
+    fn start_text(&mut self, key: &OutputKey, document: Option<String>) {
+        let Some(output) = self.outputs.get_mut(key) else { return };
+        let uid = output.text.started(Instant::now());
+        let (key, requests) = (key.clone(), self.requests.clone());
+        self.upkeep.spawn(async move {
+            let written = upkeep::write_text(requests, key.clone(), document, uid).await;
+            (key, Upkeep::Text(written))
+        });
+    }
+
+    /// Work beside the commits has ended. `None`: it was aborted.
+    fn upkept(&mut self, done: Option<(OutputKey, Upkeep)>) {
+        let Some((key, done)) = done else { return };
+        let Some(output) = self.outputs.get_mut(&key) else { return };
+        let now = Instant::now();
+        match done {
+            Upkeep::Garbage(collected) => {
+                output.writer.collected(&collected);
+                output.garbage.ended(now, collected.error.is_some());
+                if let Some(error) = collected.error {
+                    tracing::info!(output = %key, %error, "shards that nobody needs stay for now");
+                }
+            }
+            Upkeep::Text(written) => {
+                output.text.ended(now, &written);
+                output.problems[1] = match &written {
+                    Ok(found) => {
+                        if let TextFound::Current { bytes, .. } = found {
+                            output.throttle.wrote(now, *bytes);
+                        }
+                        Vec::new()
+                    }
+                    Err(error) => {
+                        tracing::info!(output = %key, %error, "the text is not written; trying again");
+                        let problem = refusal::problem(&key, output.writer.index_uid(), error);
+                        problem
+                            .into_iter()
+                            .map(|(problem, uid)| {
+                                self.problems.set_uid(&problem.subject, &uid);
+                                problem
+                            })
+                            .collect()
+                    }
+                };
+                self.report(&key);
+            }
+        }
+    }
+
+    /// Reports all problems of an output.
+    fn report(&self, key: &OutputKey) {
+        let Some(output) = self.outputs.get(key) else { return };
+        if let Some(uid) = output.writer.index_uid() {
+            self.problems.set_uid(&index_subject(key), uid);
+        }
+        let text = output.text.problem(key);
+        let problems = output.problems.iter().flatten().cloned().chain(text).collect();
+        self.problems.set(Reporter::Output(key.clone()), problems);
     }
 
     fn take_pending(&mut self) {
@@ -144,10 +309,13 @@ impl Publisher {
                 self.agents.watch(&key);
             }
             let (requests, pace) = (&self.requests, self.pace);
-            let output = self.outputs.entry(key.clone()).or_insert_with(|| Published {
+            let output = self.outputs.entry(key.clone()).or_insert_with(|| OutputState {
                 writer: OutputWriter::new(key, requests.clone(), pace.max_withdrawal),
                 throttle: Throttle::new(pace.distance, pace.bytes_per_second),
                 backoff: Backoff::new(RETRY.0, RETRY.1),
+                garbage: GarbageSchedule::default(),
+                text: TextSchedule::default(),
+                problems: Default::default(),
                 waiting: Waiting::default(),
                 commits: Commits::default(),
                 counts: Counts::default(),
@@ -180,11 +348,13 @@ impl Publisher {
             return self.paused(key, paused_by(key, &class));
         }
         let waiting = std::mem::take(&mut output.waiting);
-        let (snapshot, arrived) = {
+        let with_text = output.text.is_due(Instant::now()) && self.upkeep.len() < UPKEEP;
+        let (mut snapshot, arrived) = {
             let mut routing = self.live.routing();
             let arrived: Vec<IngressKey> = routing.table().moving_to(key).cloned().collect();
             let table = routing.table_mut().declare(key);
-            (Snapshot::of(table, |part, digest| output.writer.needs(part, digest)), arrived)
+            let snapshot = Snapshot::new(table, |part, digest| output.writer.needs(part, digest));
+            (if with_text { snapshot.with_text(table) } else { snapshot }, arrived)
         };
         let outcome = output.writer.commit(&snapshot).await;
         let now = Instant::now();
@@ -201,8 +371,10 @@ impl Publisher {
                     }
                 }
                 output.backoff.reset();
-                output.counts = snapshot.wanted.counts;
-                output.shards = (snapshot.wanted.routing_shards().len(), snapshot.wanted.key_shards.len());
+                output.text.committed(snapshot.desired.hash, snapshot.text_bytes);
+                output.problems[0].clear();
+                output.counts = snapshot.desired.counts;
+                output.shards = (snapshot.desired.routing_shards.len(), snapshot.desired.key_shards.len());
                 if output.failed.take().is_some() {
                     tracing::info!(output = %key, "published again");
                 }
@@ -215,13 +387,19 @@ impl Publisher {
                 // Only now may what has moved here leave where it was: nothing is ever in neither.
                 self.live.settle(key, &arrived);
                 self.metrics.published_age.since(now);
-                self.problems.set(Reporter::Output(key.clone()), Vec::new());
+                if with_text {
+                    self.start_text(key, snapshot.text.take());
+                }
+                self.report(key);
             }
             Ok(Outcome::Held(held)) => {
                 output.waiting.since(waiting);
                 (output.held, output.paused) = (true, false);
+                output.failed = None;
+                output.backoff.reset();
+                output.problems[0] = vec![held.problem(key)];
                 self.live.set_publication(key, Publication::Held(Category::WithdrawalHeld));
-                self.tell_of_index(key, vec![held.problem(key)]);
+                self.report(key);
             }
             Ok(Outcome::Paused(pause)) => {
                 output.waiting.since(waiting);
@@ -237,18 +415,12 @@ impl Publisher {
     fn paused(&mut self, key: &OutputKey, problems: Vec<Problem>) {
         if let Some(output) = self.outputs.get_mut(key) {
             (output.held, output.paused) = (false, true);
-            if output.failed.take().is_some() {
-                output.backoff.reset();
-            }
+            output.failed = None;
+            output.backoff.reset();
+            output.problems[0] = problems;
         }
         self.live.set_publication(key, Publication::Held(Category::Paused));
-        self.tell_of_index(key, problems);
-    }
-
-    fn tell_of_index(&self, key: &OutputKey, problems: Vec<Problem>) {
-        let uid = self.outputs.get(key).and_then(|output| output.writer.index_uid());
-        self.problems.set_uid(&index_subject(key), uid.unwrap_or_default());
-        self.problems.set(Reporter::Output(key.clone()), problems);
+        self.report(key);
     }
 
     fn failed(&mut self, key: &OutputKey, error: &PublishError) {
@@ -264,17 +436,8 @@ impl Publisher {
             self.problems.set_uid(&problem.subject, &uid);
             problem
         });
-        self.problems.set(Reporter::Output(key.clone()), problem.into_iter().collect());
-    }
-
-    async fn collect_garbage(&mut self) {
-        for (key, output) in &mut self.outputs {
-            if output.writer.garbage_due().is_some_and(|due| due <= Instant::now())
-                && let Err(error) = output.writer.collect_garbage(Instant::now()).await
-            {
-                tracing::debug!(output = %key, %error, "garbage stays for now");
-            }
-        }
+        output.problems[0] = problem.into_iter().collect();
+        self.report(key);
     }
 
     /// Shows how far the proxies of all outputs are.
@@ -295,7 +458,7 @@ impl Publisher {
     /// Shows what all outputs together are.
     fn show(&self) {
         let metrics = &self.metrics;
-        let sum = |of: fn(&Published) -> usize| self.outputs.values().map(of).sum::<usize>() as f64;
+        let sum = |of: fn(&OutputState) -> usize| self.outputs.values().map(of).sum::<usize>() as f64;
         metrics.published.set(PublishedKind::Router, sum(|output| output.counts.routers));
         metrics.published.set(PublishedKind::Service, sum(|output| output.counts.services));
         metrics.published.set(PublishedKind::Certificate, sum(|output| output.counts.certificates));
@@ -303,6 +466,7 @@ impl Publisher {
         metrics.shards.set(ShardKind::Keys, sum(|output| output.shards.1));
         metrics.withdrawal_held.set(f64::from(u8::from(self.outputs.values().any(|output| output.held))));
         metrics.paused.set(f64::from(u8::from(self.outputs.values().any(|output| output.paused))));
+        metrics.text_fill.set(self.outputs.values().map(|output| output.text.fill()).fold(0.0, f64::max));
         let now = Instant::now();
         let stretch =
             self.outputs.values().map(|output| output.throttle.stretch(now)).max().unwrap_or_default();

@@ -3,67 +3,40 @@
 use crate::published::index::{FORMAT_VERSION, Index};
 use crate::table::{Counts, Digest, Output};
 
-/// From this many bytes of `routing.yaml` on, the routing goes into shards of its own.
-pub const SINGLE_LIMIT: usize = 128 * 1024;
-
-/// Everything published about an output but the stamp of its index: when two of these are equal, there is nothing
-/// to write.
+/// What an index says about the routing: when two of these are equal, there is nothing to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// Routers and services.
-    pub routing: Routing,
-    /// The key shards, in order; their documents come from [`Output::key_shard`].
+pub struct DesiredOutput {
+    /// In order; their documents come from [`Output::routing_shard`].
+    pub routing_shards: Vec<Digest>,
+    /// In order; their documents come from [`Output::key_shard`].
     pub key_shards: Vec<Digest>,
-    /// How much there is.
+    /// [`Output::hash`]
+    pub hash: Digest,
     pub counts: Counts,
 }
 
-/// Where the routing goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Routing {
-    /// Into the index: this document.
-    Single(String),
-    /// Into shards, in order; their documents come from [`Output::routing_shard`].
-    Sharded(Vec<Digest>),
-}
-
-impl Wanted {
-    /// What `output` needs. Brings its shards up to date; work: those that changed since the last call.
-    pub fn of(output: &mut Output) -> Self {
+impl DesiredOutput {
+    /// What `output` needs. Brings its shards and its hash up to date; work: what changed since the last call.
+    pub fn new(output: &mut Output) -> Self {
         output.refresh();
-        // What is around the lines takes less than a hundred bytes, so that a routing above the limit is not written
-        // just to be measured.
-        let single = (output.routing_bytes() < SINGLE_LIMIT)
-            .then(|| output.routing())
-            .filter(|document| document.len() < SINGLE_LIMIT);
         Self {
-            routing: match single {
-                Some(document) => Routing::Single(document),
-                None => Routing::Sharded(output.routing_shards().collect()),
-            },
+            routing_shards: output.routing_shards().collect(),
             key_shards: output.key_shards().collect(),
+            hash: output.hash(),
             counts: output.counts(),
         }
     }
 
-    /// The routing shards, in order; none where the routing is in the index.
-    pub fn routing_shards(&self) -> &[Digest] {
-        match &self.routing {
-            Routing::Single(_) => &[],
-            Routing::Sharded(shards) => shards,
-        }
-    }
-
-    /// The index that names this. `hash` is [`Output::hash`], taken of the same state of the output.
-    pub fn index(&self, hash: &Digest, stamp: &Stamp<'_>) -> Index {
+    /// The index that names this.
+    pub fn index(&self, stamp: &Stamp<'_>) -> Index {
         let run = |shards: &[Digest]| shards.iter().map(Digest::short).collect::<String>();
         Index {
             format_version: FORMAT_VERSION,
             epoch: stamp.epoch,
             generation: stamp.generation,
             published_at: stamp.published_at.to_owned(),
-            hash: hash.to_string(),
-            shards: run(self.routing_shards()),
+            hash: self.hash.to_string(),
+            shards: run(&self.routing_shards),
             key_shards: run(&self.key_shards),
             counts: self.counts.into(),
         }

@@ -20,10 +20,9 @@ pub struct Index {
     pub generation: u64,
     /// When it was written, RFC 3339.
     pub published_at: String,
-    /// [`crate::table::Output::hash`] in hex: sha256 of the assembled document, keys left out, certificates sorted
-    /// by their text.
+    /// [`crate::table::hash`] in hex.
     pub hash: String,
-    /// The routing shards in order, [`Digest::SHORT`] characters each; empty where the routing is in the index.
+    /// The routing shards in order, [`Digest::SHORT`] characters each.
     pub shards: String,
     /// The key shards in order, [`Digest::SHORT`] characters each.
     pub key_shards: String,

@@ -1,4 +1,11 @@
 //! ConfigMaps and Secrets of an output, as they are written.
+//!
+//! ```text
+//! ConfigMap {output}               index.json                  names the shards; replacing it is the commit
+//! ConfigMap {output}.r-{sha256}    routing.yaml.gz             routers and services      immutable
+//! Secret    {output}.k-{sha256}    certificates.yaml.gz        certificates with keys    immutable
+//! ConfigMap {output}.text          routing.yaml                all of it, for people and mounted files
+//! ```
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -10,7 +17,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::well_known::{MANAGED_BY_LABEL, PART_LABEL, WAYBILL};
-use crate::published::desired_output::{Routing, Wanted};
 use crate::published::index::Index;
 use crate::table::Digest;
 use crate::traefik::escape;
@@ -24,24 +30,25 @@ pub const SHA256_ANNOTATION: &str = "waybill.dev/sha256";
 /// Key of the index.
 pub const INDEX_JSON: &str = "index.json";
 
-/// Key of the routing in an index.
+/// Key of the text.
 pub const ROUTING_YAML: &str = "routing.yaml";
 
 /// Key of the routing in a shard.
 pub const ROUTING_YAML_GZ: &str = "routing.yaml.gz";
 
 /// Key of the certificates in a key shard.
-pub const CERTIFICATES_YAML: &str = "certificates.yaml";
+pub const CERTIFICATES_YAML_GZ: &str = "certificates.yaml.gz";
+
+/// Bytes of `routing.yaml` above which the text is not written any more. An object may hold 1 MiB.
+pub const TEXT_LIMIT: usize = 900 * 1024;
 
 /// What an object is of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
-    /// The ConfigMap that names everything else.
     Index,
-    /// A ConfigMap with routers and services.
     Routing,
-    /// A Secret with certificates and keys.
     Keys,
+    Text,
 }
 
 impl Part {
@@ -51,12 +58,8 @@ impl Part {
             Self::Index => "index",
             Self::Routing => "routing",
             Self::Keys => "keys",
+            Self::Text => "text",
         }
-    }
-
-    /// The part that a label names.
-    pub fn from_label(label: &str) -> Option<Self> {
-        [Self::Index, Self::Routing, Self::Keys].into_iter().find(|part| part.as_str() == label)
     }
 }
 
@@ -68,6 +71,16 @@ pub fn routing_shard_name(output: &OutputKey, short: &str) -> String {
 /// Name of a key shard. `short` is [`Digest::short`].
 pub fn key_shard_name(output: &OutputKey, short: &str) -> String {
     format!("{}.k-{short}", output.name())
+}
+
+/// Name of the text.
+pub fn text_name(output: &OutputKey) -> String {
+    format!("{}.text", output.name())
+}
+
+/// The name of the output that an object of this name belongs to: no output has a dot in its name.
+pub fn output_of(object: &str) -> &str {
+    object.split('.').next().unwrap_or_default()
 }
 
 /// The labels of an output's objects.
@@ -100,14 +113,19 @@ fn shard_metadata(output: &OutputKey, part: Part, digest: &Digest, name: String)
 }
 
 /// The index. Whoever replaces one adds its resourceVersion.
-pub fn index(output: &OutputKey, wanted: &Wanted, index: &Index) -> ConfigMap {
-    let mut data = BTreeMap::from([(INDEX_JSON.to_owned(), escape::json(index))]);
-    if let Routing::Single(document) = &wanted.routing {
-        data.insert(ROUTING_YAML.to_owned(), document.clone());
-    }
+pub fn index(output: &OutputKey, index: &Index) -> ConfigMap {
     ConfigMap {
         metadata: metadata(output, Part::Index, output.name().to_owned()),
-        data: Some(data),
+        data: Some([(INDEX_JSON.to_owned(), escape::json(index))].into()),
+        ..ConfigMap::default()
+    }
+}
+
+/// The text. Whoever replaces one adds its resourceVersion.
+pub fn text(output: &OutputKey, document: String) -> ConfigMap {
+    ConfigMap {
+        metadata: metadata(output, Part::Text, text_name(output)),
+        data: Some([(ROUTING_YAML.to_owned(), document)].into()),
         ..ConfigMap::default()
     }
 }
@@ -118,37 +136,43 @@ pub fn index(output: &OutputKey, wanted: &Wanted, index: &Index) -> ConfigMap {
 /// When compressing fails, which memory gives no occasion for.
 pub fn routing_shard(output: &OutputKey, digest: &Digest, document: &str) -> io::Result<ConfigMap> {
     let name = routing_shard_name(output, &digest.short());
-    let data = BTreeMap::from([(ROUTING_YAML_GZ.to_owned(), ByteString(compressed(document)?))]);
+    let data = [(ROUTING_YAML_GZ.to_owned(), compressed(document, ROUTING_LEVEL)?)];
     Ok(ConfigMap {
         metadata: shard_metadata(output, Part::Routing, digest, name),
-        binary_data: Some(data),
+        binary_data: Some(data.into()),
         immutable: Some(true),
         data: None,
     })
 }
 
 /// A key shard with the document of `digest`.
-pub fn key_shard(output: &OutputKey, digest: &Digest, document: String) -> Secret {
+///
+/// # Errors
+/// When compressing fails, which memory gives no occasion for.
+pub fn key_shard(output: &OutputKey, digest: &Digest, document: &str) -> io::Result<Secret> {
     let name = key_shard_name(output, &digest.short());
-    let data = BTreeMap::from([(CERTIFICATES_YAML.to_owned(), ByteString(document.into_bytes()))]);
-    Secret {
+    let data = [(CERTIFICATES_YAML_GZ.to_owned(), compressed(document, KEYS_LEVEL)?)];
+    Ok(Secret {
         metadata: shard_metadata(output, Part::Keys, digest, name),
-        data: Some(data),
+        data: Some(data.into()),
         immutable: Some(true),
         type_: Some("Opaque".to_owned()),
         string_data: None,
-    }
+    })
 }
 
-/// Of gzip.
-const LEVEL: u32 = 6;
+/// A shard is written whenever one of its entries changes, and etcd keeps its bytes. What the levels above this one
+/// search longer for, this text does not have: they take twice the time for the same bytes.
+const ROUTING_LEVEL: u32 = 6;
 
-/// gzip without a name or a time, so that equal text gives equal bytes. A shard is written whenever one of its entries
-/// changes, and its bytes are kept by etcd. What the levels above this one search longer for, this text does not have:
-/// they take twice the time for the same bytes.
-fn compressed(text: &str) -> io::Result<Vec<u8>> {
+/// Base64 compresses to three quarters, whatever the level. What saves more is the chain that certificates share, and
+/// this level finds it.
+const KEYS_LEVEL: u32 = 1;
+
+/// gzip without a name or a time, so that equal text gives equal bytes.
+fn compressed(text: &str, level: u32) -> io::Result<ByteString> {
     let mut encoder =
-        GzBuilder::new().mtime(0).write(Vec::with_capacity(text.len() / 8), Compression::new(LEVEL));
+        GzBuilder::new().mtime(0).write(Vec::with_capacity(text.len() / 8), Compression::new(level));
     encoder.write_all(text.as_bytes())?;
-    encoder.finish()
+    Ok(ByteString(encoder.finish()?))
 }

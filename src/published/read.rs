@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use flate2::read::GzDecoder;
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use thiserror::Error;
 
 use crate::kubernetes::key::OutputKey;
 use crate::published::index::{Index, IndexCounts, IndexError};
-use crate::published::objects::{
-    self, CERTIFICATES_YAML, INDEX_JSON, ROUTING_YAML, ROUTING_YAML_GZ, SHA256_ANNOTATION,
-};
-use crate::table::Digest;
+use crate::published::objects::{self, CERTIFICATES_YAML_GZ, INDEX_JSON, ROUTING_YAML_GZ, SHA256_ANNOTATION};
+use crate::table::{Digest, hash as sums};
 use crate::traefik::document::{self, Keys};
 use crate::traefik::dynamic::{Configuration, Http, Tls};
 
@@ -106,30 +105,29 @@ pub fn index(config_map: &ConfigMap) -> Result<Index, ReadError> {
     Ok(Index::parse(text.ok_or_else(|| missing(&config_map.metadata, INDEX_JSON))?)?)
 }
 
-/// The routing that an index without routing shards holds itself.
-pub fn routing_in_index(index_object: &ConfigMap) -> Result<&str, ReadError> {
-    let text = index_object.data.as_ref().and_then(|data| data.get(ROUTING_YAML));
-    text.map(String::as_str).ok_or_else(|| missing(&index_object.metadata, ROUTING_YAML))
-}
-
 /// Reads the document out of a routing shard, checked against the shard's name and sha256.
 pub fn routing_document(shard: &ConfigMap) -> Result<String, ReadError> {
-    let packed = shard.binary_data.as_ref().and_then(|data| data.get(ROUTING_YAML_GZ));
-    let packed = packed.ok_or_else(|| missing(&shard.metadata, ROUTING_YAML_GZ))?;
-    let failed = |source| ReadError::Packed { object: name(&shard.metadata), key: ROUTING_YAML_GZ, source };
+    unpacked(&shard.metadata, ROUTING_YAML_GZ, shard.binary_data.as_ref())
+}
+
+/// Reads the document out of a key shard, checked against the shard's name and sha256.
+pub fn key_document(shard: &Secret) -> Result<String, ReadError> {
+    unpacked(&shard.metadata, CERTIFICATES_YAML_GZ, shard.data.as_ref())
+}
+
+fn unpacked(
+    metadata: &ObjectMeta,
+    key: &'static str,
+    data: Option<&BTreeMap<String, ByteString>>,
+) -> Result<String, ReadError> {
+    let packed = data.and_then(|data| data.get(key)).ok_or_else(|| missing(metadata, key))?;
+    let failed = |source| ReadError::Packed { object: name(metadata), key, source };
     let mut text = Vec::new();
     GzDecoder::new(&*packed.0).take(UNPACKED_LIMIT + 1).read_to_end(&mut text).map_err(failed)?;
     if text.len() as u64 > UNPACKED_LIMIT {
         return Err(failed(std::io::ErrorKind::FileTooLarge.into()));
     }
-    checked(&shard.metadata, ROUTING_YAML_GZ, text)
-}
-
-/// Reads the document out of a key shard, checked against the shard's name and sha256.
-pub fn key_document(shard: &Secret) -> Result<String, ReadError> {
-    let text = shard.data.as_ref().and_then(|data| data.get(CERTIFICATES_YAML));
-    let text = text.ok_or_else(|| missing(&shard.metadata, CERTIFICATES_YAML))?;
-    checked(&shard.metadata, CERTIFICATES_YAML, text.0.clone())
+    checked(metadata, key, text)
 }
 
 fn checked(metadata: &ObjectMeta, key: &'static str, text: Vec<u8>) -> Result<String, ReadError> {
@@ -159,9 +157,6 @@ pub fn assemble(
 ) -> Result<Published, ReadError> {
     let index = index(index_object)?;
     let mut joined = Joined::default();
-    if index.shards.is_empty() {
-        joined.add(parsed(&index_object.metadata, ROUTING_YAML, routing_in_index(index_object)?)?)?;
-    }
     for short in index.shards() {
         let name = objects::routing_shard_name(output, short);
         let shard = config_maps.get(&name).ok_or(ReadError::ShardMissing { name })?;
@@ -170,7 +165,7 @@ pub fn assemble(
     for short in index.key_shards().filter(|_| secrets.is_some()) {
         let name = objects::key_shard_name(output, short);
         let shard = secrets.and_then(|secrets| secrets.get(&name)).ok_or(ReadError::ShardMissing { name })?;
-        joined.add(parsed(&shard.metadata, CERTIFICATES_YAML, &key_document(shard)?)?)?;
+        joined.add(parsed(&shard.metadata, CERTIFICATES_YAML_GZ, &key_document(shard)?)?)?;
     }
 
     let counts = IndexCounts {
@@ -189,13 +184,29 @@ pub fn assemble(
     Ok(Published { index, configuration })
 }
 
-/// What the index calls the hash of a configuration ([`crate::table::Output::hash`]).
-fn hash(configuration: &Configuration) -> Digest {
-    let mut sorted = configuration.clone();
-    if let Some(tls) = &mut sorted.tls {
-        tls.certificates.sort_by(|a, b| a.cert_file.cmp(&b.cert_file));
+/// What an index calls the hash of a configuration ([`crate::table::hash`]).
+pub fn hash(configuration: &Configuration) -> Digest {
+    #[derive(Default)]
+    struct Cell {
+        routers: Vec<String>,
+        services: Vec<String>,
     }
-    Digest::written(|sink| document::write_configuration(sink, &sorted, Keys::LeftOut))
+    let mut cells: Vec<Cell> = (0..=u8::MAX).map(|_| Cell::default()).collect();
+    if let Some(http) = &configuration.http {
+        for (key, router) in &http.routers {
+            cells[sums::cell(key)].routers.push(document::router_line(key, router));
+        }
+        for (key, service) in &http.services {
+            cells[sums::cell(key)].services.push(document::service_line(key, service));
+        }
+    }
+    let certificates = configuration.tls.iter().flat_map(|tls| &tls.certificates);
+    sums::whole(
+        cells.iter().map(|cell| {
+            sums::cell_sum(cell.routers.iter().map(String::as_str), cell.services.iter().map(String::as_str))
+        }),
+        certificates.map(sums::certificate_sum).collect(),
+    )
 }
 
 #[derive(Default)]

@@ -7,7 +7,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
 use crate::kubernetes::key::{IngressKey, OutputKey, SecretKey, ServiceKey};
-use crate::published::desired_output::{Routing, SINGLE_LIMIT, Stamp, Wanted};
+use crate::published::desired_output::{DesiredOutput, Stamp};
 use crate::published::index::IndexError;
 use crate::published::objects::{self, Part};
 use crate::published::read::{self, ReadError};
@@ -95,21 +95,21 @@ impl Cluster {
     fn of(table: &mut Table) -> Self {
         let output = output();
         let state = table.declare(&output);
-        let wanted = Wanted::of(state);
-        let index = wanted.index(&state.hash(), &STAMP);
-        let config_maps = wanted.routing_shards().iter().map(|digest| {
+        let desired = DesiredOutput::new(state);
+        let config_maps = desired.routing_shards.iter().map(|digest| {
             let document = state.routing_shard(digest).unwrap_or_default();
             let shard = objects::routing_shard(&output, digest, &document).unwrap_or_default();
             (shard.metadata.name.clone().unwrap_or_default(), shard)
         });
-        let secrets = wanted.key_shards.iter().map(|digest| {
-            let shard = objects::key_shard(&output, digest, state.key_shard(digest).unwrap_or_default());
+        let secrets = desired.key_shards.iter().map(|digest| {
+            let document = state.key_shard(digest).unwrap_or_default();
+            let shard = objects::key_shard(&output, digest, &document).unwrap_or_default();
             (shard.metadata.name.clone().unwrap_or_default(), shard)
         });
         Self {
             config_maps: config_maps.collect(),
             secrets: secrets.collect(),
-            index: objects::index(&output, &wanted, &index),
+            index: objects::index(&output, &desired.index(&STAMP)),
         }
     }
 
@@ -123,8 +123,8 @@ fn an_empty_output_is_an_index_with_zero_counts() {
     let cluster = Cluster::of(&mut table(0, 0));
     assert!(cluster.config_maps.is_empty() && cluster.secrets.is_empty());
     let data = cluster.index.data.clone().unwrap_or_default();
-    assert_eq!(data.get("routing.yaml").map(String::as_str), Some("{}\n"));
-    let hash = Digest::new("{}\n");
+    // `for i in $(seq 256); do printf '\n' | sha256sum | cut -c1-64; done | xxd -r -p | sha256sum`
+    let hash = "3f048877d2db8d84762ea99c5c1b5b97ec94d6e257fdfd2e0a2fb5e8e7aeb53c";
     assert_eq!(
         data.get("index.json").map(String::as_str),
         Some(&*format!(
@@ -137,10 +137,10 @@ fn an_empty_output_is_an_index_with_zero_counts() {
 }
 
 #[test]
-fn a_small_output_is_one_index_and_its_key_shard() {
+fn a_small_output_is_one_shard_of_each_kind() {
     let mut table = table(3, 40);
     let cluster = Cluster::of(&mut table);
-    assert!(cluster.config_maps.is_empty());
+    assert_eq!(cluster.config_maps.len(), 1);
     let (name, secret) = cluster
         .secrets
         .first_key_value()
@@ -218,41 +218,18 @@ fn a_large_output_is_cut_and_comes_back_whole() {
 #[test]
 fn a_change_needs_one_shard_and_an_old_one_is_gone() {
     let mut table = table(2_000, 0);
-    let before = Wanted::of(table.declare(&output()));
-    assert_eq!(Wanted::of(table.declare(&output())), before);
+    let before = DesiredOutput::new(table.declare(&output()));
+    assert_eq!(DesiredOutput::new(table.declare(&output())), before);
     let mut changed = fragment(7, 0);
     changed.routers[0].router.priority = 5;
     table.set(changed);
     let output = table.declare(&output());
-    let after = Wanted::of(output);
+    let after = DesiredOutput::new(output);
     let lost: Vec<_> =
-        before.routing_shards().iter().filter(|shard| !after.routing_shards().contains(shard)).collect();
+        before.routing_shards.iter().filter(|shard| !after.routing_shards.contains(shard)).collect();
     assert_eq!(lost.len(), 1);
     assert_eq!(output.routing_shard(lost[0]), None);
-    assert_eq!(before.routing_shards().len(), after.routing_shards().len());
-}
-
-#[test]
-fn the_limit_of_the_single_form() {
-    let mut table = table(0, 0);
-    let mut single = 0;
-    for at in 0.. {
-        let output = table.declare(&output());
-        // Far below the limit there is nothing to see.
-        if output.routing_bytes() > SINGLE_LIMIT - 1_000 {
-            let length = output.routing().len();
-            match Wanted::of(output).routing {
-                Routing::Single(document) => assert!(document.len() == length && length < SINGLE_LIMIT),
-                Routing::Sharded(shards) => {
-                    assert!(length >= SINGLE_LIMIT && shards.len() == 8);
-                    break;
-                }
-            }
-            single += 1;
-        }
-        table.set(fragment(at, 0));
-    }
-    assert!(single > 0);
+    assert_eq!(before.routing_shards.len(), after.routing_shards.len());
 }
 
 #[test]
@@ -332,7 +309,7 @@ fn errors_don_t_quote_keys() {
     if let Some(index) = data.get_mut("index.json") {
         *index = index.replace(&short, &digest.short());
     }
-    let shard = objects::key_shard(&output(), &digest, text.to_owned());
+    let shard = objects::key_shard(&output(), &digest, text).unwrap_or_default();
     cluster.secrets = BTreeMap::from([(objects::key_shard_name(&output(), &digest.short()), shard)]);
     let error = cluster.read().map_err(|e| e.to_string()).err().unwrap_or_default();
     assert!(error.contains("line 1, column") && !error.contains("SECRET"), "{error}");
@@ -421,7 +398,7 @@ fn cost_of_a_change(routing: &str, buckets: u64) -> usize {
 fn a_changed_endpoint_writes_as_little_as_can_be() {
     let mut table = table(10_000, 0);
     let state = table.declare(&output());
-    let buckets = Wanted::of(state).routing_shards().len() as u64;
+    let buckets = DesiredOutput::new(state).routing_shards.len() as u64;
     assert!(buckets.is_power_of_two() && buckets > 32, "{buckets}");
     let routing = state.routing();
     let [half, chosen, twice] =

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::digest::place;
+use super::digest::{Digest, place};
+use super::hash;
 use super::shards::Content;
 use crate::kubernetes::key::SecretKey;
 use crate::traefik::document::{self, Keys, Sink};
@@ -67,6 +68,9 @@ pub(super) struct CertificateLines;
 #[derive(Clone)]
 pub(super) struct KeptCertificate {
     pub certificate: Arc<Certificate>,
+    /// [`hash::certificate_sum`]
+    pub sum: Digest,
+    /// Bytes of its line.
     length: usize,
 }
 
@@ -74,7 +78,7 @@ impl KeptCertificate {
     /// Keeps a certificate.
     pub fn new(certificate: Arc<Certificate>) -> Self {
         let length = document::certificate_line(&certificate, Keys::Shown).len();
-        Self { certificate, length }
+        Self { sum: hash::certificate_sum(&certificate), certificate, length }
     }
 }
 

@@ -26,6 +26,10 @@ impl Digest {
         sink.into()
     }
 
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The first 60 bits in lower-case base32 (RFC 4648): what names a shard.
     pub fn short(&self) -> String {
         let mut bits = [0; 8];

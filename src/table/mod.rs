@@ -6,7 +6,7 @@
 
 mod content;
 mod digest;
-mod incremental_hash;
+pub mod hash;
 mod names;
 mod output;
 mod shards;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use super::content::{CertificateLines, KeptCertificate, RoutingLines, Section, lines};
 use super::digest::Digest;
-use super::incremental_hash::IncrementalHash;
+use super::hash::{self, RoutingHash};
 use super::names::{Claimant, Names};
 use super::shards::{Content, Shards};
 use crate::kubernetes::key::{IngressKey, SecretKey};
 use crate::small_set::SmallSet;
-use crate::traefik::document::{self, Keys, Sink};
-use crate::traefik::dynamic::{Certificate, Router};
+use crate::traefik::document::{self, Keys};
+use crate::traefik::dynamic::Router;
 use crate::translate::fragment::{
     CertificateFragment, Created, Fragment, RouterFragment, ServiceFragment, ServiceOwner,
 };
@@ -98,7 +98,7 @@ pub struct Output {
     secrets: HashMap<SecretKey, usize>,
     routing: Shards<RoutingLines>,
     certificates: Shards<CertificateLines>,
-    hash: IncrementalHash,
+    hash: RoutingHash,
 }
 
 impl Default for Output {
@@ -112,7 +112,7 @@ impl Default for Output {
             secrets: HashMap::new(),
             routing: Shards::default(),
             certificates: Shards::default(),
-            hash: IncrementalHash::default(),
+            hash: RoutingHash::default(),
         }
     }
 }
@@ -141,35 +141,34 @@ impl Output {
     /// The whole as one document: routers and services by key, certificates by namespace and name of their Secret.
     pub fn assembled(&self, keys: Keys) -> String {
         let mut text = String::with_capacity(self.routing.bytes() + self.certificates.bytes() + 128);
-        self.write(&mut text, self.certificates.iter().map(|(_, kept)| &*kept.certificate), keys);
+        let (routing, certificates) = (self.routing.sorted(), self.certificates.sorted());
+        document::write(
+            &mut text,
+            lines(routing.iter().copied(), Section::Router),
+            lines(routing.iter().copied(), Section::Service),
+            certificates.iter().map(|(_, kept)| &*kept.certificate),
+            keys,
+        );
         text
     }
 
     /// Routers and services as one document.
     pub fn routing(&self) -> String {
         let mut text = String::with_capacity(self.routing.bytes() + 128);
-        RoutingLines::write(&mut text, self.routing.iter());
+        RoutingLines::write(&mut text, self.routing.sorted().into_iter());
         text
     }
 
-    fn write<'a>(
-        &'a self,
-        sink: &mut impl Sink,
-        certificates: impl Iterator<Item = &'a Certificate>,
-        keys: Keys,
-    ) {
-        let routers = lines(self.routing.iter(), Section::Router);
-        document::write(sink, routers, lines(self.routing.iter(), Section::Service), certificates, keys);
-    }
-
-    /// The sha256 of [`Self::assembled`] without keys and with the certificates sorted by their text: a reader of
-    /// what is published does not know the names of Secrets, and has to be able to check it. Kept until something
-    /// changes; costs a pass over all that follows the first change then.
+    /// The hash of the whole ([`hash`]). Costs what has changed since it was last asked for.
     pub fn hash(&mut self) -> Digest {
-        if let Some(hash) = self.hash.known() {
-            return hash;
-        }
-        self.hash.take(&self.routing, self.certificates.iter().map(|(_, kept)| &*kept.certificate))
+        let Self { hash, routing, certificates, .. } = self;
+        hash.take(
+            |cell| {
+                let entries = routing.cell(cell);
+                hash::cell_sum(lines(entries.clone(), Section::Router), lines(entries, Section::Service))
+            },
+            || certificates.values().map(|kept| kept.sum).collect(),
+        )
     }
 
     /// Brings the shards up to date: their number in line with the size, the changed ones hashed.
@@ -311,7 +310,7 @@ impl Output {
         for (secret, fragment) in &new {
             if old.get(secret).is_none_or(|before| before.certificate != fragment.certificate) {
                 let kept = KeptCertificate::new(fragment.certificate.clone());
-                changed |= self.certificates.put((*secret).clone(), kept);
+                changed |= self.certificates.put((*secret).clone(), kept).is_some();
             }
             if !old.contains_key(secret) {
                 *self.secrets.entry((*secret).clone()).or_default() += 1;
@@ -322,7 +321,7 @@ impl Output {
             *users -= 1;
             if *users == 0 {
                 self.secrets.remove(secret);
-                changed |= self.certificates.remove(secret);
+                changed |= self.certificates.remove(secret).is_some();
             }
         }
         changed
@@ -406,20 +405,12 @@ impl Output {
 
     /// Sets a line; whether that changed anything.
     fn put(&mut self, key: <RoutingLines as Content>::Key, line: String) -> bool {
-        let changed = self.routing.put(key.clone(), line.into());
-        if changed {
-            self.hash.changed(&key);
-        }
-        changed
+        self.routing.put(key, line.into()).inspect(|cell| self.hash.changed(*cell)).is_some()
     }
 
     /// Removes a line; whether it was there.
     fn remove(&mut self, key: &<RoutingLines as Content>::Key) -> bool {
-        let changed = self.routing.remove(key);
-        if changed {
-            self.hash.changed(key);
-        }
-        changed
+        self.routing.remove(key).inspect(|cell| self.hash.changed(*cell)).is_some()
     }
 
     /// The line of the router that has `key`.

@@ -1,14 +1,21 @@
 //! Entries cut into shards, so that a change costs the shard that it is in and no other.
 //!
-//! Each entry belongs to the bucket that the top bits of its key's sha256 name. The number of buckets is a power
-//! of two that follows the size of the whole. A bucket is one shard; a bucket without entries is none, and one
-//! above [`PART_LIMIT`] is several, since an object has a limit of its own and a tenant could choose names that
-//! all fall into one bucket. Readers only join shards, so how they were cut is not part of the format.
+//! ```text
+//! sha256 of an entry's key    7f…                            cell 0x7f of 256
+//! cells   00 01 02 … 3f │ 40 … 7f │ 80 … bf │ c0 … ff         one sum each, for the hash of the whole
+//! buckets       0       │    1    │    2    │    3            a power of two, as many as the size asks for
+//! shards        a       │   b c   │    d    │                 one a bucket; more above the limit of a shard
+//! ```
+//!
+//! Cells never change, so the hash of the whole does not depend on how many shards there are. Buckets are runs of
+//! cells, or parts of one when there are more than 256. An empty bucket is no shard, and one above [`PART_LIMIT`] is
+//! several: an object has a limit of its own, and a tenant could choose names that all fall into one bucket. Readers
+//! only join shards, so how they were cut is not part of the format.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use super::digest::Digest;
+use super::hash::CELLS;
 use crate::traefik::document::Sink;
 use crate::translate::size::ENTRY_LIMIT;
 
@@ -17,15 +24,13 @@ pub(super) const PART_LIMIT: usize = ENTRY_LIMIT;
 
 /// What is kept in shards.
 pub(super) trait Content {
-    /// Sorts the entries.
     type Key: Ord + Clone;
-    /// The entries; cheap to clone.
+    /// Cheap to clone.
     type Value: Clone + PartialEq;
 
-    /// Above this many bytes in a bucket on average, `count` buckets become twice as many. Half as many they become where
-    /// those would be filled to less than half of what they are doubled at.
+    /// Above this many bytes in a bucket on average, `count` buckets become twice as many. They become half as many
+    /// when those would be filled to less than half of what they are doubled at.
     fn grow_above(count: usize) -> usize;
-
     /// The first 64 bits of the key's sha256.
     fn place(key: &Self::Key) -> u64;
     /// Bytes that an entry adds to a document.
@@ -38,45 +43,47 @@ pub(super) trait Content {
         Self: 'a;
 }
 
-/// Entries, sorted as a whole and cut into shards.
+/// The entries whose keys' sha256 begins with one byte.
+type Cell<C> = BTreeMap<<C as Content>::Key, (u64, <C as Content>::Value)>;
+
+/// Entries, in cells and cut into shards.
 pub(super) struct Shards<C: Content> {
-    entries: BTreeMap<C::Key, (u64, C::Value)>,
-    buckets: Vec<Bucket<C>>,
+    cells: Vec<Cell<C>>,
+    /// The shards of each bucket; `None` when an entry has changed since.
+    buckets: Vec<Option<Vec<Digest>>>,
+    len: usize,
     bytes: usize,
-}
-
-struct Bucket<C: Content> {
-    entries: BTreeMap<C::Key, C::Value>,
-    /// The shards it is; `None` when an entry has changed since.
-    shards: Option<Vec<Digest>>,
-}
-
-impl<C: Content> Default for Bucket<C> {
-    fn default() -> Self {
-        Self { entries: BTreeMap::new(), shards: Some(Vec::new()) }
-    }
 }
 
 impl<C: Content> Default for Shards<C> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), buckets: vec![Bucket::default()], bytes: 0 }
+        Self {
+            cells: (0..CELLS).map(|_| BTreeMap::new()).collect(),
+            buckets: vec![Some(Vec::new())],
+            len: 0,
+            bytes: 0,
+        }
     }
 }
 
 impl<C: Content> Shards<C> {
-    /// All entries, sorted.
-    pub fn iter(&self) -> impl Iterator<Item = (&C::Key, &C::Value)> + Clone {
-        self.entries.iter().map(|(key, (_, value))| (key, value))
+    /// All entries, sorted. For what is done seldom: it sorts them.
+    pub fn sorted(&self) -> Vec<(&C::Key, &C::Value)> {
+        sorted(self.cells.iter().flatten())
     }
 
-    /// The entries from a key on, sorted.
-    pub fn range(&self, from: Bound<C::Key>) -> impl Iterator<Item = (&C::Key, &C::Value)> {
-        self.entries.range((from, Bound::Unbounded)).map(|(key, (_, value))| (key, value))
+    /// All entries, in no order.
+    pub fn values(&self) -> impl Iterator<Item = &C::Value> {
+        self.cells.iter().flat_map(BTreeMap::values).map(|(_, value)| value)
     }
 
-    /// How many entries there are.
+    /// The entries of a cell, sorted.
+    pub fn cell(&self, cell: usize) -> impl Iterator<Item = (&C::Key, &C::Value)> + Clone {
+        self.cells[cell].iter().map(|(key, (_, value))| (key, value))
+    }
+
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.len
     }
 
     /// Bytes that the entries add to a document.
@@ -84,38 +91,37 @@ impl<C: Content> Shards<C> {
         self.bytes
     }
 
-    /// Sets an entry; whether that changed anything.
-    pub fn put(&mut self, key: C::Key, value: C::Value) -> bool {
-        let place = match self.entries.get_mut(&key) {
-            Some((_, old)) if *old == value => return false,
-            Some((place, old)) => {
-                self.bytes = self.bytes - C::length(old) + C::length(&value);
-                *old = value.clone();
-                *place
+    /// Sets an entry. Gives its cell when that changed anything.
+    pub fn put(&mut self, key: C::Key, value: C::Value) -> Option<usize> {
+        let place = C::place(&key);
+        let cell = index(place, CELLS);
+        self.bytes += C::length(&value);
+        match self.cells[cell].insert(key, (place, value.clone())) {
+            Some((_, old)) => {
+                self.bytes -= C::length(&old);
+                if old == value {
+                    return None;
+                }
             }
-            None => {
-                let place = C::place(&key);
-                self.bytes += C::length(&value);
-                self.entries.insert(key.clone(), (place, value.clone()));
-                place
-            }
-        };
-        let index = index(place, self.buckets.len());
-        let bucket = &mut self.buckets[index];
-        bucket.entries.insert(key, value);
-        bucket.shards = None;
-        true
+            None => self.len += 1,
+        }
+        self.changed(place);
+        Some(cell)
     }
 
-    /// Removes an entry; whether it was there.
-    pub fn remove(&mut self, key: &C::Key) -> bool {
-        let Some((place, value)) = self.entries.remove(key) else { return false };
+    /// Removes an entry. Gives its cell when it was there.
+    pub fn remove(&mut self, key: &C::Key) -> Option<usize> {
+        let cell = index(C::place(key), CELLS);
+        let (place, value) = self.cells[cell].remove(key)?;
         self.bytes -= C::length(&value);
-        let index = index(place, self.buckets.len());
-        let bucket = &mut self.buckets[index];
-        bucket.entries.remove(key);
-        bucket.shards = None;
-        true
+        self.len -= 1;
+        self.changed(place);
+        Some(cell)
+    }
+
+    fn changed(&mut self, place: u64) {
+        let bucket = index(place, self.buckets.len());
+        self.buckets[bucket] = None;
     }
 
     /// Brings the number of buckets in line with the size and hashes what changed. Work: the changed buckets,
@@ -129,33 +135,32 @@ impl<C: Content> Shards<C> {
             count /= 2;
         }
         if count != self.buckets.len() {
-            self.buckets = (0..count).map(|_| Bucket::default()).collect();
-            for (key, (place, value)) in &self.entries {
-                let bucket = &mut self.buckets[index(*place, count)];
-                bucket.entries.insert(key.clone(), value.clone());
-                bucket.shards = None;
-            }
+            self.buckets = vec![None; count];
         }
-        for bucket in &mut self.buckets {
-            if bucket.shards.is_none() {
-                bucket.shards =
-                    Some(bucket.parts().map(|part| Digest::written(|sink| part.write(sink))).collect());
+        for bucket in 0..count {
+            if self.buckets[bucket].is_none() {
+                let parts = self.parts(bucket);
+                let shards =
+                    parts.iter().map(|part| Digest::written(|sink| C::write(sink, part.iter().copied())));
+                self.buckets[bucket] = Some(shards.collect());
             }
         }
     }
 
     /// The shards, in order. Right after a [`Self::refresh`] that is all of them.
     pub fn digests(&self) -> impl Iterator<Item = Digest> {
-        self.buckets.iter().flat_map(|bucket| bucket.shards.iter().flatten().copied())
+        self.buckets.iter().flatten().flatten().copied()
     }
 
     /// The document of a shard; `None` when there is no such shard any more.
     pub fn document(&self, digest: &Digest) -> Option<String> {
-        self.buckets.iter().find_map(|bucket| {
-            let position = bucket.shards.as_ref()?.iter().position(|shard| shard == digest)?;
-            let part = bucket.parts().nth(position)?;
-            let mut text = String::with_capacity(part.bytes + 128);
-            part.write(&mut text);
+        self.buckets.iter().enumerate().find_map(|(bucket, shards)| {
+            let position = shards.as_ref()?.iter().position(|shard| shard == digest)?;
+            let parts = self.parts(bucket);
+            let part = parts.get(position)?;
+            let bytes: usize = part.iter().map(|(_, value)| C::length(value)).sum();
+            let mut text = String::with_capacity(bytes + 128);
+            C::write(&mut text, part.iter().copied());
             Some(text)
         })
     }
@@ -165,39 +170,41 @@ impl<C: Content> Shards<C> {
     pub fn buckets(&self) -> usize {
         self.buckets.len()
     }
-}
 
-impl<C: Content> Bucket<C> {
-    /// Cuts the entries into shards of at most [`PART_LIMIT`] bytes; an entry above it is alone.
-    fn parts(&self) -> impl Iterator<Item = ShardEntries<'_, C>> {
-        let mut entries = self.entries.iter().peekable();
-        std::iter::from_fn(move || {
-            let (key, value) = entries.next()?;
-            let mut part = ShardEntries { bytes: C::length(value), entries: vec![(key, value)] };
-            while let Some((key, value)) =
-                entries.next_if(|(_, value)| part.bytes + C::length(value) <= PART_LIMIT)
-            {
-                part.bytes += C::length(value);
-                part.entries.push((key, value));
+    /// The entries of a bucket, sorted and cut into shards of at most [`PART_LIMIT`] bytes. An entry above it is alone.
+    fn parts(&self, bucket: usize) -> Vec<Vec<(&C::Key, &C::Value)>> {
+        let count = self.buckets.len();
+        let cells = if count <= CELLS {
+            let each = CELLS / count;
+            bucket * each..(bucket + 1) * each
+        } else {
+            let cell = bucket / (count / CELLS);
+            cell..cell + 1
+        };
+        let entries = self.cells[cells].iter().flatten();
+        let mut parts: Vec<Vec<_>> = Vec::new();
+        let mut bytes = 0;
+        for (key, value) in sorted(entries.filter(|(_, (place, _))| index(*place, count) == bucket)) {
+            bytes += C::length(value);
+            match parts.last_mut() {
+                Some(part) if bytes <= PART_LIMIT => part.push((key, value)),
+                _ => {
+                    bytes = C::length(value);
+                    parts.push(vec![(key, value)]);
+                }
             }
-            Some(part)
-        })
+        }
+        parts
     }
 }
 
-/// The entries of one shard.
-struct ShardEntries<'a, C: Content> {
-    bytes: usize,
-    entries: Vec<(&'a C::Key, &'a C::Value)>,
+fn sorted<'a, K: Ord, V>(entries: impl Iterator<Item = (&'a K, &'a (u64, V))>) -> Vec<(&'a K, &'a V)> {
+    let mut sorted: Vec<_> = entries.map(|(key, (_, value))| (key, value)).collect();
+    sorted.sort_unstable_by_key(|(key, _)| *key);
+    sorted
 }
 
-impl<C: Content> ShardEntries<'_, C> {
-    fn write(&self, sink: &mut impl Sink) {
-        C::write(sink, self.entries.iter().copied());
-    }
-}
-
-/// The bucket, of `count`, that the top bits of `place` name. `count` is a power of two.
+/// Which of `count` the top bits of `place` name. `count` is a power of two.
 fn index(place: u64, count: usize) -> usize {
     match count.trailing_zeros() {
         0 => 0,
@@ -265,7 +272,7 @@ mod tests {
                 shards.refresh();
                 assert_eq!(shards.buckets(), 16, "24 KiB on average are still enough");
             }
-            assert!(shards.remove(&format!("key-{at}")));
+            assert!(shards.remove(&format!("key-{at}")).is_some());
             if at == 616 {
                 shards.refresh();
                 assert_eq!(shards.buckets(), 8);
@@ -304,9 +311,9 @@ mod tests {
     fn a_change_touches_one_shard() {
         let mut shards = filled(1_000, 1023);
         let before: Vec<_> = shards.digests().collect();
-        assert!(!shards.put("key-7".to_owned(), format!("{:>1023}", 7)));
-        assert!(shards.put("key-7".to_owned(), "changed".to_owned()));
-        assert_eq!(shards.buckets.iter().filter(|bucket| bucket.shards.is_none()).count(), 1);
+        assert_eq!(shards.put("key-7".to_owned(), format!("{:>1023}", 7)), None);
+        assert!(shards.put("key-7".to_owned(), "changed".to_owned()).is_some());
+        assert_eq!(shards.buckets.iter().filter(|bucket| bucket.is_none()).count(), 1);
         shards.refresh();
         let after: Vec<_> = shards.digests().collect();
         assert_eq!(before.iter().zip(&after).filter(|(before, after)| before != after).count(), 1);

@@ -230,10 +230,10 @@ mod generated {
                         services: http.services.len(),
                         certificates: certificates.len(),
                     });
-                    certificates.sort_by(|a, b| a.cert_file.cmp(&b.cert_file));
+                    certificates.reverse();
                     let tls = (!certificates.is_empty()).then_some(Tls { certificates });
-                    let sorted = Configuration { http: wanted.http, tls };
-                    prop_assert_eq!(of.hash(), Digest::new(&text(&sorted, Keys::LeftOut)));
+                    let read = Configuration { http: wanted.http, tls };
+                    prop_assert_eq!(of.hash(), crate::published::read::hash(&read));
 
                     of.refresh();
                     let routing: Vec<_> = of.routing_shards().filter_map(|shard| of.routing_shard(&shard)).collect();
@@ -406,10 +406,9 @@ fn certificates_are_counted() {
     table.set(with("two", &["y0"]));
     let output = table.output_mut(&default_output()).expect("it is there");
     assert_eq!(output.counts().certificates, 2);
-    // Sorted by name as a whole, by text for the hash.
+    // Sorted by name.
     let text = output.assembled(Keys::LeftOut);
     assert!(text.find("BEGIN 1x") < text.find("BEGIN 0y"), "{text}");
-    assert_ne!(output.hash(), Digest::new(&text));
     let certificates = |table: &mut Table| {
         let output = table.output_mut(&default_output()).expect("it is there");
         output.refresh();

@@ -84,10 +84,10 @@ fn invalid(secret: &SecretKey, key: &str, fault: SecretFault) -> String {
     let what = match fault {
         SecretFault::Missing => "is missing",
         SecretFault::Empty => "is empty",
-        SecretFault::NotPem => "is not PEM",
-        SecretFault::PrivateKey => "holds a private key and no certificate",
+        SecretFault::NoBlock if key == "tls.crt" => "holds no certificate",
+        SecretFault::NoBlock => "holds no private key",
     };
     format!(
-        "{key} of Secret {secret} {what}; it has to hold tls.crt and tls.key, each PEM text that begins with -----BEGIN"
+        "{key} of Secret {secret} {what}; it has to hold tls.crt with a PEM block CERTIFICATE and tls.key with a PEM block PRIVATE KEY"
     )
 }

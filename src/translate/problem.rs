@@ -100,6 +100,8 @@ categories! {
     PublishRefused,
     WithdrawalHeld,
     Paused,
+    /// The routing outgrows the ConfigMap that holds it as text.
+    TextTooLarge,
 }
 
 impl fmt::Display for Category {

@@ -29,22 +29,22 @@ pub struct Change<T> {
 }
 
 #[derive(Debug)]
-struct Entry<T> {
+struct KeptObject<T> {
     value: T,
     /// The list that named it last.
     seen: u64,
 }
 
 #[derive(Debug)]
-struct Shard<T> {
-    entries: HashMap<ObjectKey, Entry<T>>,
+struct ScopeObjects<T> {
+    entries: HashMap<ObjectKey, KeptObject<T>>,
     /// Number of the list that is under way or was the last.
     list: u64,
     /// A first list came to its end.
     synced: bool,
 }
 
-impl<T> Default for Shard<T> {
+impl<T> Default for ScopeObjects<T> {
     fn default() -> Self {
         Self { entries: HashMap::new(), list: 0, synced: false }
     }
@@ -53,8 +53,8 @@ impl<T> Default for Shard<T> {
 /// Objects by key. `T` is cheap to clone (an `Arc`).
 #[derive(Debug)]
 pub struct Collection<T> {
-    all: Shard<T>,
-    by_namespace: HashMap<Arc<str>, Shard<T>>,
+    all: ScopeObjects<T>,
+    by_namespace: HashMap<Arc<str>, ScopeObjects<T>>,
 }
 
 impl<T> Default for Collection<T> {
@@ -69,21 +69,21 @@ impl<T> Collection<T> {
         let mut by_namespace = HashMap::new();
         for scope in scopes {
             if let Scope::Namespace(namespace) = scope {
-                by_namespace.insert(Arc::clone(namespace), Shard::default());
+                by_namespace.insert(Arc::clone(namespace), ScopeObjects::default());
             }
         }
-        Self { all: Shard::default(), by_namespace }
+        Self { all: ScopeObjects::default(), by_namespace }
     }
 
-    fn shard(&self, namespace: &str) -> Option<&Shard<T>> {
+    fn shard(&self, namespace: &str) -> Option<&ScopeObjects<T>> {
         if self.by_namespace.is_empty() { Some(&self.all) } else { self.by_namespace.get(namespace) }
     }
 
-    fn shard_mut(&mut self, namespace: &str) -> Option<&mut Shard<T>> {
+    fn shard_mut(&mut self, namespace: &str) -> Option<&mut ScopeObjects<T>> {
         if self.by_namespace.is_empty() { Some(&mut self.all) } else { self.by_namespace.get_mut(namespace) }
     }
 
-    fn scope_mut(&mut self, scope: &Scope) -> Option<&mut Shard<T>> {
+    fn scope_mut(&mut self, scope: &Scope) -> Option<&mut ScopeObjects<T>> {
         match scope {
             Scope::All if self.by_namespace.is_empty() => Some(&mut self.all),
             Scope::All => None,
@@ -178,7 +178,7 @@ impl<T: Clone> Collection<T> {
             }
             std::collections::hash_map::Entry::Vacant(slot) => {
                 let after = keep(value)?;
-                slot.insert(Entry { value: after.clone(), seen });
+                slot.insert(KeptObject { value: after.clone(), seen });
                 Some(Change { before: None, after: Some(after) })
             }
         }

@@ -1,73 +1,99 @@
-//! PEM text as it is found in the data of Secrets.
-
-use std::borrow::Cow;
+//! PEM blocks as they are found in the data of Secrets.
+//!
+//! Only whole blocks are published, of the kinds that the proxy loads. Tools write text around them, and people put a
+//! private key beside a certificate, which is published where no key may be seen.
 
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
-/// How the label of every private key ends, of whatever kind it is.
-const PRIVATE_KEY: &str = "PRIVATE KEY-----";
+const DASHES: &str = "-----";
 
-/// The text without its private keys. A certificate is published and printed where no key may be seen, and people put
-/// a key beside it, or the key alone in its place. A key without an end goes on to the end of the text.
-pub fn without_private_keys(text: &str) -> Cow<'_, str> {
-    if !text.contains(PRIVATE_KEY) {
-        return Cow::Borrowed(text);
-    }
-    let mut kept = String::with_capacity(text.len());
-    let mut within = false;
+/// The certificates in a text; empty where there is none.
+pub fn certificates(text: &str) -> String {
+    blocks(text, |label| label == "CERTIFICATE")
+}
+
+/// The private keys in a text; empty where there is none. The labels are those of Go's `tls.X509KeyPair`.
+pub fn private_keys(text: &str) -> String {
+    blocks(text, |label| label == "PRIVATE KEY" || label.ends_with(" PRIVATE KEY"))
+}
+
+/// The blocks with a label that is wanted. What is inside of them is not looked at.
+fn blocks(text: &str, wanted: impl Fn(&str) -> bool) -> String {
+    let label = |line: &'_ str, mark: &str| -> Option<String> {
+        Some(line.trim().strip_prefix(mark)?.strip_suffix(DASHES)?.to_owned())
+    };
+    let mut found = String::new();
+    let mut open: Option<(String, usize)> = None;
+    let mut position = 0;
     for line in text.split_inclusive('\n') {
-        // A lone line may begin one block and end another: then nothing of it is kept.
-        within |= line.contains(BEGIN) && line.contains(PRIVATE_KEY);
-        if !within {
-            kept.push_str(line);
+        let start = position + line.len() - line.trim_start().len();
+        position += line.len();
+        if let Some(label) = label(line, BEGIN) {
+            open = Some((label, start));
+        } else if let Some(ended) = label(line, END)
+            && let Some((label, start)) = open.take()
+            && label == ended
+            && wanted(&label)
+        {
+            found.push_str(&text[start..position]);
         }
-        let ends = line.rfind(END).is_some_and(|end| {
-            line[end..].contains(PRIVATE_KEY) && line.rfind(BEGIN).is_none_or(|begin| begin < end)
-        });
-        within &= !ends;
     }
-    Cow::Owned(kept)
+    found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const CRT: &str = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
-
-    fn key(kind: &str) -> String {
-        format!("-----BEGIN {kind}PRIVATE KEY-----\nsecret\n-----END {kind}PRIVATE KEY-----\n")
+    fn block(label: &str) -> String {
+        format!("-----BEGIN {label}-----\nAA==\n-----END {label}-----\n")
     }
 
     #[test]
-    fn certificates_stay_as_they_are() {
-        let text = format!("subject=web\n{CRT}\r\n{CRT}");
-        assert!(matches!(without_private_keys(&text), Cow::Borrowed(same) if same == text));
-    }
-
-    #[test]
-    fn keys_go_wherever_they_are() {
+    fn blocks_stay_as_they_are() {
+        let certificate = block("CERTIFICATE");
+        for text in [certificate.clone(), certificate.repeat(2), certificate.replace('\n', "\r\n")] {
+            assert_eq!(certificates(&text), text);
+        }
+        let empty = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----";
+        assert_eq!(certificates(empty), empty);
         for kind in ["", "RSA ", "EC ", "ENCRYPTED ", "OPENSSH "] {
-            let key = key(kind);
-            for text in [format!("{key}{CRT}"), format!("{CRT}{key}"), format!("{CRT}{key}{CRT}")] {
-                let kept = without_private_keys(&text);
-                assert_eq!(kept, text.replace(&key, ""), "{text}");
-            }
-            assert_eq!(without_private_keys(&key), "");
+            let key = block(&format!("{kind}PRIVATE KEY"));
+            assert_eq!(private_keys(&key), key);
         }
     }
 
     #[test]
-    fn a_key_that_is_badly_written_goes_too() {
-        let unended = format!("{CRT}-----BEGIN PRIVATE KEY-----\nsecret");
-        assert_eq!(without_private_keys(&unended), CRT);
+    fn text_around_blocks_goes() {
+        let certificate = block("CERTIFICATE");
+        let key = block("PRIVATE KEY");
+        let text = format!(
+            "Bag Attributes\n  friendlyName: web\n{certificate}subject=web -----BEGIN\n{key}\n \t{certificate}-- end"
+        );
+        assert_eq!(certificates(&text), certificate.repeat(2));
+        assert_eq!(private_keys(&text), key);
+    }
+
+    #[test]
+    fn what_is_no_whole_block_of_the_right_kind_goes() {
+        let certificate = block("CERTIFICATE");
+        let key = block("PRIVATE KEY").replace("AA==", "hidden");
         for text in [
-            key("").replace('\n', "\r\n"),
-            key("").replace('\n', " "),
-            key("").replace('\n', " ") + &key("RSA "),
-            format!("  {}", key("")),
+            key.clone(),
+            key.replace('\n', " "),
+            key.replace("-----END PRIVATE KEY-----\n", ""),
+            format!("-----BEGIN CERTIFICATE-----\n{key}-----END CERTIFICATE-----\n"),
+            format!("-----BEGIN CERTIFICATE-----\n{}", key.replace("BEGIN", "begin")),
+            format!("-----BEGIN PRIVATE KEY-----\nhidden\n{certificate}"),
+            "/etc/ssl/hidden".to_owned(),
+            block("TRUSTED CERTIFICATE"),
+            block("PUBLIC KEY"),
         ] {
-            assert!(!without_private_keys(&text).contains("secret"), "{text:?}");
+            let kept = certificates(&text);
+            assert!(kept.is_empty() || kept == certificate, "{text:?}: {kept:?}");
+        }
+        for text in [certificate, block("PRIVATE KEYS"), block("XPRIVATE KEY"), "/etc/key".to_owned()] {
+            assert_eq!(private_keys(&text), "", "{text:?}");
         }
     }
 }

@@ -1,10 +1,8 @@
 //! What is known of Secrets: that they exist, always; what is in them, only while an Ingress names them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::kubernetes::Secret;
@@ -12,41 +10,10 @@ use crate::kubernetes::key::SecretKey;
 use crate::traefik::dynamic::Certificate;
 use crate::watch::collection::{Collection, Scope};
 use crate::watch::deleted_secrets::DeletedSecrets;
+use crate::watch::pem;
 
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
-const PEM: &str = "-----BEGIN";
-
-/// What is known of a Secret that an Ingress names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SecretState {
-    /// It is not there (or labelled `owner=helm`).
-    Missing,
-    /// It is there and holds a certificate and a key.
-    Certificate(Arc<Certificate>),
-    /// It is there and does not: what is wrong with which key of its data.
-    Invalid {
-        /// The key of `data`, e.g. `tls.crt`.
-        key: &'static str,
-        /// What is wrong with it.
-        fault: SecretFault,
-    },
-    /// It is there and could not be read for now; whatever was known before goes on.
-    Unavailable(Option<Arc<Certificate>>),
-}
-
-/// What can be wrong with a key of a TLS Secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SecretFault {
-    /// The key is not there.
-    Missing,
-    /// Its value is empty.
-    Empty,
-    /// Its value is no text, or does not begin with `-----BEGIN`.
-    NotPem,
-    /// Its value is a private key, and a certificate belongs there.
-    PrivateKey,
-}
 
 /// Which watch tells of a Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,51 +24,53 @@ pub enum SecretSource {
     Others,
 }
 
-/// What a Secret's data comes to.
+/// What is known of a Secret that an Ingress names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// A certificate and a key.
+pub enum SecretState {
+    /// It is not there (or labelled `owner=helm`).
+    Missing,
+    /// It holds a certificate and a key.
     Certificate(Arc<Certificate>),
-    /// Not that.
+    /// It does not.
     Invalid {
-        /// The key of `data`.
+        /// The key of `data`, e.g. `tls.crt`.
         key: &'static str,
-        /// What is wrong with it.
         fault: SecretFault,
     },
+    /// It is there and could not be read for now; the certificate that was known before goes on.
+    Unavailable(Option<Arc<Certificate>>),
 }
 
-impl Content {
-    /// Looks at a Secret's data: both keys must be there, and text that begins like PEM. Traefik takes either a
-    /// path or PEM in these fields, so anything else could make the proxy read a file of its own. A private key beside
-    /// the certificate is left out of it.
-    pub fn of(data: Option<&BTreeMap<String, ByteString>>) -> Self {
-        let text = |key: &'static str| match data.and_then(|data| data.get(key)) {
-            None => Err((key, SecretFault::Missing)),
-            Some(bytes) if bytes.0.is_empty() => Err((key, SecretFault::Empty)),
-            Some(bytes) => match std::str::from_utf8(&bytes.0) {
-                Ok(text) if text.trim_start().starts_with(PEM) => Ok(text),
-                _ => Err((key, SecretFault::NotPem)),
-            },
-        };
-        let certificate = text(CERTIFICATE).map(super::pem::without_private_keys).and_then(|certificate| {
-            let left = certificate.trim_start().starts_with(PEM);
-            if left { Ok(certificate) } else { Err((CERTIFICATE, SecretFault::PrivateKey)) }
-        });
-        match certificate.and_then(|certificate| Ok((certificate, text(KEY)?))) {
-            Ok((certificate, key)) => Self::Certificate(Arc::new(Certificate {
-                cert_file: certificate.into_owned().into(),
-                key_file: key.into(),
-            })),
-            Err((key, fault)) => Self::Invalid { key, fault },
-        }
-    }
+/// What can be wrong with a key of a TLS Secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretFault {
+    Missing,
+    Empty,
+    /// No PEM block of a certificate or of a private key is in its value.
+    NoBlock,
+}
 
-    fn state(&self) -> SecretState {
-        match self {
-            Self::Certificate(certificate) => SecretState::Certificate(Arc::clone(certificate)),
-            Self::Invalid { key, fault } => SecretState::Invalid { key, fault: *fault },
-        }
+impl From<&Secret> for SecretState {
+    /// Takes the certificates out of `tls.crt` and the private key out of `tls.key`. Traefik takes either a path or PEM
+    /// in these fields, so anything else could make the proxy read a file of its own.
+    fn from(secret: &Secret) -> Self {
+        let blocks = |key: &'static str, blocks: fn(&str) -> String| {
+            let fault = match secret.data.as_ref().and_then(|data| data.get(key)) {
+                None => SecretFault::Missing,
+                Some(bytes) if bytes.0.is_empty() => SecretFault::Empty,
+                Some(bytes) => {
+                    let found = blocks(&String::from_utf8_lossy(&bytes.0));
+                    if !found.is_empty() {
+                        return Ok(found.into());
+                    }
+                    SecretFault::NoBlock
+                }
+            };
+            Err(Self::Invalid { key, fault })
+        };
+        let certificate = blocks(CERTIFICATE, pem::certificates)
+            .and_then(|cert_file| Ok(Certificate { cert_file, key_file: blocks(KEY, pem::private_keys)? }));
+        certificate.map_or_else(|invalid| invalid, |certificate| Self::Certificate(Arc::new(certificate)))
     }
 }
 
@@ -111,7 +80,7 @@ pub struct SecretEntry {
     /// The newest resourceVersion that a watch told of.
     version: Box<str>,
     /// What was read, and at which resourceVersion.
-    held: Option<(Box<str>, Content)>,
+    held: Option<(Box<str>, SecretState)>,
     /// The last attempt to read it failed.
     failed: bool,
 }
@@ -124,7 +93,7 @@ impl SecretEntry {
     /// The certificate that it holds, if it does.
     fn certificate(&self) -> Option<Arc<Certificate>> {
         match &self.held {
-            Some((_, Content::Certificate(certificate))) => Some(Arc::clone(certificate)),
+            Some((_, SecretState::Certificate(certificate))) => Some(Arc::clone(certificate)),
             _ => None,
         }
     }
@@ -133,8 +102,8 @@ impl SecretEntry {
     /// been fetched, or could not be.
     fn state(&self) -> SecretState {
         match &self.held {
-            Some((_, content)) if !self.failed || self.fresh() => content.state(),
-            Some((_, Content::Certificate(certificate))) => {
+            Some((_, content)) if !self.failed || self.fresh() => content.clone(),
+            Some((_, SecretState::Certificate(certificate))) => {
                 SecretState::Unavailable(Some(Arc::clone(certificate)))
             }
             Some(_) | None => SecretState::Unavailable(None),
@@ -263,7 +232,7 @@ impl Secrets {
             return self.hide(source, &key);
         }
         let version: Box<str> = secret.metadata.resource_version.as_deref().unwrap_or_default().into();
-        let held = wanted.then(|| (version.clone(), Content::of(secret.data.as_ref())));
+        let held = wanted.then(|| (version.clone(), SecretState::from(secret)));
         self.replace(source, key, SecretEntry { version, held, failed: false })
     }
 
@@ -282,7 +251,7 @@ impl Secrets {
         let known = self.of(source).get(&key);
         // Made again: what was known of the one before goes on until this one has been read.
         let before =
-            || self.gone.get(&key).map(|kept| (Box::default(), Content::Certificate(Arc::clone(kept))));
+            || self.gone.get(&key).map(|kept| (Box::default(), SecretState::Certificate(Arc::clone(kept))));
         let held = known.map_or_else(before, |known| known.held.clone()).filter(|_| wanted);
         // One of which nothing is known but that it can't be read is waited for once, however often it changes.
         let failed = wanted && held.is_none() && known.is_some_and(|known| known.failed);
@@ -346,7 +315,7 @@ impl Secrets {
                 // The newest version is the watches' to tell: an answer may be older than what they know, and
                 // then a second fetch is under way.
                 let version = secret.metadata.resource_version.as_deref().unwrap_or_default();
-                entry.held = Some((version.into(), Content::of(secret.data.as_ref())));
+                entry.held = Some((version.into(), SecretState::from(secret)));
                 entry.failed = false;
             });
         }

@@ -16,8 +16,8 @@ use super::reader;
 pub enum Damage {
     /// The index says nothing.
     EmptyIndex,
-    /// The routing in the index, or what is taken for it, is gone.
-    EmptyRouting,
+    /// The routing as text is emptied.
+    EmptyText,
     /// A routing shard is deleted.
     LostShard,
     /// A key Secret is deleted.
@@ -32,7 +32,7 @@ impl Damage {
     /// What may be done while requests of a former leader are still under way. A deleted index is not among it: one of
     /// those could make it anew, since there is nothing that says how old it is.
     pub const AT_ANY_TIME: [Self; 5] =
-        [Self::EmptyIndex, Self::EmptyRouting, Self::LostShard, Self::LostKeys, Self::ForeignFields];
+        [Self::EmptyIndex, Self::EmptyText, Self::LostShard, Self::LostKeys, Self::ForeignFields];
 }
 
 impl fmt::Display for Damage {
@@ -75,7 +75,11 @@ async fn attempt(admin: &Admin, legal: &Legal, output: &str, damage: Damage) -> 
     };
     match damage {
         Damage::EmptyIndex => merge(&index, json!({"data": {"index.json": "{}"}})).await,
-        Damage::EmptyRouting => merge(&index, json!({"data": {"routing.yaml": ""}})).await,
+        Damage::EmptyText => match admin.get("ConfigMap", namespace, &format!("{name}.text")).await {
+            Ok(text) => merge(&text, json!({"data": {"routing.yaml": ""}})).await,
+            Err(failure) if failure.code() == 404 => Ok(()),
+            Err(failure) => Err(failure),
+        },
         Damage::LostIndex => {
             legal.deleted.fetch_add(1, Ordering::SeqCst);
             admin.delete("ConfigMap", namespace, name).await

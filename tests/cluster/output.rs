@@ -1,12 +1,14 @@
 //! An output with many made-up routes, for tests of how it is published.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use waybill::kubernetes::key::{IngressKey, OutputKey, SecretKey, ServiceKey};
 use waybill::publish::error::PublishError;
 use waybill::publish::outputs::snapshot::Snapshot;
+use waybill::publish::outputs::upkeep;
 use waybill::publish::outputs::writer::{Outcome, OutputWriter, OwnKind, Report, Seen};
 use waybill::published::index::Index;
 use waybill::published::read::{self, Published};
@@ -22,7 +24,7 @@ use crate::harness::published::Reader;
 use crate::harness::{self, ControlPlane};
 use crate::term::{Term, grant};
 
-/// Above this many Ingresses the routing is sharded.
+/// With this many Ingresses there are several shards.
 pub const MANY: usize = 1_000;
 
 /// An output, the table behind it and who writes it.
@@ -61,8 +63,17 @@ impl Bench {
     pub async fn commit(&mut self) -> Result<Outcome, PublishError> {
         self.writer.take_over().await?;
         let output = self.table.declare(&self.output);
-        let snapshot = Snapshot::of(output, |part, digest| self.writer.needs(part, digest));
+        let snapshot = Snapshot::new(output, |part, digest| self.writer.needs(part, digest));
         self.writer.commit(&snapshot).await
+    }
+
+    /// Deletes what is garbage at `now`; how much that was.
+    pub async fn collect_garbage(&mut self, now: Instant) -> usize {
+        let garbage = self.writer.take_garbage(now);
+        let collected = upkeep::delete(self.term.requests.clone(), self.output.clone(), garbage).await;
+        self.writer.collected(&collected);
+        assert!(collected.error.is_none(), "{:?}", collected.error);
+        collected.deleted
     }
 
     pub async fn committed(&mut self) -> Report {

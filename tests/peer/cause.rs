@@ -1,6 +1,7 @@
 //! What the objects and options of a case say about a difference: names that collide, references that are refused.
 //! Read from the objects anew, without any code of waybill's.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
@@ -12,9 +13,18 @@ use super::owners::{Claims, without_digests};
 
 const PREFIX: &str = "traefik.ingress.kubernetes.io/";
 
-/// A certificate without the private key in front of it.
-pub fn without_key(certificate: &str) -> &str {
-    certificate.split_once("-----END PRIVATE KEY-----\n").map_or(certificate, |(_, certificate)| certificate)
+/// The whole PEM blocks of a kind in a text, or the text itself where there is none.
+pub fn blocks<'t>(text: &'t str, kind: &str) -> Cow<'t, str> {
+    let (begin, end) = (format!("-----BEGIN {kind}-----\n"), format!("-----END {kind}-----"));
+    let mut found = String::new();
+    for (start, _) in text.match_indices(&begin) {
+        let before = text[..start].rsplit('\n').next().unwrap_or_default();
+        if let (true, Some((inside, after))) = (before.trim().is_empty(), text[start..].split_once(&end)) {
+            let line_break = if after.starts_with('\n') { "\n" } else { "" };
+            found += &format!("{inside}{end}{line_break}");
+        }
+    }
+    if found.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(found) }
 }
 
 /// The objects and options of a comparison, ready to be asked.
@@ -116,7 +126,7 @@ impl<'a> Case<'a> {
             .of_kind("Secret")
             .filter(|secret| {
                 let data = secret["data"]["tls.crt"].as_str().unwrap_or_default();
-                without_key(&String::from_utf8_lossy(&unbase64(data))) == certificate
+                blocks(&String::from_utf8_lossy(&unbase64(data)), "CERTIFICATE") == certificate
             })
             .collect()
     }

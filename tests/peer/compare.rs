@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::cause::{Case, annotation, without_key};
+use super::cause::{Case, annotation, blocks};
 use super::difference::{Difference, Tally};
 use super::meaning::{Route, View};
 use super::object::{name, namespace};
@@ -355,15 +355,15 @@ fn same_but_for_servers(
 }
 
 fn explain_certificates(case: &Case<'_>, theirs: &View, ours: &View, outcome: &mut Outcome) {
-    let is_pem = |text: &str| text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with("-----BEGIN");
-    let without_key = |(certificate, key): &(String, String)| {
-        let kept = without_key(certificate);
-        if kept != certificate {
+    let is_pem = |text: &str| text.starts_with("-----BEGIN ") && text.contains("\n-----END ");
+    let blocks = |(certificate, key): &(String, String)| {
+        let kept = (blocks(certificate, "CERTIFICATE").into_owned(), blocks(key, "PRIVATE KEY").into_owned());
+        if kept.0 != *certificate || kept.1 != *key {
             outcome.tally.note(Difference::KeyInCertificate);
         }
-        (kept.to_owned(), key.clone())
+        kept
     };
-    let theirs: BTreeSet<_> = theirs.certificates.iter().map(without_key).collect();
+    let theirs: BTreeSet<_> = theirs.certificates.iter().map(blocks).collect();
     for pair in theirs.difference(&ours.certificates) {
         let secrets = case.secrets_of(&pair.0);
         let refusal = secrets
@@ -424,7 +424,9 @@ mod tests {
             namespaces: vec!["c1-shop".to_owned()],
             objects: vec![ingress("c1-shop", "web")],
         };
-        let certificate = format!("-----BEGIN {}", generate::mark("c1"));
+        let certificate =
+            format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", generate::mark("c1"));
+        let key = "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n";
         let theirs = json!({
             "http": {
                 "routers": {"c1-shop-web-h": {"rule": "Host(\"h\")", "service": "c1-shop-web-80", "middlewares": ["a@file"],
@@ -432,7 +434,7 @@ mod tests {
                         {"namespace": "c1-shop", "ingressName": "web", "serviceName": "web"}}}}},
                 "services": {"c1-shop-web-80": {"loadBalancer": {"servers": [
                     {"url": "http://10.0.0.1:80"}, {"url": "http://10.0.0.2:80"}]}}}},
-            "tls": {"certificates": [{"certFile": certificate, "keyFile": "-----BEGIN key"}]}});
+            "tls": {"certificates": [{"certFile": certificate, "keyFile": key}]}});
         (cluster, theirs)
     }
 

@@ -48,8 +48,8 @@ differences! {
     TerminatingEndpoint = "endpoints that terminate but still serve",
     /// Traefik takes any text of a Secret for a certificate, even the path of a file; waybill takes PEM.
     NotPem = "a TLS Secret that is not PEM",
-    /// A private key in `tls.crt`: Traefik hands it on with the certificate, waybill leaves it out.
-    KeyInCertificate = "a private key in `tls.crt`",
+    /// Text or a private key around a certificate: Traefik hands it on, waybill takes the PEM blocks alone.
+    KeyInCertificate = "text or a private key around a certificate",
     /// A router, service or certificate of over 256 KiB as text: waybill leaves it out, so that no object that is
     /// published can be larger than the API server takes.
     EntryTooLarge = "an entry of over 256 KiB",

@@ -147,12 +147,8 @@ impl Operator {
         let text = index["data"]["index.json"].as_str().expect("an index holds index.json");
         let content: Value = serde_json::from_str(text).expect("index.json is JSON");
         let mut documents = Vec::new();
-        if let Some(routing) = index["data"]["routing.yaml"].as_str() {
-            documents.push(routing.to_owned());
-        }
         let shards =
             hashes(&content["shards"]).into_iter().map(|hash| (CONFIG_MAP, format!("waybill.r-{hash}")));
-        let shards = shards.filter(|_| documents.is_empty()).collect::<Vec<_>>().into_iter();
         let keys =
             hashes(&content["keyShards"]).into_iter().map(|hash| (SECRET, format!("waybill.k-{hash}")));
         let mut held = BTreeMap::new();
@@ -173,14 +169,14 @@ impl Operator {
     /// The content of a shard, checked as docs/published.md asks its readers to; `None` when it is gone.
     async fn shard(&self, server: &Server, kind: Kind, name: &str) -> Option<String> {
         let shard = server.find(&self.object(kind, name)).await?;
-        let bytes = if kind.name == "Secret" {
-            unbase64(shard["data"]["certificates.yaml"].as_str().unwrap_or_default())
+        let packed = if kind.name == "Secret" {
+            &shard["data"]["certificates.yaml.gz"]
         } else {
-            let packed = unbase64(shard["binaryData"]["routing.yaml.gz"].as_str().unwrap_or_default());
-            let mut bytes = Vec::new();
-            GzDecoder::new(packed.as_slice()).read_to_end(&mut bytes).expect("gzip");
-            bytes
+            &shard["binaryData"]["routing.yaml.gz"]
         };
+        let packed = unbase64(packed.as_str().unwrap_or_default());
+        let mut bytes = Vec::new();
+        GzDecoder::new(packed.as_slice()).read_to_end(&mut bytes).expect("gzip");
         let mut sum = String::new();
         for byte in Sha256::digest(&bytes) {
             let _ = write!(sum, "{byte:02x}");

@@ -3,14 +3,14 @@
 
 /// A document with content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Document<'a> {
+pub struct YamlDocument<'a> {
     /// Its bytes, from behind its `---` to the next one.
     pub bytes: &'a [u8],
     /// The line of the file on which they begin, from 1.
     pub line: usize,
 }
 
-impl Document<'_> {
+impl YamlDocument<'_> {
     /// The first line of the file that has content of this document.
     pub fn first_line(&self) -> usize {
         let lines = self.bytes.split(|byte| *byte == b'\n');
@@ -20,14 +20,14 @@ impl Document<'_> {
 
 /// The documents of a file. A line that begins with `---` or `...` is a border wherever it stands: YAML allows
 /// it in no scalar.
-pub fn documents(file: &[u8]) -> impl Iterator<Item = Document<'_>> {
+pub fn documents(file: &[u8]) -> impl Iterator<Item = YamlDocument<'_>> {
     let file = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
     let mut rest = Some((file, 1));
     std::iter::from_fn(move || {
         let (bytes, line) = rest.take()?;
         let (document, next) = cut(bytes);
         rest = next.map(|(next, lines)| (next, line + lines));
-        Some(Document { bytes: document, line })
+        Some(YamlDocument { bytes: document, line })
     })
     .filter(|document| !is_blank(document.bytes))
 }

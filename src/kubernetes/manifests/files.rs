@@ -16,16 +16,19 @@ const DEPTH_LIMIT: usize = 32;
 /// What the names of manifests end in.
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
 
+/// A file of this name says how manifests are put together, and need not have a kind.
+const KUSTOMIZATION: &str = "kustomization";
+
 /// A source of manifests.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum ManifestSource {
     /// Standard input.
     Stdin,
     /// A file, or a directory with all below it.
     Path(PathBuf),
 }
 
-impl From<PathBuf> for Source {
+impl From<PathBuf> for ManifestSource {
     /// `-` is standard input.
     fn from(path: PathBuf) -> Self {
         if path.as_os_str() == "-" { Self::Stdin } else { Self::Path(path) }
@@ -34,7 +37,7 @@ impl From<PathBuf> for Source {
 
 /// A source that can't be read at all.
 #[derive(Debug, Error)]
-pub enum ReadError {
+pub enum ManifestError {
     /// The system refuses.
     #[error("{path}: {error}: name a readable file or directory, or - for standard input")]
     Io {
@@ -66,25 +69,25 @@ pub enum ReadError {
     StdinTwice,
 }
 
-fn io_error(path: impl fmt::Display, error: io::Error) -> ReadError {
-    ReadError::Io { path: path.to_string(), error }
+fn io_error(path: impl fmt::Display, error: io::Error) -> ManifestError {
+    ManifestError::Io { path: path.to_string(), error }
 }
 
 /// Reads every source in its order and hands the files on, each with its name.
 pub fn read_all(
-    sources: &[Source],
+    sources: &[ManifestSource],
     stdin: impl Read,
     mut hand_on: impl FnMut(&Arc<str>, Vec<u8>),
-) -> Result<(), ReadError> {
+) -> Result<(), ManifestError> {
     let mut stdin = Some(stdin);
     for source in sources {
         match source {
-            Source::Stdin => {
-                let stdin = stdin.take().ok_or(ReadError::StdinTwice)?;
+            ManifestSource::Stdin => {
+                let stdin = stdin.take().ok_or(ManifestError::StdinTwice)?;
                 let name: Arc<str> = "standard input".into();
                 hand_on(&name, read_bounded(stdin, 0, &name)?);
             }
-            Source::Path(path) => {
+            ManifestSource::Path(path) => {
                 for file in files_of(path)? {
                     let name: Arc<str> = file.to_string_lossy().into();
                     let open = fs::File::open(&file).map_err(|error| io_error(&name, error))?;
@@ -97,18 +100,18 @@ pub fn read_all(
     Ok(())
 }
 
-fn read_bounded(from: impl Read, size: u64, name: &str) -> Result<Vec<u8>, ReadError> {
+fn read_bounded(from: impl Read, size: u64, name: &str) -> Result<Vec<u8>, ManifestError> {
     let mut bytes = Vec::with_capacity(usize::try_from(size.min(FILE_LIMIT)).unwrap_or(0));
     from.take(FILE_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| io_error(name, error))?;
     if bytes.len() as u64 > FILE_LIMIT {
-        return Err(ReadError::TooLong { path: name.to_owned() });
+        return Err(ManifestError::TooLong { path: name.to_owned() });
     }
     Ok(bytes)
 }
 
 /// A file itself, or the manifests of a directory and of those below it, sorted by path. What begins with a dot
 /// is left alone there: version control, editors, and the inner side of a mounted ConfigMap.
-fn files_of(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
+fn files_of(path: &Path) -> Result<Vec<PathBuf>, ManifestError> {
     let metadata = fs::metadata(path).map_err(|error| io_error(path.display(), error))?;
     if !metadata.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -117,12 +120,16 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
     let mut above = Vec::new();
     walk(path, &mut above, &mut files)?;
     if files.is_empty() {
-        return Err(ReadError::NoManifest { path: path.display().to_string() });
+        return Err(ManifestError::NoManifest { path: path.display().to_string() });
     }
     Ok(files.into_iter().collect())
 }
 
-fn walk(directory: &Path, above: &mut Vec<PathBuf>, files: &mut BTreeSet<PathBuf>) -> Result<(), ReadError> {
+fn walk(
+    directory: &Path,
+    above: &mut Vec<PathBuf>,
+    files: &mut BTreeSet<PathBuf>,
+) -> Result<(), ManifestError> {
     let failed = |error| io_error(directory.display(), error);
     // A link to a directory above would never end.
     let real = fs::canonicalize(directory).map_err(failed)?;
@@ -130,7 +137,7 @@ fn walk(directory: &Path, above: &mut Vec<PathBuf>, files: &mut BTreeSet<PathBuf
         return Ok(());
     }
     if above.len() >= DEPTH_LIMIT {
-        return Err(ReadError::TooDeep { path: directory.display().to_string() });
+        return Err(ManifestError::TooDeep { path: directory.display().to_string() });
     }
     above.push(real);
     for entry in fs::read_dir(directory).map_err(failed)? {
@@ -141,11 +148,13 @@ fn walk(directory: &Path, above: &mut Vec<PathBuf>, files: &mut BTreeSet<PathBuf
         let path = entry.path();
         let is_manifest = path
             .extension()
-            .is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)));
+            .is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
+            && path.file_stem().is_none_or(|stem| stem != KUSTOMIZATION);
         // A link that leads nowhere costs nothing as long as it is no manifest.
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() => walk(&path, above, files)?,
-            Ok(_) if is_manifest => {
+            // Reading a pipe, a socket or a device might never end.
+            Ok(metadata) if metadata.is_file() && is_manifest => {
                 files.insert(path);
             }
             Err(error) if is_manifest => return Err(io_error(path.display(), error)),

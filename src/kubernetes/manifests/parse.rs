@@ -1,50 +1,38 @@
 //! From the bytes of a file to objects, faults and counts.
+//!
+//! A file is cut into its documents, a document becomes a JSON value, and each object in it is decoded from there. What
+//! can't be read costs only itself: a document that is no YAML, or one object of a list.
 
 use std::fmt;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::core::DynamicObject;
-use serde::Deserialize;
-use serde::de::DeserializeSeed;
-use serde_json::Value;
-use serde_saphyr::Spanned;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use serde_path_to_error::Segment;
 
-use super::super::{EndpointSlice, Ingress, IngressClass, Namespace, Node, Secret, WireService};
-use super::document::{Document, documents};
-use super::visit::{ObjectSeed, OfList, TypeMeta};
-use super::{Fault, Manifests, Place};
+use super::document::{YamlDocument, documents};
+use super::locate::{self, PathStep};
+use super::{ManifestFault, ManifestPlace, Manifests};
+use crate::kubernetes::well_known::{CLASSES_PART, PART_LABEL};
 
 /// What a document should be.
 const REMEDY: &str = "write one Kubernetes object, or a list of them, as YAML or JSON";
 /// What an object of a kind that is read should be.
 const FIELD_REMEDY: &str =
     "`kubectl explain` names the fields and types of its kind; quote text that looks like a number";
+const SECRET_REMEDY: &str =
+    "values of `data` are base64, those of `stringData` text, and all keys and values are strings";
 /// Levels of mappings and lists within each other that are followed; no Kubernetes object has half of them.
 const DEPTH_LIMIT: usize = 64;
+/// Lists in lists that are followed.
+const LIST_LIMIT: usize = 8;
 /// Bytes of a message that are shown.
 const MESSAGE_LIMIT: usize = 400;
-
-/// An object of a kind that is read.
-#[derive(Debug)]
-pub enum Object {
-    Ingress(Box<Ingress>),
-    IngressClass(Box<IngressClass>),
-    Service(Box<WireService>),
-    EndpointSlice(Box<EndpointSlice>),
-    Secret(Box<Secret>),
-    Node(Box<Node>),
-    Namespace(Box<Namespace>),
-    ConfigMap(Box<ConfigMap>),
-    Parameters(Box<DynamicObject>),
-}
 
 /// A kind that is not read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SkippedKind {
-    /// Its kind.
     pub kind: String,
-    /// Its `apiVersion`.
     pub api_version: String,
     /// The version in which a kind of this name is read.
     pub wanted: Option<&'static str>,
@@ -61,33 +49,13 @@ impl fmt::Display for SkippedKind {
     }
 }
 
-/// An object and the item of its list.
-#[derive(Debug)]
-pub struct Found {
-    pub object: Object,
-    pub item: Option<usize>,
-}
-
-/// What a document holds, and how far its parser has come.
-#[derive(Debug, Default)]
-pub struct Sink {
-    pub found: Vec<Found>,
-    pub skipped: Vec<SkippedKind>,
-    /// Items that can't be told before the kind of their list is known.
-    pub untyped: Vec<(usize, Value)>,
-    /// The item of a list that is being parsed, from 1.
-    pub item: Option<usize>,
-    /// The kind of object that is being parsed.
-    pub kind: Option<String>,
-}
-
 /// Parses a file: its documents one by one, each a stream of JSON values when it begins like one, else YAML.
 pub fn parse_file(manifests: &mut Manifests, file: &Arc<str>, bytes: &[u8]) {
     let mut number = 0;
     for document in documents(bytes) {
         number += 1;
         let line = Some(document.first_line());
-        let place = Place { file: Arc::clone(file), document: number, item: None, line };
+        let place = ManifestPlace { file: Arc::clone(file), document: number, item: None, line };
         let json = document.bytes.trim_ascii_start().starts_with(b"{");
         let values = if json { parse_json(manifests, &place, document) } else { None };
         match values {
@@ -97,68 +65,66 @@ pub fn parse_file(manifests: &mut Manifests, file: &Arc<str>, bytes: &[u8]) {
     }
 }
 
-/// An error in a document: what, and on which line of the file.
-struct Failure {
-    message: String,
-    line: Option<usize>,
-}
-
-fn parse_yaml(manifests: &mut Manifests, place: Place, document: Document<'_>) {
+fn parse_yaml(manifests: &mut Manifests, place: ManifestPlace, document: YamlDocument<'_>) {
     let text = match std::str::from_utf8(document.bytes) {
         Ok(text) => text,
         Err(error) => {
             let before = document.bytes.get(..error.valid_up_to()).unwrap_or_default();
-            let lines = before.iter().filter(|byte| **byte == b'\n').count();
-            let place = Place { line: Some(document.line + lines), ..place };
+            let place = ManifestPlace { line: Some(document.line + line_breaks(before)), ..place };
             let message = "this is not UTF-8 text".to_owned();
-            manifests.faults.push(Fault { place, message, remedy: "save the file as UTF-8".to_owned() });
+            manifests.faults.push(ManifestFault {
+                place,
+                message,
+                remedy: "save the file as UTF-8".to_owned(),
+            });
             return;
         }
     };
-    let read = |booleans| {
-        let mut sink = Sink::default();
-        let seed = ObjectSeed { sink: &mut sink, of_list: OfList::Nothing, depth: 0 };
-        let options = yaml_options(text, booleans);
-        let result = serde_saphyr::with_deserializer_from_str_with_options(text, options, |yaml| {
-            seed.deserialize(yaml)
-        });
-        (sink, result)
-    };
-    let mut booleans = Booleans::Yaml11;
-    let (mut sink, mut result) = read(booleans);
-    if result.as_ref().is_err_and(is_word_in_mixed_case) {
-        booleans = Booleans::Yaml12;
-        (sink, result) = read(booleans);
-    }
-    let Err(error) = result else { return take(manifests, &place, sink) };
-    let failure = yaml_failure(&error, document.line);
-    // One bad item of a list: the others may be good, so they are looked at one by one.
-    let list =
-        sink.item.and_then(|_| serde_saphyr::from_str_with_options(text, yaml_options(text, booleans)).ok());
-    match list {
-        Some(YamlList { api_version, kind, items }) => {
-            let line = |spanned: &Spanned<Value>| file_line(document.line, spanned.referenced.line());
-            let items = items.into_iter().map(|spanned| (line(&spanned), spanned.value));
-            parse_items(
-                manifests,
-                &place,
-                &TypeMeta { api_version, kind },
-                items,
-                Some((sink.item, failure)),
-            );
+    match serde_saphyr::from_str_with_options(text, yaml_options(text, Booleans::Yaml11)) {
+        Ok(value) => DocumentText { text, line: document.line, place }.read(manifests, value),
+        Err(error) => {
+            let line = error.location().and_then(|at| file_line(document.line, at.line()));
+            let message = without_place(error.without_snippet().to_string());
+            fault(manifests, ManifestPlace { line: line.or(place.line), ..place }, None, &message, text);
         }
-        None => fault(manifests, Place { item: sink.item, ..place }, sink.kind, failure, text.as_bytes()),
     }
 }
 
-/// A list whose items are parsed one by one.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct YamlList {
-    #[serde(default)]
-    api_version: String,
-    kind: String,
-    items: Vec<Spanned<Value>>,
+/// Reads a stream of JSON values; gives how many there were, or `None` when it does not even begin as one, so
+/// that it may still be YAML.
+fn parse_json(manifests: &mut Manifests, first: &ManifestPlace, document: YamlDocument<'_>) -> Option<usize> {
+    let text = std::str::from_utf8(document.bytes).ok()?;
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    let mut number = 0;
+    loop {
+        let rest = text.get(values.byte_offset()..).unwrap_or_default().trim_ascii_start();
+        let start = text.len() - rest.len();
+        let line = document.line + line_breaks(&document.bytes[..start]);
+        let place = ManifestPlace { document: first.document + number, line: Some(line), ..first.clone() };
+        match values.next() {
+            None => return Some(number),
+            Some(Ok(value)) => {
+                let text = text.get(start..values.byte_offset()).unwrap_or_default();
+                DocumentText { text, line, place }.read(manifests, value);
+            }
+            Some(Err(_)) if number == 0 && !first.file.ends_with(".json") => return None,
+            Some(Err(error)) => {
+                let line = file_line(document.line, error.line() as u64);
+                let message = without_place(error.to_string());
+                fault(manifests, ManifestPlace { line: line.or(place.line), ..place }, None, &message, text);
+                return Some(number + 1);
+            }
+        }
+        number += 1;
+    }
+}
+
+fn line_breaks(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte == b'\n').count()
+}
+
+fn file_line(document: usize, line: u64) -> Option<usize> {
+    usize::try_from(line).ok().filter(|line| *line > 0).map(|line| document + line - 1)
 }
 
 /// Which words are booleans.
@@ -168,18 +134,6 @@ enum Booleans {
     Yaml11,
     /// `true`, `True`, `TRUE` and their opposites alone.
     Yaml12,
-}
-
-/// Whether a text failed for a word that is a boolean in this parser's eyes alone. kubectl prints such a text without
-/// quotes.
-fn is_word_in_mixed_case(error: &serde_saphyr::Error) -> bool {
-    let serde_saphyr::Error::QuotingRequired { value, .. } = error.without_snippet() else { return false };
-    let Some((first, rest)) = value.split_at_checked(1) else { return false };
-    let uniform = |text: &str| text == text.to_ascii_lowercase() || text == text.to_ascii_uppercase();
-    let word = value.bytes().all(|byte| byte.is_ascii_alphabetic());
-    // yes, YES and Yes are booleans for kubectl as well.
-    let known = uniform(value) || first == first.to_ascii_uppercase() && rest == rest.to_ascii_lowercase();
-    word && !known
 }
 
 /// Limits that follow from the size of a document: as long as it likes, but never many times longer by what its
@@ -197,20 +151,20 @@ fn yaml_options(text: &str, booleans: Booleans) -> serde_saphyr::Options {
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 200_000 },
         emit_comments: false,
         strict_booleans: booleans == Booleans::Yaml12,
-        // As the API server: a number is no text. 1.10 would otherwise be another host than it looks.
-        no_schema: true,
         // Messages stay on one line, and a snippet could show a private key.
         with_snippet: false,
     }
 }
 
-fn file_line(document: usize, line: u64) -> Option<usize> {
-    usize::try_from(line).ok().filter(|line| *line > 0).map(|line| document + line - 1)
-}
-
-fn yaml_failure(error: &serde_saphyr::Error, document: usize) -> Failure {
-    let line = error.location().and_then(|location| file_line(document, location.line()));
-    Failure { message: without_place(error.without_snippet().to_string()), line }
+/// Whether a text holds a word that is a boolean in this parser's eyes alone. kubectl prints such a text without
+/// quotes.
+fn has_boolean_in_mixed_case(text: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_alphabetic()).any(|word| {
+        let (lower, upper) = (word.to_ascii_lowercase(), word.to_ascii_uppercase());
+        let boolean = ["true", "false", "yes", "no", "on", "off"].contains(&&*lower);
+        // yes, YES and Yes are booleans for kubectl as well.
+        boolean && word != lower && word != upper && (word[..1] != upper[..1] || word[1..] != lower[1..])
+    })
 }
 
 /// A parser's message without the place, which is said in terms of the file, and without advice for programmers.
@@ -223,175 +177,240 @@ fn without_place(mut message: String) -> String {
     message
 }
 
-/// Reads a stream of JSON values; gives how many there were, or `None` when it does not even begin as one, so
-/// that it may still be YAML.
-fn parse_json(manifests: &mut Manifests, first: &Place, document: Document<'_>) -> Option<usize> {
-    let mut json = serde_json::Deserializer::from_slice(document.bytes);
-    let mut number = 0;
-    while number == 0 || json.end().is_err() {
-        let place = Place { document: first.document + number, ..first.clone() };
-        number += 1;
-        let mut sink = Sink::default();
-        let seed = ObjectSeed { sink: &mut sink, of_list: OfList::Nothing, depth: 0 };
-        let Err(error) = seed.deserialize(&mut json) else {
-            take(manifests, &place, sink);
-            continue;
+/// An `apiVersion` and a `kind`.
+#[derive(Clone, Default)]
+struct TypeMeta {
+    api_version: String,
+    kind: String,
+}
+
+/// Why an object can't be read.
+struct Failure {
+    message: String,
+    /// The way from the object to what is wrong.
+    path: Vec<PathStep>,
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self { message, path: Vec::new() }
+    }
+}
+
+/// The text that a value comes from.
+struct DocumentText<'t> {
+    text: &'t str,
+    /// The line of the file on which it begins.
+    line: usize,
+    place: ManifestPlace,
+}
+
+impl DocumentText<'_> {
+    fn read(&self, manifests: &mut Manifests, value: Value) {
+        self.object(manifests, value, &TypeMeta::default(), &mut Vec::new());
+    }
+
+    /// Reads an object, or the objects of a list. `items` are the items of lists that lead to it, and `of_list` is what
+    /// the innermost one says its items are.
+    fn object(&self, manifests: &mut Manifests, value: Value, of_list: &TypeMeta, items: &mut Vec<usize>) {
+        let Err((kind, failure)) = self.try_object(manifests, value, of_list, items) else { return };
+        let path: Vec<PathStep> = path_of(items).chain(failure.path).collect();
+        let line = locate::line(self.text, yaml_options(self.text, Booleans::Yaml11), &path);
+        let place = ManifestPlace {
+            item: items.first().map(|item| item + 1),
+            line: line.map(|line| self.line + line - 1).or(self.place.line),
+            ..self.place.clone()
         };
-        let failure = json_failure(&error, document.line);
-        if error.is_data() {
-            return Some(parse_json_values(manifests, first, document, number, (sink.item, failure)));
-        }
-        if number == 1 && !first.file.ends_with(".json") {
-            return None;
-        }
-        fault(manifests, Place { item: sink.item, ..place }, sink.kind, failure, document.bytes);
-        break;
+        fault(manifests, place, Some(&kind).filter(|kind| !kind.is_empty()), &failure.message, "");
     }
-    Some(number)
-}
 
-/// Reads a stream of JSON values from the one on that failed, each as a whole before its parts are looked at.
-/// Gives how many there are in all.
-fn parse_json_values(
-    manifests: &mut Manifests,
-    first: &Place,
-    document: Document<'_>,
-    failed: usize,
-    failure: (Option<usize>, Failure),
-) -> usize {
-    let mut failure = Some(failure);
-    let mut number = 0;
-    for value in serde_json::Deserializer::from_slice(document.bytes).into_iter::<Value>() {
-        let place = Place { document: first.document + number, ..first.clone() };
-        number += 1;
-        if number < failed {
-            continue;
+    fn try_object(
+        &self,
+        manifests: &mut Manifests,
+        value: Value,
+        of_list: &TypeMeta,
+        items: &mut Vec<usize>,
+    ) -> Result<(), (String, Failure)> {
+        let mut object = match value {
+            Value::Null => return Ok(()),
+            Value::Object(object) => object,
+            other => {
+                let message = format!(
+                    "invalid type: {}, expected an object with `apiVersion` and `kind`",
+                    type_of(&other)
+                );
+                return Err((of_list.kind.clone(), message.into()));
+            }
+        };
+        let meta = type_meta(&object, of_list).map_err(|failure| (of_list.kind.clone(), failure))?;
+        let Some(kind_of_items) = meta.kind.strip_suffix("List") else {
+            return self.single(manifests, object, &meta, items).map_err(|failure| (meta.kind, failure));
+        };
+        let failed = |message: String| {
+            (String::new(), Failure { message, path: vec![PathStep::Key("items".to_owned())] })
+        };
+        if items.len() >= LIST_LIMIT {
+            return Err(failed(format!("more than {LIST_LIMIT} lists within each other")));
         }
-        let known = failure.take();
-        match value.map(list_of) {
-            Ok(Ok((meta, items))) => {
-                let items = items.into_iter().map(|value| (None, value));
-                parse_items(manifests, &place, &meta, items, known);
+        let of_list = TypeMeta { kind: kind_of_items.to_owned(), ..meta };
+        match object.remove("items") {
+            None | Some(Value::Null) => {}
+            Some(Value::Array(values)) => {
+                for (index, value) in values.into_iter().enumerate() {
+                    items.push(index);
+                    self.object(manifests, value, &of_list, items);
+                    items.pop();
+                }
             }
-            Ok(Err(value)) => {
-                let items = std::iter::once((None, value));
-                let single = TypeMeta { api_version: String::new(), kind: String::new() };
-                parse_items(manifests, &place, &single, items, known);
-            }
-            Err(error) => {
-                let failure =
-                    known.map_or_else(|| json_failure(&error, document.line), |(_, failure)| failure);
-                fault(manifests, place, None, failure, document.bytes);
-                break;
-            }
-        }
-    }
-    number
-}
-
-/// The items of a list; anything else comes back as it was.
-fn list_of(mut value: Value) -> Result<(TypeMeta, Vec<Value>), Value> {
-    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let meta = TypeMeta { api_version: text("apiVersion"), kind: text("kind") };
-    match value.get_mut("items").map(Value::take) {
-        Some(Value::Array(items)) if meta.kind.ends_with("List") => Ok((meta, items)),
-        Some(other) => {
-            if let Some(items) = value.get_mut("items") {
-                *items = other;
-            }
-            Err(value)
-        }
-        None => Err(value),
-    }
-}
-
-fn json_failure(error: &serde_json::Error, document: usize) -> Failure {
-    let message = without_place(error.to_string());
-    Failure { message, line: file_line(document, error.line() as u64) }
-}
-
-/// Parses the items of a list, or the one object that stands for itself when `list` has no kind. A failure that
-/// is already known says best what is wrong with its item.
-fn parse_items(
-    manifests: &mut Manifests,
-    place: &Place,
-    list: &TypeMeta,
-    items: impl Iterator<Item = (Option<usize>, Value)>,
-    mut known: Option<(Option<usize>, Failure)>,
-) {
-    for (index, (line, value)) in items.enumerate() {
-        let item = (!list.kind.is_empty()).then_some(index + 1);
-        let mut sink = Sink { item, ..Sink::default() };
-        let seed = ObjectSeed { sink: &mut sink, of_list: list.of_items(), depth: 0 };
-        let shows_key = mentions_secret(&value);
-        match seed.deserialize(value) {
-            Ok(()) => take(manifests, &Place { line: line.or(place.line), ..place.clone() }, sink),
-            Err(error) => {
-                let failure = match known.take_if(|(known, _)| *known == item) {
-                    Some((_, failure)) => failure,
-                    None => Failure { message: error.to_string(), line },
-                };
-                let kind = if shows_key { Some("Secret".to_owned()) } else { sink.kind };
-                fault(manifests, Place { item, ..place.clone() }, kind, failure, b"");
+            Some(other) => {
+                return Err(failed(format!(
+                    "invalid type: {}, expected a list of objects at `items`",
+                    type_of(&other)
+                )));
             }
         }
+        Ok(())
     }
-}
 
-fn mentions_secret(value: &Value) -> bool {
-    value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.starts_with("Secret"))
-}
-
-/// Takes over what a document holds.
-fn take(manifests: &mut Manifests, place: &Place, sink: Sink) {
-    for kind in sink.skipped {
-        *manifests.skipped.entry(kind).or_default() += 1;
-    }
-    for Found { object, item } in sink.found {
-        let place = Place { item, ..place.clone() };
-        if let Err(message) = manifests.place(object, place.clone()) {
-            manifests.faults.push(Fault { place, message, remedy: "give it a name".to_owned() });
+    /// Takes in an object of its own kind, or counts it where that is not read.
+    fn single(
+        &self,
+        manifests: &mut Manifests,
+        object: Map<String, Value>,
+        meta: &TypeMeta,
+        items: &[usize],
+    ) -> Result<(), Failure> {
+        let TypeMeta { api_version, kind } = meta;
+        let wanted = match kind.as_str() {
+            "Ingress" | "IngressClass" => "networking.k8s.io/v1",
+            "EndpointSlice" => "discovery.k8s.io/v1",
+            "IngressClassParameters" => "waybill.dev/v1alpha1",
+            "Service" | "Secret" | "Node" | "Namespace" => "v1",
+            "ConfigMap" if is_class_memory(&object) => "v1",
+            _ => "",
+        };
+        if wanted.is_empty() || wanted != api_version {
+            let wanted = is_relative(api_version, wanted).then_some(wanted);
+            let skipped = SkippedKind { kind: kind.clone(), api_version: api_version.clone(), wanted };
+            *manifests.skipped.entry(skipped).or_default() += 1;
+            return Ok(());
         }
+        let place = ManifestPlace { item: items.first().map(|item| item + 1), ..self.place.clone() };
+        let value = Value::Object(object);
+        match kind.as_str() {
+            "Ingress" => manifests.put_ingress(self.typed(value, items)?, place),
+            "IngressClass" => manifests.put(|all| &mut all.classes, kind, self.typed(value, items)?, place),
+            "Service" => manifests.put(|all| &mut all.services, kind, self.typed(value, items)?, place),
+            "EndpointSlice" => manifests.put(|all| &mut all.slices, kind, self.typed(value, items)?, place),
+            "Secret" => manifests.put(|all| &mut all.secrets, kind, self.typed(value, items)?, place),
+            "Node" => manifests.put(|all| &mut all.nodes, kind, self.typed(value, items)?, place),
+            "Namespace" => manifests.put(|all| &mut all.namespaces, kind, self.typed(value, items)?, place),
+            "ConfigMap" => manifests.put(|all| &mut all.class_memory, kind, self.typed(value, items)?, place),
+            _ => manifests.put(|all| &mut all.parameters, kind, self.typed(value, items)?, place),
+        }
+        Ok(())
     }
+
+    /// Decodes an object.
+    fn typed<K: DeserializeOwned>(&self, value: Value, items: &[usize]) -> Result<K, Failure> {
+        let error = match serde_path_to_error::deserialize(value) {
+            Ok(object) => return Ok(object),
+            Err(error) => error,
+        };
+        if has_boolean_in_mixed_case(self.text)
+            && let Ok(document) = serde_saphyr::from_str_with_options::<Value>(
+                self.text,
+                yaml_options(self.text, Booleans::Yaml12),
+            )
+            && let Some(value) = items.iter().try_fold(&document, |list, item| list.get("items")?.get(*item))
+            && let Ok(object) = K::deserialize(value)
+        {
+            return Ok(object);
+        }
+        let steps = error.path().iter().map_while(|segment| match segment {
+            Segment::Seq { index } => Some(PathStep::Index(*index)),
+            Segment::Map { key } => Some(PathStep::Key(key.clone())),
+            Segment::Enum { .. } | Segment::Unknown => None,
+        });
+        let path: Vec<PathStep> = steps.collect();
+        let message = if path.is_empty() { error.inner().to_string() } else { error.to_string() };
+        Err(Failure { message, path })
+    }
+}
+
+fn path_of(items: &[usize]) -> impl Iterator<Item = PathStep> {
+    items.iter().flat_map(|item| [PathStep::Key("items".to_owned()), PathStep::Index(*item)])
+}
+
+/// What an object is, by itself or by the list that it is in.
+fn type_meta(object: &Map<String, Value>, of_list: &TypeMeta) -> Result<TypeMeta, Failure> {
+    let text = |key: &str, of_list: &str| match object.get(key) {
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        None if !of_list.is_empty() => Ok(Some(of_list.to_owned())),
+        None | Some(Value::Null) => Ok(None),
+        Some(other) => Err(Failure {
+            message: format!("`{key}`: invalid type: {}, expected a string", type_of(other)),
+            path: vec![PathStep::Key(key.to_owned())],
+        }),
+    };
+    let of_items = if of_list.kind.is_empty() { &TypeMeta::default() } else { of_list };
+    match (text("apiVersion", &of_items.api_version)?, text("kind", &of_items.kind)?) {
+        (Some(api_version), Some(kind)) => Ok(TypeMeta { api_version, kind }),
+        (Some(_), None) => Err("`kind` is missing".to_owned().into()),
+        (None, Some(_)) => Err("`apiVersion` is missing".to_owned().into()),
+        (None, None) => Err("`apiVersion` and `kind` are missing".to_owned().into()),
+    }
+}
+
+/// A value's type. Its content may be a private key.
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a mapping",
+    }
+}
+
+fn is_class_memory(map: &Map<String, Value>) -> bool {
+    let labels = map.get("metadata").and_then(|metadata| metadata.get("labels"));
+    labels.and_then(|labels| labels.get(PART_LABEL)).is_some_and(|part| part == CLASSES_PART)
+}
+
+/// Whether an apiVersion is an older or newer one of the kind that is read.
+fn is_relative(api_version: &str, wanted: &str) -> bool {
+    let Some((group, _)) = wanted.split_once('/') else { return false };
+    api_version.split_once('/').is_some_and(|(other, _)| other == group || other == "extensions")
 }
 
 /// Notes a document or an item that can't be read. What a parser says about a Secret may show a key, so of those
 /// only the place is told.
-fn fault(manifests: &mut Manifests, place: Place, kind: Option<String>, failure: Failure, text: &[u8]) {
-    let place = Place { line: failure.line.or(place.line), ..place };
-    let secret = kind.as_deref() == Some("Secret") || shows_secret(text);
-    let (message, remedy) = match (secret, kind) {
-        (true, _) => (
-            "this Secret can't be read".to_owned(),
-            "values of `data` are base64, those of `stringData` text, and all keys and values are strings",
-        ),
-        (false, Some(kind)) => {
-            (format!("this {kind} can't be read: {}", one_line(&failure.message)), FIELD_REMEDY)
-        }
-        (false, None) => (one_line(&failure.message), REMEDY),
+fn fault(manifests: &mut Manifests, place: ManifestPlace, kind: Option<&String>, message: &str, text: &str) {
+    let shows_secret = |text: &str| text.contains("Secret") || text.contains("PRIVATE KEY");
+    let (message, remedy) = match kind {
+        Some(kind) if kind == "Secret" => ("this Secret can't be read".to_owned(), SECRET_REMEDY),
+        None if shows_secret(text) => ("this Secret can't be read".to_owned(), SECRET_REMEDY),
+        Some(kind) => (format!("this {kind} can't be read: {}", one_line(message)), FIELD_REMEDY),
+        None => (one_line(message), REMEDY),
     };
-    manifests.faults.push(Fault { place, message, remedy: remedy.to_owned() });
-}
-
-fn shows_secret(text: &[u8]) -> bool {
-    let words: [&[u8]; 2] = [b"Secret", b"PRIVATE KEY"];
-    words.iter().any(|word| text.windows(word.len()).any(|window| window == *word))
+    manifests.faults.push(ManifestFault { place, message, remedy: remedy.to_owned() });
 }
 
 /// A parser's message on one line, bounded, with nothing in it that a terminal would act on.
 fn one_line(message: &str) -> String {
+    let words: Vec<&str> = message.split_whitespace().collect();
     let mut line = String::new();
-    for word in message.split_whitespace() {
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.extend(
-            word.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }),
-        );
-        if line.len() > MESSAGE_LIMIT {
-            line.truncate(line.floor_char_boundary(MESSAGE_LIMIT));
+    for character in words.join(" ").chars() {
+        if line.len() >= MESSAGE_LIMIT {
             line.push('…');
             break;
+        }
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
         }
     }
     line

@@ -100,7 +100,8 @@ fn lists_are_read_with_their_kind_in_front_or_behind() {
             "{text}"
         );
     }
-    assert_eq!(faults("items: []\nkind: Thing\napiVersion: v1\n").len(), 1);
+    assert_eq!(faults("items: []\nkind: Thing\napiVersion: v1\n"), Vec::<String>::new());
+    assert_eq!(faults("items: 3\nkind: List\napiVersion: v1\n").len(), 1);
     assert_eq!(faults("items: null\nkind: List\napiVersion: v1\n"), Vec::<String>::new());
 }
 
@@ -152,7 +153,7 @@ fn a_bad_document_costs_only_itself_and_says_where_it_is() {
     assert_eq!(lines.len(), 3);
     assert!(
         lines[0].starts_with(
-            "shop.yaml, document 2, line 10: this Service can't be read: expected sequence start: "
+            "shop.yaml, document 2, line 10: this Service can't be read: spec.ports: invalid type: "
         ),
         "{}",
         lines[0]
@@ -176,7 +177,9 @@ fn a_bad_item_of_a_list_costs_only_itself() {
     assert_eq!(names(&manifests.services), ["a", "b"]);
     let lines: Vec<String> = manifests.faults.iter().map(ToString::to_string).collect();
     assert!(
-        lines[0].starts_with("shop.yaml, document 1, item 2, line 9: this Service can't be read: "),
+        lines[0].starts_with(
+            "shop.yaml, document 1, item 2, line 9: this Service can't be read: metadata.name: invalid type: "
+        ),
         "{}",
         lines[0]
     );
@@ -358,6 +361,10 @@ fn directories_are_read_in_order_and_whole() {
     put("a.yaml", "a");
     put(".git/x.yaml", "hidden");
     put("README.md", "readme");
+    // A file without a kind, and one that nobody will ever write to.
+    std::fs::write(root.join("b/kustomization.yaml"), "resources: [d.YML]\n").unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, root.join("b/pipe.yaml"), rustix::fs::Mode::RUSR).unwrap();
+    std::os::unix::net::UnixListener::bind(root.join("socket.json")).unwrap();
     std::fs::write(root.join("c.json"), r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"c"}}"#)
         .unwrap();
     std::os::unix::fs::symlink(root, root.join("b/loop")).unwrap();
@@ -375,8 +382,8 @@ fn sources_that_cannot_be_read_are_errors() {
     let directory = tempfile::tempdir().unwrap();
     let read = |paths: &[PathBuf]| Manifests::read_paths(paths, SERVICE.as_bytes()).map(|read| read.len());
     assert_eq!(read(&["-".into()]).unwrap(), 1);
-    assert!(matches!(read(&["-".into(), "-".into()]), Err(ReadError::StdinTwice)));
-    assert!(matches!(read(&[directory.path().to_owned()]), Err(ReadError::NoManifest { .. })));
+    assert!(matches!(read(&["-".into(), "-".into()]), Err(ManifestError::StdinTwice)));
+    assert!(matches!(read(&[directory.path().to_owned()]), Err(ManifestError::NoManifest { .. })));
     let missing = read(&[directory.path().join("missing")]).unwrap_err().to_string();
     assert!(missing.contains("missing: No such file"), "{missing}");
 }

@@ -5,10 +5,9 @@ use serde::Deserialize;
 
 use crate::kubernetes::key::OutputKey;
 use crate::publish::outputs::withdrawal::CONFIRM_ANNOTATION;
-use crate::published::desired_output::{Routing, Wanted};
-use crate::published::index::{FORMAT_VERSION, Index, IndexError};
-use crate::published::objects::{self, INDEX_JSON, Part, ROUTING_YAML};
-use crate::table::Digest;
+use crate::published::desired_output::{DesiredOutput, Stamp};
+use crate::published::index::{Index, IndexError};
+use crate::published::objects::{self, INDEX_JSON, Part};
 
 /// An index that is there.
 #[derive(Clone, Debug)]
@@ -37,9 +36,9 @@ impl HeldIndex {
     ///
     /// # Errors
     /// When it is not ours.
-    pub fn of(output: &OutputKey, mut object: ConfigMap) -> Result<Self, NotOurs> {
+    pub fn new(output: &OutputKey, mut object: ConfigMap) -> Result<Self, NotOurs> {
         #[derive(Default, Deserialize)]
-        struct Stamp {
+        struct Remains {
             epoch: Option<u64>,
             generation: Option<u64>,
         }
@@ -56,7 +55,7 @@ impl HeldIndex {
         let stamp = match &index {
             Some(index) => (Some(index.epoch), Some(index.generation)),
             None => {
-                let stamp: Stamp = serde_json::from_str(text).unwrap_or_default();
+                let stamp: Remains = serde_json::from_str(text).unwrap_or_default();
                 (stamp.epoch, stamp.generation)
             }
         };
@@ -78,54 +77,28 @@ impl HeldIndex {
         self.object.metadata.resource_version.as_deref()
     }
 
-    /// Whether it says all that is wanted, under this epoch.
-    pub fn says(&self, wanted: &Wanted, hash: &Digest, epoch: u64) -> bool {
-        let Some(index) = self.index.as_ref().filter(|_| !self.unlabelled) else { return false };
-        let stamp = crate::published::desired_output::Stamp {
-            epoch,
-            generation: index.generation,
-            published_at: &index.published_at,
-        };
-        let data = self.object.data.as_ref();
-        let routing = data.and_then(|data| data.get(ROUTING_YAML)).map(String::as_str);
-        let right = match &wanted.routing {
-            Routing::Single(document) => Some(document.as_str()),
-            Routing::Sharded(_) => None,
-        };
-        *index == wanted.index(hash, &stamp) && routing == right
+    /// Whether it says all that is desired, under this epoch.
+    pub fn says(&self, desired: &DesiredOutput, epoch: u64) -> bool {
+        self.index.as_ref().filter(|_| !self.unlabelled).is_some_and(|index| {
+            let (generation, published_at) = (index.generation, index.published_at.as_str());
+            *index == desired.index(&Stamp { epoch, generation, published_at })
+        })
     }
 }
 
-/// The object to be written in the place of what is there: labels, `index.json` and `routing.yaml` are ours, a
-/// confirmation is used up, and whatever else others put there stays.
-pub fn replacement(
-    output: &OutputKey,
-    held: Option<&HeldIndex>,
-    wanted: &Wanted,
-    index: &Index,
-) -> ConfigMap {
-    debug_assert_eq!(index.format_version, FORMAT_VERSION);
-    let ours = objects::index(output, wanted, index);
+/// The object to be written in the place of what is there: labels and `index.json` are ours, a confirmation is used up,
+/// and whatever else others put there stays.
+pub fn replacement(output: &OutputKey, held: Option<&HeldIndex>, index: &Index) -> ConfigMap {
+    let ours = objects::index(output, index);
     let Some(held) = held else { return ours };
     let mut object = held.object.clone();
     object.metadata.labels.get_or_insert_default().extend(ours.metadata.labels.unwrap_or_default());
     without_confirmation(&mut object);
-    let data = object.data.get_or_insert_default();
-    data.remove(ROUTING_YAML);
-    data.extend(ours.data.unwrap_or_default());
+    object.data.get_or_insert_default().extend(ours.data.unwrap_or_default());
     // A key may be in one of the two only.
     if let Some(binary) = object.binary_data.as_mut() {
-        binary.remove(ROUTING_YAML);
         binary.remove(INDEX_JSON);
     }
-    object
-}
-
-/// The object that says what is there already, under another epoch: what a new leader writes first.
-pub fn restamped(held: &HeldIndex, index: &Index) -> ConfigMap {
-    let mut object = held.object.clone();
-    without_confirmation(&mut object);
-    object.data.get_or_insert_default().insert(INDEX_JSON.to_owned(), crate::traefik::escape::json(index));
     object
 }
 
@@ -138,90 +111,72 @@ fn without_confirmation(object: &mut ConfigMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::published::desired_output::Stamp;
-    use crate::table::Counts;
+    use crate::table::{Counts, Digest};
 
     fn output() -> OutputKey {
         OutputKey::new("ns", "out")
     }
 
-    fn wanted(text: &str) -> Wanted {
-        Wanted { routing: Routing::Single(text.to_owned()), key_shards: vec![], counts: Counts::default() }
-    }
-
-    fn sharded() -> Wanted {
-        Wanted { routing: Routing::Sharded(vec![Digest::new("a")]), ..wanted("") }
+    fn desired(text: &str) -> DesiredOutput {
+        DesiredOutput {
+            routing_shards: vec![Digest::new(text)],
+            key_shards: vec![],
+            hash: Digest::new("h"),
+            counts: Counts::default(),
+        }
     }
 
     fn stamp(epoch: u64) -> Stamp<'static> {
         Stamp { epoch, generation: 7, published_at: "2026-11-24T08:00:00Z" }
     }
 
-    fn held(wanted: &Wanted, epoch: u64) -> HeldIndex {
-        let index = wanted.index(&Digest::new("h"), &stamp(epoch));
-        HeldIndex::of(&output(), objects::index(&output(), wanted, &index)).unwrap()
+    fn held(desired: &DesiredOutput, epoch: u64) -> HeldIndex {
+        HeldIndex::new(&output(), objects::index(&output(), &desired.index(&stamp(epoch)))).unwrap()
     }
 
     #[test]
     fn it_is_right_only_with_all_of_it() {
-        let hash = Digest::new("h");
-        let held = held(&wanted("x"), 3);
-        assert!(held.says(&wanted("x"), &hash, 3));
-        assert!(!held.says(&wanted("y"), &hash, 3), "text");
-        assert!(!held.says(&wanted("x"), &hash, 4), "epoch");
-        assert!(!held.says(&wanted("x"), &Digest::new("other"), 3), "hash");
-        assert!(!held.says(&sharded(), &hash, 3), "shards");
+        let held = held(&desired("x"), 3);
+        assert!(held.says(&desired("x"), 3));
+        assert!(!held.says(&desired("y"), 3), "shards");
+        assert!(!held.says(&desired("x"), 4), "epoch");
+        assert!(!held.says(&DesiredOutput { hash: Digest::new("other"), ..desired("x") }, 3), "hash");
         let mut edited = held.object.clone();
-        edited.data.as_mut().unwrap().insert(ROUTING_YAML.into(), "edited".into());
-        assert!(!HeldIndex::of(&output(), edited).unwrap().says(&wanted("x"), &hash, 3));
+        edited.data.as_mut().unwrap().insert(INDEX_JSON.into(), "edited".into());
+        assert!(!HeldIndex::new(&output(), edited).unwrap().says(&desired("x"), 3));
+        assert!(!HeldIndex { unlabelled: true, ..held }.says(&desired("x"), 3));
     }
 
     #[test]
     fn what_others_put_there_stays_and_a_confirmation_goes() {
-        let mut object = held(&wanted("x"), 3).object;
+        let mut object = held(&desired("x"), 3).object;
         object.metadata.annotations = Some(
             [("a".to_owned(), "b".to_owned()), (CONFIRM_ANNOTATION.to_owned(), "7:1".to_owned())].into(),
         );
         object.metadata.resource_version = Some("99".into());
         object.metadata.labels.as_mut().unwrap().insert("team".into(), "x".into());
         object.data.as_mut().unwrap().insert("notes".into(), "mine".into());
-        let held = HeldIndex::of(&output(), object).unwrap();
-        let index = sharded().index(&Digest::new("h"), &stamp(4));
-        let new = replacement(&output(), Some(&held), &sharded(), &index);
+        let held = HeldIndex::new(&output(), object).unwrap();
+        let new = replacement(&output(), Some(&held), &desired("y").index(&stamp(4)));
         assert_eq!(new.metadata.annotations, Some([("a".to_owned(), "b".to_owned())].into()));
         assert_eq!(new.metadata.resource_version.as_deref(), Some("99"));
         assert_eq!(new.metadata.labels.as_ref().unwrap()["team"], "x");
-        let data = new.data.clone().unwrap();
-        assert_eq!(
-            data.keys().collect::<Vec<_>>(),
-            [INDEX_JSON, "notes"],
-            "the sharded form has no routing.yaml"
-        );
-        let read = HeldIndex::of(&output(), new).unwrap();
-        assert!(read.says(&sharded(), &Digest::new("h"), 4));
-    }
-
-    #[test]
-    fn a_new_leader_changes_nothing_but_the_stamp() {
-        let held = held(&wanted("x"), 3);
-        let index = Index { epoch: 9, generation: 8, ..held.index.clone().unwrap() };
-        let new = HeldIndex::of(&output(), restamped(&held, &index)).unwrap();
-        assert!(new.says(&wanted("x"), &Digest::new("h"), 9));
-        assert_eq!((new.epoch(), new.generation()), (Some(9), Some(8)));
+        assert_eq!(new.data.as_ref().unwrap().keys().collect::<Vec<_>>(), [INDEX_JSON, "notes"]);
+        assert!(HeldIndex::new(&output(), new).unwrap().says(&desired("y"), 4));
     }
 
     #[test]
     fn spoilt_content_is_ours_all_the_same_and_keeps_its_stamp() {
-        let mut object = held(&wanted("x"), 3).object;
+        let mut object = held(&desired("x"), 3).object;
         let mut with = |text: &str| {
             object.data.as_mut().unwrap().insert(INDEX_JSON.into(), text.into());
-            HeldIndex::of(&output(), object.clone())
+            HeldIndex::new(&output(), object.clone())
         };
         let read = with(r#"{"formatVersion":1,"epoch":5,"generation":70}"#).unwrap();
         assert_eq!((read.index.is_none(), read.epoch(), read.generation()), (true, Some(5), Some(70)));
         assert_eq!(with("nonsense").unwrap().generation(), None);
         assert_eq!(with(r#"{"formatVersion":2}"#).unwrap_err(), NotOurs::NewerFormat(2));
         object.metadata.labels = None;
-        assert_eq!(HeldIndex::of(&output(), object).unwrap_err(), NotOurs::Labels);
+        assert_eq!(HeldIndex::new(&output(), object).unwrap_err(), NotOurs::Labels);
     }
 }

@@ -5,5 +5,6 @@ pub mod refusal;
 pub mod shards;
 pub mod snapshot;
 pub mod throttle;
+pub mod upkeep;
 pub mod withdrawal;
 pub mod writer;

@@ -53,6 +53,9 @@ pub struct Shard {
     pub sha256: Option<String>,
     /// The first generation that did not name it, and when that was; `None` while the index names it.
     unnamed: Option<(u64, Instant)>,
+    /// A DELETE of this very object may be on its way, from this writer or an earlier leader. It has to be made anew
+    /// before an index names it again: the DELETE names its uid.
+    doomed: bool,
 }
 
 /// The shards of one output.
@@ -64,8 +67,23 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// A shard is there.
+    /// A shard is there, as a list or a watch says.
     pub fn seen(&mut self, key: ShardKey, metadata: &ObjectMeta, now: Instant) {
+        let doomed = match self.held.get(&key) {
+            Some(before) if before.uid == metadata.uid => before.doomed,
+            // An earlier leader may have taken it for garbage.
+            _ => !self.named.contains(&key),
+        };
+        self.insert(key, metadata, now, doomed);
+    }
+
+    /// A shard was created by this writer.
+    pub fn created(&mut self, key: ShardKey, metadata: &ObjectMeta, now: Instant) {
+        self.held.remove(&key);
+        self.insert(key, metadata, now, false);
+    }
+
+    fn insert(&mut self, key: ShardKey, metadata: &ObjectMeta, now: Instant, doomed: bool) {
         let unnamed = match self.held.get(&key) {
             Some(before) => before.unnamed,
             None if self.named.contains(&key) => None,
@@ -78,6 +96,7 @@ impl Shards {
             version: metadata.resource_version.clone(),
             sha256: annotations.and_then(|annotations| annotations.get(SHA256_ANNOTATION)).cloned(),
             unnamed,
+            doomed,
         };
         self.held.insert(key, shard);
     }
@@ -95,9 +114,12 @@ impl Shards {
         self.held.get(key)
     }
 
-    /// Whether a shard is there as wanted: one whose annotation was edited is refused by readers.
+    /// Whether a shard is there as wanted: one whose annotation was edited is refused by readers, and one that may be
+    /// deleted any moment is as good as none.
     pub fn holds(&self, part: Part, digest: &Digest) -> bool {
-        self.held.get(&key(part, digest)).is_some_and(|held| held.sha256 == Some(digest.to_string()))
+        self.held
+            .get(&key(part, digest))
+            .is_some_and(|held| !held.doomed && held.sha256 == Some(digest.to_string()))
     }
 
     /// Whether the last index names it.
@@ -144,24 +166,30 @@ impl Shards {
             .collect();
         for (key, held) in &mut self.held {
             if self.named.contains(key) {
-                held.unnamed = None;
+                // Whoever named it saw to it that no DELETE was on its way.
+                (held.unnamed, held.doomed) = (None, false);
             } else if held.unnamed.is_none() {
                 held.unnamed = Some((index.generation, now));
             }
         }
     }
 
-    /// What no index has named for long enough.
-    pub fn garbage(&self, now: Instant) -> Vec<(ShardKey, Shard)> {
+    /// What no index has named for long enough, to be deleted now: at most `limit` of it.
+    pub fn take_garbage(&mut self, now: Instant, limit: usize) -> Vec<(ShardKey, Shard)> {
+        let generation = self.generation;
         self.held
-            .iter()
+            .iter_mut()
             .filter(|(_, held)| {
-                held.unnamed.is_some_and(|(generation, at)| {
-                    self.generation >= generation.saturating_add(GENERATIONS - 1)
+                held.unnamed.is_some_and(|(first, at)| {
+                    generation >= first.saturating_add(GENERATIONS - 1)
                         && now.saturating_duration_since(at) >= UNNAMED
                 })
             })
-            .map(|(key, held)| (key.clone(), held.clone()))
+            .take(limit)
+            .map(|(key, held)| {
+                held.doomed = true;
+                (key.clone(), held.clone())
+            })
             .collect()
     }
 
@@ -228,16 +256,22 @@ mod tests {
         shards.seen(key(Part::Routing, &new), &metadata(&new, "2"), start);
         shards.committed(&index(2, &[&new]), start);
         let late = start + Duration::from_secs(600);
-        assert_eq!(shards.garbage(late), [], "one generation without it");
+        assert_eq!(shards.take_garbage(late, 9), [], "one generation without it");
         assert_eq!(shards.garbage_due(), None);
         shards.committed(&index(3, &[&new]), start + Duration::from_secs(1));
-        assert_eq!(shards.garbage(start + Duration::from_secs(59)), []);
+        assert_eq!(shards.take_garbage(start + Duration::from_secs(59), 9), []);
         assert_eq!(shards.garbage_due(), Some(start + UNNAMED));
-        let garbage: Vec<_> = shards.garbage(start + UNNAMED).into_iter().map(|(key, _)| key).collect();
+        let garbage: Vec<_> =
+            shards.take_garbage(start + UNNAMED, 9).into_iter().map(|(key, _)| key).collect();
         assert_eq!(garbage, [old_key]);
-        // Wanted again before it was deleted.
+        // Wanted again before it was deleted: the DELETE may still come, so it has to be another object.
+        assert!(!shards.holds(Part::Routing, &old));
+        shards.seen(key(Part::Routing, &old), &metadata(&old, "1"), start + UNNAMED);
+        assert!(!shards.holds(Part::Routing, &old));
+        shards.created(key(Part::Routing, &old), &metadata(&old, "3"), start + UNNAMED);
+        assert!(shards.holds(Part::Routing, &old));
         shards.committed(&index(4, &[&new, &old]), start + Duration::from_secs(61));
-        assert_eq!(shards.garbage(late), []);
+        assert_eq!(shards.take_garbage(late, 9), []);
     }
 
     #[test]
@@ -248,7 +282,22 @@ mod tests {
         shards.committed(&index(5, &[]), start);
         shards.seen(key(Part::Keys, &digest), &metadata(&digest, "1"), start);
         shards.committed(&index(6, &[]), start);
-        assert_eq!(shards.garbage(start + UNNAMED).len(), 1);
+        assert_eq!(shards.take_garbage(start + UNNAMED, 9).len(), 1);
+    }
+
+    #[test]
+    fn what_an_earlier_leader_may_be_deleting_is_not_taken_for_there() {
+        let now = Instant::now();
+        let (named, old) = (Digest::new("named"), Digest::new("old"));
+        let mut shards = Shards::default();
+        for (digest, uid) in [(&named, "1"), (&old, "2")] {
+            shards.seen(key(Part::Routing, digest), &metadata(digest, uid), now);
+        }
+        shards.committed(&index(7, &[&named]), now);
+        assert!(shards.holds(Part::Routing, &named) && !shards.holds(Part::Routing, &old));
+        // It was ours, and goes back and forth within the minute: nothing has to be written.
+        shards.committed(&index(8, &[]), now);
+        assert!(shards.holds(Part::Routing, &named));
     }
 
     #[test]

@@ -2,30 +2,28 @@
 
 use std::collections::HashMap;
 
-use crate::published::desired_output::Wanted;
-use crate::published::objects::Part;
+use crate::published::desired_output::DesiredOutput;
+use crate::published::objects::{Part, TEXT_LIMIT};
 use crate::table::{Digest, Output};
 
 /// What an output has to be, with the documents of the shards that have to be written.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// Everything but the documents.
-    pub wanted: Wanted,
-    /// [`Output::hash`] of the same state.
-    pub hash: Digest,
+    pub desired: DesiredOutput,
     documents: HashMap<(Part, Digest), String>,
+    /// Bytes of routers and services as text.
+    pub text_bytes: usize,
+    /// That text, where it was asked for and is not too large.
+    pub text: Option<String>,
 }
 
 impl Snapshot {
     /// Takes what `output` is now, with the documents of the shards that `needed` asks for
     /// ([`crate::publish::outputs::writer::OutputWriter::needs`]).
-    pub fn of(output: &mut Output, needed: impl Fn(Part, &Digest) -> bool) -> Self {
-        let wanted = Wanted::of(output);
-        let hash = output.hash();
+    pub fn new(output: &mut Output, needed: impl Fn(Part, &Digest) -> bool) -> Self {
+        let desired = DesiredOutput::new(output);
         let mut documents = HashMap::new();
-        let routing = wanted.routing_shards().iter().map(|digest| (Part::Routing, *digest));
-        let keys = wanted.key_shards.iter().map(|digest| (Part::Keys, *digest));
-        for (part, digest) in routing.chain(keys).filter(|(part, digest)| needed(*part, digest)) {
+        for (part, digest) in shards(&desired).filter(|(part, digest)| needed(*part, digest)) {
             let document = match part {
                 Part::Keys => output.key_shard(&digest),
                 _ => output.routing_shard(&digest),
@@ -34,17 +32,30 @@ impl Snapshot {
                 documents.insert((part, digest), document);
             }
         }
-        Self { wanted, hash, documents }
+        Self { desired, documents, text_bytes: output.routing_bytes(), text: None }
+    }
+
+    /// Takes the text as well. `output` is as it was for [`Self::new`].
+    #[must_use]
+    pub fn with_text(mut self, output: &Output) -> Self {
+        if self.text_bytes <= TEXT_LIMIT {
+            self.text = Some(output.routing());
+        }
+        self
     }
 
     /// All shards, in order.
     pub fn shards(&self) -> impl Iterator<Item = (Part, Digest)> {
-        let routing = self.wanted.routing_shards().iter().map(|digest| (Part::Routing, *digest));
-        routing.chain(self.wanted.key_shards.iter().map(|digest| (Part::Keys, *digest)))
+        shards(&self.desired)
     }
 
     /// The document of a shard, where it was asked for.
     pub fn document(&self, part: Part, digest: &Digest) -> Option<&str> {
         self.documents.get(&(part, *digest)).map(String::as_str)
     }
+}
+
+fn shards(desired: &DesiredOutput) -> impl Iterator<Item = (Part, Digest)> {
+    let routing = desired.routing_shards.iter().map(|digest| (Part::Routing, *digest));
+    routing.chain(desired.key_shards.iter().map(|digest| (Part::Keys, *digest)))
 }

@@ -1,3 +1,5 @@
+use k8s_openapi::ByteString;
+
 use super::*;
 
 const CRT: &str = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
@@ -39,24 +41,24 @@ fn a_certificate_must_look_like_one() {
         (&[("tls.key", PRIVATE)], "tls.crt", SecretFault::Missing),
         (&[("tls.crt", ""), ("tls.key", PRIVATE)], "tls.crt", SecretFault::Empty),
         (&[("tls.crt", CRT)], "tls.key", SecretFault::Missing),
-        (&[("tls.crt", "/etc/shadow"), ("tls.key", PRIVATE)], "tls.crt", SecretFault::NotPem),
-        (&[("tls.crt", CRT), ("tls.key", "/etc/shadow")], "tls.key", SecretFault::NotPem),
-        (&[("tls.crt", PRIVATE), ("tls.key", CRT)], "tls.crt", SecretFault::PrivateKey),
+        (&[("tls.crt", "/etc/shadow"), ("tls.key", PRIVATE)], "tls.crt", SecretFault::NoBlock),
+        (&[("tls.crt", CRT), ("tls.key", "/etc/shadow")], "tls.key", SecretFault::NoBlock),
+        (&[("tls.crt", PRIVATE), ("tls.key", CRT)], "tls.crt", SecretFault::NoBlock),
     ];
     for (pairs, key, fault) in cases {
-        let expected = Content::Invalid { key, fault: *fault };
-        assert_eq!(Content::of(secret("1", pairs).data.as_ref()), expected, "{pairs:?}");
+        let expected = SecretState::Invalid { key, fault: *fault };
+        assert_eq!(SecretState::from(&secret("1", pairs)), expected, "{pairs:?}");
     }
-    let blank = format!(" \n\t{CRT}");
-    let content = Content::of(secret("1", &[("tls.crt", &blank), ("tls.key", PRIVATE)]).data.as_ref());
-    assert!(matches!(content, Content::Certificate(_)));
+    let blank = format!("Bag Attributes: \u{e9}\n\t{CRT}subject=web");
+    let content = SecretState::from(&secret("1", &[("tls.crt", &blank), ("tls.key", PRIVATE)]));
+    assert_eq!(content, SecretState::Certificate(certificate()), "the block alone");
     let both = [PRIVATE, CRT].concat();
-    let content = Content::of(secret("1", &[("tls.crt", &both), ("tls.key", PRIVATE)]).data.as_ref());
-    assert_eq!(content, Content::Certificate(certificate()), "the key is not in the certificate");
+    let content = SecretState::from(&secret("1", &[("tls.crt", &both), ("tls.key", PRIVATE)]));
+    assert_eq!(content, SecretState::Certificate(certificate()), "the key is not in the certificate");
     let mut binary = good("1");
     binary.data.as_mut().unwrap().insert("tls.key".into(), ByteString(b"-----BEGIN \xff".to_vec()));
-    let expected = Content::Invalid { key: "tls.key", fault: SecretFault::NotPem };
-    assert_eq!(Content::of(binary.data.as_ref()), expected);
+    let expected = SecretState::Invalid { key: "tls.key", fault: SecretFault::NoBlock };
+    assert_eq!(SecretState::from(&binary), expected);
 }
 
 #[test]

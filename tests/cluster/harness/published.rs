@@ -89,9 +89,8 @@ impl Reader {
     /// be deleted.
     pub async fn documents(&mut self) -> Vec<String> {
         let index = self.maps.get(self.key.name()).await.unwrap();
-        self.load(Some(index.clone())).await.unwrap_or_else(|miss| panic!("{}: {miss:?}", self.key));
-        let mut documents: Vec<String> =
-            index.data.unwrap_or_default().remove("routing.yaml").into_iter().collect();
+        self.load(Some(index)).await.unwrap_or_else(|miss| panic!("{}: {miss:?}", self.key));
+        let mut documents: Vec<String> = Vec::new();
         documents.extend(self.held_maps.values().map(|shard| read::routing_document(shard).unwrap()));
         documents.extend(self.held_secrets.values().map(|shard| read::key_document(shard).unwrap()));
         documents

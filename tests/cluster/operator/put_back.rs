@@ -46,19 +46,55 @@ async fn edits_and_deletions_are_put_back_and_strangers_left_alone() {
     operator.shows("waybill_publish_error{category=\"name_taken\"}", 0.0).await;
     assert_eq!(document, plane.rendered(&[]));
 
-    // The index edited: its routing emptied, a key of somebody else's added.
-    let edit = json!({"data": {"routing.yaml": "", "note": "mine"}});
+    // The index edited: emptied, a key of somebody else's added.
+    let edit = json!({"data": {"index.json": "{}", "note": "mine"}});
     configmaps.patch("waybill", &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
     eventually("the edit is put back", SOON, async || {
         let now = configmaps.get("waybill").await.unwrap();
         let data = now.data.unwrap();
         assert_eq!(data["note"], "mine", "foreign keys stay");
-        if data["routing.yaml"].is_empty() { Err("still empty") } else { Ok(()) }
+        if data["index.json"] == "{}" { Err("still empty") } else { Ok(()) }
     })
     .await;
     let (edited, document) = plane.published(OUTPUT).await.unwrap();
     assert_eq!(document, plane.rendered(&[]));
     assert!(edited.generation > index.generation);
+
+    // Its label of the output changed: it is still ours, as its shards are.
+    let edit = json!({"metadata": {"labels": {"waybill.dev/output": "other"}}});
+    let shard = format!("waybill.r-{}", edited.shards().next().unwrap());
+    for name in ["waybill", &shard] {
+        configmaps.patch(name, &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
+        eventually("the label is put back", SOON, async || match configmaps.get_opt(name).await.unwrap() {
+            Some(map) if map.metadata.labels.as_ref().unwrap()["waybill.dev/output"] == "waybill" => Ok(()),
+            other => Err(format!("{name}: {other:?}")),
+        })
+        .await;
+    }
+    operator.shows("waybill_problems{category=\"OutputNameTaken\"}", 0.0).await;
+
+    // The text: it is what the index stands for, and an edit is put back.
+    let text = async || configmaps.get("waybill.text").await.unwrap();
+    let routing = async || text().await.data.unwrap()["routing.yaml"].clone();
+    let mut without_certificates = document.clone();
+    without_certificates.as_object_mut().unwrap().remove("tls");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&routing().await).unwrap(), without_certificates);
+    let edit = json!({"data": {"routing.yaml": "", "note": "mine"}, "metadata": {"labels": {"waybill.dev/part": "x"}}});
+    configmaps.patch("waybill.text", &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
+    // At most one write in 30 s.
+    eventually("the text is put back", SOON * 3, async || {
+        let now = text().await;
+        let data = now.data.unwrap();
+        assert_eq!(data["note"], "mine", "foreign keys stay");
+        let labels = now.metadata.labels.unwrap();
+        if data["routing.yaml"].is_empty() || labels["waybill.dev/part"] != "text" {
+            Err("still as edited")
+        } else {
+            Ok(())
+        }
+    })
+    .await;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&routing().await).unwrap(), without_certificates);
 
     // The index deleted: the generation goes on.
     configmaps.delete("waybill", &DeleteParams::default()).await.unwrap();
@@ -77,7 +113,7 @@ async fn edits_and_deletions_are_put_back_and_strangers_left_alone() {
     .await;
     assert_eq!(again.data, shard.data);
 
-    // Routing shards exist above 128 KiB.
+    // A routing shard deleted, of several.
     let many: Vec<_> =
         (0..8).map(|at| with_paths(ingress("shop", &format!("many-{at}"), "web"), 100)).collect();
     plane.apply_objects(&many).await;

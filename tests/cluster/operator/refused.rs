@@ -10,7 +10,7 @@ use crate::harness::{ControlPlane, eventually};
 
 const OUTPUT: &str = "waybill/waybill";
 
-/// An Ingress whose routing is too much for the index alone.
+/// An Ingress that needs several shards.
 fn many() -> Value {
     with_paths(ingress("shop", "many", "web"), 800)
 }

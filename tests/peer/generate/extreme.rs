@@ -84,14 +84,14 @@ impl Make<'_> {
 
     fn secret(&self, name: &str) -> Value {
         let text = format!(
-            "-----BEGIN CERTIFICATE-----\n{}{}\n{}",
+            "-----BEGIN CERTIFICATE-----\n{}{}\n{}\n-----END CERTIFICATE-----\n",
             self.namespace,
             mark(self.cluster),
             "MIIB".repeat(8 * 1024)
         );
         json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
                "metadata": {"namespace": self.namespace, "name": name},
-               "data": {"tls.crt": base64(text.as_bytes()), "tls.key": base64(b"-----BEGIN PRIVATE KEY-----\n")}})
+               "data": {"tls.crt": base64(text.as_bytes()), "tls.key": base64(b"-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n")}})
     }
 }
 

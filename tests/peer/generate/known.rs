@@ -11,6 +11,9 @@ pub const MANY: usize = 70_000;
 pub const KEY_AND_CERTIFICATE: &str =
     "-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----\n-----BEGIN CERTIFICATE-----";
 
+/// How a certificate begins.
+pub const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
+
 const PREFIX: &str = "traefik.ingress.kubernetes.io/";
 
 /// The ends of the namespaces that it needs.
@@ -25,7 +28,7 @@ pub fn objects(cluster: &str) -> Vec<Value> {
     for (namespace, name, address) in [(&shop, "eu-web", "10.3.0.1"), (&shop_eu, "web", "10.3.0.2")] {
         objects.push(make.service(namespace, name, json!({})));
         objects.push(make.slice(namespace, name, json!([{"addresses": [address]}])));
-        objects.push(make.secret(namespace, &format!("{name}-tls"), "-----BEGIN CERTIFICATE-----"));
+        objects.push(make.secret(namespace, &format!("{name}-tls"), CERTIFICATE));
         let tls = json!([{"secretName": format!("{name}-tls")}]);
         objects.push(make.ingress(namespace, name, json!({}), "/", name, tls));
     }
@@ -42,7 +45,7 @@ pub fn objects(cluster: &str) -> Vec<Value> {
     ));
     objects.push(make.ingress(shop, "leaving", json!({}), "/leaving", "leaving", json!([])));
     objects.push(make.secret(shop, "path", "/no/such/file"));
-    objects.push(make.secret(shop, "last", "-----BEGIN CERTIFICATE-----"));
+    objects.push(make.secret(shop, "last", CERTIFICATE));
     objects.push(make.secret(shop, "both", KEY_AND_CERTIFICATE));
     let tls = json!([{"secretName": "both"}, {"secretName": "path"}, {"secretName": "missing"}, {"secretName": "last"}]);
     objects.push(make.ingress(shop, "secrets", json!({}), "/secrets", "web", tls));
@@ -95,8 +98,9 @@ impl Make<'_> {
     }
 
     pub fn secret(&self, namespace: &str, name: &str, begin: &str) -> Value {
-        let text = format!("{begin}\n{namespace}/{name}{}\n", mark(self.cluster));
-        let key = format!("-----BEGIN PRIVATE KEY-----\n{namespace}/{name}\n");
+        let end = if begin.ends_with(CERTIFICATE) { "-----END CERTIFICATE-----\n" } else { "" };
+        let text = format!("{begin}\n{namespace}/{name}{}\n{end}", mark(self.cluster));
+        let key = format!("-----BEGIN PRIVATE KEY-----\n{namespace}/{name}\n-----END PRIVATE KEY-----\n");
         json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
                "metadata": {"namespace": namespace, "name": name},
                "data": {"tls.crt": base64(text.as_bytes()), "tls.key": base64(key.as_bytes())}})

@@ -42,7 +42,7 @@ impl OutputWriter {
         }
         let metadata = read.metadata.clone();
         let is_index = read.data.as_ref().is_some_and(|data| data.contains_key(INDEX_JSON));
-        match HeldIndex::of(&self.output, read) {
+        match HeldIndex::new(&self.output, read) {
             Ok(mut held) => {
                 held.unlabelled = unlabelled;
                 self.hold(held);
@@ -145,7 +145,7 @@ impl OutputWriter {
             }
         };
         object.metadata = ObjectMeta { managed_fields: None, ..written.metadata };
-        match HeldIndex::of(&self.output, object) {
+        match HeldIndex::new(&self.output, object) {
             Ok(held) => self.hold(held),
             // Something between us and the store took our labels away: it has to be read again.
             Err(_) => self.index = Known::Nothing,

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 pub use put_back::{OwnKind, Seen};
+pub(super) use shard_writes::{collection, shard_kind};
 
 use crate::kubernetes::key::OutputKey;
 use crate::metrics::{WriteKind, WriteResult};
@@ -29,8 +30,8 @@ use crate::published::objects::Part;
 use crate::table::Digest;
 use crate::translate::pause::Pause;
 
-/// Shards written or read at once.
-const CONCURRENT: usize = 8;
+/// Shards written, read or deleted at once.
+pub(super) const CONCURRENT: usize = 8;
 /// Times that a commit begins anew when someone else wrote the index in between.
 const ATTEMPTS: usize = 3;
 /// A lease that holds for so long after another's epoch was found is the only one.
@@ -92,7 +93,7 @@ pub struct OutputWriter {
     own_versions: VecDeque<String>,
     /// When a higher epoch than ours was found.
     superseded: Option<Instant>,
-    /// Router keys of shards, where withdrawals are guarded against. The empty name is the routing in the index.
+    /// Router keys of shards, where withdrawals are guarded against.
     routers: HashMap<String, RouterKeys>,
 }
 
@@ -171,7 +172,7 @@ impl OutputWriter {
                 published_at: now(),
                 ..found.clone()
             };
-            let object = held_index::restamped(held, &index);
+            let object = held_index::replacement(&self.output, Some(held), &index);
             match self.replace_index(object, index).await {
                 Err(PublishError::Conflict { .. }) if attempt < ATTEMPTS => {}
                 Err(error) => return Err(error),
@@ -215,7 +216,7 @@ impl OutputWriter {
         if matches!(self.index, Known::Nothing) {
             self.read_index().await?;
         }
-        let Snapshot { wanted, hash, .. } = snapshot;
+        let desired = &snapshot.desired;
         let missing: Vec<(Part, Digest)> =
             snapshot.shards().filter(|(part, digest)| !self.shards.holds(*part, digest)).collect();
         let mut says = false;
@@ -227,7 +228,7 @@ impl OutputWriter {
             if pause.holds() {
                 return Ok(Outcome::Paused(pause));
             }
-            says = held.says(wanted, hash, epoch);
+            says = held.says(desired, epoch);
         }
         if !says && let Some(held) = self.withdrawal(snapshot).await? {
             return Ok(Outcome::Held(held));
@@ -240,12 +241,12 @@ impl OutputWriter {
         }
         let published_at = now();
         let generation = self.generation.saturating_add(1);
-        let index = wanted.index(hash, &Stamp { epoch, generation, published_at: &published_at });
+        let index = desired.index(&Stamp { epoch, generation, published_at: &published_at });
         let held = match &self.index {
             Known::Held(held) => Some(&**held),
             _ => None,
         };
-        let object = held_index::replacement(&self.output, held, wanted, &index);
+        let object = held_index::replacement(&self.output, held, &index);
         report.bytes += self.replace_index(object, index).await?;
         self.remember_routers(snapshot);
         report.index = true;
@@ -278,4 +279,5 @@ fn now() -> String {
 }
 
 /// What to do about somebody else's object.
-const NAME_TAKEN: &str = "rename or delete it, or give the output another name (operator.output.name)";
+pub(super) const NAME_TAKEN: &str =
+    "rename or delete it, or give the output another name (operator.output.name)";

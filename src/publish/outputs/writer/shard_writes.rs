@@ -11,13 +11,17 @@ use super::{CONCURRENT, Known, NAME_TAKEN, OutputWriter, Report};
 use crate::kubernetes::key::OutputKey;
 use crate::metrics::WriteKind;
 use crate::publish::error::PublishError;
-use crate::publish::outputs::shards::{self, ShardKey};
+use crate::publish::outputs::shards::{self, Shard, ShardKey};
 use crate::publish::outputs::snapshot::Snapshot;
+use crate::publish::outputs::upkeep::Collected;
 use crate::publish::requests::Write;
 use crate::published::objects::{self, Part, SHA256_ANNOTATION};
 use crate::published::read;
 use crate::table::Digest;
 use crate::translate::problem::Kind;
+
+/// Shards that are deleted in one go.
+const GARBAGE: usize = 64;
 
 impl OutputWriter {
     /// Creates what is missing.
@@ -50,7 +54,7 @@ impl OutputWriter {
         for (part, digest, result) in results {
             match result {
                 Ok((metadata, bytes)) => {
-                    self.shards.seen(shards::key(part, &digest), &metadata, now);
+                    self.shards.created(shards::key(part, &digest), &metadata, now);
                     match part {
                         Part::Keys => report.key_shards += 1,
                         _ => report.routing_shards += 1,
@@ -79,7 +83,7 @@ impl OutputWriter {
         let collection = collection(part, &self.output);
         let path = format!("{collection}/{name}");
         if let Some(held) = self.shards.get(&key) {
-            // It is there with another annotation, and readers refuse it.
+            // It is there with another annotation, and readers refuse it; or a DELETE of it may be on its way.
             let (uid, version) = (held.uid.as_deref(), held.version.as_deref());
             let delete = Write::delete(kind, object.clone(), &path, uid, version)?;
             match self.requests.write_repeated(&delete).await {
@@ -87,12 +91,12 @@ impl OutputWriter {
                 Err(error) => return Err(error),
             }
         }
+        let packed = |error: std::io::Error| PublishError::other(object.as_str(), error);
         let write = if part == Part::Keys {
-            let shard = objects::key_shard(&self.output, digest, document.to_owned());
+            let shard = objects::key_shard(&self.output, digest, document).map_err(packed)?;
             Write::create(kind, object.clone(), &collection, &shard)?
         } else {
-            let shard = objects::routing_shard(&self.output, digest, document)
-                .map_err(|error| PublishError::other(object.as_str(), error))?;
+            let shard = objects::routing_shard(&self.output, digest, document).map_err(packed)?;
             Write::create(kind, object.clone(), &collection, &shard)?
         };
         match self.requests.write_repeated(&write).await {
@@ -105,17 +109,17 @@ impl OutputWriter {
                 let annotations = found.metadata.annotations.as_ref();
                 let sha256 = annotations.and_then(|annotations| annotations.get(SHA256_ANNOTATION));
                 let right = sha256 == Some(&digest.to_string());
-                if right && objects::is_ours(&found.metadata, &self.output, part) {
+                let ours = right && objects::is_ours(&found.metadata, &self.output, part);
+                if ours && self.shards.is_named(&key) {
                     return Ok((found.metadata, 0));
                 }
-                if !right || !self.lost_its_labels(part, &object, &path, document).await? {
+                if !ours && (!right || !self.lost_its_labels(part, &object, &path, document).await?) {
                     let kind = if part == Part::Keys { Kind::Secret } else { Kind::ConfigMap };
                     return Err(PublishError::name_taken(kind, &found.metadata, NAME_TAKEN.to_owned()));
                 }
-                tracing::warn!(
-                    object,
-                    "a shard lost its labels, and readers that go by them; it is made anew"
-                );
+                // Of an attempt whose answer was lost, or so old that a DELETE may be on its way; or it lost labels, and
+                // readers that go by them do not find it.
+                tracing::debug!(object, ours, "a shard is made anew");
                 let (uid, version) =
                     (found.metadata.uid.as_deref(), found.metadata.resource_version.as_deref());
                 self.requests
@@ -154,48 +158,19 @@ impl OutputWriter {
         })
     }
 
-    /// Deletes the shards that no index has named for long enough, as of `now`. Gives how many. Call it after a commit, and when
-    /// [`Self::garbage_due`] says so; a failure is no reason to publish less.
-    ///
-    /// # Errors
-    /// The first fault; the others were tried all the same.
-    pub async fn collect_garbage(&mut self, now: Instant) -> Result<usize, PublishError> {
+    /// The shards to delete now ([`crate::publish::outputs::upkeep::delete`]): no index has named them for long enough.
+    pub fn take_garbage(&mut self, now: Instant) -> Vec<(ShardKey, Shard)> {
         if self.epoch.is_none() || matches!(self.index, Known::Nothing) {
-            return Ok(0);
+            return Vec::new();
         }
-        let garbage = self.shards.garbage(now);
-        let this = &*self;
-        let results: Vec<(ShardKey, Result<_, PublishError>)> = stream::iter(garbage)
-            .map(|(key, held)| async move {
-                let name = shards::object_name(&this.output, &key);
-                let (kind, object) = shard_kind(key.0, &this.output, &name);
-                let path = format!("{}/{name}", collection(key.0, &this.output));
-                let delete = Write::delete(kind, object, &path, held.uid.as_deref(), held.version.as_deref());
-                let result = match delete {
-                    Ok(delete) => this.requests.write(&delete).await.map(|_| ()),
-                    Err(error) => Err(error),
-                };
-                (key, result)
-            })
-            .buffer_unordered(CONCURRENT)
-            .collect()
-            .await;
-        let (mut deleted, mut first) = (0, None);
-        for (key, result) in results {
-            match result {
-                Ok(()) => {
-                    deleted += 1;
-                    self.shards.gone(&key, None);
-                    self.routers.remove(&key.1);
-                }
-                // Gone already, or another than we knew: the watch says which.
-                Err(PublishError::NotFound { .. } | PublishError::Conflict { .. }) => {
-                    self.shards.gone(&key, None);
-                }
-                Err(error) => first = first.or(Some(error)),
-            }
+        self.shards.take_garbage(now, GARBAGE)
+    }
+
+    /// Takes note of what became of garbage.
+    pub fn collected(&mut self, collected: &Collected) {
+        for (key, held) in &collected.gone {
+            self.shards.gone(key, held.uid.as_deref());
         }
-        first.map_or(Ok(deleted), Err)
     }
 
     /// When there may be garbage without another commit.
@@ -204,14 +179,14 @@ impl OutputWriter {
     }
 }
 
-pub(super) fn collection(part: Part, output: &OutputKey) -> String {
+pub fn collection(part: Part, output: &OutputKey) -> String {
     match part {
         Part::Keys => Secret::url_path(&(), Some(output.namespace())),
         _ => ConfigMap::url_path(&(), Some(output.namespace())),
     }
 }
 
-pub(super) fn shard_kind(part: Part, output: &OutputKey, name: &str) -> (WriteKind, String) {
+pub fn shard_kind(part: Part, output: &OutputKey, name: &str) -> (WriteKind, String) {
     match part {
         Part::Keys => (WriteKind::KeyShard, format!("Secret {}/{name}", output.namespace())),
         _ => (WriteKind::RoutingShard, format!("ConfigMap {}/{name}", output.namespace())),

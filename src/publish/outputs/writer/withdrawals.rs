@@ -10,7 +10,6 @@ use super::{CONCURRENT, Known, OutputWriter};
 use crate::publish::error::PublishError;
 use crate::publish::outputs::snapshot::Snapshot;
 use crate::publish::outputs::withdrawal::{self, RouterKeys, Withdrawal};
-use crate::published::desired_output::Routing;
 use crate::published::objects::{self, Part};
 use crate::table::Digest;
 
@@ -23,13 +22,7 @@ impl OutputWriter {
     ) -> Result<Option<Withdrawal>, PublishError> {
         let Known::Held(held) = &self.index else { return Ok(None) };
         let Some(index) = held.index.clone().filter(|_| self.max_withdrawal > 0) else { return Ok(None) };
-        let new: HashSet<String> = snapshot.wanted.routing_shards().iter().map(Digest::short).collect();
-        let mut before = Vec::new();
-        if index.shards.is_empty() {
-            let data = held.object.data.as_ref();
-            let text = data.and_then(|data| data.get(objects::ROUTING_YAML)).map_or("", String::as_str);
-            before.extend(withdrawal::router_keys(text));
-        }
+        let new: HashSet<String> = snapshot.desired.routing_shards.iter().map(Digest::short).collect();
         let vanishing: Vec<String> =
             index.shards().filter(|short| !new.contains(*short)).map(str::to_owned).collect();
         let unknown: Vec<String> =
@@ -52,7 +45,7 @@ impl OutputWriter {
                 (_, None) => unreadable += 1,
             }
         }
-        before.extend(vanishing.iter().filter_map(|short| self.routers.get(short)).cloned());
+        let before: Vec<_> = vanishing.iter().filter_map(|short| self.routers.get(short)).cloned().collect();
         let after = routers_in(snapshot).into_iter().map(|(_, keys)| keys).collect::<Vec<_>>();
         // Of a shard that is gone nobody knows what it held: its share counts as removed.
         let lost = unreadable * index.counts.routers / index.shards().count().max(1);
@@ -79,18 +72,15 @@ impl OutputWriter {
         if self.max_withdrawal == 0 {
             return;
         }
-        self.routers.extend(routers_in(snapshot).into_iter().filter(|(short, _)| !short.is_empty()));
+        self.routers.extend(routers_in(snapshot));
         let shards = &self.shards;
         self.routers.retain(|short, _| shards.is_named(&(Part::Routing, short.clone())));
     }
 }
 
-/// Router keys of the documents of a snapshot, by shard; the empty name is the routing in the index.
+/// Router keys of the documents of a snapshot, by shard.
 fn routers_in(snapshot: &Snapshot) -> Vec<(String, RouterKeys)> {
-    if let Routing::Single(document) = &snapshot.wanted.routing {
-        return withdrawal::router_keys(document).map(|keys| (String::new(), keys)).into_iter().collect();
-    }
-    let shards = snapshot.wanted.routing_shards().iter();
+    let shards = snapshot.desired.routing_shards.iter();
     shards
         .filter_map(|digest| {
             let document = snapshot.document(Part::Routing, digest)?;
