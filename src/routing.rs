@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 
 use crate::index::{Dependencies, Index};
 use crate::kubernetes::Ingress;
-use crate::kubernetes::key::{IngressKey, SecretKey};
+use crate::kubernetes::key::{IngressKey, OutputKey, SecretKey};
 use crate::parameters::classes::{Changed, Classes, NamespaceSource, Sources};
 use crate::table::{Change, Table};
 use crate::translate;
@@ -213,6 +213,7 @@ impl Routing {
         for output in self.classes.remembered_outputs() {
             self.table.declare(&output);
         }
+        self.remember_outputs();
         broken
     }
 
@@ -224,25 +225,47 @@ impl Routing {
 
     /// Brings one class up to date, which may be gone.
     pub fn resolve_class(&mut self, name: &str) -> Changed {
-        let changed = self.classes.resolve(&self.stores, self.sources, name);
+        let mut changed = self.classes.resolve(&self.stores, self.sources, name);
         if changed.settings {
-            self.declare_outputs();
+            changed.memory |= self.declare_outputs();
         }
         changed
     }
 
     /// Brings all classes up to date; gives those whose Ingresses have to be translated again.
     pub fn resolve_classes(&mut self) -> (BTreeSet<Arc<str>>, Changed) {
-        let resolved = self.classes.resolve_all(&self.stores, self.sources);
-        self.declare_outputs();
-        resolved
+        let (settings, mut changed) = self.classes.resolve_all(&self.stores, self.sources);
+        changed.memory |= self.declare_outputs();
+        (settings, changed)
     }
 
-    /// The output of a class is there before its first Ingress.
-    fn declare_outputs(&mut self) {
+    /// The output of a class is there before its first Ingress. Whether there is a new one to remember.
+    fn declare_outputs(&mut self) -> bool {
         for settings in self.classes.settings() {
             self.table.declare(&settings.output);
         }
+        self.remember_outputs()
+    }
+
+    fn remember_outputs(&mut self) -> bool {
+        let own = &self.classes.defaults().output;
+        let outputs = self.table.outputs().map(|(key, _)| key).filter(|key| *key != own).cloned().collect();
+        self.classes.remember_outputs(outputs)
+    }
+
+    /// Whether an output is there only to be emptied: it is not the operator's, and no class publishes there.
+    pub fn is_retired(&self, output: &OutputKey) -> bool {
+        *output != self.classes.defaults().output
+            && !self.classes.settings().any(|settings| settings.output == *output)
+    }
+
+    /// Forgets a retired output that holds nothing; whether it did. Call it once that has been committed.
+    pub fn forget_output(&mut self, output: &OutputKey) -> bool {
+        let forgotten = self.is_retired(output) && self.table.forget(output);
+        if forgotten {
+            self.remember_outputs();
+        }
+        forgotten
     }
 
     /// The Ingresses that name a class.

@@ -100,6 +100,7 @@ pub(super) struct Listened<B> {
 }
 
 impl<B> Listened<B> {
+    /// A body that is listened to.
     pub fn new(body: B, listener: Option<Listener>, broken: CounterBy<Method>, method: Method) -> Self {
         Self { body, listener, broken: Some((broken, method)) }
     }

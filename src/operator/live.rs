@@ -128,6 +128,16 @@ impl Live {
         self.notes().publications.get(output) == Some(&Publication::Committed)
     }
 
+    /// Forgets an output that is there only to be emptied, and is; whether it did.
+    pub fn forget_output(&self, output: &OutputKey) -> bool {
+        let forgotten = self.routing().forget_output(output);
+        if forgotten {
+            self.notes().publications.remove(output);
+            self.classes_changed.notify_one();
+        }
+        forgotten
+    }
+
     /// Waits for a phase.
     pub async fn reached(&self, phase: Phase) {
         // The sender lives as long as self, so waiting can't fail.
@@ -200,6 +210,13 @@ impl Live {
         match phase {
             Phase::Synced => self.dispatch(&mut routing, touched, Cause { trigger: trigger(kind), at }),
             _ => {
+                if phase == Phase::SecretsNamed {
+                    // Nothing is queued before all is listed, and then all Ingresses are translated.
+                    for class in routing.affected_classes(&touched) {
+                        let changed = routing.resolve_class(&class);
+                        self.note_classes(&routing, changed);
+                    }
+                }
                 self.secrets.extend(touched.fetch.into_iter().map(|secret| (secret, ())));
                 self.advance(&mut routing, phase);
             }

@@ -97,6 +97,8 @@ struct OutputState {
     failed: Option<WriteFailure>,
     held: bool,
     paused: bool,
+    /// The last commit has nothing in it.
+    emptied: bool,
 }
 
 impl OutputState {
@@ -169,6 +171,7 @@ impl Publisher {
             let late = self.statuses.release(now, |output, commit| self.agents.have(output, commit));
             self.metrics.statuses_unconfirmed.add(late as u64);
             self.show_agents(now);
+            self.forget_retired(now);
             self.start_upkeep(now);
             let next = self
                 .outputs
@@ -214,6 +217,23 @@ impl Publisher {
                 }
             }
         }
+    }
+
+    /// Lets go of outputs that no class has any more, once all that they held is gone from the cluster.
+    fn forget_retired(&mut self, now: Instant) {
+        let (live, problems) = (&self.live, &self.problems);
+        self.outputs.retain(|key, output| {
+            let gone = output.emptied
+                && output.throttle.due(now).is_none()
+                && output.writer.has_no_shards()
+                && output.text.is_settled(now)
+                && live.forget_output(key);
+            if gone {
+                problems.set(Reporter::Output(key.clone()), Vec::new());
+                tracing::info!(output = %key, "no class publishes here any more, and what was here is withdrawn");
+            }
+            !gone
+        });
     }
 
     /// Starts to delete garbage that is due, and has an output looked at whose text is.
@@ -323,6 +343,7 @@ impl Publisher {
                 failed: None,
                 held: false,
                 paused: false,
+                emptied: false,
             });
             output.throttle.changed();
             output.waiting.since(waiting);
@@ -354,7 +375,9 @@ impl Publisher {
             let arrived: Vec<IngressKey> = routing.table().moving_to(key).cloned().collect();
             let table = routing.table_mut().declare(key);
             let snapshot = Snapshot::new(table, |part, digest| output.writer.needs(part, digest));
-            (if with_text { snapshot.with_text(table) } else { snapshot }, arrived)
+            let mut snapshot = if with_text { snapshot.with_text(table) } else { snapshot };
+            snapshot.retired = routing.is_retired(key);
+            (snapshot, arrived)
         };
         let outcome = output.writer.commit(&snapshot).await;
         let now = Instant::now();
@@ -373,6 +396,7 @@ impl Publisher {
                 output.backoff.reset();
                 output.text.committed(snapshot.desired.hash, snapshot.text_bytes);
                 output.problems[0].clear();
+                output.emptied = snapshot.desired.counts == Counts::default();
                 output.counts = snapshot.desired.counts;
                 output.shards = (snapshot.desired.routing_shards.len(), snapshot.desired.key_shards.len());
                 if output.failed.take().is_some() {

@@ -27,6 +27,7 @@ pub(super) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
+    /// A builder over what the sources say, strongest source first.
     pub fn new(sources: [&'a Findings; 3], namespace: (String, Source)) -> Self {
         Self { sources, namespace, faults: Vec::new(), warnings: Vec::new(), origins: BTreeMap::new() }
     }

@@ -68,6 +68,7 @@ pub struct Connection {
 pub struct Token(SecretString);
 
 impl Token {
+    /// Keeps a token.
     pub(super) fn new(text: &str) -> Self {
         Self(SecretString::from(text))
     }

@@ -120,7 +120,13 @@ impl Classes {
     /// The outputs of what is remembered, also of classes that are gone.
     pub fn remembered_outputs(&self) -> BTreeSet<OutputKey> {
         let entries = self.memory.classes().filter_map(|class| self.memory.get(class));
-        entries.map(|entry| output(&entry.spec, &self.defaults)).collect()
+        let outputs = entries.map(|entry| output(&entry.spec, &self.defaults));
+        outputs.chain(self.memory.outputs().iter().cloned()).collect()
+    }
+
+    /// Remembers which outputs may hold something. Whether that is anything new.
+    pub fn remember_outputs(&mut self, outputs: BTreeSet<OutputKey>) -> bool {
+        self.memory.set_outputs(outputs)
     }
 
     /// What is remembered: what a leader keeps in the ConfigMap.

@@ -2,9 +2,10 @@
 //! operator's namespace. The leader writes it; everybody, `render` too, reads it.
 //!
 //! Its data has one key a class, the class's name, with `{"uid": …, "spec": …}` as JSON. An entry that
-//! does not read as that, or whose spec is not right, counts as absent.
+//! does not read as that, or whose spec is not right, counts as absent. One more key lists the outputs of classes, until
+//! one that no class has any more is empty.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -14,7 +15,11 @@ use serde_json::Value;
 
 use super::check::check;
 use super::resource::IngressClassParametersSpec;
+use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::well_known::{CLASSES_PART, MANAGED_BY_LABEL, PART_LABEL, WAYBILL};
+
+/// The key of the outputs; no class can have this name.
+pub const OUTPUTS: &str = "_outputs";
 
 /// Bytes of keys and values that are written. Kubernetes takes 1 MiB in a ConfigMap; the rest is for metadata.
 pub const MAX_BYTES: usize = 1000 * 1024;
@@ -43,6 +48,7 @@ impl AcceptedParameters {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
     entries: BTreeMap<Arc<str>, AcceptedParameters>,
+    outputs: BTreeSet<OutputKey>,
 }
 
 /// The data of the ConfigMap.
@@ -72,6 +78,13 @@ impl Memory {
         let mut memory = Self::default();
         let mut broken: Vec<String> = map.binary_data.iter().flatten().map(|(key, _)| key.clone()).collect();
         for (key, value) in map.data.iter().flatten() {
+            if key == OUTPUTS {
+                match outputs(value) {
+                    Some(outputs) => memory.outputs = outputs,
+                    None => broken.push(key.clone()),
+                }
+                continue;
+            }
             match entry(value) {
                 Some(entry) => {
                     memory.entries.insert(key.as_str().into(), entry);
@@ -109,6 +122,18 @@ impl Memory {
         self.entries.keys()
     }
 
+    /// Outputs that may hold routing of a class, also of one that is gone.
+    pub fn outputs(&self) -> &BTreeSet<OutputKey> {
+        &self.outputs
+    }
+
+    /// Remembers these outputs and no other. Whether that is anything new.
+    pub fn set_outputs(&mut self, outputs: BTreeSet<OutputKey>) -> bool {
+        let news = self.outputs != outputs;
+        self.outputs = outputs;
+        news
+    }
+
     /// The ConfigMap's data, at most [`MAX_BYTES`].
     pub fn encode(&self) -> Encoded {
         let mut sized: Vec<(&Arc<str>, String)> = self
@@ -120,6 +145,13 @@ impl Memory {
         sized.sort_by(|a, b| (a.0.len() + a.1.len(), a.0).cmp(&(b.0.len() + b.1.len(), b.0)));
         let mut encoded = Encoded::default();
         let mut bytes = 0;
+        if !self.outputs.is_empty()
+            && let Ok(json) =
+                serde_json::to_string(&self.outputs.iter().map(ToString::to_string).collect::<Vec<_>>())
+        {
+            bytes = OUTPUTS.len() + json.len();
+            encoded.data.insert(OUTPUTS.to_owned(), json);
+        }
         for (class, json) in sized {
             bytes += class.len() + json.len();
             if bytes <= MAX_BYTES {
@@ -163,6 +195,18 @@ impl Memory {
             ..ConfigMap::default()
         }
     }
+}
+
+fn outputs(json: &str) -> Option<BTreeSet<OutputKey>> {
+    let texts: Vec<String> = serde_json::from_str(json).ok()?;
+    let label = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_alphanumeric())
+    };
+    let output = |text: &String| {
+        let (namespace, name) = text.split_once('/')?;
+        (label(namespace) && label(name)).then(|| OutputKey::new(namespace, name))
+    };
+    texts.iter().map(output).collect()
 }
 
 /// Reads one entry, with its spec checked like a user's: an edit must not get past the rules.

@@ -26,6 +26,7 @@ impl Digest {
         sink.into()
     }
 
+    /// The bytes of the hash.
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }

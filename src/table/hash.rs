@@ -74,6 +74,7 @@ impl RoutingHash {
         }
     }
 
+    /// The text of the certificates has to be made anew.
     pub fn certificates_changed(&mut self) {
         self.whole = None;
     }

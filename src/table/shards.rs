@@ -82,6 +82,7 @@ impl<C: Content> Shards<C> {
         self.cells[cell].iter().map(|(key, (_, value))| (key, value))
     }
 
+    /// How many entries there are.
     pub fn len(&self) -> usize {
         self.len
     }

@@ -46,6 +46,7 @@ pub(super) struct Translation<'a, L: Lookup + ?Sized> {
 }
 
 impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
+    /// A translation that has found nothing yet.
     pub(super) fn new(
         ingress: &'a Ingress,
         namespace: Arc<str>,
@@ -71,6 +72,7 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
         }
     }
 
+    /// The routers of all paths.
     pub(super) fn routers(&mut self, rules: &'a [IngressRule]) -> Vec<RouterFragment> {
         // Neither more nor less: most Ingresses have one, and fragments stay.
         let mut routers: Vec<RouterFragment> = Vec::with_capacity(self.paths);

@@ -74,6 +74,7 @@ struct PortIndex<'a> {
 const FEW: usize = 16;
 
 impl<'a, L: Lookup + ?Sized> NamedService<'a, L> {
+    /// Looks the Service up.
     pub fn new(namespace: &Arc<str>, name: &str, settings: &'a Settings, lookup: &'a L) -> Self {
         let key = ServiceKey::new(Arc::clone(namespace), name);
         let slices = lookup.endpoint_slices(&key);

@@ -20,8 +20,21 @@ fn object<K: DeserializeOwned>(object: Value) -> Event<K> {
     Event::Apply(serde_json::from_value(object).unwrap())
 }
 
+fn class(live: &Live, uid: &str) {
+    let class = json!({
+        "metadata": {"name": "traefik", "uid": uid},
+        "spec": {"controller": "traefik.io/ingress-controller"},
+    });
+    live.event(WatchKind::IngressClass, |routing| routing.stores_mut().apply_class(object(class)));
+}
+
 impl Bench {
     fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// As [`Self::new`]; `between` happens when everything but Secrets is listed.
+    fn with(between: impl Fn(&Live)) -> Self {
         let watched = Watched { namespaces: None, nodes: false };
         let metrics = Metrics::new("x").unwrap();
         let live = Arc::new(Live::new(
@@ -50,6 +63,9 @@ impl Bench {
             list!(IngressClass, |routing: &mut Routing, event| routing.stores_mut().apply_class(event));
             list!(Parameters, |routing: &mut Routing, event| routing.stores_mut().apply_parameters(event));
             list!(ClassMemory, |routing: &mut Routing, event| routing.stores_mut().apply_class_memory(event));
+            if done {
+                between(&live);
+            }
             for source in [SecretSource::Tls, SecretSource::Others] {
                 list!(TlsSecret, |routing: &mut Routing, event| routing.stores_mut().apply_secret(
                     source,
@@ -77,13 +93,7 @@ impl Bench {
     }
 
     fn class(&self, uid: &str) {
-        let class = json!({
-            "metadata": {"name": "traefik", "uid": uid},
-            "spec": {"controller": "traefik.io/ingress-controller"},
-        });
-        self.live.event(WatchKind::IngressClass, |routing| {
-            routing.stores_mut().apply_class(object(class.clone()))
-        });
+        class(&self.live, uid);
         self.work();
     }
 
@@ -236,4 +246,14 @@ fn a_follower_collects_nothing() {
     bench.live.all_problems_pending();
     bench.work();
     assert!(bench.live.take_pending().all_statuses && bench.has_events(Kind::Ingress, "i-3"));
+}
+
+#[test]
+fn a_class_that_comes_before_all_is_listed_counts() {
+    let bench = Bench::with(|live| class(live, "c-1"));
+    // The event that followed changed nothing.
+    assert!(bench.live.routing().classes().state("traefik").is_some());
+    bench.service("s", "false");
+    bench.ingress("i", "7");
+    assert!(bench.live.routing().table().fragment(&IngressKey::new("shop", "web")).is_some());
 }

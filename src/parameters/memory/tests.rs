@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 use serde_json::json;
 
+use std::collections::BTreeSet;
+
 use super::*;
+use crate::kubernetes::key::OutputKey;
 
 fn entry(spec: Value) -> AcceptedParameters {
     AcceptedParameters { uid: Some("1".to_owned()), spec: check(&spec).unwrap() }
@@ -78,6 +81,26 @@ fn remembering_the_same_again_is_nothing_new_and_forgetting_is_by_class() {
     assert!(memory.retain(|class| class == "a"));
     assert!(!memory.retain(|class| class == "a"));
     assert!(memory.get("b").is_none() && memory.get("a").is_some());
+}
+
+#[test]
+fn outputs_are_remembered_until_they_are_let_go_of() {
+    let mut memory = memory(&[("a", json!({}))]);
+    let outputs = BTreeSet::from([OutputKey::new("edge", "a"), OutputKey::new("edge-2", "b")]);
+    assert!(memory.set_outputs(outputs.clone()) && !memory.set_outputs(outputs.clone()));
+    let map = memory.config_map("ns", "waybill", None);
+    assert_eq!(map.data.as_ref().unwrap()[OUTPUTS], r#"["edge-2/b","edge/a"]"#);
+    let (read, broken) = Memory::decode(&map);
+    assert_eq!((read, broken), (memory.clone(), Vec::new()));
+    // The class goes; what it published is still to be withdrawn.
+    assert!(memory.retain(|_| false));
+    assert_eq!(*memory.outputs(), outputs);
+    assert!(memory.set_outputs(BTreeSet::new()) && memory.encode().data.is_empty());
+    for broken in ["x", "[1]", r#"["no-namespace"]"#, r#"["a/b/c"]"#, r#"["a/.."]"#] {
+        let mut map = map.clone();
+        map.data.as_mut().unwrap().insert(OUTPUTS.to_owned(), broken.to_owned());
+        assert_eq!(Memory::decode(&map).1, [OUTPUTS], "{broken}");
+    }
 }
 
 #[test]

@@ -176,14 +176,12 @@ impl Shards {
 
     /// What no index has named for long enough, to be deleted now: at most `limit` of it.
     pub fn take_garbage(&mut self, now: Instant, limit: usize) -> Vec<(ShardKey, Shard)> {
-        let generation = self.generation;
+        let last = self.last_generation();
         self.held
             .iter_mut()
             .filter(|(_, held)| {
-                held.unnamed.is_some_and(|(first, at)| {
-                    generation >= first.saturating_add(GENERATIONS - 1)
-                        && now.saturating_duration_since(at) >= UNNAMED
-                })
+                held.unnamed
+                    .is_some_and(|(first, at)| first <= last && now.saturating_duration_since(at) >= UNNAMED)
             })
             .take(limit)
             .map(|(key, held)| {
@@ -198,9 +196,18 @@ impl Shards {
         self.held
             .values()
             .filter_map(|held| held.unnamed)
-            .filter(|(generation, _)| self.generation >= generation.saturating_add(GENERATIONS - 1))
+            .filter(|(first, _)| *first <= self.last_generation())
             .map(|(_, at)| at + UNNAMED)
             .min()
+    }
+
+    /// What no generation from this one on has named may be garbage. An empty index may stay the last one for ever.
+    fn last_generation(&self) -> u64 {
+        if self.named.is_empty() { u64::MAX } else { (self.generation + 1).saturating_sub(GENERATIONS) }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
     }
 }
 
@@ -279,9 +286,18 @@ mod tests {
         let start = Instant::now();
         let digest = Digest::new("x");
         let mut shards = Shards::default();
-        shards.committed(&index(5, &[]), start);
-        shards.seen(key(Part::Keys, &digest), &metadata(&digest, "1"), start);
-        shards.committed(&index(6, &[]), start);
+        let other = Digest::new("other");
+        shards.committed(&index(5, &[&other]), start);
+        shards.created(key(Part::Keys, &digest), &metadata(&digest, "1"), start);
+        assert_eq!(shards.take_garbage(start + UNNAMED, 9), []);
+        shards.committed(&index(6, &[&other]), start);
+        assert_eq!(shards.take_garbage(start + UNNAMED, 9).len(), 1);
+
+        // An empty index has no successor to wait for.
+        let mut shards = Shards::default();
+        shards.created(key(Part::Keys, &digest), &metadata(&digest, "1"), start);
+        shards.committed(&index(1, &[]), start);
+        assert_eq!(shards.garbage_due(), Some(start + UNNAMED));
         assert_eq!(shards.take_garbage(start + UNNAMED, 9).len(), 1);
     }
 

@@ -15,6 +15,8 @@ pub struct Snapshot {
     pub text_bytes: usize,
     /// That text, where it was asked for and is not too large.
     pub text: Option<String>,
+    /// The output is there only to be emptied: where there is no index, none is made.
+    pub retired: bool,
 }
 
 impl Snapshot {
@@ -32,7 +34,7 @@ impl Snapshot {
                 documents.insert((part, digest), document);
             }
         }
-        Self { desired, documents, text_bytes: output.routing_bytes(), text: None }
+        Self { desired, documents, text_bytes: output.routing_bytes(), text: None, retired: false }
     }
 
     /// Takes the text as well. `output` is as it was for [`Self::new`].

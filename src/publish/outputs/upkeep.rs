@@ -93,10 +93,12 @@ impl GarbageSchedule {
         !self.running && self.not_before.is_none_or(|at| at <= now)
     }
 
+    /// A run begins.
     pub fn started(&mut self) {
         self.running = true;
     }
 
+    /// A run is over; the next one waits longer if it failed.
     pub fn ended(&mut self, now: Instant, failed: bool) {
         self.running = false;
         if failed {
@@ -227,6 +229,11 @@ impl TextSchedule {
         !self.running && self.throttle.due(now).is_some_and(|due| due <= now)
     }
 
+    /// Whether nothing is to be written, now or later.
+    pub fn is_settled(&self, now: Instant) -> bool {
+        !self.running && self.throttle.due(now).is_none()
+    }
+
     /// It is being written. Gives the uid for [`write_text`].
     pub fn started(&mut self, now: Instant) -> Option<String> {
         self.running = true;
@@ -234,6 +241,7 @@ impl TextSchedule {
         self.uid.clone()
     }
 
+    /// The write is over.
     pub fn ended(&mut self, now: Instant, result: &Result<TextFound, PublishError>) {
         self.running = false;
         match result {

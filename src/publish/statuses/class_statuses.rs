@@ -102,7 +102,7 @@ impl ClassWriter {
         let before = self.read_memory().await?;
         let unchanged = match &before {
             Some(before) => memory.is_held_by(before),
-            None => memory.classes().next().is_none(),
+            None => memory.encode().data.is_empty(),
         };
         if unchanged {
             return Ok(Written::Unchanged);

@@ -18,7 +18,7 @@ async fn an_edit_or_a_deletion_is_undone_and_lifts_no_restriction() {
     let api: Api<ConfigMap> = Api::namespaced(plane.admin(), "waybill");
     let held = eventually("both classes are remembered", SOON, async || {
         match api.get_opt("waybill.classes").await.unwrap() {
-            Some(map) if map.data.as_ref().is_some_and(|data| data.len() == 2) => Ok(map),
+            Some(map) if map.data.as_ref().is_some_and(|data| data.len() == 3) => Ok(map),
             other => Err(format!("{other:?}")),
         }
     })

@@ -18,6 +18,7 @@ use crate::published::objects::{self, INDEX_JSON, OUTPUT_LABEL, Part};
 use crate::translate::problem::Kind;
 
 impl OutputWriter {
+    /// The index's name.
     pub(super) fn index_name(&self) -> String {
         format!("ConfigMap {}", self.output)
     }
@@ -26,6 +27,7 @@ impl OutputWriter {
         format!("{}/{}", ConfigMap::url_path(&(), Some(self.output.namespace())), self.output.name())
     }
 
+    /// Reads the index that is there.
     pub(super) async fn read_index(&mut self) -> Result<(), PublishError> {
         self.index = Known::Nothing;
         let object = self.index_name();
@@ -91,6 +93,7 @@ impl OutputWriter {
         self.index = Known::Held(Box::new(held));
     }
 
+    /// Lists the shards that are there.
     pub(super) async fn list(&mut self) -> Result<(), PublishError> {
         if self.listed {
             return Ok(());

@@ -27,7 +27,7 @@ use crate::publish::requests::Requests;
 use crate::published::desired_output::Stamp;
 use crate::published::index::Index;
 use crate::published::objects::Part;
-use crate::table::Digest;
+use crate::table::{Counts, Digest};
 use crate::translate::pause::Pause;
 
 /// Shards written, read or deleted at once.
@@ -134,6 +134,11 @@ impl OutputWriter {
         self.index_uid.as_deref()
     }
 
+    /// Whether nothing is known to be there but the index.
+    pub fn has_no_shards(&self) -> bool {
+        self.shards.is_empty()
+    }
+
     /// Whether the document of a shard is needed for a [`Snapshot`].
     pub fn needs(&self, part: Part, digest: &Digest) -> bool {
         let guarded = self.max_withdrawal > 0 && part == Part::Routing;
@@ -229,6 +234,12 @@ impl OutputWriter {
                 return Ok(Outcome::Paused(pause));
             }
             says = held.says(desired, epoch);
+        }
+        if snapshot.retired
+            && snapshot.desired.counts == Counts::default()
+            && matches!(self.index, Known::Absent)
+        {
+            return Ok(Outcome::Unchanged);
         }
         if !says && let Some(held) = self.withdrawal(snapshot).await? {
             return Ok(Outcome::Held(held));

@@ -73,6 +73,7 @@ impl OutputWriter {
         }
     }
 
+    /// A list came to its end: what it does not name is gone.
     pub(super) fn relist(&mut self, kind: OwnKind, all: Vec<ObjectMeta>) {
         let part = match kind {
             OwnKind::ConfigMap => Part::Routing,

@@ -179,6 +179,7 @@ impl OutputWriter {
     }
 }
 
+/// The path of a part's objects.
 pub fn collection(part: Part, output: &OutputKey) -> String {
     match part {
         Part::Keys => Secret::url_path(&(), Some(output.namespace())),
@@ -186,6 +187,7 @@ pub fn collection(part: Part, output: &OutputKey) -> String {
     }
 }
 
+/// What a shard counts as when it is written, and its path.
 pub fn shard_kind(part: Part, output: &OutputKey, name: &str) -> (WriteKind, String) {
     match part {
         Part::Keys => (WriteKind::KeyShard, format!("Secret {}/{name}", output.namespace())),

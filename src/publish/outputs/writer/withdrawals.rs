@@ -68,6 +68,7 @@ impl OutputWriter {
         Ok(document.as_deref().and_then(withdrawal::router_keys))
     }
 
+    /// Keeps which routers are in each shard, for the next comparison.
     pub(super) fn remember_routers(&mut self, snapshot: &Snapshot) {
         if self.max_withdrawal == 0 {
             return;
