@@ -177,6 +177,8 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
     /// Whether a router is too large to be published, which is reported. `at` is the field that its rule comes from.
     pub(super) fn is_too_large(&mut self, key: &str, router: &Router, at: impl FnOnce() -> String) -> bool {
         let Some(bytes) = size::router(key, router) else { return false };
+        // It was rendered to find that out, which costs more than its texts.
+        self.budget.add(bytes);
         // What all routers of the Ingress share is reported once.
         let shared = size::router(key, &self.bare_router()).is_some() || router.rule.len() * 2 < bytes;
         let (field, value) = if shared {
@@ -282,7 +284,7 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
         let translated = named.backend(service, &mut self.findings);
         self.budget.add_addresses(self.findings.addresses - before);
         match (&translated.service, &translated.broken) {
-            (_, Some(Broken { category: Category::EntryTooLarge, .. })) => self.budget.add(size::ENTRY_LIMIT),
+            (_, Some(Broken { category: Category::EntryTooLarge, .. })) => self.budget.add(size::RENDERED),
             (Some(fragment), _) => self.budget.add_service(&fragment.key, &fragment.service),
             (None, _) => {}
         }

@@ -11,13 +11,16 @@ pub const ENTRY_LIMIT: usize = 256 * 1024;
 
 /// Bytes that all routers and services of an Ingress may have, counted as [`Budget`] does: enough for 10,000 paths,
 /// which is about what fits into an object.
-pub const INGRESS_LIMIT: usize = 8 * 1024 * 1024;
+pub const INGRESS_LIMIT: usize = 4 * 1024 * 1024;
 
 /// Bytes around the host of a server at least: `{"url":"h2c://HOST:1"},`.
 pub const SERVER: usize = 19;
 
 /// Bytes of a line at most for a byte of text: `\u007f`.
 const ESCAPED: usize = 6;
+
+/// What a service that is too large counts: the annotations that fill an object, rendered.
+pub const RENDERED: usize = ENTRY_LIMIT * ESCAPED;
 
 /// Bytes around each text of a line at most.
 const AROUND: usize = 32;
