@@ -128,7 +128,7 @@ async fn measure(arguments: &Arguments, count: usize) -> [Figures; 2] {
     plane.install("crds");
     plane.install("manifests");
     let mut figures = [Figures::new(), Figures::new()];
-    let mut generation = 0;
+    let (mut generation, mut run) = (0, 0);
     for round in 0..arguments.rounds {
         let mut order = [Kind::Waybill, Kind::Traefik];
         if round % 2 == 1 {
@@ -138,6 +138,7 @@ async fn measure(arguments: &Arguments, count: usize) -> [Figures; 2] {
             let mut one = |name: &'static str, value: f64| {
                 figures[kind as usize].entry(name).or_default().push(value);
             };
+            run += 1;
             fill::delete_output(&plane).await;
             let begun = Instant::now();
             let subject = Subject::start(&plane, kind, round).await;
@@ -152,7 +153,7 @@ async fn measure(arguments: &Arguments, count: usize) -> [Figures; 2] {
             let beats = arguments.seconds * 10;
             one(
                 "heartbeat",
-                spent(&subject, beats as f64, async || heartbeats(&plane, beats, round).await).await,
+                spent(&subject, beats as f64, async || heartbeats(&plane, beats, run).await).await,
             );
             let slices = arguments.seconds * 5;
             one("unused", spent(&subject, slices as f64, async || unused_slices(&plane, slices).await).await);
@@ -194,11 +195,12 @@ async fn at_rate(rate: u64, times: u64, change: impl AsyncFn(u64)) {
     }
 }
 
-async fn heartbeats(plane: &ControlPlane, times: u64, round: usize) {
+/// Heartbeats at times that no other run has: one that changes nothing is none.
+async fn heartbeats(plane: &ControlPlane, times: u64, run: u64) {
     let client = plane.admin();
     at_rate(10, times, async |change| {
-        let (hour, minute, second) = (round * 2 + change as usize / 3600, change / 60 % 60, change % 60);
-        let time = format!("2026-01-01T{hour:02}:{minute:02}:{second:02}Z");
+        let (day, hour, minute, second) = (run % 28 + 1, change / 3600, change / 60 % 60, change % 60);
+        let time = format!("2026-01-{day:02}T{hour:02}:{minute:02}:{second:02}Z");
         let ready =
             json!({"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": time});
         let path = format!("/api/v1/nodes/node-{}/status", change % 100);

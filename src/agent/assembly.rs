@@ -65,14 +65,13 @@ impl Assembly {
         for name in gone {
             self.remove(&name, &mut removed);
         }
-        let mut more_routers = false;
         for (name, shard) in fetched {
-            more_routers |= self.add(name, shard, &mut removed);
+            self.add(name, shard, &mut removed);
         }
         let files = self.files.len();
         self.changed.extend(removed.keys().map(|key| file_of(key, files)));
         self.recut();
-        Ok(more_routers)
+        Ok(())
     }
 
     /// How many entries there are after a change, and whether each is there once.
@@ -148,9 +147,8 @@ impl Assembly {
         }
     }
 
-    /// Adds a shard; what was `removed` and is back as it was is no change. True where a router is new.
-    fn add(&mut self, name: String, shard: ShardEntries, removed: &mut HashMap<EntryKey, Arc<str>>) -> bool {
-        let mut new_routers = false;
+    /// Adds a shard; what was `removed` and is back as it was is no change.
+    fn add(&mut self, name: String, shard: ShardEntries, removed: &mut HashMap<EntryKey, Arc<str>>) {
         self.entries += shard.0.len();
         for entry in &shard.0 {
             let at = file_of(&entry.key, self.files.len());
@@ -160,22 +158,20 @@ impl Assembly {
                 continue;
             }
             let before = removed.remove(&entry.key);
-            new_routers |= before.is_none() && entry.key.0 == EntryKind::Router;
             if before.is_none_or(|line| line != entry.line) {
                 self.changed.insert(at);
             }
             file.insert(entry.key.clone(), Shared { line: Arc::clone(&entry.line), times: 1 });
         }
         self.shards.insert(name, shard);
-        new_routers
     }
 
     /// Cuts everything anew when there has come to be so much that it takes more files. It stays in as many when it
     /// shrinks.
     fn recut(&mut self) {
         let wanted = match self.entries {
-            ..=SINGLE_FILE => 1,
-            ..=FEWER_FILES => 64,
+            entries if entries <= SINGLE_FILE => 1,
+            entries if entries <= FEWER_FILES => 64,
             _ => 128,
         };
         if wanted <= self.files.len() {

@@ -176,7 +176,7 @@ fn check_entries(section: &str, entries: &Value) -> Result<(), String> {
         if section == "middlewares" && is_marker(name) {
             return Err(format!(".{name}: the name is waybill's own; choose another"));
         }
-        if !entry.as_object().is_some_and(|entry| !entry.is_empty()) {
+        if entry.as_object().is_none_or(|entry| entry.is_empty()) {
             return Err(format!(".{name}: it is empty or no map, which Traefik refuses"));
         }
     }

@@ -16,7 +16,6 @@ use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::manifests::Manifests;
 use crate::offline;
 use crate::options::Loaded;
-use crate::publish::outputs::upkeep::text_problem;
 use crate::published::desired_output::{DesiredOutput, Stamp};
 use crate::published::objects;
 use crate::routing::Routing;
@@ -85,12 +84,6 @@ impl Render {
         report.ignore(&self.ignore);
         // A closed standard error does not keep the routing from being printed.
         let _ = report.print(streams.stderr);
-        // No fault of what was read, so --strict does not count it.
-        for (key, output) in routing.table().outputs() {
-            if let Some(problem) = text_problem(key, output.routing_bytes()) {
-                let _ = writeln!(streams.stderr, "warning: {problem}");
-            }
-        }
         let outputs = match self.outputs(&routing, &loaded.options.settings.output) {
             Ok(outputs) => outputs,
             Err(message) => {
@@ -177,7 +170,7 @@ fn print_manifests(out: &mut dyn Write, key: &OutputKey, output: &mut Output, ke
         print_object(out, &objects::key_shard(key, digest, &document)?)?;
     }
     // Nothing was published: neither a leader nor a time can be named.
-    let stamp = Stamp { epoch: 0, generation: 1, published_at: "1970-01-01T00:00:00Z" };
+    let stamp = Stamp { epoch: 0, generation: 1, awaited: 0, published_at: "1970-01-01T00:00:00Z" };
     print_object(out, &objects::index(key, &desired.index(&stamp)))
 }
 

@@ -243,6 +243,14 @@ fn the_summary_says_what_became_of_the_ingresses() {
 }
 
 #[test]
+fn a_tab_is_named_as_what_it_is() {
+    let tab = SHOP.replace("\nspec: {ports", "\n\tspec: {ports");
+    let outcome = waybill(&["render", "-f", "-"], &tab);
+    assert_eq!(outcome.code, USAGE);
+    assert!(outcome.stderr.contains("indent with spaces, not with tabs\n"), "{}", outcome.stderr);
+}
+
+#[test]
 fn ignored_categories_are_neither_printed_nor_counted_by_strict() {
     let input = BROKEN.replace("name: gone", "name: web") + "---" + SHOP.split("---").next().unwrap();
     let outcome = waybill(&["render", "--strict", "-f", "-"], &input);
@@ -286,6 +294,16 @@ fn what_an_api_server_refuses_is_a_problem_and_is_routed_all_the_same() {
     let outcome = waybill(&["render", "--strict", "-f", "-"], &path);
     assert_eq!(outcome.code, PROBLEMS);
     assert!(outcome.stderr.contains("paths[0].path: \"shop\": "), "{}", outcome.stderr);
+    let quoted = SHOP.replace("number: 80", "number: \"80\"").replace("port: 80}", "port: '80'}");
+    let outcome = waybill(&["render", "--strict", "-f", "-", "-o", "json"], &quoted);
+    assert_eq!(outcome.code, PROBLEMS);
+    for line in [
+        "InvalidObject: standard input, document 1, line 2: spec.ports[0].port: \"80\": an API server refuses it",
+        "document 4, line 26: spec.rules[0].http.paths[0].backend.service.port.number: \"80\": ",
+    ] {
+        assert!(outcome.stderr.contains(line), "{}", outcome.stderr);
+    }
+    assert!(outcome.stdout.contains("shop-web-80"), "{}", outcome.stdout);
 }
 
 /// A key that somebody pasted into a wrong place.

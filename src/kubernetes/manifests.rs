@@ -7,6 +7,7 @@ mod document;
 mod files;
 mod locate;
 mod parse;
+mod quoted;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -23,6 +24,7 @@ use super::{EndpointSlice, Ingress, IngressClass, Namespace, Node, Secret, WireS
 
 pub use files::{ManifestError, ManifestSource};
 pub use parse::SkippedKind;
+pub use quoted::QuotedNumber;
 
 /// Where something stands in the input.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,7 +121,7 @@ pub struct Manifests {
     pub nodes: Vec<Node>,
     /// Namespaces.
     pub namespaces: Vec<Namespace>,
-    /// ConfigMaps that remember accepted parameters ([`CLASSES_PART`]).
+    /// ConfigMaps that remember accepted parameters (`CLASSES_PART`).
     pub class_memory: Vec<ConfigMap>,
     /// IngressClassParameters.
     pub parameters: Vec<DynamicObject>,
@@ -129,6 +131,8 @@ pub struct Manifests {
     pub repeated: Vec<Repeated>,
     /// Ingresses without a name, in the order of the input.
     pub unnamed: Vec<Unnamed>,
+    /// Numbers that are written as text, in the order of the input.
+    pub quoted: Vec<QuotedNumber>,
     /// How many objects of which other kinds there are.
     pub skipped: BTreeMap<SkippedKind, usize>,
     /// Where each object stands, to notice one that comes again.

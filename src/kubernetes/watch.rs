@@ -29,8 +29,7 @@ pub(super) fn of(uri: &http::Uri) -> Option<(WatchKind, String)> {
         "nodes" => WatchKind::Node,
         "namespaces" => WatchKind::Namespace,
         "ingressclassparameters" => WatchKind::Parameters,
-        // Those of agents are many, and nothing depends on them.
-        "leases" if query.contains("labelSelector") => return None,
+        "leases" if query.contains("labelSelector") => WatchKind::AgentLease,
         "leases" => WatchKind::Lease,
         "configmaps" if query.contains("managed-by") => WatchKind::OwnConfigMap,
         "configmaps" => WatchKind::ClassMemory,

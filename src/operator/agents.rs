@@ -1,6 +1,10 @@
 //! How far the proxies of each output are, by what their agents report: `published::agents` says how.
+//!
+//! Whoever may write Leases in the namespace of an output can claim anything there. So at most [`LIMIT`] of them count,
+//! each for an hour at most, and statuses wait for `operator.statusDelay` at most. A report counts from when it was seen,
+//! by our own clock: the clocks of agents decide nothing.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,11 +18,15 @@ use tokio::task::JoinSet;
 
 use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::well_known::PART_LABEL;
+use crate::metrics::{IgnoredReport, Metrics, WatchKind};
 use crate::operator::feeds::{self, WATCH_SECONDS};
-use crate::published::agents::{AGENT_PART, AgentReport};
+use crate::published::agents::{AGENT_PART, AgentReport, ReportError};
 
-/// Agents of an output that are known; more are not waited for.
+/// Agents of a namespace that are known; more are not waited for.
 const LIMIT: usize = 10_000;
+
+/// Leases in one answer to a list. Each may be large.
+const PAGE: u32 = 100;
 
 /// Commits of an output that are remembered.
 const REMEMBERED: usize = 256;
@@ -26,8 +34,15 @@ const REMEMBERED: usize = 256;
 /// The longest that a report counts, whatever it says.
 const LONGEST: Duration = Duration::from_secs(3600);
 
+/// Between two log lines about Leases that do not count, and between two looks for those that ran out.
+const AGAIN: Duration = Duration::from_secs(60);
+const TIDY_AGAIN: Duration = Duration::from_secs(1);
+
 /// Epoch and generation of a commit.
 pub type Commit = (u64, u64);
+
+/// What an output has where nobody is waited for.
+const EVERYTHING: Commit = (u64::MAX, u64::MAX);
 
 /// The last commits of an output, and when each was done.
 #[derive(Debug, Default)]
@@ -68,153 +83,248 @@ pub struct AgentCounts {
 }
 
 /// An agent, as its Lease was seen last.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct KnownAgent {
+    output: String,
     loaded: Commit,
+    renewed: Timestamp,
     /// When its report runs out, by our own clock.
     until: Instant,
 }
 
-/// What is known of all agents.
+/// The agents of one namespace.
 #[derive(Debug, Default)]
 struct KnownAgents {
-    outputs: HashMap<OutputKey, HashMap<String, KnownAgent>>,
-    /// Namespaces whose Leases are not listed yet.
-    unlisted: BTreeSet<String>,
+    /// Whether its Leases have been listed, or can't be.
+    listed: bool,
+    /// By the name of the Lease.
+    agents: HashMap<String, KnownAgent>,
+    tidied: Option<Instant>,
 }
+
+type ByNamespace = Arc<Mutex<BTreeMap<String, KnownAgents>>>;
 
 /// Follows what agents report, until it is dropped.
 pub struct Agents {
     client: Client,
-    known: Arc<Mutex<KnownAgents>>,
+    metrics: Metrics,
+    known: ByNamespace,
     changed: Arc<Notify>,
-    namespaces: BTreeSet<String>,
     tasks: JoinSet<()>,
 }
 
 impl Agents {
     /// No watches yet.
-    pub fn new(client: Client) -> Self {
-        Self {
-            client,
-            known: Arc::default(),
-            changed: Arc::default(),
-            namespaces: BTreeSet::new(),
-            tasks: JoinSet::new(),
-        }
+    pub fn new(client: Client, metrics: Metrics) -> Self {
+        Self { client, metrics, known: Arc::default(), changed: Arc::default(), tasks: JoinSet::new() }
     }
 
     /// Watches the reports in the namespace of an output too.
     pub fn watch(&mut self, output: &OutputKey) {
-        let namespace = output.namespace().to_owned();
-        if self.namespaces.insert(namespace.clone()) {
-            lock(&self.known).unlisted.insert(namespace.clone());
-            let leases = Api::namespaced(self.client.clone(), &namespace);
-            self.tasks.spawn(follow(leases, namespace, Arc::clone(&self.known), Arc::clone(&self.changed)));
+        let namespace = output.namespace();
+        let mut known = lock(&self.known);
+        if !known.contains_key(namespace) {
+            known.insert(namespace.to_owned(), KnownAgents::default());
+            let leases: Api<Lease> = Api::namespaced(self.client.clone(), namespace);
+            self.metrics.watch_age.begun(WatchKind::AgentLease, leases.resource_url());
+            let follower = Follower {
+                namespace: namespace.to_owned(),
+                metrics: self.metrics.clone(),
+                known: Arc::clone(&self.known),
+                changed: Arc::clone(&self.changed),
+                logged: None,
+            };
+            self.tasks.spawn(follower.follow(leases));
         }
     }
 
-    /// Whether every agent of an output has loaded a commit, or a later one. True where none is known.
-    pub fn have(&self, output: &OutputKey, commit: Commit) -> bool {
-        lock(&self.known).have(output, commit, Instant::now())
+    /// The newest commit that every live agent of an output has loaded: all of them where there is no agent.
+    pub fn loaded_by_all(&self, output: &OutputKey) -> Commit {
+        let known = lock(&self.known);
+        known.get(output.namespace()).map_or(EVERYTHING, |known| known.loaded_by_all(output, Instant::now()))
     }
 
     /// How far the agents of an output are.
     pub fn count(&self, output: &OutputKey, commit: Commit) -> AgentCounts {
-        lock(&self.known).count(output, commit, Instant::now())
+        let known = lock(&self.known);
+        known.get(output.namespace()).map(|known| known.count(output, commit, Instant::now())).unwrap_or_default()
     }
 
-    /// Done when a report has come.
+    /// Done when a report has come that says something new.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
 }
 
+impl Drop for Agents {
+    fn drop(&mut self) {
+        self.metrics.watch_age.clear(WatchKind::AgentLease);
+    }
+}
+
+/// Why a Lease does not count.
+#[derive(Debug, thiserror::Error)]
+enum Ignored {
+    #[error("{0}")]
+    Unreadable(#[from] ReportError),
+    #[error("there are over {LIMIT} of them; delete those that are no agent's")]
+    TooMany,
+}
+
 impl KnownAgents {
-    fn have(&self, output: &OutputKey, commit: Commit, now: Instant) -> bool {
-        let counts = self.count(output, commit, now);
-        counts.live == counts.current && !self.unlisted.contains(output.namespace())
+    fn live<'a>(&'a self, output: &'a OutputKey, now: Instant) -> impl Iterator<Item = &'a KnownAgent> {
+        self.agents.values().filter(move |agent| agent.until > now && agent.output == output.name())
+    }
+
+    fn loaded_by_all(&self, output: &OutputKey, now: Instant) -> Commit {
+        if !self.listed {
+            return (0, 0);
+        }
+        self.live(output, now).map(|agent| agent.loaded).min().unwrap_or(EVERYTHING)
     }
 
     fn count(&self, output: &OutputKey, commit: Commit, now: Instant) -> AgentCounts {
-        let live = self.outputs.get(output).into_iter().flatten().filter(|(_, agent)| agent.until > now);
-        live.fold(AgentCounts::default(), |counts, (_, agent)| AgentCounts {
+        self.live(output, now).fold(AgentCounts::default(), |counts, agent| AgentCounts {
             live: counts.live + 1,
             current: counts.current + usize::from(agent.loaded >= commit),
             slowest: Some(counts.slowest.map_or(agent.loaded, |slowest| slowest.min(agent.loaded))),
         })
     }
 
-    /// Takes a Lease. `left` is how long it still counts, where that is not its whole time.
-    fn take(&mut self, namespace: &str, lease: &Lease, left: Option<Duration>, now: Instant) {
-        let Some(report) = AgentReport::read(lease) else { return };
-        let agents = self.outputs.entry(OutputKey::new(namespace, report.output.as_str())).or_default();
-        let counts_for = report.counts_for.min(LONGEST);
-        let until = now + left.unwrap_or(counts_for).min(counts_for);
-        if agents.len() < LIMIT || agents.contains_key(&lease.name_any()) {
-            agents.insert(lease.name_any(), KnownAgent { loaded: report.loaded, until });
+    /// Takes a Lease; whether it says something new. What can't be read changes nothing.
+    fn take(&mut self, lease: &Lease, now: Instant) -> Result<bool, Ignored> {
+        let report = AgentReport::try_from(lease)?;
+        let name = lease.name_any();
+        if self.agents.len() >= LIMIT && !self.agents.contains_key(&name) {
+            if self.tidied.is_none_or(|at| now.saturating_duration_since(at) >= TIDY_AGAIN) {
+                self.tidied = Some(now);
+                self.agents.retain(|_, agent| agent.until > now);
+            }
+            if self.agents.len() >= LIMIT {
+                return Err(Ignored::TooMany);
+            }
         }
-    }
-
-    /// Forgets those of a namespace that `keep` says no to.
-    fn retain(&mut self, namespace: &str, keep: impl Fn(&String) -> bool) {
-        for (_, agents) in self.outputs.iter_mut().filter(|(key, _)| key.namespace() == namespace) {
-            agents.retain(|name, _| keep(name));
-        }
+        let AgentReport { output, loaded, renewed, counts_for } = report;
+        let until = now + counts_for.min(LONGEST);
+        let Some(agent) = self.agents.get_mut(&name) else {
+            self.agents.insert(name, KnownAgent { output, loaded, renewed, until });
+            return Ok(true);
+        };
+        // A list, or somebody's edit, shows the same report again, which does not make it count for longer.
+        let until = if agent.renewed == renewed { agent.until.min(until) } else { until };
+        let news = agent.output != output || agent.loaded != loaded || agent.until <= now;
+        *agent = KnownAgent { output, loaded, renewed, until };
+        Ok(news)
     }
 }
 
-fn lock(known: &Mutex<KnownAgents>) -> MutexGuard<'_, KnownAgents> {
+fn lock(known: &ByNamespace) -> MutexGuard<'_, BTreeMap<String, KnownAgents>> {
     known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn follow(leases: Api<Lease>, namespace: String, known: Arc<Mutex<KnownAgents>>, changed: Arc<Notify>) {
-    let config =
-        watcher::Config::default().labels(&format!("{PART_LABEL}={AGENT_PART}")).timeout(WATCH_SECONDS);
-    let mut events = feeds::events(leases, config);
-    let mut listed = BTreeSet::new();
-    let mut failed = false;
-    while let Some(event) = events.next().await {
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => {
-                if !std::mem::replace(&mut failed, true) {
-                    tracing::info!(%error, namespace, "the Leases of agents can't be watched; trying again");
-                }
-                // Without the right, statuses wait for nobody.
-                lock(&known).unlisted.remove(&namespace);
-                continue;
+/// Follows the Leases of one namespace.
+struct Follower {
+    namespace: String,
+    metrics: Metrics,
+    known: ByNamespace,
+    changed: Arc<Notify>,
+    /// When something was logged last.
+    logged: Option<Instant>,
+}
+
+impl Follower {
+    async fn follow(mut self, leases: Api<Lease>) {
+        let labels = format!("{PART_LABEL}={AGENT_PART}");
+        let config = watcher::Config::default().labels(&labels).timeout(WATCH_SECONDS).page_size(PAGE);
+        let path = leases.resource_url().to_owned();
+        let mut events = feeds::events(leases, config);
+        let mut listed = HashSet::new();
+        while let Some(event) = events.next().await {
+            let heard = match &event {
+                Ok(Event::Init | Event::InitApply(_)) => false,
+                Ok(_) => true,
+                // The right is optional.
+                Err(error) => feeds::refusal(error) == Some(403),
+            };
+            if heard {
+                self.metrics.watch_age.heard(WatchKind::AgentLease, &path, Instant::now());
             }
-        };
-        failed = false;
+            match event {
+                Ok(event) => self.take(event, &mut listed),
+                Err(error) => {
+                    self.metrics.watch_errors.inc(WatchKind::AgentLease);
+                    if feeds::refusal(&error) == Some(403) {
+                        self.with(|known| std::mem::replace(&mut known.listed, true) != true);
+                        let namespace = &self.namespace;
+                        self.log(|| {
+                            tracing::info!(namespace, "statuses wait for no agent: Leases here may not be listed and watched");
+                        });
+                    } else {
+                        tracing::debug!(%error, namespace = self.namespace, "watch of agents' Leases failed; trying again");
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event<Lease>, listed: &mut HashSet<String>) {
         let now = Instant::now();
-        let mut known = lock(&known);
         match event {
             Event::Init => listed.clear(),
             Event::InitApply(lease) => {
-                listed.insert(lease.name_any());
-                known.take(&namespace, &lease, left_by_clock(&lease), now);
+                self.report(&lease, now);
+                let name = lease.name_any();
+                self.with(|known| {
+                    if known.agents.contains_key(&name) {
+                        listed.insert(name);
+                    }
+                    false
+                });
             }
-            Event::InitDone => {
-                known.retain(&namespace, |name| listed.contains(name));
-                known.unlisted.remove(&namespace);
-            }
-            Event::Apply(lease) => known.take(&namespace, &lease, None, now),
-            Event::Delete(lease) => {
-                let gone = lease.name_any();
-                known.retain(&namespace, |name| *name != gone);
-            }
+            Event::InitDone => self.with(|known| {
+                known.agents.retain(|name, _| listed.contains(name));
+                known.listed = true;
+                true
+            }),
+            Event::Apply(lease) => self.report(&lease, now),
+            Event::Delete(lease) => self.with(|known| known.agents.remove(&lease.name_any()).is_some()),
         }
-        drop(known);
-        changed.notify_one();
     }
-}
 
-/// How long a report still counts by the clocks of two machines: for one that was written before it was seen.
-fn left_by_clock(lease: &Lease) -> Option<Duration> {
-    let report = AgentReport::read(lease)?;
-    let age = Timestamp::now().duration_since(report.renewed);
-    Some(report.counts_for.saturating_sub(Duration::try_from(age).unwrap_or_default()))
+    fn report(&mut self, lease: &Lease, now: Instant) {
+        let mut ignored = None;
+        self.with(|known| {
+            known.take(lease, now).unwrap_or_else(|reason| {
+                ignored = Some(reason);
+                false
+            })
+        });
+        if let Some(reason) = ignored {
+            self.metrics.agent_reports_ignored.inc(match reason {
+                Ignored::Unreadable(_) => IgnoredReport::Unreadable,
+                Ignored::TooMany => IgnoredReport::TooMany,
+            });
+            let namespace = self.namespace.clone();
+            self.log(|| {
+                tracing::warn!(namespace, lease = lease.name_any(), "the Lease of an agent does not count: {reason}");
+            });
+        }
+    }
+
+    /// Changes what is known; wakes whoever waits where that is news.
+    fn with(&self, change: impl FnOnce(&mut KnownAgents) -> bool) {
+        let news = lock(&self.known).get_mut(&self.namespace).is_some_and(change);
+        if news {
+            self.changed.notify_one();
+        }
+    }
+
+    fn log(&mut self, line: impl FnOnce()) {
+        if self.logged.is_none_or(|at| at.elapsed() >= AGAIN) {
+            self.logged = Some(Instant::now());
+            line();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -222,15 +332,28 @@ mod tests {
     use super::*;
     use crate::published::agents;
 
-    fn lease(output: &OutputKey, identity: &str, generation: u64) -> Lease {
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn output() -> OutputKey {
+        OutputKey::new("edge", "public")
+    }
+
+    /// The report number `number` of an agent.
+    fn lease(output: &OutputKey, identity: &str, loaded: Commit, number: u64) -> Lease {
         serde_json::from_value(serde_json::json!({
             "metadata": {
                 "name": agents::lease_name(output, identity), "labels": agents::labels(output),
-                "annotations": agents::annotations(1, generation),
+                "annotations": agents::annotations(loaded.0, loaded.1),
             },
-            "spec": {"leaseDurationSeconds": 30, "renewTime": "2026-11-26T08:00:00.000000Z"},
+            // The clock of this agent is years behind.
+            "spec": {"leaseDurationSeconds": 30, "renewTime": format!("2011-11-26T08:00:00.{number:06}Z")},
         }))
         .unwrap()
+    }
+
+    fn counts(known: &KnownAgents, commit: Commit, now: Instant) -> (usize, usize) {
+        let counts = known.count(&output(), commit, now);
+        (counts.live, counts.current)
     }
 
     #[test]
@@ -251,34 +374,61 @@ mod tests {
 
     #[test]
     fn who_has_loaded_what() {
-        let (output, other) = (OutputKey::new("edge", "public"), OutputKey::new("edge", "internal"));
+        let other = OutputKey::new("edge", "internal");
         let now = Instant::now();
         let mut known = KnownAgents::default();
-        let counts = |known: &KnownAgents, commit, now| {
-            let counts = known.count(&output, commit, now);
-            (counts.live, counts.current)
-        };
-        assert!(known.have(&output, (1, 5), now), "nobody is waited for");
-        known.unlisted.insert("edge".to_owned());
-        assert!(!known.have(&output, (1, 5), now), "there may be some");
-        known.unlisted.clear();
-        known.take("edge", &lease(&output, "a", 5), None, now);
-        known.take("edge", &lease(&output, "b", 4), None, now);
-        known.take("edge", &lease(&other, "c", 1), None, now);
+        assert_eq!(known.loaded_by_all(&output(), now), (0, 0), "there may be some");
+        known.listed = true;
+        assert_eq!(known.loaded_by_all(&output(), now), EVERYTHING, "nobody is waited for");
+        for (output, identity, loaded) in [(&output(), "a", (1, 5)), (&output(), "b", (1, 4)), (&other, "c", (1, 1))] {
+            assert!(known.take(&lease(output, identity, loaded, 0), now).unwrap());
+        }
         assert_eq!(counts(&known, (1, 5), now), (2, 1));
         assert_eq!(counts(&known, (1, 4), now), (2, 2));
         assert_eq!(counts(&known, (2, 1), now), (2, 0), "a later epoch");
-        assert!(known.have(&output, (1, 4), now) && !known.have(&output, (1, 5), now));
+        assert_eq!(known.loaded_by_all(&output(), now), (1, 4));
 
         // One reports again, the other runs out.
-        known.take("edge", &lease(&output, "a", 6), None, now + Duration::from_secs(20));
-        assert_eq!(counts(&known, (1, 6), now + Duration::from_secs(40)), (1, 1));
-        // One that ran out before it was seen never counts.
-        known.take("edge", &lease(&output, "d", 1), Some(Duration::ZERO), now);
-        assert_eq!(counts(&known, (1, 5), now).0, 2);
-        assert_eq!(known.count(&output, (1, 5), now).slowest, Some((1, 4)));
-        // Gone.
-        known.retain("edge", |name| *name != agents::lease_name(&output, "b"));
+        assert!(!known.take(&lease(&output(), "a", (1, 5), 1), now + 20 * SECOND).unwrap(), "no news");
+        assert_eq!(counts(&known, (1, 5), now + 40 * SECOND), (1, 1));
+        assert_eq!(known.loaded_by_all(&output(), now + 40 * SECOND), (1, 5));
+    }
+
+    #[test]
+    fn only_a_new_report_makes_an_agent_count_for_longer() {
+        let now = Instant::now();
+        let mut known = KnownAgents::default();
+        known.take(&lease(&output(), "a", (1, 5), 0), now).unwrap();
+        // A list shows it again, or somebody edits it: with a longer duration, too.
+        let mut again = lease(&output(), "a", (1, 5), 0);
+        again.spec.as_mut().unwrap().lease_duration_seconds = Some(i32::MAX);
+        known.take(&again, now + 20 * SECOND).unwrap();
+        assert_eq!(counts(&known, (1, 5), now + 31 * SECOND).0, 0);
+        // A clock that goes back tells a new report all the same, and none counts for years.
+        again.spec.as_mut().unwrap().renew_time.as_mut().unwrap().0 = "1999-01-01T00:00:00Z".parse().unwrap();
+        assert!(known.take(&again, now + 40 * SECOND).unwrap(), "it counts again");
+        assert_eq!(counts(&known, (1, 5), now + 41 * SECOND).0, 1);
+        assert_eq!(counts(&known, (1, 5), now + 40 * SECOND + LONGEST).0, 0);
+    }
+
+    #[test]
+    fn garbage_changes_nothing_and_what_is_known_is_bounded() {
+        let now = Instant::now();
+        let mut known = KnownAgents::default();
+        known.take(&lease(&output(), "a", (1, 5), 0), now).unwrap();
+        let mut garbage = lease(&output(), "a", (1, 5), 1);
+        garbage.metadata.annotations.as_mut().unwrap().insert(agents::LOADED.to_owned(), "x".repeat(200_000));
+        assert!(matches!(known.take(&garbage, now), Err(Ignored::Unreadable(_))));
         assert_eq!(counts(&known, (1, 5), now), (1, 1));
+
+        for number in 0..LIMIT + 100 {
+            let _ = known.take(&lease(&output(), &format!("forged-{number}"), (0, 1), 0), now);
+        }
+        assert_eq!(known.agents.len(), LIMIT);
+        let late = lease(&output(), "late", (1, 5), 0);
+        assert!(matches!(known.take(&late, now), Err(Ignored::TooMany)));
+        // Those that ran out make room.
+        known.take(&late, now + 60 * SECOND).unwrap();
+        assert_eq!(known.agents.len(), 1);
     }
 }

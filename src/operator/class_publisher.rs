@@ -1,7 +1,9 @@
 //! What a leader writes about classes: the settings that were accepted last, the status of their parameters, and their
 //! problems.
 //!
-//!     Live ─▶ remember accepted settings (ConfigMap) ─▶ report problems ─▶ status of each IngressClassParameters
+//! ```text
+//! Live ─▶ remember accepted settings (ConfigMap) ─▶ report problems ─▶ status of each IngressClassParameters
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use jiff::Timestamp;
 use crate::kubernetes::key::{ObjectKey, OutputKey};
 use crate::metrics::{ClassStatus, Metrics};
 use crate::operator::live::Live;
-use crate::operator::problems::{Problems, Reporter};
+use crate::operator::problems::{ProblemReports, ReportedBy};
 use crate::parameters::IngressClassParametersStatus;
 use crate::parameters::resolve::{Reason, Standing};
 use crate::parameters::status::{Counts, Due, Ledger};
@@ -37,7 +39,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 pub struct ClassPublisher {
     writer: ClassWriter,
     live: Arc<Live>,
-    problems: Arc<Problems>,
+    problems: Arc<ProblemReports>,
     metrics: Metrics,
     requests: Requests,
     ledger: Ledger,
@@ -52,7 +54,7 @@ impl ClassPublisher {
     pub fn new(
         writer: ClassWriter,
         live: Arc<Live>,
-        problems: Arc<Problems>,
+        problems: Arc<ProblemReports>,
         metrics: Metrics,
         requests: Requests,
     ) -> Self {
@@ -116,7 +118,7 @@ impl ClassPublisher {
             }
             _ => None,
         };
-        self.problems.set(Reporter::ClassMemory, problem.into_iter().collect());
+        self.problems.set(ReportedBy::ClassMemory, problem.into_iter().collect());
     }
 
     /// Takes over what the last leader remembered, which the watch may not have shown yet.
@@ -179,11 +181,11 @@ impl ClassPublisher {
         for class in
             std::mem::take(&mut self.reported).into_iter().filter(|class| !resolutions.contains_key(class))
         {
-            self.problems.set(Reporter::Class(class), Vec::new());
+            self.problems.set(ReportedBy::Class(class), Vec::new());
         }
         for (class, (_, problems)) in resolutions {
             self.reported.insert(Arc::clone(&class));
-            self.problems.set(Reporter::Class(class), problems);
+            self.problems.set(ReportedBy::Class(class), problems);
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use crate::metrics::Metrics;
 use crate::operator::class_publisher::ClassPublisher;
 use crate::operator::live::{Live, Phase};
-use crate::operator::problems::Problems;
+use crate::operator::problems::ProblemReports;
 use crate::operator::publisher::{Pace, Publisher};
 use crate::operator::status_view::Statuses;
 use crate::operator::tasks::{RunError, Tasks};
@@ -80,7 +80,8 @@ impl Leader {
         }
         let options = &self.options;
         let events = Events::new(index_subject(&options.settings.output));
-        let problems = Arc::new(Problems::new(events.clone(), Arc::clone(&self.live), self.metrics.clone()));
+        let problems =
+            Arc::new(ProblemReports::new(events.clone(), Arc::clone(&self.live), self.metrics.clone()));
         let statuses = Arc::new(Statuses::new(
             Arc::clone(&self.live),
             Arc::clone(&problems),

@@ -436,7 +436,7 @@ impl Live {
         self.collect(|pending| {
             if status {
                 let output = pending.statuses.entry(key.clone()).or_default();
-                if let Some(changed) = reconciled.change.outputs.iter().next() {
+                if let Some(changed) = reconciled.change.outputs.first() {
                     *output = Some(changed.clone());
                 }
             }
@@ -491,8 +491,10 @@ fn trigger(kind: WatchKind) -> Trigger {
         WatchKind::TlsSecret | WatchKind::SecretMetadata => Trigger::Secret,
         WatchKind::Node => Trigger::Node,
         WatchKind::Namespace => Trigger::Namespace,
-        WatchKind::ClassMemory | WatchKind::OwnConfigMap | WatchKind::OwnSecret | WatchKind::Lease => {
-            Trigger::Resync
-        }
+        WatchKind::ClassMemory
+        | WatchKind::OwnConfigMap
+        | WatchKind::OwnSecret
+        | WatchKind::Lease
+        | WatchKind::AgentLease => Trigger::Resync,
     }
 }

@@ -29,7 +29,7 @@ use crate::published::objects::{self, OUTPUT_LABEL};
 #[derive(Debug)]
 pub enum News {
     /// Of one object of an output.
-    Object(OwnKind, OutputKey, Seen),
+    Object(OwnKind, OutputKey, Box<Seen>),
     /// All objects that a namespace has. An output without any has lost them.
     Listed(OwnKind, String, Vec<ObjectMeta>),
 }
@@ -153,5 +153,5 @@ async fn follow<K>(
 
 fn object_news(kind: OwnKind, namespace: &str, metadata: &ObjectMeta, seen: fn(ObjectMeta) -> Seen) -> News {
     let output = objects::output_of(metadata.name.as_deref().unwrap_or_default());
-    News::Object(kind, OutputKey::new(namespace, output), seen(metadata.clone()))
+    News::Object(kind, OutputKey::new(namespace, output), Box::new(seen(metadata.clone())))
 }

@@ -17,7 +17,7 @@ const LINES: (u32, u32) = (20, 200);
 
 /// Who reports problems. What one reporter reports is replaced as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Reporter {
+pub enum ReportedBy {
     /// The translation of an Ingress.
     Ingress(IngressKey),
     /// Another controller keeps overwriting this Ingress's status.
@@ -32,7 +32,7 @@ pub enum Reporter {
 }
 
 /// Reports problems for one term of a leader.
-pub struct Problems {
+pub struct ProblemReports {
     state: Mutex<State>,
     events: Events,
     live: Arc<Live>,
@@ -40,7 +40,7 @@ pub struct Problems {
 }
 
 struct State {
-    registry: ProblemRegistry<Reporter>,
+    registry: ProblemRegistry<ReportedBy>,
     /// The uids of objects that no store holds, such as an index.
     uids: HashMap<Subject, String>,
     lines: Rate,
@@ -48,7 +48,7 @@ struct State {
     not_logged: u64,
 }
 
-impl Problems {
+impl ProblemReports {
     /// Starts without problems.
     pub fn new(events: Events, live: Arc<Live>, metrics: Metrics) -> Self {
         let state = State {
@@ -75,7 +75,7 @@ impl Problems {
 
     /// Replaces what `reporter` reports. Worth a call also if nothing changed: the object may have been deleted and created
     /// again with the same faults, and the new one has no Events yet.
-    pub fn set(&self, reporter: Reporter, problems: Vec<Problem>) {
+    pub fn set(&self, reporter: ReportedBy, problems: Vec<Problem>) {
         let mut state = self.state();
         for problem in &problems {
             if !state.registry.stands(problem) {
@@ -107,7 +107,7 @@ impl Problems {
     /// Reports the problems of an Ingress.
     fn look(&self, key: IngressKey) {
         let problems = self.live.routing().problems(&key);
-        self.set(Reporter::Ingress(key), problems);
+        self.set(ReportedBy::Ingress(key), problems);
     }
 
     /// Reports the problems of every Ingress whose problems change, without end.
@@ -132,7 +132,7 @@ impl Problems {
     }
 }
 
-fn show_counts(registry: &ProblemRegistry<Reporter>, metrics: &Metrics) {
+fn show_counts(registry: &ProblemRegistry<ReportedBy>, metrics: &Metrics) {
     for &category in Category::ALL {
         metrics.problems.set(category.as_str(), registry.count(category) as f64);
     }

@@ -20,7 +20,7 @@ use crate::metrics::{Label, Metrics, PublishedKind, ShardKind, WriteFailure};
 use crate::operator::agents::{Agents, Commits};
 use crate::operator::live::{Live, Waiting};
 use crate::operator::own_watches::{News, OwnWatches};
-use crate::operator::problems::{Problems, Reporter};
+use crate::operator::problems::{ProblemReports, ReportedBy};
 use crate::operator::status_view::Statuses;
 use crate::parameters::status::Publication;
 use crate::publish::backoff::Backoff;
@@ -65,12 +65,14 @@ pub struct Pace {
 pub struct Publisher {
     live: Arc<Live>,
     requests: Requests,
-    problems: Arc<Problems>,
+    problems: Arc<ProblemReports>,
     statuses: Arc<Statuses>,
     pace: Pace,
     metrics: Metrics,
     own: OwnWatches,
     agents: Agents,
+    /// When it was shown last how far they are.
+    agents_shown: Option<Instant>,
     outputs: BTreeMap<OutputKey, OutputState>,
     upkeep: JoinSet<(OutputKey, Upkeep)>,
 }
@@ -135,14 +137,15 @@ impl Publisher {
         client: Client,
         live: Arc<Live>,
         requests: Requests,
-        problems: Arc<Problems>,
+        problems: Arc<ProblemReports>,
         statuses: Arc<Statuses>,
         pace: Pace,
     ) -> Self {
         let metrics = requests.metrics().clone();
         live.everything_pending();
         Self {
-            agents: Agents::new(client.clone()),
+            agents: Agents::new(client.clone(), metrics.clone()),
+            agents_shown: None,
             own: OwnWatches::new(client, metrics.clone()),
             live,
             requests,
@@ -168,8 +171,9 @@ impl Publisher {
                 self.upkept(done.ok());
             }
             let now = Instant::now();
-            let late = self.statuses.release(now, |output, commit| self.agents.have(output, commit));
-            self.metrics.statuses_unconfirmed.add(late as u64);
+            for (output, late) in self.statuses.release(now, |output| self.agents.loaded_by_all(output)) {
+                self.metrics.statuses_unconfirmed.add(&output.to_string(), late);
+            }
             self.show_agents(now);
             self.forget_retired(now);
             self.start_upkeep(now);
@@ -202,7 +206,7 @@ impl Publisher {
         match news {
             News::Object(kind, key, seen) => {
                 if let Some(output) = self.outputs.get_mut(&key) {
-                    output.observe(&key, kind, seen);
+                    output.observe(&key, kind, *seen);
                 }
             }
             News::Listed(kind, namespace, all) => {
@@ -229,7 +233,7 @@ impl Publisher {
                 && output.text.is_settled(now)
                 && live.forget_output(key);
             if gone {
-                problems.set(Reporter::Output(key.clone()), Vec::new());
+                problems.set(ReportedBy::Output(key.clone()), Vec::new());
                 tracing::info!(output = %key, "no class publishes here any more, and what was here is withdrawn");
             }
             !gone
@@ -318,7 +322,7 @@ impl Publisher {
         }
         let text = output.text.problem(key);
         let problems = output.problems.iter().flatten().cloned().chain(text).collect();
-        self.problems.set(Reporter::Output(key.clone()), problems);
+        self.problems.set(ReportedBy::Output(key.clone()), problems);
     }
 
     fn take_pending(&mut self) {
@@ -379,6 +383,10 @@ impl Publisher {
             snapshot.retired = routing.is_retired(key);
             (snapshot, arrived)
         };
+        // Where there is no agent, nothing is awaited.
+        let newest = output.writer.index().map_or((0, 0), |index| (index.epoch, index.generation));
+        snapshot.awaited =
+            self.agents.loaded_by_all(key) <= newest && self.statuses.await_commit(key);
         let outcome = output.writer.commit(&snapshot).await;
         let now = Instant::now();
         match outcome {
@@ -407,7 +415,7 @@ impl Publisher {
                 self.live.set_publication(key, Publication::Committed);
                 let commit = output.writer.index().map_or((0, 0), |index| (index.epoch, index.generation));
                 output.commits.push(commit, now);
-                self.statuses.committed(key, commit, resumed, self.agents.have(key, commit));
+                self.statuses.committed(key, commit, resumed, self.agents.loaded_by_all(key));
                 // Only now may what has moved here leave where it was: nothing is ever in neither.
                 self.live.settle(key, &arrived);
                 self.metrics.published_age.since(now);
@@ -464,19 +472,26 @@ impl Publisher {
         self.report(key);
     }
 
-    /// Shows how far the proxies of all outputs are.
-    fn show_agents(&self, now: Instant) {
-        let (mut live, mut behind, mut lag) = (0, 0, Duration::ZERO);
+    /// Shows once a second how far the proxies of each output are.
+    fn show_agents(&mut self, now: Instant) {
+        if self.agents_shown.is_some_and(|at| now.saturating_duration_since(at) < LOOK) {
+            return;
+        }
+        self.agents_shown = Some(now);
+        let (mut live, mut behind, mut lag) = (Vec::new(), Vec::new(), Vec::new());
         for (key, output) in &self.outputs {
             let Some(newest) = output.commits.newest() else { continue };
             let counts = self.agents.count(key, newest);
-            live += counts.live;
-            behind += counts.live - counts.current;
-            lag = counts.slowest.map_or(lag, |slowest| lag.max(output.commits.age_after(slowest, now)));
+            let slowest = counts.slowest.map_or(Duration::ZERO, |slowest| output.commits.age_after(slowest, now));
+            let name = key.to_string();
+            self.metrics.statuses_unconfirmed.add(&name, 0);
+            live.push((name.clone(), counts.live as f64));
+            behind.push((name.clone(), (counts.live - counts.current) as f64));
+            lag.push((name, slowest.as_secs_f64()));
         }
-        self.metrics.agents.set(live as f64);
-        self.metrics.agents_behind.set(behind as f64);
-        self.metrics.agents_lag.set(lag.as_secs_f64());
+        self.metrics.agents.show(live);
+        self.metrics.agents_behind.show(behind);
+        self.metrics.agents_lag.show(lag);
     }
 
     /// Shows what all outputs together are.

@@ -1,11 +1,13 @@
 //! Which status each Ingress should have now. The routing decides the addresses; what is committed decides when
 //! they may be written.
 //!
-//!     Live ─ Ingresses to look at ─▶ waiting for a commit ─▶ arriving at the proxies ─▶ queue ─▶ StatusWriter
+//! ```text
+//! Live ─ Ingresses to look at ─▶ waiting for a commit ─▶ arriving at the proxies ─▶ queue ─▶ StatusWriter
+//! ```
 //!
 //! An Ingress waits for its own output alone: until its change is committed, its status stays as it is.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +16,7 @@ use crate::kubernetes::Ingress;
 use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::operator::agents::Commit;
 use crate::operator::live::Live;
-use crate::operator::problems::{Problems, Reporter};
+use crate::operator::problems::{ProblemReports, ReportedBy};
 use crate::publish::statuses::policy::{Entries, StatusState, same, we_own};
 use crate::publish::statuses::writer::StatusView;
 use crate::routing::Routing;
@@ -25,7 +27,7 @@ use crate::translate::status::{self, DesiredStatus};
 /// The statuses that are wanted in one term of a leader.
 pub struct Statuses {
     live: Arc<Live>,
-    problems: Arc<Problems>,
+    problems: Arc<ProblemReports>,
     /// `operator.status`; when off, another controller writes all statuses.
     enabled: bool,
     /// Ingresses to look at now.
@@ -33,24 +35,27 @@ pub struct Statuses {
     /// Ingresses to look at after the next commit of an output.
     waiting: Mutex<HashMap<IngressKey, OutputKey>>,
     /// Ingresses that get an address once every proxy has loaded their routing. Locked after `waiting`.
-    arriving: Mutex<Vec<Arriving>>,
+    arriving: Mutex<HashMap<IngressKey, Arrival>>,
     /// `operator.statusDelay`: the longest that an Ingress waits for the proxies.
     delay: Duration,
     /// The addresses for each group of settings, computed once until they may have changed.
     addresses: Mutex<Vec<(Arc<Settings>, DesiredStatus)>>,
 }
 
-/// Ingresses of one commit.
-struct Arriving {
+/// An Ingress without the address that it should have, whose routing is committed.
+struct Arrival {
+    uid: Option<String>,
     output: OutputKey,
+    /// The one that first held the Ingress.
     commit: Commit,
     until: Instant,
-    keys: HashSet<IngressKey>,
+    /// It does not wait any more, nor again for a later commit.
+    released: bool,
 }
 
 impl Statuses {
     /// `enabled` is `operator.status`, `delay` is `operator.statusDelay`.
-    pub fn new(live: Arc<Live>, problems: Arc<Problems>, enabled: bool, delay: Duration) -> Self {
+    pub fn new(live: Arc<Live>, problems: Arc<ProblemReports>, enabled: bool, delay: Duration) -> Self {
         Self {
             live,
             problems,
@@ -104,32 +109,50 @@ impl Statuses {
         if waiting.len() > ingresses.len() {
             waiting.retain(|key, _| ingresses.get(key).is_some());
         }
+        let mut arriving = self.arriving();
+        if arriving.len() > ingresses.len() {
+            arriving.retain(|key, _| ingresses.get(key).is_some());
+        }
+        drop(arriving);
         drop(waiting);
         drop(routing);
         self.queue.extend(now);
     }
 
+    /// Whether there are Ingresses that get an address with the next commit of an output. None waits for proxies where
+    /// the longest wait is 0.
+    pub fn await_commit(&self, output: &OutputKey) -> bool {
+        if self.delay.is_zero() {
+            return false;
+        }
+        let routing = self.live.routing();
+        let waiting = self.waiting();
+        waiting.iter().any(|(key, waits_for)| waits_for == output && self.arrives(key, &routing).is_some())
+    }
+
     /// An output was committed. `resumed`: the attempt before failed or was held back, so statuses may have been left
-    /// alone. `loaded`: every proxy has it already, or none is known.
-    pub fn committed(&self, output: &OutputKey, commit: Commit, resumed: bool, loaded: bool) {
+    /// alone. `loaded`: the newest commit that every proxy has.
+    pub fn committed(&self, output: &OutputKey, commit: Commit, resumed: bool, loaded: Commit) {
         {
             let routing = self.live.routing();
             let mut waiting = self.waiting();
             let mut arriving = self.arriving();
-            let mut keys = HashSet::new();
+            let until = Instant::now() + self.delay;
             let mut now = Vec::new();
             for (key, _) in waiting.extract_if(|_, waits_for| waits_for == output) {
-                // One that changes again and again waits for its first commit alone.
-                let waits = arriving.iter().any(|one| one.keys.contains(&key));
-                if !loaded && !waits && self.gets_an_address(&key, &routing) {
-                    keys.insert(key);
-                } else {
-                    now.push((key, ()));
+                let uid = self.arrives(&key, &routing).filter(|_| loaded < commit && !self.delay.is_zero());
+                match uid {
+                    // One that changes again and again waits for its first commit alone.
+                    Some(uid) if !arriving.get(&key).is_some_and(|one| one.uid == uid && one.output == *output) => {
+                        let output = output.clone();
+                        arriving.insert(key, Arrival { uid, output, commit, until, released: false });
+                    }
+                    Some(_) => now.push((key, ())),
+                    None => {
+                        arriving.remove(&key);
+                        now.push((key, ()));
+                    }
                 }
-            }
-            if !keys.is_empty() {
-                let until = Instant::now() + self.delay;
-                arriving.push(Arriving { output: output.clone(), commit, until, keys });
             }
             self.queue.extend(now);
         }
@@ -142,37 +165,43 @@ impl Statuses {
         }
     }
 
-    /// Lets those go whose commit every proxy has, as `loaded` says, and those that have waited for too long: gives how
-    /// many these are.
-    pub fn release(&self, now: Instant, loaded: impl Fn(&OutputKey, Commit) -> bool) -> usize {
-        let mut late = 0;
+    /// Lets those go whose commit every proxy has, as `loaded` says of an output, and those that have waited for too
+    /// long: gives how many these are.
+    pub fn release(&self, now: Instant, loaded: impl Fn(&OutputKey) -> Commit) -> BTreeMap<OutputKey, u64> {
+        let mut late = BTreeMap::new();
+        let mut by_output: BTreeMap<OutputKey, Commit> = BTreeMap::new();
         let mut keys = Vec::new();
-        self.arriving().retain_mut(|one| {
-            let arrived = loaded(&one.output, one.commit);
-            let over = arrived || one.until <= now;
-            if over {
-                late += if arrived { 0 } else { one.keys.len() };
-                keys.extend(one.keys.drain().map(|key| (key, ())));
+        for (key, one) in self.arriving().iter_mut().filter(|(_, one)| !one.released) {
+            let loaded = match by_output.get(&one.output) {
+                Some(loaded) => *loaded,
+                None => *by_output.entry(one.output.clone()).or_insert_with(|| loaded(&one.output)),
+            };
+            let arrived = one.commit <= loaded;
+            if !arrived && one.until > now {
+                continue;
             }
-            !over
-        });
+            if !arrived {
+                *late.entry(one.output.clone()).or_default() += 1;
+            }
+            one.released = true;
+            keys.push((key.clone(), ()));
+        }
         self.queue.extend(keys);
         late
     }
 
-    /// Whether the status of an Ingress is about to get an address that it does not have.
-    fn gets_an_address(&self, key: &IngressKey, routing: &Routing) -> bool {
-        let (Some(ingress), Some(settings)) = (routing.stores().ingresses().get(key), routing.settings(key))
-        else {
-            return false;
-        };
-        match self.wanted(settings, routing) {
-            DesiredStatus::Entries(entries) => !entries.is_empty() && !same(&entries, &addresses(ingress)),
-            DesiredStatus::LeaveAlone => false,
+    /// The uid of an Ingress whose status is about to get an address that it does not have.
+    fn arrives(&self, key: &IngressKey, routing: &Routing) -> Option<Option<String>> {
+        let ingress = routing.stores().ingresses().get(key)?;
+        match self.wanted(routing.settings(key)?, routing) {
+            DesiredStatus::Entries(entries) if !entries.is_empty() && !same(&entries, &addresses(ingress)) => {
+                Some(ingress.metadata.uid.clone())
+            }
+            _ => None,
         }
     }
 
-    fn arriving(&self) -> MutexGuard<'_, Vec<Arriving>> {
+    fn arriving(&self) -> MutexGuard<'_, HashMap<IngressKey, Arrival>> {
         self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -190,7 +219,7 @@ impl Statuses {
                 .collect()
         };
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.problems.set(Reporter::Statuses, faults);
+        self.problems.set(ReportedBy::Statuses, faults);
     }
 
     fn wanted(&self, settings: &Arc<Settings>, routing: &Routing) -> DesiredStatus {
@@ -207,11 +236,14 @@ impl Statuses {
 impl StatusView for Statuses {
     fn state(&self, key: &IngressKey) -> Option<StatusState> {
         let routing = self.live.routing();
-        let ingress = routing.stores().ingresses().get(key)?;
+        let Some(ingress) = routing.stores().ingresses().get(key) else {
+            self.arriving().remove(key);
+            return None;
+        };
         let settings = routing.settings(key);
         // Nothing new of it is published, so no address is written or withdrawn either.
         let still = self.waiting().contains_key(key)
-            || self.arriving().iter().any(|one| one.keys.contains(key))
+            || self.arriving().get(key).is_some_and(|one| !one.released)
             || routing.is_paused(key)
             || settings.is_some_and(|one| !self.live.is_committed(&one.output));
         let wanted = match settings {
@@ -219,6 +251,9 @@ impl StatusView for Statuses {
             _ => DesiredStatus::LeaveAlone,
         };
         let current = addresses(ingress);
+        if !still && matches!(&wanted, DesiredStatus::Entries(entries) if same(entries, &current)) {
+            self.arriving().remove(key);
+        }
         let shown = Arc::as_ptr(ingress).addr();
         Some(StatusState {
             ours: settings.is_some() || still,
@@ -230,7 +265,7 @@ impl StatusView for Statuses {
     }
 
     fn contested(&self, key: &IngressKey, problem: Option<Problem>) {
-        self.problems.set(Reporter::Contest(key.clone()), problem.into_iter().collect());
+        self.problems.set(ReportedBy::Contest(key.clone()), problem.into_iter().collect());
     }
 }
 

@@ -22,7 +22,6 @@ pub(super) struct Builder<'a> {
     namespace: (String, Source),
     pub faults: Vec<Fault>,
     pub warnings: Vec<String>,
-    /// Where each value comes from.
     pub origins: BTreeMap<Id, Source>,
 }
 

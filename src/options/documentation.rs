@@ -12,41 +12,41 @@ const INTRODUCTION: &str = "\
 
 <!-- Made by `waybill options --format markdown > docs/options.md`; a test fails when the two differ. -->
 
-The names are those of Traefik's Kubernetes Ingress provider, so that the file, the flags and the variables of a Traefik
-installation work as they are. What waybill adds is below `operator`.
+The names are those of Traefik's Kubernetes Ingress provider, so the file, flags and variables of a Traefik installation
+work unchanged. waybill's own options are those below `operator`, `allowCrossNamespace` and `reportNodeInternalIPs`.
+Traefik does not start with options that it does not know: remove these before you give the same file to Traefik.
 
 ## Three forms
 
-Every option can be given in three ways that mean the same. A flag goes before a variable, that before the file, and
-that before the default.
+Every option can be given in three forms. Precedence: flag, variable, file, default.
 
 | form | example | |
 | --- | --- | --- |
-| file | `providers: {kubernetesIngress: {allowEmptyServices: true}}` | The file named by `--configFile=PATH` or `TRAEFIK_CONFIGFILE`, YAML or TOML by its ending. The case of keys does not matter. |
-| flag | `--providers.kubernetesingress.allowemptyservices` | In any case, with one dash or two, the value behind `=` or a blank. A boolean alone is `true`. |
-| variable | `TRAEFIK_PROVIDERS_KUBERNETESINGRESS_ALLOWEMPTYSERVICES=true` | waybill's own begin with `WAYBILL_OPERATOR_`. |
+| file | `providers: {kubernetesIngress: {allowEmptyServices: true}}` | The file named by `--configFile=PATH` or `TRAEFIK_CONFIGFILE`, YAML or TOML by its ending. Keys are case-insensitive. |
+| flag | `--providers.kubernetesingress.allowemptyservices` | Case-insensitive; one or two dashes; the value follows `=` or a space. A boolean without a value is `true`. |
+| variable | `TRAEFIK_PROVIDERS_KUBERNETESINGRESS_ALLOWEMPTYSERVICES=true` | Options below `operator` begin with `WAYBILL_OPERATOR_`. |
 
-- A list is written with commas, or in a file as a list; a flag that is given again appends. A list of one source takes
-  the place of another's. An empty one (`[]`, or nothing behind `=`) is a list too, and not the same as none.
-- A boolean is `true` or `false`, or another form that Go's `strconv.ParseBool` takes (`1`, `t`, `0`, `F`…).
-- A duration is Go's (`300ms`, `1m30s`, `1.5h`) or a whole number of seconds, at most 24h.
-- A size is a number of bytes, with `Ki`, `Mi`, `Gi`, `Ti` or `k`, `M`, `G`, `T` where wanted.
-- `providers.kubernetesIngress` needs no switching on: left out, `{}`, `true`, or the flag alone are all the same.
-  `false` is refused.
-- Sections and flags that are Traefik's alone (`entryPoints`, `api`, `providers.docker`…) are ignored, and one line of
-  the log names them. Any other name that is not in the tables is refused, with the closest one that is.
+- Lists are comma-separated, or a list in a file; repeated flags append. A list from one source replaces that of another.
+  An empty list (`[]`, or nothing after `=`) is a value, and not the same as leaving the option out.
+- Booleans are `true` or `false`, or another form that Go's `strconv.ParseBool` accepts (`1`, `t`, `0`, `F`…).
+- Durations are Go's (`300ms`, `1m30s`, `1.5h`) or a whole number of seconds, at most 24h.
+- Sizes are a number of bytes, optionally with `Ki`, `Mi`, `Gi`, `Ti` or `k`, `M`, `G`, `T`.
+- `providers.kubernetesIngress` is always on: leaving it out, `{}`, `true` and the flag alone are the same. `false` is an
+  error.
+- Sections and flags of Traefik that waybill does not use (`entryPoints`, `api`, `providers.docker`…) are ignored, and one
+  log line names them. Any other unknown name is an error.
 
-Every value is checked before the first connection, also one that another source overrides. When something is wrong,
-the program ends with exit code 2 and one line a fault: key, source, value, what is wrong, what would be right. A token
-is never shown.
+Every value is checked before the first connection, including values that another source overrides. If anything is
+wrong, the program exits with code 2 and prints one line per error: key, source, value, what is wrong, what would be
+right. Tokens are never shown.
 
 ## How the API server is reached
 
-1. `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT` are set: as a pod of the cluster, with the service account's
-   token and authorities, read again as they rotate. `endpoint` takes the place of the address.
-2. Otherwise `KUBECONFIG` is set: by that file. `endpoint` is ignored with a warning.
+1. `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT` are set: in-cluster, with the token and CA of the service
+   account, which are re-read when they rotate. `endpoint` overrides the address.
+2. Otherwise, if `KUBECONFIG` is set: with that file. `endpoint` is ignored with a warning.
 3. Otherwise: `endpoint`, with `token` and `certAuthFilePath`. An `http://` address, such as that of `kubectl proxy`,
-   needs neither.
+   needs neither. `waybill show` uses `~/.kube/config` when there is no `endpoint`.
 ";
 
 const FORMS: &str = "\

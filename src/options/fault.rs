@@ -5,15 +5,12 @@ use std::fmt;
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Nowhere: it is the default.
     Default,
     /// On the command line: the flag as it was typed, without its value, and fit for showing.
     Flag(String),
     /// In an environment variable of this name, fit for showing.
     Variable(String),
-    /// In a file.
     File {
-        /// The file's path as it was given.
         path: String,
         /// The line, counted from 1; 0 when the fault is about the whole file.
         line: usize,
@@ -49,13 +46,10 @@ impl fmt::Display for Source {
 pub struct Fault {
     /// The option's key as a file spells it, or what was written where no option is meant; fit for showing.
     pub key: String,
-    /// Where it was written.
     pub source: Source,
     /// The value, made fit for showing; `None` where there is none or it must stay hidden.
     pub value: Option<String>,
-    /// What is wrong.
     pub wrong: String,
-    /// What would be right.
     pub remedy: String,
 }
 

@@ -74,9 +74,7 @@ impl Surroundings for Process {
 /// Surroundings that are given: variables and the texts of files by path.
 #[derive(Clone, Debug, Default)]
 pub struct Given {
-    /// The environment's variables.
     pub variables: BTreeMap<String, String>,
-    /// The files.
     pub files: BTreeMap<String, String>,
 }
 
@@ -94,11 +92,9 @@ impl Surroundings for Given {
 /// Options that are right, and what there is to say about them.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// The options.
     pub options: Options,
     /// What works and is probably not meant: one line each, to be logged as warnings.
     pub warnings: Vec<String>,
-    /// Sections of the file that are Traefik's alone, as they are spelled there.
     pub ignored_sections: Vec<String>,
     /// Flags that are Traefik's alone, as they were written, without values.
     pub ignored_flags: Vec<String>,

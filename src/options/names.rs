@@ -140,17 +140,12 @@ const SWITCHES: &[&str] = &[
 /// Whose a dotted name is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Name {
-    /// An option of ours.
     Option(&'static Entry),
-    /// [`SWITCH`].
     Switch,
     /// A part of a key of ours (as a file spells it) that has no value of its own.
     Section(&'static str),
-    /// [`CONFIG_FILE`].
     ConfigFile,
-    /// Traefik's alone.
     Traefik,
-    /// Nobody's.
     Unknown,
 }
 
@@ -196,8 +191,8 @@ fn sections() -> impl Iterator<Item = &'static str> {
     TABLE.iter().flat_map(|entry| entry.key.match_indices('.').map(|(at, _)| &entry.key[..at]))
 }
 
-/// The known name that is most like `name`, in the spelling of `form`; with `below`, one that begins with it.
-pub fn closest(name: &str, below: Option<&str>, form: Form) -> String {
+/// The known name that `name` is probably a slip of, in the spelling of `form`; with `below`, one that begins with it.
+fn closest(name: &str, below: Option<&str>, form: Form) -> Option<String> {
     let lower = name.to_ascii_lowercase();
     let mut best = (usize::MAX, "");
     let mut consider = |distance: usize, key: &'static str| {
@@ -212,26 +207,42 @@ pub fn closest(name: &str, below: Option<&str>, form: Form) -> String {
         consider(distance(last(&lower), last(&key)).saturating_mul(2).saturating_add(1), entry.key);
     }
     if below.is_none() {
-        let first = lower.split('.').next().unwrap_or_default();
+        let first = first(&lower);
         for section in SECTIONS.iter().chain(&["providers", "operator"]).copied() {
             consider(distance(first, &section.to_ascii_lowercase()), section);
         }
     }
-    form.name(best.1)
+    let best = best.1;
+    let section = !best.contains('.');
+    let (written, known) = if section { (first(&lower), best) } else { (last(&lower), last(best)) };
+    (is_slip(written, known) || !section && distance(&lower, &best.to_ascii_lowercase()) <= 2)
+        .then(|| form.name(best))
+}
+
+/// Whether a word looks like another one that is misspelt or cut off.
+fn is_slip(written: &str, known: &str) -> bool {
+    let known = known.to_ascii_lowercase();
+    written.len() >= 3 && known.starts_with(written)
+        || distance(written, &known) <= (written.len() / 3).max(1)
 }
 
 /// The same below `providers`, where Traefik's other providers are known too.
-pub fn closest_provider(name: &str, form: Form) -> String {
+fn closest_provider(name: &str, form: Form) -> Option<String> {
     let second = name.split('.').nth(1).unwrap_or_default().to_ascii_lowercase();
     let ours = ["kubernetesIngress", "providersThrottleDuration"];
     let best =
         ours.iter().chain(PROVIDERS).min_by_key(|known| distance(&second, &known.to_ascii_lowercase()));
-    form.name(&format!("providers.{}", best.unwrap_or(&"kubernetesIngress")))
+    let best = best.filter(|best| is_slip(&second, best))?;
+    Some(form.name(&format!("providers.{best}")))
 }
 
 /// Long texts are never meant to be a key, and comparing them takes the product of their lengths.
 fn distance(a: &str, b: &str) -> usize {
     if a.len() > 256 { usize::MAX } else { strsim::damerau_levenshtein(a, b) }
+}
+
+fn first(key: &str) -> &str {
+    key.split('.').next().unwrap_or_default()
 }
 
 fn last(key: &str) -> &str {
@@ -268,7 +279,15 @@ pub fn unknown(name: &str, form: Form) -> (&'static str, String) {
     } else {
         closest(name, None, form)
     };
-    ("unknown key", format!("the closest known one is {closest}"))
+    let remedy = match closest {
+        Some(closest) => format!("did you mean {closest}?"),
+        None if matches!(name, "apiVersion" | "kind" | "metadata" | "spec") => {
+            "this looks like a Kubernetes object; name a file in the form of Traefik's static configuration"
+                .to_owned()
+        }
+        None => "`waybill options` lists the known ones".to_owned(),
+    };
+    ("unknown key", remedy)
 }
 
 #[cfg(test)]
@@ -317,14 +336,20 @@ mod tests {
             ("entryPoint", "entryPoints"),
             ("operater.status", "operator.status"),
         ] {
-            assert_eq!(unknown(name, Form::File).1, format!("the closest known one is {meant}"), "{name}");
+            assert_eq!(unknown(name, Form::File).1, format!("did you mean {meant}?"), "{name}");
         }
-        assert_eq!(
-            unknown("operator.stat", Form::Variable).1,
-            "the closest known one is WAYBILL_OPERATOR_STATUS"
-        );
-        assert_eq!(unknown("entrypoint.web", Form::Flag).1, "the closest known one is --entrypoints");
-        assert!(!unknown(&"x".repeat(100_000), Form::File).1.is_empty());
+        assert_eq!(unknown("operator.stat", Form::Variable).1, "did you mean WAYBILL_OPERATOR_STATUS?");
+        assert_eq!(unknown("entrypoint.web", Form::Flag).1, "did you mean --entrypoints?");
+        for name in [
+            "providers.kubernetesIngress.foo",
+            "operator.foo",
+            "providers.foo.x",
+            "foo",
+            &"x".repeat(100_000),
+        ] {
+            assert_eq!(unknown(name, Form::File).1, "`waybill options` lists the known ones");
+        }
+        assert!(unknown("kind", Form::File).1.starts_with("this looks like a Kubernetes object"));
     }
 
     #[test]

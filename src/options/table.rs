@@ -7,11 +7,9 @@ pub enum Kind {
     Boolean,
     /// One text; the word is what stands for it in `--help`.
     Text(&'static str),
-    /// A text that is never shown.
     Secret,
     /// A list of texts; the word stands for one of them.
     List(&'static str),
-    /// One of these words.
     Choice(&'static [&'static str]),
 }
 
@@ -43,19 +41,12 @@ pub enum Default {
 /// The heading that an option stands under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Group {
-    /// How to reach the API server.
     Connection,
-    /// Which objects count.
     Selection,
-    /// What becomes of them.
     Routing,
-    /// Addresses in the statuses of Ingresses.
     Status,
-    /// Where and how often is published.
     Publishing,
-    /// Running several replicas.
     LeaderElection,
-    /// Metrics and log.
     Observation,
 }
 
@@ -75,7 +66,7 @@ impl Group {
     pub fn title(self) -> &'static str {
         match self {
             Self::Connection => "Connection to the API server",
-            Self::Selection => "Which objects count",
+            Self::Selection => "Selection of objects",
             Self::Routing => "Routing",
             Self::Status => "Status of Ingresses",
             Self::Publishing => "Publishing",
@@ -88,15 +79,10 @@ impl Group {
 /// One option.
 #[derive(Debug, PartialEq)]
 pub struct Entry {
-    /// Which one.
     pub id: Id,
-    /// Its key, as a file spells it.
     pub key: &'static str,
-    /// What its value looks like.
     pub kind: Kind,
-    /// What it is without anyone's word.
     pub default: Default,
-    /// The heading that it stands under.
     pub group: Group,
     /// What it does, in Markdown.
     pub meaning: &'static str,
@@ -117,11 +103,8 @@ impl Entry {
 /// The three forms of an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// A key of a YAML or TOML file.
     File,
-    /// An argument of the command line.
     Flag,
-    /// An environment variable.
     Variable,
 }
 
@@ -179,104 +162,105 @@ const NONE: Default = Default::Text("");
 
 options! {
     Endpoint "providers.kubernetesIngress.endpoint", Kind::Text("URL"), NONE, Connection,
-        "URL of the API server. In a cluster it takes the place of the address that the environment gives; outside, \
-         without `KUBECONFIG`, it is required; beside `KUBECONFIG` it is ignored with a warning.";
+        "URL of the API server. Inside a cluster it overrides the address from the environment. Outside, it is required \
+         unless `KUBECONFIG` is set; then it is ignored with a warning.";
     Token "providers.kubernetesIngress.token", Kind::Secret, NONE, Connection,
-        "Bearer token, or the path of a file that holds it and is read again as it rotates. It counts only outside a \
-         cluster without `KUBECONFIG`.";
+        "Bearer token, or the path of a file that contains it and is re-read when it rotates. Used only outside a cluster \
+         and without `KUBECONFIG`.";
     CertAuthFilePath "providers.kubernetesIngress.certAuthFilePath", Kind::Text("path"), NONE, Connection,
-        "File with the certificates of the authorities that the API server's certificate may come from. It counts \
-         where the token does.";
+        "File with the CA certificates for the API server. Used only where the token is used.";
 
     Namespaces "providers.kubernetesIngress.namespaces", Kind::List("namespace"), NONE, Selection,
-        "Namespaces to watch; none named means all. Each is watched by itself, so that a Role in each is enough.";
+        "Namespaces to watch; an empty list means all. Each has its own watches, so a Role in each is enough.";
     LabelSelector "providers.kubernetesIngress.labelSelector", Kind::Text("selector"), NONE, Selection,
         "Label selector that Ingresses must match. Services, EndpointSlices and Secrets are not filtered.";
     IngressClass "providers.kubernetesIngress.ingressClass", Kind::Text("name"), NONE, Selection,
-        "Only Ingresses of the IngressClass of this name count, or with this value of the annotation \
-         `kubernetes.io/ingress.class`. When it is empty, so do those of every class of our controller, and those \
-         without a class whose annotation is missing, empty or `traefik`.";
+        "Use only Ingresses of this IngressClass or with this value of the annotation `kubernetes.io/ingress.class`. When \
+         empty, use the Ingresses of every class with our controller name, and those without a class whose annotation is \
+         missing, empty or `traefik`.";
     DisableIngressClassLookup "providers.kubernetesIngress.disableIngressClassLookup", Kind::Boolean, OFF, Selection,
-        "IngressClasses are not read. An Ingress that names one is then never ours; the annotation still counts.";
+        "Do not read IngressClasses. Ingresses with `spec.ingressClassName` are then ignored; the annotation still works.";
     DisableClusterScopeResources "providers.kubernetesIngress.disableClusterScopeResources", Kind::Boolean, OFF, Selection,
-        "Neither IngressClasses nor Nodes are read, so that Roles alone are enough. Services then can't be reached by \
-         the ports of nodes.";
+        "Do not read IngressClasses and Nodes, so that Roles without a ClusterRole are enough. `service.nodeportlb` then \
+         does not work.";
     ControllerName "operator.controllerName", Kind::Text("name"), Default::Text("traefik.io/ingress-controller"), Selection,
-        "IngressClasses whose `spec.controller` has this value are ours.";
+        "Controller name: IngressClasses with this `spec.controller` are ours.";
 
     AllowEmptyServices "providers.kubernetesIngress.allowEmptyServices", Kind::Boolean, OFF, Routing,
-        "A Service without ready endpoints keeps its routes, which then answer 503.";
+        "Keep the routes of a Service without ready endpoints; they answer 503.";
     AllowCrossNamespace "providers.kubernetesIngress.allowCrossNamespace", Kind::Boolean, OFF, Routing,
-        "An Ingress or a Service may name middlewares, TLS options and transports of other namespaces.";
+        "Allow Ingresses and Services to use middlewares, TLS options and transports from other namespaces. Not an option \
+         of Traefik's Ingress provider.";
     AllowExternalNameServices "providers.kubernetesIngress.allowExternalNameServices", Kind::Boolean, OFF, Routing,
-        "An Ingress may lead to Services of type ExternalName.";
+        "Allow Services of type ExternalName as backends.";
     CrossProviderNamespaces "providers.kubernetesIngress.crossProviderNamespaces", Kind::List("namespace"),
         Default::Unset("no restriction"), Routing,
-        "The only namespaces whose Ingresses and Services may name middlewares, TLS options and transports. An empty \
-         list means none may.";
+        "The only namespaces whose Ingresses and Services may use middlewares, TLS options and transports. An empty list \
+         means none.";
     NativeLbByDefault "providers.kubernetesIngress.nativeLBByDefault", Kind::Boolean, OFF, Routing,
-        "Requests go to a Service's cluster IP instead of its endpoints, unless an annotation of the Service says \
+        "Send requests to a Service's cluster IP instead of its endpoints, unless an annotation of the Service says \
          otherwise.";
     StrictPrefixMatching "providers.kubernetesIngress.strictPrefixMatching", Kind::Boolean, OFF, Routing,
         "A path of type `Prefix` matches whole path elements: `/foo` matches `/foo/bar` and not `/foobar`.";
     DefaultRuleSyntax "core.defaultRuleSyntax", Kind::Choice(&["v3", "v2"]), Default::Text("v3"), Routing,
-        "Syntax of the rules of Ingresses without an annotation that chooses one.";
+        "Rule syntax for Ingresses without an annotation for it.";
     Precedence "operator.routing.precedence", Kind::Choice(&["traefik", "spec"]), Default::Text("traefik"), Routing,
-        "Which of several matching paths gets a request: `traefik`, the one with the longest rule; `spec`, the one that \
-         the Ingress API says.";
+        "Which of several matching paths gets a request. `traefik`: the one with the longest rule. `spec`: the one that the \
+         Ingress API specifies.";
     BrokenBackends "operator.routing.brokenBackends", Kind::Choice(&["drop", "answer503"]), Default::Text("drop"), Routing,
-        "What becomes of a path whose backend can't be used: `drop`, it vanishes and a less specific one gets its \
-         requests; `answer503`, it stays and answers 503.";
+        "What happens to a path whose backend can't be used. `drop`: the path is removed, and a less specific one gets its \
+         requests. `answer503`: the path stays and answers 503.";
 
     EndpointHostname "providers.kubernetesIngress.ingressEndpoint.hostname", Kind::Text("hostname"), NONE, Status,
-        "Host name that every Ingress's status gets.";
+        "Host name to write into the status of every Ingress.";
     EndpointIp "providers.kubernetesIngress.ingressEndpoint.ip", Kind::Text("address"), NONE, Status,
-        "IPv4 or IPv6 address that every Ingress's status gets.";
+        "IPv4 or IPv6 address to write into the status of every Ingress.";
     PublishedService "providers.kubernetesIngress.ingressEndpoint.publishedService", Kind::Text("namespace/name"), NONE, Status,
-        "Service whose addresses every Ingress's status gets. It goes before `hostname` and `ip`.";
+        "Service whose addresses are copied to the status of every Ingress. Takes precedence over `hostname` and `ip`.";
     ReportNodeInternalIps "providers.kubernetesIngress.reportNodeInternalIPs", Kind::Boolean, OFF, Status,
-        "Every Ingress's status gets the internal addresses of all nodes. Neither `ingressEndpoint` nor \
-         `disableClusterScopeResources` can stand beside it.";
+        "Write the internal addresses of all nodes into the status of every Ingress. Can't be combined with \
+         `ingressEndpoint` or `disableClusterScopeResources`. Not an option of any Traefik release.";
     Status "operator.status", Kind::Choice(&["on", "off"]), Default::Text("on"), Status,
-        "`off` leaves every status to another controller, for instance while waybill runs beside Traefik's own provider.";
+        "`off` leaves statuses to another controller, for example while waybill runs beside Traefik's own provider.";
     StatusRate "operator.statusRate", Kind::Text("number"), Default::Text("200"), Status,
-        "Statuses written in a second at most.";
+        "Maximum number of statuses written per second.";
     StatusDelay "operator.statusDelay", Kind::Text("duration"), Default::Text("10s"), Status,
-        "The longest that an Ingress waits for its address until every `waybill agent` of its output has reported that its \
-         Traefik has loaded the routing. Without agents it does not wait.";
+        "Maximum time that the address of an Ingress waits for every `waybill agent` of its output to report that its Traefik \
+         has loaded the routing. Without agents there is no wait.";
 
     ProvidersThrottleDuration "providers.providersThrottleDuration", Kind::Text("duration"), Default::Text("2s"), Publishing,
-        "Least time between two published configurations. The newest one wins, and none is lost.";
+        "Minimum time between two published configurations. The newest one is always published.";
     ThrottleDuration "providers.kubernetesIngress.throttleDuration", Kind::Text("duration"), Default::Text("0s"), Publishing,
-        "Least time between two events of the cluster that lead to a new configuration.";
+        "Minimum time between two events of the cluster that lead to a new configuration.";
     Namespace "operator.namespace", Kind::Text("name"),
         Default::Unset("`POD_NAMESPACE`, else the service account's, else `waybill`"), Publishing,
         "Namespace of the published objects and of the Lease.";
     OutputName "operator.output.name", Kind::Text("name"), Default::Text("waybill"), Publishing,
         "Name of the output that the proxies read.";
     PublishBytesPerSecond "operator.publishBytesPerSecond", Kind::Text("size"), Default::Text("1Mi"), Publishing,
-        "Bytes written in a second, on average. Above it the throttle stretches, and a metric shows it.";
+        "Average number of bytes written per second. Above it, configurations are published less often, and a metric \
+         shows it.";
     MaxWithdrawal "operator.maxWithdrawal", Kind::Text("percent"), Default::Text("0"), Publishing,
-        "A configuration that removes more than this share of an output's routers is held until the index carries the \
-         annotation `waybill.dev/confirm-withdrawal`. 0 holds nothing.";
+        "A configuration that removes more than this percentage of an output's routers is held until the index has the \
+         annotation `waybill.dev/confirm-withdrawal`. 0 turns this off.";
 
     LeaderElectionEnabled "operator.leaderElection.enabled", Kind::Boolean, Default::Text("true"), LeaderElection,
-        "Replicas elect one of them, and only that one writes. Without it there must never be a second replica.";
+        "Elect a leader among the replicas; only the leader writes. Turn it off only with a single replica.";
     LeaseName "operator.leaderElection.leaseName", Kind::Text("name"), Default::Text("waybill"), LeaderElection,
         "Name of the Lease.";
     LeaseDuration "operator.leaderElection.leaseDuration", Kind::Text("duration"), Default::Text("15s"), LeaderElection,
-        "How long the others wait for a leader that no longer renews. Whole seconds.";
+        "How long the other replicas wait for a leader that does not renew. Whole seconds.";
     RenewDeadline "operator.leaderElection.renewDeadline", Kind::Text("duration"), Default::Text("10s"), LeaderElection,
-        "How long a leader that can't renew goes on. Shorter than `leaseDuration`.";
+        "How long a leader that can't renew keeps writing. Must be shorter than `leaseDuration`.";
     RetryPeriod "operator.leaderElection.retryPeriod", Kind::Text("duration"), Default::Text("2s"), LeaderElection,
-        "Time between two tries to get or renew the Lease. 1.2 times it must be shorter than `renewDeadline`.";
+        "Time between two attempts to get or renew the Lease. 1.2 times this must be shorter than `renewDeadline`.";
 
     MetricsAddress "operator.metricsAddress", Kind::Text("address"), Default::Text(":8080"), Observation,
-        "Where `/metrics`, `/livez` and `/readyz` are served.";
+        "Address to serve `/metrics`, `/livez` and `/readyz` on.";
     LogLevel "operator.logLevel", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), Default::Text("info"), Observation,
-        "The least important lines that are logged.";
+        "Log level: lines below it are not logged.";
     LogFormat "operator.logFormat", Kind::Choice(&["text", "json"]), Default::Text("text"), Observation,
-        "How lines are logged.";
+        "Log format.";
 }
 
 #[cfg(test)]

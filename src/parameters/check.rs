@@ -8,11 +8,12 @@ mod text;
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use serde_json::{Map, Value};
 
 use super::resource::{
-    BrokenBackends, IngressClassParametersSpec, IngressEndpoint, MAX_ENTRIES, MAX_REQUIREMENTS,
-    NamespaceSelector, Namespaces, Operator, Output, Precedence, Requirement, RuleSyntax,
+    BrokenBackends, IngressClassParametersSpec, IngressEndpoint, MAX_ENTRIES, MAX_REQUIREMENTS, Namespaces,
+    OPERATORS, Output, Precedence, RuleSyntax,
 };
 use crate::translate::problem::Problem;
 use text::TextRule;
@@ -29,9 +30,7 @@ pub const MAX_SPEC_BYTES: usize = 32 * 1024;
 pub struct Fault {
     /// Path of the field from the object's root, e.g. `spec.output.name`.
     pub field: String,
-    /// What is there, shortened.
     pub value: String,
-    /// What would be right.
     pub remedy: String,
 }
 
@@ -41,7 +40,6 @@ pub struct Fault {
 pub struct Faults {
     /// The first ones, in the order of the fields; at most [`MAX_FAULTS`].
     pub shown: Vec<Fault>,
-    /// How many more there are.
     pub more: usize,
     /// Nothing is wrong but the size ([`MAX_SPEC_BYTES`]).
     pub too_large: bool,
@@ -202,7 +200,7 @@ impl Checker {
         })
     }
 
-    fn selector(&mut self, path: &str, value: &Value) -> Option<NamespaceSelector> {
+    fn selector(&mut self, path: &str, value: &Value) -> Option<LabelSelector> {
         let fields = self.object(path, value)?;
         let match_labels = self.member(fields, path, "matchLabels", |checker, path, value| {
             let labels = checker.object(path, value)?;
@@ -226,26 +224,25 @@ impl Checker {
         let match_expressions = self.member(fields, path, "matchExpressions", |checker, path, value| {
             checker.list(path, value, MAX_REQUIREMENTS, Self::requirement)
         });
-        Some(NamespaceSelector {
-            match_labels: match_labels.unwrap_or_default(),
-            match_expressions: match_expressions.unwrap_or_default(),
-        })
+        Some(LabelSelector { match_labels, match_expressions })
     }
 
-    fn requirement(&mut self, path: &str, value: &Value) -> Option<Requirement> {
+    fn requirement(&mut self, path: &str, value: &Value) -> Option<LabelSelectorRequirement> {
         let fields = self.object(path, value)?;
         let key = self.required(fields, path, "key", |c, p, v| c.text(p, v, TextRule::LabelKey));
-        let operator = self.required(fields, path, "operator", |c, p, v| c.choice(p, v, Operator::ALL));
+        let operator = self.required(fields, path, "operator", |c, p, v| {
+            c.choice(p, v, &OPERATORS.map(|operator| (operator, operator)))
+        });
         let values = self.member(fields, path, "values", |checker, path, value| {
             checker.list(path, value, MAX_ENTRIES, |c, p, v| c.text(p, v, TextRule::LabelValue))
         });
-        let requirement = Requirement { key: key?, operator: operator?, values: values.unwrap_or_default() };
-        let takes_values = matches!(requirement.operator, Operator::In | Operator::NotIn);
+        let (key, operator) = (key?, operator?);
+        let takes_values = matches!(operator, "In" | "NotIn");
         let given = fields.get("values").and_then(Value::as_array).is_some_and(|values| !values.is_empty());
         if takes_values != given {
             self.fault(path, value, "give values for In and NotIn, and none for Exists and DoesNotExist");
         }
-        Some(requirement)
+        Some(LabelSelectorRequirement { key, operator: operator.to_owned(), values })
     }
 
     fn object<'a>(&mut self, path: &str, value: &'a Value) -> Option<&'a Map<String, Value>> {

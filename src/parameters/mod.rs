@@ -10,7 +10,7 @@
 //! | `memory.rs` | the last accepted parameters of every class, in a ConfigMap |
 //! | `status.rs` | the status of a parameters object, and when it is due |
 //!
-//! All of it is pure; [`crate::publish::class_statuses`] does the writing.
+//! All of it is pure; `publish::statuses` does the writing.
 
 pub mod check;
 pub mod classes;

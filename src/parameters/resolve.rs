@@ -24,7 +24,6 @@ use crate::translate::settings::{ClassState, Settings};
 pub enum Found<'a> {
     /// The definition is not installed, or the kind may not be listed.
     NotInstalled,
-    /// There is no object of that name.
     Missing,
     /// Its `spec`, unchecked; `Null` where it has none.
     Spec(&'a Value),
@@ -32,7 +31,6 @@ pub enum Found<'a> {
 
 /// What is known of namespaces, for a selector.
 pub enum NamespaceLabels<'a> {
-    /// Every namespace with its labels.
     Known(&'a mut dyn Iterator<Item = (&'a str, &'a BTreeMap<String, String>)>),
     /// They are not listed yet.
     Pending,
@@ -43,15 +41,11 @@ pub enum NamespaceLabels<'a> {
 /// What a class's settings follow from, beside the labels of namespaces.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
-    /// The class.
     pub class: &'a IngressClass,
-    /// `operator.controllerName`.
     pub controller_name: &'a str,
     /// The object that [`parameters_name`] names; not looked at where that is `None`.
     pub parameters: Found<'a>,
-    /// What was accepted last for a class of this name.
     pub last_accepted: Option<&'a AcceptedParameters>,
-    /// The operator's own settings.
     pub defaults: &'a Arc<Settings>,
 }
 
@@ -60,7 +54,6 @@ pub struct Inputs<'a> {
 pub enum Standing {
     /// The operator's own: it names no parameters.
     Operator,
-    /// Those of its parameters as they are.
     Current,
     /// Those that its parameters gave when they were accepted last.
     LastAccepted,
@@ -71,19 +64,14 @@ pub enum Standing {
 /// Why parameters are accepted or not: the condition's reason, so it never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
-    /// They are.
     Accepted,
     /// The labels of namespaces are not there yet.
     Pending,
-    /// A field can't be used.
     Invalid,
     /// They are too large to be remembered.
     TooLarge,
-    /// They select namespaces by label, and namespaces can't be read.
     NamespacesUnavailable,
-    /// The class names an object of another group, kind or scope.
     UnsupportedReference,
-    /// The object is not there.
     NotFound,
     /// The definition is not installed.
     NotInstalled,
@@ -108,9 +96,7 @@ impl Reason {
 /// Whether parameters are accepted, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Why.
     pub reason: Reason,
-    /// The same for people, one line; empty when accepted.
     pub message: String,
 }
 
@@ -132,22 +118,16 @@ impl Verdict {
 /// What an IngressClass comes to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resolution {
-    /// What its Ingresses are translated with.
     pub state: ClassState,
-    /// Where those settings come from.
     pub standing: Standing,
-    /// The parameters object that it names and that there is: where a status belongs.
     pub object: Option<Arc<str>>,
     /// Whether its parameters are accepted; `None` for a class without. While the reason is
     /// [`Reason::Pending`], a class that has settings already should keep them.
     pub verdict: Option<Verdict>,
     /// What to remember from now on; `None` leaves what is remembered as it is.
     pub accepted_now: Option<AcceptedParameters>,
-    /// What the IngressClass's owner should know.
     pub problem: Option<Problem>,
-    /// Every fault of the parameters object by itself, bounded.
     pub faults: Vec<Problem>,
-    /// The labels of namespaces are needed, now or as soon as they can be read.
     pub uses_namespace_labels: bool,
 }
 

@@ -3,10 +3,8 @@
 //! Every rule in here has its twin in [`super::check`], since manifests and other API servers' objects come
 //! without having passed it; a test on a real API server compares the two.
 
-use std::collections::BTreeMap;
-
 use crate::kubernetes::name::{MAX_LABEL, MAX_SUBDOMAIN};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -25,6 +23,8 @@ pub const MAX_REQUIREMENTS: usize = 32;
 pub const MAX_SERVICE: usize = 2 * MAX_LABEL + 1;
 /// Characters of the name of an entry point or a middleware.
 pub const MAX_REFERENCE: usize = 512;
+/// How a selector compares a label.
+pub const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
 /// Characters of a label's key: a prefix of 253, a slash, a name of 63.
 pub const MAX_LABEL_KEY: usize = 317;
 
@@ -165,7 +165,7 @@ pub struct IngressEndpoint {
 }
 
 /// Namespaces, by name or by label.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[x_kube(validation = ("has(self.names) != has(self.selector)", "give either names or selector"))]
 #[serde(rename_all = "camelCase")]
 pub struct Namespaces {
@@ -176,40 +176,8 @@ pub struct Namespaces {
     /// Labels that a namespace must carry. An empty selector admits every namespace. waybill needs the right to
     /// watch Namespaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub selector: Option<NamespaceSelector>,
-}
-
-/// Labels that a namespace must carry; all requirements must hold.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct NamespaceSelector {
-    /// Labels with the value that each must have.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "label_map")]
-    pub match_labels: BTreeMap<String, String>,
-    /// Further requirements.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = MAX_REQUIREMENTS), extend("x-kubernetes-list-type" = "atomic"))]
-    pub match_expressions: Vec<Requirement>,
-}
-
-/// A requirement on one label.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[x_kube(validation = (
-    "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
-    "In and NotIn need values, Exists and DoesNotExist take none"
-))]
-#[serde(rename_all = "camelCase")]
-pub struct Requirement {
-    /// The label's key.
-    #[schemars(schema_with = "label_key")]
-    pub key: String,
-    /// How the label is compared: In, NotIn, Exists or DoesNotExist.
-    pub operator: Operator,
-    /// The values to compare with, for In and NotIn.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "label_values")]
-    pub values: Vec<String>,
+    #[schemars(schema_with = "label_selector")]
+    pub selector: Option<LabelSelector>,
 }
 
 macro_rules! choices {
@@ -248,17 +216,6 @@ choices! {
         Drop = "Drop",
         /// It stays and answers 503.
         Answer503 = "Answer503",
-    }
-    /// How a label is compared.
-    Operator {
-        /// It has one of the values.
-        In = "In",
-        /// It has none of the values, or is missing.
-        NotIn = "NotIn",
-        /// It is there.
-        Exists = "Exists",
-        /// It is missing.
-        DoesNotExist = "DoesNotExist",
     }
 }
 
@@ -407,13 +364,49 @@ fn label_value(_: &mut SchemaGenerator) -> Schema {
     )
 }
 
-fn label_values(generator: &mut SchemaGenerator) -> Schema {
-    list(label_value(generator))
+/// The schema of a [`LabelSelector`], bounded and checked further than Kubernetes' own.
+fn label_selector(generator: &mut SchemaGenerator) -> Schema {
+    let mut values = list(label_value(generator));
+    values.insert("description".into(), "The values to compare with, for In and NotIn.".into());
+    let mut key = label_key(generator);
+    key.insert("description".into(), "The label's key.".into());
+    let requirement = json_schema!({
+        "type": "object",
+        "description": "A requirement on one label.",
+        "required": ["key", "operator"],
+        "properties": {
+            "key": key,
+            "operator": {
+                "type": "string",
+                "description": "How the label is compared: In, NotIn, Exists or DoesNotExist.",
+                "enum": OPERATORS,
+            },
+            "values": values,
+        },
+        "x-kubernetes-validations": [{
+            "rule": "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
+            "message": "In and NotIn need values, Exists and DoesNotExist take none",
+        }],
+    });
+    json_schema!({
+        "type": "object",
+        "properties": {
+            "matchLabels": label_map(generator),
+            "matchExpressions": {
+                "type": "array",
+                "description": "Further requirements.",
+                "maxItems": MAX_REQUIREMENTS,
+                "items": requirement,
+                "x-kubernetes-list-type": "atomic",
+            },
+        },
+    })
 }
 
 fn label_map(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
+        "description": "Labels with the value that each must have.",
         "maxProperties": MAX_REQUIREMENTS,
         "additionalProperties": label_value(generator),
         "x-kubernetes-map-type": "atomic",

@@ -26,26 +26,18 @@ const PUBLISHED: &str = "Published";
 /// What the classes that name one object have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Ingresses that have routing.
     pub ingresses: u64,
-    /// Their routers.
     pub routers: u64,
-    /// Their services.
     pub services: u64,
-    /// Their certificates.
     pub certificates: u64,
-    /// Their problems and those of their Services.
     pub problems: u64,
-    /// Shards of their output.
     pub shards: u64,
 }
 
 /// Whether the last commit holds what is wanted of the classes that name one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Publication {
-    /// It does.
     Committed,
-    /// A commit is due or under way.
     Pending,
     /// No commit is made: someone has to decide.
     Held(Category),
@@ -56,15 +48,11 @@ pub enum Publication {
 /// What there is to say about one object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observed {
-    /// The generation of the object that was judged.
     pub generation: Option<i64>,
     /// Whether it is accepted; `None` while no class of ours names it.
     pub accepted: Option<Verdict>,
-    /// The classes that name it.
     pub classes: BTreeMap<Arc<str>, Standing>,
-    /// Whether their routing is out.
     pub publication: Publication,
-    /// What they have.
     pub counts: Counts,
 }
 
@@ -157,11 +145,9 @@ fn published(observed: &Observed) -> (&'static str, &'static str, String) {
 /// What to do about one object's status.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Due {
-    /// Nothing: it says what it should.
     Nothing,
     /// Only counts differ; look again after that time.
     In(Duration),
-    /// Write this.
     Now(Box<IngressClassParametersStatus>),
 }
 

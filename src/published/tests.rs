@@ -19,7 +19,7 @@ use crate::translate::fragment::{
 };
 use crate::translate::size;
 
-const STAMP: Stamp<'_> = Stamp { epoch: 2, generation: 9, published_at: "2026-11-24T08:00:00Z" };
+const STAMP: Stamp<'_> = Stamp { epoch: 2, generation: 9, awaited: 0, published_at: "2026-11-24T08:00:00Z" };
 
 fn output() -> OutputKey {
     OutputKey::new("waybill", "waybill")

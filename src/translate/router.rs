@@ -285,8 +285,9 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
         self.budget.add_addresses(self.findings.addresses - before);
         match (&translated.service, &translated.broken) {
             (_, Some(Broken { category: Category::EntryTooLarge, .. })) => self.budget.add(size::RENDERED),
-            (Some(fragment), _) => self.budget.add_service(&fragment.key, &fragment.service),
-            (None, _) => {}
+            (Some(fragment), None) => self.budget.add_service(&fragment.key, &fragment.service),
+            // To find out and say what is wrong takes time too.
+            _ => self.budget.add(size::BROKEN),
         }
         self.backends.insert(backend_name(service), translated.clone());
         translated

@@ -19,6 +19,9 @@ pub const SERVER: usize = 19;
 /// Bytes of a line at most for a byte of text: `\u007f`.
 const ESCAPED: usize = 6;
 
+/// What a backend that can't be used counts.
+pub const BROKEN: usize = 256;
+
 /// What a service that is too large counts: the annotations that fill an object, rendered.
 pub const RENDERED: usize = ENTRY_LIMIT * ESCAPED;
 

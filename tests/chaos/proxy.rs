@@ -91,8 +91,8 @@ struct LiveWatch {
 /// A fate, how often faults had been lifted when it was sent, and when that was.
 type Struck = (WatchFate, u64, Instant);
 
-/// How long clients held on to stalled watches before they gave them up by themselves.
-type GivenUp = Arc<Mutex<Vec<Duration>>>;
+/// How many clients are held on stalled watches, and how long others were before they went by themselves.
+type GivenUp = Arc<Mutex<(usize, Vec<Duration>)>>;
 
 impl Proxy {
     /// Listens on a port of its own, in front of the API server that `config` leads to; its token is not used.
@@ -167,7 +167,13 @@ impl Proxy {
 
     /// How long each stalled watch was held on to, of those that were given up since this was asked last.
     pub fn take_given_up(&self) -> Vec<Duration> {
-        std::mem::take(&mut self.inner.given_up.lock().unwrap())
+        std::mem::take(&mut self.inner.given_up.lock().unwrap().1)
+    }
+
+    /// Clients that are held on stalled watches now. A process that has just died may have left watches that were
+    /// struck with the others and that nobody is on.
+    pub fn held(&self) -> usize {
+        self.inner.given_up.lock().unwrap().0
     }
 
     /// Lets something happen to the watches of a resource, or to all; gives how many those are.
@@ -403,20 +409,28 @@ struct Events {
 /// A client on a stalled watch. When it goes, that is noted.
 struct Held {
     since: Instant,
-    given_up: Option<GivenUp>,
+    let_go: bool,
+    given_up: GivenUp,
 }
 
 impl Held {
+    fn new(since: Instant, given_up: &GivenUp) -> Self {
+        given_up.lock().unwrap().0 += 1;
+        Self { since, let_go: false, given_up: Arc::clone(given_up) }
+    }
+
     /// It is no longer held, so it did not go by itself.
     fn let_go(mut self) {
-        self.given_up = None;
+        self.let_go = true;
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some(given_up) = &self.given_up {
-            given_up.lock().unwrap().push(self.since.elapsed());
+        let mut given_up = self.given_up.lock().unwrap();
+        given_up.0 -= 1;
+        if !self.let_go {
+            given_up.1.push(self.since.elapsed());
         }
     }
 }
@@ -431,7 +445,7 @@ impl Events {
             match self.fate {
                 Some((WatchFate::Cut, ..)) => return self.end(Err(broken("cut"))),
                 Some((WatchFate::Stalled, before, since)) => {
-                    let held = Held { since, given_up: Some(Arc::clone(&self.given_up)) };
+                    let held = Held::new(since, &self.given_up);
                     drop(self.lifted.wait_for(|times| *times > before).await);
                     held.let_go();
                     return self.end(Err(broken("stalled")));

@@ -17,8 +17,10 @@ async fn main() {
     let plane = ControlPlane::start().await;
     plane.kubectl_ok(&["apply", "-k", &root.join("crds").display().to_string()]);
     plane.install("manifests");
+    let manifests = manifests(Path::new(&examples));
+    let mut apply = vec!["apply", "--server-side"];
+    apply.extend(manifests.iter().flat_map(|path| ["-f", path.as_str()]));
     // Twice where an object comes before its namespace.
-    let apply = ["apply", "--server-side", "-R", "-f", examples.as_str()];
     plane.kubectl(&apply);
     let applied = plane.kubectl(&apply);
     print!("{}", String::from_utf8_lossy(&applied.stderr));
@@ -47,4 +49,25 @@ async fn main() {
         .expect("cargo build builds the operator first");
     tokio::signal::ctrl_c().await.unwrap();
     child.wait().unwrap();
+}
+
+/// The manifests below a path, but for those with an API version that no API server has any more: the example shows
+/// what `render` says about one.
+fn manifests(path: &Path) -> Vec<String> {
+    if path.is_file() {
+        return vec![path.display().to_string()];
+    }
+    let mut paths: Vec<_> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let is_manifest = |path: &Path| path.extension().is_some_and(|ending| ending == "yaml");
+    let is_old =
+        |path: &Path| std::fs::read_to_string(path).unwrap().contains("apiVersion: extensions/v1beta1");
+    paths
+        .into_iter()
+        .flat_map(|path| match path.is_dir() {
+            true => manifests(&path),
+            false if is_manifest(&path) && !is_old(&path) => vec![path.display().to_string()],
+            false => Vec::new(),
+        })
+        .collect()
 }

@@ -55,12 +55,13 @@ pub async fn grant(plane: &ControlPlane, namespace: &str) {
     let read = |path: &str| {
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests").join(path)).unwrap()
     };
-    let here = format!("\nmetadata:\n  namespace: {namespace}\n");
-    for path in ["base/serviceaccount.yaml", "base/role.yaml"] {
-        let text = read(path).replace("\nmetadata:\n", &here);
-        plane
-            .apply(&text.replace("    namespace: waybill\n", &format!("    namespace: {namespace}\n")))
-            .await;
+    let here = format!("namespace: {namespace}\n");
+    let account = read("base/serviceaccount.yaml").replace("namespace: waybill\n", &here);
+    let role = read("base/role.yaml")
+        .replace("namespace: waybill\n", &here)
+        .replace("\nmetadata:\n", &format!("\nmetadata:\n  {here}"));
+    for text in [account, role] {
+        plane.apply(&text).await;
     }
     // A name of its own, since tests share the cluster.
     let text = read("cluster/clusterrole.yaml")

@@ -40,7 +40,7 @@ impl Backend {
     fn service(&self) -> Value {
         json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": self.name, "namespace": "shop"},
-            "spec": {"type": "ExternalName", "externalName": "localhost.", "ports": [{"name": "web", "port": self.port}]},
+            "spec": {"type": "ExternalName", "externalName": "127.0.0.1", "ports": [{"name": "web", "port": self.port}]},
         })
     }
 }

@@ -33,7 +33,7 @@ pub async fn every_request_reaches_its_backend() {
         annotated(service("native"), json!({"traefik.ingress.kubernetes.io/service.nativelb": "true"}));
     native["spec"]["clusterIP"] = "10.96.0.77".into();
     let mut external = service("external");
-    external["spec"] = json!({"type": "ExternalName", "externalName": "localhost",
+    external["spec"] = json!({"type": "ExternalName", "externalName": "127.0.0.1",
         "ports": [{"name": "web", "port": 8080}]});
     backends.push(Backend::start("local", "127.0.0.1:8080").await);
     for (at, name) in ["sticky-a", "sticky-b"].into_iter().enumerate() {

@@ -359,15 +359,21 @@ impl Rewrite {
             if let Some(Value::String(text)) = object.get_mut("data").and_then(|data| data.get_mut(key)) {
                 let mut bytes = unbase64(text);
                 if !bytes.is_empty() {
-                    bytes.extend(marked.bytes());
+                    bytes = with_mark(&String::from_utf8_lossy(&bytes), &marked).into_bytes();
                     *text = base64(&bytes);
                 }
             }
             if let Some(Value::String(text)) = object.get_mut("stringData").and_then(|data| data.get_mut(key))
                 && !text.is_empty()
             {
-                text.push_str(&marked);
+                *text = with_mark(text, &marked);
             }
         }
     }
+}
+
+/// The text with the mark inside each PEM block, since nothing else of it is published; at the end of a text without one.
+fn with_mark(text: &str, mark: &str) -> String {
+    const END: &str = "\n-----END ";
+    if text.contains(END) { text.replace(END, &format!("\n{mark}{END}")) } else { format!("{text}{mark}") }
 }

@@ -67,11 +67,10 @@ impl Library {
                 }
             }
         }
-        let keys: Vec<IngressKey> =
-            library.routing.stores().ingresses().iter().map(|(key, _)| IngressKey(key.clone())).collect();
-        for key in &keys {
-            library.routing.note_dependencies(key);
-        }
+        // Only the Secrets of an Ingress that is ours are kept, and its class says whether it is.
+        library.routing.set_sources(|sources| sources.parameters = true);
+        library.routing.resolve_classes();
+        library.routing.note_all_dependencies();
         let mut fetch = Vec::new();
         for object in snapshot.objects.get("Secret").into_iter().flatten() {
             fetch.extend(library.apply(object).fetch);
@@ -81,8 +80,6 @@ impl Library {
             let Some(asked) = library.routing.stores().ask_for_secret(&secret) else { continue };
             library.routing.stores_mut().secret_fetched(&secret, &asked, object.as_ref());
         }
-        library.routing.set_sources(|sources| sources.parameters = true);
-        library.routing.resolve_classes();
         library.routing.reconcile_all();
         library
     }

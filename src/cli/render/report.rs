@@ -5,11 +5,13 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use super::invalid;
-use crate::kubernetes::key::{IngressKey, ObjectKey};
+use crate::kubernetes::key::{IngressKey, ObjectKey, OutputKey};
 use crate::kubernetes::manifests::Manifests;
 use crate::options::Options;
+use crate::publish::outputs::upkeep::text_problem;
 use crate::redact::hide_keys;
 use crate::routing::Routing;
+use crate::table::Output;
 use crate::translate::problem::{Category, Problem};
 use crate::translate::settings::Settings;
 use crate::translate::status;
@@ -29,7 +31,6 @@ pub fn categories() -> Vec<&'static str> {
 
 /// What there is to say.
 pub struct RenderReport {
-    /// What can't be read.
     pub faults: Vec<String>,
     warnings: Vec<String>,
     /// Lines by category, in the order in which they are printed.
@@ -44,11 +45,12 @@ impl RenderReport {
     /// What can be said before anything is translated.
     pub fn new(manifests: &Manifests) -> Self {
         let unnamed = manifests.unnamed.iter().map(ToString::to_string);
+        let quoted = manifests.quoted.iter().map(ToString::to_string);
         let invalid = manifests.ingresses.iter().flat_map(invalid::lines);
         Self {
             faults: manifests.faults.iter().map(ToString::to_string).collect(),
             warnings: manifests.repeated.iter().map(ToString::to_string).collect(),
-            problems: unnamed.chain(invalid).map(|line| (INVALID_OBJECT, line)).collect(),
+            problems: unnamed.chain(quoted).chain(invalid).map(|line| (INVALID_OBJECT, line)).collect(),
             ignored: BTreeMap::new(),
             skipped: manifests.skipped_line(),
             ingresses: manifests.ingresses.len(),
@@ -66,6 +68,10 @@ impl RenderReport {
             problems(routing).into_iter().map(|problem| (problem.category.as_str(), text(&problem)));
         // What is wrong with the input first, then what follows from it.
         self.problems.splice(0..0, translated.chain(missing));
+        // No fault of what was read, so --strict does not count it.
+        let large = |(key, output): (&OutputKey, &Output)| text_problem(key, output.routing_bytes());
+        let large = routing.table().outputs().filter_map(large);
+        self.warnings.extend(large.map(|problem| problem.to_string()));
         self.summary = self.summarise(routing);
     }
 

@@ -12,11 +12,13 @@ use serde_path_to_error::Segment;
 
 use super::document::{YamlDocument, documents};
 use super::locate::{self, PathStep};
-use super::{ManifestFault, ManifestPlace, Manifests};
+use super::{ManifestFault, ManifestPlace, Manifests, quoted};
 use crate::kubernetes::well_known::{CLASSES_PART, PART_LABEL};
 
 /// What a document should be.
 const REMEDY: &str = "write one Kubernetes object, or a list of them, as YAML or JSON";
+/// What YAML with a tab should be.
+const TAB_REMEDY: &str = "indent with spaces, not with tabs";
 /// What an object of a kind that is read should be.
 const FIELD_REMEDY: &str =
     "`kubectl explain` names the fields and types of its kind; quote text that looks like a number";
@@ -276,7 +278,7 @@ impl DocumentText<'_> {
     fn single(
         &self,
         manifests: &mut Manifests,
-        object: Map<String, Value>,
+        mut object: Map<String, Value>,
         meta: &TypeMeta,
         items: &[usize],
     ) -> Result<(), Failure> {
@@ -296,6 +298,7 @@ impl DocumentText<'_> {
             return Ok(());
         }
         let place = ManifestPlace { item: items.first().map(|item| item + 1), ..self.place.clone() };
+        manifests.quoted.extend(quoted::unquote(&place, kind, &mut object));
         let value = Value::Object(object);
         match kind.as_str() {
             "Ingress" => manifests.put_ingress(self.typed(value, items)?, place),
@@ -392,10 +395,17 @@ fn fault(manifests: &mut Manifests, place: ManifestPlace, kind: Option<&String>,
     let (message, remedy) = match kind {
         Some(kind) if kind == "Secret" => ("this Secret can't be read".to_owned(), SECRET_REMEDY),
         None if shows_secret(text) => ("this Secret can't be read".to_owned(), SECRET_REMEDY),
+        _ if has_tab(text) => (one_line(message), TAB_REMEDY),
         Some(kind) => (format!("this {kind} can't be read: {}", one_line(message)), FIELD_REMEDY),
         None => (one_line(message), REMEDY),
     };
     manifests.faults.push(ManifestFault { place, message, remedy: remedy.to_owned() });
+}
+
+/// Whether a line of a text is indented with a tab.
+fn has_tab(text: &str) -> bool {
+    let blank = |line: &str| line.len() - line.trim_start().len();
+    text.lines().any(|line| line[..blank(line)].contains('\t'))
 }
 
 /// A parser's message on one line, bounded, with nothing in it that a terminal would act on.

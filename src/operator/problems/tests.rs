@@ -13,7 +13,7 @@ use crate::watch::stores::Watched;
 /// A leader's view of a cluster whose watches have all listed, with the class `traefik` and nothing else.
 struct Bench {
     live: Arc<Live>,
-    problems: Problems,
+    problems: ProblemReports,
 }
 
 fn object<K: DeserializeOwned>(object: Value) -> Event<K> {
@@ -76,7 +76,7 @@ impl Bench {
             }
         }
         let operator = Subject { kind: Kind::ConfigMap, namespace: "w".into(), name: "w".into() };
-        let problems = Problems::new(Events::new(operator), Arc::clone(&live), metrics);
+        let problems = ProblemReports::new(Events::new(operator), Arc::clone(&live), metrics);
         let bench = Self { live, problems };
         bench.class("c-1");
         let slice = json!({
@@ -208,7 +208,7 @@ fn what_has_events_again_of_a_class_or_an_index_is_about_the_one_that_is_there()
         remedy: "r".into(),
     };
     let class = fault(Kind::IngressClass, "", "traefik");
-    let tell = || bench.problems.set(Reporter::Class("traefik".into()), vec![class.clone()]);
+    let tell = || bench.problems.set(ReportedBy::Class("traefik".into()), vec![class.clone()]);
     tell();
     assert!(bench.has_events(Kind::IngressClass, "c-1"));
     bench.class("c-2");
@@ -218,10 +218,10 @@ fn what_has_events_again_of_a_class_or_an_index_is_about_the_one_that_is_there()
     // Not there yet, there, and made again.
     for uid in ["", "m-1", "m-2"] {
         bench.problems.set_uid(&index.subject, uid);
-        bench.problems.set(Reporter::ClassMemory, vec![index.clone()]);
+        bench.problems.set(ReportedBy::ClassMemory, vec![index.clone()]);
         assert!(bench.has_events(Kind::ConfigMap, uid), "{uid:?}");
     }
-    bench.problems.set(Reporter::ClassMemory, Vec::new());
+    bench.problems.set(ReportedBy::ClassMemory, Vec::new());
     assert!(bench.problems.state().uids.is_empty());
 }
 

@@ -11,9 +11,7 @@ pub mod name;
 /// What is wrong with a value and what would be right; the rest of a fault is known where it is reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
-    /// What is wrong.
     pub wrong: String,
-    /// What would be right.
     pub remedy: String,
 }
 

@@ -20,7 +20,6 @@ pub(crate) struct DocumentNode {
 
 /// What a part of a file is.
 pub(crate) enum Content {
-    /// Nothing at all (`key:`), or YAML's null.
     Null,
     /// A text, a number, a boolean: as text, the way it is written.
     Scalar(String),
@@ -52,7 +51,10 @@ pub(crate) fn yaml(text: &str) -> Result<DocumentNode, Broken> {
         Ok(None) => Ok(DocumentNode { line: 1, content: Content::Null }),
         Err(error) => {
             let line = error.location().map_or(0, |location| location.line() as usize);
-            Err(Broken { line, wrong: wrong(error.without_snippet(), line) })
+            let written = line.checked_sub(1).and_then(|at| text.lines().nth(at)).unwrap_or_default();
+            let tab = written.trim_start_matches(' ').starts_with('\t');
+            let wrong = wrong(error.without_snippet(), line);
+            Err(Broken { line, wrong: if tab { "a tab in the indentation".to_owned() } else { wrong } })
         }
     }
 }
@@ -73,7 +75,6 @@ fn wrong(error: &serde_saphyr::Error, line: usize) -> String {
 enum Parsed {
     Null,
     Text(String),
-    /// A number or a boolean.
     Other(String),
     List(Vec<Spanned<Parsed>>),
     Map(Vec<(Spanned<Name>, Spanned<Parsed>)>),
@@ -322,6 +323,7 @@ mod tests {
         assert_eq!(lines(yaml("a: 1\n---\nb: 2\n")), ["3: more than one document"]);
         assert_eq!(lines(yaml("a: [SECRET\n")), ["1: not YAML from here on"]);
         assert_eq!(lines(yaml("a:\n  - b\n c: SECRET\n")), ["3: not YAML from here on"]);
+        assert_eq!(lines(yaml("a:\n\tb: SECRET\n")), ["2: a tab in the indentation"]);
         let nested = |depth| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
         assert_eq!(lines(yaml(&nested(20))), [format!("{}@1=1", "[]".repeat(20))]);
         assert_eq!(lines(yaml(&nested(100))), ["1: nested too deep, or too large"]);

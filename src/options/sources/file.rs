@@ -35,7 +35,7 @@ pub(crate) fn read(path: &str, text: &str) -> Findings {
                 names::CONFIG_FILE,
                 broken.line,
                 broken.wrong,
-                format!("mend the {format} of the file"),
+                format!("fix the {format} of the file"),
             );
         }
     }

@@ -27,7 +27,6 @@ impl fmt::Debug for Flags {
 /// The arguments of a command line, taken apart.
 #[derive(Debug)]
 pub struct Arguments {
-    /// The options.
     pub flags: Flags,
     /// Everything else in its order, the program's name first: for clap.
     pub rest: Vec<OsString>,
@@ -115,9 +114,7 @@ fn add(findings: &mut Findings, id: Id, text: &str, source: Source) {
 struct Flag {
     /// With its dashes, without its value.
     written: String,
-    /// Without dashes.
     name: String,
-    /// What stands behind `=`.
     value: Option<String>,
 }
 

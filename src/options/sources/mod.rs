@@ -13,7 +13,6 @@ pub mod variable;
 /// A value as it was written. No `Debug`: it may be the token.
 #[derive(Clone, PartialEq)]
 pub(crate) enum Raw {
-    /// One text.
     Text(String),
     /// Texts, each with its own place.
     List(Vec<(String, Source)>),
@@ -32,15 +31,12 @@ pub(crate) struct Given {
 pub(crate) struct Findings {
     /// Values; a key comes at most once.
     pub given: Vec<Given>,
-    /// The file's path.
     pub config_file: Option<(String, Source)>,
     /// Where `ingressEndpoint` stands without any of its options.
     pub empty_endpoint: Option<Source>,
     /// Where [`names::SLIP`] stands.
     pub slip: Option<Source>,
-    /// Names of what is Traefik's alone.
     pub ignored: Vec<String>,
-    /// What can't be understood.
     pub faults: Vec<Fault>,
 }
 

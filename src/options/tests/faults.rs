@@ -114,7 +114,7 @@ fn values_of_the_provider() {
         ),
         (
             "alowEmptyServices: true",
-            "alowEmptyServices: options.yaml:3: unknown key; the closest known one is providers.kubernetesIngress.allowEmptyServices",
+            "alowEmptyServices: options.yaml:3: unknown key; did you mean providers.kubernetesIngress.allowEmptyServices?",
         ),
         (
             "{token: a, TOKEN: b}",
@@ -195,7 +195,7 @@ fn values_of_the_operator() {
         ),
         (
             "leaseName: x",
-            "leaseName: options.yaml:2: unknown key; the closest known one is operator.leaderElection.leaseName",
+            "leaseName: options.yaml:2: unknown key; did you mean operator.leaderElection.leaseName?",
         ),
     ] {
         assert_eq!(operator(file), [line]);
@@ -221,25 +221,22 @@ fn the_rest_of_the_file() {
             "core: {defaultRuleSyntax: v1}",
             r#"core.defaultRuleSyntax: options.yaml:1: value "v1": not one of its words; write v3 or v2"#,
         ),
-        ("\nprovider: {}", "provider: options.yaml:2: unknown key; the closest known one is providers"),
-        (
-            "operater:\n  status: off",
-            "operater: options.yaml:1: unknown key; the closest known one is operator",
-        ),
+        ("\nprovider: {}", "provider: options.yaml:2: unknown key; did you mean providers?"),
+        ("operater:\n  status: off", "operater: options.yaml:1: unknown key; did you mean operator?"),
         (
             "providers:\n  kubernetesIngres: {}",
-            "providers.kubernetesIngres: options.yaml:2: unknown key; the closest known one is providers.kubernetesIngress",
+            "providers.kubernetesIngres: options.yaml:2: unknown key; did you mean providers.kubernetesIngress?",
         ),
         (
             "operator.status: off",
-            "operator.status: options.yaml:1: unknown key; the closest known one is operator.status",
+            "operator.status: options.yaml:1: unknown key; did you mean operator.status?",
         ),
         (
             "[a]",
             "configFile: options.yaml:1: a list where the sections of a configuration are expected; write sections such as providers",
         ),
-        ("a: 1\na: 2", "configFile: options.yaml:2: a key comes twice; mend the YAML of the file"),
-        ("a: }", "configFile: options.yaml:1: not YAML from here on; mend the YAML of the file"),
+        ("a: 1\na: 2", "configFile: options.yaml:2: a key comes twice; fix the YAML of the file"),
+        ("a: }", "configFile: options.yaml:1: not YAML from here on; fix the YAML of the file"),
     ] {
         assert_eq!(fault_lines(from_yaml_str(file)), [line]);
     }
@@ -249,7 +246,7 @@ fn the_rest_of_the_file() {
     );
     assert_eq!(
         fault_lines(try_load(&["--configfile=a.toml"], &[], &[("a.toml", "\n[[[")])),
-        ["configFile: a.toml:2: not TOML from here on; mend the TOML of the file"]
+        ["configFile: a.toml:2: not TOML from here on; fix the TOML of the file"]
     );
     assert_eq!(
         fault_lines(try_load(&["--configfile=gone.yml"], &[], &[])),
@@ -272,11 +269,11 @@ fn flags_and_variables() {
         ),
         (
             &["-providers.kubernetesIngress.allowEmptyService"],
-            "-providers.kubernetesIngress.allowEmptyService: flag -providers.kubernetesIngress.allowEmptyService: unknown key; the closest known one is --providers.kubernetesingress.allowemptyservices",
+            "-providers.kubernetesIngress.allowEmptyService: flag -providers.kubernetesIngress.allowEmptyService: unknown key; did you mean --providers.kubernetesingress.allowemptyservices?",
         ),
         (
             &["--entrypoint.web.address=:80"],
-            "--entrypoint.web.address: flag --entrypoint.web.address: unknown key; the closest known one is --entrypoints",
+            "--entrypoint.web.address: flag --entrypoint.web.address: unknown key; did you mean --entrypoints?",
         ),
         (
             &["--operator.output=x"],
@@ -299,12 +296,12 @@ fn flags_and_variables() {
         (
             "WAYBILL_OPERATOR_STATUS_RATE",
             "7",
-            "WAYBILL_OPERATOR_STATUS_RATE: variable WAYBILL_OPERATOR_STATUS_RATE: unknown key; the closest known one is WAYBILL_OPERATOR_STATUSRATE",
+            "WAYBILL_OPERATOR_STATUS_RATE: variable WAYBILL_OPERATOR_STATUS_RATE: unknown key; did you mean WAYBILL_OPERATOR_STATUSRATE?",
         ),
         (
             "TRAEFIK_PROVIDERS_KUBERNETESINGRESS_NAMESPACE",
             "a",
-            "TRAEFIK_PROVIDERS_KUBERNETESINGRESS_NAMESPACE: variable TRAEFIK_PROVIDERS_KUBERNETESINGRESS_NAMESPACE: unknown key; the closest known one is TRAEFIK_PROVIDERS_KUBERNETESINGRESS_NAMESPACES",
+            "TRAEFIK_PROVIDERS_KUBERNETESINGRESS_NAMESPACE: variable TRAEFIK_PROVIDERS_KUBERNETESINGRESS_NAMESPACE: unknown key; did you mean TRAEFIK_PROVIDERS_KUBERNETESINGRESS_NAMESPACES?",
         ),
         (
             "WAYBILL_OPERATOR_OUTPUT",

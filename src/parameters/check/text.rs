@@ -8,19 +8,12 @@ use crate::parameters::resource::{MAX_LABEL_KEY, MAX_REFERENCE, MAX_SERVICE};
 /// What a text means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TextRule {
-    /// A DNS label.
     DnsLabel,
-    /// The name of an entry point or a middleware.
     Reference,
-    /// An address.
     Ip,
-    /// A DNS name that is no address.
     Hostname,
-    /// `namespace/name` of a Service.
     Service,
-    /// A label's key.
     LabelKey,
-    /// A label's value.
     LabelValue,
 }
 

@@ -89,7 +89,7 @@ fn outputs_are_remembered_until_they_are_let_go_of() {
     let outputs = BTreeSet::from([OutputKey::new("edge", "a"), OutputKey::new("edge-2", "b")]);
     assert!(memory.set_outputs(outputs.clone()) && !memory.set_outputs(outputs.clone()));
     let map = memory.config_map("ns", "waybill", None);
-    assert_eq!(map.data.as_ref().unwrap()[OUTPUTS], r#"["edge-2/b","edge/a"]"#);
+    assert_eq!(map.data.as_ref().unwrap()[OUTPUTS], r#"["edge/a","edge-2/b"]"#);
     let (read, broken) = Memory::decode(&map);
     assert_eq!((read, broken), (memory.clone(), Vec::new()));
     // The class goes; what it published is still to be withdrawn.

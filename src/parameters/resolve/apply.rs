@@ -1,19 +1,18 @@
 //! A spec laid over the operator's own settings.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::core::{Selector, SelectorExt as _};
 use sha2::{Digest, Sha256};
 
 use super::NamespaceLabels;
 use crate::kubernetes::key::{OutputKey, ServiceKey};
-use crate::parameters::resource::{
-    BrokenBackends, IngressClassParametersSpec, NamespaceSelector, Operator, Precedence, Requirement,
-    RuleSyntax,
-};
+use crate::parameters::resource::{BrokenBackends, IngressClassParametersSpec, Precedence, RuleSyntax};
 use crate::translate::settings::{self, NamespacePolicy, Settings, StatusSource};
 
 /// The selector of namespaces, where there is one.
-pub(super) fn selector(spec: &IngressClassParametersSpec) -> Option<&NamespaceSelector> {
+pub(super) fn selector(spec: &IngressClassParametersSpec) -> Option<&LabelSelector> {
     spec.namespaces.as_ref()?.selector.as_ref()
 }
 
@@ -105,26 +104,13 @@ fn policy(
     let Some(namespaces) = &spec.namespaces else { return Some(defaults.namespaces.clone()) };
     if let Some(selector) = &namespaces.selector {
         let NamespaceLabels::Known(labels) = labels else { return None };
-        let selected =
-            labels.filter(|(_, labels)| matches(selector, labels)).map(|(name, _)| name.to_owned());
+        // A checked selector is one of kube's; an unusable one selects nothing.
+        let selector = Selector::try_from(selector.clone()).ok();
+        let matches = |labels| selector.as_ref().is_some_and(|selector| selector.matches(labels));
+        let selected = labels.filter(|(_, labels)| matches(*labels)).map(|(name, _)| name.to_owned());
         return Some(NamespacePolicy::Selected(selected.collect()));
     }
     Some(NamespacePolicy::List(namespaces.names.iter().flatten().cloned().collect()))
-}
-
-/// Whether a namespace with these labels is selected; an empty selector selects all.
-fn matches(selector: &NamespaceSelector, labels: &BTreeMap<String, String>) -> bool {
-    let holds = |requirement: &Requirement| {
-        let value = labels.get(&requirement.key);
-        match requirement.operator {
-            Operator::In => value.is_some_and(|value| requirement.values.contains(value)),
-            Operator::NotIn => value.is_none_or(|value| !requirement.values.contains(value)),
-            Operator::Exists => value.is_some(),
-            Operator::DoesNotExist => value.is_none(),
-        }
-    };
-    selector.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
-        && selector.match_expressions.iter().all(holds)
 }
 
 /// 0 where a Service is built as with the operator's own settings; otherwise a number that is the same in every

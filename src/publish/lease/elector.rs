@@ -59,6 +59,7 @@ impl LeaseHandle {
 /// Takes part in the election, or leads without one.
 pub struct Elector {
     election: Option<(Client, LeaseOptions)>,
+    identity: String,
     metrics: Metrics,
     guard: watch::Sender<Option<LeaseGuard>>,
     candidate: watch::Receiver<bool>,
@@ -93,8 +94,9 @@ impl Elector {
     fn with(election: Option<(Client, LeaseOptions)>, metrics: Metrics) -> (Self, LeaseHandle) {
         let (guard, guards) = watch::channel(None);
         let (candidates, candidate) = watch::channel(true);
-        let elector =
-            Self { election, metrics, guard, candidate, record: LeaseRecord::default(), quiet_until: None };
+        let identity = election.as_ref().map(|(_, options)| options.identity.clone()).unwrap_or_default();
+        let record = LeaseRecord::default();
+        let elector = Self { election, identity, metrics, guard, candidate, record, quiet_until: None };
         (elector, LeaseHandle { guard: guards, candidate: candidates })
     }
 
@@ -249,8 +251,9 @@ impl Elector {
         let before = self.record.holder().to_owned();
         self.record.observe(lease, now);
         self.metrics.lease_transitions.set(f64::from(self.record.transitions()));
-        if self.record.holder() != before && !self.record.holder().is_empty() {
-            tracing::info!(leader = self.record.holder(), "following");
+        let holder = self.record.holder();
+        if holder != before && !holder.is_empty() && holder != self.identity {
+            tracing::info!(leader = holder, "following");
         }
     }
 

@@ -206,6 +206,7 @@ impl Shards {
         if self.named.is_empty() { u64::MAX } else { (self.generation + 1).saturating_sub(GENERATIONS) }
     }
 
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
     }

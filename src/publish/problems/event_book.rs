@@ -1,7 +1,9 @@
 //! Which Events to write: the problems that each object has, compared with the Events that were written. No I/O and no
 //! clock.
 //!
-//!     report ─▶ ObjectState ─▶ ready ─▶ next ─▶ (the write) ─▶ written | failed ─▶ later
+//! ```text
+//! report ─▶ ObjectState ─▶ ready ─▶ next ─▶ (the write) ─▶ written | failed ─▶ later
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};

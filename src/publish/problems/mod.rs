@@ -1,6 +1,8 @@
 //! Problems that stand, and the Events that report them where `kubectl describe` shows them.
 //!
-//!     reports ─▶ ProblemRegistry ─ problems of an object ─▶ EventBook ─ one Event at a time ─▶ Events::run ─▶ API server
+//! ```text
+//! reports ─▶ ProblemRegistry ─ problems of an object ─▶ EventBook ─ one Event at a time ─▶ Events::run ─▶ API server
+//! ```
 //!
 //! The registry knows which problems each object has, whoever reports them. The book compares them with the Events
 //! that were written, and says which to write next, refresh or end. Both are plain values without I/O.

@@ -1,6 +1,8 @@
 //! Writes the statuses of Ingresses, a bounded number at a time and at most `operator.statusRate` a second.
 //!
-//!     queue of Ingresses ─▶ StatusView::state ─▶ StatusPolicy::decide ─▶ apply the status ─▶ look again later
+//! ```text
+//! queue of Ingresses ─▶ StatusView::state ─▶ StatusPolicy::decide ─▶ apply the status ─▶ look again later
+//! ```
 //!
 //! Whoever fills the queue makes sure that the routing of an Ingress is committed before its status is written.
 

@@ -11,7 +11,6 @@ fn secret(version: &str, pairs: &[(&str, &str)]) -> Secret {
         data: Some(
             pairs.iter().map(|(key, value)| ((*key).into(), ByteString(value.as_bytes().into()))).collect(),
         ),
-        ..Secret::default()
     }
 }
 

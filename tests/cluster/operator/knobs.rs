@@ -88,7 +88,7 @@ async fn the_throttles_and_rates_hold() {
     end(operator).await;
 
     // What is written is on average so many bytes a second, after a burst of 8 seconds' worth: the throttle stretches.
-    let operator = plane.operator("bytes", &[FAST, "--operator.publishbytespersecond=2Ki"]).await;
+    let operator = plane.operator("bytes", &[FAST, "--operator.publishbytespersecond=512"]).await;
     operator.leads().await;
     plane.apply_objects(&[with_paths(ingress("shop", "large", "web"), 100)]).await;
     eventually("the large one is published", SOON, async || {

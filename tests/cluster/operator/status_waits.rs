@@ -25,7 +25,7 @@ async fn no_address_before_the_first_commit() {
     // One that comes while commits fail: it is translated, and the next attempt fails as well.
     plane.apply_objects(&[ingress("shop", "later", "web")]).await;
     let failed = async || {
-        let series = "waybill_writes_total{kind=\"index\",result=\"quota_exceeded\"}";
+        let series = "waybill_writes_total{kind=\"routing_shard\",result=\"quota_exceeded\"}";
         operator.metric(series).await.unwrap_or_default()
     };
     let before = failed().await;
