@@ -158,9 +158,9 @@ load-edge: ## Operator, agent and a real Traefik at 10,000 Ingresses: from a cha
 ##@ Running
 
 .PHONY: run-local
-run-local: ## A control plane with the example shop in it and the operator against it, until Ctrl-C
-	tests/tools/build etcd kube-apiserver kubectl
-	$(CARGO) build --locked --bin waybill
+run-local: ## A control plane with the example shop, the operator, and a Traefik with its agent, until Ctrl-C
+	tests/tools/build etcd kube-apiserver kubectl traefik
+	$(CARGO) build --locked --bin waybill --example run-local
 	$(CARGO) run --locked --example run-local
 
 ##@ Generated files
