@@ -46,14 +46,13 @@ impl Assembly {
         self.files.get(file_of(key, self.files.len())).is_some_and(|file| file.contains_key(key))
     }
 
-    /// Takes the generation of `index`, whose shards are `named`. Those that are not held are in `fetched`. True
-    /// where there is a router that was not there before.
+    /// Takes the generation of `index`, whose shards are `named`. Those that are not held are in `fetched`.
     pub fn take(
         &mut self,
         index: &Index,
         named: &BTreeSet<String>,
         mut fetched: BTreeMap<String, ShardEntries>,
-    ) -> Result<bool, NotHandedOn> {
+    ) -> Result<(), NotHandedOn> {
         fetched.retain(|name, _| named.contains(name) && !self.shards.contains_key(name));
         let gone: Vec<String> = self.shards.keys().filter(|name| !named.contains(*name)).cloned().collect();
         self.check(index, &gone, &fetched)?;
@@ -283,7 +282,7 @@ mod tests {
         assembly: &mut Assembly,
         counts: (usize, usize),
         shards: Vec<(&str, ShardEntries)>,
-    ) -> Result<bool, NotHandedOn> {
+    ) -> Result<(), NotHandedOn> {
         let named = shards.iter().map(|(name, _)| (*name).to_owned()).collect();
         let fetched = shards.into_iter().map(|(name, shard)| (name.to_owned(), shard)).collect();
         assembly.take(&index(counts.0, counts.1), &named, fetched)

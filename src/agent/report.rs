@@ -225,8 +225,8 @@ impl Schedule {
         let now = Instant::now();
         let interval = interval(together);
         self.failures = if done { 0 } else { self.failures.saturating_add(1) };
-        self.due = now + interval.mul_f64(0.8 + 0.4 * jitter());
         self.earliest = now + spread(together);
+        self.due = self.earliest.max(now + interval.mul_f64(0.8 + 0.4 * jitter()));
         if !done {
             let pause = FIRST_PAUSE.saturating_mul(1 << (self.failures - 1).min(8)).min(interval);
             self.earliest = self.earliest.max(now + pause.mul_f64(0.5 + jitter()));
@@ -319,7 +319,8 @@ mod tests {
     fn a_report_that_fails_is_tried_again_after_a_pause_that_grows() {
         let now = Instant::now();
         let mut schedule = Schedule { due: now, earliest: now, urgent: None, failures: 0 };
-        for (shortest, longest) in [(0.5, 1.6), (1.0, 3.1), (2.0, 6.1), (4.0, 12.1), (5.0, 15.1), (5.0, 15.1)] {
+        for (shortest, longest) in [(0.5, 1.6), (1.0, 3.1), (2.0, 6.1), (4.0, 12.1), (5.0, 15.1), (5.0, 15.1)]
+        {
             schedule.reported(false, 1);
             schedule.urgent = Some(Instant::now());
             let pause = schedule.next().saturating_duration_since(Instant::now()).as_secs_f64();

@@ -159,11 +159,6 @@ impl AgentState {
     }
 
     /// The newest generation that the proxy has: loaded where Traefik can be asked, else written.
-    pub fn reached(&self) -> Option<Mark> {
-        self.reached_by(&self.lock())
-    }
-
-    /// Every change of [`Self::reached`].
     pub fn reaches(&self) -> watch::Receiver<Option<Mark>> {
         self.reached.subscribe()
     }
@@ -263,31 +258,31 @@ mod tests {
         state.seen(mark(4), mark(1));
         state.handed_on("/a".to_owned(), mark(4));
         assert!(state.started().is_ok());
-        assert_eq!((state.ready().is_ok(), state.reached()), (false, None));
+        assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (false, None));
         assert!(state.may_hand_on(Duration::from_secs(5)).is_err());
         state.asked(Proxy::Loaded("/a".to_owned()));
-        assert_eq!((state.ready().is_ok(), state.reached()), (false, Some(mark(4))));
+        assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (false, Some(mark(4))));
         state.reported();
         assert!(state.ready().is_ok());
         assert!(state.may_hand_on(Duration::from_secs(5)).is_ok());
 
         // The same content under a newer generation is loaded already.
         state.handed_on("/a".to_owned(), mark(5));
-        assert_eq!(state.reached(), Some(mark(5)));
+        assert_eq!(*state.reaches().borrow(), Some(mark(5)));
 
         // On the way to the next one it goes on serving.
         state.handed_on("/b".to_owned(), mark(6));
         state.asked(Proxy::Behind);
-        assert_eq!((state.ready().is_ok(), state.reached()), (true, Some(mark(5))));
+        assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (true, Some(mark(5))));
 
         // A Traefik that starts anew has nothing.
         state.asked(Proxy::Down("refused".to_owned()));
-        assert_eq!((state.ready().is_ok(), state.reached()), (false, None));
+        assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (false, None));
         assert!(state.may_hand_on(Duration::from_secs(5)).is_ok());
         state.asked(Proxy::Behind);
         assert!(state.ready().is_err());
         state.asked(Proxy::Loaded("/b".to_owned()));
-        assert_eq!((state.ready().is_ok(), state.reached()), (false, Some(mark(6))));
+        assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (false, Some(mark(6))));
         state.reported();
         assert!(state.ready().is_ok());
     }

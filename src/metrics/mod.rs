@@ -11,12 +11,12 @@ use std::sync::Arc;
 use prometheus::{Registry, TextEncoder};
 
 pub use instrument::{
-    Age, Counter, CounterBy, CounterByOutput, CounterByTwo, Gauge, GaugeBy, GaugeByName, GaugeByOutput, Histogram,
-    HistogramBy,
+    Age, Counter, CounterBy, CounterByOutput, CounterByTwo, Gauge, GaugeBy, GaugeByName, GaugeByOutput,
+    Histogram, HistogramBy,
 };
 pub use labels::{
-    ClassStatus, Code, Controller, EventResult, IgnoredReport, Label, Method, PublishedKind, Queue, ReconcileResult,
-    ShardKind, Trigger, WatchKind, WriteFailure, WriteKind, WriteResult,
+    ClassStatus, Code, Controller, EventResult, IgnoredReport, Label, Method, PublishedKind, Queue,
+    ReconcileResult, ShardKind, Trigger, WatchKind, WriteFailure, WriteKind, WriteResult,
 };
 pub use watches::Watches;
 

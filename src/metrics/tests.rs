@@ -155,9 +155,10 @@ fn every_metric_shows_what_was_set() {
         "waybill_statuses_pending",
     ];
     for (name, value) in &shown {
-        let gone = ["waybill_lease_renewal", "waybill_published_age", "waybill_publish_pending", "waybill_agents"]
-            .iter()
-            .any(|start| name.starts_with(start));
+        let gone =
+            ["waybill_lease_renewal", "waybill_published_age", "waybill_publish_pending", "waybill_agents"]
+                .iter()
+                .any(|start| name.starts_with(start));
         if of_leaders.contains(&name.as_str()) {
             assert_eq!(cleared.get(name), Some(&0.0), "{name}");
         } else if gone {

@@ -147,7 +147,10 @@ impl Agents {
     /// How far the agents of an output are.
     pub fn count(&self, output: &OutputKey, commit: Commit) -> AgentCounts {
         let known = lock(&self.known);
-        known.get(output.namespace()).map(|known| known.count(output, commit, Instant::now())).unwrap_or_default()
+        known
+            .get(output.namespace())
+            .map(|known| known.count(output, commit, Instant::now()))
+            .unwrap_or_default()
     }
 
     /// Done when a report has come that says something new.
@@ -255,9 +258,12 @@ impl Follower {
                     self.metrics.watch_errors.inc(WatchKind::AgentLease);
                     if feeds::refusal(&error) == Some(403) {
                         self.with(|known| std::mem::replace(&mut known.listed, true) != true);
-                        let namespace = &self.namespace;
+                        let namespace = self.namespace.clone();
                         self.log(|| {
-                            tracing::info!(namespace, "statuses wait for no agent: Leases here may not be listed and watched");
+                            tracing::info!(
+                                namespace,
+                                "statuses wait for no agent: Leases here may not be listed and watched"
+                            );
                         });
                     } else {
                         tracing::debug!(%error, namespace = self.namespace, "watch of agents' Leases failed; trying again");
@@ -306,7 +312,11 @@ impl Follower {
             });
             let namespace = self.namespace.clone();
             self.log(|| {
-                tracing::warn!(namespace, lease = lease.name_any(), "the Lease of an agent does not count: {reason}");
+                tracing::warn!(
+                    namespace,
+                    lease = lease.name_any(),
+                    "the Lease of an agent does not count: {reason}"
+                );
             });
         }
     }
@@ -380,7 +390,9 @@ mod tests {
         assert_eq!(known.loaded_by_all(&output(), now), (0, 0), "there may be some");
         known.listed = true;
         assert_eq!(known.loaded_by_all(&output(), now), EVERYTHING, "nobody is waited for");
-        for (output, identity, loaded) in [(&output(), "a", (1, 5)), (&output(), "b", (1, 4)), (&other, "c", (1, 1))] {
+        for (output, identity, loaded) in
+            [(&output(), "a", (1, 5)), (&output(), "b", (1, 4)), (&other, "c", (1, 1))]
+        {
             assert!(known.take(&lease(output, identity, loaded, 0), now).unwrap());
         }
         assert_eq!(counts(&known, (1, 5), now), (2, 1));

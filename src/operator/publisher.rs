@@ -385,8 +385,7 @@ impl Publisher {
         };
         // Where there is no agent, nothing is awaited.
         let newest = output.writer.index().map_or((0, 0), |index| (index.epoch, index.generation));
-        snapshot.awaited =
-            self.agents.loaded_by_all(key) <= newest && self.statuses.await_commit(key);
+        snapshot.awaited = self.agents.loaded_by_all(key) <= newest && self.statuses.await_commit(key);
         let outcome = output.writer.commit(&snapshot).await;
         let now = Instant::now();
         match outcome {
@@ -482,7 +481,8 @@ impl Publisher {
         for (key, output) in &self.outputs {
             let Some(newest) = output.commits.newest() else { continue };
             let counts = self.agents.count(key, newest);
-            let slowest = counts.slowest.map_or(Duration::ZERO, |slowest| output.commits.age_after(slowest, now));
+            let slowest =
+                counts.slowest.map_or(Duration::ZERO, |slowest| output.commits.age_after(slowest, now));
             let name = key.to_string();
             self.metrics.statuses_unconfirmed.add(&name, 0);
             live.push((name.clone(), counts.live as f64));

@@ -143,7 +143,9 @@ impl Statuses {
                 let uid = self.arrives(&key, &routing).filter(|_| loaded < commit && !self.delay.is_zero());
                 match uid {
                     // One that changes again and again waits for its first commit alone.
-                    Some(uid) if !arriving.get(&key).is_some_and(|one| one.uid == uid && one.output == *output) => {
+                    Some(uid)
+                        if !arriving.get(&key).is_some_and(|one| one.uid == uid && one.output == *output) =>
+                    {
                         let output = output.clone();
                         arriving.insert(key, Arrival { uid, output, commit, until, released: false });
                     }
@@ -194,7 +196,9 @@ impl Statuses {
     fn arrives(&self, key: &IngressKey, routing: &Routing) -> Option<Option<String>> {
         let ingress = routing.stores().ingresses().get(key)?;
         match self.wanted(routing.settings(key)?, routing) {
-            DesiredStatus::Entries(entries) if !entries.is_empty() && !same(&entries, &addresses(ingress)) => {
+            DesiredStatus::Entries(entries)
+                if !entries.is_empty() && !same(&entries, &addresses(ingress)) =>
+            {
                 Some(ingress.metadata.uid.clone())
             }
             _ => None,

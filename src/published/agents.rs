@@ -83,7 +83,8 @@ impl TryFrom<&Lease> for AgentReport {
         let annotations = lease.metadata.annotations.as_ref();
         let value = annotations.and_then(|annotations| annotations.get(LOADED)).map_or("", String::as_str);
         let parsed = value.split_once('/').and_then(|(epoch, generation)| {
-            let number = |text: &str| text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+            let number =
+                |text: &str| text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
             Some((number(epoch)?, number(generation)?))
         });
         let loaded = parsed.ok_or_else(|| ReportError::Loaded {

@@ -69,7 +69,7 @@ pub async fn an_address_means_that_requests_are_answered() {
         found => Err(format!("{found}")),
     })
     .await;
-    world.operators[0].shows("waybill_agents", 2.0).await;
+    world.operators[0].shows("waybill_agents{output=\"waybill/waybill\"}", 2.0).await;
 
     let (answered, wrong) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let client = {
@@ -86,7 +86,10 @@ pub async fn an_address_means_that_requests_are_answered() {
     })
     .await;
     assert_eq!(wrong.load(Ordering::SeqCst), 0, "of {}", 2 * count);
-    assert_eq!(world.operators[0].metric("waybill_statuses_unconfirmed_total").await, Some(0.0));
+    assert_eq!(
+        world.operators[0].metric("waybill_statuses_unconfirmed_total{output=\"waybill/waybill\"}").await,
+        Some(0.0)
+    );
     client.abort();
 
     // A proxy whose agent is dead holds an address up until the delay is over, and one whose agent ended not at all.

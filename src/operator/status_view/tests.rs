@@ -123,7 +123,7 @@ fn a_status_waits_for_its_own_output_alone() {
     // One that has nothing to commit holds up nobody.
     statuses.look_at(all(), false, |busy| *busy == output("b"));
     assert_eq!(queued(&statuses), ["a"]);
-    statuses.committed(&output("b"), (1, 1), false, ALL);
+    statuses.committed(&output("b"), (1, 1), false, (1, 1));
     assert_eq!(queued(&statuses), ["b"]);
 }
 

@@ -36,7 +36,14 @@ impl Snapshot {
                 documents.insert((part, digest), document);
             }
         }
-        Self { desired, documents, text_bytes: output.routing_bytes(), text: None, retired: false, awaited: false }
+        Self {
+            desired,
+            documents,
+            text_bytes: output.routing_bytes(),
+            text: None,
+            retired: false,
+            awaited: false,
+        }
     }
 
     /// Takes the text as well. `output` is as it was for [`Self::new`].
