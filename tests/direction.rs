@@ -31,7 +31,6 @@ const KNOWN_NAMES: &[&str] = &[
     "Fault",
     "Faults",
     "Findings",
-    "Given",
     "Index",
     "Kind",
     "Name",
