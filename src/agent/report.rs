@@ -42,7 +42,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// What was last seen of the Lease of any agent of the output.
-struct Seen {
+struct SeenLease {
     renewed: Option<MicroTime>,
     /// When this was seen first. Clocks of other machines decide nothing.
     since: Instant,
@@ -67,7 +67,7 @@ pub struct Reporter {
     /// Agents of the output, this one included.
     together: usize,
     counted: Option<Instant>,
-    seen: HashMap<String, Seen>,
+    seen: HashMap<String, SeenLease>,
     /// What our Lease says, where there is one. Unknown at the start.
     told: Option<Option<Mark>>,
 }
@@ -149,7 +149,7 @@ impl Reporter {
             None if self.told != Some(None) => {
                 let deleted = answered(self.leases.delete(&self.name, &DeleteParams::default())).await;
                 match deleted {
-                    Err(Failure::Api(kube::Error::Api(status))) if status.code == 404 => {}
+                    Err(ReportFailure::Api(kube::Error::Api(status))) if status.code == 404 => {}
                     deleted => drop(deleted?),
                 }
                 self.told = Some(None);
@@ -196,7 +196,7 @@ impl Reporter {
                 if now.saturating_duration_since(since) > counts_for.saturating_add(REMOVE_AFTER) {
                     dead.push((lease.name_any(), lease.resource_version()));
                 }
-                seen.insert(lease.name_any(), Seen { renewed, since });
+                seen.insert(lease.name_any(), SeenLease { renewed, since });
             }
             parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
             if parameters.continue_token.is_none() || seen.len() >= COUNTED {
@@ -253,23 +253,23 @@ fn interval(together: usize) -> Duration {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum ReportFailure {
     #[error("{}", chain(.0))]
     Api(kube::Error),
     #[error("no answer within {ANSWER_WITHIN:?}")]
     NoAnswer,
 }
 
-impl From<Failure> for String {
-    fn from(failure: Failure) -> Self {
+impl From<ReportFailure> for String {
+    fn from(failure: ReportFailure) -> Self {
         failure.to_string()
     }
 }
 
-async fn answered<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
+async fn answered<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ReportFailure> {
     match tokio::time::timeout(ANSWER_WITHIN, request).await {
-        Ok(answer) => answer.map_err(Failure::Api),
-        Err(_) => Err(Failure::NoAnswer),
+        Ok(answer) => answer.map_err(ReportFailure::Api),
+        Err(_) => Err(ReportFailure::NoAnswer),
     }
 }
 
