@@ -257,7 +257,7 @@ impl Follower {
                 Err(error) => {
                     self.metrics.watch_errors.inc(WatchKind::AgentLease);
                     if feeds::refusal(&error) == Some(403) {
-                        self.with(|known| std::mem::replace(&mut known.listed, true) != true);
+                        self.with(|known| !std::mem::replace(&mut known.listed, true));
                         let namespace = self.namespace.clone();
                         self.log(|| {
                             tracing::info!(
