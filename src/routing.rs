@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use crate::index::{Dependencies, Index};
+use crate::index::{Dependencies, DependencyIndex};
 use crate::kubernetes::Ingress;
 use crate::kubernetes::key::{IngressKey, OutputKey, SecretKey};
 use crate::parameters::classes::{Changed, Classes, NamespaceSource, Sources};
@@ -23,7 +23,7 @@ use crate::watch::stores::{Stores, Watched};
 /// Objects in, routing out.
 pub struct Routing {
     stores: Stores,
-    index: Index,
+    index: DependencyIndex,
     table: Table,
     options: ClassOptions,
     classes: Classes,
@@ -55,7 +55,7 @@ impl Routing {
     pub fn new(watched: Watched, options: ClassOptions, settings: Arc<Settings>) -> Self {
         Self {
             stores: Stores::new(watched),
-            index: Index::default(),
+            index: DependencyIndex::default(),
             table: Table::default(),
             classes: Classes::new(&options.controller_name, settings),
             options,
@@ -75,7 +75,7 @@ impl Routing {
     }
 
     /// The objects and who names which Secret, for events of Secrets.
-    pub fn stores_and_index(&mut self) -> (&mut Stores, &Index) {
+    pub fn stores_and_index(&mut self) -> (&mut Stores, &DependencyIndex) {
         (&mut self.stores, &self.index)
     }
 

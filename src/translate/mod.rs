@@ -12,6 +12,7 @@
 //! | `certificate.rs` | Secrets to certificates |
 //! | `default_backend.rs` | the Ingress without rules |
 //! | `name.rs` | keys, bounded |
+//! | `findings.rs` | what the Ingress depends on, and what is wrong with it |
 //! | `size.rs` | what is too large for an object |
 //! | `pause.rs` | what pauses publishing |
 //! | `status.rs` | where to reach the proxies |
@@ -21,9 +22,9 @@ pub mod annotation;
 pub mod certificate;
 pub mod class;
 mod default_backend;
+mod findings;
 pub mod fragment;
 pub mod host;
-pub mod lookup;
 pub mod name;
 pub mod pause;
 pub mod problem;
@@ -40,16 +41,16 @@ use std::sync::Arc;
 
 use crate::kubernetes::key::IngressKey;
 use crate::kubernetes::{Ingress, IngressSpec};
-use annotation::{RouterAnnotations, field};
+use crate::watch::stores::Stores;
+use annotation::RouterAnnotations;
+use findings::IngressFindings;
 use fragment::{Created, Fragment};
-use lookup::Lookup;
 use problem::Subject;
 use router::Translation;
-use service::Findings;
 use settings::{Precedence, Settings};
 
 /// Translates one Ingress that is ours.
-pub fn translate<L: Lookup + ?Sized>(ingress: &Ingress, settings: &Arc<Settings>, lookup: &L) -> Fragment {
+pub fn translate(ingress: &Ingress, settings: &Arc<Settings>, lookup: &Stores) -> Fragment {
     let metadata = &ingress.metadata;
     let key = IngressKey::new(
         metadata.namespace.as_deref().unwrap_or_default(),
@@ -59,11 +60,11 @@ pub fn translate<L: Lookup + ?Sized>(ingress: &Ingress, settings: &Arc<Settings>
 }
 
 /// As [`translate`], with the Ingress's own key, whose memory the fragment shares.
-pub fn translate_as<L: Lookup + ?Sized>(
+pub fn translate_as(
     key: &IngressKey,
     ingress: &Ingress,
     settings: &Arc<Settings>,
-    lookup: &L,
+    lookup: &Stores,
 ) -> Fragment {
     let namespace = key.shared_namespace();
     let mut fragment = Fragment {
@@ -77,7 +78,7 @@ pub fn translate_as<L: Lookup + ?Sized>(
         uses_nodes: false,
         uses_namespaces: false,
     };
-    let mut findings = Findings::default();
+    let mut findings = IngressFindings::default();
     if let Some(annotations) = annotations(ingress, settings, lookup, &mut findings) {
         let empty = IngressSpec::default();
         let spec = ingress.spec.as_ref().unwrap_or(&empty);
@@ -104,25 +105,17 @@ pub fn translate_as<L: Lookup + ?Sized>(
 }
 
 /// An Ingress's annotations, where they can be used and its namespace may have what they refer to.
-fn annotations<L: Lookup + ?Sized>(
+fn annotations(
     ingress: &Ingress,
     settings: &Settings,
-    lookup: &L,
-    findings: &mut Findings,
+    lookup: &Stores,
+    findings: &mut IngressFindings,
 ) -> Option<RouterAnnotations> {
     let subject = || Subject::ingress(ingress);
-    let parsed =
-        RouterAnnotations::parse(ingress.metadata.annotations.as_ref(), &subject, &mut findings.problems);
+    let parsed: Result<RouterAnnotations, _> =
+        annotation::parse(ingress.metadata.annotations.as_ref(), &subject, &mut findings.problems);
     let annotations = parsed.map_err(|faults| findings.problems.extend(faults)).ok()?;
-    let options = annotations.tls.as_ref().map(|tls| &tls.options).filter(|options| !options.is_empty());
-    let options = options.map(std::slice::from_ref).unwrap_or_default();
+    let references = [&annotations.middlewares, &annotations.tls_options];
     let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default();
-    let spellings = &annotations.spellings;
-    let lists =
-        [(annotations.middlewares.as_slice(), &spellings.middlewares), (options, &spellings.tls_options)];
-    let refused = lists.map(|(references, spelling)| {
-        reference::check(references, namespace, settings, lookup, findings)
-            .map(|refusal| findings.problems.add(|| refusal.problem(subject(), field(spelling))))
-    });
-    (refused == [None, None]).then_some(annotations)
+    reference::check(references, namespace, &subject, settings, lookup, findings).then_some(annotations)
 }
