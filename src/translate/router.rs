@@ -274,13 +274,13 @@ impl<'a> Translation<'a> {
     fn translate_backend(&mut self, service: &'a IngressServiceBackend) -> Backend {
         let Self { namespace, settings, lookup, .. } = self;
         if self.paths <= 1 {
-            let named = NamedService::new(namespace, &service.name, settings, *lookup);
+            let named = NamedService::new(namespace, &service.name, settings, lookup);
             return named.backend(service, &mut self.findings);
         }
         let named = self
             .services
             .entry(&service.name)
-            .or_insert_with(|| NamedService::new(namespace, &service.name, settings, *lookup));
+            .or_insert_with(|| NamedService::new(namespace, &service.name, settings, lookup));
         let before = self.findings.addresses;
         let translated = named.backend(service, &mut self.findings);
         self.budget.add_addresses(self.findings.addresses - before);

@@ -143,13 +143,13 @@ impl<'a> NamedService<'a> {
             }
             let name = object.external_name.as_deref().unwrap_or_default();
             if let Some(host) = Host::parse(name) {
-                server::check_host(host, key, settings, *lookup, &mut findings.uses_namespaces)?;
+                server::check_host(host, key, settings, lookup, &mut findings.uses_namespaces)?;
             }
         }
         let annotations = self.annotations.get_or_init(|| self.read_annotations(object, findings)).as_ref();
         let annotations = annotations.map_err(Clone::clone)?;
         let mut servers = Servers::default();
-        let target = Target { key, service: object, port, annotations, settings, lookup: *lookup };
+        let target = Target { key, service: object, port, annotations, settings, lookup };
         let found = target.servers(self.slices_with(&port.name), &mut servers);
         findings.addresses += servers.looked_at;
         findings.uses_nodes |= servers.uses_nodes;
