@@ -339,8 +339,8 @@ fn main() -> ExitCode {
         let key = IngressKey::new("shop", "large");
         let ingress = Arc::clone(routing.stores().ingresses().get(&key).unwrap());
         let settings = Arc::new(case.settings);
-        let translated = least(|| translate(&ingress, &settings, routing.stores()));
-        let fragment = Arc::new(translate(&ingress, &settings, routing.stores()));
+        let translated = least(|| translate(&key, &ingress, &settings, routing.stores()));
+        let fragment = Arc::new(translate(&key, &ingress, &settings, routing.stores()));
         let indexed = least(|| {
             let mut index = DependencyIndex::default();
             let named = index.set(&key, Dependencies::new(&ingress, key.shared_namespace()));

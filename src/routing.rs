@@ -17,8 +17,7 @@ use crate::translate;
 use crate::translate::class::{self, Ownership};
 use crate::translate::problem::Problem;
 use crate::translate::settings::{ClassOptions, Settings, StatusSource};
-use crate::watch::changes::Touched;
-use crate::watch::stores::{Stores, Watched};
+use crate::watch::{Stores, Touched, Watched};
 
 /// Objects in, routing out.
 pub struct Routing {
@@ -363,7 +362,7 @@ impl Routing {
                 ..Reconciled::default()
             });
         }
-        let fragment = caught(key, || translate::translate_as(key, &ingress, &settings, &self.stores))?;
+        let fragment = caught(key, || translate::translate(key, &ingress, &settings, &self.stores))?;
         dependencies.nodes = fragment.uses_nodes;
         dependencies.namespaces = fragment.uses_namespaces;
         let named = self.index.set(key, dependencies);

@@ -8,8 +8,7 @@ use crate::kubernetes::key::SecretKey;
 use crate::translate::fragment::CertificateFragment;
 use crate::translate::problem::{Category, Problem, Problems, Subject};
 use crate::translate::size;
-use crate::watch::secrets::{SecretFault, SecretState};
-use crate::watch::stores::Stores;
+use crate::watch::{SecretFault, SecretState, Stores};
 
 /// The certificates of an Ingress in the order of its spec, each Secret once. What can't be used is a problem and
 /// costs no other.

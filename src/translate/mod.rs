@@ -18,30 +18,33 @@
 //! | `status.rs` | where to reach the proxies |
 //! | `problem.rs` | what can be wrong, and how it is said |
 
-pub mod annotation;
-pub mod certificate;
-pub mod class;
+mod annotation;
+mod certificate;
+pub(crate) mod class;
 mod default_backend;
 mod findings;
 pub mod fragment;
-pub mod host;
-pub mod name;
+mod host;
+pub(crate) mod name;
 pub mod pause;
 pub mod problem;
 mod reference;
 mod router;
-pub mod rule;
+mod rule;
 mod server;
 mod service;
 pub mod settings;
-pub mod size;
+pub(crate) mod size;
 pub mod status;
+
+pub use annotation::{WITHOUT_EFFECT, known as known_annotations};
+pub use size::INGRESS_LIMIT;
 
 use std::sync::Arc;
 
 use crate::kubernetes::key::IngressKey;
 use crate::kubernetes::{Ingress, IngressSpec};
-use crate::watch::stores::Stores;
+use crate::watch::Stores;
 use annotation::RouterAnnotations;
 use findings::IngressFindings;
 use fragment::{Created, Fragment};
@@ -49,23 +52,8 @@ use problem::Subject;
 use router::Translation;
 use settings::{Precedence, Settings};
 
-/// Translates one Ingress that is ours.
-pub fn translate(ingress: &Ingress, settings: &Arc<Settings>, lookup: &Stores) -> Fragment {
-    let metadata = &ingress.metadata;
-    let key = IngressKey::new(
-        metadata.namespace.as_deref().unwrap_or_default(),
-        metadata.name.as_deref().unwrap_or_default(),
-    );
-    translate_as(&key, ingress, settings, lookup)
-}
-
-/// As [`translate`], with the Ingress's own key, whose memory the fragment shares.
-pub fn translate_as(
-    key: &IngressKey,
-    ingress: &Ingress,
-    settings: &Arc<Settings>,
-    lookup: &Stores,
-) -> Fragment {
+/// Translates one Ingress that is ours. The fragment shares the memory of `key`, which is the Ingress's.
+pub fn translate(key: &IngressKey, ingress: &Ingress, settings: &Arc<Settings>, lookup: &Stores) -> Fragment {
     let namespace = key.shared_namespace();
     let mut fragment = Fragment {
         ingress: key.clone(),

@@ -7,7 +7,7 @@ use super::annotation::References;
 use super::findings::IngressFindings;
 use super::problem::{Category, Problem, Subject};
 use super::settings::Settings;
-use crate::watch::stores::Stores;
+use crate::watch::Stores;
 
 const CRD_PROVIDER: &str = "@kubernetescrd";
 

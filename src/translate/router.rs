@@ -19,7 +19,7 @@ use super::size::{self, Budget};
 use crate::kubernetes::key::ServiceKey;
 use crate::traefik::dynamic::Router;
 use crate::translate::name;
-use crate::watch::stores::Stores;
+use crate::watch::Stores;
 
 /// A backend as it is written: the Service, the name of the port, its number.
 pub(super) type BackendName<'a> = (&'a str, Option<&'a str>, Option<i32>);

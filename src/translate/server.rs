@@ -13,7 +13,7 @@ use crate::translate::host::Host;
 use crate::translate::problem::{Category, Problem};
 use crate::translate::settings::Settings;
 use crate::translate::size;
-use crate::watch::stores::Stores;
+use crate::watch::Stores;
 
 /// Why a backend has no servers, and what would help.
 #[derive(Clone, Debug, PartialEq, Eq)]

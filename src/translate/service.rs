@@ -14,12 +14,12 @@ use crate::translate::findings::IngressFindings;
 use crate::translate::fragment::{Created, ServiceFragment, ServiceOwner};
 use crate::translate::host::Host;
 use crate::translate::name;
-use crate::translate::problem::{Category, Kind, Subject};
+use crate::translate::problem::{Category, Subject};
 use crate::translate::reference;
 use crate::translate::server::{self, BrokenBackend, Servers, Target};
 use crate::translate::settings::{BrokenBackends, Settings};
 use crate::translate::size;
-use crate::watch::stores::Stores;
+use crate::watch::Stores;
 
 /// What a backend came to.
 #[derive(Clone, Debug)]
@@ -228,11 +228,7 @@ impl<'a> NamedService<'a> {
         findings: &mut IngressFindings,
     ) -> Result<ServiceAnnotations, BrokenBackend> {
         let key = &self.key;
-        let subject = || Subject {
-            kind: Kind::Service,
-            namespace: key.namespace().to_owned(),
-            name: key.name().to_owned(),
-        };
+        let subject = || Subject::from(key);
         let unusable = || {
             let remedy =
                 format!("the annotations of Service {key} can't be used; the Service's own Events say why");

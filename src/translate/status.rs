@@ -5,9 +5,9 @@ use k8s_openapi::api::networking::v1::{IngressLoadBalancerIngress, IngressPortSt
 
 use crate::kubernetes::key::ServiceKey;
 use crate::kubernetes::{Service, ServicePort, ServiceType};
-use crate::translate::problem::{Category, Kind, Problem, Subject};
+use crate::translate::problem::{Category, Problem};
 use crate::translate::settings::{Settings, StatusSource};
-use crate::watch::stores::Stores;
+use crate::watch::Stores;
 
 /// What the status of an Ingress should be.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,11 +121,7 @@ fn entry(address: &str, ports: Option<Vec<IngressPortStatus>>) -> IngressLoadBal
 fn problem(key: &ServiceKey, category: Category, remedy: String) -> Box<Problem> {
     Box::new(Problem {
         category,
-        subject: Subject {
-            kind: Kind::Service,
-            namespace: key.namespace().to_owned(),
-            name: key.name().to_owned(),
-        },
+        subject: key.into(),
         field: "status.loadBalancer".to_owned(),
         value: String::new(),
         remedy,
