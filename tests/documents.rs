@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use waybill::translate::{WITHOUT_EFFECT, known_annotations};
 use waybill::translate::problem::Category;
+use waybill::translate::{WITHOUT_EFFECT, known_annotations};
 
 #[allow(dead_code, reason = "what the comparison with Traefik needs")]
 #[path = "peer/difference.rs"]
