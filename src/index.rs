@@ -193,13 +193,9 @@ impl DependencyIndex {
         self.by_secret.0.keys()
     }
 
-    /// All Ingresses, in no order.
-    pub fn ingresses(&self) -> impl Iterator<Item = &IngressKey> {
-        self.dependencies.keys()
-    }
-
     /// Whether nothing is left.
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
         self.dependencies.is_empty()
             && self.by_service.0.is_empty()
             && self.by_secret.0.is_empty()

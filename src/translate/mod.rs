@@ -55,41 +55,37 @@ use settings::{Precedence, Settings};
 /// Translates one Ingress that is ours. The fragment shares the memory of `key`, which is the Ingress's.
 pub fn translate(key: &IngressKey, ingress: &Ingress, settings: &Arc<Settings>, lookup: &Stores) -> Fragment {
     let namespace = key.shared_namespace();
-    let mut fragment = Fragment {
-        ingress: key.clone(),
-        created: Created::from(&ingress.metadata),
-        settings: Arc::clone(settings),
-        routers: Vec::new(),
-        default_backend: None,
-        certificates: Vec::new(),
-        problems: Vec::new(),
-        uses_nodes: false,
-        uses_namespaces: false,
-    };
     let mut findings = IngressFindings::default();
+    let (mut routers, mut default_backend, mut certificates) = (Vec::new(), None, Vec::new());
     if let Some(annotations) = annotations(ingress, settings, lookup, &mut findings) {
         let empty = IngressSpec::default();
         let spec = ingress.spec.as_ref().unwrap_or(&empty);
         let subject = || Subject::ingress(ingress);
         let tls = spec.tls.as_deref().unwrap_or_default();
-        fragment.certificates =
-            certificate::certificates(&namespace, tls, lookup, &subject, &mut findings.problems);
+        certificates = certificate::certificates(&namespace, tls, lookup, &subject, &mut findings.problems);
         let rules = spec.rules.as_deref().unwrap_or_default();
         let mut translation = Translation::new(ingress, namespace, settings, lookup, annotations, findings);
         if let Some(backend) = &spec.default_backend {
             if rules.is_empty() || settings.precedence == Precedence::Spec {
-                fragment.default_backend = translation.default_backend(backend).map(Box::new);
+                default_backend = translation.default_backend(backend).map(Box::new);
             } else {
                 translation.findings.problems.add(|| default_backend::ignored(subject()));
             }
         }
-        fragment.routers = translation.routers(rules);
+        routers = translation.routers(rules);
         findings = translation.findings;
     }
-    fragment.problems = findings.problems.into_vec();
-    fragment.uses_nodes = findings.uses_nodes;
-    fragment.uses_namespaces = findings.uses_namespaces;
-    fragment
+    Fragment {
+        ingress: key.clone(),
+        created: Created::from(&ingress.metadata),
+        settings: Arc::clone(settings),
+        routers,
+        default_backend,
+        certificates,
+        problems: findings.problems.into_vec(),
+        uses_nodes: findings.uses_nodes,
+        uses_namespaces: findings.uses_namespaces,
+    }
 }
 
 /// An Ingress's annotations, where they can be used and its namespace may have what they refer to.

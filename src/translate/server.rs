@@ -9,6 +9,7 @@ use crate::kubernetes::key::ServiceKey;
 use crate::kubernetes::{Address, Service, ServicePort, ServiceType, Slice};
 use crate::traefik::dynamic::Server;
 use crate::translate::annotation::ServiceAnnotations;
+use crate::translate::findings::IngressFindings;
 use crate::translate::host::Host;
 use crate::translate::problem::{Category, Problem};
 use crate::translate::settings::Settings;
@@ -39,47 +40,35 @@ pub(super) struct Target<'a> {
     pub lookup: &'a Stores,
 }
 
-/// The servers of a port, and what it took to find them.
-#[derive(Default)]
-pub(super) struct Servers {
-    /// Empty where there is no endpoint, which is not a fault here.
-    pub list: Vec<Server>,
-    /// How many addresses were looked at.
-    pub looked_at: usize,
-    pub uses_nodes: bool,
-    pub uses_namespaces: bool,
-}
-
 impl Target<'_> {
-    /// Finds the servers. `slices` are those that have the port, each with its number.
+    /// The servers; none where there is no endpoint, which is not a fault here. `slices` are those that have the port,
+    /// each with its number.
     ///
     /// # Errors
     /// Where the Service can't have servers at all, whatever `allowEmptyServices` says.
     pub fn servers<'s>(
         &self,
         slices: impl Iterator<Item = (&'s Slice, i32)>,
-        found: &mut Servers,
-    ) -> Result<(), BrokenBackend> {
+        findings: &mut IngressFindings,
+    ) -> Result<Vec<Server>, BrokenBackend> {
         if self.annotations.node_port_lb && self.service.kind == ServiceType::NodePort {
-            found.uses_nodes = true;
-            found.list = self.node_servers()?;
-        } else if self.service.kind == ServiceType::ExternalName {
-            let name = self.service.external_name.as_deref().unwrap_or_default();
-            found.list = vec![self.server(self.host(name, self.port.port)?, self.port.port)?];
-        } else if self.annotations.native_lb.unwrap_or(self.settings.native_lb_by_default) {
-            found.list = match &*self.service.cluster_ip {
-                "" | "None" => {
-                    return Err(BrokenBackend::new(
-                        Category::NoClusterIP,
-                        "the Service has no cluster IP; give it one, or set service.nativelb: \"false\" on it",
-                    ));
-                }
-                address => vec![self.server(self.host(address, self.port.port)?, self.port.port)?],
-            };
-        } else {
-            self.endpoint_servers(slices, found)?;
+            findings.uses_nodes = true;
+            return self.node_servers();
         }
-        Ok(())
+        let only = |text| Ok(vec![self.server(self.host(text, self.port.port)?, self.port.port)?]);
+        if self.service.kind == ServiceType::ExternalName {
+            return only(self.service.external_name.as_deref().unwrap_or_default());
+        }
+        if !self.annotations.native_lb.unwrap_or(self.settings.native_lb_by_default) {
+            return self.endpoint_servers(slices, findings);
+        }
+        match &*self.service.cluster_ip {
+            "" | "None" => Err(BrokenBackend::new(
+                Category::NoClusterIP,
+                "the Service has no cluster IP; give it one, or set service.nativelb: \"false\" on it",
+            )),
+            address => only(address),
+        }
     }
 
     fn node_servers(&self) -> Result<Vec<Server>, BrokenBackend> {
@@ -99,8 +88,8 @@ impl Target<'_> {
     fn endpoint_servers<'s>(
         &self,
         slices: impl Iterator<Item = (&'s Slice, i32)>,
-        found: &mut Servers,
-    ) -> Result<(), BrokenBackend> {
+        findings: &mut IngressFindings,
+    ) -> Result<Vec<Server>, BrokenBackend> {
         /// Up to this many addresses are compared with each other, which is cheaper than a set of them.
         const FEW: usize = 16;
 
@@ -110,7 +99,7 @@ impl Target<'_> {
         for (address, number) in
             slices.flat_map(|(slice, number)| slice.addresses.iter().map(move |address| (address, number)))
         {
-            found.looked_at += 1;
+            findings.addresses += 1;
             let repeated = if first.len() < FEW {
                 first.iter().any(|(other, _)| other.host == address.host)
             } else {
@@ -132,11 +121,10 @@ impl Target<'_> {
         let mut servers = Vec::with_capacity(first.len());
         for (address, number) in first {
             let host = self.host(&address.host, number)?;
-            check_host(host, self.key, self.settings, self.lookup, &mut found.uses_namespaces)?;
+            check_host(host, self.key, self.settings, self.lookup, &mut findings.uses_namespaces)?;
             servers.push(self.server(host, number)?);
         }
-        found.list = servers;
-        Ok(())
+        Ok(servers)
     }
 
     fn host<'t>(&self, text: &'t str, port: i32) -> Result<Host<'t>, BrokenBackend> {

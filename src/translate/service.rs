@@ -16,7 +16,7 @@ use crate::translate::host::Host;
 use crate::translate::name;
 use crate::translate::problem::{Category, Subject};
 use crate::translate::reference;
-use crate::translate::server::{self, BrokenBackend, Servers, Target};
+use crate::translate::server::{self, BrokenBackend, Target};
 use crate::translate::settings::{BrokenBackends, Settings};
 use crate::translate::size;
 use crate::watch::Stores;
@@ -148,18 +148,13 @@ impl<'a> NamedService<'a> {
         }
         let annotations = self.annotations.get_or_init(|| self.read_annotations(object, findings)).as_ref();
         let annotations = annotations.map_err(Clone::clone)?;
-        let mut servers = Servers::default();
         let target = Target { key, service: object, port, annotations, settings, lookup };
-        let found = target.servers(self.slices_with(&port.name), &mut servers);
-        findings.addresses += servers.looked_at;
-        findings.uses_nodes |= servers.uses_nodes;
-        findings.uses_namespaces |= servers.uses_namespaces;
-        found?;
-        let count = servers.list.len();
+        let servers = target.servers(self.slices_with(&port.name), findings)?;
+        let count = servers.len();
         let service = HttpService {
             middlewares: annotations.middlewares.names.clone(),
             load_balancer: LoadBalancer {
-                servers: servers.list,
+                servers,
                 sticky: annotations.sticky.clone(),
                 pass_host_header: annotations.pass_host_header.filter(|pass| !pass),
                 servers_transport: annotations.servers_transport.names.concat(),

@@ -113,11 +113,6 @@ impl<T> Collection<T> {
         self.all.entries.len() + self.by_namespace.values().map(|shard| shard.entries.len()).sum::<usize>()
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Whether every watch has listed once.
     pub fn synced(&self) -> bool {
         if self.by_namespace.is_empty() {

@@ -121,11 +121,6 @@ impl Stores {
         &self.services
     }
 
-    /// The EndpointSlices.
-    pub fn slices(&self) -> &Collection<Arc<Slice>> {
-        &self.slices
-    }
-
     /// The Secrets.
     pub fn secrets(&self) -> &Secrets {
         &self.secrets
