@@ -22,9 +22,7 @@ use crate::metrics::{Metrics, WatchKind};
 use crate::operator::live::{Live, Phase};
 use crate::parameters::classes::NamespaceSource;
 use crate::routing::Routing;
-use crate::watch::changes::Touched;
-use crate::watch::collection::Scope;
-use crate::watch::secrets::SecretSource;
+use crate::watch::{Scope, SecretSource, Touched};
 
 /// A watch ends after this long and goes on where it was, so a connection that died is noticed soon after.
 pub const WATCH_SECONDS: u32 = 30;
@@ -449,7 +447,7 @@ fn parameters_resource() -> ApiResource {
 
 /// The code of an answer that refuses a list or a watch. An API server that knows nothing of a group answers 404
 /// without a Status, so only the code tells.
-fn refusal(error: &watcher::Error) -> Option<u16> {
+pub fn refusal(error: &watcher::Error) -> Option<u16> {
     use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
     match error {
         InitialListFailed(kube::Error::Api(status))

@@ -15,7 +15,7 @@ use crate::metrics::{Metrics, Trigger, WatchKind};
 use crate::parameters::classes::{Changed, Sources};
 use crate::parameters::status::Publication;
 use crate::routing::{ReconcileError, Reconciled, Routing};
-use crate::watch::changes::Touched;
+use crate::watch::Touched;
 
 /// How far the first lists are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -491,8 +491,10 @@ fn trigger(kind: WatchKind) -> Trigger {
         WatchKind::TlsSecret | WatchKind::SecretMetadata => Trigger::Secret,
         WatchKind::Node => Trigger::Node,
         WatchKind::Namespace => Trigger::Namespace,
-        WatchKind::ClassMemory | WatchKind::OwnConfigMap | WatchKind::OwnSecret | WatchKind::Lease => {
-            Trigger::Resync
-        }
+        WatchKind::ClassMemory
+        | WatchKind::OwnConfigMap
+        | WatchKind::OwnSecret
+        | WatchKind::Lease
+        | WatchKind::AgentLease => Trigger::Resync,
     }
 }

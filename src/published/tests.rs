@@ -13,13 +13,13 @@ use crate::published::objects::{self, Part};
 use crate::published::read::{self, ReadError};
 use crate::table::{Digest, Table};
 use crate::traefik::document::Keys;
-use crate::traefik::dynamic::{Certificate, LoadBalancer, Router, Server, Service};
+use crate::traefik::dynamic::{Certificate, HttpService, LoadBalancer, Router, Server};
 use crate::translate::fragment::{
     CertificateFragment, Created, Fragment, RouterFragment, ServiceFragment, ServiceOwner,
 };
 use crate::translate::size;
 
-const STAMP: Stamp<'_> = Stamp { epoch: 2, generation: 9, published_at: "2026-11-24T08:00:00Z" };
+const STAMP: Stamp<'_> = Stamp { epoch: 2, generation: 9, awaited: 0, published_at: "2026-11-24T08:00:00Z" };
 
 fn output() -> OutputKey {
     OutputKey::new("waybill", "waybill")
@@ -36,9 +36,9 @@ fn fragment(at: usize, certificate_length: usize) -> Fragment {
             port: "80".into(),
             variant: 0,
         },
-        service: Service {
+        service: HttpService {
             load_balancer: LoadBalancer { servers, ..LoadBalancer::default() },
-            ..Service::default()
+            ..HttpService::default()
         },
     };
     let certificate = Certificate {
@@ -128,7 +128,7 @@ fn an_empty_output_is_an_index_with_zero_counts() {
     assert_eq!(
         data.get("index.json").map(String::as_str),
         Some(&*format!(
-            "{{\"formatVersion\":1,\"epoch\":2,\"generation\":9,\"publishedAt\":\"2026-11-24T08:00:00Z\",\
+            "{{\"formatVersion\":1,\"epoch\":2,\"generation\":9,\"awaited\":0,\"publishedAt\":\"2026-11-24T08:00:00Z\",\
              \"hash\":\"{hash}\",\"shards\":\"\",\"keyShards\":\"\",\
              \"counts\":{{\"routers\":0,\"services\":0,\"certificates\":0}}}}"
         ))

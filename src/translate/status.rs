@@ -1,15 +1,16 @@
 //! The addresses of an Ingress's status (Traefik's `updateIngressStatus`). As data: who writes it, and when, is not
 //! decided here. It is the same for all Ingresses of equal settings.
 
+use std::net::IpAddr;
+
 use k8s_openapi::api::networking::v1::{IngressLoadBalancerIngress, IngressPortStatus};
 
 use crate::kubernetes::key::ServiceKey;
 use crate::kubernetes::name::is_subdomain;
 use crate::kubernetes::{Service, ServicePort, ServiceType};
-use crate::translate::host;
-use crate::translate::lookup::Lookup;
 use crate::translate::problem::{Category, Kind, Problem, Subject};
 use crate::translate::settings::{Settings, StatusSource};
+use crate::watch::Stores;
 
 /// Addresses times ports of a status. A Service of the size that the API server takes could have a hundred million.
 const MAX_SIZE: usize = 16 * 1024;
@@ -27,7 +28,7 @@ pub enum DesiredStatus {
 ///
 /// # Errors
 /// Where the source of the addresses is not there or can't be used; the statuses then stay as they are.
-pub fn wanted<L: Lookup + ?Sized>(settings: &Settings, lookup: &L) -> Result<DesiredStatus, Box<Problem>> {
+pub fn wanted(settings: &Settings, lookup: &Stores) -> Result<DesiredStatus, Box<Problem>> {
     let DesiredStatus::Entries(mut entries) = found(settings, lookup)? else {
         return Ok(DesiredStatus::LeaveAlone);
     };
@@ -38,7 +39,7 @@ pub fn wanted<L: Lookup + ?Sized>(settings: &Settings, lookup: &L) -> Result<Des
 }
 
 /// What is wrong with the source of the addresses, or with one of them.
-pub fn fault<L: Lookup + ?Sized>(settings: &Settings, lookup: &L) -> Option<Problem> {
+pub fn fault(settings: &Settings, lookup: &Stores) -> Option<Problem> {
     let entries = match found(settings, lookup) {
         Err(problem) => return Some(*problem),
         Ok(DesiredStatus::LeaveAlone) => return None,
@@ -46,14 +47,9 @@ pub fn fault<L: Lookup + ?Sized>(settings: &Settings, lookup: &L) -> Option<Prob
     };
     let refused = entries.iter().find_map(refused_part)?;
     let (subject, remedy) = match &settings.status {
-        StatusSource::PublishedService(key) => (
-            Subject {
-                kind: Kind::Service,
-                namespace: key.namespace().to_owned(),
-                name: key.name().to_owned(),
-            },
-            "this address of the Service, or of a node for a NodePort Service,",
-        ),
+        StatusSource::PublishedService(key) => {
+            (key.into(), "this address of the Service, or of a node for a NodePort Service,")
+        }
         // It says nothing of the node.
         _ => (
             Subject {
@@ -77,12 +73,16 @@ pub fn fault<L: Lookup + ?Sized>(settings: &Settings, lookup: &L) -> Option<Prob
 
 /// The part of an entry that the API server refuses: an IP address or a host name that is none.
 fn refused_part(entry: &IngressLoadBalancerIngress) -> Option<&str> {
-    let ip = entry.ip.as_deref().filter(|ip| !host::is_address(ip));
-    let is_name = |name: &str| is_subdomain(name) && !host::is_address(name);
+    let ip = entry.ip.as_deref().filter(|ip| !is_address(ip));
+    let is_name = |name: &str| is_subdomain(name) && !is_address(name);
     ip.or_else(|| entry.hostname.as_deref().filter(|name| !is_name(name)))
 }
 
-fn found<L: Lookup + ?Sized>(settings: &Settings, lookup: &L) -> Result<DesiredStatus, Box<Problem>> {
+fn is_address(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok()
+}
+
+fn found(settings: &Settings, lookup: &Stores) -> Result<DesiredStatus, Box<Problem>> {
     match &settings.status {
         StatusSource::None => Ok(DesiredStatus::LeaveAlone),
         StatusSource::Fixed { ip, hostname } => {
@@ -112,11 +112,11 @@ fn found<L: Lookup + ?Sized>(settings: &Settings, lookup: &L) -> Result<DesiredS
     }
 }
 
-fn published<L: Lookup + ?Sized>(
+fn published(
     key: &ServiceKey,
     service: &Service,
     settings: &Settings,
-    lookup: &L,
+    lookup: &Stores,
 ) -> Result<DesiredStatus, Box<Problem>> {
     match &service.kind {
         ServiceType::LoadBalancer => Ok(load_balancer(service)),
@@ -198,11 +198,7 @@ fn entry(address: &str, ports: Option<Vec<IngressPortStatus>>) -> IngressLoadBal
 fn problem(key: &ServiceKey, category: Category, remedy: String) -> Box<Problem> {
     Box::new(Problem {
         category,
-        subject: Subject {
-            kind: Kind::Service,
-            namespace: key.namespace().to_owned(),
-            name: key.name().to_owned(),
-        },
+        subject: key.into(),
         field: "status.loadBalancer".to_owned(),
         value: String::new(),
         remedy,

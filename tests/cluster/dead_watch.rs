@@ -16,7 +16,7 @@ use waybill::publish::lease::fitness::{self, Limits};
 use waybill::publish::lease::{Elector, LeaseHandle, LeaseOptions, Timings};
 use waybill::routing::Routing;
 use waybill::translate::settings::ClassOptions;
-use waybill::watch::stores::Watched;
+use waybill::watch::Watched;
 
 use crate::harness::operator::{Operator, SOON};
 use crate::harness::{ControlPlane, StallingProxy, eventually};
@@ -66,9 +66,9 @@ impl Replica {
         grant(plane, name).await;
         let metrics = Metrics::new("waybill").unwrap();
         let access = Access {
-            endpoint: url.into(),
-            token: Token::new(plane.service_account_token("waybill", name).await),
-            cert_auth_file_path: plane.ca_file().to_str().unwrap().into(),
+            endpoint: Some(url.parse().unwrap()),
+            token: Some(Token::new(plane.service_account_token("waybill", name).await)),
+            cert_auth_file_path: Some(plane.ca_file().to_owned()),
         };
         let outside =
             Environment { variables: [].into(), service_account: "/not/there".into(), context: None };

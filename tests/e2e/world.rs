@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::client::{self, Answer};
 use crate::harness::operator::{Operator, SOON, binary};
-use crate::harness::{ControlPlane, Process, eventually, free_port, tool};
+use crate::harness::{ControlPlane, Process, Signal, eventually, free_port, tool};
 use crate::objects;
 
 /// Parameters of the shipped class besides its published Service.
@@ -133,6 +133,14 @@ impl Edge {
         let (folder, include) = (self.folder.clone(), self.include.clone());
         let agent = spawn_agent(world, &self.name, &folder, &include, self.agent_port, self.api);
         self.agent = Some(agent);
+    }
+
+    /// Ends the agent in order.
+    pub async fn stop_agent(&mut self) {
+        if let Some(mut agent) = self.agent.take() {
+            agent.signal(Signal::TERM);
+            agent.ended(SOON).await;
+        }
     }
 
     /// Ends the agent as `kill -9` would.
