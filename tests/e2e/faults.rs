@@ -1,11 +1,19 @@
 //! Whatever dies or is away, what is loaded stays, and everything arrives afterwards.
 
+use std::time::{Duration, Instant};
+
 use crate::client::Backend;
 use crate::harness::operator::SOON;
 use crate::harness::{Part, eventually};
 use crate::load::Load;
 use crate::objects::{service, simple, slice};
 use crate::world::{Edge, World};
+
+/// For how long the API server is away.
+fn outage() -> Duration {
+    let seconds = std::env::var("WAYBILL_E2E_OUTAGE").map_or(5, |text| text.parse().unwrap());
+    Duration::from_secs(seconds)
+}
 
 pub async fn whatever_dies_what_is_loaded_stays() {
     let mut world = World::start(&[]).await;
@@ -37,7 +45,10 @@ pub async fn whatever_dies_what_is_loaded_stays() {
         if answer.status == 200 { Ok(()) } else { Err(answer.body) }
     })
     .await;
-    steady.more(50).await;
+    let away = Instant::now();
+    while away.elapsed() < outage() {
+        steady.more(20).await;
+    }
     world.plane.revive(Part::ApiServer).await;
     world.apply(&[simple("three", "web")]).await;
     edge.answers(&[("three.example/", "web")]).await;
