@@ -31,7 +31,7 @@ pub async fn old_and_new_understand_each_other() {
     {
         if part == "operator" {
             operator.clone_from(program);
-            world.operators.clear();
+            world.stop_operators().await;
             world.start_operator_of(&operator, &format!("operator-{step}")).await;
         } else {
             agent.clone_from(program);
@@ -59,7 +59,7 @@ pub async fn old_and_new_understand_each_other() {
     }
 
     // An index of a release to come: what is loaded stays, agent and operator report it, and nobody writes.
-    world.operators.clear();
+    world.stop_operators().await;
     let maps: Api<ConfigMap> = Api::namespaced(world.plane.admin(), "waybill");
     let index = maps.get("waybill").await.unwrap().data.unwrap()["index.json"].clone();
     let newer = index.replacen("\"formatVersion\":1", "\"formatVersion\":3", 1);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::client::{self, Answer};
 use crate::harness::operator::{Operator, SOON, binary};
-use crate::harness::{ControlPlane, Process, eventually, free_port, tool};
+use crate::harness::{ControlPlane, Process, Signal, eventually, free_port, tool};
 use crate::objects;
 
 /// Parameters of the shipped class besides its published Service.
@@ -64,6 +64,14 @@ impl World {
         let operator = self.plane.operator(name, &all).await;
         operator.ready().await;
         self.operators.push(operator);
+    }
+
+    /// Ends all operators in order, so that none has to wait for the Lease.
+    pub async fn stop_operators(&mut self) {
+        for mut operator in self.operators.drain(..) {
+            operator.process.signal(Signal::TERM);
+            operator.process.ended(SOON).await;
+        }
     }
 
     /// An operator of another release.
