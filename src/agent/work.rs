@@ -191,7 +191,7 @@ impl Work {
             }
             _ => {}
         }
-        self.parts.state.seen(mark);
+        self.parts.state.seen(mark, Mark { generation: index.awaited, ..mark });
         let named = self.parts.reader.named(&index);
         let missing = named.iter().filter(|name| !self.assembly.holds(name)).cloned().collect();
         let result = match self.parts.reader.fetch(missing).await {
@@ -214,11 +214,8 @@ impl Work {
         self.failures = 0;
         self.parts.state.reason(Topic::Shards, None);
         match result {
-            Ok(new_routers) => {
+            Ok(()) => {
                 self.parts.state.reason(Topic::Generation, None);
-                if new_routers {
-                    self.parts.state.awaits(mark);
-                }
                 self.taken = Some((mark, index.published_at));
                 self.older = None;
                 self.pending = true;

@@ -18,6 +18,7 @@ mod include;
 mod load;
 mod objects;
 mod routes;
+mod served;
 mod size;
 mod skew;
 mod text;
@@ -44,6 +45,7 @@ const SCENARIOS: &[Scenario] = &[
     ("certificates", || Box::pin(routes::each_host_has_its_own_certificate())),
     ("text", || Box::pin(text::what_tenants_write_stays_text())),
     ("load", || Box::pin(load::no_request_is_lost_while_things_change())),
+    ("served", || Box::pin(served::an_address_means_that_requests_are_answered())),
     ("faults", || Box::pin(faults::whatever_dies_what_is_loaded_stays())),
     ("folder", || Box::pin(folder::a_folder_that_can_t_be_written_blanks_nothing())),
     ("include", || Box::pin(include::a_file_that_traefik_refuses_is_taken_back())),

@@ -184,6 +184,14 @@ impl Edge {
         self.agent = Some(self.spawn_agent(world));
     }
 
+    /// Ends the agent in order.
+    pub async fn stop_agent(&mut self) {
+        if let Some(mut agent) = self.agent.take() {
+            agent.signal(Signal::TERM);
+            agent.ended(SOON).await;
+        }
+    }
+
     /// Ends the agent as `kill -9` would.
     pub fn kill_agent(&mut self) {
         self.agent = None;
