@@ -4,13 +4,13 @@ use crate::options::Given;
 
 use super::*;
 
-struct Outcome {
-    code: u8,
-    stdout: String,
-    stderr: String,
+pub(super) struct Outcome {
+    pub code: u8,
+    pub stdout: String,
+    pub stderr: String,
 }
 
-fn waybill(arguments: &[&str], stdin: &str) -> Outcome {
+pub(super) fn waybill(arguments: &[&str], stdin: &str) -> Outcome {
     let arguments = std::iter::once("waybill").chain(arguments.iter().copied()).map(OsString::from);
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let mut stdin = Cursor::new(stdin);
