@@ -13,7 +13,7 @@ use crate::kubernetes::client::{self, Access, Environment};
 use crate::kubernetes::key::OutputKey;
 use crate::metrics::Metrics;
 use crate::operator::feeds::chain;
-use crate::options::{Loaded, Surroundings};
+use crate::options::Loaded;
 use crate::published::objects::OUTPUT_LABEL;
 use crate::published::read::{self, Published, ReadError};
 use crate::traefik::document::Keys;
@@ -76,7 +76,7 @@ enum ShowError {
 
 impl Show {
     /// Reads and prints; gives the exit code.
-    pub fn run(&self, loaded: &Loaded, surroundings: &dyn Surroundings, streams: &mut Streams<'_>) -> u8 {
+    pub fn run(&self, loaded: &Loaded, environment: &Environment, streams: &mut Streams<'_>) -> u8 {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => return fail(streams, PROBLEMS, &format!("no thread: {error}")),
@@ -85,14 +85,14 @@ impl Show {
             Ok(output) => output,
             Err(message) => return fail(streams, USAGE, &message),
         };
-        let access = Access::from(&loaded.options.connection);
-        let environment = self.environment(surroundings, &access);
+        let access = &loaded.options.access;
+        let environment = self.environment(environment.clone(), access);
         let metrics = match Metrics::new("show") {
             Ok(metrics) => metrics,
             Err(error) => return fail(streams, PROBLEMS, &error.to_string()),
         };
         let result = runtime.block_on(async {
-            let connection = client::connect(&access, &environment, "show", &metrics)
+            let connection = client::connect(access, &environment, "show", &metrics)
                 .await
                 .map_err(|error| (USAGE, error.to_string()))?;
             let published = published(connection.client, &output).await;
@@ -121,29 +121,23 @@ impl Show {
 
     /// As kubectl: a file or a context that is named counts first. Without either the way is the operator's, and
     /// where that leads nowhere the user's own file.
-    fn environment(&self, surroundings: &dyn Surroundings, access: &Access) -> Environment {
-        let mut variables = surroundings.variables();
-        let has = |variables: &BTreeMap<String, String>, name: &str| {
-            variables.get(name).is_some_and(|value| !value.is_empty())
-        };
+    fn environment(&self, mut environment: Environment, access: &Access) -> Environment {
+        let variables = &mut environment.variables;
         if self.context.is_some() || self.kubeconfig.is_some() {
             variables.remove("KUBERNETES_SERVICE_HOST");
         }
         if let Some(path) = &self.kubeconfig {
             variables.insert("KUBECONFIG".to_owned(), path.clone());
         }
-        let elsewhere = has(&variables, "KUBERNETES_SERVICE_HOST")
-            && has(&variables, "KUBERNETES_SERVICE_PORT")
-            || self.context.is_none() && !access.endpoint.is_empty();
-        let home = variables.get("HOME").filter(|home| !home.is_empty());
-        if !has(&variables, "KUBECONFIG")
+        let elsewhere = environment.is_in_cluster() || self.context.is_none() && access.endpoint.is_some();
+        if environment.get("KUBECONFIG").is_none()
             && !elsewhere
-            && let Some(path) = home.map(|home| Path::new(home).join(".kube/config"))
+            && let Some(path) = environment.get("HOME").map(|home| Path::new(home).join(".kube/config"))
             && (self.context.is_some() || path.exists())
         {
-            variables.insert("KUBECONFIG".to_owned(), path.to_string_lossy().into_owned());
+            environment.variables.insert("KUBECONFIG".to_owned(), path.to_string_lossy().into_owned());
         }
-        Environment { variables, context: self.context.clone(), ..Environment::of_process() }
+        Environment { context: self.context.clone(), ..environment }
     }
 
     fn print(&self, published: &Published, streams: &mut Streams<'_>) -> u8 {
@@ -213,7 +207,6 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::options::Given;
 
     #[derive(Parser)]
     struct Line {
@@ -244,9 +237,9 @@ mod tests {
         let file = format!("{home}/.kube/config");
         let way = |arguments: &[&str], variables: &[(&str, &str)], endpoint: &str| {
             let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-            let access = Access { endpoint: endpoint.to_owned(), ..Access::default() };
-            let given = Given { variables, ..Given::default() };
-            let environment = show(arguments).environment(&given, &access);
+            let access = Access { endpoint: endpoint.parse().ok(), ..Access::default() };
+            let environment = Environment { variables, service_account: "/not/there".into(), context: None };
+            let environment = show(arguments).environment(environment, &access);
             let get = |name: &str| environment.variables.get(name).cloned().unwrap_or_default();
             (get("KUBECONFIG"), get("KUBERNETES_SERVICE_HOST"), environment.context)
         };
