@@ -84,7 +84,7 @@ impl Man {
             Some(name) => match commands.find_subcommand(name) {
                 Some(command) => {
                     let name = format!("waybill-{name}");
-                    command.clone().name(name).version(super::version::SHORT)
+                    command.clone().name(name).version(env!("CARGO_PKG_VERSION"))
                 }
                 None => {
                     let _ = writeln!(streams.stderr, "error: {name}: no such command; see `waybill help`");
