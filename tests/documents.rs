@@ -309,7 +309,9 @@ const GENERATED: &[&str] = &["docs/options.md", "docs/metrics.md"];
 #[test]
 fn every_link_within_the_repository_leads_somewhere() -> Result<()> {
     let mut documents: Vec<PathBuf> =
-        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "tests/README.md"].map(PathBuf::from).into();
+        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "tests/README.md"]
+            .map(PathBuf::from)
+            .into();
     for entry in fs::read_dir(root().join("docs"))? {
         let name = entry?.file_name();
         documents.push(Path::new("docs").join(name));

@@ -282,8 +282,7 @@ fn readme() -> Result<String> {
     let mut table = "| value | default | |\n| --- | --- | --- |\n".to_owned();
     let mut sections: Vec<&str> = Vec::new();
     let mut comment: Vec<&str> = Vec::new();
-    let mut lines = values.lines().peekable();
-    while let Some(line) = lines.next() {
+    for line in values.lines() {
         let content = line.trim_start();
         let depth = (line.len() - content.len()) / 2;
         if let Some(words) = content.strip_prefix("# ") {
