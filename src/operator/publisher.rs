@@ -239,6 +239,14 @@ impl Publisher {
         });
     }
 
+    /// Lets go of an output of which nothing is left to be withdrawn.
+    fn let_go(&mut self, key: &OutputKey) {
+        if self.live.forget_output(key) {
+            self.outputs.remove(key);
+            self.problems.set(ReportedBy::Output(key.clone()), Vec::new());
+        }
+    }
+
     /// Starts to delete garbage that is due, and has an output looked at whose text is.
     fn start_upkeep(&mut self, now: Instant) {
         for (key, output) in &mut self.outputs {
@@ -366,6 +374,11 @@ impl Publisher {
     async fn commit(&mut self, key: &OutputKey) {
         let Some(output) = self.outputs.get_mut(key) else { return };
         output.throttle.started(Instant::now());
+        let fails = output.problems.iter().any(|problems| !problems.is_empty()) || output.failed.is_some();
+        if fails && self.live.routing().is_retired(key) && output.writer.namespace_is_gone().await {
+            tracing::info!(output = %key, "no class publishes here any more, and the namespace is gone");
+            return self.let_go(key);
+        }
         if let Err(error) = output.writer.take_over().await {
             return self.failed(key, &error);
         }

@@ -70,3 +70,50 @@ async fn a_held_withdrawal_outlives_the_process_and_is_done_once_confirmed() {
     assert!(has_router(&plane.published(PUBLIC).await.unwrap().1, "shop", "web"));
     assert!(refused(&plane).is_empty(), "{:#?}", refused(&plane));
 }
+
+#[tokio::test]
+async fn an_output_whose_namespace_is_gone_is_let_go_with_its_class() {
+    let plane = plane().await;
+    plane.apply(&ingress("shop", "web", "public")).await;
+    plane.apply(&ingress("team-a", "tool", "internal")).await;
+    let operator = plane.operator("first", QUICK).await;
+    operator.leads().await;
+    published(&plane, PUBLIC, "shop", "web").await;
+    published(&plane, INTERNAL, "team-a", "tool").await;
+
+    plane.remove_namespace("edge-internal").await;
+    let failures = async || operator.sum("waybill_publish_error{").await;
+    eventually("it is said while a class wants it", SOON, async || match failures().await {
+        1.0.. => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    delete_class(&plane, "internal").await;
+    eventually("nobody wants it any more", SOON * 2, async || match failures().await {
+        0.0 => Ok(()),
+        _ => Err(operator.process.log_tail()),
+    })
+    .await;
+    // Its text is tried again after a while.
+    eventually("it is forgotten", SOON * 4, async || {
+        let log = operator.process.log();
+        if log.contains("no class publishes here any more") {
+            Ok(())
+        } else {
+            Err(operator.process.log_tail())
+        }
+    })
+    .await;
+    let memory: Api<ConfigMap> = Api::namespaced(plane.admin(), "waybill");
+    eventually("so is its name", SOON, async || {
+        let data = memory.get("waybill.classes").await.unwrap().data.unwrap_or_default();
+        if data.values().any(|text| text.contains("edge-internal")) {
+            Err(format!("{data:?}"))
+        } else {
+            Ok(())
+        }
+    })
+    .await;
+    plane.apply(&ingress("shop", "more", "public")).await;
+    published(&plane, PUBLIC, "shop", "more").await;
+}

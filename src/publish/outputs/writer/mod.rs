@@ -12,6 +12,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Resource as _;
 
 pub use put_back::{OwnKind, Seen};
 pub(super) use shard_writes::{collection, shard_kind};
@@ -36,6 +38,8 @@ pub(super) const CONCURRENT: usize = 8;
 const ATTEMPTS: usize = 3;
 /// A lease that holds for so long after another's epoch was found is the only one.
 const SUPERSEDED: Duration = Duration::from_secs(60);
+/// Every namespace has its name as this label.
+const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 /// Versions of our own that are remembered, to tell late news of them from a stranger's edit.
 const OWN_VERSIONS: usize = 32;
 
@@ -201,6 +205,15 @@ impl OutputWriter {
         }
     }
 
+    /// Whether the output's namespace is gone; not where that may not be asked. The rights in it go with it, so that
+    /// nothing but the namespace itself says so.
+    pub async fn namespace_is_gone(&self) -> bool {
+        let selector = format!("{NAMESPACE_NAME_LABEL}={}", self.output.namespace());
+        let listed =
+            self.requests.list_metadata("Namespaces", &Namespace::url_path(&(), None), &selector).await;
+        listed.is_ok_and(|found| found.is_empty())
+    }
+
     /// Brings the cluster in line with a [`Self::snapshot`] of this writer.
     ///
     /// # Errors
@@ -249,15 +262,11 @@ impl OutputWriter {
             // Agents report a generation at once only where the index says that it is awaited.
             says = held.says(desired, epoch) && (!snapshot.awaited || held.generation() == Some(awaited));
         }
-        let unwanted = snapshot.retired && desired.counts == Counts::default();
         if !says && let Some(held) = self.withdrawal(snapshot).await? {
-            match self.keep_published(snapshot, &missing, report).await {
-                // The namespace is gone, and what was published with it.
-                Err(PublishError::NotFound { .. }) if unwanted => {}
-                Err(error) => return Err(error),
-                Ok(()) => return Ok(Outcome::Held(Withdrawal { generation: self.generation, ..held })),
-            }
+            self.keep_published(snapshot, &missing, report).await?;
+            return Ok(Outcome::Held(Withdrawal { generation: self.generation, ..held }));
         }
+        let unwanted = snapshot.retired && desired.counts == Counts::default();
         if unwanted && matches!(self.index, Known::Absent) {
             self.abandoned = true;
             return Ok(Outcome::Unchanged);
