@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, Resource as _, ResourceExt as _};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -110,13 +110,14 @@ pub struct Agents {
     metrics: Metrics,
     known: ByNamespace,
     changed: Arc<Notify>,
-    tasks: JoinSet<()>,
+    /// The task of each namespace.
+    tasks: BTreeMap<String, JoinSet<()>>,
 }
 
 impl Agents {
     /// No watches yet.
     pub fn new(client: Client, metrics: Metrics) -> Self {
-        Self { client, metrics, known: Arc::default(), changed: Arc::default(), tasks: JoinSet::new() }
+        Self { client, metrics, known: Arc::default(), changed: Arc::default(), tasks: BTreeMap::new() }
     }
 
     /// Watches the reports in the namespace of an output too.
@@ -134,8 +135,17 @@ impl Agents {
                 changed: Arc::clone(&self.changed),
                 logged: None,
             };
-            self.tasks.spawn(follower.follow(leases));
+            let mut tasks = JoinSet::new();
+            tasks.spawn(follower.follow(leases));
+            self.tasks.insert(namespace.to_owned(), tasks);
         }
+    }
+
+    /// Watches a namespace no longer.
+    pub fn end(&mut self, namespace: &str) {
+        self.tasks.remove(namespace);
+        lock(&self.known).remove(namespace);
+        self.metrics.watch_age.ended(WatchKind::AgentLease, &Lease::url_path(&(), Some(namespace)));
     }
 
     /// The newest commit that every live agent of an output has loaded: all of them where there is no agent.

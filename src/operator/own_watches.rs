@@ -3,7 +3,7 @@
 //!
 //! Which output an object belongs to follows from its name. The label may be what somebody changed.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Instant;
 
@@ -41,8 +41,8 @@ const WAITING: usize = 256;
 pub struct OwnWatches {
     news: mpsc::Receiver<News>,
     sender: mpsc::Sender<News>,
-    namespaces: BTreeSet<String>,
-    tasks: JoinSet<()>,
+    /// The tasks by namespace.
+    tasks: BTreeMap<String, JoinSet<()>>,
     client: Client,
     metrics: Metrics,
 }
@@ -51,22 +51,23 @@ impl OwnWatches {
     /// No watches yet.
     pub fn new(client: Client, metrics: Metrics) -> Self {
         let (sender, news) = mpsc::channel(WAITING);
-        Self { news, sender, namespaces: BTreeSet::new(), tasks: JoinSet::new(), client, metrics }
+        Self { news, sender, tasks: BTreeMap::new(), client, metrics }
     }
 
     /// Watches the namespace of an output too.
     pub fn watch(&mut self, output: &OutputKey) {
-        if !self.namespaces.insert(output.namespace().to_owned()) {
+        let namespace = output.namespace();
+        if self.tasks.contains_key(namespace) {
             return;
         }
-        let namespace = output.namespace();
+        let mut tasks = JoinSet::new();
         let configmaps: Api<MetadataOf<ConfigMap>> = Api::namespaced(self.client.clone(), namespace);
         let secrets: Api<MetadataOf<Secret>> = Api::namespaced(self.client.clone(), namespace);
         let (sender, metrics) = (self.sender.clone(), self.metrics.clone());
         // Here and not in the tasks, which may begin only after this was dropped again.
         metrics.watch_age.begun(WatchKind::OwnConfigMap, configmaps.resource_url());
         metrics.watch_age.begun(WatchKind::OwnSecret, secrets.resource_url());
-        self.tasks.spawn(follow(
+        tasks.spawn(follow(
             configmaps,
             WatchKind::OwnConfigMap,
             OwnKind::ConfigMap,
@@ -74,7 +75,7 @@ impl OwnWatches {
             sender.clone(),
             metrics.clone(),
         ));
-        self.tasks.spawn(follow(
+        tasks.spawn(follow(
             secrets,
             WatchKind::OwnSecret,
             OwnKind::Secret,
@@ -82,6 +83,16 @@ impl OwnWatches {
             sender,
             metrics,
         ));
+        self.tasks.insert(namespace.to_owned(), tasks);
+    }
+
+    /// Watches a namespace no longer.
+    pub fn end(&mut self, namespace: &str) {
+        self.tasks.remove(namespace);
+        let (configmaps, secrets) =
+            (ConfigMap::url_path(&(), Some(namespace)), Secret::url_path(&(), Some(namespace)));
+        self.metrics.watch_age.ended(WatchKind::OwnConfigMap, &configmaps);
+        self.metrics.watch_age.ended(WatchKind::OwnSecret, &secrets);
     }
 
     /// What is seen next. Cancelling loses nothing.

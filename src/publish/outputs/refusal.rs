@@ -1,10 +1,53 @@
-//! What a failed commit tells beside log and metrics: only what somebody has to mend, and where they will look.
+//! What a failed commit tells beside log and metrics: only what somebody has to mend, and where they will look. And
+//! when an output is given up of which the API server refuses everything.
+
+use std::time::{Duration, Instant};
 
 use crate::kubernetes::key::OutputKey;
 use crate::metrics::Label as _;
 use crate::publish::error::PublishError;
 use crate::publish::outputs::withdrawal::index_subject;
 use crate::translate::problem::{Category, Problem};
+
+/// An output that no class has is given up when everything there has been refused for so long. The rights in a namespace
+/// go with it, so that one that is deleted looks like one where a right is missing for now.
+pub const GIVE_UP: Duration = Duration::from_secs(300);
+
+/// Since when everything that is asked of an output that no class has is refused.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    since: Option<Instant>,
+    are_final: bool,
+}
+
+impl Refusals {
+    /// A request failed. `retired` says whether the output is one that no class has; those of others do not count.
+    pub fn note(&mut self, error: &PublishError, now: Instant, retired: impl FnOnce() -> bool) {
+        if !matches!(error, PublishError::Forbidden { .. } | PublishError::NotFound { .. }) {
+            return;
+        }
+        if !retired() {
+            return self.reset();
+        }
+        let since = *self.since.get_or_insert(now);
+        self.are_final = now.saturating_duration_since(since) >= GIVE_UP;
+    }
+
+    /// A request was granted.
+    pub fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether the last request was refused.
+    pub fn has_begun(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// Whether there is no point in asking again.
+    pub fn are_final(&self) -> bool {
+        self.are_final
+    }
+}
 
 /// The problem that a failed commit is, and the uid of the object that it is about where that is known. `None` for
 /// what passes by itself.
@@ -88,6 +131,33 @@ mod tests {
             problem.remedy.contains("output ns/out") && problem.remedy.ends_with("delete it"),
             "{problem}"
         );
+    }
+
+    #[test]
+    fn only_an_output_without_a_class_is_given_up_and_only_where_nothing_was_granted_for_long() {
+        let answered = |code: u16| {
+            let status = Status { code, ..Status::default() };
+            PublishError::new("ConfigMap ns/out".to_owned(), kube::Error::Api(Box::new(status)), false)
+        };
+        let start = Instant::now();
+        let mut refusals = Refusals::default();
+        refusals.note(&answered(403), start, || false);
+        assert!(!refusals.has_begun(), "a class has it");
+        refusals.note(&answered(500), start, || true);
+        assert!(!refusals.has_begun(), "that says nothing about rights");
+        refusals.note(&answered(403), start, || true);
+        assert!(refusals.has_begun() && !refusals.are_final());
+        refusals.note(&answered(404), start + GIVE_UP - Duration::from_secs(1), || true);
+        refusals.note(&answered(500), start + GIVE_UP, || true);
+        assert!(!refusals.are_final());
+        refusals.note(&answered(404), start + GIVE_UP, || true);
+        assert!(refusals.are_final());
+        refusals.note(&answered(404), start + GIVE_UP, || false);
+        assert!(!refusals.are_final() && !refusals.has_begun(), "a class has it again");
+        refusals.note(&answered(403), start, || true);
+        refusals.reset();
+        refusals.note(&answered(403), start + GIVE_UP, || true);
+        assert!(!refusals.are_final(), "something was granted meanwhile");
     }
 
     #[test]

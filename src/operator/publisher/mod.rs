@@ -7,6 +7,9 @@
 //!                                                      └─▶ upkeep, beside the commits: garbage, the text
 //! ```
 
+mod shown;
+mod upkeep;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +19,7 @@ use kube::Client;
 use tokio::task::JoinSet;
 
 use crate::kubernetes::key::{IngressKey, OutputKey};
-use crate::metrics::{Label, Metrics, PublishedKind, ShardKind, WriteFailure};
+use crate::metrics::{Label, Metrics, WriteFailure};
 use crate::operator::agents::{Agents, Commits};
 use crate::operator::live::{Live, Waiting};
 use crate::operator::own_watches::{News, OwnWatches};
@@ -25,9 +28,9 @@ use crate::operator::status_view::Statuses;
 use crate::parameters::status::Publication;
 use crate::publish::backoff::Backoff;
 use crate::publish::error::PublishError;
-use crate::publish::outputs::refusal;
+use crate::publish::outputs::refusal::{self, Refusals};
 use crate::publish::outputs::throttle::Throttle;
-use crate::publish::outputs::upkeep::{self, Collected, GarbageSchedule, TextFound, TextSchedule};
+use crate::publish::outputs::upkeep::{GarbageSchedule, TextSchedule};
 use crate::publish::outputs::withdrawal::index_subject;
 use crate::publish::outputs::writer::{Outcome, OutputWriter, OwnKind, Seen};
 use crate::publish::requests::Requests;
@@ -36,15 +39,13 @@ use crate::serve::Heartbeat;
 use crate::table::Counts;
 use crate::translate::pause::PAUSED_ANNOTATION;
 use crate::translate::problem::{Category, Problem};
+use upkeep::{UPKEEP, Upkeep};
 
 /// Waits between attempts at a commit that fails.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// The longest pause between two looks at the lease and at garbage.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// Outputs whose garbage or text is worked on at once.
-const UPKEEP: usize = 4;
 
 /// News of own objects that are taken in between two commits.
 const NEWS: usize = 256;
@@ -76,12 +77,6 @@ pub struct Publisher {
     upkeep: JoinSet<(OutputKey, Upkeep)>,
 }
 
-/// What became of work beside the commits.
-enum Upkeep {
-    Garbage(Collected),
-    Text(Result<TextFound, PublishError>),
-}
-
 /// One output in this term.
 struct OutputState {
     writer: OutputWriter,
@@ -96,6 +91,7 @@ struct OutputState {
     counts: Counts,
     shards: (usize, usize),
     failed: Option<WriteFailure>,
+    refusals: Refusals,
     held: bool,
     paused: bool,
     /// The last commit has nothing in it.
@@ -222,107 +218,6 @@ impl Publisher {
         }
     }
 
-    /// Lets go of outputs that no class has any more, once all that they held is gone from the cluster.
-    fn forget_retired(&mut self, now: Instant) {
-        let (live, problems) = (&self.live, &self.problems);
-        self.outputs.retain(|key, output| {
-            let gone = output.emptied
-                && output.throttle.due(now).is_none()
-                && output.writer.has_no_shards()
-                && output.text.is_settled(now)
-                && live.forget_output(key);
-            if gone {
-                problems.set(ReportedBy::Output(key.clone()), Vec::new());
-                tracing::info!(output = %key, "no class publishes here any more, and what was here is withdrawn");
-            }
-            !gone
-        });
-    }
-
-    /// Lets go of an output of which nothing is left to be withdrawn.
-    fn let_go(&mut self, key: &OutputKey) {
-        if self.live.forget_output(key) {
-            self.outputs.remove(key);
-            self.problems.set(ReportedBy::Output(key.clone()), Vec::new());
-        }
-    }
-
-    /// Starts to delete garbage that is due, and has an output looked at whose text is.
-    fn start_upkeep(&mut self, now: Instant) {
-        for (key, output) in &mut self.outputs {
-            if self.upkeep.len() >= UPKEEP {
-                return;
-            }
-            // The text is that of a commit, which may find nothing else to write.
-            if output.text.is_due(now) && output.goes_on() {
-                output.throttle.changed();
-            }
-            if output.garbage.may_start(now) && output.writer.garbage_due().is_some_and(|due| due <= now) {
-                let garbage = output.writer.take_garbage(now);
-                if garbage.is_empty() {
-                    continue;
-                }
-                output.garbage.started();
-                let (key, requests) = (key.clone(), self.requests.clone());
-                self.upkeep.spawn(async move {
-                    let collected = upkeep::delete(requests, key.clone(), garbage).await;
-                    (key, Upkeep::Garbage(collected))
-                });
-            }
-        }
-    }
-
-    fn start_text(&mut self, key: &OutputKey, document: Option<String>) {
-        let Some(output) = self.outputs.get_mut(key) else { return };
-        let uid = output.text.started(Instant::now());
-        // What nobody publishes to any more has no index, and gets no text.
-        let create = output.writer.index().is_some();
-        let (key, requests) = (key.clone(), self.requests.clone());
-        self.upkeep.spawn(async move {
-            let written = upkeep::write_text(requests, key.clone(), document, uid, create).await;
-            (key, Upkeep::Text(written))
-        });
-    }
-
-    /// Work beside the commits has ended. `None`: it was aborted.
-    fn upkept(&mut self, done: Option<(OutputKey, Upkeep)>) {
-        let Some((key, done)) = done else { return };
-        let Some(output) = self.outputs.get_mut(&key) else { return };
-        let now = Instant::now();
-        match done {
-            Upkeep::Garbage(collected) => {
-                output.writer.collected(&collected);
-                output.garbage.ended(now, collected.error.is_some());
-                if let Some(error) = collected.error {
-                    tracing::info!(output = %key, %error, "shards that nobody needs stay for now");
-                }
-            }
-            Upkeep::Text(written) => {
-                output.text.ended(now, &written);
-                output.problems[1] = match &written {
-                    Ok(found) => {
-                        if let TextFound::Current { bytes, .. } = found {
-                            output.throttle.wrote(now, *bytes);
-                        }
-                        Vec::new()
-                    }
-                    Err(error) => {
-                        tracing::info!(output = %key, %error, "the text is not written; trying again");
-                        let problem = refusal::problem(&key, output.writer.index_uid(), error);
-                        problem
-                            .into_iter()
-                            .map(|(problem, uid)| {
-                                self.problems.set_uid(&problem.subject, &uid);
-                                problem
-                            })
-                            .collect()
-                    }
-                };
-                self.report(&key);
-            }
-        }
-    }
-
     /// Reports all problems of an output.
     fn report(&self, key: &OutputKey) {
         let Some(output) = self.outputs.get(key) else { return };
@@ -354,6 +249,7 @@ impl Publisher {
                 counts: Counts::default(),
                 shards: (0, 0),
                 failed: None,
+                refusals: Refusals::default(),
                 held: false,
                 paused: false,
                 emptied: false,
@@ -374,11 +270,11 @@ impl Publisher {
     async fn commit(&mut self, key: &OutputKey) {
         let Some(output) = self.outputs.get_mut(key) else { return };
         output.throttle.started(Instant::now());
-        let fails = output.problems.iter().any(|problems| !problems.is_empty()) || output.failed.is_some();
-        if fails && self.live.routing().is_retired(key) && output.writer.namespace_is_gone().await {
+        if output.refusals.has_begun() && output.writer.namespace_is_gone().await && self.let_go(key) {
             tracing::info!(output = %key, "no class publishes here any more, and the namespace is gone");
-            return self.let_go(key);
+            return;
         }
+        let Some(output) = self.outputs.get_mut(key) else { return };
         if let Err(error) = output.writer.take_over().await {
             return self.failed(key, &error);
         }
@@ -406,6 +302,7 @@ impl Publisher {
             Ok(Outcome::Committed(_) | Outcome::Unchanged) => {
                 if let Ok(Outcome::Committed(report)) = &outcome {
                     output.throttle.wrote(now, report.bytes);
+                    output.refusals.reset();
                     tracing::debug!(%key, generation = report.generation, bytes = report.bytes, "committed");
                     if let Some(at) = waiting.change {
                         self.metrics.change_to_commit.observe(at.elapsed().as_secs_f64());
@@ -476,6 +373,7 @@ impl Publisher {
             tracing::warn!(output = %key, %error, "not published; trying again");
         }
         output.failed = Some(error.category());
+        output.refusals.note(error, Instant::now(), || self.live.routing().is_retired(key));
         self.live.set_publication(key, Publication::Failing(Label::as_str(error.category())));
         let problem = refusal::problem(key, output.writer.index_uid(), error).map(|(problem, uid)| {
             self.problems.set_uid(&problem.subject, &uid);
@@ -483,52 +381,6 @@ impl Publisher {
         });
         output.problems[0] = problem.into_iter().collect();
         self.report(key);
-    }
-
-    /// Shows once a second how far the proxies of each output are.
-    fn show_agents(&mut self, now: Instant) {
-        if self.agents_shown.is_some_and(|at| now.saturating_duration_since(at) < LOOK) {
-            return;
-        }
-        self.agents_shown = Some(now);
-        let (mut live, mut behind, mut lag) = (Vec::new(), Vec::new(), Vec::new());
-        for (key, output) in &self.outputs {
-            let Some(newest) = output.commits.newest() else { continue };
-            let counts = self.agents.count(key, newest);
-            let slowest =
-                counts.slowest.map_or(Duration::ZERO, |slowest| output.commits.age_after(slowest, now));
-            let name = key.to_string();
-            self.metrics.statuses_unconfirmed.add(&name, 0);
-            live.push((name.clone(), counts.live as f64));
-            behind.push((name.clone(), (counts.live - counts.current) as f64));
-            lag.push((name, slowest.as_secs_f64()));
-        }
-        self.metrics.agents.show(live);
-        self.metrics.agents_behind.show(behind);
-        self.metrics.agents_lag.show(lag);
-    }
-
-    /// Shows what all outputs together are.
-    fn show(&self) {
-        let metrics = &self.metrics;
-        let sum = |of: fn(&OutputState) -> usize| self.outputs.values().map(of).sum::<usize>() as f64;
-        metrics.published.set(PublishedKind::Router, sum(|output| output.counts.routers));
-        metrics.published.set(PublishedKind::Service, sum(|output| output.counts.services));
-        metrics.published.set(PublishedKind::Certificate, sum(|output| output.counts.certificates));
-        metrics.shards.set(ShardKind::Routing, sum(|output| output.shards.0));
-        metrics.shards.set(ShardKind::Keys, sum(|output| output.shards.1));
-        metrics.withdrawal_held.set(f64::from(u8::from(self.outputs.values().any(|output| output.held))));
-        metrics.paused.set(f64::from(u8::from(self.outputs.values().any(|output| output.paused))));
-        metrics.text_fill.set(self.outputs.values().map(|output| output.text.fill()).fold(0.0, f64::max));
-        let now = Instant::now();
-        let stretch =
-            self.outputs.values().map(|output| output.throttle.stretch(now)).max().unwrap_or_default();
-        metrics.throttle_stretch.set(stretch.as_secs_f64());
-        // Each is set once, so that no scrape sees a reason vanish that still holds.
-        for &failure in WriteFailure::ALL {
-            let holds = self.outputs.values().any(|output| output.failed == Some(failure));
-            metrics.publish_error.set(failure, f64::from(u8::from(holds)));
-        }
     }
 }
 

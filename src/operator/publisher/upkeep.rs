@@ -1,0 +1,147 @@
+//! What is done beside the commits: garbage, the text, and letting go of outputs that no class has any more.
+
+use std::time::Instant;
+
+use super::{OutputState, Publisher};
+use crate::kubernetes::key::OutputKey;
+use crate::operator::problems::ReportedBy;
+use crate::publish::error::PublishError;
+use crate::publish::outputs::refusal::{self, GIVE_UP};
+use crate::publish::outputs::upkeep::{self, Collected, TextFound};
+use crate::published::objects::OUTPUT_LABEL;
+
+/// Outputs whose garbage or text is worked on at once.
+pub(super) const UPKEEP: usize = 4;
+
+/// What became of work beside the commits.
+pub(super) enum Upkeep {
+    Garbage(Collected),
+    Text(Result<TextFound, PublishError>),
+}
+
+impl Publisher {
+    /// Lets go of outputs that no class has any more: once all that they held is gone from the cluster, or when the API
+    /// server goes on refusing to say.
+    pub(super) fn forget_retired(&mut self, now: Instant) {
+        let withdrawn = |output: &OutputState| {
+            output.emptied
+                && output.throttle.due(now).is_none()
+                && output.writer.has_no_shards()
+                && output.text.is_settled(now)
+        };
+        let over = self.outputs.iter().filter(|(_, output)| output.refusals.are_final() || withdrawn(output));
+        let over: Vec<(OutputKey, bool)> =
+            over.map(|(key, output)| (key.clone(), output.refusals.are_final())).collect();
+        for (key, refused) in over {
+            if !self.let_go(&key) {
+                continue;
+            }
+            if refused {
+                let (namespace, name) = (key.namespace(), key.name());
+                tracing::warn!(
+                    output = %key,
+                    "no class publishes here any more, and every request here has been refused for {} minutes, so it \
+                     is given up; where the namespace is still there, delete what is left: kubectl delete \
+                     configmaps,secrets -n {namespace} -l {OUTPUT_LABEL}={name}",
+                    GIVE_UP.as_secs() / 60
+                );
+            } else {
+                tracing::info!(output = %key, "no class publishes here any more, and what was here is withdrawn");
+            }
+        }
+    }
+
+    /// Forgets an output that is there only to be emptied, with its problems and watches; whether it did.
+    pub(super) fn let_go(&mut self, key: &OutputKey) -> bool {
+        if !self.live.forget_output(key) {
+            return false;
+        }
+        self.outputs.remove(key);
+        self.problems.set(ReportedBy::Output(key.clone()), Vec::new());
+        if !self.outputs.keys().any(|other| other.namespace() == key.namespace()) {
+            self.own.end(key.namespace());
+            self.agents.end(key.namespace());
+        }
+        self.show();
+        true
+    }
+
+    /// Starts to delete garbage that is due, and has an output looked at whose text is.
+    pub(super) fn start_upkeep(&mut self, now: Instant) {
+        for (key, output) in &mut self.outputs {
+            if self.upkeep.len() >= UPKEEP {
+                return;
+            }
+            // The text is that of a commit, which may find nothing else to write.
+            if output.text.is_due(now) && output.goes_on() {
+                output.throttle.changed();
+            }
+            if output.garbage.may_start(now) && output.writer.garbage_due().is_some_and(|due| due <= now) {
+                let garbage = output.writer.take_garbage(now);
+                if garbage.is_empty() {
+                    continue;
+                }
+                output.garbage.started();
+                let (key, requests) = (key.clone(), self.requests.clone());
+                self.upkeep.spawn(async move {
+                    let collected = upkeep::delete(requests, key.clone(), garbage).await;
+                    (key, Upkeep::Garbage(collected))
+                });
+            }
+        }
+    }
+
+    pub(super) fn start_text(&mut self, key: &OutputKey, document: Option<String>) {
+        let Some(output) = self.outputs.get_mut(key) else { return };
+        let uid = output.text.started(Instant::now());
+        // What nobody publishes to any more has no index, and gets no text.
+        let create = output.writer.index().is_some();
+        let (key, requests) = (key.clone(), self.requests.clone());
+        self.upkeep.spawn(async move {
+            let written = upkeep::write_text(requests, key.clone(), document, uid, create).await;
+            (key, Upkeep::Text(written))
+        });
+    }
+
+    /// Work beside the commits has ended. `None`: it was aborted.
+    pub(super) fn upkept(&mut self, done: Option<(OutputKey, Upkeep)>) {
+        let Some((key, done)) = done else { return };
+        let Some(output) = self.outputs.get_mut(&key) else { return };
+        let now = Instant::now();
+        match done {
+            Upkeep::Garbage(collected) => {
+                output.writer.collected(&collected);
+                output.garbage.ended(now, collected.error.is_some());
+                if let Some(error) = collected.error {
+                    output.refusals.note(&error, now, || self.live.routing().is_retired(&key));
+                    tracing::info!(output = %key, %error, "shards that nobody needs stay for now");
+                }
+            }
+            Upkeep::Text(written) => {
+                output.text.ended(now, &written);
+                output.problems[1] = match &written {
+                    Ok(found) => {
+                        output.refusals.reset();
+                        if let TextFound::Current { bytes, .. } = found {
+                            output.throttle.wrote(now, *bytes);
+                        }
+                        Vec::new()
+                    }
+                    Err(error) => {
+                        output.refusals.note(error, now, || self.live.routing().is_retired(&key));
+                        tracing::info!(output = %key, %error, "the text is not written; trying again");
+                        let problem = refusal::problem(&key, output.writer.index_uid(), error);
+                        problem
+                            .into_iter()
+                            .map(|(problem, uid)| {
+                                self.problems.set_uid(&problem.subject, &uid);
+                                problem
+                            })
+                            .collect()
+                    }
+                };
+                self.report(&key);
+            }
+        }
+    }
+}
