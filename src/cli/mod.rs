@@ -1,7 +1,10 @@
 //! The command line: a file a command, and what all of them share.
 
 mod agent;
+mod connect;
 mod documents;
+mod explain;
+mod input;
 mod render;
 pub mod run;
 mod show;
@@ -56,6 +59,15 @@ enum Command {
     /// Exit codes: 0 on SIGTERM, or with --once when a generation is written; 1 when --once comes to nothing; 2 for bad
     /// usage.
     Agent(agent::AgentArguments),
+    /// Say which router serves a request, and why
+    ///
+    /// Reads manifests (-f) or a cluster (--cluster, read-only) and prints which router serves a request to URL: all
+    /// routers that are about its host in the order in which Traefik tries them, why each wins or loses and what would
+    /// make it win, middlewares, endpoints and their state, the certificate, and the objects that they come from.
+    /// Without EndpointSlices in the input, routes are shown without endpoints.
+    ///
+    /// Exit codes: 0 when a router serves the request; 1 when none does; 2 for wrong usage or input that can't be read.
+    Explain(explain::Explain),
     /// Print what is published, put together from its index and shards
     ///
     /// Reads the index and its shards, checks every hash, and prints the routing. Connects as kubectl does: by
@@ -125,6 +137,11 @@ pub fn run(
                 show.run(loaded, surroundings, streams)
             })
         }
+        Ok(Cli { command: Command::Explain(explain) }) => {
+            with_options(&arguments.flags, surroundings, streams, |loaded, streams| {
+                explain.run(loaded, surroundings, streams)
+            })
+        }
         Ok(Cli { command: Command::Options(options) }) => options.run(streams),
         Ok(Cli { command: Command::Crds }) => documents::crds(streams),
         Ok(Cli { command: Command::Version(version) }) => version.run(streams),
@@ -146,6 +163,12 @@ fn command() -> clap::Command {
         .mut_subcommand("render", |render| {
             render.args(options::documentation::arguments(|entry| {
                 matches!(entry.group, Group::Selection | Group::Routing | Group::Status)
+                    || matches!(entry.id, Id::Namespace | Id::OutputName | Id::LeaseName)
+            }))
+        })
+        .mut_subcommand("explain", |explain| {
+            explain.args(options::documentation::arguments(|entry| {
+                matches!(entry.group, Group::Selection | Group::Routing | Group::Connection)
                     || matches!(entry.id, Id::Namespace | Id::OutputName | Id::LeaseName)
             }))
         })
@@ -176,6 +199,11 @@ fn with_options(
             USAGE
         }
     }
+}
+
+fn fail(streams: &mut Streams<'_>, code: u8, message: &str) -> u8 {
+    let _ = writeln!(streams.stderr, "error: {message}");
+    code
 }
 
 /// Reads the name of an output on a command line.

@@ -1,17 +1,15 @@
 //! `waybill show`: what is published, read as a proxy's agent would, and put together.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
-use super::{PROBLEMS, SUCCESS, Streams, USAGE, write_document};
-use crate::kubernetes::client::{self, Access, Environment};
+use super::connect::Connect;
+use super::{PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
 use crate::kubernetes::key::OutputKey;
-use crate::metrics::Metrics;
 use crate::operator::feeds::chain;
 use crate::options::{Loaded, Surroundings};
 use crate::published::objects::OUTPUT_LABEL;
@@ -33,13 +31,8 @@ pub struct Show {
     #[arg(short = 'n', long, value_name = "NAMESPACE")]
     namespace: Option<String>,
 
-    /// Context of the kubeconfig file to use, in place of its current one
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
-
-    /// The kubeconfig file to use, in place of KUBECONFIG and ~/.kube/config
-    #[arg(long, value_name = "PATH")]
-    kubeconfig: Option<String>,
+    #[command(flatten)]
+    connect: Connect,
 
     /// What to print
     #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t = ShowFormat::Yaml)]
@@ -77,30 +70,16 @@ enum ShowError {
 impl Show {
     /// Reads and prints; gives the exit code.
     pub fn run(&self, loaded: &Loaded, surroundings: &dyn Surroundings, streams: &mut Streams<'_>) -> u8 {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return fail(streams, PROBLEMS, &format!("no thread: {error}")),
-        };
         let output = match self.output(&loaded.options.settings.output) {
             Ok(output) => output,
             Err(message) => return fail(streams, USAGE, &message),
         };
-        let access = Access::from(&loaded.options.connection);
-        let environment = self.environment(surroundings, &access);
-        let metrics = match Metrics::new("show") {
-            Ok(metrics) => metrics,
-            Err(error) => return fail(streams, PROBLEMS, &error.to_string()),
-        };
-        let result = runtime.block_on(async {
-            let connection = client::connect(&access, &environment, "show", &metrics)
-                .await
-                .map_err(|error| (USAGE, error.to_string()))?;
-            let published = published(connection.client, &output).await;
-            published.map_err(|error| (PROBLEMS, error.to_string()))
-        });
-        match result {
-            Ok(published) => self.print(&published, streams),
-            Err((code, message)) => fail(streams, code, &message),
+        let published =
+            self.connect.run(loaded, surroundings, async |client| published(client, &output).await);
+        match published {
+            Ok(Ok(published)) => self.print(&published, streams),
+            Ok(Err(error)) => fail(streams, PROBLEMS, &error.to_string()),
+            Err(error) => fail(streams, USAGE, &error.to_string()),
         }
     }
 
@@ -119,33 +98,6 @@ impl Show {
         Ok(OutputKey::new(namespace, named.map_or(own.name(), |(_, name)| name)))
     }
 
-    /// As kubectl: a file or a context that is named counts first. Without either the way is the operator's, and
-    /// where that leads nowhere the user's own file.
-    fn environment(&self, surroundings: &dyn Surroundings, access: &Access) -> Environment {
-        let mut variables = surroundings.variables();
-        let has = |variables: &BTreeMap<String, String>, name: &str| {
-            variables.get(name).is_some_and(|value| !value.is_empty())
-        };
-        if self.context.is_some() || self.kubeconfig.is_some() {
-            variables.remove("KUBERNETES_SERVICE_HOST");
-        }
-        if let Some(path) = &self.kubeconfig {
-            variables.insert("KUBECONFIG".to_owned(), path.clone());
-        }
-        let elsewhere = has(&variables, "KUBERNETES_SERVICE_HOST")
-            && has(&variables, "KUBERNETES_SERVICE_PORT")
-            || self.context.is_none() && !access.endpoint.is_empty();
-        let home = variables.get("HOME").filter(|home| !home.is_empty());
-        if !has(&variables, "KUBECONFIG")
-            && !elsewhere
-            && let Some(path) = home.map(|home| Path::new(home).join(".kube/config"))
-            && (self.context.is_some() || path.exists())
-        {
-            variables.insert("KUBECONFIG".to_owned(), path.to_string_lossy().into_owned());
-        }
-        Environment { variables, context: self.context.clone(), ..Environment::of_process() }
-    }
-
     fn print(&self, published: &Published, streams: &mut Streams<'_>) -> u8 {
         let keys = if self.show_secrets { Keys::Shown } else { Keys::LeftOut };
         let text = match self.format {
@@ -161,11 +113,6 @@ impl Show {
             Err(error) => fail(streams, USAGE, &format!("standard output: {error}")),
         }
     }
-}
-
-fn fail(streams: &mut Streams<'_>, code: u8, message: &str) -> u8 {
-    let _ = writeln!(streams.stderr, "error: {message}");
-    code
 }
 
 /// Reads the name of an output, with or without its namespace.
@@ -213,7 +160,6 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::options::Given;
 
     #[derive(Parser)]
     struct Line {
@@ -235,33 +181,5 @@ mod tests {
         assert_eq!(output(&["-n", "edge", "edge/public"]), Ok("edge/public".to_owned()));
         assert!(output(&["-n", "other", "edge/public"]).is_err());
         assert!(Line::try_parse_from(["show", "a/b/c"]).is_err());
-    }
-
-    #[test]
-    fn the_api_server_is_found_as_kubectl_finds_it() {
-        let home = tempfile::tempdir().unwrap();
-        let home = home.path().to_str().unwrap();
-        let file = format!("{home}/.kube/config");
-        let way = |arguments: &[&str], variables: &[(&str, &str)], endpoint: &str| {
-            let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-            let access = Access { endpoint: endpoint.to_owned(), ..Access::default() };
-            let given = Given { variables, ..Given::default() };
-            let environment = show(arguments).environment(&given, &access);
-            let get = |name: &str| environment.variables.get(name).cloned().unwrap_or_default();
-            (get("KUBECONFIG"), get("KUBERNETES_SERVICE_HOST"), environment.context)
-        };
-        let pod =
-            [("HOME", home), ("KUBERNETES_SERVICE_HOST", "10.0.0.1"), ("KUBERNETES_SERVICE_PORT", "443")];
-        let none = String::new;
-        assert_eq!(way(&[], &[("HOME", home)], ""), (none(), none(), None), "there is no file");
-        std::fs::create_dir(format!("{home}/.kube")).unwrap();
-        std::fs::write(&file, "").unwrap();
-        assert_eq!(way(&[], &[("HOME", home)], ""), (file.clone(), none(), None));
-        assert_eq!(way(&[], &[("HOME", home), ("KUBECONFIG", "x")], ""), ("x".into(), none(), None));
-        assert_eq!(way(&[], &[("HOME", home)], "https://x"), (none(), none(), None));
-        assert_eq!(way(&[], &pod, ""), (none(), "10.0.0.1".into(), None));
-        let context = Some("prod".to_owned());
-        assert_eq!(way(&["--context=prod"], &pod, "https://x"), (file, none(), context));
-        assert_eq!(way(&["--kubeconfig=y"], &pod, ""), ("y".into(), none(), None));
     }
 }

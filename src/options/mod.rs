@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
 mod build;
@@ -46,6 +46,11 @@ pub trait Surroundings {
     /// Whatever keeps it from being read, and [`io::ErrorKind::InvalidData`] for one that is no UTF-8 or longer than
     /// [`FILE_LIMIT`].
     fn read(&self, path: &Path) -> io::Result<String>;
+
+    /// Whether what is printed may be coloured: on a terminal, unless `NO_COLOR` is set.
+    fn is_colourful(&self) -> bool {
+        false
+    }
 }
 
 /// The real surroundings.
@@ -68,6 +73,10 @@ impl Surroundings for Process {
             }
             false => Ok(text),
         }
+    }
+
+    fn is_colourful(&self) -> bool {
+        io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
     }
 }
 

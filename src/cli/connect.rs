@@ -1,0 +1,132 @@
+//! How the commands that only read find an API server: as kubectl does.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use clap::Args;
+use kube::Client;
+
+use crate::kubernetes::client::{self, Access, ConnectError, Environment};
+use crate::metrics::Metrics;
+use crate::options::{Loaded, Surroundings};
+
+/// The arguments that say which cluster is meant.
+#[derive(Debug, Args)]
+pub struct Connect {
+    /// Context of the kubeconfig file to use, in place of its current one
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+
+    /// The kubeconfig file to use, in place of KUBECONFIG and ~/.kube/config
+    #[arg(long, value_name = "PATH")]
+    kubeconfig: Option<String>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum NoConnection {
+    #[error("no thread: {0}")]
+    Thread(#[from] std::io::Error),
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+}
+
+impl Connect {
+    /// Whether an argument names a cluster.
+    pub fn is_given(&self) -> bool {
+        self.context.is_some() || self.kubeconfig.is_some()
+    }
+
+    /// Connects and hands the client to `ask`.
+    ///
+    /// # Errors
+    /// When there is no connection; what `ask` gives is not looked at.
+    pub fn run<T>(
+        &self,
+        loaded: &Loaded,
+        surroundings: &dyn Surroundings,
+        ask: impl AsyncFnOnce(Client) -> T,
+    ) -> Result<T, NoConnection> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let access = Access::from(&loaded.options.connection);
+        let environment = self.environment(surroundings, &access);
+        let metrics = Metrics::new("read")?;
+        runtime.block_on(async {
+            let connection = client::connect(&access, &environment, "read", &metrics).await?;
+            Ok(ask(connection.client).await)
+        })
+    }
+
+    /// As kubectl: a file or a context that is named counts first. Without either the way is the operator's, and
+    /// where that leads nowhere the user's own file.
+    fn environment(&self, surroundings: &dyn Surroundings, access: &Access) -> Environment {
+        let mut variables = surroundings.variables();
+        let has = |variables: &BTreeMap<String, String>, name: &str| {
+            variables.get(name).is_some_and(|value| !value.is_empty())
+        };
+        if self.context.is_some() || self.kubeconfig.is_some() {
+            variables.remove("KUBERNETES_SERVICE_HOST");
+        }
+        if let Some(path) = &self.kubeconfig {
+            variables.insert("KUBECONFIG".to_owned(), path.clone());
+        }
+        let elsewhere = has(&variables, "KUBERNETES_SERVICE_HOST")
+            && has(&variables, "KUBERNETES_SERVICE_PORT")
+            || self.context.is_none() && !access.endpoint.is_empty();
+        let home = variables.get("HOME").filter(|home| !home.is_empty());
+        if !has(&variables, "KUBECONFIG")
+            && !elsewhere
+            && let Some(path) = home.map(|home| Path::new(home).join(".kube/config"))
+            && (self.context.is_some() || path.exists())
+        {
+            variables.insert("KUBECONFIG".to_owned(), path.to_string_lossy().into_owned());
+        }
+        Environment { variables, context: self.context.clone(), ..Environment::of_process() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::options::Given;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        connect: Connect,
+    }
+
+    #[test]
+    fn the_api_server_is_found_as_kubectl_finds_it() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().to_str().unwrap();
+        let file = format!("{home}/.kube/config");
+        let way = |arguments: &[&str], variables: &[(&str, &str)], endpoint: &str| {
+            let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            let access = Access { endpoint: endpoint.to_owned(), ..Access::default() };
+            let given = Given { variables, ..Given::default() };
+            let environment = Line::parse_from(std::iter::once(&"read").chain(arguments))
+                .connect
+                .environment(&given, &access);
+            let get = |name: &str| environment.variables.get(name).cloned().unwrap_or_default();
+            (get("KUBECONFIG"), get("KUBERNETES_SERVICE_HOST"), environment.context)
+        };
+        let pod =
+            [("HOME", home), ("KUBERNETES_SERVICE_HOST", "10.0.0.1"), ("KUBERNETES_SERVICE_PORT", "443")];
+        let none = String::new;
+        assert_eq!(way(&[], &[("HOME", home)], ""), (none(), none(), None), "there is no file");
+        std::fs::create_dir(format!("{home}/.kube")).unwrap();
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(way(&[], &[("HOME", home)], ""), (file.clone(), none(), None));
+        assert_eq!(way(&[], &[("HOME", home), ("KUBECONFIG", "x")], ""), ("x".into(), none(), None));
+        assert_eq!(way(&[], &[("HOME", home)], "https://x"), (none(), none(), None));
+        assert_eq!(way(&[], &pod, ""), (none(), "10.0.0.1".into(), None));
+        let context = Some("prod".to_owned());
+        assert_eq!(way(&["--context=prod"], &pod, "https://x"), (file, none(), context));
+        assert_eq!(way(&["--kubeconfig=y"], &pod, ""), ("y".into(), none(), None));
+    }
+}
