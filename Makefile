@@ -153,9 +153,9 @@ bench-peer: ## Waybill beside the whole Traefik at 1,000 and 10,000 Ingresses in
 ##@ Running
 
 .PHONY: run-local
-run-local: ## A control plane with the example shop in it and the operator against it, until Ctrl-C
-	tests/tools/build etcd kube-apiserver kubectl
-	$(CARGO) build --locked --bin waybill
+run-local: ## A control plane with the example shop, the operator, and a Traefik with its agent, until Ctrl-C
+	tests/tools/build etcd kube-apiserver kubectl traefik
+	$(CARGO) build --locked --bin waybill --example run-local
 	$(CARGO) run --locked --example run-local
 
 ##@ Generated files

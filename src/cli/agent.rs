@@ -8,11 +8,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{PROBLEMS, SUCCESS, Streams, USAGE, run};
 use crate::agent::{Agent, AgentError, TraefikApi};
-use crate::kubernetes::client::{self, Access, Environment};
+use crate::kubernetes::client::{self, Environment};
 use crate::kubernetes::key::OutputKey;
 use crate::metrics::Metrics;
+use crate::options::Loaded;
 use crate::options::check::{self, ListenAddress};
-use crate::options::{Loaded, Surroundings};
 use crate::publish::lease;
 
 /// The arguments of `agent`.
@@ -58,7 +58,7 @@ fn address(text: &str) -> Result<ListenAddress, String> {
 
 impl AgentArguments {
     /// Runs the agent; gives the exit code.
-    pub fn run(self, loaded: &Loaded, surroundings: &dyn Surroundings, streams: &mut Streams<'_>) -> u8 {
+    pub fn run(self, loaded: &Loaded, environment: &Environment, streams: &mut Streams<'_>) -> u8 {
         run::start_logging(&loaded.options);
         // It waits nearly all the time, and what it does it does one after the other.
         let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -66,24 +66,22 @@ impl AgentArguments {
             Ok(runtime) => runtime,
             Err(error) => return fail(streams, PROBLEMS, &format!("no threads: {error}")),
         };
-        match runtime.block_on(self.start(loaded, surroundings)) {
+        match runtime.block_on(self.start(loaded, environment)) {
             Ok(()) => SUCCESS,
             Err((code, message)) => fail(streams, code, &message),
         }
     }
 
-    async fn start(self, loaded: &Loaded, surroundings: &dyn Surroundings) -> Result<(), (u8, String)> {
-        let mut variables = surroundings.variables();
+    async fn start(self, loaded: &Loaded, environment: &Environment) -> Result<(), (u8, String)> {
+        let mut environment = environment.clone();
         if let Some(path) = &self.kubeconfig {
             // A kubeconfig that is named goes before the service account of a pod.
-            variables.remove("KUBERNETES_SERVICE_HOST");
-            variables.insert("KUBECONFIG".to_owned(), path.display().to_string());
+            environment.variables.remove("KUBERNETES_SERVICE_HOST");
+            environment.variables.insert("KUBECONFIG".to_owned(), path.display().to_string());
         }
-        let identity = lease::identity(&variables);
-        let environment = Environment { variables, ..Environment::of_process() };
+        let identity = lease::identity(&environment.variables);
         let metrics = Metrics::new("agent").map_err(|error| (PROBLEMS, error.to_string()))?;
-        let access = Access::from(&loaded.options.connection);
-        let connection = client::connect(&access, &environment, &identity, &metrics)
+        let connection = client::connect(&loaded.options.access, &environment, &identity, &metrics)
             .await
             .map_err(|error| (USAGE, error.to_string()))?;
         for warning in &connection.warnings {

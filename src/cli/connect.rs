@@ -1,6 +1,5 @@
 //! How the commands that only read find an API server: as kubectl does.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::Args;
@@ -8,7 +7,7 @@ use kube::Client;
 
 use crate::kubernetes::client::{self, Access, ConnectError, Environment};
 use crate::metrics::Metrics;
-use crate::options::{Loaded, Surroundings};
+use crate::options::Loaded;
 
 /// The arguments that say which cluster is meant.
 #[derive(Debug, Args)]
@@ -46,44 +45,38 @@ impl Connect {
     pub fn run<T>(
         &self,
         loaded: &Loaded,
-        surroundings: &dyn Surroundings,
+        environment: &Environment,
         ask: impl AsyncFnOnce(Client) -> T,
     ) -> Result<T, NoConnection> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let access = Access::from(&loaded.options.connection);
-        let environment = self.environment(surroundings, &access);
+        let access = &loaded.options.access;
+        let environment = self.environment(environment.clone(), access);
         let metrics = Metrics::new("read")?;
         runtime.block_on(async {
-            let connection = client::connect(&access, &environment, "read", &metrics).await?;
+            let connection = client::connect(access, &environment, "read", &metrics).await?;
             Ok(ask(connection.client).await)
         })
     }
 
     /// As kubectl: a file or a context that is named counts first. Without either the way is the operator's, and
     /// where that leads nowhere the user's own file.
-    fn environment(&self, surroundings: &dyn Surroundings, access: &Access) -> Environment {
-        let mut variables = surroundings.variables();
-        let has = |variables: &BTreeMap<String, String>, name: &str| {
-            variables.get(name).is_some_and(|value| !value.is_empty())
-        };
+    fn environment(&self, mut environment: Environment, access: &Access) -> Environment {
+        let variables = &mut environment.variables;
         if self.context.is_some() || self.kubeconfig.is_some() {
             variables.remove("KUBERNETES_SERVICE_HOST");
         }
         if let Some(path) = &self.kubeconfig {
             variables.insert("KUBECONFIG".to_owned(), path.clone());
         }
-        let elsewhere = has(&variables, "KUBERNETES_SERVICE_HOST")
-            && has(&variables, "KUBERNETES_SERVICE_PORT")
-            || self.context.is_none() && !access.endpoint.is_empty();
-        let home = variables.get("HOME").filter(|home| !home.is_empty());
-        if !has(&variables, "KUBECONFIG")
+        let elsewhere = environment.is_in_cluster() || self.context.is_none() && access.endpoint.is_some();
+        if environment.get("KUBECONFIG").is_none()
             && !elsewhere
-            && let Some(path) = home.map(|home| Path::new(home).join(".kube/config"))
+            && let Some(path) = environment.get("HOME").map(|home| Path::new(home).join(".kube/config"))
             && (self.context.is_some() || path.exists())
         {
-            variables.insert("KUBECONFIG".to_owned(), path.to_string_lossy().into_owned());
+            environment.variables.insert("KUBECONFIG".to_owned(), path.to_string_lossy().into_owned());
         }
-        Environment { variables, context: self.context.clone(), ..Environment::of_process() }
+        Environment { context: self.context.clone(), ..environment }
     }
 }
 
@@ -92,7 +85,6 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::options::Given;
 
     #[derive(Parser)]
     struct Line {
@@ -107,11 +99,11 @@ mod tests {
         let file = format!("{home}/.kube/config");
         let way = |arguments: &[&str], variables: &[(&str, &str)], endpoint: &str| {
             let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-            let access = Access { endpoint: endpoint.to_owned(), ..Access::default() };
-            let given = Given { variables, ..Given::default() };
+            let access = Access { endpoint: endpoint.parse().ok(), ..Access::default() };
+            let environment = Environment { variables, service_account: "/not/there".into(), context: None };
             let environment = Line::parse_from(std::iter::once(&"read").chain(arguments))
                 .connect
-                .environment(&given, &access);
+                .environment(environment, &access);
             let get = |name: &str| environment.variables.get(name).cloned().unwrap_or_default();
             (get("KUBECONFIG"), get("KUBERNETES_SERVICE_HOST"), environment.context)
         };

@@ -6,9 +6,10 @@ use clap::{Args, ValueEnum};
 
 use super::input::Input;
 use super::{PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
+use crate::kubernetes::client::Environment;
 use crate::kubernetes::key::{OutputKey, ServiceKey};
 use crate::offline;
-use crate::options::{Loaded, Surroundings};
+use crate::options::Loaded;
 use crate::redact::hide_keys;
 use crate::tools::explain::{self, Explanation, NotServing};
 use crate::tools::explained;
@@ -64,12 +65,12 @@ enum ExplainFormat {
 
 impl Explain {
     /// Reads, explains, prints; gives the exit code.
-    pub fn run(&self, loaded: &Loaded, surroundings: &dyn Surroundings, streams: &mut Streams<'_>) -> u8 {
+    pub fn run(&self, loaded: &Loaded, environment: &Environment, streams: &mut Streams<'_>) -> u8 {
         let request = match WebRequest::new(&self.url, &self.method, &self.headers, self.from) {
             Ok(request) => request,
             Err(error) => return fail(streams, USAGE, &error.to_string()),
         };
-        let manifests = match self.input.read(loaded, surroundings, streams) {
+        let manifests = match self.input.read(loaded, environment, streams) {
             Ok(manifests) => manifests,
             Err(error) => return fail(streams, USAGE, &error.to_string()),
         };
@@ -109,7 +110,7 @@ impl Explain {
         }
         let limit = if self.all { usize::MAX } else { explained::CANDIDATES_SHOWN };
         let text = match self.format {
-            ExplainFormat::Text => explained::text(&answers, limit, surroundings.is_colourful()),
+            ExplainFormat::Text => explained::text(&answers, limit, super::is_colourful(environment)),
             ExplainFormat::Json => match serde_json::to_string_pretty(&answers) {
                 Ok(text) => text + "\n",
                 Err(error) => return fail(streams, PROBLEMS, &error.to_string()),

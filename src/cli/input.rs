@@ -8,9 +8,10 @@ use kube::Client;
 
 use super::Streams;
 use super::connect::{Connect, NoConnection};
+use crate::kubernetes::client::Environment;
 use crate::kubernetes::manifests::{ManifestError, Manifests};
 use crate::operator::feeds::chain;
-use crate::options::{Loaded, Options, Surroundings};
+use crate::options::{Loaded, Options};
 use crate::redact::hide_keys;
 use crate::translate::settings::BrokenBackends;
 
@@ -68,11 +69,11 @@ impl Input {
     pub fn read(
         &self,
         loaded: &Loaded,
-        surroundings: &dyn Surroundings,
+        environment: &Environment,
         streams: &mut Streams<'_>,
     ) -> Result<Manifests, InputError> {
         let manifests = if self.cluster {
-            let (manifests, refused) = self.connect.run(loaded, surroundings, async |client| {
+            let (manifests, refused) = self.connect.run(loaded, environment, async |client| {
                 listed(client, &loaded.options.namespaces).await
             })??;
             for path in refused {

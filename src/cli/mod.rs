@@ -11,14 +11,15 @@ mod show;
 mod version;
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::kubernetes::client::Environment;
 use crate::kubernetes::key::OutputKey;
 use crate::options::table::Group;
-use crate::options::{self, Flags, Id, Loaded, Surroundings};
+use crate::options::{self, Flags, Id, Loaded};
 
 pub const SUCCESS: u8 = 0;
 /// Problems were found and the command was asked to fail for them, or it failed while it ran.
@@ -101,13 +102,13 @@ pub fn main() -> ExitCode {
         stdout: &mut io::stdout().lock(),
         stderr: &mut io::stderr(),
     };
-    ExitCode::from(run(std::env::args_os(), &options::Process, &mut streams))
+    ExitCode::from(run(std::env::args_os(), &Environment::of_process(), &mut streams))
 }
 
 /// Runs a command line, the program's name first; gives the exit code.
 pub fn run(
     arguments: impl IntoIterator<Item = OsString>,
-    surroundings: &dyn Surroundings,
+    environment: &Environment,
     streams: &mut Streams<'_>,
 ) -> u8 {
     let command = command();
@@ -118,28 +119,28 @@ pub fn run(
         command.try_get_matches_from(arguments.rest).and_then(|matches| Cli::from_arg_matches(&matches));
     match matches {
         Ok(Cli { command: Command::Render(render) }) => {
-            with_options(&arguments.flags, surroundings, streams, |loaded, streams| {
+            with_options(&arguments.flags, environment, streams, |loaded, streams| {
                 render.run(loaded, streams)
             })
         }
         Ok(Cli { command: Command::Run }) => {
-            with_options(&arguments.flags, surroundings, streams, |loaded, streams| {
-                run::start(loaded, surroundings, streams)
+            with_options(&arguments.flags, environment, streams, |loaded, streams| {
+                run::start(loaded, environment, streams)
             })
         }
         Ok(Cli { command: Command::Agent(agent) }) => {
-            with_options(&arguments.flags, surroundings, streams, |loaded, streams| {
-                agent.run(loaded, surroundings, streams)
+            with_options(&arguments.flags, environment, streams, |loaded, streams| {
+                agent.run(loaded, environment, streams)
             })
         }
         Ok(Cli { command: Command::Show(show) }) => {
-            with_options(&arguments.flags, surroundings, streams, |loaded, streams| {
-                show.run(loaded, surroundings, streams)
+            with_options(&arguments.flags, environment, streams, |loaded, streams| {
+                show.run(loaded, environment, streams)
             })
         }
         Ok(Cli { command: Command::Explain(explain) }) => {
-            with_options(&arguments.flags, surroundings, streams, |loaded, streams| {
-                explain.run(loaded, surroundings, streams)
+            with_options(&arguments.flags, environment, streams, |loaded, streams| {
+                explain.run(loaded, environment, streams)
             })
         }
         Ok(Cli { command: Command::Options(options) }) => options.run(streams),
@@ -182,11 +183,11 @@ fn command() -> clap::Command {
 /// Reads and checks the options, says what there is to say about them, and goes on.
 fn with_options(
     flags: &Flags,
-    surroundings: &dyn Surroundings,
+    environment: &Environment,
     streams: &mut Streams<'_>,
     run: impl FnOnce(&Loaded, &mut Streams<'_>) -> u8,
 ) -> u8 {
-    match options::load(flags, surroundings) {
+    match options::load(flags, environment) {
         Ok(loaded) => {
             let notes = loaded.notes();
             for line in loaded.warnings.iter().chain(&notes) {
@@ -201,6 +202,14 @@ fn with_options(
     }
 }
 
+/// Whether what is printed may be coloured.
+fn is_colourful(environment: &Environment) -> bool {
+    let is_terminal =
+        environment.get("TERM").is_some_and(|kind| kind != "dumb") && io::stdout().is_terminal();
+    is_terminal && environment.get("NO_COLOR").is_none()
+}
+
+/// Says what went wrong; gives the exit code back.
 fn fail(streams: &mut Streams<'_>, code: u8, message: &str) -> u8 {
     let _ = writeln!(streams.stderr, "error: {message}");
     code

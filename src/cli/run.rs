@@ -3,14 +3,15 @@
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{PROBLEMS, SUCCESS, Streams, USAGE};
+use crate::kubernetes::client::Environment;
 use crate::operator::run::Operator;
-use crate::options::{Loaded, LogFormat, Options, Surroundings};
+use crate::options::{Loaded, LogFormat, Options};
 use crate::redact::KeylessWriter;
 
 /// Runs the operator; gives the exit code.
-pub fn start(loaded: &Loaded, surroundings: &dyn Surroundings, streams: &mut Streams<'_>) -> u8 {
+pub fn start(loaded: &Loaded, environment: &Environment, streams: &mut Streams<'_>) -> u8 {
     start_logging(&loaded.options);
-    let operator = Operator::new(loaded.options.clone(), surroundings.variables());
+    let operator = Operator::new(loaded.options.clone(), environment.clone());
     match operator.and_then(|operator| operator.run(told_to_stop())) {
         Ok(()) => SUCCESS,
         Err(error) => {
@@ -22,7 +23,7 @@ pub fn start(loaded: &Loaded, surroundings: &dyn Surroundings, streams: &mut Str
 
 /// Starts logging, for this process.
 pub(super) fn start_logging(options: &Options) {
-    let level = options.log_level.as_str();
+    let level = options.log_level;
     // The watches themselves log what kube says of a failing one, once in a while.
     let filter =
         tracing_subscriber::EnvFilter::new(format!("warn,kube_runtime=off,kube_client=off,waybill={level}"));

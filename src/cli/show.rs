@@ -9,9 +9,10 @@ use kube::{Client, ResourceExt};
 
 use super::connect::Connect;
 use super::{PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
+use crate::kubernetes::client::Environment;
 use crate::kubernetes::key::OutputKey;
 use crate::operator::feeds::chain;
-use crate::options::{Loaded, Surroundings};
+use crate::options::Loaded;
 use crate::published::objects::OUTPUT_LABEL;
 use crate::published::read::{self, Published, ReadError};
 use crate::traefik::document::Keys;
@@ -69,13 +70,13 @@ enum ShowError {
 
 impl Show {
     /// Reads and prints; gives the exit code.
-    pub fn run(&self, loaded: &Loaded, surroundings: &dyn Surroundings, streams: &mut Streams<'_>) -> u8 {
+    pub fn run(&self, loaded: &Loaded, environment: &Environment, streams: &mut Streams<'_>) -> u8 {
         let output = match self.output(&loaded.options.settings.output) {
             Ok(output) => output,
             Err(message) => return fail(streams, USAGE, &message),
         };
         let published =
-            self.connect.run(loaded, surroundings, async |client| published(client, &output).await);
+            self.connect.run(loaded, environment, async |client| published(client, &output).await);
         match published {
             Ok(Ok(published)) => self.print(&published, streams),
             Ok(Err(error)) => fail(streams, PROBLEMS, &error.to_string()),

@@ -1,7 +1,5 @@
 use std::io::Cursor;
 
-use crate::options::Given;
-
 use super::*;
 
 struct Outcome {
@@ -10,12 +8,17 @@ struct Outcome {
     stderr: String,
 }
 
+/// Surroundings without variables and without files.
+fn nowhere() -> Environment {
+    Environment { variables: [].into(), service_account: "/not/there".into(), context: None }
+}
+
 fn waybill(arguments: &[&str], stdin: &str) -> Outcome {
     let arguments = std::iter::once("waybill").chain(arguments.iter().copied()).map(OsString::from);
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let mut stdin = Cursor::new(stdin);
     let mut streams = Streams { stdin: &mut stdin, stdout: &mut stdout, stderr: &mut stderr };
-    let code = run(arguments, &Given::default(), &mut streams);
+    let code = run(arguments, &nowhere(), &mut streams);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Outcome { code, stdout: text(stdout), stderr: text(stderr) }
 }
@@ -443,7 +446,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
         let mut stderr = Vec::new();
         let mut streams =
             Streams { stdin: &mut Cursor::new(SHOP), stdout: &mut Closed(kind), stderr: &mut stderr };
-        (run(arguments, &Given::default(), &mut streams), String::from_utf8(stderr).unwrap())
+        (run(arguments, &nowhere(), &mut streams), String::from_utf8(stderr).unwrap())
     };
     assert_eq!(code(io::ErrorKind::BrokenPipe), (SUCCESS, SHOP_SUMMARY.to_owned()));
     let (full, stderr) = code(io::ErrorKind::StorageFull);

@@ -4,6 +4,7 @@
 //! their own, and a repeated write could outlast the lease.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,10 +18,8 @@ use kube::{Client, Config};
 use super::layer::{Bearer, Outgoing};
 pub use super::layer::{Token, TokenError};
 use crate::metrics::Metrics;
-use crate::options;
 
-/// Where Kubernetes puts a pod's token, CA and namespace.
-pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 const ENDPOINT: &str = "providers.kubernetesIngress.endpoint";
 const TOKEN: &str = "providers.kubernetesIngress.token";
@@ -36,78 +35,59 @@ const READ_TIMEOUT: Duration = Duration::from_secs(33);
 /// The longest that a request's bytes may find no taker.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The options that decide about the connection; an empty text is unset.
+/// How to reach the API server outside a cluster without `KUBECONFIG`. In a cluster only `endpoint` counts.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// `endpoint`.
-    pub endpoint: String,
-    /// `token`, or the path of a file that holds one.
-    pub token: Token,
-    /// `certAuthFilePath`.
-    pub cert_auth_file_path: String,
-}
-
-impl From<&options::Connection> for Access {
-    fn from(options: &options::Connection) -> Self {
-        Self {
-            endpoint: options.endpoint.as_ref().map(Uri::to_string).unwrap_or_default(),
-            token: options.token.as_ref().map(|token| Token::new(token.expose())).unwrap_or_default(),
-            cert_auth_file_path: options
-                .cert_auth_file_path
-                .as_ref()
-                .map(|path| path.to_string_lossy().into_owned())
-                .unwrap_or_default(),
-        }
-    }
+    /// `http` or `https`, with a host, without user, query and fragment.
+    pub endpoint: Option<Uri>,
+    pub token: Option<Token>,
+    /// The file with the certificates of its authorities.
+    pub cert_auth_file_path: Option<PathBuf>,
 }
 
 /// What surrounds the process.
 #[derive(Clone, Debug)]
 pub struct Environment {
-    /// Environment variables.
     pub variables: BTreeMap<String, String>,
-    /// The folder of the service account's files, [`SERVICE_ACCOUNT`] outside tests.
+    /// The folder of the service account's token, CA and namespace.
     pub service_account: PathBuf,
     /// The context of KUBECONFIG's files to use, in place of their current one.
     pub context: Option<String>,
 }
 
 impl Environment {
-    /// That of this process; variables that are not UTF-8 are left out.
+    /// That of this process.
     pub fn of_process() -> Self {
-        let variables =
-            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-        Self { variables: variables.collect(), service_account: SERVICE_ACCOUNT.into(), context: None }
+        let text = |text: OsString| text.to_string_lossy().into_owned();
+        let variables = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
+        Self { variables, service_account: SERVICE_ACCOUNT.into(), context: None }
     }
 
-    /// The namespace of the pod's service account, in a cluster.
-    pub fn namespace(&self) -> Option<String> {
-        let text = std::fs::read_to_string(self.service_account.join("namespace")).ok()?;
-        Some(text.trim().to_owned()).filter(|name| !name.is_empty())
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
+    /// A variable that is not empty.
+    pub fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Whether it is that of a pod.
+    pub fn is_in_cluster(&self) -> bool {
+        ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"].iter().all(|name| self.get(name).is_some())
     }
 }
 
 /// Which of the three ways was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// With the service account of the pod.
     InCluster,
     /// With the file or files that KUBECONFIG names.
     Kubeconfig,
-    /// With `endpoint`, `token` and `certAuthFilePath`.
+    /// With an [`Access`].
     Endpoint,
 }
 
 /// A client, and how it came to be.
 #[derive(Clone)]
 pub struct Connection {
-    /// The client; clones share its connections.
     pub client: Client,
-    /// The way that was taken.
     pub way: Way,
     /// The API server's address.
     pub address: String,
@@ -115,65 +95,30 @@ pub struct Connection {
     pub warnings: Vec<String>,
 }
 
-/// Why there is no client. Nothing was sent yet; an API server that does not answer is no reason.
+/// Why there is no client. Nothing was sent yet; an API server that does not answer is no reason. `source_name` is the
+/// option, the variable or what else named the file or the address.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Nothing says where the API server is.
     #[error(
         "{ENDPOINT}: it is empty; set it to the API server's URL, or set KUBECONFIG, or run in a cluster \
          (KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set)"
     )]
     NoEndpoint,
-    /// An address is no URL.
-    #[error("{source_name}: {value:?} is no API server's URL; write https://host:port")]
-    Address {
-        /// The option or variable that gave it.
-        source_name: &'static str,
-        /// What it gave.
-        value: String,
-    },
-    /// A URL with a password in it.
-    #[error("{ENDPOINT}: it holds a user name or password, which is not shown here; use {TOKEN}")]
-    UserInfo,
-    /// A token can't be used.
+    #[error(
+        "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT: {0:?} is no API server's URL; write a host and a port"
+    )]
+    Address(String),
     #[error("{source_name}: the token{} can't be used: {source}", shown(.path))]
-    Token {
-        /// The option, or what else names the file.
-        source_name: &'static str,
-        /// The token's file.
-        path: Option<PathBuf>,
-        /// Why.
-        source: TokenError,
-    },
-    /// A CA bundle can't be read.
+    Token { source_name: &'static str, path: Option<PathBuf>, source: TokenError },
     #[error(
         "{source_name}: {} can't be read: {source}; name a PEM file with the API server's authorities",
         .path.display()
     )]
-    ReadCa {
-        /// The option, or what else names the file.
-        source_name: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// What KUBECONFIG names can't be used.
+    ReadCa { source_name: &'static str, path: PathBuf, source: std::io::Error },
     #[error("KUBECONFIG: {value:?}: {reason}")]
-    Kubeconfig {
-        /// The variable's value.
-        value: String,
-        /// Why.
-        reason: String,
-    },
-    /// TLS can't be set up.
+    Kubeconfig { value: String, reason: String },
     #[error("{source_name}: {reason}")]
-    Tls {
-        /// The option, or what else decides about it.
-        source_name: String,
-        /// Why, and what to do.
-        reason: String,
-    },
+    Tls { source_name: String, reason: String },
 }
 
 fn shown(path: &Option<PathBuf>) -> String {
@@ -204,14 +149,14 @@ pub async fn connect(
             Way::Kubeconfig => "KUBECONFIG is set",
             _ => "the service account's is used in a cluster",
         };
-        if way == Way::Kubeconfig && !access.endpoint.is_empty() {
-            warnings.push(format!("{ENDPOINT}: {:?} is ignored, since KUBECONFIG is set", access.endpoint));
+        if let Some(endpoint) = access.endpoint.as_ref().filter(|_| way == Way::Kubeconfig) {
+            warnings.push(format!("{ENDPOINT}: \"{endpoint}\" is ignored, since KUBECONFIG is set"));
         }
-        if !access.token.is_empty() {
+        if access.token.is_some() {
             warnings.push(format!("{TOKEN}: it is ignored, since {because}"));
         }
-        if !access.cert_auth_file_path.is_empty() {
-            warnings.push(format!("{CA}: {:?} is ignored, since {because}", access.cert_auth_file_path));
+        if let Some(path) = &access.cert_auth_file_path {
+            warnings.push(format!("{CA}: {path:?} is ignored, since {because}"));
         }
     }
     let plain = config.cluster_url.scheme_str() == Some("http");
@@ -220,6 +165,10 @@ pub async fn connect(
             "{ENDPOINT}: the token is sent to {} without encryption; use https://",
             config.cluster_url
         ));
+    }
+    if plain {
+        // Without TLS there is nothing to trust, and kube must not look for the system's authorities either.
+        config.root_cert = Some(Vec::new());
     }
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
@@ -241,9 +190,7 @@ pub async fn connect(
 
 /// Which way Traefik would take.
 fn way(environment: &Environment) -> Way {
-    if environment.get("KUBERNETES_SERVICE_HOST").is_some()
-        && environment.get("KUBERNETES_SERVICE_PORT").is_some()
-    {
+    if environment.is_in_cluster() {
         Way::InCluster
     } else if environment.get("KUBECONFIG").is_some() {
         Way::Kubeconfig
@@ -253,21 +200,25 @@ fn way(environment: &Environment) -> Way {
 }
 
 fn in_cluster(access: &Access, environment: &Environment) -> Result<(Config, Option<Bearer>), ConnectError> {
-    let uri = if access.endpoint.is_empty() {
-        let host = environment.get("KUBERNETES_SERVICE_HOST").unwrap_or_default();
-        let port = environment.get("KUBERNETES_SERVICE_PORT").unwrap_or_default();
-        let host = match host.parse::<IpAddr>() {
-            Ok(IpAddr::V6(address)) => format!("[{address}]"),
-            _ => host.to_owned(),
-        };
-        parse_url("KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT", &format!("https://{host}:{port}"))?
-    } else {
-        parse_url(ENDPOINT, &access.endpoint)?
+    let uri = match &access.endpoint {
+        Some(endpoint) => endpoint.clone(),
+        None => {
+            let host = environment.get("KUBERNETES_SERVICE_HOST").unwrap_or_default();
+            let port = environment.get("KUBERNETES_SERVICE_PORT").unwrap_or_default();
+            let url = match host.parse::<IpAddr>() {
+                Ok(IpAddr::V6(address)) => format!("https://[{address}]:{port}"),
+                _ => format!("https://{host}:{port}"),
+            };
+            let uri = url.parse::<Uri>().ok().filter(|uri| uri.port_u16().is_some());
+            uri.ok_or(ConnectError::Address(url))?
+        }
     };
     let token = environment.service_account.join("token");
     let plain = uri.scheme_str() == Some("http");
     let mut config = Config::new(uri);
-    trust_file(&mut config, plain, "the service account's CA", &environment.service_account.join("ca.crt"))?;
+    if !plain {
+        trust_file(&mut config, "the service account's CA", &environment.service_account.join("ca.crt"))?;
+    }
     if plain && !token.exists() {
         return Ok((config, None));
     }
@@ -280,30 +231,21 @@ fn in_cluster(access: &Access, environment: &Environment) -> Result<(Config, Opt
 }
 
 fn endpoint(access: &Access) -> Result<(Config, Option<Bearer>), ConnectError> {
-    if access.endpoint.is_empty() {
-        return Err(ConnectError::NoEndpoint);
-    }
-    let uri = parse_url(ENDPOINT, &access.endpoint)?;
+    let uri = access.endpoint.clone().ok_or(ConnectError::NoEndpoint)?;
     let plain = uri.scheme_str() == Some("http");
     let mut config = Config::new(uri);
-    if plain || !access.cert_auth_file_path.is_empty() {
-        trust_file(&mut config, plain, CA, Path::new(&access.cert_auth_file_path))?;
+    if let Some(path) = access.cert_auth_file_path.as_ref().filter(|_| !plain) {
+        trust_file(&mut config, CA, path)?;
     }
-    let bearer = if access.token.is_empty() {
-        None
-    } else {
-        let file = access.token.file();
-        let bearer = match file {
-            Some(path) => Bearer::file(path),
-            None => Bearer::text(&access.token),
-        };
-        Some(bearer.map_err(|source| ConnectError::Token {
-            source_name: TOKEN,
-            path: file.map(Path::to_owned),
-            source,
-        })?)
-    };
-    Ok((config, bearer))
+    let Some(token) = &access.token else { return Ok((config, None)) };
+    let file = token.file();
+    let bearer = file.map_or_else(|| Bearer::text(token), Bearer::file);
+    let bearer = bearer.map_err(|source| ConnectError::Token {
+        source_name: TOKEN,
+        path: file.map(Path::to_owned),
+        source,
+    })?;
+    Ok((config, Some(bearer)))
 }
 
 async fn kubeconfig(environment: &Environment) -> Result<(Config, Option<Bearer>), ConnectError> {
@@ -330,9 +272,6 @@ async fn kubeconfig(environment: &Environment) -> Result<(Config, Option<Bearer>
         .await
         .map_err(|error| failed(kubeconfig_reason(&error)))?;
     config.root_cert_file = ca_file.map(PathBuf::from);
-    if config.cluster_url.scheme_str() == Some("http") {
-        config.root_cert = Some(Vec::new());
-    }
     let info = &mut config.auth_info;
     let other = info.token.is_some() || info.auth_provider.is_some() || info.username.is_some();
     let bearer = match info.token_file.take() {
@@ -349,43 +288,13 @@ async fn kubeconfig(environment: &Environment) -> Result<(Config, Option<Bearer>
     Ok((config, bearer))
 }
 
-/// Trusts the authorities in a file, which kube reads again every minute. Without TLS there is nothing to
-/// trust, and kube must not look for the system's authorities either.
-fn trust_file(
-    config: &mut Config,
-    plain: bool,
-    source_name: &'static str,
-    path: &Path,
-) -> Result<(), ConnectError> {
+/// Trusts the authorities in a file, which kube reads again every minute.
+fn trust_file(config: &mut Config, source_name: &'static str, path: &Path) -> Result<(), ConnectError> {
+    let unreadable = |source| ConnectError::ReadCa { source_name, path: path.to_owned(), source };
+    std::fs::read(path).map_err(unreadable)?;
     config.root_cert = Some(Vec::new());
-    if plain {
-        return Ok(());
-    }
-    std::fs::read(path).map_err(|source| ConnectError::ReadCa {
-        source_name,
-        path: path.to_owned(),
-        source,
-    })?;
     config.root_cert_file = Some(path.to_owned());
     Ok(())
-}
-
-fn parse_url(source_name: &'static str, value: &str) -> Result<Uri, ConnectError> {
-    let bad = || ConnectError::Address { source_name, value: value.to_owned() };
-    if value.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().unwrap_or("").contains('@')) {
-        return Err(ConnectError::UserInfo);
-    }
-    let uri: Uri = value.parse().map_err(|_| bad())?;
-    let right = matches!(uri.scheme_str(), Some("http" | "https"))
-        && uri.host().is_some_and(|host| !host.is_empty())
-        && uri.query().is_none();
-    // A port that is out of range is dropped by the parser's accessor, not refused.
-    let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
-    let port = authority.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
-    if !right || port.is_some_and(|port| port.parse::<u16>().is_err()) {
-        return Err(bad());
-    }
-    Ok(uri)
 }
 
 fn is_loopback(uri: &Uri) -> bool {

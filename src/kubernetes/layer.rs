@@ -27,8 +27,8 @@ const OPENING: Duration = Duration::from_secs(10);
 #[error("no answer within {} s", OPENING.as_secs())]
 struct NoAnswer;
 
-/// A bearer token. It is never shown, not even by `{:?}`.
-#[derive(Clone, Default, PartialEq, Eq)]
+/// A bearer token, or the path of a file that holds one. It is never shown, not even by `{:?}`.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
 impl Token {
@@ -37,42 +37,39 @@ impl Token {
         Self(text.into())
     }
 
-    /// Whether none was given.
-    pub fn is_empty(&self) -> bool {
-        self.0.trim().is_empty()
-    }
-
     /// The file that the text names, if there is one.
     pub(super) fn file(&self) -> Option<&Path> {
         let path = Path::new(&self.0);
         path.is_file().then_some(path)
     }
 
-    /// The header that carries it; `None` where a character can't be sent.
-    fn header(&self) -> Option<HeaderValue> {
-        let mut value = HeaderValue::try_from(format!("Bearer {}", self.0.trim())).ok()?;
-        value.set_sensitive(true);
-        Some(value)
+    /// The header that carries it.
+    fn header(&self) -> Result<HeaderValue, TokenError> {
+        let text = self.0.trim();
+        if text.is_empty() {
+            return Err(TokenError::Empty);
+        }
+        let header = HeaderValue::try_from(format!("Bearer {text}"));
+        let mut header = header.map_err(|_| TokenError::Characters)?;
+        header.set_sensitive(true);
+        Ok(header)
     }
 }
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(…)")
+        f.write_str("Token(not shown)")
     }
 }
 
 /// Why a token can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// Its file can't be read.
     #[error("{0}")]
     Read(#[source] std::io::Error),
-    /// There is nothing in it.
     #[error("it is empty")]
     Empty,
-    /// It could not be sent.
-    #[error("it holds characters that no token has, as a line break")]
+    #[error("it holds characters that no token has, such as a line break")]
     Characters,
 }
 
@@ -97,7 +94,7 @@ struct HeldHeader {
 impl Bearer {
     /// A token that never changes.
     pub fn text(token: &Token) -> Result<Self, TokenError> {
-        Ok(Self(Arc::new(TokenSource { path: None, held: Mutex::new(HeldHeader::new(checked(token)?)) })))
+        Ok(Self(Arc::new(TokenSource { path: None, held: Mutex::new(HeldHeader::new(token.header()?)) })))
     }
 
     /// The token that a file holds, read again every minute and after a 401.
@@ -136,15 +133,8 @@ impl HeldHeader {
     }
 }
 
-fn checked(token: &Token) -> Result<HeaderValue, TokenError> {
-    if token.is_empty() {
-        return Err(TokenError::Empty);
-    }
-    token.header().ok_or(TokenError::Characters)
-}
-
 fn read(path: &Path) -> Result<HeaderValue, TokenError> {
-    checked(&Token(std::fs::read_to_string(path).map_err(TokenError::Read)?))
+    Token(std::fs::read_to_string(path).map_err(TokenError::Read)?).header()
 }
 
 /// Counts requests and adds the token, if there is one.

@@ -16,7 +16,6 @@
 //! None of these tasks ends before the operator is stopped. One that does, or panics, ends the process with an error,
 //! so that it is started again.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -26,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 
-use crate::kubernetes::client::{self, Access, ConnectError, Connection, Environment};
+use crate::kubernetes::client::{self, ConnectError, Connection, Environment};
 use crate::metrics::Metrics;
 use crate::offline::watched;
 use crate::operator::feeds::{self, Feeds};
@@ -68,7 +67,7 @@ impl Operator {
     ///
     /// # Errors
     /// Metrics that can't be registered.
-    pub fn new(options: Options, variables: BTreeMap<String, String>) -> Result<Self, RunError> {
+    pub fn new(options: Options, environment: Environment) -> Result<Self, RunError> {
         let metrics = Metrics::new(&options.leader_election.lease_name)?;
         let mut routing =
             Routing::new(watched(&options), options.class.clone(), Arc::new(options.settings.clone()));
@@ -76,8 +75,8 @@ impl Operator {
         Ok(Self {
             live: Arc::new(Live::new(routing, metrics.clone())),
             options: Arc::new(options),
-            identity: lease::identity(&variables),
-            environment: Environment { variables, ..Environment::of_process() },
+            identity: lease::identity(&environment.variables),
+            environment,
             metrics,
         })
     }
@@ -211,8 +210,8 @@ impl Operator {
 }
 
 async fn connect(operator: &Operator) -> Result<Connection, ConnectError> {
-    let access = Access::from(&operator.options.connection);
-    client::connect(&access, &operator.environment, &operator.identity, &operator.metrics).await
+    client::connect(&operator.options.access, &operator.environment, &operator.identity, &operator.metrics)
+        .await
 }
 
 fn what_to_watch(options: &Options) -> Feeds {
@@ -265,7 +264,7 @@ mod tests {
         let options = from_yaml_str(&format!(
             "{{providers: {{kubernetesIngress: {{endpoint: 'http://127.0.0.1:9'}}}}, operator: {{metricsAddress: '{metrics}'}}}}"
         ));
-        Operator::new(options.unwrap().options, BTreeMap::new()).unwrap()
+        Operator::new(options.unwrap().options, Environment::of_process()).unwrap()
     }
 
     #[tokio::test]

@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use tracing::Level;
+
 use super::check::{self, Checked, Wrong, duration::duration, duration::spelled, name};
 use super::fault::{Fault, Source};
 use super::selector::LabelSelector;
 use super::sources::{Findings, Given, Raw};
 use super::table::{Default, Id, Kind};
-use super::typed::{Connection, LeaderElection, LogFormat, LogLevel, Options, Token};
+use super::typed::{LeaderElection, LogFormat, Options};
+use crate::kubernetes::client::{Access, Token};
 use crate::kubernetes::key::OutputKey;
 use crate::translate::settings::{
     BrokenBackends, ClassOptions, NamespacePolicy, Precedence, RuleSyntax, Settings, StatusSource,
@@ -117,7 +120,7 @@ impl<'a> Builder<'a> {
 
     /// The options; `None` when a value is wrong, which is then among the faults.
     pub fn options(&mut self) -> Option<Options> {
-        let connection = self.connection();
+        let access = self.access();
         let namespaces = self.namespaces(Id::Namespaces);
         let label_selector = self.get(Id::LabelSelector, |text| {
             LabelSelector::parse(text).map_err(|wrong| {
@@ -139,16 +142,21 @@ impl<'a> Builder<'a> {
         let leader_election = self.leader_election();
         let metrics_address = self.get(Id::MetricsAddress, check::listen);
         let log_level = self.get(Id::LogLevel, |text| {
-            let level = |level: LogLevel| (level.as_str(), level);
-            let levels = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace];
-            check::choice(&levels.map(level), text)
+            let levels = [
+                ("error", Level::ERROR),
+                ("warn", Level::WARN),
+                ("info", Level::INFO),
+                ("debug", Level::DEBUG),
+                ("trace", Level::TRACE),
+            ];
+            check::choice(&levels, text)
         });
         let log_format = self.get(Id::LogFormat, |text| {
             check::choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)], text)
         });
         self.namespaces_slip();
         Some(Options {
-            connection: connection?,
+            access: access?,
             namespaces: namespaces?,
             label_selector: label_selector?,
             class: class?,
@@ -167,11 +175,11 @@ impl<'a> Builder<'a> {
         })
     }
 
-    fn connection(&mut self) -> Option<Connection> {
+    fn access(&mut self) -> Option<Access> {
         let endpoint = self.get(Id::Endpoint, check::url);
         let token = self.get(Id::Token, |text| Ok(check::token(text)?.map(Token::new)));
         let cert_auth_file_path = self.get(Id::CertAuthFilePath, check::path);
-        Some(Connection { endpoint: endpoint?, token: token?, cert_auth_file_path: cert_auth_file_path? })
+        Some(Access { endpoint: endpoint?, token: token?, cert_auth_file_path: cert_auth_file_path? })
     }
 
     fn class(&mut self) -> Option<ClassOptions> {

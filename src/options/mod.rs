@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, Read};
 use std::path::Path;
 
 mod build;
@@ -24,79 +24,15 @@ pub use fault::{Fault, Faults, Source};
 pub use selector::LabelSelector;
 pub use sources::flag::{Arguments, Flags, split_arguments};
 pub use table::Id;
-pub use typed::{Connection, LeaderElection, LogFormat, LogLevel, Options, Token};
+pub use typed::{LeaderElection, LogFormat, Options};
 
 use build::Builder;
 use sources::Findings;
 
+use crate::kubernetes::client::Environment;
+
 /// Bytes of a file of options that are read; a longer one is refused.
-pub const FILE_LIMIT: u64 = 4 << 20;
-
-/// Where a pod finds the namespace of its service account.
-pub const SERVICE_ACCOUNT_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
-
-/// What surrounds the process, as far as options depend on it.
-pub trait Surroundings {
-    /// The environment's variables.
-    fn variables(&self) -> BTreeMap<String, String>;
-
-    /// The text of a file.
-    ///
-    /// # Errors
-    /// Whatever keeps it from being read, and [`io::ErrorKind::InvalidData`] for one that is no UTF-8 or longer than
-    /// [`FILE_LIMIT`].
-    fn read(&self, path: &Path) -> io::Result<String>;
-
-    /// Whether what is printed may be coloured: on a terminal, unless `NO_COLOR` is set.
-    fn is_colourful(&self) -> bool {
-        false
-    }
-}
-
-/// The real surroundings.
-#[derive(Clone, Copy, Debug)]
-pub struct Process;
-
-impl Surroundings for Process {
-    fn variables(&self) -> BTreeMap<String, String> {
-        std::env::vars_os()
-            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
-            .collect()
-    }
-
-    fn read(&self, path: &Path) -> io::Result<String> {
-        let mut text = String::new();
-        File::open(path)?.take(FILE_LIMIT + 1).read_to_string(&mut text)?;
-        match text.len() as u64 > FILE_LIMIT {
-            true => {
-                Err(io::Error::new(io::ErrorKind::InvalidData, format!("longer than {FILE_LIMIT} bytes")))
-            }
-            false => Ok(text),
-        }
-    }
-
-    fn is_colourful(&self) -> bool {
-        io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-    }
-}
-
-/// Surroundings that are given: variables and the texts of files by path.
-#[derive(Clone, Debug, Default)]
-pub struct Given {
-    pub variables: BTreeMap<String, String>,
-    pub files: BTreeMap<String, String>,
-}
-
-impl Surroundings for Given {
-    fn variables(&self) -> BTreeMap<String, String> {
-        self.variables.clone()
-    }
-
-    fn read(&self, path: &Path) -> io::Result<String> {
-        let text = path.to_str().and_then(|path| self.files.get(path));
-        text.cloned().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
-    }
-}
+const FILE_LIMIT: u64 = 4 << 20;
 
 /// Options that are right, and what there is to say about them.
 #[derive(Clone, Debug)]
@@ -133,20 +69,36 @@ impl Loaded {
 ///
 /// # Errors
 /// Everything that is wrong, at once: to be printed one line each, with exit code 2.
-pub fn load(flags: &Flags, surroundings: &dyn Surroundings) -> Result<Loaded, Faults> {
-    let variables = surroundings.variables();
-    let environment = sources::variable::read(&variables);
-    let path = flags.0.config_file.as_ref().or(environment.config_file.as_ref());
-    let file = match path {
-        Some((path, source)) => read_file(path, source, surroundings),
+pub fn load(flags: &Flags, environment: &Environment) -> Result<Loaded, Faults> {
+    let namespace = environment.service_account.join("namespace");
+    load_with(flags, &environment.variables, &namespace, &read_file)
+}
+
+/// The same with whatever reads files.
+fn load_with(
+    flags: &Flags,
+    variables: &BTreeMap<String, String>,
+    namespace: &Path,
+    read: &dyn Fn(&Path) -> io::Result<String>,
+) -> Result<Loaded, Faults> {
+    let from_variables = sources::variable::read(variables);
+    let file = match flags.0.config_file.as_ref().or(from_variables.config_file.as_ref()) {
+        Some((path, source)) => match read(Path::new(path)) {
+            Ok(text) => sources::file::read(path, &text),
+            Err(error) => {
+                let wrong = format!("the file can't be read ({})", fault::escaped(&error.to_string()));
+                let fault =
+                    Fault::new(names::CONFIG_FILE, source.clone(), wrong, "name a file that is there");
+                Findings { faults: vec![fault.value(path)], ..Findings::default() }
+            }
+        },
         None => Findings::default(),
     };
-    let mut builder =
-        Builder::new([&flags.0, &environment, &file], default_namespace(&variables, surroundings));
+    let sources = [&flags.0, &from_variables, &file];
+    let mut builder = Builder::new(sources, default_namespace(variables, namespace, read));
     let options = builder.options();
     // In the order of sources, and what makes a value unreadable before what makes it wrong.
-    let mut faults: Vec<Fault> =
-        [&flags.0, &environment, &file].iter().flat_map(|findings| findings.faults.clone()).collect();
+    let mut faults: Vec<Fault> = sources.iter().flat_map(|findings| findings.faults.clone()).collect();
     faults.append(&mut builder.faults);
     match options {
         Some(options) if faults.is_empty() => Ok(Loaded {
@@ -166,35 +118,38 @@ pub fn load(flags: &Flags, surroundings: &dyn Surroundings) -> Result<Loaded, Fa
 /// As [`load`].
 pub fn from_yaml_str(text: &str) -> Result<Loaded, Faults> {
     let path = "options.yaml";
-    let files = BTreeMap::from([(path.to_owned(), text.to_owned())]);
     let flags = Findings { config_file: Some((path.to_owned(), Source::Default)), ..Findings::default() };
-    load(&Flags(flags), &Given { files, ..Given::default() })
+    let read = |asked: &Path| match asked == Path::new(path) {
+        true => Ok(text.to_owned()),
+        false => Err(io::ErrorKind::NotFound.into()),
+    };
+    load_with(&Flags(flags), &BTreeMap::new(), Path::new(""), &read)
 }
 
-fn read_file(path: &str, source: &Source, surroundings: &dyn Surroundings) -> Findings {
-    match surroundings.read(Path::new(path)) {
-        Ok(text) => sources::file::read(path, &text),
-        Err(error) => {
-            let wrong = format!("the file can't be read ({})", fault::escaped(&error.to_string()));
-            let fault = Fault::new(names::CONFIG_FILE, source.clone(), wrong, "name a file that is there");
-            Findings { faults: vec![fault.value(path)], ..Findings::default() }
-        }
+/// The text of a file that is UTF-8 and not longer than [`FILE_LIMIT`].
+fn read_file(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(FILE_LIMIT + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > FILE_LIMIT {
+        true => Err(io::Error::new(io::ErrorKind::InvalidData, format!("longer than {FILE_LIMIT} bytes"))),
+        false => Ok(text),
     }
 }
 
 /// `operator.namespace` when nobody gives it.
 fn default_namespace(
     variables: &BTreeMap<String, String>,
-    surroundings: &dyn Surroundings,
+    file: &Path,
+    read: &dyn Fn(&Path) -> io::Result<String>,
 ) -> (String, Source) {
     if let Some(namespace) = variables.get("POD_NAMESPACE").filter(|namespace| !namespace.is_empty()) {
         return (namespace.clone(), Source::variable("POD_NAMESPACE"));
     }
-    if let Ok(namespace) = surroundings.read(Path::new(SERVICE_ACCOUNT_NAMESPACE))
-        && !namespace.trim().is_empty()
-    {
-        let source = Source::File { path: SERVICE_ACCOUNT_NAMESPACE.to_owned(), line: 1 };
-        return (namespace.trim().to_owned(), source);
+    match read(file).as_deref().map(str::trim) {
+        Ok("") | Err(_) => ("waybill".to_owned(), Source::Default),
+        Ok(namespace) => {
+            let source = Source::File { path: file.to_string_lossy().into_owned(), line: 1 };
+            (namespace.to_owned(), source)
+        }
     }
-    ("waybill".to_owned(), Source::Default)
 }

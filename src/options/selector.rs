@@ -1,8 +1,9 @@
 //! Label selectors as the API server parses them, so that a bad one is found before the first connection and
 //! manifests in files are filtered as the API server would.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use kube::core::{Expression, SelectorExt as _};
 
 use crate::kubernetes::name;
 
@@ -14,19 +15,10 @@ pub struct LabelSelector {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Requirement {
-    key: String,
-    test: Test,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Test {
-    Exists,
-    Missing,
-    In(BTreeSet<String>),
-    NotIn(BTreeSet<String>),
-    Above(i64),
-    Below(i64),
+enum Requirement {
+    Expression(Expression),
+    Above(String, i64),
+    Below(String, i64),
 }
 
 impl LabelSelector {
@@ -35,8 +27,7 @@ impl LabelSelector {
     /// # Errors
     /// What is wrong with it, as the end of a sentence that begins with the value.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let tokens = lex(text);
-        let mut parser = Parser { tokens: &tokens, at: 0 };
+        let mut parser = Parser(tokens(text));
         Ok(Self { text: text.to_owned(), requirements: parser.requirements()? })
     }
 
@@ -52,167 +43,94 @@ impl LabelSelector {
 
     /// Whether an object with these labels is selected.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.requirements.iter().all(|requirement| {
-            let value = labels.get(&requirement.key);
-            match &requirement.test {
-                Test::Exists => value.is_some(),
-                Test::Missing => value.is_none(),
-                Test::In(values) => value.is_some_and(|value| values.contains(value)),
-                Test::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
-                Test::Above(bound) => number(value).is_some_and(|value| value > *bound),
-                Test::Below(bound) => number(value).is_some_and(|value| value < *bound),
-            }
+        let number = |key| labels.get(key).and_then(|value| value.parse::<i64>().ok());
+        self.requirements.iter().all(|requirement| match requirement {
+            Requirement::Expression(expression) => expression.matches(labels),
+            Requirement::Above(key, bound) => number(key).is_some_and(|value| value > *bound),
+            Requirement::Below(key, bound) => number(key).is_some_and(|value| value < *bound),
         })
     }
 }
 
-impl fmt::Display for LabelSelector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
+const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
+const OPERATORS: [char; 7] = ['(', ')', ',', '<', '>', '=', '!'];
 
-fn number(value: Option<&String>) -> Option<i64> {
-    value.and_then(|value| value.parse().ok())
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Token {
-    Word(String),
-    Not,
-    Equal,
-    NotEqual,
-    Above,
-    Below,
-    Open,
-    Close,
-    Comma,
-}
-
-impl Token {
-    fn shown(&self) -> &str {
-        match self {
-            Self::Word(word) => word,
-            Self::Not => "!",
-            Self::Equal => "=",
-            Self::NotEqual => "!=",
-            Self::Above => ">",
-            Self::Below => "<",
-            Self::Open => "(",
-            Self::Close => ")",
-            Self::Comma => ",",
-        }
-    }
-}
-
-fn lex(text: &str) -> Vec<Token> {
-    let mut tokens = Vec::new();
-    let mut characters = text.chars().peekable();
-    while let Some(c) = characters.next() {
-        tokens.push(match c {
-            ' ' | '\t' | '\r' | '\n' => continue,
-            '(' => Token::Open,
-            ')' => Token::Close,
-            ',' => Token::Comma,
-            '>' => Token::Above,
-            '<' => Token::Below,
-            '=' => {
-                characters.next_if_eq(&'=');
-                Token::Equal
+/// The words and operators of a selector; `==` is given as `=`.
+fn tokens(text: &str) -> VecDeque<&str> {
+    let mut tokens = VecDeque::new();
+    let mut rest = text.trim_start_matches(BLANKS);
+    while let Some(first) = rest.chars().next() {
+        let (length, token) = match first {
+            '=' if rest.starts_with("==") => (2, "="),
+            '!' if rest.starts_with("!=") => (2, "!="),
+            first if OPERATORS.contains(&first) => (1, &rest[..1]),
+            _ => {
+                let end = rest.find(|c| BLANKS.contains(&c) || OPERATORS.contains(&c)).unwrap_or(rest.len());
+                (end, &rest[..end])
             }
-            '!' => match characters.next_if_eq(&'=') {
-                Some(_) => Token::NotEqual,
-                None => Token::Not,
-            },
-            first => {
-                let mut word = first.to_string();
-                while let Some(next) = characters.next_if(|c| !" \t\r\n(),<>=!".contains(*c)) {
-                    word.push(next);
-                }
-                Token::Word(word)
-            }
-        });
+        };
+        tokens.push_back(token);
+        rest = rest[length..].trim_start_matches(BLANKS);
     }
     tokens
 }
 
-struct Parser<'a> {
-    tokens: &'a [Token],
-    at: usize,
+fn is_word(token: &str) -> bool {
+    !token.starts_with(OPERATORS)
 }
 
-impl Parser<'_> {
-    fn next(&mut self) -> Option<Token> {
-        let token = self.tokens.get(self.at).cloned();
-        self.at += 1;
-        token
-    }
+struct Parser<'a>(VecDeque<&'a str>);
 
-    fn peek(&self) -> Option<&Token> {
-        self.tokens.get(self.at)
+impl<'a> Parser<'a> {
+    fn next_if(&mut self, is_wanted: impl FnOnce(&str) -> bool) -> Option<&'a str> {
+        self.0.front().filter(|token| is_wanted(token))?;
+        self.0.pop_front()
     }
 
     fn requirements(&mut self) -> Result<Vec<Requirement>, String> {
         let mut requirements = Vec::new();
-        if self.tokens.is_empty() {
+        if self.0.is_empty() {
             return Ok(requirements);
         }
         loop {
             requirements.push(self.requirement()?);
-            match self.next() {
+            match self.0.pop_front() {
                 None => return Ok(requirements),
-                Some(Token::Comma) => {}
-                Some(token) => return Err(format!("`{}` stands where `,` or the end should", token.shown())),
+                Some(",") => {}
+                Some(token) => return Err(format!("`{token}` stands where `,` or the end should")),
             }
         }
     }
 
     fn requirement(&mut self) -> Result<Requirement, String> {
-        let negated = self.peek() == Some(&Token::Not);
-        if negated {
-            self.at += 1;
-        }
-        let key = match self.next() {
-            Some(Token::Word(word)) => label_key(word)?,
-            Some(token) => return Err(format!("`{}` stands where a label should", token.shown())),
+        let negated = self.next_if(|token| token == "!").is_some();
+        let key = match self.0.pop_front() {
+            Some(word) if name::is_label_key(word) => word.to_owned(),
+            Some(word) if is_word(word) => return Err(format!("`{word}` is no label")),
+            Some(token) => return Err(format!("`{token}` stands where a label should")),
             None => return Err("a label is missing at the end".to_owned()),
         };
         if negated {
-            return Ok(Requirement { key, test: Test::Missing });
+            return Ok(Requirement::Expression(Expression::DoesNotExist(key)));
         }
-        let test = match self.peek() {
-            None | Some(Token::Comma) => Test::Exists,
-            Some(operator) => {
-                let operator = operator.clone();
-                self.at += 1;
-                self.test(&operator)?
-            }
-        };
-        Ok(Requirement { key, test })
-    }
-
-    fn test(&mut self, operator: &Token) -> Result<Test, String> {
-        Ok(match operator {
-            Token::Equal => Test::In(BTreeSet::from([self.value()?])),
-            Token::NotEqual => Test::NotIn(BTreeSet::from([self.value()?])),
-            Token::Above => Test::Above(self.integer()?),
-            Token::Below => Test::Below(self.integer()?),
-            Token::Word(word) if word == "in" => Test::In(self.values()?),
-            Token::Word(word) if word == "notin" => Test::NotIn(self.values()?),
-            other => return Err(format!("`{}` is no operator (=, ==, !=, in, notin, <, >)", other.shown())),
-        })
+        Ok(Requirement::Expression(match self.next_if(|token| token != ",") {
+            None => Expression::Exists(key),
+            Some("=") => Expression::Equal(key, self.value()?),
+            Some("!=") => Expression::NotEqual(key, self.value()?),
+            Some("in") => Expression::In(key, self.values()?),
+            Some("notin") => Expression::NotIn(key, self.values()?),
+            Some(">") => return Ok(Requirement::Above(key, self.integer()?)),
+            Some("<") => return Ok(Requirement::Below(key, self.integer()?)),
+            Some(other) => return Err(format!("`{other}` is no operator (=, ==, !=, in, notin, <, >)")),
+        }))
     }
 
     /// One value; it may be empty.
     fn value(&mut self) -> Result<String, String> {
-        match self.peek() {
-            Some(Token::Word(word)) => {
-                let word = word.clone();
-                self.at += 1;
-                label_value(word)
-            }
-            None | Some(Token::Comma) => Ok(String::new()),
-            Some(token) => Err(format!("`{}` stands where a value should", token.shown())),
+        match self.next_if(|token| token != ",") {
+            None => Ok(String::new()),
+            Some(word) if is_word(word) => label_value(word),
+            Some(token) => Err(format!("`{token}` stands where a value should")),
         }
     }
 
@@ -222,37 +140,30 @@ impl Parser<'_> {
     }
 
     fn values(&mut self) -> Result<BTreeSet<String>, String> {
-        if self.next() != Some(Token::Open) {
+        if self.0.pop_front() != Some("(") {
             return Err("`in` and `notin` need a list in parentheses".to_owned());
         }
-        if self.peek() == Some(&Token::Close) {
+        if self.0.front() == Some(&")") {
             return Err("the list in parentheses is empty".to_owned());
         }
         let mut values = BTreeSet::new();
-        let mut word = None;
         loop {
-            match self.next() {
-                Some(Token::Word(next)) if word.is_none() => word = Some(label_value(next)?),
-                Some(Token::Comma) => {
-                    values.insert(word.take().unwrap_or_default());
-                }
-                Some(Token::Close) => {
-                    values.insert(word.unwrap_or_default());
-                    return Ok(values);
-                }
-                Some(token) => return Err(format!("`{}` stands where `,` or `)` should", token.shown())),
+            values.insert(self.next_if(is_word).map_or_else(|| Ok(String::new()), label_value)?);
+            match self.0.pop_front() {
+                Some(",") => {}
+                Some(")") => return Ok(values),
+                Some(token) => return Err(format!("`{token}` stands where `,` or `)` should")),
                 None => return Err("a `)` is missing".to_owned()),
             }
         }
     }
 }
 
-fn label_key(key: String) -> Result<String, String> {
-    if name::is_label_key(&key) { Ok(key) } else { Err(format!("`{key}` is no label")) }
-}
-
-fn label_value(value: String) -> Result<String, String> {
-    if name::is_label_value(&value) { Ok(value) } else { Err(format!("`{value}` is no value of a label")) }
+fn label_value(value: &str) -> Result<String, String> {
+    match name::is_label_value(value) {
+        true => Ok(value.to_owned()),
+        false => Err(format!("`{value}` is no value of a label")),
+    }
 }
 
 #[cfg(test)]

@@ -66,9 +66,9 @@ impl Replica {
         grant(plane, name).await;
         let metrics = Metrics::new("waybill").unwrap();
         let access = Access {
-            endpoint: url.into(),
-            token: Token::new(plane.service_account_token("waybill", name).await),
-            cert_auth_file_path: plane.ca_file().to_str().unwrap().into(),
+            endpoint: Some(url.parse().unwrap()),
+            token: Some(Token::new(plane.service_account_token("waybill", name).await)),
+            cert_auth_file_path: Some(plane.ca_file().to_owned()),
         };
         let outside =
             Environment { variables: [].into(), service_account: "/not/there".into(), context: None };

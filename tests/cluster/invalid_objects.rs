@@ -9,7 +9,7 @@ use kube::api::{Api, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
 use waybill::cli::{self, Streams};
-use waybill::options::Given;
+use waybill::kubernetes::client::Environment;
 
 use crate::harness::ControlPlane;
 
@@ -39,7 +39,8 @@ fn invalid(object: &Value) -> Vec<String> {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let input = object.to_string();
     let mut streams = Streams { stdin: &mut input.as_bytes(), stdout: &mut stdout, stderr: &mut stderr };
-    cli::run(arguments, &Given::default(), &mut streams);
+    let nowhere = Environment { variables: [].into(), service_account: "/not/there".into(), context: None };
+    cli::run(arguments, &nowhere, &mut streams);
     let said = String::from_utf8(stderr).unwrap();
     let lines =
         said.lines().filter(|line| line.starts_with("InvalidObject: ") || line.starts_with("error: "));

@@ -39,9 +39,9 @@ fn options(namespace: &str, identity: &str) -> LeaseOptions {
 /// A client as the operator has it.
 async fn client(url: &str, ca: &Path, identity: &str, metrics: &Metrics) -> Client {
     let access = Access {
-        endpoint: url.into(),
-        token: Token::new(ADMIN),
-        cert_auth_file_path: ca.to_str().unwrap().into(),
+        endpoint: Some(url.parse().unwrap()),
+        token: Some(Token::new(ADMIN)),
+        cert_auth_file_path: Some(ca.to_owned()),
     };
     let outside = Environment { variables: [].into(), service_account: "/not/there".into(), context: None };
     connect(&access, &outside, identity, metrics).await.unwrap().client

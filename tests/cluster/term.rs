@@ -32,9 +32,9 @@ impl Term {
     ) -> Self {
         let metrics = Metrics::new("waybill").unwrap();
         let access = Access {
-            endpoint: plane.url(),
-            token: Token::new(&plane.service_account_token(namespace, "waybill").await),
-            cert_auth_file_path: plane.ca_file().to_str().unwrap().into(),
+            endpoint: Some(plane.url().parse().unwrap()),
+            token: Some(Token::new(&plane.service_account_token(namespace, "waybill").await)),
+            cert_auth_file_path: Some(plane.ca_file().to_owned()),
         };
         let outside =
             Environment { variables: [].into(), service_account: "/not/there".into(), context: None };

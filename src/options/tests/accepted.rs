@@ -47,7 +47,7 @@ const VALUES: &[(Id, &str, &str)] = &[
     (Id::RenewDeadline, "9s", "renew_deadline: 9s"),
     (Id::RetryPeriod, "1.5s", "retry_period: 1.5s"),
     (Id::MetricsAddress, "127.0.0.1:9090", "text: \"127.0.0.1:9090\""),
-    (Id::LogLevel, "DEBUG", "log_level: Debug"),
+    (Id::LogLevel, "DEBUG", "log_level: Level(Debug)"),
     (Id::LogFormat, "json", "log_format: Json"),
 ];
 
@@ -159,7 +159,7 @@ fn the_provider_needs_no_switching_on() {
 
 #[test]
 fn the_namespace_comes_from_the_surroundings_when_nobody_gives_it() {
-    let account = (SERVICE_ACCOUNT_NAMESPACE, "account\n");
+    let account = ("/sa/namespace", "account\n");
     let pod = ("POD_NAMESPACE", "pod");
     for (variables, files, namespace) in [
         (&[pod][..], &[account][..], "pod"),
@@ -182,7 +182,7 @@ fn defaults_are_those_of_the_translation() {
     assert_eq!(options.leader_election.lease_duration, Duration::from_secs(15));
     assert_eq!((options.status, options.status_rate, options.max_withdrawal), (true, 200, None));
     assert_eq!(options.publish_bytes_per_second, 1 << 20);
-    assert!(options.label_selector.selects_all() && options.connection.token.is_none());
+    assert!(options.label_selector.selects_all() && options.access.token.is_none());
 }
 
 #[test]
@@ -302,16 +302,16 @@ fn a_whole_command_line_of_traefik_is_accepted() {
 }
 
 #[test]
-fn the_real_surroundings_read_files_up_to_a_limit() {
+fn files_are_read_up_to_a_limit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.yaml");
     std::fs::write(&path, "ä").unwrap();
-    assert_eq!(Process.read(&path).unwrap(), "ä");
+    assert_eq!(read_file(&path).unwrap(), "ä");
     std::fs::write(&path, vec![b'a'; FILE_LIMIT as usize + 1]).unwrap();
-    assert_eq!(Process.read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    assert_eq!(read_file(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
     std::fs::write(&path, [0xff]).unwrap();
-    assert_eq!(Process.read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
-    assert!(Process.variables().contains_key("PATH"));
+    assert_eq!(read_file(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    assert!(Environment::of_process().variables.contains_key("PATH"));
 }
 
 /// Whoever installs removes the `#` of the shipped file's samples and nothing else.

@@ -83,5 +83,6 @@ fn arguments_that_are_no_text_are_faults_or_left_alone() {
     assert_eq!(split.rest, [OsString::from("w"), odd]);
     let odd = OsString::from_vec(b"--operator.output.name=\xff".to_vec());
     let split = split_arguments([OsString::from("w"), odd], &[]);
-    assert!(load(&split.flags, &Given::default()).is_err());
+    let nothing = |_: &Path| Err(io::ErrorKind::NotFound.into());
+    assert!(load_with(&split.flags, &BTreeMap::new(), Path::new(""), &nothing).is_err());
 }

@@ -17,9 +17,12 @@ fn try_load(
 ) -> Result<Loaded, Faults> {
     let arguments = std::iter::once("waybill").chain(arguments.iter().copied()).map(OsString::from);
     let split = split_arguments(arguments, &["run", "render"]);
-    let owned =
-        |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    load(&split.flags, &Given { variables: owned(variables), files: owned(files) })
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let read = |path: &Path| {
+        let file = files.iter().find(|(name, _)| Path::new(name) == path);
+        file.map(|(_, text)| (*text).to_owned()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    };
+    load_with(&split.flags, &variables, Path::new("/sa/namespace"), &read)
 }
 
 fn with_flags(arguments: &[&str]) -> Loaded {

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::kubernetes::client::Token;
 use crate::options::table::TABLE;
 
 const SECRET: &str = "S3CRETS3CRET";
@@ -72,10 +73,7 @@ fn slips_around_the_token_do_not_show_it() {
         assert!(!output.contains(SECRET), "{file}: {output}");
     }
     let loaded = with_flags(&[&flags[0]]);
-    assert_eq!(
-        loaded.options.connection.token.map(|token| token.expose().to_owned()).as_deref(),
-        Some(SECRET)
-    );
+    assert_eq!(loaded.options.access.token, Some(Token::new(SECRET)));
 }
 
 /// A key of ours, or one that is nearly so.

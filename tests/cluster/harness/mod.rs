@@ -19,6 +19,7 @@ mod wait;
 
 use std::fmt::Write as _;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
@@ -221,6 +222,8 @@ impl ControlPlane {
             .env("KUBECONFIG", self.admin_kubeconfig())
             .env("HOME", &self.folder)
             .stdin(Stdio::null())
+            // Ctrl-C is for whoever runs this; kubectl ends by itself.
+            .process_group(0)
             .output()
             .unwrap()
     }

@@ -38,6 +38,10 @@ impl Process {
         self.child.id()
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Sends a signal to it and all its children.
     pub fn signal(&self, signal: Signal) {
         // An error means that it is gone already.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::Api;
 use tokio::sync::oneshot;
+use waybill::kubernetes::client::Environment;
 use waybill::operator::run::Operator;
 use waybill::options::from_yaml_str;
 
@@ -40,7 +41,9 @@ operator:
         ca = plane.ca_file().display(),
     );
     let options = from_yaml_str(&options).unwrap_or_else(|faults| panic!("{faults}")).options;
-    let operator = Operator::new(options, [("POD_NAME".to_owned(), "busy".to_owned())].into()).unwrap();
+    let variables = [("POD_NAME".to_owned(), "busy".to_owned())].into();
+    let environment = Environment { variables, ..Environment::of_process() };
+    let operator = Operator::new(options, environment).unwrap();
     let live = Arc::clone(operator.live());
     let (stop, stopped) = oneshot::channel::<()>();
     let running = std::thread::spawn(move || {
