@@ -15,7 +15,7 @@ use crate::kubernetes::Ingress;
 use crate::kubernetes::key::{IngressKey, ServiceKey};
 use crate::routing::Routing;
 use crate::table::Output;
-use crate::traefik::dynamic::{Router, Service};
+use crate::traefik::dynamic::{HttpService, Router};
 use crate::translate::fragment::{Fragment, ServiceFragment};
 use crate::translate::name::{DEFAULT_BACKEND, DEFAULT_ROUTER};
 use crate::translate::rule::{self, Matcher};
@@ -184,7 +184,7 @@ struct Origin<'a> {
     ranked: RankedRouter<'a>,
     fragment: &'a Fragment,
     service_name: Arc<str>,
-    service: &'a Service,
+    service: &'a HttpService,
     /// Not for the default backend.
     owner: Option<&'a ServiceFragment>,
 }
