@@ -135,6 +135,7 @@ impl<'a> Builder<'a> {
         let status = self.get(Id::Status, check::on_off);
         let settings = self.settings(namespace.as_deref(), status);
         let status_rate = self.get(Id::StatusRate, |text| check::number(1, 100_000, text));
+        let status_delay = self.get(Id::StatusDelay, duration);
         let providers_throttle_duration = self.get(Id::ProvidersThrottleDuration, duration);
         let throttle_duration = self.get(Id::ThrottleDuration, duration);
         let publish_bytes_per_second = self.get(Id::PublishBytesPerSecond, check::size);
@@ -164,6 +165,7 @@ impl<'a> Builder<'a> {
             namespace: namespace?,
             status: status?,
             status_rate: status_rate?,
+            status_delay: status_delay?,
             providers_throttle_duration: providers_throttle_duration?,
             throttle_duration: throttle_duration?,
             publish_bytes_per_second: publish_bytes_per_second?,

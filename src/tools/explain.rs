@@ -84,7 +84,7 @@ impl<'a> RankedRouter<'a> {
 /// What becomes of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Verdict {
+pub enum Standing {
     Serves,
     /// It would take the request as well, with the same priority as the one that serves it: Traefik's order of the two
     /// is not defined.
@@ -99,7 +99,7 @@ pub enum Verdict {
 #[serde(rename_all = "camelCase")]
 pub struct RouteCandidate {
     pub router: String,
-    pub verdict: Verdict,
+    pub standing: Standing,
     /// Why it loses, a sentence each.
     pub because: Vec<String>,
     /// What it would take for it to serve the request, all of it; empty for the one that does.
@@ -261,25 +261,25 @@ fn judge(
     (candidate.because, candidate.to_win) = origin.ranked.obstacles(request, entry_point).into_iter().unzip();
     let Some((winner, priority, name)) = first else { return };
     let own = origin.ranked.priority;
-    candidate.verdict = match candidate.because.is_empty() {
-        true if at == *winner => Verdict::Serves,
-        true if own == *priority => Verdict::Tied,
-        true => Verdict::Later,
-        false => Verdict::Misses,
+    candidate.standing = match candidate.because.is_empty() {
+        true if at == *winner => Standing::Serves,
+        true if own == *priority => Standing::Tied,
+        true => Standing::Later,
+        false => Standing::Misses,
     };
-    match candidate.verdict {
-        Verdict::Serves | Verdict::Misses => {}
-        Verdict::Tied => candidate.because.push(format!(
+    match candidate.standing {
+        Standing::Serves | Standing::Misses => {}
+        Standing::Tied => candidate.because.push(format!(
             "it matches too and has the priority of {name}, {own}: which of the two Traefik takes is not defined"
         )),
-        Verdict::Later => candidate
+        Standing::Later => candidate
             .because
             .push(format!("it matches too, but its priority {own} comes after {priority} of {name}")),
     }
-    let needs_priority = match candidate.verdict {
-        Verdict::Serves => false,
-        Verdict::Tied | Verdict::Later => true,
-        Verdict::Misses => at > *winner,
+    let needs_priority = match candidate.standing {
+        Standing::Serves => false,
+        Standing::Tied | Standing::Later => true,
+        Standing::Misses => at > *winner,
     };
     if needs_priority {
         let above = priority.saturating_add(1);
@@ -298,7 +298,7 @@ fn described(routing: &Routing, origin: &Origin<'_>, not_serving: &NotServing) -
     let ingress = &origin.fragment.ingress;
     RouteCandidate {
         router: origin.name.to_string(),
-        verdict: Verdict::Misses,
+        standing: Standing::Misses,
         because: Vec::new(),
         to_win: Vec::new(),
         rule: router.rule.clone(),
