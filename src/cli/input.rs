@@ -7,7 +7,7 @@ use clap::Args;
 use kube::Client;
 
 use super::Streams;
-use super::connect::{Connect, NoConnection};
+use super::cluster::{ClusterArguments, NoConnection};
 use crate::kubernetes::client::Environment;
 use crate::kubernetes::manifests::{ManifestError, Manifests};
 use crate::operator::feeds::chain;
@@ -33,7 +33,7 @@ pub struct Input {
     cluster: bool,
 
     #[command(flatten)]
-    connect: Connect,
+    connect: ClusterArguments,
 }
 
 /// Why there are no objects.
@@ -73,7 +73,7 @@ impl Input {
         streams: &mut Streams<'_>,
     ) -> Result<Manifests, InputError> {
         let manifests = if self.cluster {
-            let (manifests, refused) = self.connect.run(loaded, environment, async |client| {
+            let (manifests, refused) = self.connect.ask(loaded, environment, async |client| {
                 listed(client, &loaded.options.namespaces).await
             })??;
             for path in refused {

@@ -1,11 +1,7 @@
 //! The command line: a file a command, and what all of them share.
 
 mod agent;
-<<<<<<< HEAD
-mod connect;
-=======
 mod cluster;
->>>>>>> main
 mod documents;
 mod explain;
 mod input;

@@ -7,15 +7,9 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
-<<<<<<< HEAD
-use super::connect::Connect;
+use super::cluster::ClusterArguments;
 use super::{PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
 use crate::kubernetes::client::Environment;
-=======
-use super::cluster::ClusterArguments;
-use super::{PROBLEMS, SUCCESS, Streams, USAGE, write_document};
-use crate::kubernetes::client::{self, Environment};
->>>>>>> main
 use crate::kubernetes::key::OutputKey;
 use crate::operator::feeds::chain;
 use crate::options::Loaded;
@@ -39,11 +33,7 @@ pub struct Show {
     namespace: Option<String>,
 
     #[command(flatten)]
-<<<<<<< HEAD
-    connect: Connect,
-=======
     cluster: ClusterArguments,
->>>>>>> main
 
     /// What to print
     #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t = ShowFormat::Yaml)]
@@ -85,31 +75,12 @@ impl Show {
             Ok(output) => output,
             Err(message) => return fail(streams, USAGE, &message),
         };
-<<<<<<< HEAD
         let published =
-            self.connect.run(loaded, environment, async |client| published(client, &output).await);
+            self.cluster.ask(loaded, environment, async |client| published(client, &output).await);
         match published {
             Ok(Ok(published)) => self.print(&published, streams),
             Ok(Err(error)) => fail(streams, PROBLEMS, &error.to_string()),
             Err(error) => fail(streams, USAGE, &error.to_string()),
-=======
-        let access = &loaded.options.access;
-        let environment = self.cluster.environment(environment.clone(), access);
-        let metrics = match Metrics::new("show") {
-            Ok(metrics) => metrics,
-            Err(error) => return fail(streams, PROBLEMS, &error.to_string()),
-        };
-        let result = runtime.block_on(async {
-            let connection = client::connect(access, &environment, "show", &metrics)
-                .await
-                .map_err(|error| (USAGE, error.to_string()))?;
-            let published = published(connection.client, &output).await;
-            published.map_err(|error| (PROBLEMS, error.to_string()))
-        });
-        match result {
-            Ok(published) => self.print(&published, streams),
-            Err((code, message)) => fail(streams, code, &message),
->>>>>>> main
         }
     }
 
