@@ -84,7 +84,7 @@ impl<'a> RankedRouter<'a> {
 /// What becomes of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Standing {
+pub enum RouteVerdict {
     Serves,
     /// It would take the request as well, with the same priority as the one that serves it: Traefik's order of the two
     /// is not defined.
@@ -99,7 +99,7 @@ pub enum Standing {
 #[serde(rename_all = "camelCase")]
 pub struct RouteCandidate {
     pub router: String,
-    pub standing: Standing,
+    pub verdict: RouteVerdict,
     /// Why it loses, a sentence each.
     pub because: Vec<String>,
     /// What it would take for it to serve the request, all of it; empty for the one that does.
@@ -261,25 +261,25 @@ fn judge(
     (candidate.because, candidate.to_win) = origin.ranked.obstacles(request, entry_point).into_iter().unzip();
     let Some((winner, priority, name)) = first else { return };
     let own = origin.ranked.priority;
-    candidate.standing = match candidate.because.is_empty() {
-        true if at == *winner => Standing::Serves,
-        true if own == *priority => Standing::Tied,
-        true => Standing::Later,
-        false => Standing::Misses,
+    candidate.verdict = match candidate.because.is_empty() {
+        true if at == *winner => RouteVerdict::Serves,
+        true if own == *priority => RouteVerdict::Tied,
+        true => RouteVerdict::Later,
+        false => RouteVerdict::Misses,
     };
-    match candidate.standing {
-        Standing::Serves | Standing::Misses => {}
-        Standing::Tied => candidate.because.push(format!(
+    match candidate.verdict {
+        RouteVerdict::Serves | RouteVerdict::Misses => {}
+        RouteVerdict::Tied => candidate.because.push(format!(
             "it matches too and has the priority of {name}, {own}: which of the two Traefik takes is not defined"
         )),
-        Standing::Later => candidate
+        RouteVerdict::Later => candidate
             .because
             .push(format!("it matches too, but its priority {own} comes after {priority} of {name}")),
     }
-    let needs_priority = match candidate.standing {
-        Standing::Serves => false,
-        Standing::Tied | Standing::Later => true,
-        Standing::Misses => at > *winner,
+    let needs_priority = match candidate.verdict {
+        RouteVerdict::Serves => false,
+        RouteVerdict::Tied | RouteVerdict::Later => true,
+        RouteVerdict::Misses => at > *winner,
     };
     if needs_priority {
         let above = priority.saturating_add(1);
@@ -298,7 +298,7 @@ fn described(routing: &Routing, origin: &Origin<'_>, not_serving: &NotServing) -
     let ingress = &origin.fragment.ingress;
     RouteCandidate {
         router: origin.name.to_string(),
-        standing: Standing::Misses,
+        verdict: RouteVerdict::Misses,
         because: Vec::new(),
         to_win: Vec::new(),
         rule: router.rule.clone(),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::explain::{ExplainedService, Explanation, RouteCandidate, Standing};
+use super::explain::{ExplainedService, Explanation, RouteCandidate, RouteVerdict};
 
 /// Candidates that are printed unless all are asked for.
 pub const CANDIDATES_SHOWN: usize = 10;
@@ -52,7 +52,7 @@ fn explanation(out: &mut String, one: &Explanation, limit: usize, paint: Paint) 
         let _ = writeln!(out, "Traefik compares rules with the path {path:?}.");
     }
     out.push('\n');
-    match one.candidates.iter().find(|candidate| candidate.standing == Standing::Serves) {
+    match one.candidates.iter().find(|candidate| candidate.verdict == RouteVerdict::Serves) {
         Some(winner) => {
             let _ = writeln!(out, "{}", paint.with("1;32", &format!("Router {} serves it.", winner.router)));
             served(out, winner);
@@ -78,7 +78,7 @@ fn explanation(out: &mut String, one: &Explanation, limit: usize, paint: Paint) 
         out.push_str("\nIn the order in which Traefik tries them:\n");
     }
     // The one that serves is shown whatever its place.
-    let is_shown = |at: usize, one: &RouteCandidate| at < limit || one.standing == Standing::Serves;
+    let is_shown = |at: usize, one: &RouteCandidate| at < limit || one.verdict == RouteVerdict::Serves;
     for (at, one) in one.candidates.iter().enumerate().filter(|(at, one)| is_shown(*at, one)) {
         candidate(out, at + 1, one, paint);
     }
@@ -130,15 +130,15 @@ fn service(out: &mut String, service: &ExplainedService) {
 }
 
 fn candidate(out: &mut String, number: usize, one: &RouteCandidate, paint: Paint) {
-    let standing = match one.standing {
-        Standing::Serves => paint.with("32", "serves it"),
-        Standing::Tied => paint.with("33", "matches as well"),
-        Standing::Later => "comes later".to_owned(),
-        Standing::Misses => "does not match".to_owned(),
+    let verdict = match one.verdict {
+        RouteVerdict::Serves => paint.with("32", "serves it"),
+        RouteVerdict::Tied => paint.with("33", "matches as well"),
+        RouteVerdict::Later => "comes later".to_owned(),
+        RouteVerdict::Misses => "does not match".to_owned(),
     };
     let _ = writeln!(
         out,
-        "{number:>3}. {}  {standing}\n     {}  (priority {}, {})",
+        "{number:>3}. {}  {verdict}\n     {}  (priority {}, {})",
         shown(&one.router),
         shown(&one.rule),
         one.priority,
