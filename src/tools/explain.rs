@@ -232,7 +232,7 @@ pub fn explain(
         .enumerate()
         .map(|(at, origin)| {
             let mut candidate = described(routing, origin, not_serving);
-            judge(&mut candidate, origin, (at, first.as_ref()), request, entry_point);
+            judge(&mut candidate, origin, at, first.as_ref(), request, entry_point);
             candidate
         })
         .collect();
@@ -251,10 +251,14 @@ pub fn explain(
     }
 }
 
+/// The router that serves: where it stands, its priority and its name.
+type First = (usize, i64, Arc<str>);
+
 fn judge(
     candidate: &mut RouteCandidate,
     origin: &Origin<'_>,
-    (at, first): (usize, Option<&(usize, i64, Arc<str>)>),
+    at: usize,
+    first: Option<&First>,
     request: &WebRequest,
     entry_point: Option<&str>,
 ) {
