@@ -24,18 +24,8 @@ const KNOWN_UNDOCUMENTED: &[(&str, &str)] = &[];
 /// Names that still stand for two types or more.
 #[rustfmt::skip]
 const KNOWN_NAMES: &[&str] = &[
-    "Broken",
     "Change",
-    "Content",
-    "Counts",
-    "Fault",
-    "Faults",
-    "Findings",
     "Index",
-    "Kind",
-    "Name",
-    "Output",
-    "Reader",
     "Service",
     "Shards",
 ];

@@ -71,7 +71,7 @@ enum RenderFormat {
 impl Render {
     /// Reads, translates, prints; gives the exit code.
     pub fn run(&self, loaded: &Loaded, streams: &mut Streams<'_>) -> u8 {
-        let manifests = match Manifests::read_paths(&self.filenames, &mut *streams.stdin) {
+        let manifests = match Manifests::read(&self.filenames, &mut *streams.stdin) {
             Ok(manifests) => manifests,
             Err(error) => {
                 let _ = writeln!(streams.stderr, "error: {error}");

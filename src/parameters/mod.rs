@@ -13,8 +13,8 @@
 //! All of it is pure; `publish::statuses` does the writing.
 
 pub mod check;
-pub mod classes;
-pub mod crd;
+pub(crate) mod classes;
+mod crd;
 pub mod memory;
 pub mod resolve;
 pub mod resource;

@@ -9,7 +9,7 @@ use crate::options::table::TABLE;
 const SECRET: &str = "S3CRETS3CRET";
 
 /// Everything that a program could print after loading.
-fn printed(result: &Result<Loaded, Faults>) -> String {
+fn printed(result: &Result<Loaded, OptionFaults>) -> String {
     match result {
         Ok(loaded) => format!(
             "{loaded:?}{:#?}{}{}",
