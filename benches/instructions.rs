@@ -21,6 +21,7 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
 use kube::runtime::watcher::Event;
+use waybill::kubernetes::key::IngressKey;
 use waybill::kubernetes::manifests::Manifests;
 use waybill::offline;
 use waybill::options;
@@ -30,7 +31,7 @@ use waybill::routing::Routing;
 use waybill::traefik::document::Keys;
 use waybill::translate::settings::Settings;
 use waybill::translate::translate;
-use waybill::watch::collection::Scope;
+use waybill::watch::Scope;
 
 /// Ingresses of the made-up cluster, and endpoint changes of a phase.
 const COUNT: usize = 100;
@@ -59,8 +60,8 @@ fn phase(name: &str) {
             let settings = Arc::new(Settings::default());
             let routing = stores::routing(COUNT);
             measured(&mut || {
-                for (_, ingress) in routing.stores().ingresses().iter() {
-                    black_box(translate(ingress, &settings, routing.stores()));
+                for (key, ingress) in routing.stores().ingresses().iter() {
+                    black_box(translate(&IngressKey(key.clone()), ingress, &settings, routing.stores()));
                 }
             });
         }

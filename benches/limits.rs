@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use waybill::index::{Dependencies, Index};
+use waybill::index::{Dependencies, DependencyIndex};
 use waybill::kubernetes::key::IngressKey;
 use waybill::kubernetes::manifests::Manifests;
 use waybill::options;
@@ -339,10 +339,10 @@ fn main() -> ExitCode {
         let key = IngressKey::new("shop", "large");
         let ingress = Arc::clone(routing.stores().ingresses().get(&key).unwrap());
         let settings = Arc::new(case.settings);
-        let translated = least(|| translate(&ingress, &settings, routing.stores()));
-        let fragment = Arc::new(translate(&ingress, &settings, routing.stores()));
+        let translated = least(|| translate(&key, &ingress, &settings, routing.stores()));
+        let fragment = Arc::new(translate(&key, &ingress, &settings, routing.stores()));
         let indexed = least(|| {
-            let mut index = Index::default();
+            let mut index = DependencyIndex::default();
             let named = index.set(&key, Dependencies::new(&ingress, key.shared_namespace()));
             (named, index)
         });

@@ -12,7 +12,7 @@ use waybill::kubernetes::key::{IngressKey, OutputKey, ServiceKey};
 use waybill::published::desired_output::DesiredOutput;
 use waybill::published::objects;
 use waybill::table::Table;
-use waybill::traefik::dynamic::{LoadBalancer, Router, Server, Service};
+use waybill::traefik::dynamic::{HttpService, LoadBalancer, Router, Server};
 use waybill::translate::fragment::{Created, Fragment, RouterFragment, ServiceFragment, ServiceOwner};
 use waybill::translate::settings::Settings;
 
@@ -42,9 +42,9 @@ fn fragment(settings: &Arc<Settings>, at: usize, port: u16) -> Fragment {
             port: "80".into(),
             variant: 0,
         },
-        service: Service {
+        service: HttpService {
             load_balancer: LoadBalancer { servers, ..LoadBalancer::default() },
-            ..Service::default()
+            ..HttpService::default()
         },
     };
     Fragment {

@@ -20,7 +20,7 @@ use waybill::kubernetes::key::IngressKey;
 use waybill::routing::Routing;
 use waybill::translate::settings::Settings;
 use waybill::translate::translate;
-use waybill::watch::collection::Scope;
+use waybill::watch::Scope;
 
 /// Ingresses a second that one core should translate.
 const GOAL: f64 = 200_000.0;
@@ -60,8 +60,8 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 fn translate_all(routing: &Routing, settings: &Arc<Settings>) {
-    for (_, ingress) in routing.stores().ingresses().iter() {
-        black_box(translate(ingress, settings, routing.stores()));
+    for (key, ingress) in routing.stores().ingresses().iter() {
+        black_box(translate(&IngressKey(key.clone()), ingress, settings, routing.stores()));
     }
 }
 

@@ -65,7 +65,7 @@ fn service_name(backend: &IngressBackend) -> Option<&str> {
 
 /// The dependencies of all Ingresses, both ways. What nobody depends on any more leaves nothing behind.
 #[derive(Debug, Default)]
-pub struct Index {
+pub struct DependencyIndex {
     dependencies: HashMap<IngressKey, Dependencies>,
     by_service: Users<ServiceKey>,
     by_secret: Users<SecretKey>,
@@ -83,7 +83,7 @@ pub struct SecretsNamed {
     pub last: Vec<SecretKey>,
 }
 
-impl Index {
+impl DependencyIndex {
     /// An Ingress depends on this now, and on nothing of before.
     pub fn set(&mut self, ingress: &IngressKey, mut dependencies: Dependencies) -> SecretsNamed {
         let before = self.dependencies.get(ingress);
@@ -193,13 +193,9 @@ impl Index {
         self.by_secret.0.keys()
     }
 
-    /// All Ingresses, in no order.
-    pub fn ingresses(&self) -> impl Iterator<Item = &IngressKey> {
-        self.dependencies.keys()
-    }
-
     /// Whether nothing is left.
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
         self.dependencies.is_empty()
             && self.by_service.0.is_empty()
             && self.by_secret.0.is_empty()
@@ -298,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_named_from_its_first_to_its_last_ingress() {
-        let mut index = Index::default();
+        let mut index = DependencyIndex::default();
         let secret = SecretKey::new("web", "tls");
         let names = |secrets: &[&SecretKey]| Dependencies {
             secrets: secrets.iter().map(|key| (*key).clone()).collect(),
@@ -343,7 +339,7 @@ mod tests {
         fn the_index_agrees_with_a_search_and_leaves_nothing_behind(
             steps in prop::collection::vec((0..5u8, prop::option::of(any_dependencies())), 0..40)
         ) {
-            let mut index = Index::default();
+            let mut index = DependencyIndex::default();
             let mut model: HashMap<IngressKey, Dependencies> = HashMap::new();
             let mut named: HashSet<SecretKey> = HashSet::new();
             for (ingress, step) in steps {

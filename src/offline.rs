@@ -12,9 +12,7 @@ use crate::options::Options;
 use crate::parameters::classes::{NamespaceSource, Sources};
 use crate::parameters::memory;
 use crate::routing::Routing;
-use crate::watch::collection::Scope;
-use crate::watch::secrets::SecretSource;
-use crate::watch::stores::Watched;
+use crate::watch::{Scope, SecretSource, Watched};
 
 /// What the options say of what is watched.
 pub fn watched(options: &Options) -> Watched {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use crate::index::{Dependencies, Index};
+use crate::index::{Dependencies, DependencyIndex};
 use crate::kubernetes::Ingress;
 use crate::kubernetes::key::{IngressKey, OutputKey, SecretKey};
 use crate::parameters::classes::{Changed, Classes, NamespaceSource, Sources};
@@ -17,13 +17,12 @@ use crate::translate;
 use crate::translate::class::{self, Ownership};
 use crate::translate::problem::Problem;
 use crate::translate::settings::{ClassOptions, Settings, StatusSource};
-use crate::watch::changes::Touched;
-use crate::watch::stores::{Stores, Watched};
+use crate::watch::{Stores, Touched, Watched};
 
 /// Objects in, routing out.
 pub struct Routing {
     stores: Stores,
-    index: Index,
+    index: DependencyIndex,
     table: Table,
     options: ClassOptions,
     classes: Classes,
@@ -55,7 +54,7 @@ impl Routing {
     pub fn new(watched: Watched, options: ClassOptions, settings: Arc<Settings>) -> Self {
         Self {
             stores: Stores::new(watched),
-            index: Index::default(),
+            index: DependencyIndex::default(),
             table: Table::default(),
             classes: Classes::new(&options.controller_name, settings),
             options,
@@ -75,7 +74,7 @@ impl Routing {
     }
 
     /// The objects and who names which Secret, for events of Secrets.
-    pub fn stores_and_index(&mut self) -> (&mut Stores, &Index) {
+    pub fn stores_and_index(&mut self) -> (&mut Stores, &DependencyIndex) {
         (&mut self.stores, &self.index)
     }
 
@@ -363,7 +362,7 @@ impl Routing {
                 ..Reconciled::default()
             });
         }
-        let fragment = caught(key, || translate::translate_as(key, &ingress, &settings, &self.stores))?;
+        let fragment = caught(key, || translate::translate(key, &ingress, &settings, &self.stores))?;
         dependencies.nodes = fragment.uses_nodes;
         dependencies.namespaces = fragment.uses_namespaces;
         let named = self.index.set(key, dependencies);

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use waybill::translate::annotation;
 use waybill::translate::problem::Category;
+use waybill::translate::{WITHOUT_EFFECT, known_annotations};
 
 #[allow(dead_code, reason = "what the comparison with Traefik needs")]
 #[path = "peer/difference.rs"]
@@ -110,11 +110,11 @@ fn every_annotation_is_explained() -> Result<()> {
         .map(|key| key.replace("domains.N.", "domains.0."))
         .filter(|key| key.starts_with("router.") || key.starts_with("service."))
         .collect();
-    let known: BTreeSet<_> = annotation::known().map(str::to_owned).collect();
+    let known: BTreeSet<_> = known_annotations().map(str::to_owned).collect();
     assert_eq!(rows, known, "docs/annotations.md (left) and the annotations there are (right) differ");
     let rest = text.split("## Known, without effect").nth(1).and_then(|rest| rest.split("\n## ").next());
     let rest = rest.context("docs/annotations.md has no section on those without effect")?;
-    for key in annotation::WITHOUT_EFFECT {
+    for key in WITHOUT_EFFECT {
         assert!(
             rest.contains(&format!("`{key}`")),
             "docs/annotations.md does not say that {key} has no effect"

@@ -10,8 +10,8 @@ use waybill::kubernetes::manifests::Manifests;
 use waybill::options;
 use waybill::routing::Routing;
 use waybill::traefik::document::Keys;
+use waybill::translate::INGRESS_LIMIT;
 use waybill::translate::problem::{Category, Problem};
-use waybill::translate::size::INGRESS_LIMIT;
 
 fn routing(objects: &[Value]) -> Routing {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});

@@ -6,9 +6,7 @@ use kube::runtime::watcher::Event;
 use serde::de::DeserializeOwned;
 use waybill::routing::Routing;
 use waybill::translate::settings::ClassOptions;
-use waybill::watch::collection::Scope;
-use waybill::watch::secrets::SecretSource;
-use waybill::watch::stores::Watched;
+use waybill::watch::{Scope, SecretSource, Watched};
 
 use super::cluster;
 

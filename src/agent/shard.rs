@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::error::NotHandedOn;
 use crate::traefik::document::{self, Keys};
-use crate::traefik::dynamic::{Certificate, Configuration, Router, Service};
+use crate::traefik::dynamic::{Certificate, Configuration, HttpService, Router};
 
 /// Traefik refuses a key of 1,024 bytes; waybill writes none above 512.
 const KEY_LIMIT: usize = 1_023;
@@ -104,7 +104,7 @@ fn check_router(router: &Router) -> Validity {
     }
 }
 
-fn check_service(service: &Service) -> Validity {
+fn check_service(service: &HttpService) -> Validity {
     if service.load_balancer == Default::default() {
         return Err("loadBalancer is an empty section");
     }

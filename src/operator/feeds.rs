@@ -22,9 +22,7 @@ use crate::metrics::{Metrics, WatchKind};
 use crate::operator::live::{Live, Phase};
 use crate::parameters::classes::NamespaceSource;
 use crate::routing::Routing;
-use crate::watch::changes::Touched;
-use crate::watch::collection::Scope;
-use crate::watch::secrets::SecretSource;
+use crate::watch::{Scope, SecretSource, Touched};
 
 /// A watch ends after this long and goes on where it was, so a connection that died is noticed soon after.
 pub const WATCH_SECONDS: u32 = 30;

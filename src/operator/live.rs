@@ -15,7 +15,7 @@ use crate::metrics::{Metrics, Trigger, WatchKind};
 use crate::parameters::classes::{Changed, Sources};
 use crate::parameters::status::Publication;
 use crate::routing::{ReconcileError, Reconciled, Routing};
-use crate::watch::changes::Touched;
+use crate::watch::Touched;
 
 /// How far the first lists are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -19,8 +19,7 @@ use crate::kubernetes::key::{ObjectKey, OutputKey};
 use crate::translate::pause::Pause;
 use crate::translate::problem::{Kind, Problem, Subject};
 use crate::translate::settings::{ClassState, Settings};
-use crate::watch::changes::Touched;
-use crate::watch::stores::Stores;
+use crate::watch::{Stores, Touched};
 
 /// What can be read of the cluster, beside IngressClasses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use crate::published::objects::{self, Part};
 use crate::published::read::{self, ReadError};
 use crate::table::{Digest, Table};
 use crate::traefik::document::Keys;
-use crate::traefik::dynamic::{Certificate, LoadBalancer, Router, Server, Service};
+use crate::traefik::dynamic::{Certificate, HttpService, LoadBalancer, Router, Server};
 use crate::translate::fragment::{
     CertificateFragment, Created, Fragment, RouterFragment, ServiceFragment, ServiceOwner,
 };
@@ -36,9 +36,9 @@ fn fragment(at: usize, certificate_length: usize) -> Fragment {
             port: "80".into(),
             variant: 0,
         },
-        service: Service {
+        service: HttpService {
             load_balancer: LoadBalancer { servers, ..LoadBalancer::default() },
-            ..Service::default()
+            ..HttpService::default()
         },
     };
     let certificate = Certificate {

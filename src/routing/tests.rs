@@ -3,8 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::kubernetes::{Ingress, MetadataOf, Secret};
-use crate::watch::collection::Scope;
-use crate::watch::secrets::SecretSource;
+use crate::watch::{Scope, SecretSource};
 
 /// An Ingress whose class refuses it asks for no key, and asks when it is admitted: by the class, or by being of another.
 #[test]

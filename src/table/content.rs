@@ -6,8 +6,9 @@ use super::digest::{Digest, place};
 use super::hash;
 use super::shards::Content;
 use crate::kubernetes::key::SecretKey;
-use crate::traefik::document::{self, Keys, Sink};
+use crate::traefik::document::{self, Keys};
 use crate::traefik::dynamic::Certificate;
+use crate::traefik::escape::Sink;
 
 /// Routers and services; the content of routing shards.
 pub(super) struct RoutingLines;

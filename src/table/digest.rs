@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::traefik::document::Sink;
+use crate::traefik::escape::Sink;
 
 /// A sha256.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -14,8 +14,9 @@
 use sha2::{Digest as _, Sha256};
 
 use super::digest::{Digest, place};
-use crate::traefik::document::{Keys, Sink, certificate_line};
+use crate::traefik::document::{Keys, certificate_line};
 use crate::traefik::dynamic::Certificate;
+use crate::traefik::escape::Sink;
 
 /// Cells of a routing.
 pub(super) const CELLS: usize = 256;

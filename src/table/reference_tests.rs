@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::kubernetes::key::{IngressKey, OutputKey, SecretKey};
-use crate::traefik::dynamic::{Certificate, Configuration, Http, Router, Service, Tls};
+use crate::traefik::dynamic::{Certificate, Configuration, Http, HttpService, Router, Tls};
 use crate::translate::fragment::{Created, Fragment, ServiceFragment, ServiceOwner};
 use crate::translate::name;
 
@@ -83,7 +83,7 @@ pub(super) fn configuration(fragments: &BTreeMap<IngressKey, Fragment>, output: 
         services: services
             .iter()
             .map(|(owner, service)| (service_keys[owner].clone(), service.service.clone()))
-            .collect::<BTreeMap<String, Service>>(),
+            .collect::<BTreeMap<String, HttpService>>(),
         routers: routers
             .iter()
             .map(|(id, (router, owner))| {

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use super::digest::Digest;
 use super::hash::CELLS;
-use crate::traefik::document::Sink;
+use crate::traefik::escape::Sink;
 use crate::translate::size::ENTRY_LIMIT;
 
 /// Bytes above which a bucket is cut into several shards. No entry is larger, so no shard is.

@@ -10,16 +10,19 @@ use super::reference;
 use super::*;
 use crate::kubernetes::key::{SecretKey, ServiceKey};
 use crate::traefik::document::{self, Keys};
-use crate::traefik::dynamic::{Certificate, Configuration, LoadBalancer, Router, Server, Service, Tls};
+use crate::traefik::dynamic::{Certificate, Configuration, HttpService, LoadBalancer, Router, Server, Tls};
 use crate::translate::fragment::{
     CertificateFragment, Created, DefaultBackend, RouterFragment, ServiceFragment, ServiceOwner,
 };
 use crate::translate::name;
 use crate::translate::settings::Settings;
 
-pub(super) fn service(url: &str) -> Service {
+pub(super) fn service(url: &str) -> HttpService {
     let servers = vec![Server { url: url.to_owned() }];
-    Service { load_balancer: LoadBalancer { servers, ..LoadBalancer::default() }, ..Service::default() }
+    HttpService {
+        load_balancer: LoadBalancer { servers, ..LoadBalancer::default() },
+        ..HttpService::default()
+    }
 }
 
 /// A service whose content follows from its owner, as translation gives it.

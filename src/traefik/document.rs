@@ -15,34 +15,9 @@
 //! `{}`. Every document ends with a line feed.
 
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
-use super::dynamic::{Certificate, Configuration, Router, Service};
-use super::escape;
-
-/// Where a document is written to: memory, a hash, or only its length.
-pub trait Sink {
-    /// Takes the next piece.
-    fn push(&mut self, text: &str);
-}
-
-impl Sink for String {
-    fn push(&mut self, text: &str) {
-        self.push_str(text);
-    }
-}
-
-impl Sink for Sha256 {
-    fn push(&mut self, text: &str) {
-        self.update(text.as_bytes());
-    }
-}
-
-impl<S: Sink + ?Sized> Sink for &mut S {
-    fn push(&mut self, text: &str) {
-        (**self).push(text);
-    }
-}
+use super::dynamic::{Certificate, Configuration, HttpService, Router};
+use super::escape::{self, Sink};
 
 /// Whether private keys are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +33,7 @@ pub fn router_line(key: &str, router: &Router) -> String {
 }
 
 /// A service as a line of a document: `"key":{…}`, without comma or line feed.
-pub fn service_line(key: &str, service: &Service) -> String {
+pub fn service_line(key: &str, service: &HttpService) -> String {
     line(key, service)
 }
 
@@ -226,7 +201,7 @@ mod tests {
         let service = |key: &&str| {
             let servers = vec![Server { url: "http://10.0.0.1:80".into() }];
             let load_balancer = LoadBalancer { servers, ..LoadBalancer::default() };
-            ((*key).to_owned(), Service { load_balancer, ..Service::default() })
+            ((*key).to_owned(), HttpService { load_balancer, ..HttpService::default() })
         };
         let http = Http {
             routers: routers.iter().map(router).collect::<BTreeMap<_, _>>(),
@@ -315,7 +290,7 @@ mod tests {
         )
     }
 
-    fn service() -> impl Strategy<Value = Service> {
+    fn service() -> impl Strategy<Value = HttpService> {
         let cookie = (text(), any::<(bool, bool)>(), text(), any::<i64>(), text(), text()).prop_map(
             |(name, (secure, http_only), same_site, max_age, path, domain)| Cookie {
                 name,
@@ -330,7 +305,7 @@ mod tests {
         let sticky = option::of(option::of(cookie).prop_map(|cookie| Sticky { cookie }));
         let servers = vec(text().prop_map(|url| Server { url }), 0..4);
         (vec(text(), 0..3), servers, sticky, any::<Option<bool>>(), text()).prop_map(
-            |(middlewares, servers, sticky, pass_host_header, servers_transport)| Service {
+            |(middlewares, servers, sticky, pass_host_header, servers_transport)| HttpService {
                 middlewares,
                 load_balancer: LoadBalancer { servers, sticky, pass_host_header, servers_transport },
             },

@@ -27,7 +27,7 @@ pub struct Http {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub routers: BTreeMap<String, Router>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub services: BTreeMap<String, Service>,
+    pub services: BTreeMap<String, HttpService>,
 }
 
 /// The `tls` section.
@@ -110,7 +110,7 @@ pub struct Observability {
 /// A service, always a load balancer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Service {
+pub struct HttpService {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub middlewares: Vec<String>,
     pub load_balancer: LoadBalancer,

@@ -11,8 +11,31 @@ use std::io;
 
 use serde::Serialize;
 use serde_json::ser::Formatter;
+use sha2::{Digest as _, Sha256};
 
-use super::document::Sink;
+/// Where text is written to: memory, or a hash.
+pub trait Sink {
+    /// Takes the next piece.
+    fn push(&mut self, text: &str);
+}
+
+impl Sink for String {
+    fn push(&mut self, text: &str) {
+        self.push_str(text);
+    }
+}
+
+impl Sink for Sha256 {
+    fn push(&mut self, text: &str) {
+        self.update(text.as_bytes());
+    }
+}
+
+impl<S: Sink + ?Sized> Sink for &mut S {
+    fn push(&mut self, text: &str) {
+        (**self).push(text);
+    }
+}
 
 /// serde_json's compact form with our escapes.
 struct Escaping;

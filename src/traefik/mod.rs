@@ -2,5 +2,5 @@
 
 pub mod document;
 pub mod dynamic;
-pub mod escape;
-pub mod yaml;
+pub(crate) mod escape;
+pub(crate) mod yaml;

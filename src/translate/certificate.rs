@@ -6,16 +6,16 @@ use std::sync::Arc;
 use crate::kubernetes::IngressTLS;
 use crate::kubernetes::key::SecretKey;
 use crate::translate::fragment::CertificateFragment;
-use crate::translate::lookup::{Lookup, SecretFault, SecretState};
 use crate::translate::problem::{Category, Problem, Problems, Subject};
 use crate::translate::size;
+use crate::watch::{SecretFault, SecretState, Stores};
 
 /// The certificates of an Ingress in the order of its spec, each Secret once. What can't be used is a problem and
 /// costs no other.
-pub fn certificates<L: Lookup + ?Sized>(
+pub fn certificates(
     namespace: &Arc<str>,
     entries: &[IngressTLS],
-    lookup: &L,
+    lookup: &Stores,
     subject: &dyn Fn() -> Subject,
     problems: &mut Problems,
 ) -> Vec<CertificateFragment> {

@@ -3,7 +3,6 @@
 use k8s_openapi::api::networking::v1::IngressBackend;
 
 use super::Translation;
-use super::lookup::Lookup;
 use crate::traefik::dynamic::Router;
 use crate::translate::fragment::DefaultBackend;
 use crate::translate::problem::{Category, Problem, Subject};
@@ -28,7 +27,7 @@ pub(super) fn ignored(subject: Subject) -> Problem {
     }
 }
 
-impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
+impl<'a> Translation<'a> {
     /// The claim to be the default backend; `None` where it would not work, whatever is done with broken backends:
     /// there is one for all, and another Ingress's may work.
     pub(super) fn default_backend(&mut self, backend: &'a IngressBackend) -> Option<DefaultBackend> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 pub use crate::kubernetes::Created;
 use crate::kubernetes::key::{IngressKey, OutputKey, SecretKey, ServiceKey};
-use crate::traefik::dynamic::{Certificate, Router, Service};
+use crate::traefik::dynamic::{Certificate, HttpService, Router};
 use crate::translate::problem::Problem;
 use crate::translate::settings::Settings;
 
@@ -50,7 +50,7 @@ pub struct ServiceFragment {
     /// The key that it would have without other services; bounded.
     pub key: Arc<str>,
     pub owner: ServiceOwner,
-    pub service: Service,
+    pub service: HttpService,
 }
 
 /// What makes a service of the routing one and the same: fragments with an equal owner share one entry.
@@ -69,7 +69,7 @@ pub struct ServiceOwner {
 pub struct DefaultBackend {
     /// The router; its `service` is `default-backend`.
     pub router: Router,
-    pub service: Service,
+    pub service: HttpService,
 }
 
 /// A certificate from a Secret.

@@ -1,58 +1,84 @@
 //! Texts that become the host of a URL: is it a host at all, and could it be another tenant's Service?
 
+use std::fmt::Write;
 use std::net::IpAddr;
 
-/// Whether a text is an IP address or a DNS name. Nothing else may become the host of a URL: `a:80/#` would lead
-/// somewhere else altogether.
-pub fn is_host(text: &str) -> bool {
-    if text.contains(':') {
-        return is_address(text);
+/// What may be the host of a URL. Nothing else may: `a:80/#` would lead somewhere else altogether.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host<'a> {
+    Ipv4(&'a str),
+    Ipv6(&'a str),
+    DnsName(&'a str),
+}
+
+impl<'a> Host<'a> {
+    /// The host that a text is, if it is one. Nearly all are addresses, so that is tried first.
+    pub fn parse(text: &'a str) -> Option<Self> {
+        match text.parse() {
+            Ok(IpAddr::V4(_)) => Some(Self::Ipv4(text)),
+            Ok(IpAddr::V6(_)) => Some(Self::Ipv6(text)),
+            Err(_) => is_dns_name(text).then_some(Self::DnsName(text)),
+        }
     }
+
+    /// As it was written.
+    pub fn text(self) -> &'a str {
+        match self {
+            Self::Ipv4(text) | Self::Ipv6(text) | Self::DnsName(text) => text,
+        }
+    }
+
+    /// The URL of a server. An IPv6 address is bracketed, as Go's net.JoinHostPort does.
+    pub fn url(self, scheme: &str, port: u16) -> String {
+        let mut url = String::with_capacity(scheme.len() + self.text().len() + 11);
+        // Writing into a String can't fail.
+        let _ = match self {
+            Self::Ipv6(text) => write!(url, "{scheme}://[{text}]:{port}"),
+            Self::Ipv4(text) | Self::DnsName(text) => write!(url, "{scheme}://{text}:{port}"),
+        };
+        url
+    }
+
+    /// Whether a proxy's resolver could take the host for a Service outside of namespace `own`.
+    ///
+    /// A pod's resolver tries a name without a final dot with the search path of `resolv.conf` behind it too:
+    /// `PROXY.svc.ZONE`, `svc.ZONE` and `ZONE`, where `PROXY` is the namespace of the proxy's pod. The cluster's DNS answers
+    /// `SERVICE.NAMESPACE.svc.ZONE`, with the hostname of an endpoint or with a port and a protocol in front of it. Neither
+    /// `PROXY` nor `ZONE` is known here. So of the names without a final dot:
+    ///
+    /// - one label is a Service in the proxy's namespace, and two can be an endpoint there or `SERVICE.NAMESPACE`;
+    /// - three can be `ENDPOINT.SERVICE.NAMESPACE`, or `PORT.PROTOCOL.SERVICE` in the proxy's namespace;
+    /// - four can be `PORT.PROTOCOL.SERVICE.NAMESPACE`.
+    ///
+    /// `is_namespace` says whether there is a namespace of that name: without it `api.example.com` could not be used, which
+    /// is an endpoint `api` of Service `example` only where there is a namespace `com`.
+    pub fn could_be_foreign(self, own: &str, mut is_namespace: impl FnMut(&str) -> bool) -> bool {
+        let Self::DnsName(name) = self else { return false };
+        let name = name.to_ascii_lowercase();
+        let labels: Vec<&str> = name.trim_end_matches('.').split('.').collect();
+        let in_other = |(at, label): (usize, &&str)| *label == "svc" && at >= 2 && labels[at - 1] != own;
+        if labels.iter().enumerate().any(in_other) {
+            return true;
+        }
+        let is_protocol = |label: &str| matches!(label.trim_start_matches('_'), "tcp" | "udp" | "sctp");
+        let mut foreign = |namespace: &str| namespace != own && is_namespace(namespace);
+        match labels.as_slice() {
+            _ if name.ends_with('.') => false,
+            [_] | [_, _] => true,
+            [_, protocol, last] => is_protocol(protocol) || foreign(last),
+            [_, protocol, _, last] => is_protocol(protocol) && foreign(last),
+            _ => false,
+        }
+    }
+}
+
+fn is_dns_name(text: &str) -> bool {
     let name = text.strip_suffix('.').unwrap_or(text);
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
     name.len() <= 253 && name.split('.').all(is_label)
-}
-
-/// Whether a text is an IP address.
-pub fn is_address(text: &str) -> bool {
-    text.parse::<IpAddr>().is_ok()
-}
-
-/// Whether a proxy's resolver could take `host` for a Service outside of namespace `own`.
-///
-/// A pod's resolver tries a name without a final dot with the search path of `resolv.conf` behind it too:
-/// `PROXY.svc.ZONE`, `svc.ZONE` and `ZONE`, where `PROXY` is the namespace of the proxy's pod. The cluster's DNS answers
-/// `SERVICE.NAMESPACE.svc.ZONE`, with the hostname of an endpoint or with a port and a protocol in front of it. Neither
-/// `PROXY` nor `ZONE` is known here. So of the names without a final dot:
-///
-/// - one label is a Service in the proxy's namespace, and two can be an endpoint there or `SERVICE.NAMESPACE`;
-/// - three can be `ENDPOINT.SERVICE.NAMESPACE`, or `PORT.PROTOCOL.SERVICE` in the proxy's namespace;
-/// - four can be `PORT.PROTOCOL.SERVICE.NAMESPACE`.
-///
-/// `is_namespace` says whether there is a namespace of that name: without it `api.example.com` could not be used, which
-/// is an endpoint `api` of Service `example` only where there is a namespace `com`.
-pub fn could_be_foreign(host: &str, own: &str, mut is_namespace: impl FnMut(&str) -> bool) -> bool {
-    if is_address(host) {
-        return false;
-    }
-    let name = host.to_ascii_lowercase();
-    let labels: Vec<&str> = name.trim_end_matches('.').split('.').collect();
-    let in_other = |(at, label): (usize, &&str)| *label == "svc" && at >= 2 && labels[at - 1] != own;
-    if labels.iter().enumerate().any(in_other) {
-        return true;
-    }
-    let is_protocol = |label: &str| matches!(label.trim_start_matches('_'), "tcp" | "udp" | "sctp");
-    let mut foreign = |namespace: &str| namespace != own && is_namespace(namespace);
-    match labels.as_slice() {
-        _ if name.ends_with('.') => false,
-        [_] | [_, _] => true,
-        [_, protocol, last] => is_protocol(protocol) || foreign(last),
-        [_, protocol, _, last] => is_protocol(protocol) && foreign(last),
-        _ => false,
-    }
 }
 
 #[cfg(test)]
@@ -65,7 +91,7 @@ mod tests {
         for host in
             ["10.0.0.1", "fd00::1", "db", "db.shop.svc.", "Upper.Example.com", "_sip.a-b.example", &long]
         {
-            assert!(is_host(host), "{host}");
+            assert!(Host::parse(host).is_some(), "{host}");
         }
         let too_long = format!("{}.example", "a".repeat(64));
         let too_many = "a.".repeat(127) + "aa";
@@ -89,7 +115,7 @@ mod tests {
             &too_long,
             &too_many,
         ] {
-            assert!(!is_host(text), "{text:?}");
+            assert_eq!(Host::parse(text), None, "{text:?}");
         }
     }
 
@@ -139,7 +165,7 @@ mod tests {
             for dotted in &names {
                 let bare = dotted.trim_end_matches('.');
                 for name in [bare.to_owned(), format!("{bare}."), bare.to_ascii_uppercase()] {
-                    if could_be_foreign(&name, "shop", |label| namespaces.contains(&label)) {
+                    if Host::DnsName(&name).could_be_foreign("shop", |label| namespaces.contains(&label)) {
                         continue;
                     }
                     passed += 1;
@@ -155,8 +181,10 @@ mod tests {
 
     #[test]
     fn names_outside_of_the_cluster_and_own_services_are_let_through() {
-        let foreign =
-            |name: &str| could_be_foreign(name, "shop", |label| ["shop", "com", "victim"].contains(&label));
+        let foreign = |name: &str| {
+            let host = Host::parse(name).unwrap();
+            host.could_be_foreign("shop", |label| ["shop", "com", "victim"].contains(&label))
+        };
         for name in [
             "db.shop.svc",
             "db.SHOP.svc.cluster.local",

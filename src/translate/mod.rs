@@ -12,117 +12,94 @@
 //! | `certificate.rs` | Secrets to certificates |
 //! | `default_backend.rs` | the Ingress without rules |
 //! | `name.rs` | keys, bounded |
+//! | `findings.rs` | what the Ingress depends on, and what is wrong with it |
 //! | `size.rs` | what is too large for an object |
 //! | `pause.rs` | what pauses publishing |
 //! | `status.rs` | where to reach the proxies |
 //! | `problem.rs` | what can be wrong, and how it is said |
 
-pub mod annotation;
-pub mod certificate;
-pub mod class;
+mod annotation;
+mod certificate;
+pub(crate) mod class;
 mod default_backend;
+mod findings;
 pub mod fragment;
-pub mod host;
-pub mod lookup;
-pub mod name;
+mod host;
+pub(crate) mod name;
 pub mod pause;
 pub mod problem;
 mod reference;
 mod router;
-pub mod rule;
+mod rule;
 mod server;
 mod service;
 pub mod settings;
-pub mod size;
+pub(crate) mod size;
 pub mod status;
+
+pub use annotation::{WITHOUT_EFFECT, known as known_annotations};
+pub use size::INGRESS_LIMIT;
 
 use std::sync::Arc;
 
 use crate::kubernetes::key::IngressKey;
 use crate::kubernetes::{Ingress, IngressSpec};
-use annotation::{RouterAnnotations, field};
+use crate::watch::Stores;
+use annotation::RouterAnnotations;
+use findings::IngressFindings;
 use fragment::{Created, Fragment};
-use lookup::Lookup;
 use problem::Subject;
 use router::Translation;
-use service::Findings;
 use settings::{Precedence, Settings};
 
-/// Translates one Ingress that is ours.
-pub fn translate<L: Lookup + ?Sized>(ingress: &Ingress, settings: &Arc<Settings>, lookup: &L) -> Fragment {
-    let metadata = &ingress.metadata;
-    let key = IngressKey::new(
-        metadata.namespace.as_deref().unwrap_or_default(),
-        metadata.name.as_deref().unwrap_or_default(),
-    );
-    translate_as(&key, ingress, settings, lookup)
-}
-
-/// As [`translate`], with the Ingress's own key, whose memory the fragment shares.
-pub fn translate_as<L: Lookup + ?Sized>(
-    key: &IngressKey,
-    ingress: &Ingress,
-    settings: &Arc<Settings>,
-    lookup: &L,
-) -> Fragment {
+/// Translates one Ingress that is ours. The fragment shares the memory of `key`, which is the Ingress's.
+pub fn translate(key: &IngressKey, ingress: &Ingress, settings: &Arc<Settings>, lookup: &Stores) -> Fragment {
     let namespace = key.shared_namespace();
-    let mut fragment = Fragment {
-        ingress: key.clone(),
-        created: Created::from(&ingress.metadata),
-        settings: Arc::clone(settings),
-        routers: Vec::new(),
-        default_backend: None,
-        certificates: Vec::new(),
-        problems: Vec::new(),
-        uses_nodes: false,
-        uses_namespaces: false,
-    };
-    let mut findings = Findings::default();
+    let mut findings = IngressFindings::default();
+    let (mut routers, mut default_backend, mut certificates) = (Vec::new(), None, Vec::new());
     if let Some(annotations) = annotations(ingress, settings, lookup, &mut findings) {
         let empty = IngressSpec::default();
         let spec = ingress.spec.as_ref().unwrap_or(&empty);
         let subject = || Subject::ingress(ingress);
         let tls = spec.tls.as_deref().unwrap_or_default();
-        fragment.certificates =
-            certificate::certificates(&namespace, tls, lookup, &subject, &mut findings.problems);
+        certificates = certificate::certificates(&namespace, tls, lookup, &subject, &mut findings.problems);
         let rules = spec.rules.as_deref().unwrap_or_default();
         let mut translation = Translation::new(ingress, namespace, settings, lookup, annotations, findings);
         if let Some(backend) = &spec.default_backend {
             if rules.is_empty() || settings.precedence == Precedence::Spec {
-                fragment.default_backend = translation.default_backend(backend).map(Box::new);
+                default_backend = translation.default_backend(backend).map(Box::new);
             } else {
                 translation.findings.problems.add(|| default_backend::ignored(subject()));
             }
         }
-        fragment.routers = translation.routers(rules);
+        routers = translation.routers(rules);
         findings = translation.findings;
     }
-    fragment.problems = findings.problems.into_vec();
-    fragment.uses_nodes = findings.uses_nodes;
-    fragment.uses_namespaces = findings.uses_namespaces;
-    fragment
+    Fragment {
+        ingress: key.clone(),
+        created: Created::from(&ingress.metadata),
+        settings: Arc::clone(settings),
+        routers,
+        default_backend,
+        certificates,
+        problems: findings.problems.into_vec(),
+        uses_nodes: findings.uses_nodes,
+        uses_namespaces: findings.uses_namespaces,
+    }
 }
 
 /// An Ingress's annotations, where they can be used and its namespace may have what they refer to.
-fn annotations<L: Lookup + ?Sized>(
+fn annotations(
     ingress: &Ingress,
     settings: &Settings,
-    lookup: &L,
-    findings: &mut Findings,
+    lookup: &Stores,
+    findings: &mut IngressFindings,
 ) -> Option<RouterAnnotations> {
     let subject = || Subject::ingress(ingress);
-    let parsed =
-        RouterAnnotations::parse(ingress.metadata.annotations.as_ref(), &subject, &mut findings.problems);
+    let parsed: Result<RouterAnnotations, _> =
+        annotation::parse(ingress.metadata.annotations.as_ref(), &subject, &mut findings.problems);
     let annotations = parsed.map_err(|faults| findings.problems.extend(faults)).ok()?;
-    let options = annotations.tls.as_ref().map(|tls| &tls.options).filter(|options| !options.is_empty());
-    let options = options.map(std::slice::from_ref).unwrap_or_default();
+    let references = [&annotations.middlewares, &annotations.tls_options];
     let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default();
-    let spellings = &annotations.spellings;
-    let lists =
-        [(annotations.middlewares.as_slice(), &spellings.middlewares), (options, &spellings.tls_options)];
-    let refused = lists.map(|(references, spelling)| {
-        reference::check(references, namespace, settings, lookup, findings)
-            .map(|refusal| findings.problems.add(|| refusal.problem(subject(), field(spelling))))
-    });
-    (refused == [None, None]).then_some(annotations)
+    reference::check(references, namespace, &subject, settings, lookup, findings).then_some(annotations)
 }

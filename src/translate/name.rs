@@ -29,15 +29,16 @@ pub fn normalize(text: &str) -> String {
 pub fn normalize_joined(pieces: &[&str]) -> String {
     let mut key = String::with_capacity(pieces.iter().map(|piece| piece.len()).sum());
     let mut gap = false;
-    for character in pieces.iter().flat_map(|piece| piece.chars()) {
-        if is_letter_or_number(character) {
-            if gap && !key.is_empty() {
+    for piece in pieces {
+        for character in piece.chars() {
+            if !is_letter_or_number(character) {
+                gap = true;
+                continue;
+            }
+            if std::mem::take(&mut gap) && !key.is_empty() {
                 key.push('-');
             }
-            gap = false;
             key.push(character);
-        } else {
-            gap = true;
         }
     }
     key

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
 use crate::kubernetes::Ingress;
+use crate::kubernetes::key::ServiceKey;
 use crate::redact::hide_keys;
 
 /// The kind of an object that a problem is about.
@@ -132,6 +133,12 @@ impl Subject {
             namespace: metadata.namespace.clone().unwrap_or_default(),
             name: metadata.name.clone().unwrap_or_default(),
         }
+    }
+}
+
+impl From<&ServiceKey> for Subject {
+    fn from(key: &ServiceKey) -> Self {
+        Self { kind: Kind::Service, namespace: key.namespace().to_owned(), name: key.name().to_owned() }
     }
 }
 

@@ -3,49 +3,53 @@
 //! `X@kubernetescrd` names an object of Traefik's CRD provider as `{namespace}-{name}`; without a check an Ingress
 //! could use another tenant's middleware.
 
-use crate::translate::lookup::Lookup;
-use crate::translate::problem::{Category, Problem, Subject};
-use crate::translate::service::Findings;
-use crate::translate::settings::Settings;
+use super::annotation::References;
+use super::findings::IngressFindings;
+use super::problem::{Category, Problem, Subject};
+use super::settings::Settings;
+use crate::watch::Stores;
 
 const CRD_PROVIDER: &str = "@kubernetescrd";
 
-/// Why a reference can't be followed.
-pub(super) struct Refusal<'a> {
-    category: Category,
-    /// The reference that is meant.
-    value: &'a str,
-    remedy: String,
-}
-
-impl Refusal<'_> {
-    /// The problem of the object whose annotation holds the reference.
-    pub fn problem(self, subject: Subject, field: String) -> Problem {
-        let Self { category, value, remedy } = self;
-        Problem { category, subject, field, value: Problem::shown(value), remedy }
+/// Checks the references that two annotations of an object in `namespace` hold; false, with a problem for each of the
+/// two, where it may not have one of them.
+pub(super) fn check(
+    annotations: [&References; 2],
+    namespace: &str,
+    subject: &dyn Fn() -> Subject,
+    settings: &Settings,
+    lookup: &Stores,
+    findings: &mut IngressFindings,
+) -> bool {
+    let mut allowed = true;
+    for references in annotations {
+        let uses_namespaces = &mut findings.uses_namespaces;
+        let refused = refusal(&references.names, namespace, settings, lookup, uses_namespaces);
+        let Some((category, value, remedy)) = refused else { continue };
+        allowed = false;
+        let (subject, field, value) = (subject(), references.field(), Problem::shown(value));
+        findings.problems.add(|| Problem { category, subject, field, value, remedy });
     }
+    allowed
 }
 
-/// Checks the references that one annotation of an object in `namespace` holds.
-pub(super) fn check<'a, L: Lookup + ?Sized>(
+/// The first of the references that the namespace may not have, why, and what would be right.
+fn refusal<'a>(
     references: &'a [String],
     namespace: &str,
     settings: &Settings,
-    lookup: &L,
-    findings: &mut Findings,
-) -> Option<Refusal<'a>> {
+    lookup: &Stores,
+    uses_namespaces: &mut bool,
+) -> Option<(Category, &'a str, String)> {
     let first = references.first()?;
     if let Some(namespaces) = &settings.cross_provider_namespaces
         && !namespaces.contains(namespace)
     {
-        return Some(Refusal {
-            category: Category::CrossProviderNotAllowed,
-            value: first,
-            remedy: format!(
-                "namespace {namespace} may not refer to middlewares, TLS options or transports of another provider; \
-                 remove the annotation, or have the namespace added to crossProviderNamespaces"
-            ),
-        });
+        let remedy = format!(
+            "namespace {namespace} may not refer to middlewares, TLS options or transports of another provider; \
+             remove the annotation, or have the namespace added to crossProviderNamespaces"
+        );
+        return Some((Category::CrossProviderNotAllowed, first, remedy));
     }
     if settings.allow_cross_namespace {
         return None;
@@ -54,16 +58,13 @@ pub(super) fn check<'a, L: Lookup + ?Sized>(
         let name = reference.strip_suffix(CRD_PROVIDER)?;
         let own = name.strip_prefix(namespace).is_some_and(|rest| rest.starts_with('-'));
         if own {
-            findings.uses_namespaces = true;
+            *uses_namespaces = true;
             lookup.longer_namespace(namespace, name)?;
         }
-        Some(Refusal {
-            category: Category::CrossNamespaceNotAllowed,
-            value: reference,
-            remedy: format!(
-                "refer to an object of namespace {namespace} only, as {namespace}-NAME{CRD_PROVIDER} (and not with a \
-                 name that another namespace's could be), or have allowCrossNamespace set"
-            ),
-        })
+        let remedy = format!(
+            "refer to an object of namespace {namespace} only, as {namespace}-NAME{CRD_PROVIDER} (and not with a name \
+             that another namespace's could be), or have allowCrossNamespace set"
+        );
+        Some((Category::CrossNamespaceNotAllowed, reference.as_str(), remedy))
     })
 }

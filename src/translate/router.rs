@@ -7,18 +7,19 @@ use k8s_openapi::api::networking::v1::{HTTPIngressPath, IngressBackend, IngressR
 
 use crate::kubernetes::Ingress;
 
-use super::annotation::{RouterAnnotations, field};
+use super::annotation::RouterAnnotations;
+use super::findings::IngressFindings;
 use super::fragment::{Created, RouterFragment, ServiceFragment, ServiceOwner};
-use super::lookup::Lookup;
 use super::problem::{Category, Problem, Subject};
 use super::rule::{self, Matcher, PathType};
-use super::server::Broken;
-use super::service::{self, Backend, Findings, NamedService};
+use super::server::BrokenBackend;
+use super::service::{self, Backend, NamedService};
 use super::settings::{BrokenBackends, Precedence, RuleSyntax, Settings};
 use super::size::{self, Budget};
 use crate::kubernetes::key::ServiceKey;
 use crate::traefik::dynamic::Router;
 use crate::translate::name;
+use crate::watch::Stores;
 
 /// A backend as it is written: the Service, the name of the port, its number.
 pub(super) type BackendName<'a> = (&'a str, Option<&'a str>, Option<i32>);
@@ -29,31 +30,31 @@ fn backend_name(backend: &IngressServiceBackend) -> BackendName<'_> {
 }
 
 /// The translation of one Ingress while it runs.
-pub(super) struct Translation<'a, L: Lookup + ?Sized> {
+pub(super) struct Translation<'a> {
     pub(super) ingress: &'a Ingress,
     pub(super) namespace: Arc<str>,
     pub(super) settings: &'a Settings,
-    pub(super) lookup: &'a L,
+    pub(super) lookup: &'a Stores,
     pub(super) annotations: RouterAnnotations,
-    pub(super) findings: Findings,
+    pub(super) findings: IngressFindings,
     /// Backends that were translated already; the paths of an Ingress often share one.
     backends: HashMap<BackendName<'a>, Backend>,
-    services: HashMap<&'a str, NamedService<'a, L>>,
+    services: HashMap<&'a str, NamedService<'a>>,
     /// What its routers and services may still take.
     budget: Budget,
     paths: usize,
     path_matcher_reported: bool,
 }
 
-impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
+impl<'a> Translation<'a> {
     /// A translation that has found nothing yet.
     pub(super) fn new(
         ingress: &'a Ingress,
         namespace: Arc<str>,
         settings: &'a Settings,
-        lookup: &'a L,
+        lookup: &'a Stores,
         annotations: RouterAnnotations,
-        findings: Findings,
+        findings: IngressFindings,
     ) -> Self {
         let rules = ingress.spec.iter().flat_map(|spec| &spec.rules).flatten();
         let paths = rules.filter_map(|rule| rule.http.as_ref()).map(|http| http.paths.len());
@@ -200,7 +201,7 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
     pub(super) fn bare_router(&self) -> Router {
         let or =
             |own: &Vec<String>, default: &Vec<String>| if own.is_empty() { default } else { own }.clone();
-        let mut middlewares = or(&self.annotations.middlewares, &self.settings.default_middlewares);
+        let mut middlewares = or(&self.annotations.middlewares.names, &self.settings.default_middlewares);
         // The middlewares that are left must not answer in place of the missing one.
         if self.annotations.blocked {
             middlewares.clear();
@@ -231,7 +232,7 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
         self.findings.problems.add(|| Problem {
             category: Category::InvalidPathMatcher,
             subject: Subject::ingress(self.ingress),
-            field: field(&self.annotations.spellings.path_matcher),
+            field: self.annotations.path_matcher_field(),
             value: Problem::shown(&self.annotations.path_matcher),
             remedy: remedy.to_owned(),
         });
@@ -266,25 +267,27 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
             return translated;
         }
         // The annotation has a problem that says why.
-        let broken = Broken::new(Category::EmptyListItem, "");
+        let broken = BrokenBackend::new(Category::EmptyListItem, "");
         Backend { service: self.answer_503("blocked"), broken: Some(broken) }
     }
 
     fn translate_backend(&mut self, service: &'a IngressServiceBackend) -> Backend {
         let Self { namespace, settings, lookup, .. } = self;
         if self.paths <= 1 {
-            let named = NamedService::new(namespace, &service.name, settings, *lookup);
+            let named = NamedService::new(namespace, &service.name, settings, lookup);
             return named.backend(service, &mut self.findings);
         }
         let named = self
             .services
             .entry(&service.name)
-            .or_insert_with(|| NamedService::new(namespace, &service.name, settings, *lookup));
+            .or_insert_with(|| NamedService::new(namespace, &service.name, settings, lookup));
         let before = self.findings.addresses;
         let translated = named.backend(service, &mut self.findings);
         self.budget.add_addresses(self.findings.addresses - before);
         match (&translated.service, &translated.broken) {
-            (_, Some(Broken { category: Category::EntryTooLarge, .. })) => self.budget.add(size::RENDERED),
+            (_, Some(BrokenBackend { category: Category::EntryTooLarge, .. })) => {
+                self.budget.add(size::RENDERED)
+            }
             (Some(fragment), None) => self.budget.add_service(&fragment.key, &fragment.service),
             // To find out and say what is wrong takes time too.
             _ => self.budget.add(size::BROKEN),
@@ -306,7 +309,7 @@ impl<'a, L: Lookup + ?Sized> Translation<'a, L> {
             value: String::new(),
             remedy: remedy.to_owned(),
         });
-        let broken = Some(Broken::new(Category::UnsupportedBackend, remedy));
+        let broken = Some(BrokenBackend::new(Category::UnsupportedBackend, remedy));
         Backend { service: self.answer_503("unsupported"), broken }
     }
 

@@ -3,27 +3,27 @@
 //! The order of decision is that of Traefik's `loadService` (pkg/provider/kubernetes/ingress).
 
 use std::collections::HashSet;
-use std::fmt::Write;
 use std::sync::Arc;
 
 use crate::kubernetes::key::ServiceKey;
 use crate::kubernetes::{Address, Service, ServicePort, ServiceType, Slice};
 use crate::traefik::dynamic::Server;
 use crate::translate::annotation::ServiceAnnotations;
-use crate::translate::host;
-use crate::translate::lookup::Lookup;
+use crate::translate::findings::IngressFindings;
+use crate::translate::host::Host;
 use crate::translate::problem::{Category, Problem};
 use crate::translate::settings::Settings;
 use crate::translate::size;
+use crate::watch::Stores;
 
 /// Why a backend has no servers, and what would help.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broken {
+pub struct BrokenBackend {
     pub category: Category,
     pub remedy: Arc<str>,
 }
 
-impl Broken {
+impl BrokenBackend {
     /// A fault of `category`.
     pub fn new(category: Category, remedy: impl Into<Arc<str>>) -> Self {
         Self { category, remedy: remedy.into() }
@@ -31,68 +31,56 @@ impl Broken {
 }
 
 /// A port of a Service, and what its servers depend on.
-pub(super) struct Target<'a, L: ?Sized> {
+pub(super) struct Target<'a> {
     pub key: &'a ServiceKey,
     pub service: &'a Service,
     pub port: &'a ServicePort,
     pub annotations: &'a ServiceAnnotations,
     pub settings: &'a Settings,
-    pub lookup: &'a L,
+    pub lookup: &'a Stores,
 }
 
-/// The servers of a port, and what it took to find them.
-#[derive(Default)]
-pub(super) struct Servers {
-    /// Empty where there is no endpoint, which is not a fault here.
-    pub list: Vec<Server>,
-    /// How many addresses were looked at.
-    pub looked_at: usize,
-    pub uses_nodes: bool,
-    pub uses_namespaces: bool,
-}
-
-impl<L: Lookup + ?Sized> Target<'_, L> {
-    /// Finds the servers. `slices` are those that have the port, each with its number.
+impl Target<'_> {
+    /// The servers; none where there is no endpoint, which is not a fault here. `slices` are those that have the port,
+    /// each with its number.
     ///
     /// # Errors
     /// Where the Service can't have servers at all, whatever `allowEmptyServices` says.
     pub fn servers<'s>(
         &self,
         slices: impl Iterator<Item = (&'s Slice, i32)>,
-        found: &mut Servers,
-    ) -> Result<(), Broken> {
+        findings: &mut IngressFindings,
+    ) -> Result<Vec<Server>, BrokenBackend> {
         if self.annotations.node_port_lb && self.service.kind == ServiceType::NodePort {
-            found.uses_nodes = true;
-            found.list = self.node_servers()?;
-        } else if self.service.kind == ServiceType::ExternalName {
-            let name = self.service.external_name.as_deref().unwrap_or_default();
-            found.list = vec![self.server(name, self.port.port)?];
-        } else if self.annotations.native_lb.unwrap_or(self.settings.native_lb_by_default) {
-            found.list = match &*self.service.cluster_ip {
-                "" | "None" => {
-                    return Err(Broken::new(
-                        Category::NoClusterIP,
-                        "the Service has no cluster IP; give it one, or set service.nativelb: \"false\" on it",
-                    ));
-                }
-                address => vec![self.server(address, self.port.port)?],
-            };
-        } else {
-            self.endpoint_servers(slices, found)?;
+            findings.uses_nodes = true;
+            return self.node_servers();
         }
-        Ok(())
+        let only = |text| Ok(vec![self.server(self.host(text, self.port.port)?, self.port.port)?]);
+        if self.service.kind == ServiceType::ExternalName {
+            return only(self.service.external_name.as_deref().unwrap_or_default());
+        }
+        if !self.annotations.native_lb.unwrap_or(self.settings.native_lb_by_default) {
+            return self.endpoint_servers(slices, findings);
+        }
+        match &*self.service.cluster_ip {
+            "" | "None" => Err(BrokenBackend::new(
+                Category::NoClusterIP,
+                "the Service has no cluster IP; give it one, or set service.nativelb: \"false\" on it",
+            )),
+            address => only(address),
+        }
     }
 
-    fn node_servers(&self) -> Result<Vec<Server>, Broken> {
-        let unavailable = |remedy| Broken::new(Category::NodesUnavailable, remedy);
+    fn node_servers(&self) -> Result<Vec<Server>, BrokenBackend> {
+        let unavailable = |remedy| BrokenBackend::new(Category::NodesUnavailable, remedy);
         let addresses = Some(self.lookup).filter(|_| !self.settings.disable_cluster_scope_resources);
-        let addresses = addresses.and_then(Lookup::node_internal_ips).ok_or_else(|| {
+        let addresses = addresses.and_then(Stores::node_internal_ips).ok_or_else(|| {
             unavailable("nodes are not read (disableClusterScopeResources); remove service.nodeportlb from the Service")
         })?;
         // The API server takes any text for a node's address.
-        let hosts = addresses.iter().filter(|address| host::is_host(address));
+        let hosts = addresses.iter().filter_map(|address| Host::parse(address));
         let servers: Vec<Server> =
-            hosts.filter_map(|address| self.server(address, self.port.node_port).ok()).collect();
+            hosts.filter_map(|host| self.server(host, self.port.node_port).ok()).collect();
         if servers.is_empty() { Err(unavailable("no node has an InternalIP address")) } else { Ok(servers) }
     }
 
@@ -100,8 +88,8 @@ impl<L: Lookup + ?Sized> Target<'_, L> {
     fn endpoint_servers<'s>(
         &self,
         slices: impl Iterator<Item = (&'s Slice, i32)>,
-        found: &mut Servers,
-    ) -> Result<(), Broken> {
+        findings: &mut IngressFindings,
+    ) -> Result<Vec<Server>, BrokenBackend> {
         /// Up to this many addresses are compared with each other, which is cheaper than a set of them.
         const FEW: usize = 16;
 
@@ -111,7 +99,7 @@ impl<L: Lookup + ?Sized> Target<'_, L> {
         for (address, number) in
             slices.flat_map(|(slice, number)| slice.addresses.iter().map(move |address| (address, number)))
         {
-            found.looked_at += 1;
+            findings.addresses += 1;
             let repeated = if first.len() < FEW {
                 first.iter().any(|(other, _)| other.host == address.host)
             } else {
@@ -132,72 +120,70 @@ impl<L: Lookup + ?Sized> Target<'_, L> {
         }
         let mut servers = Vec::with_capacity(first.len());
         for (address, number) in first {
-            check_name(&address.host, self.key, self.settings, self.lookup, &mut found.uses_namespaces)?;
-            servers.push(self.server(&address.host, number)?);
+            let host = self.host(&address.host, number)?;
+            check_host(host, self.key, self.settings, self.lookup, &mut findings.uses_namespaces)?;
+            servers.push(self.server(host, number)?);
         }
-        found.list = servers;
-        Ok(())
+        Ok(servers)
     }
 
-    fn server(&self, host: &str, port: i32) -> Result<Server, Broken> {
-        if !host::is_host(host) || !(0..=0xffff).contains(&port) {
-            return Err(Broken::new(
-                Category::InvalidAddress,
-                format!(
-                    "{:?} of Service {} is no IP address or host name with a port from 1 to 65535",
-                    Problem::shown(&format!("{host}:{port}")),
-                    self.key
-                ),
-            ));
-        }
+    fn host<'t>(&self, text: &'t str, port: i32) -> Result<Host<'t>, BrokenBackend> {
+        Host::parse(text).ok_or_else(|| self.invalid_address(text, port))
+    }
+
+    fn server(&self, host: Host<'_>, port: i32) -> Result<Server, BrokenBackend> {
+        let port = u16::try_from(port).map_err(|_| self.invalid_address(host.text(), port))?;
         let scheme = match self.annotations.servers_scheme.as_str() {
             "" if self.port.port == 443 || self.port.name.starts_with("https") => "https",
             "" => "http",
             scheme => scheme,
         };
-        let mut url = String::with_capacity(scheme.len() + host.len() + 11);
-        // An IPv6 address is bracketed, as Go's net.JoinHostPort does. Writing into a String can't fail.
-        let _ = if host.contains(':') {
-            write!(url, "{scheme}://[{host}]:{port}")
-        } else {
-            write!(url, "{scheme}://{host}:{port}")
-        };
-        Ok(Server { url })
+        Ok(Server { url: host.url(scheme, port) })
+    }
+
+    fn invalid_address(&self, host: &str, port: i32) -> BrokenBackend {
+        BrokenBackend::new(
+            Category::InvalidAddress,
+            format!(
+                "{:?} of Service {} is no IP address or host name with a port from 1 to 65535",
+                Problem::shown(&format!("{host}:{port}")),
+                self.key
+            ),
+        )
     }
 }
 
 /// Checks that a host does not lead into another namespace.
-pub(super) fn check_name<L: Lookup + ?Sized>(
-    host: &str,
+pub(super) fn check_host(
+    host: Host<'_>,
     key: &ServiceKey,
     settings: &Settings,
-    lookup: &L,
+    lookup: &Stores,
     uses_namespaces: &mut bool,
-) -> Result<(), Broken> {
+) -> Result<(), BrokenBackend> {
     let own = key.namespace();
-    // What is no host is refused as such.
     let foreign = !settings.allow_cross_namespace
-        && host::is_host(host)
-        && host::could_be_foreign(host, own, |label| {
+        && host.could_be_foreign(own, |label| {
             *uses_namespaces = true;
             lookup.longer_namespace("", &format!("{label}-")).as_deref() == Some(label)
         });
     if !foreign {
         return Ok(());
     }
-    Err(Broken::new(
+    Err(BrokenBackend::new(
         Category::CrossNamespaceNotAllowed,
         format!(
-            "{host:?} of Service {key} could be a Service of another namespace; write one of your own as \
+            "{:?} of Service {key} could be a Service of another namespace; write one of your own as \
              NAME.{own}.svc.cluster.local and a name outside of the cluster with a final dot, or have \
-             allowCrossNamespace set"
+             allowCrossNamespace set",
+            host.text()
         ),
     ))
 }
 
 /// A service that is too large to be published.
-pub(super) fn too_large(key: &ServiceKey, servers: usize, bytes: usize) -> Broken {
-    Broken::new(
+pub(super) fn too_large(key: &ServiceKey, servers: usize, bytes: usize) -> BrokenBackend {
+    BrokenBackend::new(
         Category::EntryTooLarge,
         format!(
             "Service {key} has {servers} servers and is at least {}; spread it over several Services, or have \

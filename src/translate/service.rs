@@ -8,16 +8,18 @@ use k8s_openapi::api::networking::v1::IngressServiceBackend;
 
 use crate::kubernetes::key::ServiceKey;
 use crate::kubernetes::{self, ServicePort, ServiceType, Slice};
-use crate::traefik::dynamic::{LoadBalancer, Service};
-use crate::translate::annotation::{ServiceAnnotations, field};
+use crate::traefik::dynamic::{HttpService, LoadBalancer};
+use crate::translate::annotation::{self, ServiceAnnotations};
+use crate::translate::findings::IngressFindings;
 use crate::translate::fragment::{Created, ServiceFragment, ServiceOwner};
-use crate::translate::lookup::Lookup;
+use crate::translate::host::Host;
 use crate::translate::name;
-use crate::translate::problem::{Category, Kind, Problems, Subject};
+use crate::translate::problem::{Category, Subject};
 use crate::translate::reference;
-use crate::translate::server::{self, Broken, Servers, Target};
+use crate::translate::server::{self, BrokenBackend, Target};
 use crate::translate::settings::{BrokenBackends, Settings};
 use crate::translate::size;
+use crate::watch::Stores;
 
 /// What a backend came to.
 #[derive(Clone, Debug)]
@@ -25,17 +27,7 @@ pub(super) struct Backend {
     /// `None` when the path has to go.
     pub service: Option<Arc<ServiceFragment>>,
     /// Why it is not what the Ingress asks for.
-    pub broken: Option<Broken>,
-}
-
-/// What the translation of one Ingress finds beside its routing.
-#[derive(Debug, Default)]
-pub(super) struct Findings {
-    pub problems: Problems,
-    pub uses_nodes: bool,
-    pub uses_namespaces: bool,
-    /// How many addresses of endpoints were looked at.
-    pub addresses: usize,
+    pub broken: Option<BrokenBackend>,
 }
 
 /// The port of a backend as its Ingress writes it: its name, else its number.
@@ -49,13 +41,13 @@ pub(super) fn port_text(backend: &IngressServiceBackend) -> String {
 
 /// A Service that backends of one Ingress name. Whatever is read of it is read once, however many of its ports the
 /// Ingress uses: an object may have tens of thousands.
-pub(super) struct NamedService<'a, L: ?Sized> {
+pub(super) struct NamedService<'a> {
     key: ServiceKey,
     object: Option<&'a kubernetes::Service>,
     slices: &'a [Arc<Slice>],
     settings: &'a Settings,
-    lookup: &'a L,
-    annotations: OnceCell<Result<ServiceAnnotations, Broken>>,
+    lookup: &'a Stores,
+    annotations: OnceCell<Result<ServiceAnnotations, BrokenBackend>>,
     ports: OnceCell<PortIndex<'a>>,
     /// The slices have too many ports to search them one by one.
     many_in_slices: bool,
@@ -73,9 +65,9 @@ struct PortIndex<'a> {
 /// Up to this many ports are searched one by one, which is cheaper than an index.
 const FEW: usize = 16;
 
-impl<'a, L: Lookup + ?Sized> NamedService<'a, L> {
+impl<'a> NamedService<'a> {
     /// Looks the Service up.
-    pub fn new(namespace: &Arc<str>, name: &str, settings: &'a Settings, lookup: &'a L) -> Self {
+    pub fn new(namespace: &Arc<str>, name: &str, settings: &'a Settings, lookup: &'a Stores) -> Self {
         let key = ServiceKey::new(Arc::clone(namespace), name);
         let slices = lookup.endpoint_slices(&key);
         Self {
@@ -91,7 +83,7 @@ impl<'a, L: Lookup + ?Sized> NamedService<'a, L> {
     }
 
     /// Translates a backend that names the Service.
-    pub fn backend(&self, backend: &IngressServiceBackend, findings: &mut Findings) -> Backend {
+    pub fn backend(&self, backend: &IngressServiceBackend, findings: &mut IngressFindings) -> Backend {
         let (key, settings) = (&self.key, self.settings);
         let result = self.load(backend, findings);
         let port = port_text(backend);
@@ -116,7 +108,7 @@ impl<'a, L: Lookup + ?Sized> NamedService<'a, L> {
                 keep_not_empty(&mut service.load_balancer);
                 return Backend { service: Some(fragment(service)), broken: None };
             }
-            Ok(_) => Broken::new(
+            Ok(_) => BrokenBackend::new(
                 Category::NoEndpoints,
                 format!(
                     "no EndpointSlice of Service {key} has a serving endpoint for port {port}; start a pod that is \
@@ -129,45 +121,46 @@ impl<'a, L: Lookup + ?Sized> NamedService<'a, L> {
         Backend { service: stays.then(|| fragment(without_servers())), broken: Some(broken) }
     }
 
-    fn load(&self, backend: &IngressServiceBackend, findings: &mut Findings) -> Result<Service, Broken> {
+    fn load(
+        &self,
+        backend: &IngressServiceBackend,
+        findings: &mut IngressFindings,
+    ) -> Result<HttpService, BrokenBackend> {
         let Self { key, settings, lookup, .. } = self;
         let object = self.object.ok_or_else(|| {
             let remedy = format!("there is no Service {key}; create it, or name one that is there");
-            Broken::new(Category::ServiceNotFound, remedy)
+            BrokenBackend::new(Category::ServiceNotFound, remedy)
         })?;
         let Some(port) = self.port(object, backend) else {
-            return Err(Broken::new(Category::ServicePortNotFound, port_remedy(key, object)));
+            return Err(BrokenBackend::new(Category::ServicePortNotFound, port_remedy(key, object)));
         };
         if object.kind == ServiceType::ExternalName {
             if !settings.allow_external_name_services {
-                return Err(Broken::new(
+                return Err(BrokenBackend::new(
                     Category::ExternalNameNotAllowed,
                     "the Service is of type ExternalName; use another type, or have allowExternalNameServices set",
                 ));
             }
             let name = object.external_name.as_deref().unwrap_or_default();
-            server::check_name(name, key, settings, *lookup, &mut findings.uses_namespaces)?;
+            if let Some(host) = Host::parse(name) {
+                server::check_host(host, key, settings, lookup, &mut findings.uses_namespaces)?;
+            }
         }
         let annotations = self.annotations.get_or_init(|| self.read_annotations(object, findings)).as_ref();
         let annotations = annotations.map_err(Clone::clone)?;
-        let mut servers = Servers::default();
-        let target = Target { key, service: object, port, annotations, settings, lookup: *lookup };
-        let found = target.servers(self.slices_with(&port.name), &mut servers);
-        findings.addresses += servers.looked_at;
-        findings.uses_nodes |= servers.uses_nodes;
-        findings.uses_namespaces |= servers.uses_namespaces;
-        found?;
-        let count = servers.list.len();
-        let service = Service {
-            middlewares: annotations.middlewares.clone(),
+        let target = Target { key, service: object, port, annotations, settings, lookup };
+        let servers = target.servers(self.slices_with(&port.name), findings)?;
+        let count = servers.len();
+        let service = HttpService {
+            middlewares: annotations.middlewares.names.clone(),
             load_balancer: LoadBalancer {
-                servers: servers.list,
+                servers,
                 sticky: annotations.sticky.clone(),
                 pass_host_header: annotations.pass_host_header.filter(|pass| !pass),
-                servers_transport: annotations.servers_transport.clone(),
+                servers_transport: annotations.servers_transport.names.concat(),
             },
         };
-        match size::service(&key.to_string(), &service) {
+        match size::service(key, &service) {
             None => Ok(service),
             Some(bytes) => Err(server::too_large(key, count, bytes)),
         }
@@ -227,46 +220,31 @@ impl<'a, L: Lookup + ?Sized> NamedService<'a, L> {
     fn read_annotations(
         &self,
         object: &kubernetes::Service,
-        findings: &mut Findings,
-    ) -> Result<ServiceAnnotations, Broken> {
+        findings: &mut IngressFindings,
+    ) -> Result<ServiceAnnotations, BrokenBackend> {
         let key = &self.key;
-        let subject = || Subject {
-            kind: Kind::Service,
-            namespace: key.namespace().to_owned(),
-            name: key.name().to_owned(),
-        };
+        let subject = || Subject::from(key);
         let unusable = || {
             let remedy =
                 format!("the annotations of Service {key} can't be used; the Service's own Events say why");
-            Broken::new(Category::ServiceUnusable, remedy)
+            BrokenBackend::new(Category::ServiceUnusable, remedy)
         };
-        let annotations =
-            ServiceAnnotations::parse(Some(&object.annotations), &subject, &mut findings.problems).map_err(
-                |faults| {
-                    findings.problems.extend(faults);
-                    unusable()
-                },
-            )?;
-        let transport = std::slice::from_ref(&annotations.servers_transport);
-        let transport = if annotations.servers_transport.is_empty() { &[] } else { transport };
-        let lists = [
-            (transport, &annotations.servers_transport_spelling),
-            (annotations.middlewares.as_slice(), &annotations.middlewares_spelling),
-        ];
-        let refused = lists.map(|(references, spelling)| {
-            reference::check(references, key.namespace(), self.settings, self.lookup, findings).map(
-                |refusal| {
-                    findings.problems.add(|| refusal.problem(subject(), field(spelling)));
-                },
-            )
-        });
-        if refused.contains(&Some(())) { Err(unusable()) } else { Ok(annotations) }
+        let parsed: Result<ServiceAnnotations, _> =
+            annotation::parse(Some(&object.annotations), &subject, &mut findings.problems);
+        let annotations = parsed.map_err(|faults| {
+            findings.problems.extend(faults);
+            unusable()
+        })?;
+        let references = [&annotations.servers_transport, &annotations.middlewares];
+        let allowed =
+            reference::check(references, key.namespace(), &subject, self.settings, self.lookup, findings);
+        allowed.then_some(annotations).ok_or_else(unusable)
     }
 }
 
 /// A service that answers 503.
-pub(super) fn without_servers() -> Service {
-    let mut service = Service::default();
+pub(super) fn without_servers() -> HttpService {
+    let mut service = HttpService::default();
     keep_not_empty(&mut service.load_balancer);
     service
 }

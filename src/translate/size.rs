@@ -2,8 +2,10 @@
 //! annotation would then keep everybody's changes from being published. Nor may one Ingress fill the memory: what its
 //! annotations say goes into each of its routers, and what those of a Service say into each of its ports.
 
+use std::fmt::Display;
+
 use crate::traefik::document::{Keys, certificate_line, router_line, service_line};
-use crate::traefik::dynamic::{Certificate, Router, Service};
+use crate::traefik::dynamic::{Certificate, HttpService, Router};
 
 /// Bytes that a router, a service, or a certificate with its key may have as a line of a document. A shard is cut at
 /// the same size, so that with its labels and in base64 it is far below the 1 MiB of an object.
@@ -49,7 +51,7 @@ fn router_texts(router: &Router) -> impl Iterator<Item = usize> {
     texts.chain([&router.rule, &router.rule_syntax, &router.service]).map(String::len)
 }
 
-fn service_texts(service: &Service) -> impl Iterator<Item = usize> {
+fn service_texts(service: &HttpService) -> impl Iterator<Item = usize> {
     let balancer = &service.load_balancer;
     let cookie = balancer.sticky.iter().flat_map(|sticky| &sticky.cookie);
     let cookie = cookie.flat_map(|one| [&one.name, &one.same_site, &one.domain, &one.path]);
@@ -63,8 +65,8 @@ pub fn router(key: &str, router: &Router) -> Option<usize> {
 }
 
 /// The bytes of a service that is too large.
-pub fn service(key: &str, service: &Service) -> Option<usize> {
-    above(service_texts(service), || service_line(key, service).len())
+pub fn service(key: impl Display, service: &HttpService) -> Option<usize> {
+    above(service_texts(service), || service_line(&key.to_string(), service).len())
 }
 
 /// What is left of [`INGRESS_LIMIT`] while an Ingress is translated. An entry counts the lengths of its texts and a
@@ -93,7 +95,7 @@ impl Budget {
     }
 
     /// Adds a service.
-    pub fn add_service(&mut self, key: &str, service: &Service) {
+    pub fn add_service(&mut self, key: &str, service: &HttpService) {
         self.add(counted(service_texts(service).chain([key.len()])));
     }
 
@@ -151,12 +153,12 @@ mod tests {
             let above = of(&filled(length, ENTRY_LIMIT + 1, with));
             assert_eq!(router("key", &above), Some(ENTRY_LIMIT + 1), "{with:?}");
 
-            let of = |text: &str| Service {
+            let of = |text: &str| HttpService {
                 load_balancer: LoadBalancer {
                     servers: vec![Server { url: text.to_owned() }],
                     ..LoadBalancer::default()
                 },
-                ..Service::default()
+                ..HttpService::default()
             };
             let length = |text: &str| service_line("key", &of(text)).len();
             assert_eq!(service("key", &of(&filled(length, ENTRY_LIMIT, with))), None, "{with:?}");
@@ -201,7 +203,7 @@ mod tests {
             };
             let bytes = router_line("key", &candidate).len();
             prop_assert_eq!(router("key", &candidate), Some(bytes).filter(|bytes| *bytes > ENTRY_LIMIT));
-            let candidate = Service {
+            let candidate = HttpService {
                 middlewares: list(0),
                 load_balancer: LoadBalancer {
                     servers: list(1).into_iter().map(|url| Server { url }).collect(),

@@ -5,9 +5,9 @@ use k8s_openapi::api::networking::v1::{IngressLoadBalancerIngress, IngressPortSt
 
 use crate::kubernetes::key::ServiceKey;
 use crate::kubernetes::{Service, ServicePort, ServiceType};
-use crate::translate::lookup::Lookup;
-use crate::translate::problem::{Category, Kind, Problem, Subject};
+use crate::translate::problem::{Category, Problem};
 use crate::translate::settings::{Settings, StatusSource};
+use crate::watch::Stores;
 
 /// What the status of an Ingress should be.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,7 +21,7 @@ pub enum DesiredStatus {
 ///
 /// # Errors
 /// Where the source of the addresses is not there or can't be used; the statuses then stay as they are.
-pub fn wanted<L: Lookup + ?Sized>(settings: &Settings, lookup: &L) -> Result<DesiredStatus, Box<Problem>> {
+pub fn wanted(settings: &Settings, lookup: &Stores) -> Result<DesiredStatus, Box<Problem>> {
     match &settings.status {
         StatusSource::None => Ok(DesiredStatus::LeaveAlone),
         StatusSource::Fixed { ip, hostname } => {
@@ -51,11 +51,11 @@ pub fn wanted<L: Lookup + ?Sized>(settings: &Settings, lookup: &L) -> Result<Des
     }
 }
 
-fn published<L: Lookup + ?Sized>(
+fn published(
     key: &ServiceKey,
     service: &Service,
     settings: &Settings,
-    lookup: &L,
+    lookup: &Stores,
 ) -> Result<DesiredStatus, Box<Problem>> {
     match &service.kind {
         ServiceType::LoadBalancer => Ok(load_balancer(service)),
@@ -121,11 +121,7 @@ fn entry(address: &str, ports: Option<Vec<IngressPortStatus>>) -> IngressLoadBal
 fn problem(key: &ServiceKey, category: Category, remedy: String) -> Box<Problem> {
     Box::new(Problem {
         category,
-        subject: Subject {
-            kind: Kind::Service,
-            namespace: key.namespace().to_owned(),
-            name: key.name().to_owned(),
-        },
+        subject: key.into(),
         field: "status.loadBalancer".to_owned(),
         value: String::new(),
         remedy,

@@ -7,12 +7,12 @@ use kube::runtime::watcher::Event;
 
 use crate::kubernetes::key::{ObjectKey, SecretKey};
 use crate::watch::changes::Touched;
-use crate::watch::collection::{Change, Collection, Scope};
+use crate::watch::collection::{Collection, ObjectChange, Scope};
 use crate::watch::namespaces::KnownNamespaces;
 use crate::watch::secrets::{SecretChange, SecretSource, Secrets};
 
 /// What an event did, object by object.
-pub(super) type Changes<K> = Vec<(ObjectKey, Change<Arc<K>>)>;
+pub(super) type Changes<K> = Vec<(ObjectKey, ObjectChange<Arc<K>>)>;
 
 /// The key of an object; its namespace shares the memory of one that is known.
 pub(super) fn key_of<K: Resource>(object: &K, known: &KnownNamespaces) -> Option<ObjectKey> {
@@ -26,7 +26,7 @@ pub(super) fn count<T>(
     known: &mut KnownNamespaces,
     touched: &mut Touched,
     key: &ObjectKey,
-    change: &Change<T>,
+    change: &ObjectChange<T>,
 ) {
     touched.namespaces |= match (&change.before, &change.after) {
         (None, Some(_)) => known.add(key.namespace()),
@@ -54,12 +54,12 @@ pub(super) fn apply_part<K: Resource, T: From<K> + PartialEq>(
         }
         Event::InitDone => {
             let gone = collection.end_list(scope).into_iter();
-            gone.map(|(key, object)| (key, Change { before: Some(object), after: None })).collect()
+            gone.map(|(key, object)| (key, ObjectChange { before: Some(object), after: None })).collect()
         }
         Event::Delete(object) => {
             let removed = key(&object).and_then(|key| {
                 let object = collection.remove(&key)?;
-                Some((key, Change { before: Some(object), after: None }))
+                Some((key, ObjectChange { before: Some(object), after: None }))
             });
             removed.into_iter().collect()
         }

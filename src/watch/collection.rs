@@ -21,7 +21,7 @@ pub enum Scope {
 
 /// What an event did to one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change<T> {
+pub struct ObjectChange<T> {
     /// What was there.
     pub before: Option<T>,
     /// What is there now.
@@ -113,11 +113,6 @@ impl<T> Collection<T> {
         self.all.entries.len() + self.by_namespace.values().map(|shard| shard.entries.len()).sum::<usize>()
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Whether every watch has listed once.
     pub fn synced(&self) -> bool {
         if self.by_namespace.is_empty() {
@@ -162,7 +157,7 @@ impl<T: Clone> Collection<T> {
         value: U,
         same: impl FnOnce(&T, &U) -> bool,
         keep: impl FnOnce(U) -> Option<T>,
-    ) -> Option<Change<T>> {
+    ) -> Option<ObjectChange<T>> {
         let shard = self.shard_mut(key.namespace())?;
         let seen = shard.list;
         match shard.entries.entry(key) {
@@ -174,12 +169,12 @@ impl<T: Clone> Collection<T> {
                 }
                 let after = keep(value)?;
                 let before = std::mem::replace(&mut entry.value, after.clone());
-                Some(Change { before: Some(before), after: Some(after) })
+                Some(ObjectChange { before: Some(before), after: Some(after) })
             }
             std::collections::hash_map::Entry::Vacant(slot) => {
                 let after = keep(value)?;
                 slot.insert(KeptObject { value: after.clone(), seen });
-                Some(Change { before: None, after: Some(after) })
+                Some(ObjectChange { before: None, after: Some(after) })
             }
         }
     }
@@ -198,7 +193,12 @@ impl<T: Clone> Collection<T> {
 mod tests {
     use super::*;
 
-    fn put(collection: &mut Collection<u8>, namespace: &str, name: &str, value: u8) -> Option<Change<u8>> {
+    fn put(
+        collection: &mut Collection<u8>,
+        namespace: &str,
+        name: &str,
+        value: u8,
+    ) -> Option<ObjectChange<u8>> {
         collection.insert(ObjectKey::new(namespace, name), value, |old, new| old == new, Some)
     }
 
@@ -211,9 +211,9 @@ mod tests {
     #[test]
     fn an_insert_says_what_changed() {
         let mut collection = Collection::default();
-        assert_eq!(put(&mut collection, "a", "x", 1), Some(Change { before: None, after: Some(1) }));
+        assert_eq!(put(&mut collection, "a", "x", 1), Some(ObjectChange { before: None, after: Some(1) }));
         assert_eq!(put(&mut collection, "a", "x", 1), None);
-        assert_eq!(put(&mut collection, "a", "x", 2), Some(Change { before: Some(1), after: Some(2) }));
+        assert_eq!(put(&mut collection, "a", "x", 2), Some(ObjectChange { before: Some(1), after: Some(2) }));
         assert_eq!(collection.remove(&ObjectKey::new("a", "x")), Some(2));
         assert_eq!(collection.remove(&ObjectKey::new("a", "x")), None);
     }

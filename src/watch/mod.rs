@@ -1,12 +1,27 @@
 //! What is known of the cluster, and how it gets to know it.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `stores.rs` | all objects, and the events that change them |
+//! | `apply.rs` | one event of any kind |
+//! | `changes.rs` | what an event touched |
+//! | `collection.rs` | the objects of one kind, over relists |
+//! | `slices.rs`, `nodes.rs`, `namespaces.rs` | look-ups that one kind needs beside its objects |
+//! | `secrets.rs`, `deleted_secrets.rs`, `pem.rs` | what is known of a Secret, how long, and what is taken out of it |
 
 mod apply;
-pub mod changes;
-pub mod collection;
-pub mod deleted_secrets;
-pub mod namespaces;
-pub mod nodes;
-pub mod pem;
-pub mod secrets;
-pub mod slices;
-pub mod stores;
+mod changes;
+mod collection;
+mod deleted_secrets;
+mod namespaces;
+mod nodes;
+mod pem;
+mod secrets;
+mod slices;
+mod stores;
+
+pub use changes::Touched;
+pub use collection::Scope;
+pub use deleted_secrets::STAYS;
+pub use secrets::{Asked, SecretFault, SecretSource, SecretState};
+pub use stores::{Parameters, Stores, Watched};

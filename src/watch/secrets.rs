@@ -176,16 +176,6 @@ impl Secrets {
         self.of(source).len()
     }
 
-    /// How many Secrets there are.
-    pub fn len(&self) -> usize {
-        self.tls.len() + self.others.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.tls.is_empty() && self.others.is_empty()
-    }
-
     /// A list begins.
     pub fn begin_list(&mut self, source: SecretSource, scope: &Scope) {
         self.of_mut(source).begin_list(scope);

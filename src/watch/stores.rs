@@ -121,11 +121,6 @@ impl Stores {
         &self.services
     }
 
-    /// The EndpointSlices.
-    pub fn slices(&self) -> &Collection<Arc<Slice>> {
-        &self.slices
-    }
-
     /// The Secrets.
     pub fn secrets(&self) -> &Secrets {
         &self.secrets
@@ -210,9 +205,9 @@ impl Stores {
     }
 
     /// A Secret came, changed or went, with its data. `wanted` says whether an Ingress names it
-    /// ([`Index::secret_is_named`]); otherwise the data is dropped.
+    /// ([`DependencyIndex::secret_is_named`]); otherwise the data is dropped.
     ///
-    /// [`Index::secret_is_named`]: crate::index::Index::secret_is_named
+    /// [`DependencyIndex::secret_is_named`]: crate::index::DependencyIndex::secret_is_named
     pub fn apply_secret(
         &mut self,
         source: SecretSource,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use waybill::published::read::Published;
-use waybill::traefik::dynamic::{Configuration, Http, Router, Service};
+use waybill::traefik::dynamic::{Configuration, Http, HttpService, Router};
 
 use super::world;
 
@@ -33,7 +33,7 @@ pub struct Legal {
 #[derive(Default)]
 struct Stable {
     routers: BTreeMap<String, Router>,
-    services: BTreeMap<String, Service>,
+    services: BTreeMap<String, HttpService>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -16,7 +16,7 @@ use waybill::publish::lease::fitness::{self, Limits};
 use waybill::publish::lease::{Elector, LeaseHandle, LeaseOptions, Timings};
 use waybill::routing::Routing;
 use waybill::translate::settings::ClassOptions;
-use waybill::watch::stores::Watched;
+use waybill::watch::Watched;
 
 use crate::harness::operator::{Operator, SOON};
 use crate::harness::{ControlPlane, StallingProxy, eventually};

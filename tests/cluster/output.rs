@@ -14,7 +14,7 @@ use waybill::published::index::Index;
 use waybill::published::read::{self, Published};
 use waybill::table::Table;
 use waybill::traefik::document::Keys;
-use waybill::traefik::dynamic::{Certificate, LoadBalancer, Router, Server, Service};
+use waybill::traefik::dynamic::{Certificate, HttpService, LoadBalancer, Router, Server};
 use waybill::translate::fragment::{
     CertificateFragment, Created, Fragment, RouterFragment, ServiceFragment, ServiceOwner,
 };
@@ -185,9 +185,9 @@ fn fragment(output: &OutputKey, at: usize, version: &str, certificate: bool) -> 
             port: "80".into(),
             variant: 0,
         },
-        service: Service {
+        service: HttpService {
             load_balancer: LoadBalancer { servers, ..LoadBalancer::default() },
-            ..Service::default()
+            ..HttpService::default()
         },
     };
     let certificate = certificate.then(|| CertificateFragment {

@@ -17,9 +17,7 @@ use waybill::options::{self, Options};
 use waybill::routing::Routing;
 use waybill::traefik::document::Keys;
 use waybill::translate::status::{self, DesiredStatus};
-use waybill::watch::changes::Touched;
-use waybill::watch::collection::Scope;
-use waybill::watch::secrets::SecretSource;
+use waybill::watch::{Scope, SecretSource, Touched};
 
 use super::object;
 use super::server::Snapshot;

@@ -6,9 +6,7 @@ use super::*;
 use crate::metrics::WatchKind;
 use crate::routing::Routing;
 use crate::translate::settings::ClassOptions;
-use crate::watch::collection::Scope;
-use crate::watch::secrets::SecretSource;
-use crate::watch::stores::Watched;
+use crate::watch::{Scope, SecretSource, Watched};
 
 /// A leader's view of a cluster whose watches have all listed, with the class `traefik` and nothing else.
 struct Bench {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::translate::settings::ClassState;
-use crate::watch::stores::Watched;
+use crate::watch::Watched;
 
 const ALL: Sources = Sources { parameters: true, namespaces: NamespaceSource::Listed };
 const NO_LABELS: Sources = Sources { parameters: true, namespaces: NamespaceSource::Unavailable };

@@ -48,7 +48,7 @@ pub(super) fn report(
     let (restricting, others): (Vec<&str>, Vec<&str>) = ignored.partition(is_restricting);
     let Some(first) = restricting.first().or(others.first()) else { return };
     let name = first.rsplit('/').next().unwrap_or_default();
-    let hint = match closest(known, name) {
+    let hint = match closest(known, &name.to_ascii_lowercase()) {
         Some(known) => format!("; the closest to {name} is {TRAEFIK_PREFIX}{known}"),
         None => String::new(),
     };

@@ -22,7 +22,7 @@ pub use service::ServiceAnnotations;
 
 /// Every annotation there is, behind the prefix and in lower case; `0` stands for any label of a domain.
 pub fn known() -> impl Iterator<Item = &'static str> {
-    router::KNOWN.iter().chain(service::KNOWN).copied()
+    RouterAnnotations::KNOWN.iter().chain(ServiceAnnotations::KNOWN).copied()
 }
 
 /// Those that Traefik knows as well and that say nothing.
@@ -37,61 +37,102 @@ pub const WITHOUT_EFFECT: &[&str] = &[
 ];
 
 /// Path of an annotation's field, as problems name it.
-pub(super) fn field(name: &str) -> String {
+fn field(name: &str) -> String {
     format!("metadata.annotations[{PREFIX}{name}]")
 }
 
+/// What the annotations of one kind of object say.
+pub(super) trait Annotated: Default {
+    /// What all of them begin with behind the prefix: `router` or `service`.
+    const ROOT: &'static str;
+    /// All of them; `0` stands for any label of a domain.
+    const KNOWN: &'static [&'static str];
+
+    /// Reads the annotations of an object that has some. They come in the order in which Traefik reads them.
+    fn read(entries: &[Annotation<'_>], faults: &mut AnnotationFaults<'_>) -> Self;
+}
+
+/// References to objects that other providers hold, and the annotation that they come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct References {
+    pub names: Vec<String>,
+    /// The annotation behind the prefix, as the user wrote it.
+    spelling: String,
+}
+
+impl References {
+    fn new(names: Vec<String>, entry: &Annotation<'_>) -> Self {
+        Self { names, spelling: entry.name.to_owned() }
+    }
+
+    /// The whole value of an annotation is one reference; empty is none.
+    fn one(entry: &Annotation<'_>) -> Self {
+        let names = Some(entry.value.to_owned()).filter(|name| !name.is_empty());
+        Self::new(names.into_iter().collect(), entry)
+    }
+
+    /// Path of the annotation's field, as problems name it.
+    pub fn field(&self) -> String {
+        field(&self.spelling)
+    }
+}
+
 /// One annotation of ours.
-struct Annotation<'a> {
+pub(super) struct Annotation<'a> {
     /// The key behind the prefix as the user spelled it.
     name: &'a str,
+    /// The same in lower case, which is all that counts.
+    lower: String,
     value: &'a str,
     /// A later one has the same key in another spelling: that one counts, and this one is not parsed.
     overridden: bool,
 }
 
-/// Reads the annotations below `root` with `read`, which gets them in order. Faults that cost nothing but themselves go to
-/// `problems`.
+impl Annotation<'_> {
+    /// What stands between the dots of the key; `None` where that is nothing somewhere.
+    fn pieces(&self) -> Option<Vec<&str>> {
+        self.lower.split('.').map(|piece| Some(piece).filter(|piece| !piece.is_empty())).collect()
+    }
+}
+
+/// Reads the annotations of an object. Faults that cost nothing but themselves go to `problems`.
 ///
 /// # Errors
 /// One problem for each annotation that makes the object unusable.
-fn parse<T: Default>(
+pub(super) fn parse<T: Annotated>(
     annotations: Option<&BTreeMap<String, String>>,
-    root: &str,
-    known: &'static [&'static str],
     subject: &dyn Fn() -> Subject,
     problems: &mut Problems,
-    read: impl FnOnce(&[Annotation<'_>], &mut Faults<'_>) -> T,
 ) -> Result<T, Vec<Problem>> {
     let Some(annotations) = annotations.filter(|annotations| !annotations.is_empty()) else {
         return Ok(T::default());
     };
-    ignored::report(annotations, root, known, subject, problems);
-    let entries = entries(annotations, root);
+    ignored::report(annotations, T::ROOT, T::KNOWN, subject, problems);
+    let entries = entries(annotations, T::ROOT);
     if entries.is_empty() {
         return Ok(T::default());
     }
-    let mut faults = Faults { subject, known, fatal: Vec::new(), minor: problems };
-    let parsed = read(&entries, &mut faults);
+    let mut faults = AnnotationFaults { subject, known: T::KNOWN, fatal: Vec::new(), minor: problems };
+    let parsed = T::read(&entries, &mut faults);
     if faults.fatal.is_empty() { Ok(parsed) } else { Err(faults.fatal) }
 }
 
-/// The annotations below `root` (`router` or `service`), in the order in which they are read.
+/// The annotations below `root`, in the order in which they are read.
 ///
 /// Traefik writes `domains.0.main` as `domains[0].main` before it sorts, so indices come behind labels.
 fn entries<'a>(annotations: &'a BTreeMap<String, String>, root: &str) -> Vec<Annotation<'a>> {
-    let mut entries: Vec<Annotation<'a>> = annotations
+    let ours = annotations
         .range::<str, _>((Bound::Included(PREFIX), Bound::Unbounded))
-        .map_while(|(key, value)| {
-            Some(Annotation { name: key.strip_prefix(PREFIX)?, value, overridden: false })
-        })
-        .filter(|entry| is_below(entry.name, root))
+        .map_while(|(key, value)| Some((key.strip_prefix(PREFIX)?, value)));
+    let mut entries: Vec<Annotation<'a>> = ours
+        .filter(|(name, _)| is_below(name, root))
+        .map(|(name, value)| Annotation { name, lower: name.to_ascii_lowercase(), value, overridden: false })
         .collect();
     if entries.len() > 1 {
         entries.sort_by_cached_key(|entry| sort_key(entry.name));
         let mut later = HashSet::new();
-        for entry in entries.iter_mut().rev() {
-            entry.overridden = !later.insert(entry.name.to_ascii_lowercase());
+        for Annotation { lower, overridden, .. } in entries.iter_mut().rev() {
+            *overridden = !later.insert(&*lower);
         }
     }
     entries
@@ -135,14 +176,14 @@ fn is_index(text: &str) -> bool {
 }
 
 /// Gathers the faults of one object's annotations.
-struct Faults<'a> {
+pub(super) struct AnnotationFaults<'a> {
     subject: &'a dyn Fn() -> Subject,
     known: &'static [&'static str],
     fatal: Vec<Problem>,
     minor: &'a mut Problems,
 }
 
-impl Faults<'_> {
+impl AnnotationFaults<'_> {
     fn problem(&self, category: Category, entry: &Annotation<'_>, remedy: String) -> Problem {
         Problem {
             category,
@@ -167,7 +208,7 @@ impl Faults<'_> {
     fn unknown(&mut self, entry: &Annotation<'_>) {
         /// For more, nobody reads which ones are close.
         const LOOKED_FOR: usize = 100;
-        let close = if self.fatal.len() < LOOKED_FOR { closest(self.known, entry.name) } else { None };
+        let close = if self.fatal.len() < LOOKED_FOR { closest(self.known, &entry.lower) } else { None };
         let remedy = match close {
             Some(known) => format!("no such annotation; the closest one is {PREFIX}{known}"),
             None => {
@@ -203,9 +244,9 @@ impl Faults<'_> {
         items
     }
 
-    /// The switch at exactly `path`; the last spelling counts, one without a value is on.
-    fn switch(&mut self, entries: &[Annotation<'_>], path: &[&str]) -> Switch {
-        let found = entries.iter().find(|entry| !entry.overridden && same_path(entry.name, path));
+    /// The switch of this key in lower case; the last spelling counts, one without a value is on.
+    fn switch(&mut self, entries: &[Annotation<'_>], key: &str) -> Switch {
+        let found = entries.iter().find(|entry| !entry.overridden && entry.lower == key);
         let Some(entry) = found else { return Switch::Unset };
         if entry.value.is_empty() || entry.value.eq_ignore_ascii_case("true") {
             return Switch::On;
@@ -218,10 +259,9 @@ impl Faults<'_> {
     }
 }
 
-/// The known key that is closest to what was written, if one is close.
+/// The known key that is closest to `name`, which is in lower case, if one is close.
 fn closest(known: &[&'static str], name: &str) -> Option<&'static str> {
-    let name = name.to_ascii_lowercase();
-    let closest = known.iter().map(|known| (strsim::levenshtein(known, &name), *known)).min()?;
+    let closest = known.iter().map(|known| (strsim::levenshtein(known, name), *known)).min()?;
     (closest.0 <= name.len() / 3).then_some(closest.1)
 }
 
@@ -232,12 +272,6 @@ enum Switch {
     Unset,
     On,
     Off,
-}
-
-fn same_path(name: &str, path: &[&str]) -> bool {
-    let mut pieces = name.split('.');
-    path.iter().all(|want| pieces.next().is_some_and(|piece| piece.eq_ignore_ascii_case(want)))
-        && pieces.next().is_none()
 }
 
 #[cfg(test)]
@@ -255,8 +289,8 @@ mod tests {
             )]);
             let mut minor = Problems::default();
             let faults = [
-                RouterAnnotations::parse(Some(&annotations), &subject, &mut minor).err(),
-                ServiceAnnotations::parse(Some(&annotations), &subject, &mut minor).err(),
+                parse::<RouterAnnotations>(Some(&annotations), &subject, &mut minor).err(),
+                parse::<ServiceAnnotations>(Some(&annotations), &subject, &mut minor).err(),
             ];
             assert_eq!(faults, [None, None], "{key}");
         }

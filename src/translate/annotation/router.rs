@@ -1,29 +1,10 @@
 //! The annotations of an Ingress: `router.*`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use super::{Annotation, Faults, Switch, is_index, value};
+use super::{Annotated, Annotation, AnnotationFaults, References, Switch, field, is_index, value};
 use crate::traefik::dynamic::{Domain, Observability, RouterTls};
-use crate::translate::problem::{Category, Problem, Problems, Subject};
-
-/// All of them; `0` stands for any label of a domain.
-pub(super) const KNOWN: &[&str] = &[
-    "router.entrypoints",
-    "router.middlewares",
-    "router.priority",
-    "router.rulesyntax",
-    "router.pathmatcher",
-    "router.tls",
-    "router.tls.certresolver",
-    "router.tls.domains.0.main",
-    "router.tls.domains.0.sans",
-    "router.tls.options",
-    "router.observability",
-    "router.observability.accesslogs",
-    "router.observability.metrics",
-    "router.observability.tracing",
-    "router.observability.traceverbosity",
-];
+use crate::translate::problem::Category;
 
 /// What an Ingress's annotations say of its routers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,66 +12,76 @@ pub struct RouterAnnotations {
     /// Nothing may be served: a list lacks an item that may restrict access.
     pub blocked: bool,
     pub entry_points: Vec<String>,
-    pub middlewares: Vec<String>,
+    pub middlewares: References,
     /// `router.priority`; 0 is none.
     pub priority: i64,
     /// `router.rulesyntax`, unchecked.
     pub rule_syntax: String,
     /// `router.pathmatcher`, unchecked: a bad one concerns only the paths that would use it.
     pub path_matcher: String,
+    /// The key of `path_matcher` behind the prefix, as the user wrote it.
+    path_matcher_spelling: String,
     pub tls: Option<RouterTls>,
+    /// `router.tls.options`, which `tls` has too.
+    pub tls_options: References,
     pub observability: Option<Observability>,
-    /// Spellings of the keys that later checks name, as the user wrote them.
-    pub spellings: Spellings,
 }
 
-/// How the user spelled some keys, behind the prefix.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Spellings {
-    pub middlewares: String,
-    pub tls_options: String,
-    pub path_matcher: String,
-}
+impl Annotated for RouterAnnotations {
+    const ROOT: &'static str = "router";
+    const KNOWN: &'static [&'static str] = &[
+        "router.entrypoints",
+        "router.middlewares",
+        "router.priority",
+        "router.rulesyntax",
+        "router.pathmatcher",
+        "router.tls",
+        "router.tls.certresolver",
+        "router.tls.domains.0.main",
+        "router.tls.domains.0.sans",
+        "router.tls.options",
+        "router.observability",
+        "router.observability.accesslogs",
+        "router.observability.metrics",
+        "router.observability.tracing",
+        "router.observability.traceverbosity",
+    ];
 
-impl RouterAnnotations {
-    /// Reads them. Faults that cost nothing but themselves go to `problems`.
-    ///
-    /// # Errors
-    /// One problem for each annotation that makes the Ingress unusable.
-    pub fn parse(
-        annotations: Option<&BTreeMap<String, String>>,
-        subject: &dyn Fn() -> Subject,
-        problems: &mut Problems,
-    ) -> Result<Self, Vec<Problem>> {
-        super::parse(annotations, "router", KNOWN, subject, problems, |entries, faults| {
-            let tls = faults.switch(entries, &["router", "tls"]);
-            let observability = faults.switch(entries, &["router", "observability"]);
-            let mut reader =
-                Reader { parsed: Self::default(), faults, tls, observability, domains: Domains::default() };
-            if tls == Switch::On {
-                reader.tls();
-            }
-            if observability == Switch::On {
-                reader.observability();
-            }
-            for entry in entries {
-                reader.entry(entry);
-            }
-            let Reader { mut parsed, domains, .. } = reader;
-            if let Some(tls) = &mut parsed.tls {
-                tls.domains = domains.list;
-            }
-            if let Some(observability) = &mut parsed.observability {
-                observability.trace_verbosity.get_or_insert_with(|| "minimal".to_owned());
-            }
-            parsed
-        })
+    fn read(entries: &[Annotation<'_>], faults: &mut AnnotationFaults<'_>) -> Self {
+        let tls = faults.switch(entries, "router.tls");
+        let observability = faults.switch(entries, "router.observability");
+        let mut reader =
+            RouterReader { parsed: Self::default(), faults, tls, observability, domains: Domains::default() };
+        if tls == Switch::On {
+            reader.tls();
+        }
+        if observability == Switch::On {
+            reader.observability();
+        }
+        for entry in entries {
+            reader.entry(entry);
+        }
+        let RouterReader { mut parsed, domains, .. } = reader;
+        if let Some(tls) = &mut parsed.tls {
+            tls.domains = domains.list;
+        }
+        if let Some(observability) = &mut parsed.observability {
+            observability.trace_verbosity.get_or_insert_with(|| "minimal".to_owned());
+        }
+        parsed
     }
 }
 
-struct Reader<'r, 'f> {
+impl RouterAnnotations {
+    /// Path of the annotation `router.pathmatcher`, as problems name it.
+    pub fn path_matcher_field(&self) -> String {
+        field(&self.path_matcher_spelling)
+    }
+}
+
+struct RouterReader<'r, 'f> {
     parsed: RouterAnnotations,
-    faults: &'r mut Faults<'f>,
+    faults: &'r mut AnnotationFaults<'f>,
     tls: Switch,
     observability: Switch,
     domains: Domains,
@@ -103,7 +94,7 @@ struct Domains {
     by_label: HashMap<String, usize>,
 }
 
-impl Reader<'_, '_> {
+impl RouterReader<'_, '_> {
     fn tls(&mut self) -> &mut RouterTls {
         self.parsed.tls.get_or_insert_default()
     }
@@ -113,18 +104,14 @@ impl Reader<'_, '_> {
     }
 
     fn entry(&mut self, entry: &Annotation<'_>) {
-        let lower = entry.name.to_ascii_lowercase();
-        let pieces: Vec<&str> = lower.split('.').collect();
-        if pieces.iter().any(|piece| piece.is_empty()) {
-            return self.faults.unknown(entry);
-        }
+        let Some(pieces) = entry.pieces() else { return self.faults.unknown(entry) };
         match pieces.as_slice() {
             ["router", "tls" | "observability"] => {}
             ["router", "tls", rest @ ..] => self.below_tls(rest, entry),
             ["router", "observability", rest @ ..] => self.below_observability(rest, entry),
             // A list takes one level below it without any effect.
             ["router", "entrypoints" | "middlewares", _] => {}
-            ["router", key] if KNOWN.contains(&lower.as_str()) => {
+            ["router", key] if RouterAnnotations::KNOWN.contains(&&*entry.lower) => {
                 if !entry.overridden {
                     self.leaf(key, entry);
                 }
@@ -147,19 +134,18 @@ impl Reader<'_, '_> {
             }
             "middlewares" => {
                 let (items, dropped) = value::list(entry.value);
-                self.parsed.middlewares = items;
+                self.parsed.middlewares = References::new(items, entry);
                 if dropped {
                     let remedy = "name the middleware that is missing, or remove the empty item. Until then the paths \
                                   of this Ingress count as broken";
                     self.block(entry, remedy);
                 }
-                entry.name.clone_into(&mut self.parsed.spellings.middlewares);
             }
             "priority" => self.parsed.priority = self.faults.integer(entry).unwrap_or_default(),
             "rulesyntax" => entry.value.clone_into(&mut self.parsed.rule_syntax),
             _ => {
                 entry.value.clone_into(&mut self.parsed.path_matcher);
-                entry.name.clone_into(&mut self.parsed.spellings.path_matcher);
+                entry.name.clone_into(&mut self.parsed.path_matcher_spelling);
             }
         }
     }
@@ -176,7 +162,7 @@ impl Reader<'_, '_> {
         match rest {
             ["options"] if read => {
                 entry.value.clone_into(&mut self.tls().options);
-                entry.name.clone_into(&mut self.parsed.spellings.tls_options);
+                self.parsed.tls_options = References::one(entry);
             }
             ["certresolver"] if read => entry.value.clone_into(&mut self.tls().cert_resolver),
             ["resolvedoptions" | "domains"] if read => {

@@ -243,7 +243,7 @@ proptest! {
                     prop_assert!(touched.services.contains(&web(&n.to_string())), "{:?}", step);
                 }
             }
-            let held = stores.slices().len();
+            let held = stores.slices.len();
             let indexed: usize = (0..3u8).map(|n| stores.endpoint_slices(&web(&n.to_string())).len()).sum();
             prop_assert_eq!(held, indexed);
         }

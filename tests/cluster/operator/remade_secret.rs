@@ -13,7 +13,7 @@ use crate::harness::{ControlPlane, Signal, eventually};
 
 const OUTPUT: &str = "waybill/waybill";
 const TLS: &str = "kubernetes.io/tls";
-const STAYS: Duration = waybill::watch::deleted_secrets::STAYS;
+const STAYS: Duration = waybill::watch::STAYS;
 
 fn certificates(document: &Value) -> Vec<String> {
     let certificates = document["tls"]["certificates"].as_array().into_iter().flatten();
