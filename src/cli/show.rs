@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
-use super::{PROBLEMS, SUCCESS, Streams, USAGE, write_document};
+use super::{PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
 use crate::kubernetes::client::{self, Access, Environment};
 use crate::kubernetes::key::OutputKey;
 use crate::metrics::Metrics;
@@ -155,11 +155,6 @@ impl Show {
             Err(error) => fail(streams, USAGE, &format!("standard output: {error}")),
         }
     }
-}
-
-fn fail(streams: &mut Streams<'_>, code: u8, message: &str) -> u8 {
-    let _ = writeln!(streams.stderr, "error: {message}");
-    code
 }
 
 /// Reads the name of an output, with or without its namespace.

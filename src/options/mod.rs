@@ -1,7 +1,7 @@
 //! The options: every one of them in three forms, from one table ([`table`]).
 //!
-//! [`split_arguments`] takes the flags out of the command line, [`load`] joins them with variables and the file that they
-//! name. A flag goes before a variable, that before the file, and that before the default.
+//! [`split_arguments`] takes the flags out of the command line, [`load`] joins them with variables and the file.
+//! Precedence: flag, variable, file, default.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! A spec of parameters as it comes, possibly past no schema at all, to one that is right.
+//! From a spec of parameters as it was written, perhaps never checked by an API server, to one that is right.
 //!
 //! Manifests are read offline, and an API server may hold an older definition than ours, so every rule of
 //! [`super::resource`] is checked here again. As an API server would, `null` counts as left out and unknown fields

@@ -256,7 +256,7 @@ fn refused(
             "the settings that were accepted last go on to apply",
         ),
         None => {
-            (ClassState::NotAccepted, Standing::NotAccepted, "the class has no routing until this is mended")
+            (ClassState::NotAccepted, Standing::NotAccepted, "the class has no routing until this is fixed")
         }
     };
     let category = match verdict.reason {

@@ -45,7 +45,7 @@ pub struct Observed {
     pub counts: ClassCounts,
 }
 
-/// The status that says it. `before` is the one that is there: a condition whose status stays keeps its time, and
+/// The status that says what was observed. `before` is the one that is there: a condition whose status stays keeps its time, and
 /// conditions of other types stay as they are.
 pub fn status(
     observed: &Observed,
