@@ -150,6 +150,11 @@ bench-peer: ## Waybill beside the whole Traefik at 1,000 and 10,000 Ingresses in
 	tests/tools/build etcd kube-apiserver kubectl traefik
 	$(CARGO) bench --locked --bench peer-bench -- $(if $(filter command line environment,$(origin INGRESSES)),--ingresses $(INGRESSES))
 
+.PHONY: load-edge
+load-edge: ## Operator, agent and a real Traefik at 10,000 Ingresses: from a change to Traefik's API, CPU, memory
+	tests/tools/build etcd kube-apiserver kubectl traefik
+	$(CARGO) bench --locked --bench load -- --edge --ingresses $(INGRESSES)
+
 ##@ Running
 
 .PHONY: run-local

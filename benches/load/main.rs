@@ -23,6 +23,7 @@
 
 #[path = "../support/cluster.rs"]
 mod cluster;
+mod edge;
 mod fill;
 #[path = "../../tests/cluster/harness/mod.rs"]
 mod harness;
@@ -75,6 +76,9 @@ struct Arguments {
     /// Measures what the Secrets that nobody names cost in memory too. Takes as many more starts as there are rounds.
     #[arg(long)]
     other_secrets: bool,
+    /// Measures the whole way instead: operator, agent and a real Traefik.
+    #[arg(long)]
+    edge: bool,
     /// A profiler and its arguments to run the operator under, as one argument; `{pid}` is its process id.
     #[arg(long)]
     attach: Option<String>,
@@ -102,6 +106,9 @@ async fn measure(arguments: &Arguments) -> Vec<String> {
 
     plane.install("crds");
     plane.install("manifests");
+    if arguments.edge {
+        return edge::measure(&plane, count, arguments.changes).await;
+    }
 
     let (mut wall, mut cpu, mut start_memory, mut change_memory) = (vec![], vec![], vec![], vec![]);
     let (mut list_wall, mut list_cpu) = (vec![], vec![]);

@@ -46,14 +46,13 @@ impl Assembly {
         self.files.get(file_of(key, self.files.len())).is_some_and(|file| file.contains_key(key))
     }
 
-    /// Takes the generation of `index`, whose shards are `named`. Those that are not held are in `fetched`. True
-    /// where there is a router that was not there before.
+    /// Takes the generation of `index`, whose shards are `named`. Those that are not held are in `fetched`.
     pub fn take(
         &mut self,
         index: &Index,
         named: &BTreeSet<String>,
         mut fetched: BTreeMap<String, ShardEntries>,
-    ) -> Result<bool, NotHandedOn> {
+    ) -> Result<(), NotHandedOn> {
         fetched.retain(|name, _| named.contains(name) && !self.shards.contains_key(name));
         let gone: Vec<String> = self.shards.keys().filter(|name| !named.contains(*name)).cloned().collect();
         self.check(index, &gone, &fetched)?;
@@ -65,14 +64,13 @@ impl Assembly {
         for name in gone {
             self.remove(&name, &mut removed);
         }
-        let mut more_routers = false;
         for (name, shard) in fetched {
-            more_routers |= self.add(name, shard, &mut removed);
+            self.add(name, shard, &mut removed);
         }
         let files = self.files.len();
         self.changed.extend(removed.keys().map(|key| file_of(key, files)));
         self.recut();
-        Ok(more_routers)
+        Ok(())
     }
 
     /// How many entries there are after a change, and whether each is there once.
@@ -148,9 +146,8 @@ impl Assembly {
         }
     }
 
-    /// Adds a shard; what was `removed` and is back as it was is no change. True where a router is new.
-    fn add(&mut self, name: String, shard: ShardEntries, removed: &mut HashMap<EntryKey, Arc<str>>) -> bool {
-        let mut new_routers = false;
+    /// Adds a shard; what was `removed` and is back as it was is no change.
+    fn add(&mut self, name: String, shard: ShardEntries, removed: &mut HashMap<EntryKey, Arc<str>>) {
         self.entries += shard.0.len();
         for entry in &shard.0 {
             let at = file_of(&entry.key, self.files.len());
@@ -160,14 +157,12 @@ impl Assembly {
                 continue;
             }
             let before = removed.remove(&entry.key);
-            new_routers |= before.is_none() && entry.key.0 == EntryKind::Router;
             if before.is_none_or(|line| line != entry.line) {
                 self.changed.insert(at);
             }
             file.insert(entry.key.clone(), Shared { line: Arc::clone(&entry.line), times: 1 });
         }
         self.shards.insert(name, shard);
-        new_routers
     }
 
     /// Cuts everything anew when there has come to be so much that it takes more files. It stays in as many when it
@@ -287,7 +282,7 @@ mod tests {
         assembly: &mut Assembly,
         counts: (usize, usize),
         shards: Vec<(&str, ShardEntries)>,
-    ) -> Result<bool, NotHandedOn> {
+    ) -> Result<(), NotHandedOn> {
         let named = shards.iter().map(|(name, _)| (*name).to_owned()).collect();
         let fetched = shards.into_iter().map(|(name, shard)| (name.to_owned(), shard)).collect();
         assembly.take(&index(counts.0, counts.1), &named, fetched)

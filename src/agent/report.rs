@@ -1,19 +1,20 @@
 //! Says in a Lease of the agent's own how far its proxy is, so that the operator writes an address into a status only
 //! once requests to it are answered.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, Preconditions};
 use kube::{Client, ResourceExt};
 use tokio::sync::watch;
 
 use super::source::{chain, jitter};
 use super::state::{AgentState, Mark, Topic};
 use crate::kubernetes::key::OutputKey;
-use crate::published::agents::{self, AgentReport};
+use crate::published::agents;
 
 /// How often an agent reports, give or take a fifth.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -27,10 +28,35 @@ const COUNTS_FOR: u32 = 3;
 /// How often the agents are counted, and what dead ones left is removed.
 const COUNT_EVERY: Duration = Duration::from_secs(600);
 
-/// A report that ran out so long ago is nobody's.
+/// The same report for so long after it ran out is a dead agent's.
 const REMOVE_AFTER: Duration = Duration::from_secs(3600);
 
+/// Leases that are listed at once, counted at all, and removed after one count.
+const PAGE: u32 = 100;
+const COUNTED: usize = 10_000;
+const REMOVED: usize = 20;
+
+/// The first pause after a report that failed. It is doubled up to the interval.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// What was last seen of the Lease of any agent of the output.
+struct SeenLease {
+    renewed: Option<MicroTime>,
+    /// When this was seen first. Clocks of other machines decide nothing.
+    since: Instant,
+}
+
+/// When to report next.
+struct Schedule {
+    due: Instant,
+    /// Not before that, also when statuses wait.
+    earliest: Instant,
+    /// When statuses that wait have to be told.
+    urgent: Option<Instant>,
+    failures: u32,
+}
 
 /// Reports of one agent.
 pub struct Reporter {
@@ -41,8 +67,9 @@ pub struct Reporter {
     /// Agents of the output, this one included.
     together: usize,
     counted: Option<Instant>,
-    /// There may be a Lease of ours.
-    there: bool,
+    seen: HashMap<String, SeenLease>,
+    /// What our Lease says, where there is one. Unknown at the start.
+    told: Option<Option<Mark>>,
 }
 
 impl Reporter {
@@ -55,35 +82,40 @@ impl Reporter {
             identity,
             together: 1,
             counted: None,
-            there: true,
+            seen: HashMap::new(),
+            told: None,
         }
     }
 
     /// Reports for ever. `reached` says when there may be something new.
     pub async fn run(mut self, state: AgentState, mut reached: watch::Receiver<Option<Mark>>) {
-        let mut next = Instant::now();
+        let now = Instant::now();
+        let mut schedule = Schedule { due: now, earliest: now, urgent: None, failures: 0 };
         loop {
             let mark = *reached.borrow_and_update();
-            let urgent = mark.is_some_and(|mark| state.is_awaited(mark));
-            if urgent || Instant::now() >= next {
-                if urgent && self.together > 1 {
-                    // Others report the same now.
-                    tokio::time::sleep(self.spread().mul_f64(jitter())).await;
+            if is_urgent(self.told, mark, state.awaited()) {
+                // All agents come to know of it at the same time.
+                let window = spread(self.together.saturating_sub(1));
+                schedule.urgent.get_or_insert_with(|| Instant::now() + window.mul_f64(jitter()));
+            } else {
+                schedule.urgent = None;
+            }
+            if schedule.next() <= Instant::now() {
+                let done = self.report(mark).await;
+                if mark.is_some() {
+                    state.reported();
                 }
-                let done = self.report(state.reached()).await;
-                if done.is_ok() {
-                    state.reported(mark);
-                }
+                schedule.reported(done.is_ok(), self.together);
                 state.reason(
                     Topic::Report,
                     done.err().map(|reason| {
                         format!("the Lease {} can't be written, so statuses may wait: {reason}", self.name)
                     }),
                 );
-                next = Instant::now() + self.interval().mul_f64(0.8 + 0.4 * jitter());
+                continue;
             }
             tokio::select! {
-                () = tokio::time::sleep_until(next.into()) => {}
+                () = tokio::time::sleep_until(schedule.next().into()) => {}
                 changed = reached.changed() => if changed.is_err() { return },
             }
         }
@@ -98,38 +130,37 @@ impl Reporter {
             .await;
     }
 
-    fn spread(&self) -> Duration {
-        Duration::from_secs_f64(self.together as f64 / TOGETHER)
-    }
-
-    fn interval(&self) -> Duration {
-        INTERVAL.max(self.spread())
-    }
-
     async fn report(&mut self, mark: Option<Mark>) -> Result<(), String> {
         if self.counted.is_none_or(|at| at.elapsed() > COUNT_EVERY) {
             self.counted = Some(Instant::now());
-            self.count().await?;
+            if let Err(reason) = self.count().await {
+                tracing::info!("the other agents can't be counted: {reason}");
+            }
         }
         match mark {
             Some(mark) => {
-                self.there = true;
+                // It may be there also where this fails.
+                self.told.get_or_insert(None);
                 let lease = self.lease(mark);
                 let parameters = PatchParams::apply("waybill-agent").force();
-                answered(self.leases.patch(&self.name, &parameters, &Patch::Apply(&lease))).await.map(|_| ())
+                answered(self.leases.patch(&self.name, &parameters, &Patch::Apply(&lease))).await?;
+                self.told = Some(Some(mark));
             }
-            None if self.there => {
+            None if self.told != Some(None) => {
                 let deleted = answered(self.leases.delete(&self.name, &DeleteParams::default())).await;
-                let gone = deleted.as_ref().map_or_else(|error| error.contains("not found"), |_| true);
-                self.there = !gone;
-                if gone { Ok(()) } else { deleted.map(|_| ()) }
+                match deleted {
+                    Err(ReportFailure::Api(kube::Error::Api(status))) if status.code == 404 => {}
+                    deleted => drop(deleted?),
+                }
+                self.told = Some(None);
             }
-            None => Ok(()),
+            None => {}
         }
+        Ok(())
     }
 
     fn lease(&self, mark: Mark) -> Lease {
-        let seconds = i32::try_from(self.interval().as_secs()).unwrap_or(i32::MAX / 4);
+        let seconds = i32::try_from((interval(self.together) * COUNTS_FOR).as_secs()).unwrap_or(i32::MAX);
         Lease {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
@@ -140,34 +171,160 @@ impl Reporter {
             },
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.identity.clone()),
-                lease_duration_seconds: Some(seconds.saturating_mul(COUNTS_FOR as i32)),
+                lease_duration_seconds: Some(seconds),
                 renew_time: Some(MicroTime(Timestamp::now())),
                 ..LeaseSpec::default()
             }),
         }
     }
 
+    /// Counts the agents that have reported since the last count, and removes what dead ones left.
     async fn count(&mut self) -> Result<(), String> {
-        let list = answered(self.leases.list(&ListParams::default().labels(&agents::selector(&self.output))))
-            .await?;
-        let reports: Vec<AgentReport> = list.items.iter().filter_map(AgentReport::read).collect();
-        let now = Timestamp::now();
-        let age = |report: &AgentReport| now.duration_since(report.renewed).unsigned_abs();
-        self.together = reports.iter().filter(|report| age(report) < report.counts_for).count().max(1);
-        for lease in &list.items {
-            let report = AgentReport::read(lease);
-            if report.is_some_and(|report| age(&report) > REMOVE_AFTER + report.counts_for) {
-                let _ = answered(self.leases.delete(&lease.name_any(), &DeleteParams::default())).await;
+        let now = Instant::now();
+        let mut seen = HashMap::new();
+        let mut dead = Vec::new();
+        let mut parameters = ListParams::default().labels(&agents::selector(&self.output)).limit(PAGE);
+        loop {
+            let page = answered(self.leases.list(&parameters)).await?;
+            for lease in page.items {
+                let spec = lease.spec.as_ref();
+                let renewed = spec.and_then(|spec| spec.renew_time.clone());
+                let before = self.seen.get(&lease.name_any()).filter(|before| before.renewed == renewed);
+                let since = before.map_or(now, |before| before.since);
+                let seconds = spec.and_then(|spec| spec.lease_duration_seconds).unwrap_or_default();
+                let counts_for = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+                if now.saturating_duration_since(since) > counts_for.saturating_add(REMOVE_AFTER) {
+                    dead.push((lease.name_any(), lease.resource_version()));
+                }
+                seen.insert(lease.name_any(), SeenLease { renewed, since });
             }
+            parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if parameters.continue_token.is_none() || seen.len() >= COUNTED {
+                break;
+            }
+        }
+        self.together = seen.values().filter(|one| one.since == now).count().max(1);
+        self.seen = seen;
+        for (name, resource_version) in dead.into_iter().take(REMOVED) {
+            let preconditions = Preconditions { resource_version, uid: None };
+            let parameters = DeleteParams::default().preconditions(preconditions);
+            // Another agent may have done it.
+            let _ = answered(self.leases.delete(&name, &parameters)).await;
         }
         Ok(())
     }
 }
 
-async fn answered<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, String> {
+impl Schedule {
+    fn next(&self) -> Instant {
+        self.urgent.map_or(self.due, |urgent| self.due.min(urgent.max(self.earliest)))
+    }
+
+    /// A report has ended.
+    fn reported(&mut self, done: bool, together: usize) {
+        let now = Instant::now();
+        let interval = interval(together);
+        self.failures = if done { 0 } else { self.failures.saturating_add(1) };
+        self.earliest = now + spread(together);
+        self.due = self.earliest.max(now + interval.mul_f64(0.8 + 0.4 * jitter()));
+        if !done {
+            let pause = FIRST_PAUSE.saturating_mul(1 << (self.failures - 1).min(8)).min(interval);
+            self.earliest = self.earliest.max(now + pause.mul_f64(0.5 + jitter()));
+            self.due = self.due.min(self.earliest);
+        }
+        self.urgent = None;
+    }
+}
+
+/// Whether a report should not wait for its turn: the proxy came to have a routing, or lost it, or has loaded what
+/// statuses wait for.
+fn is_urgent(told: Option<Option<Mark>>, reached: Option<Mark>, awaited: Option<Mark>) -> bool {
+    let told = told.flatten();
+    told.is_some() != reached.is_some() || (reached >= awaited && told < awaited)
+}
+
+/// The time in which so many agents may report once.
+fn spread(agents: usize) -> Duration {
+    Duration::from_secs_f64(agents as f64 / TOGETHER)
+}
+
+fn interval(together: usize) -> Duration {
+    INTERVAL.max(spread(together))
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ReportFailure {
+    #[error("{}", chain(.0))]
+    Api(kube::Error),
+    #[error("no answer within {ANSWER_WITHIN:?}")]
+    NoAnswer,
+}
+
+impl From<ReportFailure> for String {
+    fn from(failure: ReportFailure) -> Self {
+        failure.to_string()
+    }
+}
+
+async fn answered<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ReportFailure> {
     match tokio::time::timeout(ANSWER_WITHIN, request).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(chain(&error)),
-        Err(_) => Err(format!("no answer within {ANSWER_WITHIN:?}")),
+        Ok(answer) => answer.map_err(ReportFailure::Api),
+        Err(_) => Err(ReportFailure::NoAnswer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(generation: u64) -> Option<Mark> {
+        Some(Mark { epoch: 2, generation })
+    }
+
+    #[test]
+    fn what_statuses_wait_for_is_reported_at_once() {
+        let before = Some(Mark { epoch: 1, generation: 9 });
+        for (told, reached, awaited, urgent) in [
+            (None, None, None, false),
+            (None, mark(5), None, true),
+            (Some(mark(4)), None, mark(4), true),
+            (Some(None), None, mark(4), false),
+            (Some(mark(4)), mark(5), mark(4), false),
+            (Some(mark(4)), mark(5), mark(5), true),
+            (Some(mark(3)), mark(6), mark(5), true),
+            (Some(mark(3)), mark(4), mark(5), false),
+            (Some(before), mark(10), mark(4), true),
+        ] {
+            assert_eq!(is_urgent(told, reached, awaited), urgent, "{told:?} {reached:?} {awaited:?}");
+        }
+    }
+
+    #[test]
+    fn all_agents_together_write_at_most_20_times_a_second() {
+        for (together, seconds) in [(1, 10), (200, 10), (1_000, 50), (10_000, 500)] {
+            assert_eq!(interval(together).as_secs(), seconds);
+        }
+        // Also while statuses wait all the time.
+        for together in [1, 2, 1_000] {
+            let now = Instant::now();
+            let mut schedule = Schedule { due: now, earliest: now, urgent: None, failures: 0 };
+            schedule.reported(true, together);
+            schedule.urgent = Some(Instant::now());
+            let pause = schedule.next().saturating_duration_since(now).as_secs_f64();
+            assert!(pause >= together as f64 / TOGETHER, "{together}: {pause}");
+        }
+    }
+
+    #[test]
+    fn a_report_that_fails_is_tried_again_after_a_pause_that_grows() {
+        let now = Instant::now();
+        let mut schedule = Schedule { due: now, earliest: now, urgent: None, failures: 0 };
+        for (shortest, longest) in [(0.5, 1.6), (1.0, 3.1), (2.0, 6.1), (4.0, 12.1), (5.0, 15.1), (5.0, 15.1)]
+        {
+            schedule.reported(false, 1);
+            schedule.urgent = Some(Instant::now());
+            let pause = schedule.next().saturating_duration_since(Instant::now()).as_secs_f64();
+            assert!(pause > shortest - 0.1 && pause < longest, "{pause}");
+        }
     }
 }

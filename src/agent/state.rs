@@ -52,9 +52,21 @@ struct Knowledge {
     /// The newest generation that Traefik was seen with since it started.
     loaded: Option<Mark>,
     proxy: Proxy,
+    /// Since when Traefik answers.
+    answers: Option<Instant>,
     reasons: BTreeMap<Topic, String>,
-    /// The oldest generation, not reported yet, that statuses wait for.
+    /// The newest generation that statuses wait for.
     awaited: Option<Mark>,
+    /// Whether it was tried to report what is loaded, since something is.
+    reported: bool,
+}
+
+impl Knowledge {
+    /// Traefik answers and has not loaded what was handed on, for so long that it most likely refuses it.
+    fn late(&self) -> bool {
+        let (Some(written), Some(answers)) = (&self.written, self.answers) else { return false };
+        !written.loaded && written.at.max(answers).elapsed() > LATE
+    }
 }
 
 /// After so long without being loaded, there is something wrong with Traefik.
@@ -80,13 +92,14 @@ impl AgentState {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An index was seen.
-    pub fn seen(&self, mark: Mark) {
+    /// An index was seen, and statuses wait for the generation `awaited`.
+    pub fn seen(&self, mark: Mark, awaited: Mark) {
         let mut inner = self.lock();
+        inner.awaited = Some(awaited);
         if inner.newest != Some(mark) {
             inner.newest = Some(mark);
             self.metrics.newest.set(mark.generation as i64);
-            self.update(&inner);
+            self.update(&mut inner);
         }
     }
 
@@ -106,6 +119,9 @@ impl AgentState {
         let mut inner = self.lock();
         if matches!(proxy, Proxy::Down(_)) {
             inner.loaded = None;
+            inner.answers = None;
+        } else {
+            inner.answers.get_or_insert_with(Instant::now);
         }
         inner.proxy = proxy;
         self.settle(&mut inner);
@@ -125,8 +141,9 @@ impl AgentState {
         self.update(inner);
     }
 
-    fn update(&self, inner: &Knowledge) {
+    fn update(&self, inner: &mut Knowledge) {
         let reached = self.reached_by(inner);
+        inner.reported &= reached.is_some();
         self.reached.send_if_modified(|last| std::mem::replace(last, reached) != reached);
         let behind = inner.newest.is_some() && inner.newest != reached;
         match behind {
@@ -155,31 +172,19 @@ impl AgentState {
     }
 
     /// The newest generation that the proxy has: loaded where Traefik can be asked, else written.
-    pub fn reached(&self) -> Option<Mark> {
-        self.reached_by(&self.lock())
-    }
-
-    /// Every change of [`Self::reached`].
     pub fn reaches(&self) -> watch::Receiver<Option<Mark>> {
         self.reached.subscribe()
     }
 
-    /// Statuses wait for this generation to be loaded.
-    pub fn awaits(&self, mark: Mark) {
-        self.lock().awaited.get_or_insert(mark);
+    /// The newest generation that statuses wait for.
+    pub fn awaited(&self) -> Option<Mark> {
+        self.lock().awaited
     }
 
-    /// Whether it should be reported at once that `reached` is loaded.
-    pub fn is_awaited(&self, reached: Mark) -> bool {
-        self.lock().awaited.is_some_and(|awaited| awaited <= reached)
-    }
-
-    /// It was reported that this is loaded.
-    pub fn reported(&self, reached: Option<Mark>) {
+    /// It was tried to report that something is loaded.
+    pub fn reported(&self) {
         let mut inner = self.lock();
-        if inner.awaited.is_some_and(|awaited| reached.is_some_and(|reached| awaited <= reached)) {
-            inner.awaited = None;
-        }
+        inner.reported = self.reached_by(&inner).is_some();
     }
 
     /// Whether Traefik may be handed the next generation: it has loaded the last one, or takes suspiciously long.
@@ -189,6 +194,16 @@ impl AgentState {
         let idle = self.asks && (written.loaded || matches!(inner.proxy, Proxy::Down(_)));
         let rest = pause.saturating_sub(written.at.elapsed());
         if idle || rest.is_zero() { Ok(()) } else { Err(rest) }
+    }
+
+    /// Whether Traefik has loaded what was handed on last; `None` while it may still do so.
+    pub fn outcome(&self) -> Option<bool> {
+        let inner = self.lock();
+        match &inner.written {
+            Some(written) if written.loaded => Some(true),
+            Some(_) if inner.late() => Some(false),
+            _ => None,
+        }
     }
 
     /// Everything that is wrong.
@@ -216,7 +231,7 @@ impl AgentState {
         if !self.asks {
             return Ok(lines("ok", &inner));
         }
-        let late = written.at.elapsed() > LATE && !written.loaded;
+        let late = inner.late();
         match (&inner.proxy, inner.loaded) {
             (Proxy::Down(reason), _) => {
                 Err(lines(&format!("Traefik's API does not answer: {reason}"), &inner))
@@ -226,6 +241,10 @@ impl AgentState {
                 &inner,
             )),
             (_, None) => Err(lines("Traefik has not loaded the routing yet", &inner)),
+            // From now on addresses wait for this proxy as well.
+            (_, Some(_)) if !inner.reported => {
+                Err(lines("Traefik has loaded the routing, which is not reported yet", &inner))
+            }
             (_, Some(mark)) if late => Ok(lines(
                 &format!(
                     "ok: Traefik serves generation {mark} and does not load generation {}; its log says why",
@@ -259,32 +278,36 @@ mod tests {
     fn ready_means_loaded_where_traefik_can_be_asked() {
         let state = state(true);
         assert!(state.started().is_err() && state.ready().is_err());
-        state.seen(mark(4));
+        state.seen(mark(4), mark(1));
         state.handed_on("/a".to_owned(), mark(4));
         assert!(state.started().is_ok());
-        assert_eq!((state.ready().is_ok(), state.reached()), (false, None));
+        assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (false, None));
         assert!(state.may_hand_on(Duration::from_secs(5)).is_err());
         state.asked(Proxy::Loaded("/a".to_owned()));
-        assert_eq!((state.ready().is_ok(), state.reached()), (true, Some(mark(4))));
+        assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (false, Some(mark(4))));
+        state.reported();
+        assert!(state.ready().is_ok());
         assert!(state.may_hand_on(Duration::from_secs(5)).is_ok());
 
         // The same content under a newer generation is loaded already.
         state.handed_on("/a".to_owned(), mark(5));
-        assert_eq!(state.reached(), Some(mark(5)));
+        assert_eq!(*state.reaches().borrow(), Some(mark(5)));
 
         // On the way to the next one it goes on serving.
         state.handed_on("/b".to_owned(), mark(6));
         state.asked(Proxy::Behind);
-        assert_eq!((state.ready().is_ok(), state.reached()), (true, Some(mark(5))));
+        assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (true, Some(mark(5))));
 
         // A Traefik that starts anew has nothing.
         state.asked(Proxy::Down("refused".to_owned()));
-        assert_eq!((state.ready().is_ok(), state.reached()), (false, None));
+        assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (false, None));
         assert!(state.may_hand_on(Duration::from_secs(5)).is_ok());
         state.asked(Proxy::Behind);
         assert!(state.ready().is_err());
         state.asked(Proxy::Loaded("/b".to_owned()));
-        assert_eq!(state.reached(), Some(mark(6)));
+        assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (false, Some(mark(6))));
+        state.reported();
+        assert!(state.ready().is_ok());
     }
 
     #[test]

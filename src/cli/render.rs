@@ -163,7 +163,7 @@ fn print_manifests(out: &mut dyn Write, key: &OutputKey, output: &mut Output, ke
         print_object(out, &objects::key_shard(key, digest, &document)?)?;
     }
     // Nothing was published: neither a leader nor a time can be named.
-    let stamp = Stamp { epoch: 0, generation: 1, published_at: "1970-01-01T00:00:00Z" };
+    let stamp = Stamp { epoch: 0, generation: 1, awaited: 0, published_at: "1970-01-01T00:00:00Z" };
     print_object(out, &objects::index(key, &desired.index(&stamp)))
 }
 

@@ -29,6 +29,7 @@ pub(super) fn of(uri: &http::Uri) -> Option<(WatchKind, String)> {
         "nodes" => WatchKind::Node,
         "namespaces" => WatchKind::Namespace,
         "ingressclassparameters" => WatchKind::Parameters,
+        "leases" if query.contains("labelSelector") => WatchKind::AgentLease,
         "leases" => WatchKind::Lease,
         "configmaps" if query.contains("managed-by") => WatchKind::OwnConfigMap,
         "configmaps" => WatchKind::ClassMemory,

@@ -1,7 +1,7 @@
 //! Counters, gauges, histograms and ages with labels that are enums, and the catalogue that remembers what was
 //! registered so that it can be documented.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -119,6 +119,20 @@ impl Catalogue {
         let vec = prometheus::GaugeVec::new(Opts::new(name, help), &[of])?;
         let vec = self.register(vec, "gauge", vec![(of, vec![shown_as])])?;
         Ok(GaugeByName(vec, Arc::default()))
+    }
+
+    /// A gauge for each output.
+    pub(super) fn gauge_by_output(&mut self, name: &str, help: &str) -> Result<GaugeByOutput> {
+        let vec = prometheus::GaugeVec::new(Opts::new(name, help), &[OUTPUT.0])?;
+        let vec = self.register(vec, "gauge", vec![(OUTPUT.0, vec![OUTPUT.1])])?;
+        Ok(GaugeByOutput(vec, Arc::default()))
+    }
+
+    /// A counter for each output that something was counted of.
+    pub(super) fn counter_by_output(&mut self, name: &str, help: &str) -> Result<CounterByOutput> {
+        let vec = prometheus::IntCounterVec::new(Opts::new(name, help), &[OUTPUT.0])?;
+        let vec = self.register(vec, "counter", vec![(OUTPUT.0, vec![OUTPUT.1])])?;
+        Ok(CounterByOutput(vec, Arc::default()))
     }
 
     /// An age that is absent as long as nothing happened.
@@ -271,6 +285,48 @@ impl GaugeByName {
     pub fn clear(&self) {
         let gauges = self.1.lock().unwrap_or_else(PoisonError::into_inner);
         gauges.values().for_each(|gauge| gauge.set(0.0));
+    }
+}
+
+/// Outputs that a metric shows at most, in the order of their names.
+const OUTPUTS: usize = 1_000;
+
+/// The label of a metric that outputs have, and how docs/metrics.md shows its values.
+const OUTPUT: (&str, &str) = ("output", "namespace and name of the index");
+
+/// A gauge for each output.
+#[derive(Clone)]
+pub struct GaugeByOutput(prometheus::GaugeVec, Arc<Mutex<BTreeSet<String>>>);
+
+impl GaugeByOutput {
+    /// Shows these outputs and no others.
+    pub fn show(&self, values: impl IntoIterator<Item = (String, f64)>) {
+        let mut shown = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gone = std::mem::take(&mut *shown);
+        for (output, value) in values.into_iter().take(OUTPUTS) {
+            self.0.with_label_values(&[&output]).set(value);
+            gone.remove(&output);
+            shown.insert(output);
+        }
+        for output in gone {
+            // An error means that it was not there.
+            drop(self.0.remove_label_values(&[&output]));
+        }
+    }
+}
+
+/// A counter for each output that something was counted of.
+#[derive(Clone)]
+pub struct CounterByOutput(prometheus::IntCounterVec, Arc<Mutex<BTreeSet<String>>>);
+
+impl CounterByOutput {
+    /// So many more.
+    pub fn add(&self, output: &str, count: u64) {
+        let mut known = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.contains(output) || known.len() < OUTPUTS {
+            known.insert(output.to_owned());
+            self.0.with_label_values(&[output]).inc_by(count);
+        }
     }
 }
 

@@ -115,6 +115,15 @@ labels! {
         /// What waybill has published, metadata only.
         OwnSecret = "own_secrets",
         Lease = "leases",
+        /// What agents report.
+        AgentLease = "agent_leases",
+    }
+
+    /// Why the report of an agent does not count.
+    IgnoredReport {
+        Unreadable = "unreadable",
+        /// There are too many in its namespace.
+        TooMany = "too_many",
     }
 
     /// What is written.

@@ -75,6 +75,12 @@ fn every_metric_shows_what_was_set() {
     metrics.published.set(PublishedKind::Certificate, 19.0);
     metrics.shards.set(ShardKind::Keys, 20.0);
     metrics.statuses_pending.set(21.0);
+    let output = || "edge/public".to_owned();
+    metrics.agents.show([(output(), 23.0)]);
+    metrics.agents_behind.show([(output(), 24.0)]);
+    metrics.agents_lag.show([(output(), 25.0)]);
+    metrics.statuses_unconfirmed.add(&output(), 26);
+    metrics.agent_reports_ignored.add(IgnoredReport::TooMany, 27);
     metrics.events.add(EventResult::Suppressed, 22);
 
     let shown = series(&metrics);
@@ -110,6 +116,11 @@ fn every_metric_shows_what_was_set() {
         ("waybill_published_entries{kind=\"certificates\"}", 19.0),
         ("waybill_shards{kind=\"keys\"}", 20.0),
         ("waybill_statuses_pending", 21.0),
+        ("waybill_agents{output=\"edge/public\"}", 23.0),
+        ("waybill_agents_behind{output=\"edge/public\"}", 24.0),
+        ("waybill_agents_lag_seconds{output=\"edge/public\"}", 25.0),
+        ("waybill_statuses_unconfirmed_total{output=\"edge/public\"}", 26.0),
+        ("waybill_agent_reports_ignored_total{reason=\"too_many\"}", 27.0),
         ("waybill_events_total{result=\"suppressed\"}", 22.0),
         (concat!("waybill_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),
     ]);
@@ -144,12 +155,13 @@ fn every_metric_shows_what_was_set() {
         "waybill_statuses_pending",
     ];
     for (name, value) in &shown {
-        let age = ["waybill_lease_renewal", "waybill_published_age", "waybill_publish_pending"]
-            .iter()
-            .any(|start| name.starts_with(start));
+        let gone =
+            ["waybill_lease_renewal", "waybill_published_age", "waybill_publish_pending", "waybill_agents"]
+                .iter()
+                .any(|start| name.starts_with(start));
         if of_leaders.contains(&name.as_str()) {
             assert_eq!(cleared.get(name), Some(&0.0), "{name}");
-        } else if age {
+        } else if gone {
             assert_eq!(cleared.get(name), None, "{name}");
         } else if !name.starts_with("process_") && !name.starts_with("waybill_watch_age") {
             assert_eq!(cleared.get(name), Some(value), "{name}");
@@ -167,4 +179,17 @@ fn an_age_is_computed_at_the_scrape_and_absent_when_cleared() {
     assert!((0.0..10.0).contains(&seen), "{seen}");
     metrics.watch_age.clear(WatchKind::Service);
     assert_eq!(series(&metrics).get(name), None);
+}
+
+#[test]
+fn a_metric_shows_the_outputs_that_there_are_and_a_bounded_number_of_them() {
+    let metrics = Metrics::new("x").unwrap();
+    let show = |names: std::ops::Range<usize>| {
+        metrics.agents.show(names.map(|name| (format!("edge/{name:04}"), 1.0)));
+        series(&metrics).keys().filter(|name| name.starts_with("waybill_agents{")).count()
+    };
+    assert_eq!((show(0..3), show(2..4), show(0..2_000), show(0..0)), (3, 2, 1_000, 0));
+    (0..2_000).for_each(|name| metrics.statuses_unconfirmed.add(&format!("edge/{name}"), 1));
+    let counted = series(&metrics).keys().filter(|name| name.starts_with("waybill_statuses_unc")).count();
+    assert_eq!(counted, 1_000);
 }

@@ -447,7 +447,7 @@ fn parameters_resource() -> ApiResource {
 
 /// The code of an answer that refuses a list or a watch. An API server that knows nothing of a group answers 404
 /// without a Status, so only the code tells.
-fn refusal(error: &watcher::Error) -> Option<u16> {
+pub fn refusal(error: &watcher::Error) -> Option<u16> {
     use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
     match error {
         InitialListFailed(kube::Error::Api(status))

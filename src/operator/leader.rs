@@ -82,7 +82,12 @@ impl Leader {
         let events = Events::new(index_subject(&options.settings.output));
         let problems =
             Arc::new(ProblemReports::new(events.clone(), Arc::clone(&self.live), self.metrics.clone()));
-        let statuses = Arc::new(Statuses::new(Arc::clone(&self.live), Arc::clone(&problems), options.status));
+        let statuses = Arc::new(Statuses::new(
+            Arc::clone(&self.live),
+            Arc::clone(&problems),
+            options.status,
+            options.status_delay,
+        ));
         let requests = Requests::new(self.client.clone(), guard.clone(), self.metrics.clone());
         let pace = Pace {
             distance: options.providers_throttle_duration.max(options.throttle_duration),

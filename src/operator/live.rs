@@ -491,8 +491,10 @@ fn trigger(kind: WatchKind) -> Trigger {
         WatchKind::TlsSecret | WatchKind::SecretMetadata => Trigger::Secret,
         WatchKind::Node => Trigger::Node,
         WatchKind::Namespace => Trigger::Namespace,
-        WatchKind::ClassMemory | WatchKind::OwnConfigMap | WatchKind::OwnSecret | WatchKind::Lease => {
-            Trigger::Resync
-        }
+        WatchKind::ClassMemory
+        | WatchKind::OwnConfigMap
+        | WatchKind::OwnSecret
+        | WatchKind::Lease
+        | WatchKind::AgentLease => Trigger::Resync,
     }
 }

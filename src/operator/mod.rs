@@ -8,6 +8,7 @@
 //!
 //! [`run`] puts all of it together.
 
+mod agents;
 mod class_publisher;
 mod controllers;
 pub mod feeds;

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::metrics::{Label, Metrics, PublishedKind, ShardKind, WriteFailure};
+use crate::operator::agents::{Agents, Commits};
 use crate::operator::live::{Live, Waiting};
 use crate::operator::own_watches::{News, OwnWatches};
 use crate::operator::problems::{ProblemReports, ReportedBy};
@@ -69,6 +70,9 @@ pub struct Publisher {
     pace: Pace,
     metrics: Metrics,
     own: OwnWatches,
+    agents: Agents,
+    /// When it was shown last how far they are.
+    agents_shown: Option<Instant>,
     outputs: BTreeMap<OutputKey, OutputState>,
     upkeep: JoinSet<(OutputKey, Upkeep)>,
 }
@@ -89,6 +93,7 @@ struct OutputState {
     /// Of the last attempt to commit it, and to write its text.
     problems: [Vec<Problem>; 2],
     waiting: Waiting,
+    commits: Commits,
     counts: Counts,
     shards: (usize, usize),
     failed: Option<WriteFailure>,
@@ -139,6 +144,8 @@ impl Publisher {
         let metrics = requests.metrics().clone();
         live.everything_pending();
         Self {
+            agents: Agents::new(client.clone(), metrics.clone()),
+            agents_shown: None,
             own: OwnWatches::new(client, metrics.clone()),
             live,
             requests,
@@ -164,6 +171,10 @@ impl Publisher {
                 self.upkept(done.ok());
             }
             let now = Instant::now();
+            for (output, late) in self.statuses.release(now, |output| self.agents.loaded_by_all(output)) {
+                self.metrics.statuses_unconfirmed.add(&output.to_string(), late);
+            }
+            self.show_agents(now);
             self.forget_retired(now);
             self.start_upkeep(now);
             let next = self
@@ -181,6 +192,7 @@ impl Publisher {
             let wait = next.map_or(LOOK, |(due, _)| due.saturating_duration_since(now).min(LOOK));
             tokio::select! {
                 () = self.live.changed.notified() => {}
+                () = self.agents.changed() => {}
                 Some(news) = self.own.next() => self.observe(news),
                 Some(done) = self.upkeep.join_next() => self.upkept(done.ok()),
                 () = tokio::time::sleep(wait) => {}
@@ -318,6 +330,7 @@ impl Publisher {
         for (key, waiting) in pending.outputs {
             if !self.outputs.contains_key(&key) {
                 self.own.watch(&key);
+                self.agents.watch(&key);
             }
             let (requests, pace) = (&self.requests, self.pace);
             let output = self.outputs.entry(key.clone()).or_insert_with(|| OutputState {
@@ -328,6 +341,7 @@ impl Publisher {
                 text: TextSchedule::default(),
                 problems: Default::default(),
                 waiting: Waiting::default(),
+                commits: Commits::default(),
                 counts: Counts::default(),
                 shards: (0, 0),
                 failed: None,
@@ -369,6 +383,9 @@ impl Publisher {
             snapshot.retired = routing.is_retired(key);
             (snapshot, arrived)
         };
+        // Where there is no agent, nothing is awaited.
+        let newest = output.writer.index().map_or((0, 0), |index| (index.epoch, index.generation));
+        snapshot.awaited = self.agents.loaded_by_all(key) <= newest && self.statuses.await_commit(key);
         let outcome = output.writer.commit(&snapshot).await;
         let now = Instant::now();
         match outcome {
@@ -395,7 +412,9 @@ impl Publisher {
                 (output.held, output.paused) = (false, false);
                 let resumed = !self.live.is_committed(key);
                 self.live.set_publication(key, Publication::Committed);
-                self.statuses.committed(key, resumed);
+                let commit = output.writer.index().map_or((0, 0), |index| (index.epoch, index.generation));
+                output.commits.push(commit, now);
+                self.statuses.committed(key, commit, resumed, self.agents.loaded_by_all(key));
                 // Only now may what has moved here leave where it was: nothing is ever in neither.
                 self.live.settle(key, &arrived);
                 self.metrics.published_age.since(now);
@@ -450,6 +469,29 @@ impl Publisher {
         });
         output.problems[0] = problem.into_iter().collect();
         self.report(key);
+    }
+
+    /// Shows once a second how far the proxies of each output are.
+    fn show_agents(&mut self, now: Instant) {
+        if self.agents_shown.is_some_and(|at| now.saturating_duration_since(at) < LOOK) {
+            return;
+        }
+        self.agents_shown = Some(now);
+        let (mut live, mut behind, mut lag) = (Vec::new(), Vec::new(), Vec::new());
+        for (key, output) in &self.outputs {
+            let Some(newest) = output.commits.newest() else { continue };
+            let counts = self.agents.count(key, newest);
+            let slowest =
+                counts.slowest.map_or(Duration::ZERO, |slowest| output.commits.age_after(slowest, now));
+            let name = key.to_string();
+            self.metrics.statuses_unconfirmed.add(&name, 0);
+            live.push((name.clone(), counts.live as f64));
+            behind.push((name.clone(), (counts.live - counts.current) as f64));
+            lag.push((name, slowest.as_secs_f64()));
+        }
+        self.metrics.agents.show(live);
+        self.metrics.agents_behind.show(behind);
+        self.metrics.agents_lag.show(lag);
     }
 
     /// Shows what all outputs together are.

@@ -163,6 +163,7 @@ impl<'a> Builder<'a> {
             namespace,
             status,
             status_rate: self.get(Id::StatusRate, |text| check::number(1, 100_000, text)),
+            status_delay: self.get(Id::StatusDelay, duration),
             providers_throttle_duration: self.get(Id::ProvidersThrottleDuration, duration),
             throttle_duration: self.get(Id::ThrottleDuration, duration),
             publish_bytes_per_second: self.get(Id::PublishBytesPerSecond, check::size),

@@ -224,6 +224,9 @@ options! {
         "`off` leaves statuses to another controller, for example while waybill runs beside Traefik's own provider.";
     StatusRate "operator.statusRate", ValueKind::Text("number"), Default::Text("200"), Status,
         "Maximum number of statuses written per second.";
+    StatusDelay "operator.statusDelay", ValueKind::Text("duration"), Default::Text("10s"), Status,
+        "Maximum time that the address of an Ingress waits for every `waybill agent` of its output to report that its Traefik \
+         has loaded the routing. Without agents there is no wait.";
 
     ProvidersThrottleDuration "providers.providersThrottleDuration", ValueKind::Text("duration"), Default::Text("2s"), Publishing,
         "Minimum time between two published configurations. The newest one is always published.";

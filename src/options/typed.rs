@@ -26,6 +26,8 @@ pub struct Options {
     pub status: bool,
     /// Statuses written in a second at most; from 1.
     pub status_rate: u32,
+    /// The longest that an address waits for agents.
+    pub status_delay: Duration,
     pub providers_throttle_duration: Duration,
     pub throttle_duration: Duration,
     /// Bytes written in a second above which the throttle stretches; from 1.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
+use thiserror::Error;
 
 use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::well_known::{MANAGED_BY_LABEL, PART_LABEL, WAYBILL};
@@ -46,26 +47,57 @@ pub struct AgentReport {
     pub output: String,
     /// Epoch and generation.
     pub loaded: (u64, u64),
-    /// By the agent's clock.
+    /// By the agent's clock: it tells one report from the next, and nothing else.
     pub renewed: Timestamp,
-    /// How long it counts from then on.
+    /// How long the report counts.
     pub counts_for: Duration,
 }
 
-impl AgentReport {
-    /// Reads a Lease; `None` where it is no agent's.
-    pub fn read(lease: &Lease) -> Option<Self> {
-        let labels = lease.metadata.labels.as_ref()?;
-        if labels.get(PART_LABEL).map(String::as_str) != Some(AGENT_PART) {
-            return None;
+/// Why a Lease is no agent's report.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ReportError {
+    #[error("it has no label {PART_LABEL}={AGENT_PART}")]
+    Part,
+    #[error("it has no label {OUTPUT_LABEL}, which names the output")]
+    Output,
+    #[error("its annotation {LOADED} is {value:?} and should be EPOCH/GENERATION, such as \"3/4711\"")]
+    Loaded { value: String },
+    #[error("it has no spec.renewTime")]
+    RenewTime,
+    #[error("its spec.leaseDurationSeconds is {value:?} and should be a number of seconds above 0")]
+    Duration { value: Option<i32> },
+}
+
+/// Bytes that an error shows of an annotation.
+const SHOWN: usize = 64;
+
+impl TryFrom<&Lease> for AgentReport {
+    type Error = ReportError;
+
+    fn try_from(lease: &Lease) -> Result<Self, ReportError> {
+        let label = |key| lease.metadata.labels.as_ref().and_then(|labels| labels.get(key));
+        if label(PART_LABEL).map(String::as_str) != Some(AGENT_PART) {
+            return Err(ReportError::Part);
         }
-        let (epoch, generation) = lease.metadata.annotations.as_ref()?.get(LOADED)?.split_once('/')?;
-        let spec = lease.spec.as_ref()?;
-        Some(Self {
-            output: labels.get(OUTPUT_LABEL)?.clone(),
-            loaded: (epoch.parse().ok()?, generation.parse().ok()?),
-            renewed: spec.renew_time.as_ref()?.0,
-            counts_for: Duration::from_secs(u64::try_from(spec.lease_duration_seconds?).ok()?),
+        let output = label(OUTPUT_LABEL).ok_or(ReportError::Output)?.clone();
+        let annotations = lease.metadata.annotations.as_ref();
+        let value = annotations.and_then(|annotations| annotations.get(LOADED)).map_or("", String::as_str);
+        let parsed = value.split_once('/').and_then(|(epoch, generation)| {
+            let number =
+                |text: &str| text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+            Some((number(epoch)?, number(generation)?))
+        });
+        let loaded = parsed.ok_or_else(|| ReportError::Loaded {
+            value: value[..value.floor_char_boundary(SHOWN)].to_owned(),
+        })?;
+        let spec = lease.spec.as_ref().ok_or(ReportError::RenewTime)?;
+        let value = spec.lease_duration_seconds;
+        let seconds = value.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
+        Ok(Self {
+            output,
+            loaded,
+            renewed: spec.renew_time.as_ref().ok_or(ReportError::RenewTime)?.0,
+            counts_for: Duration::from_secs(seconds.ok_or(ReportError::Duration { value })?),
         })
     }
 }
@@ -86,7 +118,7 @@ mod tests {
             }))
             .unwrap();
             change(&mut lease);
-            AgentReport::read(&lease)
+            AgentReport::try_from(&lease)
         };
         let wanted = AgentReport {
             output: "public".to_owned(),
@@ -94,13 +126,27 @@ mod tests {
             renewed: "2026-11-26T08:00:00Z".parse().unwrap(),
             counts_for: Duration::from_secs(30),
         };
-        assert_eq!(lease(|_| {}), Some(wanted));
-        assert_eq!(lease(|lease| lease.metadata.labels = None), None);
+        assert_eq!(lease(|_| {}), Ok(wanted));
+        assert_eq!(lease(|lease| lease.metadata.labels = None), Err(ReportError::Part));
+        assert_eq!(lease(|lease| lease.spec = None), Err(ReportError::RenewTime));
         assert_eq!(
-            lease(|lease| lease.metadata.annotations = Some([(LOADED.into(), "7".into())].into())),
-            None
+            lease(|lease| lease.spec.as_mut().unwrap().lease_duration_seconds = Some(-1)),
+            Err(ReportError::Duration { value: Some(-1) })
         );
-        assert_eq!(lease(|lease| lease.spec.as_mut().unwrap().lease_duration_seconds = Some(-1)), None);
-        assert_eq!(lease(|lease| lease.spec = None), None);
+    }
+
+    #[test]
+    fn garbage_is_refused_and_shown_in_part() {
+        let output = OutputKey::new("edge", "public");
+        let long = "ä".repeat(100_000);
+        for value in ["", "7", "7/", "/7", "+7/8", "7/8/9", "7/-8", "7/18446744073709551616", &long] {
+            let lease = serde_json::from_value(serde_json::json!({
+                "metadata": {"labels": labels(&output), "annotations": {LOADED: value}},
+                "spec": {"leaseDurationSeconds": 30, "renewTime": "2026-11-26T08:00:00.000000Z"},
+            }));
+            let error = AgentReport::try_from(&lease.unwrap()).unwrap_err();
+            assert!(matches!(error, ReportError::Loaded { .. }), "{value}: {error}");
+            assert!(error.to_string().len() < 200, "{error}");
+        }
     }
 }

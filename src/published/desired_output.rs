@@ -34,6 +34,7 @@ impl DesiredOutput {
             format_version: FORMAT_VERSION,
             epoch: stamp.epoch,
             generation: stamp.generation,
+            awaited: stamp.awaited,
             published_at: stamp.published_at.to_owned(),
             hash: self.hash.to_string(),
             shards: run(&self.routing_shards),
@@ -50,6 +51,8 @@ pub struct Stamp<'a> {
     pub epoch: u64,
     /// One more than the last commit's.
     pub generation: u64,
+    /// The newest generation that statuses wait for.
+    pub awaited: u64,
     /// RFC 3339.
     pub published_at: &'a str,
 }

@@ -18,6 +18,9 @@ pub struct Index {
     pub epoch: u64,
     /// One more at every commit, continued by every leader.
     pub generation: u64,
+    /// The newest generation that statuses wait for: an agent that has loaded it reports that at once.
+    #[serde(default)]
+    pub awaited: u64,
     /// When it was written, RFC 3339.
     pub published_at: String,
     /// [`crate::table::hash`] in hex.
@@ -124,6 +127,7 @@ mod tests {
             format_version: 1,
             epoch: 3,
             generation: 41,
+            awaited: 40,
             published_at: "2026-11-24T08:00:00Z".to_owned(),
             hash: Digest::new("").to_string(),
             shards: "aaaaaaaaaaaabbbbbbbbbbbb".to_owned(),
@@ -138,8 +142,8 @@ mod tests {
         assert_eq!(
             text,
             format!(
-                "{{\"formatVersion\":1,\"epoch\":3,\"generation\":41,\"publishedAt\":\"2026-11-24T08:00:00Z\",\
-                 \"hash\":\"{}\",\"shards\":\"aaaaaaaaaaaabbbbbbbbbbbb\",\"keyShards\":\"\",\
+                "{{\"formatVersion\":1,\"epoch\":3,\"generation\":41,\"awaited\":40,\
+                 \"publishedAt\":\"2026-11-24T08:00:00Z\",\"hash\":\"{}\",\"shards\":\"aaaaaaaaaaaabbbbbbbbbbbb\",\"keyShards\":\"\",\
                  \"counts\":{{\"routers\":1,\"services\":2,\"certificates\":0}}}}",
                 Digest::new("")
             )

@@ -19,7 +19,7 @@ use crate::translate::fragment::{
 };
 use crate::translate::size;
 
-const STAMP: Stamp<'_> = Stamp { epoch: 2, generation: 9, published_at: "2026-11-24T08:00:00Z" };
+const STAMP: Stamp<'_> = Stamp { epoch: 2, generation: 9, awaited: 0, published_at: "2026-11-24T08:00:00Z" };
 
 fn output() -> OutputKey {
     OutputKey::new("waybill", "waybill")
@@ -128,7 +128,7 @@ fn an_empty_output_is_an_index_with_zero_counts() {
     assert_eq!(
         data.get("index.json").map(String::as_str),
         Some(&*format!(
-            "{{\"formatVersion\":1,\"epoch\":2,\"generation\":9,\"publishedAt\":\"2026-11-24T08:00:00Z\",\
+            "{{\"formatVersion\":1,\"epoch\":2,\"generation\":9,\"awaited\":0,\"publishedAt\":\"2026-11-24T08:00:00Z\",\
              \"hash\":\"{hash}\",\"shards\":\"\",\"keyShards\":\"\",\
              \"counts\":{{\"routers\":0,\"services\":0,\"certificates\":0}}}}"
         ))

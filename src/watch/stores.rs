@@ -329,7 +329,9 @@ impl Stores {
             WatchKind::Namespace => self.labels().len(),
             WatchKind::Parameters => self.parameters().len(),
             WatchKind::ClassMemory => self.class_memory().len(),
-            WatchKind::OwnConfigMap | WatchKind::OwnSecret | WatchKind::Lease => return None,
+            WatchKind::OwnConfigMap | WatchKind::OwnSecret | WatchKind::Lease | WatchKind::AgentLease => {
+                return None;
+            }
         })
     }
 

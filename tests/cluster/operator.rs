@@ -1,6 +1,7 @@
 //! The operator from end to end: the real binary against a real API server, with the shipped rights.
 
 mod addresses;
+mod agents;
 mod bad_input;
 mod busy;
 mod dependents;

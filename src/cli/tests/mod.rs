@@ -130,9 +130,13 @@ fn help_explains_the_command_and_the_options() {
     for word in ["--context", "-n, --namespace", "--providers.kubernetesingress.endpoint"] {
         assert!(show.contains(word), "{word}: {show}");
     }
-    assert!(!show.contains("--operator.statusrate"), "{show}");
+    let agent = help(&["agent", "--help"]);
+    for word in ["--context", "--kubeconfig <PATH>", "--providers.kubernetesingress.endpoint", "Exit codes"] {
+        assert!(agent.contains(word), "{word}: {agent}");
+    }
+    assert!(!show.contains("--operator.statusrate") && !agent.contains("--operator.statusrate"), "{show}");
     // Wrapped once: no line is long, and none ends early before a word that would have fitted.
-    for text in [&render, &run, &show] {
+    for text in [&render, &run, &show, &agent] {
         let lines: Vec<&str> = text.lines().collect();
         for pair in lines.windows(2) {
             let indent = |line: &str| line.len() - line.trim_start().len();

@@ -48,6 +48,8 @@ spec: {ingressClassName: other, rules: [{host: left.example.com}]}
 status: {loadBalancer: {ingress: [{ip: 192.0.2.1}]}}
 ";
 
+const DELAY: Duration = Duration::from_secs(10);
+
 fn key(name: &str) -> IngressKey {
     IngressKey::new("shop", name)
 }
@@ -64,7 +66,7 @@ fn statuses() -> Statuses {
     let live = Arc::new(Live::new(offline::routing(manifests, &options), metrics.clone()));
     let operator = Subject { kind: Kind::ConfigMap, namespace: "w".into(), name: "w".into() };
     let problems = Arc::new(ProblemReports::new(Events::new(operator), Arc::clone(&live), metrics));
-    Statuses::new(live, problems, true)
+    Statuses::new(live, problems, true, DELAY)
 }
 
 /// The names that the queue holds, which is emptied.
@@ -95,7 +97,7 @@ fn nothing_is_written_before_the_first_commit_or_while_commits_fail() {
         assert!(leaves_alone(&statuses, "a"), "{publication:?}");
     }
     statuses.live.set_publication(&output("a"), Publication::Committed);
-    statuses.committed(&output("a"), true);
+    statuses.committed(&output("a"), (1, 1), true, (1, 1));
     assert_eq!(queued(&statuses), ["a"]);
     let state = statuses.state(&key("a")).unwrap();
     assert!(
@@ -114,14 +116,14 @@ fn a_status_waits_for_its_own_output_alone() {
     statuses.look_at(all(), false, |_| true);
     assert_eq!(queued(&statuses), [""; 0]);
     assert!(leaves_alone(&statuses, "a"));
-    statuses.committed(&output("a"), false);
+    statuses.committed(&output("a"), (1, 1), false, (1, 1));
     statuses.look_at(BTreeMap::from([(key("b"), None)]), false, |_| true);
     assert_eq!(queued(&statuses), ["a"]);
     assert!(!leaves_alone(&statuses, "a") && leaves_alone(&statuses, "b"));
     // One that has nothing to commit holds up nobody.
     statuses.look_at(all(), false, |busy| *busy == output("b"));
     assert_eq!(queued(&statuses), ["a"]);
-    statuses.committed(&output("b"), false);
+    statuses.committed(&output("b"), (1, 1), false, (1, 1));
     assert_eq!(queued(&statuses), ["b"]);
 }
 
@@ -134,7 +136,7 @@ fn an_address_is_withdrawn_when_the_routing_is() {
     statuses.look_at(BTreeMap::from([(key("left"), None)]), false, |_| true);
     assert_eq!(queued(&statuses), [""; 0]);
     assert!(leaves_alone(&statuses, "left"));
-    statuses.committed(&output("a"), true);
+    statuses.committed(&output("a"), (1, 1), true, (1, 1));
     assert_eq!(queued(&statuses), ["a", "left"]);
     assert!(!statuses.state(&key("left")).unwrap().ours);
 }
@@ -146,4 +148,63 @@ fn what_waits_for_an_output_that_never_commits_is_bounded() {
     statuses.look_at(keys.collect(), false, |_| true);
     statuses.look_at(BTreeMap::from([(key("a"), None)]), false, |_| true);
     assert!(statuses.waiting().len() <= 3, "{}", statuses.waiting().len());
+}
+
+#[test]
+fn an_address_is_written_once_every_proxy_has_the_routing() {
+    let statuses = statuses();
+    statuses.live.set_publication(&output("a"), Publication::Committed);
+    let held = || statuses.state(&key("a")).unwrap().wanted == DesiredStatus::LeaveAlone;
+    let changed = || statuses.look_at([(key("a"), Some(output("a")))].into(), false, |_| true);
+    let release = |now, loaded| statuses.release(now, |_| loaded).get(&output("a")).copied();
+    changed();
+    assert!(statuses.await_commit(&output("a")) && !statuses.await_commit(&output("b")));
+    statuses.committed(&output("a"), (1, 5), false, (1, 4));
+    assert!(held());
+    let now = Instant::now();
+    assert_eq!(release(now, (1, 4)), None);
+    assert!(held());
+    // What changes again meanwhile does not wait for longer.
+    changed();
+    statuses.committed(&output("a"), (1, 6), false, (1, 4));
+    assert!(held());
+    assert_eq!(queued(&statuses), ["a"]);
+    assert_eq!(release(now, (1, 5)), None);
+    assert!(!held());
+    assert_eq!(queued(&statuses), ["a"]);
+    // Nor does it wait again before its status is written.
+    changed();
+    statuses.committed(&output("a"), (1, 7), false, (1, 5));
+    assert!(!held());
+}
+
+#[test]
+fn an_address_waits_for_its_delay_at_most() {
+    let statuses = statuses();
+    statuses.live.set_publication(&output("a"), Publication::Committed);
+    let held = || statuses.state(&key("a")).unwrap().wanted == DesiredStatus::LeaveAlone;
+    statuses.look_at([(key("a"), Some(output("a")))].into(), false, |_| true);
+    statuses.committed(&output("a"), (1, 5), false, (0, 0));
+    assert!(held());
+    let late = statuses.release(Instant::now() + DELAY, |_| (0, 0));
+    assert_eq!(late, [(output("a"), 1)].into());
+    assert!(!held());
+    assert_eq!(statuses.release(Instant::now() + DELAY, |_| (0, 0)), BTreeMap::new(), "counted once");
+}
+
+#[test]
+fn one_that_is_made_anew_waits_for_a_commit_of_its_own() {
+    let statuses = statuses();
+    statuses.live.set_publication(&output("a"), Publication::Committed);
+    let commit = |commit| {
+        statuses.look_at([(key("a"), Some(output("a")))].into(), false, |_| true);
+        statuses.committed(&output("a"), commit, false, (1, 1));
+    };
+    commit((1, 5));
+    statuses.arriving().get_mut(&key("a")).unwrap().uid = Some("of the one before".to_owned());
+    commit((1, 6));
+    statuses.release(Instant::now(), |_| (1, 5));
+    assert!(leaves_alone(&statuses, "a"));
+    statuses.release(Instant::now(), |_| (1, 6));
+    assert!(!leaves_alone(&statuses, "a"));
 }

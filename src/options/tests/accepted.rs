@@ -35,6 +35,7 @@ const VALUES: &[(Id, &str, &str)] = &[
     (Id::ReportNodeInternalIps, "true", "status: NodeInternalIPs"),
     (Id::Status, "off", "status: false"),
     (Id::StatusRate, "7", "status_rate: 7,"),
+    (Id::StatusDelay, "3s", "status_delay: 3s"),
     (Id::ProvidersThrottleDuration, "300ms", "providers_throttle_duration: 300ms"),
     (Id::ThrottleDuration, "1m30s", " throttle_duration: 90s"),
     (Id::Namespace, "edge", "namespace: \"edge\""),

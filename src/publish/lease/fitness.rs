@@ -29,7 +29,7 @@ impl Default for Limits {
 /// Whether watches of a kind decide about it. Those of what is published run on the leader alone: whether another
 /// replica would fare better nobody can know, and a leader that gave up would have none of them that could live again.
 fn counts(kind: WatchKind) -> bool {
-    !matches!(kind, WatchKind::OwnConfigMap | WatchKind::OwnSecret | WatchKind::Lease)
+    !matches!(kind, WatchKind::OwnConfigMap | WatchKind::OwnSecret | WatchKind::Lease | WatchKind::AgentLease)
 }
 
 /// Takes the replica out of the election while a watch is dead, without end. Where all replicas are out nobody leads,
@@ -91,6 +91,6 @@ mod tests {
     fn a_watch_that_only_leaders_have_does_not_count() {
         let other = |kind: &&WatchKind| !counts(**kind);
         let own: Vec<_> = WatchKind::ALL.iter().filter(other).map(|kind| kind.as_str()).collect();
-        assert_eq!(own, ["own_configmaps", "own_secrets", "leases"]);
+        assert_eq!(own, ["own_configmaps", "own_secrets", "leases", "agent_leases"]);
     }
 }

@@ -80,8 +80,9 @@ impl HeldIndex {
     /// Whether it says all that is desired, under this epoch.
     pub fn says(&self, desired: &DesiredOutput, epoch: u64) -> bool {
         self.index.as_ref().filter(|_| !self.unlabelled).is_some_and(|index| {
-            let (generation, published_at) = (index.generation, index.published_at.as_str());
-            *index == desired.index(&Stamp { epoch, generation, published_at })
+            let Index { generation, awaited, published_at, .. } = index;
+            let (generation, awaited) = (*generation, *awaited);
+            *index == desired.index(&Stamp { epoch, generation, awaited, published_at })
         })
     }
 }
@@ -127,7 +128,7 @@ mod tests {
     }
 
     fn stamp(epoch: u64) -> Stamp<'static> {
-        Stamp { epoch, generation: 7, published_at: "2026-11-24T08:00:00Z" }
+        Stamp { epoch, generation: 7, awaited: 0, published_at: "2026-11-24T08:00:00Z" }
     }
 
     fn held(desired: &DesiredOutput, epoch: u64) -> HeldIndex {

@@ -222,6 +222,7 @@ mod tests {
             format_version: FORMAT_VERSION,
             epoch: 0,
             generation,
+            awaited: 0,
             published_at: String::new(),
             hash: String::new(),
             shards: shards.iter().map(|digest| digest.short()).collect(),

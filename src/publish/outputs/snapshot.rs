@@ -17,6 +17,8 @@ pub struct Snapshot {
     pub text: Option<String>,
     /// The output is there only to be emptied: where there is no index, none is made.
     pub retired: bool,
+    /// Statuses wait until agents have loaded it.
+    pub awaited: bool,
 }
 
 impl Snapshot {
@@ -34,7 +36,14 @@ impl Snapshot {
                 documents.insert((part, digest), document);
             }
         }
-        Self { desired, documents, text_bytes: output.routing_bytes(), text: None, retired: false }
+        Self {
+            desired,
+            documents,
+            text_bytes: output.routing_bytes(),
+            text: None,
+            retired: false,
+            awaited: false,
+        }
     }
 
     /// Takes the text as well. `output` is as it was for [`Self::new`].

@@ -224,7 +224,7 @@ impl OutputWriter {
         let desired = &snapshot.desired;
         let missing: Vec<(Part, Digest)> =
             snapshot.shards().filter(|(part, digest)| !self.shards.holds(*part, digest)).collect();
-        let mut says = false;
+        let (mut says, mut awaited) = (false, 0);
         if let Known::Held(held) = &self.index {
             if held.epoch().is_some_and(|found| found > epoch) {
                 return Err(self.superseded(held.epoch(), Instant::now()));
@@ -233,7 +233,9 @@ impl OutputWriter {
             if pause.holds() {
                 return Ok(Outcome::Paused(pause));
             }
-            says = held.says(desired, epoch);
+            awaited = held.index.as_ref().map_or(0, |index| index.awaited);
+            // Agents report a generation at once only where the index says that it is awaited.
+            says = held.says(desired, epoch) && (!snapshot.awaited || held.generation() == Some(awaited));
         }
         if snapshot.retired
             && snapshot.desired.counts == Counts::default()
@@ -252,7 +254,10 @@ impl OutputWriter {
         }
         let published_at = now();
         let generation = self.generation.saturating_add(1);
-        let index = desired.index(&Stamp { epoch, generation, published_at: &published_at });
+        if snapshot.awaited {
+            awaited = generation;
+        }
+        let index = desired.index(&Stamp { epoch, generation, awaited, published_at: &published_at });
         let held = match &self.index {
             Known::Held(held) => Some(&**held),
             _ => None,
