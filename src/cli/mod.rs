@@ -73,6 +73,14 @@ enum Command {
     Options(documents::PrintOptions),
     /// Print the CustomResourceDefinition of IngressClassParameters
     Crds,
+    /// Print completions for a shell
+    ///
+    /// For Bash: source <(waybill completions bash)
+    Completions(documents::Completions),
+    /// Print a manual page
+    ///
+    /// To read it: waybill man run | man -l -
+    Man(documents::Man),
     /// Print the version, the commit, and the Traefik and Kubernetes versions it was tested with
     Version(version::Version),
 }
@@ -132,6 +140,8 @@ pub fn run(
         }
         Ok(Cli { command: Command::Options(options) }) => options.run(streams),
         Ok(Cli { command: Command::Crds }) => documents::crds(streams),
+        Ok(Cli { command: Command::Completions(completions) }) => completions.run(streams),
+        Ok(Cli { command: Command::Man(man) }) => man.run(streams),
         Ok(Cli { command: Command::Version(version) }) => version.run(streams),
         Err(error) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(USAGE);

@@ -13,6 +13,7 @@ pub(crate) mod check;
 pub(crate) mod documentation;
 mod fault;
 mod names;
+pub mod schema;
 mod selector;
 mod sources;
 pub(crate) mod table;

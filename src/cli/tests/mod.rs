@@ -4,10 +4,10 @@ use super::*;
 
 mod render;
 
-struct Outcome {
-    code: u8,
-    stdout: String,
-    stderr: String,
+pub(super) struct Outcome {
+    pub code: u8,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 /// Surroundings without variables and without files.
@@ -15,7 +15,7 @@ fn nowhere() -> Environment {
     Environment { variables: [].into(), service_account: "/not/there".into(), context: None }
 }
 
-fn waybill(arguments: &[&str], stdin: &str) -> Outcome {
+pub(super) fn waybill(arguments: &[&str], stdin: &str) -> Outcome {
     let arguments = std::iter::once("waybill").chain(arguments.iter().copied()).map(OsString::from);
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let mut stdin = Cursor::new(stdin);
