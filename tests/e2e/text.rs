@@ -17,7 +17,7 @@ const HOSTILE: &[&str] = &[
     "'single'",
     "{%x%} ${HOME} $(id)",
     "a: b # c",
-    "a\u{85}b\u{2028}c\u{feff}d",
+    "a\u{2028}b\u{2029}c\u{feff}d",
     "new\nline\ttab",
     "<script>&amp;",
 ];
