@@ -13,7 +13,7 @@
 //! All of it is pure; `publish::statuses` does the writing.
 
 pub mod check;
-pub(crate) mod classes;
+pub mod classes;
 mod crd;
 pub mod memory;
 pub mod resolve;
