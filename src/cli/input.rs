@@ -84,7 +84,7 @@ impl Input {
         } else if self.connect.is_given() {
             return Err(InputError::NotCluster);
         } else {
-            Manifests::read_paths(&self.filenames, &mut *streams.stdin)?
+            Manifests::read(&self.filenames, &mut *streams.stdin)?
         };
         for fault in &manifests.faults {
             let _ = writeln!(streams.stderr, "error: {}", hide_keys(&fault.to_string()));

@@ -225,7 +225,7 @@ fn is_colourful(environment: &Environment) -> bool {
     is_terminal && environment.get("NO_COLOR").is_none()
 }
 
-/// Says what went wrong; gives the exit code back.
+/// Says why a command can't go on; gives the exit code.
 fn fail(streams: &mut Streams<'_>, code: u8, message: &str) -> u8 {
     let _ = writeln!(streams.stderr, "error: {message}");
     code
