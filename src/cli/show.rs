@@ -8,10 +8,9 @@ use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
 use super::cluster::ClusterArguments;
-use super::{PROBLEMS, SUCCESS, Streams, USAGE, write_document};
-use crate::kubernetes::client::{self, Environment};
+use super::{PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
+use crate::kubernetes::client::Environment;
 use crate::kubernetes::key::OutputKey;
-use crate::metrics::Metrics;
 use crate::operator::feeds::chain;
 use crate::options::Loaded;
 use crate::published::objects::OUTPUT_LABEL;
@@ -72,30 +71,16 @@ enum ShowError {
 impl Show {
     /// Reads and prints; gives the exit code.
     pub fn run(&self, loaded: &Loaded, environment: &Environment, streams: &mut Streams<'_>) -> u8 {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return fail(streams, PROBLEMS, &format!("no thread: {error}")),
-        };
         let output = match self.output(&loaded.options.settings.output) {
             Ok(output) => output,
             Err(message) => return fail(streams, USAGE, &message),
         };
-        let access = &loaded.options.access;
-        let environment = self.cluster.environment(environment.clone(), access);
-        let metrics = match Metrics::new("show") {
-            Ok(metrics) => metrics,
-            Err(error) => return fail(streams, PROBLEMS, &error.to_string()),
-        };
-        let result = runtime.block_on(async {
-            let connection = client::connect(access, &environment, "show", &metrics)
-                .await
-                .map_err(|error| (USAGE, error.to_string()))?;
-            let published = published(connection.client, &output).await;
-            published.map_err(|error| (PROBLEMS, error.to_string()))
-        });
-        match result {
-            Ok(published) => self.print(&published, streams),
-            Err((code, message)) => fail(streams, code, &message),
+        let published =
+            self.cluster.ask(loaded, environment, async |client| published(client, &output).await);
+        match published {
+            Ok(Ok(published)) => self.print(&published, streams),
+            Ok(Err(error)) => fail(streams, PROBLEMS, &error.to_string()),
+            Err(error) => fail(streams, USAGE, &error.to_string()),
         }
     }
 
@@ -129,11 +114,6 @@ impl Show {
             Err(error) => fail(streams, USAGE, &format!("standard output: {error}")),
         }
     }
-}
-
-fn fail(streams: &mut Streams<'_>, code: u8, message: &str) -> u8 {
-    let _ = writeln!(streams.stderr, "error: {message}");
-    code
 }
 
 /// Reads the name of an output, with or without its namespace.
