@@ -91,6 +91,7 @@ impl Publisher {
         }
     }
 
+    /// Starts to write the text: that of the last commit.
     pub(super) fn start_text(&mut self, key: &OutputKey, document: Option<String>) {
         let Some(output) = self.outputs.get_mut(key) else { return };
         let uid = output.text.started(Instant::now());
