@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::metrics::{Label, Metrics, PublishedKind, ShardKind, WriteFailure};
-use crate::operator::agents::{Agents, Commits};
+use crate::operator::agents::{AgentTotals, Agents, Commits};
 use crate::operator::live::{Live, Waiting};
 use crate::operator::own_watches::{News, OwnWatches};
 use crate::operator::problems::{ProblemReports, ReportedBy};
@@ -71,6 +71,7 @@ pub struct Publisher {
     metrics: Metrics,
     own: OwnWatches,
     agents: Agents,
+    agent_totals: AgentTotals,
     /// When it was shown last how far they are.
     agents_shown: Option<Instant>,
     outputs: BTreeMap<OutputKey, OutputState>,
@@ -139,12 +140,14 @@ impl Publisher {
         requests: Requests,
         problems: Arc<ProblemReports>,
         statuses: Arc<Statuses>,
+        agent_totals: AgentTotals,
         pace: Pace,
     ) -> Self {
         let metrics = requests.metrics().clone();
         live.everything_pending();
         Self {
             agents: Agents::new(client.clone(), metrics.clone()),
+            agent_totals,
             agents_shown: None,
             own: OwnWatches::new(client, metrics.clone()),
             live,
@@ -478,6 +481,7 @@ impl Publisher {
         }
         self.agents_shown = Some(now);
         let (mut live, mut behind, mut lag) = (Vec::new(), Vec::new(), Vec::new());
+        let mut totals = BTreeMap::new();
         for (key, output) in &self.outputs {
             let Some(newest) = output.commits.newest() else { continue };
             let counts = self.agents.count(key, newest);
@@ -485,10 +489,13 @@ impl Publisher {
                 counts.slowest.map_or(Duration::ZERO, |slowest| output.commits.age_after(slowest, now));
             let name = key.to_string();
             self.metrics.statuses_unconfirmed.add(&name, 0);
+            let updated = self.agents.count(key, output.commits.up_to_date(now)).current;
+            totals.insert(key.clone(), (counts.live as u64, updated as u64));
             live.push((name.clone(), counts.live as f64));
             behind.push((name.clone(), (counts.live - counts.current) as f64));
             lag.push((name, slowest.as_secs_f64()));
         }
+        self.agent_totals.set(totals);
         self.metrics.agents.show(live);
         self.metrics.agents_behind.show(behind);
         self.metrics.agents_lag.show(lag);

@@ -32,6 +32,8 @@ pub struct Counts {
     pub certificates: u64,
     pub problems: u64,
     pub shards: u64,
+    pub agents: u64,
+    pub updated_agents: u64,
 }
 
 /// Whether the last commit holds what is wanted of the classes that name one object.
@@ -84,7 +86,8 @@ pub fn status(
             message: shown(&message, MESSAGE_LIMIT),
         }
     };
-    let Counts { ingresses, routers, services, certificates, problems, shards } = observed.counts;
+    let Counts { ingresses, routers, services, certificates, problems, shards, agents, updated_agents } =
+        observed.counts;
     IngressClassParametersStatus {
         observed_generation: observed.generation,
         conditions: vec![condition(accepted), condition(published)],
@@ -95,6 +98,8 @@ pub fn status(
         certificates,
         problems,
         shards,
+        agents,
+        updated_agents,
     }
 }
 
@@ -212,6 +217,8 @@ fn with_counts_of(
         certificates: before.certificates,
         problems: before.problems,
         shards: before.shards,
+        agents: before.agents,
+        updated_agents: before.updated_agents,
         ..wanted.clone()
     }
 }

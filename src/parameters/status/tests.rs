@@ -7,7 +7,16 @@ fn observed() -> Observed {
         accepted: Some(Verdict { reason: Reason::Accepted, message: String::new() }),
         classes: [("public".into(), Standing::Current)].into(),
         publication: Publication::Committed,
-        counts: Counts { ingresses: 2, routers: 3, services: 2, certificates: 1, problems: 0, shards: 1 },
+        counts: Counts {
+            ingresses: 2,
+            routers: 3,
+            services: 2,
+            certificates: 1,
+            problems: 0,
+            shards: 1,
+            agents: 2,
+            updated_agents: 1,
+        },
     }
 }
 
