@@ -176,6 +176,16 @@ docs: ## Write docs/options.md from the table of options
 	$(CARGO) run --locked --quiet -- options --format markdown >docs/.new
 	mv docs/.new docs/options.md
 
+.PHONY: manifests
+manifests: ## Write manifests/install.yaml and the Helm chart from what kustomize renders
+	tests/tools/build kubectl
+	@mkdir -p target/manifests
+	$(KUBECTL) kustomize manifests/helm/everything >target/manifests/everything.yaml
+	$(KUBECTL) kustomize manifests/namespaced/team-a >target/manifests/team-a.yaml
+	$(CARGO) run --locked --quiet --example helm-chart -- target/manifests/everything.yaml target/manifests/team-a.yaml
+	{ echo '# Made by `make manifests`: kubectl apply --server-side -f manifests/install.yaml'; $(KUBECTL) kustomize manifests/install; } >manifests/.new
+	mv manifests/.new manifests/install.yaml
+
 ##@ Tools
 
 .PHONY: tools

@@ -1,6 +1,6 @@
 //! The largest objects that an API server accepts: 1.5 MB in etcd, 3 MB in a request, 256 KiB of annotations. Every step
 //! from such an Ingress to the routing of its output has to end within [`LIMIT`] on one core, because nothing else moves
-//! meanwhile. Prints a table, and fails when a step takes longer.
+//! meanwhile. The same for what a class depends on. Prints a table, and fails when a step takes longer.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use waybill::index::{Dependencies, DependencyIndex};
-use waybill::kubernetes::key::IngressKey;
+use waybill::kubernetes::key::{IngressKey, ServiceKey};
 use waybill::kubernetes::manifests::Manifests;
 use waybill::options;
+use waybill::parameters::classes::{NamespaceSource, Sources};
 use waybill::routing::Routing;
 use waybill::table::Table;
-use waybill::translate::settings::Settings;
+use waybill::translate::settings::{Settings, StatusSource};
+use waybill::translate::status;
 use waybill::translate::translate;
 
 /// What a step may take.
@@ -307,6 +309,65 @@ fn routing(objects: &[Value]) -> Routing {
     waybill::offline::routing(manifests, &options::from_yaml_str("").unwrap().options)
 }
 
+/// What is not about an Ingress: a published Service, and the parameters of a class.
+fn others() -> Vec<(&'static str, Duration)> {
+    let published = |kind: &str, ports: usize, addresses: usize| {
+        let ports: Vec<Value> = (1..=ports).map(|port| json!({"port": port, "nodePort": port})).collect();
+        let addresses = || (0..addresses).map(address);
+        let proxy = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "edge", "name": "proxy"},
+            "spec": {"type": kind, "ports": ports, "externalIPs": addresses().collect::<Vec<_>>()},
+            "status": {"loadBalancer": {"ingress": addresses().map(|ip| json!({"ip": ip})).collect::<Vec<_>>()}},
+        });
+        let routing = routing(&[proxy]);
+        let settings = Settings {
+            status: StatusSource::PublishedService(ServiceKey::new("edge", "proxy")),
+            ..Settings::default()
+        };
+        least(|| (status::wanted(&settings, routing.stores()), status::fault(&settings, routing.stores())))
+    };
+    let parameters = |spec: Value, classes: usize| {
+        let named = |at: usize| {
+            json!({"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": format!("c{at}")},
+                   "spec": {"controller": "traefik.io/ingress-controller", "parameters": {
+                        "apiGroup": "waybill.dev", "kind": "IngressClassParameters", "name": "large"}}})
+        };
+        let object = json!({"apiVersion": "waybill.dev/v1alpha1", "kind": "IngressClassParameters",
+                            "metadata": {"name": "large"}, "spec": spec});
+        let objects: Vec<Value> = [object].into_iter().chain((0..classes).map(named)).collect();
+        let routing = routing(&objects);
+        let sources = Sources { parameters: true, namespaces: NamespaceSource::Listed };
+        least(|| {
+            let mut classes = routing.classes().clone();
+            classes.resolve_all(routing.stores(), sources)
+        })
+    };
+    let label = |at: usize| format!("{at:x}-{}", "n".repeat(55));
+    let labels = |count: usize| (0..count).map(label).collect::<Vec<_>>();
+    vec![
+        ("a published Service of 8,000 ports × 20,000 IPs", published("ClusterIP", 8_000, 20_000)),
+        ("a published Service of 100 ports × 160 IPs", published("ClusterIP", 100, 160)),
+        ("a published Service of 40,000 balancer addresses", published("LoadBalancer", 1, 40_000)),
+        (
+            "parameters of 32 KB, 10 classes",
+            parameters(
+                json!({"namespaces": {"names": labels(256)},
+            "crossProviderNamespaces": labels(256)}),
+                10,
+            ),
+        ),
+        ("parameters of 1.4 MB", parameters(json!({"crossProviderNamespaces": labels(24_000)}), 1)),
+        (
+            "parameters of 1.4 MB, 20,000 faults",
+            parameters(
+                json!({"crossProviderNamespaces":
+            vec!["N".repeat(60); 20_000]}),
+                1,
+            ),
+        ),
+    ]
+}
+
 /// CPU time of this thread: what else the machine does counts for little.
 fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
@@ -380,6 +441,12 @@ fn main() -> ExitCode {
         );
         for (step, time) in steps.iter().filter(|(_, time)| *time > LIMIT) {
             let _ = writeln!(missed, "{}: {step} took {time:?}", case.name);
+        }
+    }
+    for (name, time) in others().into_iter().filter(|(name, _)| name.contains(&filter)) {
+        println!("{name:<50} {:>17.1}", time.as_secs_f64() * 1_000.0);
+        if time > LIMIT {
+            let _ = writeln!(missed, "{name} took {time:?}");
         }
     }
     if missed.is_empty() {

@@ -78,6 +78,25 @@ fn every_alert_has_an_entry_in_the_runbook_and_names_only_known_categories() -> 
 }
 
 #[test]
+fn every_command_is_listed() -> Result<()> {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_waybill")).arg("help").output()?;
+    let help = String::from_utf8(output.stdout)?;
+    let commands = help.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next());
+    let there: BTreeSet<_> = commands
+        .context("no commands")?
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
+        .filter(|name| !name.is_empty() && *name != "help")
+        .map(str::to_owned)
+        .collect();
+    let page = read("docs/commands.md")?;
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let listed: BTreeSet<_> = rows.map(|(name, _)| name.to_owned()).collect();
+    assert_eq!(listed, there, "docs/commands.md (left) and `waybill help` (right) differ");
+    Ok(())
+}
+
+#[test]
 fn every_example_of_an_annotation_is_explained() -> Result<()> {
     let text = read("docs/annotations.md")?;
     let explained: BTreeSet<_> = text
@@ -290,12 +309,15 @@ const GENERATED: &[&str] = &["docs/options.md", "docs/metrics.md"];
 #[test]
 fn every_link_within_the_repository_leads_somewhere() -> Result<()> {
     let mut documents: Vec<PathBuf> =
-        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "tests/README.md"].map(PathBuf::from).into();
+        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "tests/README.md"]
+            .map(PathBuf::from)
+            .into();
     for entry in fs::read_dir(root().join("docs"))? {
         let name = entry?.file_name();
         documents.push(Path::new("docs").join(name));
     }
     documents.push(PathBuf::from("manifests/examples/traefik-mounted/README.md"));
+    documents.push(PathBuf::from("manifests/helm/waybill/README.md"));
 
     let mut dead = Vec::new();
     let mut links = 0;

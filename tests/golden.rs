@@ -111,8 +111,9 @@ fn statuses(routing: &Routing) -> (BTreeMap<String, Value>, Vec<waybill::transla
             Ok(DesiredStatus::Entries(entries)) => {
                 statuses.insert(fragment.ingress.to_string(), serde_json::to_value(entries).unwrap());
             }
-            Err(problem) => problems.push(*problem),
+            Err(_) => {}
         }
+        problems.extend(status::fault(&fragment.settings, routing.stores()));
     }
     (statuses, problems)
 }

@@ -125,6 +125,12 @@ impl Folder {
         self.current.as_ref()
     }
 
+    /// The text of a file of the current generation.
+    pub fn text(&self, name: &str) -> Option<String> {
+        self.current.as_ref()?.files.get(name)?;
+        fs::read_to_string(self.path(CURRENT).join(name)).ok()
+    }
+
     /// Whether what is on disk is still what was written. Where it is not, the next generation is written whole.
     pub fn check(&mut self) -> bool {
         let intact = self.read_current() == self.current;

@@ -40,8 +40,6 @@ pub struct Included {
     /// Section by section: `("http", "middlewares")` to the entries by name.
     maps: BTreeMap<(&'static str, &'static str), BTreeMap<String, Value>>,
     certificates: Vec<Value>,
-    /// What was refused, and why.
-    pub faults: Vec<String>,
 }
 
 /// The folder of the user's files.
@@ -52,17 +50,90 @@ pub struct Include {
     /// What each file said when it was last right.
     right: BTreeMap<String, Value>,
     included: Included,
+    /// What was refused, and why.
+    faults: Vec<String>,
+    handed_on: Included,
+    /// What Traefik has loaded last. There is nothing to go back to before: without TLS options that are meant to be
+    /// there a proxy would let in whom it must not.
+    loaded: Option<Included>,
+    suspicion: Suspicion,
+}
+
+/// Whether Traefik refuses what the files say now. It knows more of its fields than waybill does, and does not say
+/// which file it refuses: it loads nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Suspicion {
+    None,
+    /// It did not load them, so what it had loaded before is handed on.
+    Refused,
+    /// It did not load that either.
+    Unfounded,
 }
 
 impl Include {
     /// Nothing is read before [`Self::reload`].
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder, seen: None, right: BTreeMap::new(), included: Included::default() }
+        Self {
+            folder,
+            seen: None,
+            right: BTreeMap::new(),
+            included: Included::default(),
+            faults: Vec::new(),
+            handed_on: Included::default(),
+            loaded: None,
+            suspicion: Suspicion::None,
+        }
     }
 
-    /// What the files said when they were read last.
+    /// What is to be handed on: what the files say, or what Traefik had loaded before it refused that.
     pub fn included(&self) -> &Included {
-        &self.included
+        match (self.suspicion, &self.loaded) {
+            (Suspicion::Refused, Some(loaded)) => loaded,
+            _ => &self.included,
+        }
+    }
+
+    /// A document of ours was handed on before this process began.
+    pub fn resume(&mut self, document: &str) {
+        let files = parse("", document).map(|value| BTreeMap::from([(String::new(), value)]));
+        self.handed_on = join(&files.unwrap_or_default(), &mut Vec::new());
+    }
+
+    /// [`Self::included`] is handed on.
+    pub fn handed_on(&mut self) {
+        self.handed_on = self.included().clone();
+    }
+
+    /// Traefik has loaded what was handed on.
+    pub fn loaded(&mut self) {
+        if self.loaded.as_ref() != Some(&self.handed_on) {
+            self.loaded = Some(self.handed_on.clone());
+        }
+    }
+
+    /// Traefik answers and does not load what was handed on. True where something else is to be handed on.
+    pub fn not_loaded(&mut self) -> bool {
+        let Some(loaded) = &self.loaded else { return false };
+        self.suspicion = match self.suspicion {
+            Suspicion::None if self.handed_on == self.included && self.included != *loaded => {
+                Suspicion::Refused
+            }
+            Suspicion::Refused if self.handed_on == *loaded => Suspicion::Unfounded,
+            _ => return false,
+        };
+        true
+    }
+
+    /// What is wrong with the files.
+    pub fn faults(&self) -> Vec<String> {
+        let refused = (self.suspicion == Suspicion::Refused).then(|| {
+            format!(
+                "{}: Traefik did not load the routing with these files in it, so it has what it had loaded of them \
+                 before; Traefik's log says what it refuses, and a change of any file tries again",
+                self.folder.display()
+            )
+        });
+        self.faults.iter().cloned().chain(refused).collect()
     }
 
     /// Reads the folder again. True where anything in it changed. A file that can't be used counts as it was when it
@@ -72,8 +143,8 @@ impl Include {
             Ok(files) => files,
             Err(error) => {
                 let fault = format!("{}: {error}", self.folder.display());
-                let changed = self.included.faults != [fault.clone()];
-                self.included.faults = vec![fault];
+                let changed = self.faults != [fault.clone()];
+                self.faults = vec![fault];
                 self.seen = None;
                 return changed;
             }
@@ -99,7 +170,9 @@ impl Include {
                 }
             }
         }
-        self.included = join(&self.right, faults);
+        self.included = join(&self.right, &mut faults);
+        self.faults = faults;
+        self.suspicion = Suspicion::None;
         true
     }
 }
@@ -190,8 +263,8 @@ fn is_marker(name: &str) -> bool {
 }
 
 /// All files together; of a name that two have, the first file's stands.
-fn join(files: &BTreeMap<String, Value>, faults: Vec<String>) -> Included {
-    let mut included = Included { faults, ..Included::default() };
+fn join(files: &BTreeMap<String, Value>, faults: &mut Vec<String>) -> Included {
+    let mut included = Included::default();
     for (file, value) in files {
         for (protocol, section) in SECTIONS {
             match value.get(protocol).and_then(|sections| sections.get(section)) {
@@ -202,7 +275,7 @@ fn join(files: &BTreeMap<String, Value>, faults: Vec<String>) -> Included {
                         if all.contains_key(name) {
                             let fault =
                                 format!("{file}: {protocol}.{section}.{name}: another file has it as well");
-                            included.faults.push(fault);
+                            faults.push(fault);
                         } else {
                             all.insert(name.clone(), entry.clone());
                         }
@@ -296,7 +369,7 @@ mod tests {
         ]);
         assert!(include.reload());
         assert!(!include.reload());
-        assert_eq!(include.included().faults, Vec::<String>::new());
+        assert_eq!(include.faults(), Vec::<String>::new());
         assert_eq!(
             include.included().document(),
             "{\"http\":{\"middlewares\":{\n\
@@ -328,7 +401,7 @@ mod tests {
         ] {
             std::fs::write(place.path().join("a.yaml"), bad).unwrap();
             assert!(include.reload(), "{bad}");
-            let faults = include.included().faults.join("\n");
+            let faults = include.faults().join("\n");
             assert!(
                 faults.contains(said) && faults.contains("what it said before stands"),
                 "{bad}: {faults}"
@@ -345,7 +418,7 @@ mod tests {
             ("b.yaml", "http: {routers: {y: {rule: c, service: s}}}"),
         ]);
         include.reload();
-        assert_eq!(include.included().faults, ["b.yaml: http.routers.y: another file has it as well"]);
+        assert_eq!(include.faults(), ["b.yaml: http.routers.y: another file has it as well"]);
         let (kept, collisions) = include.included().without(|(_, name)| &**name == "x");
         assert_eq!(collisions, ["http.routers.x"]);
         assert_eq!(kept.lines("http", "routers"), [r#""y":{"rule":"b","service":"s"}"#]);
@@ -360,6 +433,50 @@ mod tests {
         drop(place);
         assert!(include.reload());
         assert!(!include.reload(), "it is told once");
-        assert_eq!((include.included().document(), include.included().faults.len()), (before, 1));
+        assert_eq!((include.included().document(), include.faults().len()), (before, 1));
+    }
+
+    #[test]
+    fn what_traefik_does_not_load_is_taken_back() {
+        let (place, mut include) =
+            folder(&[("a.yaml", "http: {middlewares: {one: {addPrefix: {prefix: /good}}}}")]);
+        let change = |include: &mut Include, field: &str| {
+            let text = format!("http: {{middlewares: {{one: {{addPrefix: {{{field}: /a}}}}}}}}");
+            std::fs::write(place.path().join("a.yaml"), text).unwrap();
+            assert!(include.reload());
+        };
+        include.reload();
+        include.handed_on();
+        assert!(!include.not_loaded(), "there is nothing to go back to");
+        let before = include.included().document();
+        include = Include::new(place.path().to_owned());
+        include.resume(&before);
+        include.loaded();
+        assert!(include.reload());
+        include.handed_on();
+        assert!(!include.not_loaded(), "another cause: these files were loaded before");
+
+        change(&mut include, "prefx");
+        assert!(!include.not_loaded(), "it is not handed on yet");
+        include.handed_on();
+        assert!(include.not_loaded());
+        assert!(include.included().document().contains("/good"));
+        assert!(include.faults().concat().contains("Traefik did not load"), "{:?}", include.faults());
+        include.handed_on();
+        include.loaded();
+        assert_eq!(include.faults().len(), 1, "the files are as wrong as before");
+
+        // A change is tried. Where going back does not help either, it was something else.
+        change(&mut include, "prefix");
+        assert_eq!(include.faults(), Vec::<String>::new());
+        include.handed_on();
+        assert!(include.not_loaded());
+        include.handed_on();
+        assert!(include.not_loaded());
+        assert!(include.included().document().contains("prefix\":\"/a"));
+        include.handed_on();
+        assert!(!include.not_loaded());
+        include.loaded();
+        assert_eq!(include.faults(), Vec::<String>::new());
     }
 }

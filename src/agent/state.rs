@@ -52,11 +52,21 @@ struct Knowledge {
     /// The newest generation that Traefik was seen with since it started.
     loaded: Option<Mark>,
     proxy: Proxy,
+    /// Since when Traefik answers.
+    answers: Option<Instant>,
     reasons: BTreeMap<Topic, String>,
     /// The newest generation that statuses wait for.
     awaited: Option<Mark>,
     /// Whether it was tried to report what is loaded, since something is.
     reported: bool,
+}
+
+impl Knowledge {
+    /// Traefik answers and has not loaded what was handed on, for so long that it most likely refuses it.
+    fn late(&self) -> bool {
+        let (Some(written), Some(answers)) = (&self.written, self.answers) else { return false };
+        !written.loaded && written.at.max(answers).elapsed() > LATE
+    }
 }
 
 /// After so long without being loaded, there is something wrong with Traefik.
@@ -109,6 +119,9 @@ impl AgentState {
         let mut inner = self.lock();
         if matches!(proxy, Proxy::Down(_)) {
             inner.loaded = None;
+            inner.answers = None;
+        } else {
+            inner.answers.get_or_insert_with(Instant::now);
         }
         inner.proxy = proxy;
         self.settle(&mut inner);
@@ -183,6 +196,16 @@ impl AgentState {
         if idle || rest.is_zero() { Ok(()) } else { Err(rest) }
     }
 
+    /// Whether Traefik has loaded what was handed on last; `None` while it may still do so.
+    pub fn outcome(&self) -> Option<bool> {
+        let inner = self.lock();
+        match &inner.written {
+            Some(written) if written.loaded => Some(true),
+            Some(_) if inner.late() => Some(false),
+            _ => None,
+        }
+    }
+
     /// Everything that is wrong.
     pub fn reasons(&self) -> Option<String> {
         let inner = self.lock();
@@ -208,7 +231,7 @@ impl AgentState {
         if !self.asks {
             return Ok(lines("ok", &inner));
         }
-        let late = written.at.elapsed() > LATE && !written.loaded;
+        let late = inner.late();
         match (&inner.proxy, inner.loaded) {
             (Proxy::Down(reason), _) => {
                 Err(lines(&format!("Traefik's API does not answer: {reason}"), &inner))

@@ -37,6 +37,9 @@ const INCLUDE_EVERY: Duration = Duration::from_secs(2);
 /// How often what is on disk is compared with its sums.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
 
+/// What the user's files say together.
+const USER_FILE: &str = "user.yaml";
+
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
 /// The pauses after a failure: the first, and the longest.
@@ -90,6 +93,10 @@ impl Work {
             let mark = Mark { epoch: current.epoch, generation: current.generation };
             tracing::info!("generation {mark} is on disk from before and goes on being served");
             work.handed_on(mark);
+        }
+        let before = work.parts.folder.as_ref().and_then(|folder| folder.text(USER_FILE));
+        if let (Some(include), Some(text)) = (&mut work.parts.include, before) {
+            include.resume(&text);
         }
         work
     }
@@ -148,6 +155,7 @@ impl Work {
             }
             SeenIndex::Index(object) => self.take(&object).await,
         };
+        self.judge_include();
         let handed_on = self.hand_on();
         [taken, handed_on].into_iter().flatten().min()
     }
@@ -278,6 +286,9 @@ impl Work {
         self.failures = 0;
         self.pending = false;
         self.assembly.written();
+        if let Some(include) = &mut self.parts.include {
+            include.handed_on();
+        }
         self.parts.state.reason(Topic::Folder, None);
         if written {
             self.parts.metrics.writes.inc();
@@ -309,7 +320,7 @@ impl Work {
                 files.insert(name, content);
             }
             if self.parts.include.is_some() {
-                files.insert("user.yaml".to_owned(), FileContent::Text(user.document()));
+                files.insert(USER_FILE.to_owned(), FileContent::Text(user.document()));
             }
             let result = folder.write(mark.epoch, mark.generation, files);
             if result.is_err() {
@@ -374,12 +385,22 @@ impl Work {
         }
     }
 
+    /// A field that Traefik does not know makes it refuse everything, so what it does not load is taken back.
+    fn judge_include(&mut self) {
+        let Some(include) = &mut self.parts.include else { return };
+        match self.parts.state.outcome() {
+            Some(true) => include.loaded(),
+            Some(false) => self.pending |= include.not_loaded(),
+            None => {}
+        }
+    }
+
     fn tell_include(&self, collisions: &[String]) {
         let Some(include) = &self.parts.include else { return };
         let collisions = collisions
             .iter()
             .map(|name| format!("{name} of --include is left out: waybill publishes one of that name"));
-        let faults: Vec<String> = include.included().faults.iter().cloned().chain(collisions).collect();
+        let faults: Vec<String> = include.faults().into_iter().chain(collisions).collect();
         self.parts.metrics.include_faults.set(faults.len() as i64);
         self.parts.state.reason(Topic::Include, (!faults.is_empty()).then(|| faults.join("; ")));
     }

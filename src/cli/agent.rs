@@ -6,6 +6,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::cluster::ClusterArguments;
 use super::{PROBLEMS, SUCCESS, Streams, USAGE, run};
 use crate::agent::{Agent, AgentError, TraefikApi};
 use crate::kubernetes::client::{self, Environment};
@@ -32,7 +33,7 @@ pub struct AgentArguments {
     http: Option<ListenAddress>,
 
     /// Traefik's API, to be ready only once Traefik serves the routing
-    #[arg(long, value_name = "URL", value_parser = TraefikApi::parse)]
+    #[arg(long, value_name = "URL", value_parser = TraefikApi::parse, conflicts_with = "once")]
     traefik_api: Option<TraefikApi>,
 
     /// A folder of your own dynamic configuration, handed to Traefik together with the routing
@@ -47,9 +48,8 @@ pub struct AgentArguments {
     #[arg(long)]
     once: bool,
 
-    /// The kubeconfig to reach the API server with, outside a cluster
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: ClusterArguments,
 }
 
 fn address(text: &str) -> Result<ListenAddress, String> {
@@ -73,15 +73,11 @@ impl AgentArguments {
     }
 
     async fn start(self, loaded: &Loaded, environment: &Environment) -> Result<(), (u8, String)> {
-        let mut environment = environment.clone();
-        if let Some(path) = &self.kubeconfig {
-            // A kubeconfig that is named goes before the service account of a pod.
-            environment.variables.remove("KUBERNETES_SERVICE_HOST");
-            environment.variables.insert("KUBECONFIG".to_owned(), path.display().to_string());
-        }
+        let access = &loaded.options.access;
+        let environment = self.cluster.environment(environment.clone(), access);
         let identity = lease::identity(&environment.variables);
         let metrics = Metrics::new("agent").map_err(|error| (PROBLEMS, error.to_string()))?;
-        let connection = client::connect(&loaded.options.access, &environment, &identity, &metrics)
+        let connection = client::connect(access, &environment, &identity, &metrics)
             .await
             .map_err(|error| (USAGE, error.to_string()))?;
         for warning in &connection.warnings {

@@ -1,9 +1,10 @@
-//! `waybill options` and `waybill crds`: what is generated from the program itself.
+//! `waybill options`, `crds`, `completions` and `man`: what is generated from the program itself.
 
 use clap::{Args, ValueEnum};
+use clap_complete::Shell;
 
 use super::{PROBLEMS, SUCCESS, Streams, USAGE, write_document};
-use crate::options::documentation;
+use crate::options::{documentation, schema};
 
 /// `waybill options`
 #[derive(Debug, Args)]
@@ -20,6 +21,8 @@ enum OptionsFormat {
     Markdown,
     /// A configuration file that holds every default
     Yaml,
+    /// The JSON schema of the configuration file, for editors
+    Schema,
 }
 
 impl PrintOptions {
@@ -30,6 +33,7 @@ impl PrintOptions {
             &match self.format {
                 OptionsFormat::Markdown => documentation::markdown(),
                 OptionsFormat::Yaml => documentation::yaml(),
+                OptionsFormat::Schema => format!("{:#}\n", schema::schema()),
             },
         )
     }
@@ -46,6 +50,57 @@ pub fn crds(streams: &mut Streams<'_>) -> u8 {
     }
 }
 
+/// `waybill completions`
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell to print them for
+    shell: Shell,
+}
+
+impl Completions {
+    /// Prints them; gives the exit code.
+    pub fn run(&self, streams: &mut Streams<'_>) -> u8 {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut super::command(), "waybill", &mut script);
+        print(streams, &String::from_utf8_lossy(&script))
+    }
+}
+
+/// `waybill man`
+#[derive(Debug, Args)]
+pub struct Man {
+    /// The command whose page to print; waybill's own when none is named
+    command: Option<String>,
+}
+
+impl Man {
+    /// Prints a page; gives the exit code.
+    pub fn run(&self, streams: &mut Streams<'_>) -> u8 {
+        let mut commands = super::command();
+        // Gives subcommands their full names.
+        commands.build();
+        let command = match &self.command {
+            None => commands,
+            Some(name) => match commands.find_subcommand(name) {
+                Some(command) => {
+                    let name = format!("waybill-{name}");
+                    command.clone().name(name).version(env!("CARGO_PKG_VERSION"))
+                }
+                None => {
+                    let _ = writeln!(streams.stderr, "error: {name}: no such command; see `waybill help`");
+                    return USAGE;
+                }
+            },
+        };
+        let mut page = Vec::new();
+        if let Err(error) = clap_mangen::Man::new(command).render(&mut page) {
+            let _ = writeln!(streams.stderr, "error: {error}");
+            return PROBLEMS;
+        }
+        print(streams, &String::from_utf8_lossy(&page))
+    }
+}
+
 /// Prints a document; gives the exit code.
 pub(super) fn print(streams: &mut Streams<'_>, text: &str) -> u8 {
     match write_document(streams.stdout, |out| out.write_all(text.as_bytes())) {
@@ -54,5 +109,34 @@ pub(super) fn print(streams: &mut Streams<'_>, text: &str) -> u8 {
             let _ = writeln!(streams.stderr, "standard output: {error}");
             USAGE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::tests::waybill;
+
+    #[test]
+    fn completions_and_pages_name_commands_and_options() {
+        for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+            let outcome = waybill(&["completions", shell], "");
+            assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""), "{shell}");
+            for word in ["render", "providers.kubernetesingress.allowemptyservices"] {
+                assert!(outcome.stdout.contains(word), "{shell} lacks {word}");
+            }
+        }
+        let page = waybill(&["man"], "").stdout;
+        assert!(page.contains(".TH waybill 1") && page.contains("waybill\\-run(1)"), "{page}");
+        let page = waybill(&["man", "run"], "").stdout;
+        assert!(page.contains(".TH waybill-run 1") && page.contains("allowemptyservices"), "{page}");
+        let unknown = waybill(&["man", "rnu"], "");
+        assert_eq!((unknown.code, unknown.stdout.as_str()), (2, ""));
+    }
+
+    #[test]
+    fn the_schema_is_json() {
+        let outcome = waybill(&["options", "--format", "schema"], "");
+        let schema: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+        assert!(schema["properties"]["operator"].is_object(), "{schema:#}");
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: a file a command, and what all of them share.
 
 mod agent;
+mod cluster;
 mod documents;
 mod render;
 pub mod run;
@@ -15,6 +16,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::kubernetes::client::Environment;
 use crate::kubernetes::key::OutputKey;
+use crate::kubernetes::name::{is_label, is_subdomain};
 use crate::options::table::Group;
 use crate::options::{self, Flags, Id, Loaded};
 
@@ -54,8 +56,10 @@ enum Command {
     /// Hand the published routing to the Traefik beside it
     ///
     /// Watches the index of an output, fetches what it leads to, and hands Traefik one whole generation after the other.
-    /// Exit codes: 0 on SIGTERM, or with --once when a generation is written; 1 when --once comes to nothing; 2 for bad
-    /// usage.
+    /// Connects with the service account inside a cluster, and as kubectl does outside.
+    ///
+    /// Exit codes: 0 on SIGTERM, or with --once when a generation is written; 1 when --once has nothing to write within
+    /// 60 seconds; 2 for wrong usage or a folder that can't be written.
     Agent(agent::AgentArguments),
     /// Print what is published, put together from its index and shards
     ///
@@ -69,6 +73,14 @@ enum Command {
     Options(documents::PrintOptions),
     /// Print the CustomResourceDefinition of IngressClassParameters
     Crds,
+    /// Print completions for a shell
+    ///
+    /// For Bash: source <(waybill completions bash)
+    Completions(documents::Completions),
+    /// Print a manual page
+    ///
+    /// To read it: waybill man run | man -l -
+    Man(documents::Man),
     /// Print the version, the commit, and the Traefik and Kubernetes versions it was tested with
     Version(version::Version),
 }
@@ -128,6 +140,8 @@ pub fn run(
         }
         Ok(Cli { command: Command::Options(options) }) => options.run(streams),
         Ok(Cli { command: Command::Crds }) => documents::crds(streams),
+        Ok(Cli { command: Command::Completions(completions) }) => completions.run(streams),
+        Ok(Cli { command: Command::Man(man) }) => man.run(streams),
         Ok(Cli { command: Command::Version(version) }) => version.run(streams),
         Err(error) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(USAGE);
@@ -154,6 +168,9 @@ fn command() -> clap::Command {
             show.args(options::documentation::arguments(|entry| {
                 entry.group == Group::Connection || matches!(entry.id, Id::Namespace | Id::OutputName)
             }))
+        })
+        .mut_subcommand("agent", |agent| {
+            agent.args(options::documentation::arguments(|entry| entry.group == Group::Connection))
         })
 }
 
@@ -182,10 +199,10 @@ fn with_options(
 /// Reads the name of an output on a command line.
 fn output_key(text: &str) -> Result<OutputKey, String> {
     match text.split_once('/') {
-        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+        Some((namespace, name)) if is_label(namespace) && is_subdomain(name) => {
             Ok(OutputKey::new(namespace, name))
         }
-        _ => Err("write it as NAMESPACE/NAME".to_owned()),
+        _ => Err("write it as NAMESPACE/NAME, two names of a-z, 0-9 and -".to_owned()),
     }
 }
 

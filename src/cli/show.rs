@@ -1,7 +1,6 @@
 //! `waybill show`: what is published, read as a proxy's agent would, and put together.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
@@ -10,8 +9,9 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
+use super::cluster::ClusterArguments;
 use super::{PROBLEMS, SUCCESS, Streams, USAGE, write_document};
-use crate::kubernetes::client::{self, Access, Environment};
+use crate::kubernetes::client::{self, Environment};
 use crate::kubernetes::key::OutputKey;
 use crate::metrics::Metrics;
 use crate::operator::feeds::chain;
@@ -40,13 +40,8 @@ pub struct Show {
     #[arg(short = 'n', long, value_name = "NAMESPACE")]
     namespace: Option<String>,
 
-    /// Context of the kubeconfig file to use, in place of its current one
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
-
-    /// The kubeconfig file to use, in place of KUBECONFIG and ~/.kube/config
-    #[arg(long, value_name = "PATH")]
-    kubeconfig: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterArguments,
 
     /// What to print
     #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t = ShowFormat::Yaml)]
@@ -93,7 +88,7 @@ impl Show {
             Err(message) => return fail(streams, USAGE, &message),
         };
         let access = &loaded.options.access;
-        let environment = self.environment(environment.clone(), access);
+        let environment = self.cluster.environment(environment.clone(), access);
         let metrics = match Metrics::new("show") {
             Ok(metrics) => metrics,
             Err(error) => return fail(streams, PROBLEMS, &error.to_string()),
@@ -135,27 +130,6 @@ impl Show {
             (None, None) => own.namespace(),
         };
         Ok(OutputKey::new(namespace, named.map_or(own.name(), |(_, name)| name)))
-    }
-
-    /// As kubectl: a file or a context that is named counts first. Without either the way is the operator's, and
-    /// where that leads nowhere the user's own file.
-    fn environment(&self, mut environment: Environment, access: &Access) -> Environment {
-        let variables = &mut environment.variables;
-        if self.context.is_some() || self.kubeconfig.is_some() {
-            variables.remove("KUBERNETES_SERVICE_HOST");
-        }
-        if let Some(path) = &self.kubeconfig {
-            variables.insert("KUBECONFIG".to_owned(), path.clone());
-        }
-        let elsewhere = environment.is_in_cluster() || self.context.is_none() && access.endpoint.is_some();
-        if environment.get("KUBECONFIG").is_none()
-            && !elsewhere
-            && let Some(path) = environment.get("HOME").map(|home| Path::new(home).join(".kube/config"))
-            && (self.context.is_some() || path.exists())
-        {
-            environment.variables.insert("KUBECONFIG".to_owned(), path.to_string_lossy().into_owned());
-        }
-        Environment { context: self.context.clone(), ..environment }
     }
 
     fn print(&self, published: &Published, streams: &mut Streams<'_>) -> u8 {
@@ -255,33 +229,5 @@ mod tests {
         assert_eq!(output(&["-n", "edge", "edge/public"]), Ok("edge/public".to_owned()));
         assert!(output(&["-n", "other", "edge/public"]).is_err());
         assert!(Line::try_parse_from(["show", "a/b/c"]).is_err());
-    }
-
-    #[test]
-    fn the_api_server_is_found_as_kubectl_finds_it() {
-        let home = tempfile::tempdir().unwrap();
-        let home = home.path().to_str().unwrap();
-        let file = format!("{home}/.kube/config");
-        let way = |arguments: &[&str], variables: &[(&str, &str)], endpoint: &str| {
-            let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-            let access = Access { endpoint: endpoint.parse().ok(), ..Access::default() };
-            let environment = Environment { variables, service_account: "/not/there".into(), context: None };
-            let environment = show(arguments).environment(environment, &access);
-            let get = |name: &str| environment.variables.get(name).cloned().unwrap_or_default();
-            (get("KUBECONFIG"), get("KUBERNETES_SERVICE_HOST"), environment.context)
-        };
-        let pod =
-            [("HOME", home), ("KUBERNETES_SERVICE_HOST", "10.0.0.1"), ("KUBERNETES_SERVICE_PORT", "443")];
-        let none = String::new;
-        assert_eq!(way(&[], &[("HOME", home)], ""), (none(), none(), None), "there is no file");
-        std::fs::create_dir(format!("{home}/.kube")).unwrap();
-        std::fs::write(&file, "").unwrap();
-        assert_eq!(way(&[], &[("HOME", home)], ""), (file.clone(), none(), None));
-        assert_eq!(way(&[], &[("HOME", home), ("KUBECONFIG", "x")], ""), ("x".into(), none(), None));
-        assert_eq!(way(&[], &[("HOME", home)], "https://x"), (none(), none(), None));
-        assert_eq!(way(&[], &pod, ""), (none(), "10.0.0.1".into(), None));
-        let context = Some("prod".to_owned());
-        assert_eq!(way(&["--context=prod"], &pod, "https://x"), (file, none(), context));
-        assert_eq!(way(&["--kubeconfig=y"], &pod, ""), ("y".into(), none(), None));
     }
 }

@@ -2,10 +2,10 @@ use std::io::Cursor;
 
 use super::*;
 
-struct Outcome {
-    code: u8,
-    stdout: String,
-    stderr: String,
+pub(super) struct Outcome {
+    pub code: u8,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 /// Surroundings without variables and without files.
@@ -13,7 +13,7 @@ fn nowhere() -> Environment {
     Environment { variables: [].into(), service_account: "/not/there".into(), context: None }
 }
 
-fn waybill(arguments: &[&str], stdin: &str) -> Outcome {
+pub(super) fn waybill(arguments: &[&str], stdin: &str) -> Outcome {
     let arguments = std::iter::once("waybill").chain(arguments.iter().copied()).map(OsString::from);
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let mut stdin = Cursor::new(stdin);
@@ -386,9 +386,13 @@ fn help_explains_the_command_and_the_options() {
     for word in ["--context", "-n, --namespace", "--providers.kubernetesingress.endpoint"] {
         assert!(show.contains(word), "{word}: {show}");
     }
-    assert!(!show.contains("--operator.statusrate"), "{show}");
+    let agent = help(&["agent", "--help"]);
+    for word in ["--context", "--kubeconfig <PATH>", "--providers.kubernetesingress.endpoint", "Exit codes"] {
+        assert!(agent.contains(word), "{word}: {agent}");
+    }
+    assert!(!show.contains("--operator.statusrate") && !agent.contains("--operator.statusrate"), "{show}");
     // Wrapped once: no line is long, and none ends early before a word that would have fitted.
-    for text in [&render, &run, &show] {
+    for text in [&render, &run, &show, &agent] {
         let lines: Vec<&str> = text.lines().collect();
         for pair in lines.windows(2) {
             let indent = |line: &str| line.len() - line.trim_start().len();

@@ -26,7 +26,6 @@ use crate::parameters::status::Publication;
 use crate::publish::backoff::Backoff;
 use crate::publish::error::PublishError;
 use crate::publish::outputs::refusal;
-use crate::publish::outputs::snapshot::Snapshot;
 use crate::publish::outputs::throttle::Throttle;
 use crate::publish::outputs::upkeep::{self, Collected, GarbageSchedule, TextFound, TextSchedule};
 use crate::publish::outputs::withdrawal::index_subject;
@@ -271,9 +270,11 @@ impl Publisher {
     fn start_text(&mut self, key: &OutputKey, document: Option<String>) {
         let Some(output) = self.outputs.get_mut(key) else { return };
         let uid = output.text.started(Instant::now());
+        // What nobody publishes to any more has no index, and gets no text.
+        let create = output.writer.index().is_some();
         let (key, requests) = (key.clone(), self.requests.clone());
         self.upkeep.spawn(async move {
-            let written = upkeep::write_text(requests, key.clone(), document, uid).await;
+            let written = upkeep::write_text(requests, key.clone(), document, uid, create).await;
             (key, Upkeep::Text(written))
         });
     }
@@ -381,7 +382,7 @@ impl Publisher {
             let mut routing = self.live.routing();
             let arrived: Vec<IngressKey> = routing.table().moving_to(key).cloned().collect();
             let table = routing.table_mut().declare(key);
-            let snapshot = Snapshot::new(table, |part, digest| output.writer.needs(part, digest));
+            let snapshot = output.writer.snapshot(table);
             let mut snapshot = if with_text { snapshot.with_text(table) } else { snapshot };
             snapshot.retired = routing.is_retired(key);
             (snapshot, arrived)

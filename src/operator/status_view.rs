@@ -218,9 +218,7 @@ impl Statuses {
         let faults: Vec<Problem> = {
             let routing = self.live.routing();
             let all = routing.all_settings();
-            all.iter()
-                .filter_map(|one| status::wanted(one, routing.stores()).err().map(|fault| *fault))
-                .collect()
+            all.iter().filter_map(|one| status::fault(one, routing.stores())).collect()
         };
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.problems.set(ReportedBy::Statuses, faults);

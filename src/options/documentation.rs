@@ -105,7 +105,7 @@ fn section(text: &mut String, path: &str, depth: usize) {
     for entry in TABLE {
         let Some(rest) = below(entry.key) else { continue };
         let Some((child, _)) = rest.split_once('.') else {
-            comment(text, &indent, entry.meaning);
+            comment(text, &indent, &plain_meaning(entry));
             let mark = if is_set(entry) { "" } else { "#" };
             let _ = writeln!(text, "{indent}{mark}{rest}: {}", yaml_default(entry));
             continue;
@@ -121,8 +121,13 @@ fn section(text: &mut String, path: &str, depth: usize) {
     }
 }
 
+/// What an option does, without Markdown.
+pub(super) fn plain_meaning(entry: &Entry) -> String {
+    entry.meaning.replace('`', "")
+}
+
 fn comment(text: &mut String, indent: &str, meaning: &str) {
-    for line in wrapped(&meaning.replace('`', ""), 98 - indent.len()) {
+    for line in wrapped(meaning, 98 - indent.len()) {
         let _ = writeln!(text, "{indent}# {line}");
     }
 }
@@ -160,7 +165,7 @@ pub fn arguments(listed: impl Fn(&Entry) -> bool) -> Vec<Arg> {
             .long(entry.flag().trim_start_matches('-').to_owned())
             .help_heading(entry.group.title())
             .hide_short_help(true)
-            .help(entry.meaning.replace('`', ""));
+            .help(plain_meaning(entry));
         let arg = match entry.kind {
             Kind::Boolean => arg.value_name("BOOLEAN").num_args(0..=1),
             Kind::Text(word) => arg.value_name(word.to_ascii_uppercase()),

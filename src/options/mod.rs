@@ -13,6 +13,7 @@ pub mod check;
 pub mod documentation;
 pub mod fault;
 pub mod names;
+pub mod schema;
 pub mod selector;
 mod sources;
 pub mod table;

@@ -242,7 +242,8 @@ options! {
          shows it.";
     MaxWithdrawal "operator.maxWithdrawal", Kind::Text("percent"), Default::Text("0"), Publishing,
         "A configuration that removes more than this percentage of an output's routers is held until the index has the \
-         annotation `waybill.dev/confirm-withdrawal`. 0 turns this off.";
+         annotation `waybill.dev/confirm-withdrawal`. If several namespaces have routers, more than this percentage of \
+         the namespaces must be affected too. 0 turns this off.";
 
     LeaderElectionEnabled "operator.leaderElection.enabled", Kind::Boolean, Default::Text("true"), LeaderElection,
         "Elect a leader among the replicas; only the leader writes. Turn it off only with a single replica.";

@@ -1,7 +1,14 @@
 //! What an output has to look like in the cluster.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
 use crate::published::index::{FORMAT_VERSION, Index};
 use crate::table::{Counts, Digest, Output};
+
+/// Namespaces that an index lists at most: those with the most routers.
+const NAMESPACES: usize = 256;
 
 /// What an index says about the routing: when two of these are equal, there is nothing to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +20,8 @@ pub struct DesiredOutput {
     /// [`Output::hash`]
     pub hash: Digest,
     pub counts: Counts,
+    /// [`Output::routers_by_namespace`], where the index has to say it.
+    pub namespaces: Option<HashMap<Arc<str>, usize>>,
 }
 
 impl DesiredOutput {
@@ -24,6 +33,7 @@ impl DesiredOutput {
             key_shards: output.key_shards().collect(),
             hash: output.hash(),
             counts: output.counts(),
+            namespaces: None,
         }
     }
 
@@ -40,8 +50,18 @@ impl DesiredOutput {
             shards: run(&self.routing_shards),
             key_shards: run(&self.key_shards),
             counts: self.counts.into(),
+            namespaces: self.namespaces.as_ref().map(most_routers),
         }
     }
+}
+
+fn most_routers(namespaces: &HashMap<Arc<str>, usize>) -> BTreeMap<String, usize> {
+    let mut all: Vec<_> = namespaces.iter().collect();
+    all.sort_unstable_by_key(|&(namespace, routers)| (Reverse(*routers), namespace));
+    all.into_iter()
+        .take(NAMESPACES)
+        .map(|(namespace, routers)| (String::from(&**namespace), *routers))
+        .collect()
 }
 
 /// Who publishes, and when.

@@ -1,5 +1,7 @@
 //! `index.json`: what says which shards belong together.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -31,6 +33,10 @@ pub struct Index {
     pub key_shards: String,
     /// How much there is.
     pub counts: IndexCounts,
+    /// Routers by the namespace of their Ingress, for `operator.maxWithdrawal`; `None` without it. Of many namespaces
+    /// those with the most routers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<BTreeMap<String, usize>>,
 }
 
 /// `counts` of an index.
@@ -133,6 +139,7 @@ mod tests {
             shards: "aaaaaaaaaaaabbbbbbbbbbbb".to_owned(),
             key_shards: String::new(),
             counts: IndexCounts { routers: 1, services: 2, certificates: 0 },
+            namespaces: None,
         }
     }
 
@@ -152,6 +159,10 @@ mod tests {
         assert!(matches!(&read, Ok(read) if *read == index()), "{read:?}");
         assert_eq!(index().shards().collect::<Vec<_>>(), ["aaaaaaaaaaaa", "bbbbbbbbbbbb"]);
         assert_eq!(index().key_shards().count(), 0);
+        let guarded = Index { namespaces: Some([("shop".to_owned(), 1)].into()), ..index() };
+        let text = serde_json::to_string(&guarded).unwrap_or_default();
+        assert!(text.ends_with(r#","namespaces":{"shop":1}}"#), "{text}");
+        assert!(matches!(&Index::parse(&text), Ok(read) if *read == guarded));
     }
 
     #[test]

@@ -112,13 +112,14 @@ fn shard_metadata(output: &OutputKey, part: Part, digest: &Digest, name: String)
     ObjectMeta { annotations: Some(annotations), ..metadata(output, part, name) }
 }
 
+/// An index without content: nothing is known to be published, and nothing is published yet.
+pub fn empty_index(output: &OutputKey) -> ConfigMap {
+    ConfigMap { metadata: metadata(output, Part::Index, output.name().to_owned()), ..ConfigMap::default() }
+}
+
 /// The index. Whoever replaces one adds its resourceVersion.
 pub fn index(output: &OutputKey, index: &Index) -> ConfigMap {
-    ConfigMap {
-        metadata: metadata(output, Part::Index, output.name().to_owned()),
-        data: Some([(INDEX_JSON.to_owned(), escape::json(index))].into()),
-        ..ConfigMap::default()
-    }
+    ConfigMap { data: Some([(INDEX_JSON.to_owned(), escape::json(index))].into()), ..empty_index(output) }
 }
 
 /// The text. Whoever replaces one adds its resourceVersion.

@@ -96,6 +96,8 @@ pub struct Output {
     default_backends: BTreeMap<(Created, IngressKey), Arc<Fragment>>,
     /// How many Ingresses name a Secret.
     secrets: HashMap<SecretKey, usize>,
+    /// How many routers come from the Ingresses of each namespace that has any, the default router included.
+    by_namespace: HashMap<Arc<str>, usize>,
     routing: Shards<RoutingLines>,
     certificates: Shards<CertificateLines>,
     hash: RoutingHash,
@@ -110,6 +112,7 @@ impl Default for Output {
             service_names: Names::new(DEFAULT_BACKEND),
             default_backends: BTreeMap::new(),
             secrets: HashMap::new(),
+            by_namespace: HashMap::new(),
             routing: Shards::default(),
             certificates: Shards::default(),
             hash: RoutingHash::default(),
@@ -126,6 +129,11 @@ impl Output {
             services: self.services.len() + default,
             certificates: self.certificates.len(),
         }
+    }
+
+    /// The routers that [`Counts`] counts, by the namespace of their Ingress.
+    pub fn routers_by_namespace(&self) -> &HashMap<Arc<str>, usize> {
+        &self.by_namespace
     }
 
     /// Whether it holds nothing.
@@ -238,7 +246,10 @@ impl Output {
                 let owner = RouterOwner::new(fragment, router);
                 self.use_service(&router.service, &owner, touched);
                 match self.routers.insert(owner.clone(), (fragment.clone(), *index)) {
-                    None => self.router_names.claim(owner.clone(), &owner.key, &mut touched.routers),
+                    None => {
+                        self.count_router(&owner.ingress);
+                        self.router_names.claim(owner.clone(), &owner.key, &mut touched.routers);
+                    }
                     Some((before, index)) => {
                         let same = before.routers.get(index).is_some_and(|before| {
                             before.router == router.router && before.service.owner == router.service.owner
@@ -256,12 +267,25 @@ impl Output {
                 let owner = RouterOwner::new(fragment, router);
                 let kept = new_routers.get(key).filter(|_| same_age);
                 if kept.is_none() && self.routers.remove(&owner).is_some() {
+                    self.uncount_router(&owner.ingress);
                     self.router_names.release(&owner, &owner.key, &mut touched.routers);
                 }
                 if kept.is_none_or(|(_, kept)| kept.service.owner != router.service.owner) {
                     self.leave_service(&router.service.owner, &owner, touched);
                 }
             }
+        }
+    }
+
+    fn count_router(&mut self, ingress: &IngressKey) {
+        *self.by_namespace.entry(ingress.shared_namespace()).or_default() += 1;
+    }
+
+    fn uncount_router(&mut self, ingress: &IngressKey) {
+        let Some(count) = self.by_namespace.get_mut(ingress.namespace()) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.by_namespace.remove(ingress.namespace());
         }
     }
 
@@ -350,6 +374,8 @@ impl Output {
         let others = if before == after {
             Vec::new()
         } else {
+            before.iter().for_each(|ingress| self.uncount_router(ingress));
+            after.iter().for_each(|ingress| self.count_router(ingress));
             let own = new.or(old).map(|fragment| &fragment.ingress);
             before.into_iter().chain(after).filter(|ingress| Some(ingress) != own).collect()
         };

@@ -1,7 +1,7 @@
 //! What an output should hold, worked out from nothing but the set of fragments: naive, and in another way than
 //! the table does it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::kubernetes::key::{IngressKey, OutputKey, SecretKey};
@@ -112,6 +112,23 @@ fn default_backend<'a>(fragments: &[&'a Fragment]) -> Option<&'a crate::translat
         .filter(|fragment| fragment.default_backend.is_some())
         .min_by_key(|fragment| (fragment.created, fragment.ingress.clone()))
         .and_then(|fragment| fragment.default_backend.as_deref())
+}
+
+/// How many routers of `output` come from each namespace.
+pub(super) fn routers_by_namespace(
+    fragments: &BTreeMap<IngressKey, Fragment>,
+    output: &OutputKey,
+) -> HashMap<Arc<str>, usize> {
+    let refused = refused_default_backends(fragments);
+    let mut counts = HashMap::new();
+    for fragment in fragments.values().filter(|fragment| fragment.output() == output) {
+        let is_default = fragment.default_backend.is_some() && !refused.contains(&fragment.ingress);
+        let routers = fragment.routers.len() + usize::from(is_default);
+        if routers > 0 {
+            *counts.entry(fragment.ingress.shared_namespace()).or_default() += routers;
+        }
+    }
+    counts
 }
 
 /// Ingresses that want to be the default backend of their output and aren't.

@@ -233,6 +233,9 @@ mod generated {
                         services: http.services.len(),
                         certificates: certificates.len(),
                     });
+                    let namespaces = of.routers_by_namespace();
+                    prop_assert_eq!(namespaces.values().sum::<usize>(), http.routers.len());
+                    prop_assert_eq!(namespaces, &reference::routers_by_namespace(&set, &output));
                     certificates.reverse();
                     let tls = (!certificates.is_empty()).then_some(Tls { certificates });
                     let read = Configuration { http: wanted.http, tls };

@@ -1,13 +1,19 @@
 //! The addresses of an Ingress's status (Traefik's `updateIngressStatus`). As data: who writes it, and when, is not
 //! decided here. It is the same for all Ingresses of equal settings.
 
+use std::net::IpAddr;
+
 use k8s_openapi::api::networking::v1::{IngressLoadBalancerIngress, IngressPortStatus};
 
 use crate::kubernetes::key::ServiceKey;
+use crate::kubernetes::name::is_subdomain;
 use crate::kubernetes::{Service, ServicePort, ServiceType};
-use crate::translate::problem::{Category, Problem};
+use crate::translate::problem::{Category, Kind, Problem, Subject};
 use crate::translate::settings::{Settings, StatusSource};
 use crate::watch::Stores;
+
+/// Addresses times ports of a status. A Service of the size that the API server takes could have a hundred million.
+const MAX_SIZE: usize = 16 * 1024;
 
 /// What the status of an Ingress should be.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,11 +23,66 @@ pub enum DesiredStatus {
     Entries(Vec<IngressLoadBalancerIngress>),
 }
 
-/// The status of the Ingresses that have `settings`.
+/// The status of the Ingresses that have `settings`. Addresses that the API server would refuse are left out, since one
+/// of them would cost every Ingress its status.
 ///
 /// # Errors
 /// Where the source of the addresses is not there or can't be used; the statuses then stay as they are.
 pub fn wanted(settings: &Settings, lookup: &Stores) -> Result<DesiredStatus, Box<Problem>> {
+    let DesiredStatus::Entries(mut entries) = found(settings, lookup)? else {
+        return Ok(DesiredStatus::LeaveAlone);
+    };
+    let any = !entries.is_empty();
+    entries.retain(|entry| refused_part(entry).is_none());
+    // Without any that is right, nothing is known.
+    Ok(if any && entries.is_empty() { DesiredStatus::LeaveAlone } else { DesiredStatus::Entries(entries) })
+}
+
+/// What is wrong with the source of the addresses, or with one of them.
+pub fn fault(settings: &Settings, lookup: &Stores) -> Option<Problem> {
+    let entries = match found(settings, lookup) {
+        Err(problem) => return Some(*problem),
+        Ok(DesiredStatus::LeaveAlone) => return None,
+        Ok(DesiredStatus::Entries(entries)) => entries,
+    };
+    let refused = entries.iter().find_map(refused_part)?;
+    let (subject, remedy) = match &settings.status {
+        StatusSource::PublishedService(key) => {
+            (key.into(), "this address of the Service, or of a node for a NodePort Service,")
+        }
+        // It says nothing of the node.
+        _ => (
+            Subject {
+                kind: Kind::ConfigMap,
+                namespace: settings.output.namespace().to_owned(),
+                name: settings.output.name().to_owned(),
+            },
+            "this address of a node (kubectl get nodes -o wide), or of ingressEndpoint,",
+        ),
+    };
+    Some(Problem {
+        category: Category::InvalidAddress,
+        subject,
+        field: "status.loadBalancer.ingress".to_owned(),
+        value: Problem::shown(refused),
+        remedy: format!(
+            "{remedy} is neither an IP address nor a DNS name, so no Ingress gets it; correct it"
+        ),
+    })
+}
+
+/// The part of an entry that the API server refuses: an IP address or a host name that is none.
+fn refused_part(entry: &IngressLoadBalancerIngress) -> Option<&str> {
+    let ip = entry.ip.as_deref().filter(|ip| !is_address(ip));
+    let is_name = |name: &str| is_subdomain(name) && !is_address(name);
+    ip.or_else(|| entry.hostname.as_deref().filter(|name| !is_name(name)))
+}
+
+fn is_address(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok()
+}
+
+fn found(settings: &Settings, lookup: &Stores) -> Result<DesiredStatus, Box<Problem>> {
     match &settings.status {
         StatusSource::None => Ok(DesiredStatus::LeaveAlone),
         StatusSource::Fixed { ip, hostname } => {
@@ -59,12 +120,7 @@ fn published(
 ) -> Result<DesiredStatus, Box<Problem>> {
     match &service.kind {
         ServiceType::LoadBalancer => Ok(load_balancer(service)),
-        ServiceType::ClusterIp => {
-            let ports = ports(service, |port| port.port);
-            Ok(DesiredStatus::Entries(
-                service.external_ips.iter().map(|address| entry(address, ports.clone())).collect(),
-            ))
-        }
+        ServiceType::ClusterIp => entries(key, service, &service.external_ips, |port| port.port),
         ServiceType::NodePort => {
             let addresses =
                 if settings.disable_cluster_scope_resources { None } else { lookup.node_external_ips() };
@@ -77,10 +133,7 @@ fn published(
                         .to_owned(),
                 ));
             };
-            let ports = ports(service, |port| port.node_port);
-            Ok(DesiredStatus::Entries(
-                addresses.iter().map(|address| entry(address, ports.clone())).collect(),
-            ))
+            entries(key, service, &addresses, |port| port.node_port)
         }
         ServiceType::ExternalName => Ok(DesiredStatus::Entries(vec![IngressLoadBalancerIngress {
             hostname: service.external_name.as_deref().map(str::to_owned),
@@ -103,6 +156,30 @@ fn load_balancer(service: &Service) -> DesiredStatus {
     } else {
         DesiredStatus::Entries(service.balancer.to_vec())
     }
+}
+
+/// An entry for each address, with all ports.
+fn entries(
+    key: &ServiceKey,
+    service: &Service,
+    addresses: &[Box<str>],
+    number: impl Fn(&ServicePort) -> i32,
+) -> Result<DesiredStatus, Box<Problem>> {
+    let size = addresses.len().saturating_mul(service.ports.len().max(1));
+    if size > MAX_SIZE {
+        return Err(problem(
+            key,
+            Category::PublishedServiceUnusable,
+            format!(
+                "{} addresses with {} ports each are more than fits into a status ({MAX_SIZE} in all); publish a \
+                 Service with fewer",
+                addresses.len(),
+                service.ports.len()
+            ),
+        ));
+    }
+    let ports = ports(service, number);
+    Ok(DesiredStatus::Entries(addresses.iter().map(|address| entry(address, ports.clone())).collect()))
 }
 
 fn ports(service: &Service, number: impl Fn(&ServicePort) -> i32) -> Option<Vec<IngressPortStatus>> {

@@ -25,6 +25,7 @@ mod churn;
 mod cluster;
 mod fault;
 mod figures;
+mod garbage;
 mod guards;
 #[allow(unused_imports, reason = "what other tests need")]
 #[path = "../cluster/harness/mod.rs"]

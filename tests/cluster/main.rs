@@ -22,3 +22,4 @@ mod show;
 mod statuses;
 mod term;
 mod traffic;
+mod withdrawals;

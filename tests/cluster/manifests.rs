@@ -1,26 +1,42 @@
-//! What `kubectl kustomize` makes of the shipped manifests in an overlay of the user's.
+//! What `kubectl kustomize` and Helm make of the shipped manifests.
+
+mod chart;
+mod installed;
 
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::harness;
 
-/// The documents of an overlay that uses `manifests/` and says `lines` besides.
-fn overlay(lines: &str) -> Vec<serde_json::Value> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folder = tempfile::tempdir_in(root.join("target")).unwrap();
-    let file = format!("resources: [../../manifests]\n{lines}\n");
-    std::fs::write(folder.path().join("kustomization.yaml"), file).unwrap();
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What kustomize prints of a folder.
+fn kustomize(folder: &Path) -> String {
     let kubectl = harness::tools_folder().join("kubectl");
-    let output = Command::new(kubectl).arg("kustomize").arg(folder.path()).output().unwrap();
-    let printed = String::from_utf8(output.stdout).unwrap();
+    let output = Command::new(kubectl).arg("kustomize").arg(folder).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    printed.split("\n---\n").map(|document| serde_saphyr::from_str(document).unwrap()).collect()
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn documents(printed: &str) -> Vec<Value> {
+    let documents: Vec<Option<Value>> = serde_saphyr::from_multiple(printed).unwrap();
+    documents.into_iter().flatten().collect()
+}
+
+/// The documents of an overlay of the user's; paths in it begin at the repository, as `../../`.
+fn overlay(lines: &str) -> Vec<Value> {
+    let folder = tempfile::tempdir_in(root().join("target")).unwrap();
+    std::fs::write(folder.path().join("kustomization.yaml"), lines).unwrap();
+    documents(&kustomize(folder.path()))
 }
 
 #[test]
 fn an_overlay_may_move_waybill_to_another_namespace() {
-    let objects = overlay("namespace: edge\nnamePrefix: my-");
+    let objects = overlay("resources: [../../manifests]\nnamespace: edge\nnamePrefix: my-\n");
     let find = |kind: &str| objects.iter().filter(|object| object["kind"] == kind).collect::<Vec<_>>();
     let accounts = find("ServiceAccount");
     let [account] = accounts.as_slice() else { panic!("{accounts:#?}") };

@@ -13,6 +13,7 @@ pub mod objects;
 mod options;
 mod put_back;
 mod refused;
+mod relist;
 mod remade;
 mod remade_secret;
 mod scrape;

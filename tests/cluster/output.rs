@@ -7,7 +7,6 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use waybill::kubernetes::key::{IngressKey, OutputKey, SecretKey, ServiceKey};
 use waybill::publish::error::PublishError;
-use waybill::publish::outputs::snapshot::Snapshot;
 use waybill::publish::outputs::upkeep;
 use waybill::publish::outputs::writer::{Outcome, OutputWriter, OwnKind, Report, Seen};
 use waybill::published::index::Index;
@@ -34,6 +33,8 @@ pub struct Bench {
     pub table: Table,
     pub term: Term,
     pub writer: OutputWriter,
+    /// No class publishes there any more.
+    pub retired: bool,
 }
 
 impl Bench {
@@ -45,7 +46,7 @@ impl Bench {
         let mut table = Table::new();
         table.declare(&output);
         let (term, writer) = begin(plane, &output, "first", max_withdrawal).await;
-        let mut bench = Self { plane, output, table, term, writer };
+        let mut bench = Self { plane, output, table, term, writer, retired: false };
         for at in 0..ingresses {
             bench.set(at, "v1", at % 100 == 0);
         }
@@ -53,17 +54,26 @@ impl Bench {
     }
 
     pub fn set(&mut self, at: usize, version: &str, certificate: bool) {
-        self.table.set(fragment(&self.output, at, version, certificate));
+        self.table.set(fragment(&self.output, "shop", at, version, certificate));
+    }
+
+    pub fn set_in(&mut self, namespace: &str, at: usize, version: &str) {
+        self.table.set(fragment(&self.output, namespace, at, version, false));
     }
 
     pub fn remove(&mut self, at: usize) {
-        self.table.remove(&ingress(at));
+        self.remove_in("shop", at);
+    }
+
+    pub fn remove_in(&mut self, namespace: &str, at: usize) {
+        self.table.remove(&ingress(namespace, at));
     }
 
     pub async fn commit(&mut self) -> Result<Outcome, PublishError> {
         self.writer.take_over().await?;
         let output = self.table.declare(&self.output);
-        let snapshot = Snapshot::new(output, |part, digest| self.writer.needs(part, digest));
+        let mut snapshot = self.writer.snapshot(output);
+        snapshot.retired = self.retired;
         self.writer.commit(&snapshot).await
     }
 
@@ -171,17 +181,17 @@ pub async fn begin(
     (term, writer)
 }
 
-fn ingress(at: usize) -> IngressKey {
-    IngressKey::new("shop", format!("web-{at}"))
+fn ingress(namespace: &str, at: usize) -> IngressKey {
+    IngressKey::new(namespace, format!("web-{at}"))
 }
 
-fn fragment(output: &OutputKey, at: usize, version: &str, certificate: bool) -> Fragment {
+fn fragment(output: &OutputKey, namespace: &str, at: usize, version: &str, certificate: bool) -> Fragment {
     let servers = vec![Server { url: format!("http://10.0.{}.{}:8080", at / 256, at % 256) }];
     let service = ServiceFragment {
-        key: format!("shop-web-{at}-80").into(),
+        key: format!("{namespace}-web-{at}-80").into(),
         owner: ServiceOwner {
             created: Created(1),
-            service: ServiceKey::new("shop", format!("web-{at}")),
+            service: ServiceKey::new(namespace, format!("web-{at}")),
             port: "80".into(),
             variant: 0,
         },
@@ -191,18 +201,18 @@ fn fragment(output: &OutputKey, at: usize, version: &str, certificate: bool) -> 
         },
     };
     let certificate = certificate.then(|| CertificateFragment {
-        secret: SecretKey::new("shop", format!("web-{at}")),
+        secret: SecretKey::new(namespace, format!("web-{at}")),
         certificate: Arc::new(Certificate {
             cert_file: format!("-----BEGIN CERTIFICATE-----\n{at}").into(),
             key_file: format!("-----BEGIN PRIVATE KEY-----\n{at}{version}").into(),
         }),
     });
     Fragment {
-        ingress: ingress(at),
+        ingress: ingress(namespace, at),
         created: Created(1),
         settings: Arc::new(Settings { output: output.clone(), ..Settings::default() }),
         routers: vec![RouterFragment {
-            key: format!("shop-web-{at}-example-org").into(),
+            key: format!("{namespace}-web-{at}-example-org").into(),
             router: Router {
                 rule: format!("Host(\"{at}.example.org\") && PathPrefix(\"/{version}\")"),
                 ..Router::default()

@@ -6,7 +6,6 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use waybill::metrics::{WriteFailure, WriteKind, WriteResult};
 use waybill::publish::error::PublishError;
-use waybill::publish::outputs::withdrawal::CONFIRM_ANNOTATION;
 use waybill::publish::outputs::writer::Outcome;
 use waybill::translate::pause::{PAUSED_ANNOTATION, Pause};
 
@@ -232,43 +231,6 @@ async fn garbage_goes_after_its_time_and_not_before() {
     assert!(bench.collect_garbage(minute).await >= 1);
     bench.watch().await;
     bench.assert_published().await;
-}
-
-#[tokio::test]
-async fn a_large_withdrawal_is_held_until_this_very_one_is_confirmed() {
-    for count in [100, MANY] {
-        let mut bench = Bench::new(count, 30).await;
-        bench.committed().await;
-        // A new leader does not remember what routers there are; it reads them.
-        let (_term, writer) = begin(bench.plane, &bench.output, "next", 30).await;
-        bench.writer = writer;
-        for at in 0..count / 2 {
-            bench.remove(at);
-        }
-        // Others in their place make it no smaller.
-        for at in 0..10 {
-            bench.set(10_000 + at, "v1", false);
-        }
-        let Ok(Outcome::Held(held)) = bench.commit().await else { panic!("{count}: it has to be held") };
-        assert_eq!((held.removed, held.of), (count / 2, count));
-        assert_eq!(bench.read().await.index.counts.routers, count);
-        assert!(held.problem(&bench.output).remedy.contains(&held.confirmation()));
-
-        for wrong in ["true", "1:1", &format!("{}:{}", held.generation, held.removed - 1)] {
-            bench.annotate(CONFIRM_ANNOTATION, Some(wrong)).await;
-            bench.watch().await;
-            assert!(matches!(bench.commit().await, Ok(Outcome::Held(_))), "{wrong}");
-        }
-        bench.annotate(CONFIRM_ANNOTATION, Some(&held.confirmation())).await;
-        assert!(bench.watch().await);
-        bench.committed().await;
-        bench.assert_published().await;
-        let annotations = bench.index_object().await.metadata.annotations.unwrap_or_default();
-        assert!(!annotations.contains_key(CONFIRM_ANNOTATION), "{annotations:?}");
-        // Small ones pass.
-        bench.remove(count - 1);
-        bench.committed().await;
-    }
 }
 
 #[tokio::test]

@@ -2,20 +2,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::client::Body;
+use tokio::sync::watch;
 use waybill::metrics::{Label as _, WriteFailure, WriteKind, WriteResult};
 use waybill::publish::error::PublishError;
+use waybill::publish::outputs::upkeep;
 use waybill::publish::outputs::writer::{Outcome, OutputWriter};
 
 use crate::harness::{self};
 use crate::term::Term;
 
-use crate::output::{Bench, MANY};
+use crate::output::{Bench, MANY, begin};
 
 #[tokio::test]
 async fn a_quota_that_refuses_a_shard_leaves_the_last_commit_whole() {
@@ -135,5 +137,84 @@ async fn any_write_may_fail_at_any_point() {
         }
         let after = bench.index().await;
         assert!(after.epoch >= before.epoch + 6 && after.generation >= before.generation + 12, "{after:?}");
+    }
+}
+
+/// A client whose first DELETE arrives only once the gate is open, whether or not anybody still waits for the answer.
+/// `sent` counts DELETEs.
+fn with_a_late_deletion(client: Client, gate: watch::Receiver<bool>, sent: Arc<AtomicUsize>) -> Client {
+    let service = tower::service_fn(move |request: http::Request<Body>| {
+        let (client, mut gate, sent) = (client.clone(), gate.clone(), Arc::clone(&sent));
+        async move {
+            let late = request.method() == http::Method::DELETE && sent.fetch_add(1, Ordering::SeqCst) == 0;
+            let arriving = tokio::spawn(async move {
+                if late {
+                    let _ = gate.wait_for(|open| *open).await;
+                }
+                client.send(request).await
+            });
+            Ok::<_, tower::BoxError>(arriving.await??)
+        }
+    });
+    Client::new(service, "default")
+}
+
+/// A shard is garbage, and its DELETE under way; then an index names it again, by this leader or the next. The DELETE
+/// arrives after that.
+#[tokio::test]
+async fn a_late_deletion_hits_no_shard_that_is_named_again() {
+    for by_the_next in [false, true] {
+        let mut bench = Bench::new(MANY, 0).await;
+        let (open, gate) = watch::channel(false);
+        let sent = Arc::new(AtomicUsize::new(0));
+        let term = Term::begin_with(bench.plane, bench.output.namespace(), "late", |client| {
+            with_a_late_deletion(client, gate, Arc::clone(&sent))
+        })
+        .await;
+        bench.writer = OutputWriter::new(bench.output.clone(), term.requests.clone(), 0);
+        let late = term.requests.clone();
+        let _term = std::mem::replace(&mut bench.term, term);
+        bench.committed().await;
+        let first = bench.index().await;
+        for version in ["v2", "v3"] {
+            bench.set(7, version, false);
+            bench.committed().await;
+        }
+        let garbage = bench.writer.take_garbage(Instant::now() + Duration::from_secs(61));
+        let [((_, short), shard)] = &garbage[..] else { panic!("{garbage:?}") };
+        assert!(first.shards().any(|named| named == short));
+        let (name, uid) = (format!("out.r-{short}"), shard.uid.clone());
+        let deletion = tokio::spawn(upkeep::delete(late, bench.output.clone(), garbage));
+        harness::eventually("the DELETE is under way", Duration::from_secs(20), async || {
+            if sent.load(Ordering::SeqCst) == 1 { Ok(()) } else { Err("not yet") }
+        })
+        .await;
+
+        let mut terms = Vec::new();
+        if by_the_next {
+            let (term, writer) = begin(bench.plane, &bench.output, "next", 0).await;
+            terms.push(std::mem::replace(&mut bench.term, term));
+            bench.writer = writer;
+        }
+        bench.set(7, "v1", false);
+        bench.committed().await;
+        assert_eq!(bench.index().await.shards, first.shards, "all shards are those of the beginning");
+        let named = bench.config_maps().get(&name).await.unwrap();
+        assert_ne!(named.metadata.uid, uid, "it is another object");
+
+        open.send_replace(true);
+        let namespace = bench.output.namespace();
+        harness::eventually("the DELETE has arrived", Duration::from_secs(20), async || {
+            let deleted = bench.plane.audit().into_iter().filter(|event| {
+                let object = &event.object_ref;
+                event.verb == "delete" && object.namespace == namespace && object.name == name
+            });
+            let codes: Vec<u16> = deleted.map(|event| event.code()).collect();
+            if codes.contains(&409) { Ok(()) } else { Err(format!("{codes:?}")) }
+        })
+        .await;
+        deletion.await.unwrap();
+        assert_eq!(bench.config_maps().get(&name).await.unwrap().metadata.uid, named.metadata.uid);
+        bench.assert_published().await;
     }
 }

@@ -196,12 +196,10 @@ async fn waybill(plane: &ControlPlane, command: &str, account: &str) -> Command 
     let mut waybill = Command::new(program.parent().and_then(Path::parent).unwrap().join("waybill"));
     waybill
         .arg(command)
-        .arg(format!("--providers.kubernetesingress.endpoint={}", plane.url()))
-        .arg(format!("--providers.kubernetesingress.token={}", token.display()))
-        .arg(format!("--providers.kubernetesingress.certauthfilepath={}", plane.ca_file().display()))
         // Either would go before the endpoint.
         .env_remove("KUBECONFIG")
         .env_remove("KUBERNETES_SERVICE_HOST");
+    plane.reached_by(&mut waybill, &token);
     waybill
 }
 

@@ -1,5 +1,7 @@
 //! Whatever dies or is away, what is loaded stays, and everything arrives afterwards.
 
+use std::time::{Duration, Instant};
+
 use crate::client::Backend;
 use crate::harness::operator::SOON;
 use crate::harness::{Part, eventually};
@@ -7,8 +9,21 @@ use crate::load::Load;
 use crate::objects::{service, simple, slice};
 use crate::world::{Edge, World};
 
+/// The others take over sooner than with the times as shipped.
+const LEASE: &[&str] = &[
+    "--operator.leaderelection.leaseduration=5s",
+    "--operator.leaderelection.renewdeadline=3s",
+    "--operator.leaderelection.retryperiod=1s",
+];
+
+/// For how long the API server is away.
+fn outage() -> Duration {
+    let seconds = std::env::var("WAYBILL_E2E_OUTAGE").map_or(5, |text| text.parse().unwrap());
+    Duration::from_secs(seconds)
+}
+
 pub async fn whatever_dies_what_is_loaded_stays() {
-    let mut world = World::start(&[]).await;
+    let mut world = World::start(LEASE).await;
     let mut edge = Edge::start(&world, "edge").await;
     let _backend = Backend::start("web", "10.99.1.1:8080").await;
     world.apply(&[service("web"), slice("web", &["10.99.1.1"]), simple("steady", "web")]).await;
@@ -27,7 +42,7 @@ pub async fn whatever_dies_what_is_loaded_stays() {
     world.operators.remove(0);
     world.apply(&[simple("two", "web")]).await;
     edge.answers(&[("two.example/", "web")]).await;
-    world.start_operator("three", &[]).await;
+    world.start_operator("three", LEASE).await;
 
     // The API server dies, the agent is started anew meanwhile.
     world.plane.kill(Part::ApiServer);
@@ -37,7 +52,10 @@ pub async fn whatever_dies_what_is_loaded_stays() {
         if answer.status == 200 { Ok(()) } else { Err(answer.body) }
     })
     .await;
-    steady.more(50).await;
+    let away = Instant::now();
+    while away.elapsed() < outage() {
+        steady.more(20).await;
+    }
     world.plane.revive(Part::ApiServer).await;
     world.apply(&[simple("three", "web")]).await;
     edge.answers(&[("three.example/", "web")]).await;
@@ -56,7 +74,7 @@ pub async fn whatever_dies_what_is_loaded_stays() {
     edge.ready().await;
     edge.answers(&[("steady.example/", "web"), ("three.example/", "web")]).await;
     world.plane.revive(Part::ApiServer).await;
-    world.start_operator("four", &[]).await;
+    world.start_operator("four", LEASE).await;
     world.apply(&[simple("four", "web")]).await;
     edge.answers(&[("four.example/", "web")]).await;
 
@@ -70,7 +88,7 @@ pub async fn whatever_dies_what_is_loaded_stays() {
     })
     .await;
     edge.answers(&[("four.example/", "web")]).await;
-    world.start_operator("five", &[]).await;
+    world.start_operator("five", LEASE).await;
     world.apply(&[simple("five", "web")]).await;
     edge.answers(&[("five.example/", "web"), ("four.example/", "web")]).await;
     // An API server that has just started refuses for a moment what it allows, so refusals say nothing here.

@@ -9,14 +9,19 @@
 #[path = "../cluster/harness/mod.rs"]
 mod harness;
 
+mod classes;
 mod client;
+mod conformance;
 mod faults;
 mod folder;
+mod include;
 mod load;
 mod objects;
 mod routes;
 mod served;
 mod size;
+mod skew;
+mod text;
 mod world;
 
 use std::future::Future;
@@ -38,11 +43,15 @@ type Scenario = (&'static str, fn() -> Pin<Box<dyn Future<Output = ()>>>);
 const SCENARIOS: &[Scenario] = &[
     ("routes", || Box::pin(routes::every_request_reaches_its_backend())),
     ("certificates", || Box::pin(routes::each_host_has_its_own_certificate())),
-    ("text", || Box::pin(routes::what_tenants_write_stays_text())),
+    ("text", || Box::pin(text::what_tenants_write_stays_text())),
     ("load", || Box::pin(load::no_request_is_lost_while_things_change())),
     ("served", || Box::pin(served::an_address_means_that_requests_are_answered())),
     ("faults", || Box::pin(faults::whatever_dies_what_is_loaded_stays())),
     ("folder", || Box::pin(folder::a_folder_that_can_t_be_written_blanks_nothing())),
+    ("include", || Box::pin(include::a_file_that_traefik_refuses_is_taken_back())),
+    ("classes", || Box::pin(classes::an_ingress_moves_between_two_classes())),
+    ("conformance", || Box::pin(conformance::every_rule_of_the_ingress_api_holds())),
+    ("skew", || Box::pin(skew::old_and_new_understand_each_other())),
     ("size", || Box::pin(size::an_output_grows_and_becomes_empty())),
 ];
 

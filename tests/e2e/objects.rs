@@ -36,6 +36,11 @@ pub fn slice(service: &str, addresses: &[&str]) -> Value {
     })
 }
 
+pub fn annotated(mut object: Value, annotations: Value) -> Value {
+    object["metadata"]["annotations"] = annotations;
+    object
+}
+
 /// A path of an Ingress.
 pub fn path(kind: &str, path: &str, service: &str) -> Value {
     json!({"path": path, "pathType": kind, "backend": {"service": {"name": service, "port": {"name": "web"}}}})

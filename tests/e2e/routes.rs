@@ -1,17 +1,12 @@
 //! Each request reaches the backend that the objects say.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::client::Backend;
 use crate::harness::eventually;
 use crate::harness::operator::SOON;
-use crate::objects::{certificate, ingress, path, service, simple, slice};
+use crate::objects::{annotated, certificate, ingress, path, service, simple, slice};
 use crate::world::{Edge, World};
-
-fn annotated(mut object: Value, annotations: Value) -> Value {
-    object["metadata"]["annotations"] = annotations;
-    object
-}
 
 /// The promises of the Ingress API, and what Services can be.
 pub async fn every_request_reaches_its_backend() {
@@ -74,16 +69,7 @@ pub async fn every_request_reaches_its_backend() {
         ingress("sub", "sub.wild.example", &[path("Exact", "/only", "sub")]),
         ingress("any", "", &[path("Prefix", "/any", "any")]),
         fallback,
-        annotated(
-            simple("included", "root"),
-            json!({"traefik.ingress.kubernetes.io/router.middlewares": "tag@file"}),
-        ),
     ]);
-    std::fs::write(
-        edge.include.join("tag.yaml"),
-        "http:\n  middlewares:\n    tag:\n      headers:\n        customRequestHeaders: {x-tag: first}\n",
-    )
-    .unwrap();
     world.apply(&objects).await;
     edge.answers(&[
         ("paths.example/", "root"),
@@ -113,7 +99,6 @@ pub async fn every_request_reaches_its_backend() {
         ("six.example/", "six"),
         ("native.example/", "native"),
         ("external.example/", "local"),
-        ("included.example/", "root"),
     ])
     .await;
 
@@ -125,35 +110,6 @@ pub async fn every_request_reaches_its_backend() {
         let again = edge.get_with("sticky.example/", &[("Cookie", &cookie)]).await.unwrap();
         assert_eq!(again.who(), first.who());
     }
-
-    // A middleware of the user's own, changed in place.
-    let tagged = async || {
-        let answer = edge.get("included.example/").await?;
-        answer
-            .body
-            .lines()
-            .find_map(|line| line.strip_prefix("x-tag: ").map(str::to_owned))
-            .ok_or(answer.body)
-    };
-    assert_eq!(tagged().await.unwrap(), "first");
-    std::fs::write(
-        edge.include.join("tag.yaml"),
-        "http:\n  middlewares:\n    tag:\n      headers:\n        customRequestHeaders: {x-tag: second}\n",
-    )
-    .unwrap();
-    eventually("the changed middleware is in use", SOON, async || {
-        let tag = tagged().await?;
-        if tag == "second" { Ok(()) } else { Err(tag) }
-    })
-    .await;
-    // A file that Traefik would choke on is refused, and said.
-    std::fs::write(edge.include.join("bad.yaml"), "http: {routers: {}}\n").unwrap();
-    eventually("the bad file is reported", SOON, async || {
-        let answer = edge.probe("/readyz").await?;
-        if answer.status == 200 && answer.body.contains("bad.yaml") { Ok(()) } else { Err(answer.body) }
-    })
-    .await;
-    edge.answers(&[("included.example/", "root")]).await;
     world.assert_nothing_refused();
 }
 
@@ -187,57 +143,4 @@ pub async fn each_host_has_its_own_certificate() {
     })
     .await;
     world.assert_nothing_refused();
-}
-
-/// Templates, quotes and the like come out of Traefik's API as they went in.
-pub async fn what_tenants_write_stays_text() {
-    let world = World::start(&[]).await;
-    let edge = Edge::start(&world, "edge").await;
-    let _backend = Backend::start("web", "10.99.1.1:8080").await;
-    let hostile =
-        [r#"/{{ env "HOME" }}"#, "/{{/}}", "/`tick`", r#"/"quote"\back"#, "/{%x%}", "/\u{85}\u{2028}"];
-    let mut objects = vec![service("web"), slice("web", &["10.99.1.1"]), simple("plain", "web")];
-    for (at, text) in hostile.iter().enumerate() {
-        let one = ingress(
-            &format!("path-{at}"),
-            &format!("path-{at}.example"),
-            &[path("ImplementationSpecific", text, "web")],
-        );
-        objects.push(one);
-        objects.push(annotated(
-            simple(&format!("middleware-{at}"), "web"),
-            json!({"traefik.ingress.kubernetes.io/router.middlewares": format!("{text}@file")}),
-        ));
-    }
-    let cookie = annotated(
-        service("cookie"),
-        json!({"traefik.ingress.kubernetes.io/service.sticky.cookie": "true",
-            "traefik.ingress.kubernetes.io/service.sticky.cookie.domain": r#"{{ env "HOME" }}"#}),
-    );
-    objects.extend([cookie, slice("cookie", &["10.99.1.1"]), simple("cookie", "cookie")]);
-    world.apply(&objects).await;
-    edge.answers(&[("plain.example/", "web")]).await;
-    edge.loaded(&world).await;
-    let routers = edge.api("http/routers?per_page=1000").await;
-    let services = edge.api("http/services?per_page=1000").await;
-    let all = format!("{routers}{services}");
-    assert!(!all.contains("home-of-the-proxy"), "a template was executed: {all}");
-    let (_, published) = world.plane.published("waybill/waybill").await.unwrap();
-    let mut compared = 0;
-    for (section, shown) in [("routers", &routers), ("services", &services)] {
-        for (name, entry) in published["http"][section].as_object().unwrap() {
-            let found = shown.as_array().unwrap().iter().find(|one| one["name"] == format!("{name}@file"));
-            let found = found.unwrap_or_else(|| panic!("Traefik has no {section} {name}: {all}"));
-            for field in ["rule", "service", "middlewares"] {
-                if let Some(wanted) = entry.get(field) {
-                    // Traefik adds the provider to names.
-                    let text = |value: &Value| value.to_string().replace("@file", "");
-                    assert_eq!(text(&found[field]), text(wanted), "{section} {name}: {field}");
-                    compared += 1;
-                }
-            }
-        }
-    }
-    assert!(compared > 20, "{compared}");
-    assert!(all.contains("{{ env"), "{all}");
 }

@@ -1,5 +1,6 @@
 //! A control plane with waybill installed as shipped, two operators, and edges: a Traefik with an agent each.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,6 +15,9 @@ use crate::objects;
 const PARAMETERS: &str = r#"{"precedence": "Spec", "brokenBackends": "Answer503", "allowExternalNameServices": true,
     "ingressEndpoint": {"publishedService": "waybill/traefik"}}"#;
 
+/// What the example `traefik` serves.
+const OUTPUT: &str = "waybill/waybill";
+
 pub struct World {
     pub plane: ControlPlane,
     pub operators: Vec<Operator>,
@@ -22,13 +26,10 @@ pub struct World {
 impl World {
     /// A namespace `shop`, the shipped manifests with the example `traefik`, and two operators, one of which leads.
     pub async fn start(flags: &[&str]) -> Self {
-        let plane = ControlPlane::start().await;
-        for kustomization in ["crds", "manifests", "manifests/examples/traefik"] {
-            plane.install(kustomization);
-        }
+        let world = Self::start_with("manifests/examples/traefik", flags).await;
         let parameters: Value = serde_json::from_str(PARAMETERS).unwrap();
-        plane
-            .apply_objects(&[
+        world
+            .apply(&[
                 objects::namespace(),
                 json!({
                     "apiVersion": "waybill.dev/v1alpha1", "kind": "IngressClassParameters",
@@ -40,6 +41,15 @@ impl World {
                 }),
             ])
             .await;
+        world
+    }
+
+    /// The shipped manifests with another example.
+    pub async fn start_with(example: &str, flags: &[&str]) -> Self {
+        let plane = ControlPlane::start().await;
+        for kustomization in ["crds", "manifests", example] {
+            plane.install(kustomization);
+        }
         let mut world = Self { plane, operators: Vec::new() };
         for name in ["one", "two"] {
             world.start_operator(name, flags).await;
@@ -56,13 +66,37 @@ impl World {
         self.operators.push(operator);
     }
 
+    /// Ends all operators in order, so that none has to wait for the Lease.
+    pub async fn stop_operators(&mut self) {
+        for mut operator in self.operators.drain(..) {
+            operator.process.signal(Signal::TERM);
+            operator.process.ended(SOON).await;
+        }
+    }
+
+    /// An operator of another release.
+    pub async fn start_operator_of(&mut self, program: &OsStr, name: &str) {
+        let token = self.plane.folder().join(format!("{name}.token"));
+        std::fs::write(&token, self.plane.service_account_token("waybill", "waybill").await).unwrap();
+        let mut command = Command::new(program);
+        command.args(["run", "--providers.providersthrottleduration=50ms"]).env_clear();
+        self.plane.reached_by(&mut command, &token);
+        let operator = self.plane.operator_by(name, command);
+        operator.ready().await;
+        self.operators.push(operator);
+    }
+
     pub async fn apply(&self, objects: &[Value]) {
         self.plane.apply_objects(objects).await;
     }
 
-    /// Generation and epoch of what is published.
+    /// Epoch and generation of what is published.
     pub async fn generation(&self) -> (u64, u64) {
-        let (index, _) = self.plane.published("waybill/waybill").await.expect("there is an index");
+        self.generation_of(OUTPUT).await
+    }
+
+    pub async fn generation_of(&self, output: &str) -> (u64, u64) {
+        let (index, _) = self.plane.published(output).await.expect("there is an index");
         (index.epoch, index.generation)
     }
 
@@ -74,7 +108,8 @@ impl World {
             .audit()
             .into_iter()
             .filter(|event| {
-                event.user.username == "system:serviceaccount:waybill:traefik" && event.code() == 403
+                let agent = event.user.username.starts_with("system:serviceaccount:");
+                agent && event.user.username.ends_with(":traefik") && event.code() == 403
             })
             .collect();
         assert!(refused.is_empty(), "{refused:#?}");
@@ -86,6 +121,9 @@ pub struct Edge {
     agent: Option<Process>,
     traefik: Option<Process>,
     pub name: String,
+    output: String,
+    /// Of this release, or of another.
+    pub program: OsString,
     pub folder: PathBuf,
     pub include: PathBuf,
     agent_port: u16,
@@ -101,19 +139,30 @@ impl Edge {
         Self::start_in(world, name, &folder).await
     }
 
+    /// In a folder of one's own.
     pub async fn start_in(world: &World, name: &str, folder: &Path) -> Self {
+        Self::start_at(world, name, folder, OUTPUT).await
+    }
+
+    /// For another output.
+    pub async fn start_for(world: &World, name: &str, output: &str) -> Self {
+        let folder = world.plane.folder().join(name);
+        Self::start_at(world, name, &folder, output).await
+    }
+
+    async fn start_at(world: &World, name: &str, folder: &Path, output: &str) -> Self {
         let include = world.plane.folder().join(format!("{name}-include"));
         std::fs::create_dir_all(&include).unwrap();
         let [agent_port, web, secure, api] = std::array::from_fn(|_| free_port());
-        let token = world.plane.service_account_token("waybill", "traefik").await;
+        let (namespace, _) = output.split_once('/').unwrap();
+        let token = world.plane.service_account_token(namespace, "traefik").await;
         std::fs::write(world.plane.folder().join(format!("{name}.token")), token).unwrap();
-        let agent = spawn_agent(world, name, folder, &include, agent_port, api);
-        started(agent_port).await;
-        let traefik = spawn_traefik(world, name, folder, web, secure, api);
-        let edge = Self {
-            agent: Some(agent),
-            traefik: Some(traefik),
+        let mut edge = Self {
+            agent: None,
+            traefik: None,
             name: name.to_owned(),
+            output: output.to_owned(),
+            program: binary(),
             folder: folder.to_owned(),
             include,
             agent_port,
@@ -121,18 +170,18 @@ impl Edge {
             secure,
             api,
         };
+        edge.start_agent(world);
+        started(agent_port).await;
+        edge.restart_traefik(world);
         edge.ready().await;
         edge
     }
 
-    /// Starts the agent anew after its end.
+    /// Starts the agent, anew where there is one.
     pub fn start_agent(&mut self, world: &World) {
-        let old = self.agent.take();
         // The old one has to be gone, since it holds the folder.
-        drop(old);
-        let (folder, include) = (self.folder.clone(), self.include.clone());
-        let agent = spawn_agent(world, &self.name, &folder, &include, self.agent_port, self.api);
-        self.agent = Some(agent);
+        self.kill_agent();
+        self.agent = Some(self.spawn_agent(world));
     }
 
     /// Ends the agent in order.
@@ -148,16 +197,26 @@ impl Edge {
         self.agent = None;
     }
 
-    /// Ends Traefik as `kill -9` would, and starts it anew.
+    /// Starts Traefik, after an end as by `kill -9` where there is one.
     pub fn restart_traefik(&mut self, world: &World) {
         self.traefik = None;
-        let traefik = spawn_traefik(world, &self.name, &self.folder, self.web, self.secure, self.api);
-        self.traefik = Some(traefik);
+        self.traefik = Some(self.spawn_traefik(world));
     }
 
     /// The port of entry point `web`.
     pub fn web(&self) -> u16 {
         self.web
+    }
+
+    /// What the agent that runs now has logged.
+    pub fn agent_log(&self) -> String {
+        self.agent.as_ref().map(Process::log).unwrap_or_default()
+    }
+
+    /// The text of all files that Traefik reads.
+    pub fn on_disk(&self) -> String {
+        let files = std::fs::read_dir(self.folder.join("current")).into_iter().flatten().flatten();
+        files.map(|file| std::fs::read_to_string(file.path()).unwrap_or_default()).collect()
     }
 
     fn logs(&self) -> String {
@@ -187,7 +246,7 @@ impl Edge {
     /// Waits until Traefik has loaded what is published now.
     pub async fn loaded(&self, world: &World) {
         eventually(&format!("{} has loaded what is published", self.name), SOON, async || {
-            let (_, generation) = world.generation().await;
+            let (_, generation) = world.generation_of(&self.output).await;
             let loaded = self.metric("waybill_agent_loaded_generation").await.unwrap_or_default();
             if loaded >= generation as f64 { Ok(()) } else { Err(format!("{loaded} of {generation}")) }
         })
@@ -224,6 +283,39 @@ impl Edge {
         let answer = client::get(self.api, "traefik", &format!("/api/{path}"), &[]).await.unwrap();
         serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
     }
+
+    fn spawn_agent(&self, world: &World) -> Process {
+        let Self { name, output, folder, include, agent_port: port, api, .. } = self;
+        let plane = &world.plane;
+        let mut command = Command::new(&self.program);
+        command
+            .args(["agent", "--output", output, "--directory"])
+            .arg(folder)
+            .arg("--include")
+            .arg(include)
+            .arg(format!("--traefik-api=http://127.0.0.1:{api}"))
+            .arg(format!("--metrics-address=127.0.0.1:{port}"))
+            .env_clear()
+            .env("POD_NAME", name);
+        plane.reached_by(&mut command, &plane.folder().join(format!("{name}.token")));
+        plane.spawn(&format!("agent-{name}"), &mut command)
+    }
+
+    fn spawn_traefik(&self, world: &World) -> Process {
+        let Self { name, folder, web, secure, api, .. } = self;
+        let mut command = Command::new(tool("traefik"));
+        command
+            .arg(format!("--entrypoints.web.address=127.0.0.1:{web}"))
+            .arg(format!("--entrypoints.websecure.address=127.0.0.1:{secure}"))
+            .args(["--entrypoints.websecure.http.tls=true", "--api.insecure=true", "--api.dashboard=false"])
+            .arg(format!("--entrypoints.traefik.address=127.0.0.1:{api}"))
+            .arg(format!("--providers.file.directory={}", folder.join("dynamic").display()))
+            .args(["--providers.file.watch=true", "--providers.providersthrottleduration=100ms"])
+            .args(["--global.checknewversion=false", "--global.sendanonymoususage=false"])
+            .env_clear()
+            .env("HOME", "/home-of-the-proxy");
+        world.plane.spawn(&format!("traefik-{name}"), &mut command)
+    }
 }
 
 async fn started(port: u16) {
@@ -234,40 +326,4 @@ async fn started(port: u16) {
         }
     })
     .await;
-}
-
-fn spawn_agent(world: &World, name: &str, folder: &Path, include: &Path, port: u16, api: u16) -> Process {
-    let plane = &world.plane;
-    let mut command = Command::new(binary());
-    command
-        .args(["agent", "--output", "waybill/waybill", "--directory"])
-        .arg(folder)
-        .arg("--include")
-        .arg(include)
-        .arg(format!("--traefik-api=http://127.0.0.1:{api}"))
-        .arg(format!("--metrics-address=127.0.0.1:{port}"))
-        .arg(format!("--providers.kubernetesingress.endpoint={}", plane.url()))
-        .arg(format!(
-            "--providers.kubernetesingress.token={}",
-            plane.folder().join(format!("{name}.token")).display()
-        ))
-        .arg(format!("--providers.kubernetesingress.certauthfilepath={}", plane.ca_file().display()))
-        .env_clear()
-        .env("POD_NAME", name);
-    plane.spawn(&format!("agent-{name}"), &mut command)
-}
-
-fn spawn_traefik(world: &World, name: &str, folder: &Path, web: u16, secure: u16, api: u16) -> Process {
-    let mut command = Command::new(tool("traefik"));
-    command
-        .arg(format!("--entrypoints.web.address=127.0.0.1:{web}"))
-        .arg(format!("--entrypoints.websecure.address=127.0.0.1:{secure}"))
-        .args(["--entrypoints.websecure.http.tls=true", "--api.insecure=true", "--api.dashboard=false"])
-        .arg(format!("--entrypoints.traefik.address=127.0.0.1:{api}"))
-        .arg(format!("--providers.file.directory={}", folder.join("dynamic").display()))
-        .args(["--providers.file.watch=true", "--providers.providersthrottleduration=100ms"])
-        .args(["--global.checknewversion=false", "--global.sendanonymoususage=false"])
-        .env_clear()
-        .env("HOME", "/home-of-the-proxy");
-    world.plane.spawn(&format!("traefik-{name}"), &mut command)
 }

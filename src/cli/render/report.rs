@@ -172,8 +172,7 @@ fn problems(routing: &Routing) -> BTreeSet<Problem> {
     for fragment in routing.table().fragments() {
         if !looked_at.iter().any(|settings| Arc::ptr_eq(settings, &fragment.settings)) {
             looked_at.push(&fragment.settings);
-            problems
-                .extend(status::wanted(&fragment.settings, routing.stores()).err().map(|problem| *problem));
+            problems.extend(status::fault(&fragment.settings, routing.stores()));
         }
     }
     problems

@@ -124,6 +124,7 @@ mod tests {
             key_shards: vec![],
             hash: Digest::new("h"),
             counts: Counts::default(),
+            namespaces: None,
         }
     }
 

@@ -42,6 +42,12 @@ pub fn key_of(output: &OutputKey, name: &str) -> Option<ShardKey> {
     (short.len() == Digest::SHORT).then(|| (part, short.to_owned()))
 }
 
+/// The shards that an index names.
+pub fn named_by(index: &Index) -> BTreeSet<ShardKey> {
+    let routing = index.shards().map(|short| (Part::Routing, short.to_owned()));
+    routing.chain(index.key_shards().map(|short| (Part::Keys, short.to_owned()))).collect()
+}
+
 /// A shard that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shard {
@@ -136,6 +142,11 @@ impl Shards {
         })
     }
 
+    /// Whether all of these are there, and none is about to be deleted.
+    pub fn has_all(&self, keys: &BTreeSet<ShardKey>) -> bool {
+        keys.iter().all(|key| self.held.get(key).is_some_and(|held| !held.doomed && held.sha256.is_some()))
+    }
+
     /// All that are there, in order.
     pub fn keys(&self) -> impl Iterator<Item = &ShardKey> {
         self.held.keys()
@@ -159,11 +170,7 @@ impl Shards {
     /// An index was committed, or found.
     pub fn committed(&mut self, index: &Index, now: Instant) {
         self.generation = index.generation;
-        self.named = index
-            .shards()
-            .map(|short| (Part::Routing, short.to_owned()))
-            .chain(index.key_shards().map(|short| (Part::Keys, short.to_owned())))
-            .collect();
+        self.named = named_by(index);
         for (key, held) in &mut self.held {
             if self.named.contains(key) {
                 // Whoever named it saw to it that no DELETE was on its way.
@@ -228,6 +235,7 @@ mod tests {
             shards: shards.iter().map(|digest| digest.short()).collect(),
             key_shards: String::new(),
             counts: IndexCounts::default(),
+            namespaces: None,
         }
     }
 

@@ -113,7 +113,7 @@ impl GarbageSchedule {
 /// The text as it is in the cluster after an attempt to write it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TextFound {
-    /// There is none, and the routing is too large for one.
+    /// There is none, and none is to be made.
     Absent,
     /// It is what it was before the routing became too large.
     Frozen {
@@ -126,8 +126,8 @@ pub enum TextFound {
     },
 }
 
-/// Writes the text of an output; without a document, looks whether there is one. `uid` is that of the object that was
-/// ours before, and stays ours when someone takes its labels away.
+/// Writes the text of an output; without a document, looks whether there is one. Where there is none, one is made only if
+/// `create`. `uid` is that of the object that was ours before, and stays ours when someone takes its labels away.
 ///
 /// # Errors
 /// Whatever kept it from being done.
@@ -136,6 +136,7 @@ pub async fn write_text(
     output: OutputKey,
     document: Option<String>,
     uid: Option<String>,
+    create: bool,
 ) -> Result<TextFound, PublishError> {
     let name = objects::text_name(&output);
     let object = format!("ConfigMap {}/{name}", output.namespace());
@@ -143,7 +144,7 @@ pub async fn write_text(
     let path = format!("{collection}/{name}");
     let found = requests.get::<ConfigMap>(&object, &path).await?;
     let Some(mut found) = found else {
-        let Some(document) = document else { return Ok(TextFound::Absent) };
+        let Some(document) = document.filter(|_| create) else { return Ok(TextFound::Absent) };
         let text = objects::text(&output, document);
         let create = Write::create(WriteKind::Text, object, &collection, &text)?;
         return written(&requests, create).await;

@@ -1,14 +1,16 @@
 //! The guard against removing too much at once (`operator.maxWithdrawal`), and the way past it.
+//!
+//! A publish is held when it removes more than so many percent of an output's routers. Where several namespaces have
+//! routers there, more than so many percent of the namespaces, and at least two, must lose more than so many percent
+//! of theirs as well: a tenant who deletes what is theirs never holds up the others.
 
-use std::collections::HashSet;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use crate::kubernetes::key::OutputKey;
+use crate::published::index::Index;
 use crate::translate::problem::{Category, Kind, Problem, Subject};
 
 /// Annotation of an index that lets a held withdrawal through: `{generation}:{routers}`. It holds for what would
@@ -16,26 +18,76 @@ use crate::translate::problem::{Category, Kind, Problem, Subject};
 /// through. Every commit removes it.
 pub const CONFIRM_ANNOTATION: &str = "waybill.dev/confirm-withdrawal";
 
-/// Hashes of the keys of a shard's routers.
-pub type RouterKeys = Arc<[u64]>;
+/// The routers that are published.
+#[derive(Clone, Copy, Debug)]
+pub struct PublishedRouters<'a> {
+    pub count: usize,
+    /// Of each namespace, or of those with the most; `None` where nothing says it. Then the namespaces count as one.
+    pub namespaces: Option<&'a BTreeMap<String, usize>>,
+}
 
-/// A publish that is held.
+impl<'a> From<&'a Index> for PublishedRouters<'a> {
+    fn from(index: &'a Index) -> Self {
+        Self { count: index.counts.routers, namespaces: index.namespaces.as_ref() }
+    }
+}
+
+impl PublishedRouters<'_> {
+    /// What is withdrawn when `count` routers in `namespaces` take the place of these. A namespace that has as many as
+    /// before withdraws nothing, whatever they are.
+    pub fn withdrawal(&self, count: usize, namespaces: &HashMap<Arc<str>, usize>, percent: u8) -> Withdrawal {
+        let above = |part: usize, of: usize| part as u128 * 100 > of as u128 * u128::from(percent);
+        let Some(before) = self.namespaces else {
+            let removed = self.count.saturating_sub(count);
+            return Withdrawal {
+                removed,
+                of: self.count,
+                generation: 0,
+                hit: None,
+                held: above(removed, self.count),
+            };
+        };
+        let (mut removed, mut hit, mut listed, mut kept) = (0_usize, 0, 0_usize, 0_usize);
+        for (namespace, &had) in before {
+            let has = namespaces.get(namespace.as_str()).copied().unwrap_or_default();
+            let lost = had.saturating_sub(has);
+            hit += usize::from(above(lost, had));
+            removed = removed.saturating_add(lost);
+            listed = listed.saturating_add(had);
+            kept = kept.saturating_add(has);
+        }
+        // What is not listed, together.
+        let lost = self.count.saturating_sub(listed).saturating_sub(count.saturating_sub(kept));
+        removed = removed.saturating_add(lost);
+        let shared =
+            before.len() > 1 || namespaces.keys().any(|namespace| !before.contains_key(&**namespace));
+        let wide = !shared || (hit > 1 && above(hit, before.len()));
+        Withdrawal {
+            removed,
+            of: self.count,
+            generation: 0,
+            hit: shared.then_some((hit, before.len())),
+            held: wide && above(removed, self.count),
+        }
+    }
+}
+
+/// What a publish would remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Withdrawal {
-    /// Routers that are published and would be no more.
+    /// Routers that namespaces have less than before.
     pub removed: usize,
     /// Routers that are published.
     pub of: usize,
     /// The generation that would be replaced.
     pub generation: u64,
+    /// Namespaces that lose too much, and all that have routers; `None` where they are not told apart.
+    pub hit: Option<(usize, usize)>,
+    /// Whether it is too much.
+    pub held: bool,
 }
 
 impl Withdrawal {
-    /// Whether it is above so many percent; 0 stands for no limit.
-    pub fn is_above(&self, percent: u8) -> bool {
-        percent > 0 && self.removed as u128 * 100 > self.of as u128 * u128::from(percent)
-    }
-
     /// Whether the index's annotations let it through.
     pub fn is_confirmed(&self, index: &ConfigMap) -> bool {
         let annotations = index.metadata.annotations.as_ref();
@@ -59,7 +111,12 @@ impl Withdrawal {
             category: Category::WithdrawalHeld,
             subject: index_subject(output),
             field: format!("metadata.annotations[{CONFIRM_ANNOTATION}]"),
-            value: format!("{} of {} routers", self.removed, self.of),
+            value: match self.hit {
+                Some((hit, of)) => {
+                    format!("{} of {} routers, in {hit} of {of} namespaces", self.removed, self.of)
+                }
+                None => format!("{} of {} routers", self.removed, self.of),
+            },
             remedy: format!(
                 "more routers would vanish than operator.maxWithdrawal allows, so nothing is published; bring back \
                  what is missing, or let it through: kubectl annotate --overwrite configmap -n {} {} \
@@ -81,52 +138,110 @@ pub fn index_subject(output: &OutputKey) -> Subject {
     }
 }
 
-/// The router keys of a routing document; `None` for what is none.
-pub fn router_keys(document: &str) -> Option<RouterKeys> {
-    #[derive(Deserialize)]
-    struct Document<'a> {
-        #[serde(borrow)]
-        http: Option<Http<'a>>,
-    }
-    #[derive(Deserialize)]
-    struct Http<'a> {
-        #[serde(borrow)]
-        routers: Option<std::collections::HashMap<std::borrow::Cow<'a, str>, IgnoredAny>>,
-    }
-    let document: Document<'_> = serde_json::from_str(document).ok()?;
-    let routers = document.http.and_then(|http| http.routers).unwrap_or_default();
-    let hasher = BuildHasherDefault::<DefaultHasher>::default();
-    Some(routers.keys().map(|key| hasher.hash_one(key.as_bytes())).collect())
-}
-
-/// How many routers of `before` are not in `after`.
-pub fn removed(before: &[RouterKeys], after: &[RouterKeys]) -> usize {
-    let after: HashSet<u64> = after.iter().flat_map(|keys| keys.iter()).copied().collect();
-    before.iter().flat_map(|keys| keys.iter()).filter(|key| !after.contains(key)).count()
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn keys_are_told_apart_and_services_do_not_count() {
-        let a = router_keys(r#"{"http":{"routers":{"a":{"rule":"x"},"b\u007b":{}},"services":{"s":{}}}}"#)
-            .unwrap();
-        let b = router_keys(r#"{"http":{"routers":{"b{":{"rule":"y"}}}}"#).unwrap();
-        assert_eq!((a.len(), b.len()), (2, 1));
-        let (a, b) = ([a], [b]);
-        assert_eq!((removed(&a, &b), removed(&b, &a)), (1, 0));
-        assert_eq!(router_keys("{}").unwrap().len(), 0);
-        assert!(router_keys("routers:").is_none());
+    fn map(counts: &[(&str, usize)]) -> HashMap<Arc<str>, usize> {
+        counts.iter().map(|(namespace, count)| (Arc::from(*namespace), *count)).collect()
+    }
+
+    /// The withdrawal from routers by namespace to others, at a limit of 30 percent.
+    fn withdrawal(before: &[(&str, usize)], after: &[(&str, usize)]) -> Withdrawal {
+        let sum = |counts: &[(&str, usize)]| counts.iter().map(|(_, count)| count).sum();
+        let namespaces = before.iter().map(|(namespace, count)| ((*namespace).to_owned(), *count)).collect();
+        PublishedRouters { count: sum(before), namespaces: Some(&namespaces) }.withdrawal(
+            sum(after),
+            &map(after),
+            30,
+        )
     }
 
     #[test]
     fn the_limit_is_a_share_of_what_is_published() {
-        let of = |removed, of| Withdrawal { removed, of, generation: 1 };
-        assert!(!of(100, 100).is_above(0), "no limit");
-        assert!(of(31, 100).is_above(30) && !of(30, 100).is_above(30));
-        assert!(!of(0, 0).is_above(1) && !of(100, 100).is_above(100));
+        for namespaces in [None, Some([("a".to_owned(), 100)].into())] {
+            let published = PublishedRouters { count: 100, namespaces: namespaces.as_ref() };
+            let held = |left: usize, percent| published.withdrawal(left, &map(&[("a", left)]), percent).held;
+            assert!(held(69, 30) && !held(70, 30));
+            assert!(held(0, 99) && !held(0, 100) && !held(200, 1));
+        }
+        assert!(!withdrawal(&[], &[]).held && !withdrawal(&[], &[("a", 1)]).held);
+    }
+
+    #[test]
+    fn one_namespace_holds_up_nobody_else() {
+        let others: Vec<(&str, usize)> = vec![("b", 5), ("c", 5), ("d", 5)];
+        let with = |count| [vec![("a", count)], others.clone()].concat();
+        let attack = withdrawal(&with(10_000), &with(0));
+        assert!(!attack.held, "{attack:?}");
+        assert_eq!((attack.removed, attack.of, attack.hit), (10_000, 10_015, Some((1, 4))));
+        // Of two as well, and where the other one is new.
+        assert!(!withdrawal(&[("a", 1_000), ("b", 1)], &[("b", 1)]).held);
+        assert!(!withdrawal(&[("a", 1_000)], &[("b", 1)]).held);
+        // Alone it holds up itself.
+        assert!(withdrawal(&[("a", 1_000)], &[]).held);
+    }
+
+    #[test]
+    fn what_hits_many_namespaces_is_held() {
+        let names: Vec<String> = (0..10).map(|at| format!("n{at}")).collect();
+        let counts = |count: &dyn Fn(usize) -> usize| -> Vec<(&str, usize)> {
+            names.iter().enumerate().map(|(at, name)| (name.as_str(), count(at))).collect()
+        };
+        let before = counts(&|_| 10);
+        assert!(withdrawal(&before, &[]).held, "all");
+        assert!(withdrawal(&before, &counts(&|_| 6)).held, "a part of each");
+        assert!(!withdrawal(&before, &counts(&|_| 7)).held);
+        assert!(withdrawal(&before, &counts(&|at| if at < 4 { 0 } else { 10 })).held, "four of ten");
+        assert!(!withdrawal(&before, &counts(&|at| if at < 3 { 0 } else { 10 })).held);
+        let held = withdrawal(&before, &counts(&|at| if at < 4 { 0 } else { 20 }));
+        assert!(held.held, "what others gain makes it no smaller");
+        let problem = Withdrawal { generation: 7, ..held }.problem(&OutputKey::new("ns", "out"));
+        assert_eq!(problem.value, "40 of 100 routers, in 4 of 10 namespaces");
+        assert!(problem.remedy.ends_with("-n ns out waybill.dev/confirm-withdrawal=7:40"), "{problem}");
+    }
+
+    #[test]
+    fn namespaces_that_an_index_does_not_list_count_together() {
+        let listed = [("a".to_owned(), 10), ("b".to_owned(), 10)].into();
+        let published = PublishedRouters { count: 100, namespaces: Some(&listed) };
+        let removed = |counts: &[(&str, usize)]| {
+            published.withdrawal(counts.iter().map(|(_, count)| count).sum(), &map(counts), 30).removed
+        };
+        assert_eq!(removed(&[("a", 10), ("b", 10), ("c", 50), ("d", 20)]), 10);
+        assert_eq!(removed(&[("a", 10), ("c", 80)]), 10);
+        assert_eq!(removed(&[("a", 50), ("b", 50)]), 80);
+        // Whatever an index says, nothing overflows.
+        let absurd = [("a".to_owned(), usize::MAX), ("b".to_owned(), usize::MAX)].into();
+        let published = PublishedRouters { count: usize::MAX, namespaces: Some(&absurd) };
+        assert!(published.withdrawal(0, &map(&[]), 30).held);
+    }
+
+    proptest! {
+        /// Whatever a tenant does in one namespace, and whatever there is beside it: nobody is held up.
+        #[test]
+        fn no_namespace_holds_up_others_by_itself(
+            others in prop::collection::btree_map("[a-z]{1,3}", 1..50_usize, 1..20),
+            had in 0..100_000_usize,
+            has in 0..100_000_usize,
+            percent in 1..=100_u8,
+        ) {
+            let with = |count: usize| {
+                let own = Some(("TENANT".to_owned(), count)).filter(|_| count > 0);
+                others.clone().into_iter().chain(own).collect::<BTreeMap<String, usize>>()
+            };
+            let (before, after) = (with(had), with(has));
+            let after: HashMap<Arc<str>, usize> =
+                after.into_iter().map(|(namespace, count)| (Arc::from(namespace), count)).collect();
+            let published = PublishedRouters { count: before.values().sum(), namespaces: Some(&before) };
+            let withdrawal = published.withdrawal(after.values().sum(), &after, percent);
+            prop_assert!(!withdrawal.held);
+            prop_assert_eq!(withdrawal.removed, had.saturating_sub(has));
+            let gone = published.withdrawal(0, &HashMap::new(), percent);
+            prop_assert_eq!(gone.held, percent < 100);
+        }
     }
 
     #[test]
@@ -136,7 +251,7 @@ mod tests {
             index.metadata.annotations = Some([(CONFIRM_ANNOTATION.to_owned(), text.to_owned())].into());
             index
         };
-        let held = Withdrawal { removed: 120, of: 200, generation: 4711 };
+        let held = Withdrawal { removed: 120, of: 200, generation: 4711, hit: None, held: true };
         assert!(held.is_confirmed(&with(&held.confirmation())));
         assert!(held.is_confirmed(&with(" 4711:200 ")), "more than that was agreed to");
         for other in ["4711:119", "4710:120", "4712:120", "4711", "true", "", ":", "x:y", "4711:-1"] {

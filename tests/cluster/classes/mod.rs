@@ -3,6 +3,7 @@
 
 mod busy;
 mod gone;
+mod held;
 mod memory;
 mod moves;
 mod namespaces;

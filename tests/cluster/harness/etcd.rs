@@ -16,12 +16,30 @@ const PUTS: usize = 100;
 const BYTES: usize = 1_000_000;
 
 impl ControlPlane {
+    /// Takes objects away behind the API server's back, by their keys in etcd below `/registry/`, and compacts: whoever
+    /// watched before that has to list again.
+    pub async fn erase(&self, keys: &[String]) {
+        let mut etcd = self.etcd_client().await;
+        let deletions = keys
+            .iter()
+            .map(|key| json!({"requestDeleteRange": {"key": base64(format!("/registry/{key}"))}}))
+            .collect();
+        let answer = commit(&mut etcd, deletions).await;
+        let revision = answer.pointer("/header/revision").cloned().unwrap_or_default();
+        ask(&mut etcd, "/v3/kv/compaction", &json!({"revision": revision, "physical": true})).await;
+    }
+
+    async fn etcd_client(&self) -> SendRequest<Full<Bytes>> {
+        let stream = UnixStream::connect(self.folder.join("client.sock")).await.unwrap();
+        let (etcd, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        etcd
+    }
+
     /// Stores objects that are whole: with all that is required, and with `data` where a Secret may have `stringData`.
     /// Each gets a uid, and a creationTimestamp where it has none.
     pub async fn store(&self, objects: impl IntoIterator<Item = Value>) {
-        let stream = UnixStream::connect(self.folder.join("client.sock")).await.unwrap();
-        let (mut etcd, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
+        let mut etcd = self.etcd_client().await;
         let (mut puts, mut bytes) = (Vec::new(), 0);
         for (number, object) in objects.into_iter().enumerate() {
             let (key, value) = stored(object, number);
@@ -68,15 +86,19 @@ fn base64(text: impl AsRef<[u8]>) -> String {
     }
 }
 
-async fn commit(etcd: &mut SendRequest<Full<Bytes>>, puts: Vec<Value>) {
-    if puts.is_empty() {
-        return;
+async fn commit(etcd: &mut SendRequest<Full<Bytes>>, operations: Vec<Value>) -> Value {
+    if operations.is_empty() {
+        return Value::Null;
     }
-    let body = json!({"success": puts}).to_string();
+    ask(etcd, "/v3/kv/txn", &json!({"success": operations})).await
+}
+
+async fn ask(etcd: &mut SendRequest<Full<Bytes>>, path: &str, body: &Value) -> Value {
     let request =
-        http::Request::post("/v3/kv/txn").header("host", "etcd").body(Full::new(body.into())).unwrap();
+        http::Request::post(path).header("host", "etcd").body(Full::new(body.to_string().into())).unwrap();
     etcd.ready().await.unwrap();
     let (head, body) = etcd.send_request(request).await.unwrap().into_parts();
     let text = body.collect().await.unwrap().to_bytes();
-    assert!(head.status.is_success(), "{}: {}", head.status, String::from_utf8_lossy(&text));
+    assert!(head.status.is_success(), "{path}: {}: {}", head.status, String::from_utf8_lossy(&text));
+    serde_json::from_slice(&text).unwrap()
 }

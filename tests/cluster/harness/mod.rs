@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
-use kube::api::{Api, ObjectMeta, PostParams};
+use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
 use kube::{Client, Config};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
@@ -202,6 +202,27 @@ impl ControlPlane {
         };
         Api::all(self.admin()).create(&PostParams::default(), &namespace).await.unwrap();
         name
+    }
+
+    /// Does the work of the namespace controller: deletes what is in a namespace, and lets it go.
+    pub async fn remove_namespace(&self, name: &str) {
+        let namespaces: Api<Namespace> = Api::all(self.admin());
+        namespaces.delete(name, &DeleteParams::default()).await.unwrap();
+        self.kubectl_ok(&["-n", name, "delete", "configmaps,secrets,services,roles,rolebindings", "--all"]);
+        let request = http::Request::put(format!("/api/v1/namespaces/{name}/finalize"))
+            .header("content-type", "application/json")
+            .body(serde_json::to_vec(&serde_json::json!({
+                "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}, "spec": {"finalizers": []},
+            })).unwrap())
+            .unwrap();
+        self.admin().request_text(request).await.unwrap();
+        eventually("the namespace is gone", START_WITHIN, async || {
+            match namespaces.get_opt(name).await.unwrap() {
+                None => Ok(()),
+                Some(there) => Err(format!("{there:?}")),
+            }
+        })
+        .await;
     }
 
     /// A token of a service account that is there, by TokenRequest.

@@ -41,14 +41,17 @@ impl ControlPlane {
         let token_file = self.folder().join(format!("{name}.token"));
         std::fs::write(&token_file, token).unwrap();
         let mut command = Command::new(binary());
-        command
-            .arg("run")
-            .arg(format!("--providers.kubernetesingress.endpoint={}", self.url()))
-            .arg(format!("--providers.kubernetesingress.token={}", token_file.display()))
-            .arg(format!("--providers.kubernetesingress.certauthfilepath={}", self.ca_file().display()))
-            .args(flags)
-            .env_clear();
+        command.arg("run").args(flags).env_clear();
+        self.reached_by(&mut command, &token_file);
         self.operator_by(name, command)
+    }
+
+    /// Adds the flags by which a waybill reaches the API server.
+    pub fn reached_by(&self, command: &mut Command, token: &Path) {
+        command
+            .arg(format!("--providers.kubernetesingress.endpoint={}", self.url()))
+            .arg(format!("--providers.kubernetesingress.token={}", token.display()))
+            .arg(format!("--providers.kubernetesingress.certauthfilepath={}", self.ca_file().display()));
     }
 
     /// A replica that `command` runs, whose way to the API server is the caller's to give.

@@ -129,12 +129,32 @@ async fn the_published_service_gives_its_addresses_whatever_its_type() {
     services.delete("proxy", &Default::default()).await.unwrap();
     bench.operator.shows("waybill_problems{category=\"PublishedServiceNotFound\"}", 1.0).await;
     bench.becomes("web", &["198.51.100.1:30080/TCP", "198.51.100.3:30080/TCP"]).await;
-    let outside = json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "proxy", "namespace": "edge"},
-        "spec": {"type": "ExternalName", "externalName": "edge.example.com"},
-    });
-    plane.apply_objects(&[outside]).await;
+    let outside_named = |name: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "proxy", "namespace": "edge"},
+            "spec": {"type": "ExternalName", "externalName": name},
+        })
+    };
+    plane.apply_objects(&[outside_named("edge.example.com")]).await;
     bench.becomes("web", &["edge.example.com"]).await;
+
+    // An external name that is an address is no name of a status.
+    let mut address = outside_named("192.0.2.44");
+    plane.apply_objects(&[address.clone()]).await;
+    bench.operator.shows("waybill_problems{category=\"InvalidAddress\"}", 1.0).await;
+    bench.becomes("web", &["edge.example.com"]).await;
+    address["spec"]["externalName"] = "new.example.com".into();
+    plane.apply_objects(&[address]).await;
+    bench.becomes("web", &["new.example.com"]).await;
+    bench.operator.shows("waybill_problems{category=\"InvalidAddress\"}", 0.0).await;
+
+    // More than a status holds is refused as a whole.
+    let many: Vec<Value> =
+        (1..=2_000).map(|port| json!({"name": format!("p{port}"), "port": port})).collect();
+    let addresses: Vec<String> = (0..200).map(|at| format!("192.0.2.{at}")).collect();
+    plane.apply_objects(&[published("ClusterIP", json!({"ports": many, "externalIPs": addresses}))]).await;
+    bench.operator.shows("waybill_problems{category=\"PublishedServiceUnusable\"}", 1.0).await;
+    bench.becomes("web", &["new.example.com"]).await;
     plane.assert_nothing_refused();
 }
 
@@ -148,6 +168,17 @@ async fn nodes_give_their_internal_addresses() {
     bench.becomes("web", &["10.9.0.1"]).await;
     plane.apply_objects(&[node("n3", "InternalIP", "10.9.0.3")]).await;
     bench.becomes("web", &["10.9.0.1", "10.9.0.3"]).await;
+
+    // The API server takes any text for a node's address, and none of it for a status.
+    plane
+        .apply_objects(&[node("n4", "InternalIP", "10.9.0.4/24"), node("n5", "InternalIP", "10.9.0.5")])
+        .await;
+    bench.becomes("web", &["10.9.0.1", "10.9.0.3", "10.9.0.5"]).await;
+    let invalid = "waybill_problems{category=\"InvalidAddress\"}";
+    bench.operator.shows(invalid, 1.0).await;
+    plane.apply_objects(&[node("n4", "InternalIP", "10.9.0.4")]).await;
+    bench.becomes("web", &["10.9.0.1", "10.9.0.3", "10.9.0.4", "10.9.0.5"]).await;
+    bench.operator.shows(invalid, 0.0).await;
     plane.assert_nothing_refused();
 }
 

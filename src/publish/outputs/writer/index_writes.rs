@@ -88,6 +88,9 @@ impl OutputWriter {
             }
         }
         if let Some(index) = &held.index {
+            if self.tried.as_ref() == Some(index) {
+                self.last = self.tried.take();
+            }
             self.shards.committed(index, Instant::now());
         }
         self.index = Known::Held(Box::new(held));
@@ -124,6 +127,7 @@ impl OutputWriter {
             // Someone froze it: it can only be made anew. Readers keep what they have while there is none.
             self.delete_index(&mut object).await?;
         }
+        self.tried = Some(index.clone());
         let (name, path) = (self.index_name(), self.index_path());
         let write = if object.metadata.resource_version.is_some() {
             Write::replace(WriteKind::Index, name, &path, &object)?

@@ -8,7 +8,7 @@ mod put_back;
 mod shard_writes;
 mod withdrawals;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -20,14 +20,14 @@ use crate::kubernetes::key::OutputKey;
 use crate::metrics::{WriteKind, WriteResult};
 use crate::publish::error::PublishError;
 use crate::publish::outputs::held_index::{self, HeldIndex};
-use crate::publish::outputs::shards::{self, Shards};
+use crate::publish::outputs::shards::Shards;
 use crate::publish::outputs::snapshot::Snapshot;
-use crate::publish::outputs::withdrawal::{RouterKeys, Withdrawal};
+use crate::publish::outputs::withdrawal::Withdrawal;
 use crate::publish::requests::Requests;
 use crate::published::desired_output::Stamp;
 use crate::published::index::Index;
 use crate::published::objects::Part;
-use crate::table::{Counts, Digest};
+use crate::table::{Counts, Digest, Output};
 use crate::translate::pause::Pause;
 
 /// Shards written, read or deleted at once.
@@ -93,8 +93,14 @@ pub struct OutputWriter {
     own_versions: VecDeque<String>,
     /// When a higher epoch than ours was found.
     superseded: Option<Instant>,
-    /// Router keys of shards, where withdrawals are guarded against.
-    routers: HashMap<String, RouterKeys>,
+    /// What this writer committed last, or took over.
+    last: Option<Index>,
+    /// What it has tried to write, which may be there although there was no answer.
+    tried: Option<Index>,
+    /// Routers in the shards that were there without a readable index.
+    remains: Option<usize>,
+    /// Nothing is published here any more, nor was there an index.
+    abandoned: bool,
 }
 
 impl OutputWriter {
@@ -112,7 +118,10 @@ impl OutputWriter {
             listed: false,
             own_versions: VecDeque::new(),
             superseded: None,
-            routers: HashMap::new(),
+            last: None,
+            tried: None,
+            remains: None,
+            abandoned: false,
         }
     }
 
@@ -139,10 +148,13 @@ impl OutputWriter {
         self.shards.is_empty()
     }
 
-    /// Whether the document of a shard is needed for a [`Snapshot`].
-    pub fn needs(&self, part: Part, digest: &Digest) -> bool {
-        let guarded = self.max_withdrawal > 0 && part == Part::Routing;
-        !self.shards.holds(part, digest) || (guarded && !self.shards.is_named(&shards::key(part, digest)))
+    /// What `output` is now, with all that [`Self::commit`] needs.
+    pub fn snapshot(&self, output: &mut Output) -> Snapshot {
+        let mut snapshot = Snapshot::new(output, |part, digest| !self.shards.holds(part, digest));
+        if self.max_withdrawal > 0 {
+            snapshot.desired.namespaces = Some(output.routers_by_namespace().clone());
+        }
+        snapshot
     }
 
     /// On being elected: reads what is there, and puts the index under this term's higher epoch, which fences every
@@ -189,7 +201,7 @@ impl OutputWriter {
         }
     }
 
-    /// Brings the cluster in line with a snapshot that was taken by [`Self::needs`] of this writer.
+    /// Brings the cluster in line with a [`Self::snapshot`] of this writer.
     ///
     /// # Errors
     /// Whatever kept it from being committed. What is published is whole: the last commit, or this one.
@@ -237,14 +249,18 @@ impl OutputWriter {
             // Agents report a generation at once only where the index says that it is awaited.
             says = held.says(desired, epoch) && (!snapshot.awaited || held.generation() == Some(awaited));
         }
-        if snapshot.retired
-            && snapshot.desired.counts == Counts::default()
-            && matches!(self.index, Known::Absent)
-        {
-            return Ok(Outcome::Unchanged);
-        }
+        let unwanted = snapshot.retired && desired.counts == Counts::default();
         if !says && let Some(held) = self.withdrawal(snapshot).await? {
-            return Ok(Outcome::Held(held));
+            match self.keep_published(snapshot, &missing, report).await {
+                // The namespace is gone, and what was published with it.
+                Err(PublishError::NotFound { .. }) if unwanted => {}
+                Err(error) => return Err(error),
+                Ok(()) => return Ok(Outcome::Held(Withdrawal { generation: self.generation, ..held })),
+            }
+        }
+        if unwanted && matches!(self.index, Known::Absent) {
+            self.abandoned = true;
+            return Ok(Outcome::Unchanged);
         }
         self.create(snapshot, &missing, report).await?;
         if says {
@@ -264,7 +280,6 @@ impl OutputWriter {
         };
         let object = held_index::replacement(&self.output, held, &index);
         report.bytes += self.replace_index(object, index).await?;
-        self.remember_routers(snapshot);
         report.index = true;
         report.generation = generation;
         Ok(Outcome::Committed(*report))

@@ -160,7 +160,9 @@ impl OutputWriter {
 
     /// The shards to delete now ([`crate::publish::outputs::upkeep::delete`]): no index has named them for long enough.
     pub fn take_garbage(&mut self, now: Instant) -> Vec<(ShardKey, Shard)> {
-        if self.epoch.is_none() || matches!(self.index, Known::Nothing) {
+        // Until something is committed, what is left of an earlier leader's says what a commit would withdraw.
+        let unknown = self.last.is_none() && !self.abandoned;
+        if self.epoch.is_none() || unknown || matches!(self.index, Known::Nothing) {
             return Vec::new();
         }
         self.shards.take_garbage(now, GARBAGE)

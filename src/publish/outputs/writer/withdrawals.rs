@@ -1,91 +1,129 @@
-//! Measures what a commit would remove.
+//! Holds a commit that would remove too much, and keeps what is published meanwhile.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap};
 
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Resource as _;
 
 use super::shard_writes::{collection, shard_kind};
-use super::{CONCURRENT, Known, OutputWriter};
+use super::{CONCURRENT, Known, OutputWriter, Report, now};
+use crate::metrics::WriteKind;
 use crate::publish::error::PublishError;
+use crate::publish::outputs::held_index::{self, HeldIndex};
+use crate::publish::outputs::shards;
 use crate::publish::outputs::snapshot::Snapshot;
-use crate::publish::outputs::withdrawal::{self, RouterKeys, Withdrawal};
+use crate::publish::outputs::withdrawal::{PublishedRouters, Withdrawal};
+use crate::publish::requests::Write;
+use crate::published::index::Index;
 use crate::published::objects::{self, Part};
+use crate::published::read;
 use crate::table::Digest;
+use crate::traefik::dynamic::Configuration;
 
 impl OutputWriter {
-    /// Whether a snapshot would remove too much. Routers are told apart by their keys, and only shards that differ
-    /// are looked at.
+    /// What a snapshot would withdraw, where that is too much and nobody has confirmed it. It is compared with the last
+    /// commit that this writer knows, whatever became of the index since. Where a new leader finds no index that it can
+    /// read, the shards that are left say what was published.
     pub(super) async fn withdrawal(
         &mut self,
         snapshot: &Snapshot,
     ) -> Result<Option<Withdrawal>, PublishError> {
-        let Known::Held(held) = &self.index else { return Ok(None) };
-        let Some(index) = held.index.clone().filter(|_| self.max_withdrawal > 0) else { return Ok(None) };
-        let new: HashSet<String> = snapshot.desired.routing_shards.iter().map(Digest::short).collect();
-        let vanishing: Vec<String> =
-            index.shards().filter(|short| !new.contains(*short)).map(str::to_owned).collect();
-        let unknown: Vec<String> =
-            vanishing.iter().filter(|short| !self.routers.contains_key(*short)).cloned().collect();
-        let this = &*self;
-        let read: Vec<Result<(String, Option<RouterKeys>), PublishError>> = stream::iter(unknown)
-            .map(|short| async move {
-                let keys = this.read_router_keys(&short).await?;
-                Ok((short, keys))
+        if self.max_withdrawal == 0 {
+            return Ok(None);
+        }
+        let published = match &self.last {
+            Some(index) => PublishedRouters::from(index),
+            None => {
+                let count = match self.remains {
+                    Some(count) => count,
+                    None => *self.remains.insert(self.remaining_routers().await?),
+                };
+                PublishedRouters { count, namespaces: None }
+            }
+        };
+        let nothing = HashMap::new();
+        let desired = &snapshot.desired;
+        let namespaces = desired.namespaces.as_ref().unwrap_or(&nothing);
+        let withdrawal = Withdrawal {
+            generation: self.generation,
+            ..published.withdrawal(desired.counts.routers, namespaces, self.max_withdrawal)
+        };
+        let confirmed = matches!(&self.index, Known::Held(held) if withdrawal.is_confirmed(&held.object));
+        Ok(Some(withdrawal).filter(|withdrawal| withdrawal.held && !confirmed))
+    }
+
+    /// How many routers the shards have that are there, garbage included.
+    async fn remaining_routers(&self) -> Result<usize, PublishError> {
+        let shards: Vec<String> = self
+            .shards
+            .keys()
+            .filter(|(part, _)| *part == Part::Routing)
+            .map(|key| shards::object_name(&self.output, key))
+            .collect();
+        let routers: BTreeSet<String> = stream::iter(shards)
+            .map(|name| async move {
+                let (_, object) = shard_kind(Part::Routing, &self.output, &name);
+                let path = format!("{}/{name}", collection(Part::Routing, &self.output));
+                let shard = self.requests.get::<ConfigMap>(&object, &path).await?;
+                let document = shard.and_then(|shard| read::routing_document(&shard).ok());
+                Ok::<_, PublishError>(document.map(|document| router_keys(&document)).unwrap_or_default())
             })
             .buffer_unordered(CONCURRENT)
-            .collect()
-            .await;
-        let mut unreadable = 0;
-        for result in read {
-            match result? {
-                (short, Some(keys)) => {
-                    self.routers.insert(short, keys);
-                }
-                (_, None) => unreadable += 1,
+            .try_fold(BTreeSet::new(), async |mut all, keys| {
+                all.extend(keys);
+                Ok(all)
+            })
+            .await?;
+        Ok(routers.len())
+    }
+
+    /// Puts back the last commit if someone has edited or deleted it. Where that is not possible, there is at least an
+    /// index that can be annotated: one without content, which no reader takes for a routing.
+    pub(super) async fn keep_published(
+        &mut self,
+        snapshot: &Snapshot,
+        missing: &[(Part, Digest)],
+        report: &mut Report,
+    ) -> Result<(), PublishError> {
+        if let Some(last) = self.last.clone() {
+            let named = shards::named_by(&last);
+            let wanted: Vec<_> = missing
+                .iter()
+                .copied()
+                .filter(|(part, digest)| named.contains(&shards::key(*part, digest)))
+                .collect();
+            self.create(snapshot, &wanted, report).await?;
+            let says = |held: &HeldIndex| !held.unlabelled && held.index.as_ref() == Some(&last);
+            if matches!(&self.index, Known::Held(held) if says(held)) {
+                return Ok(());
+            }
+            if self.shards.has_all(&named) {
+                let generation = self.generation.saturating_add(1);
+                let index = Index { generation, published_at: now(), ..last };
+                let held = match &self.index {
+                    Known::Held(held) => Some(&**held),
+                    _ => None,
+                };
+                let object = held_index::replacement(&self.output, held, &index);
+                self.replace_index(object, index).await?;
+                return Ok(());
             }
         }
-        let before: Vec<_> = vanishing.iter().filter_map(|short| self.routers.get(short)).cloned().collect();
-        let after = routers_in(snapshot).into_iter().map(|(_, keys)| keys).collect::<Vec<_>>();
-        // Of a shard that is gone nobody knows what it held: its share counts as removed.
-        let lost = unreadable * index.counts.routers / index.shards().count().max(1);
-        let withdrawal = Withdrawal {
-            removed: withdrawal::removed(&before, &after) + lost,
-            of: index.counts.routers,
-            generation: index.generation,
-        };
-        let Known::Held(held) = &self.index else { return Ok(None) };
-        let passes = !withdrawal.is_above(self.max_withdrawal) || withdrawal.is_confirmed(&held.object);
-        Ok((!passes).then_some(withdrawal))
-    }
-
-    async fn read_router_keys(&self, short: &str) -> Result<Option<RouterKeys>, PublishError> {
-        let name = objects::routing_shard_name(&self.output, short);
-        let (_, object) = shard_kind(Part::Routing, &self.output, &name);
-        let path = format!("{}/{name}", collection(Part::Routing, &self.output));
-        let read = self.requests.get::<ConfigMap>(&object, &path).await?;
-        let document = read.and_then(|shard| crate::published::read::routing_document(&shard).ok());
-        Ok(document.as_deref().and_then(withdrawal::router_keys))
-    }
-
-    /// Keeps which routers are in each shard, for the next comparison.
-    pub(super) fn remember_routers(&mut self, snapshot: &Snapshot) {
-        if self.max_withdrawal == 0 {
-            return;
+        if matches!(self.index, Known::Absent) {
+            let object = objects::empty_index(&self.output);
+            let collection = ConfigMap::url_path(&(), Some(self.output.namespace()));
+            let write = Write::create(WriteKind::Index, self.index_name(), &collection, &object)?;
+            self.requests.write(&write).await?;
+            self.index = Known::Nothing;
+            self.read_index().await?;
         }
-        self.routers.extend(routers_in(snapshot));
-        let shards = &self.shards;
-        self.routers.retain(|short, _| shards.is_named(&(Part::Routing, short.clone())));
+        Ok(())
     }
 }
 
-/// Router keys of the documents of a snapshot, by shard.
-fn routers_in(snapshot: &Snapshot) -> Vec<(String, RouterKeys)> {
-    let shards = snapshot.desired.routing_shards.iter();
-    shards
-        .filter_map(|digest| {
-            let document = snapshot.document(Part::Routing, digest)?;
-            Some((digest.short(), withdrawal::router_keys(document)?))
-        })
-        .collect()
+/// The keys of a document's routers; none where it is no such document.
+fn router_keys(document: &str) -> Vec<String> {
+    let read = serde_json::from_str::<Configuration>(document).ok();
+    read.and_then(|read| read.http).map(|http| http.routers.into_keys().collect()).unwrap_or_default()
 }

@@ -1,0 +1,310 @@
+//! The Helm chart's templates, schema and README: what kustomize renders, with values where installations differ.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use waybill::options::schema;
+
+/// Where the chart is in the repository.
+pub const FOLDER: &str = "manifests/helm/waybill";
+
+/// Templates that nothing writes.
+pub const WRITTEN_BY_HAND: &[&str] =
+    &["templates/_helpers.tpl", "templates/NOTES.txt", "templates/options.yaml"];
+
+const MARK: &str = "{{- /* Made by `make manifests` from what kustomize renders. */ -}}\n";
+const CLUSTER: &str = r#"eq .Values.rbac.scope "cluster""#;
+
+/// Every generated file by its path in the chart.
+pub fn files(everything: &str, namespaced: &str) -> Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    for document in everything.split("\n---\n") {
+        let object = Object::try_from(document)?;
+        let made = object.is("Namespace", "waybill") || object.name.starts_with("waybill-options-");
+        if !made {
+            let text = object.template().with_context(|| format!("{} {}", object.kind, object.name))?;
+            files.insert(object.file(), text);
+        }
+    }
+    files.insert("templates/watched.yaml".to_owned(), watched(namespaced));
+    files.insert("values.schema.json".to_owned(), format!("{:#}\n", values_schema()));
+    files.insert("README.md".to_owned(), readme()?);
+    Ok(files)
+}
+
+struct Object<'a> {
+    kind: &'a str,
+    name: &'a str,
+    text: &'a str,
+}
+
+impl<'a> TryFrom<&'a str> for Object<'a> {
+    type Error = anyhow::Error;
+
+    fn try_from(text: &'a str) -> Result<Self> {
+        let after = |start: &str| text.lines().find_map(|line| line.strip_prefix(start));
+        Ok(Self {
+            kind: after("kind: ").context("a document without a kind")?,
+            name: after("  name: ").context("a document without a name")?,
+            text: text.trim_end(),
+        })
+    }
+}
+
+impl Object<'_> {
+    fn is(&self, kind: &str, name: &str) -> bool {
+        (self.kind, self.name) == (kind, name)
+    }
+
+    fn file(&self) -> String {
+        let kind = self.kind.to_ascii_lowercase();
+        match self.name.strip_prefix("waybill-") {
+            Some(rest) => format!("templates/{kind}-{rest}.yaml"),
+            None => format!("templates/{kind}.yaml"),
+        }
+    }
+
+    /// When the chart renders it; nothing if always.
+    fn condition(&self) -> Option<String> {
+        let and = |value: &str| Some(format!("and ({CLUSTER}) .Values.{value}"));
+        match (self.kind, self.name) {
+            ("CustomResourceDefinition", _) => and("crds.install"),
+            ("IngressClass", _) => and("ingressClass.enabled"),
+            ("ClusterRole", "waybill-view" | "waybill-edit") => and("rbac.aggregate"),
+            (_, "waybill-namespaces") => and("rbac.namespaceSelectors"),
+            ("ClusterRole" | "ClusterRoleBinding", _) => Some(CLUSTER.to_owned()),
+            ("PodDisruptionBudget", _) => Some("gt (int .Values.replicas) 1".to_owned()),
+            ("PodMonitor", _) => Some(".Values.podMonitor.enabled".to_owned()),
+            ("ServiceMonitor", _) => Some(".Values.serviceMonitor.enabled".to_owned()),
+            ("PrometheusRule", _) => Some(".Values.alerts.enabled".to_owned()),
+            ("NetworkPolicy", _) => Some(".Values.networkPolicy.enabled".to_owned()),
+            (_, "waybill-dashboard") => Some(".Values.dashboard.enabled".to_owned()),
+            _ => None,
+        }
+    }
+
+    fn template(&self) -> Result<String> {
+        let text = common(self.text);
+        let text = match self.kind {
+            "CustomResourceDefinition" => once(
+                &text,
+                "\nmetadata:\n",
+                "\nmetadata:\n  annotations:\n    # `helm uninstall` would delete the settings of all classes with it.\n    \
+                 helm.sh/resource-policy: keep\n",
+            )?,
+            "Deployment" => deployment(&text)?,
+            "PodDisruptionBudget" => {
+                once(&text, "minAvailable: 1", "minAvailable: {{ max 1 (sub (int .Values.replicas) 1) }}")?
+            }
+            "IngressClass" => {
+                let text = once(&text, "  name: traefik\n", "  name: {{ .Values.ingressClass.name }}\n")?;
+                once(
+                    &text,
+                    "\nmetadata:\n",
+                    "\nmetadata:\n  {{- if .Values.ingressClass.default }}\n  annotations:\n    \
+                     ingressclass.kubernetes.io/is-default-class: \"true\"\n  {{- end }}\n",
+                )?
+            }
+            "PodMonitor" => labelled(&text, "podMonitor")?,
+            "ServiceMonitor" => labelled(&text, "serviceMonitor")?,
+            "PrometheusRule" => labelled(&text, "alerts")?
+                .replace("docs/operations.md", "{{ $.Values.alerts.runbookBase }}docs/operations.md"),
+            "NetworkPolicy" => once(
+                &text,
+                "    - port: 443\n      protocol: TCP\n    - port: 6443\n      protocol: TCP",
+                "    {{- range .Values.networkPolicy.apiServerPorts }}\n    - port: {{ . }}\n      protocol: TCP\n    \
+                 {{- end }}",
+            )?,
+            _ => text,
+        };
+        Ok(match self.condition() {
+            Some(condition) => format!("{MARK}{{{{- if {condition} }}}}\n{text}\n{{{{- end }}}}\n"),
+            None => format!("{MARK}{text}\n"),
+        })
+    }
+}
+
+/// What holds for every object: braces are text, and names and namespaces are those of the release.
+fn common(text: &str) -> String {
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let line = line.replace("{{", "{{ \"{{\" }}");
+        let name = line
+            .strip_prefix("  name: waybill")
+            .or_else(|| line.strip_prefix("      serviceAccountName: waybill"));
+        lines.push(match name {
+            _ if line == "  namespace: waybill" => "  namespace: {{ $.Release.Namespace }}".to_owned(),
+            Some(rest) if rest.is_empty() || rest.starts_with('-') => {
+                let (key, _) = line.split_once(": ").unwrap_or((&line, ""));
+                format!("{key}: {{{{ include \"waybill.name\" $ }}}}{rest}")
+            }
+            _ => line,
+        });
+    }
+    lines.join("\n")
+}
+
+fn deployment(text: &str) -> Result<String> {
+    let start = text.find("\n        resources:\n").context("no resources")?;
+    let end = start + text[start..].find("\n        securityContext:").context("no securityContext")?;
+    let text = format!(
+        "{{{{- include \"waybill.check\" . }}}}\n{}\n        resources:\n          {{{{- toYaml .Values.resources | \
+         nindent 10 }}}}{}",
+        &text[..start],
+        &text[end..]
+    );
+    let text = once(&text, "  replicas: 2\n", "  replicas: {{ .Values.replicas }}\n")?;
+    let text = once(
+        &text,
+        "        image: waybill:0.1.0\n",
+        "        image: {{ include \"waybill.image\" . }}\n        {{- with .Values.image.pullPolicy }}\n        \
+         imagePullPolicy: {{ . }}\n        {{- end }}\n",
+    )?;
+    let volume = text.find("          name: waybill-options-").context("no volume of options")?;
+    let line_end = volume + text[volume..].find('\n').context("nothing after it")?;
+    let text = format!(
+        "{}          name: {{{{ include \"waybill.name\" . }}}}-options{}",
+        &text[..volume],
+        &text[line_end..]
+    );
+    let text = once(
+        &text,
+        "  template:\n    metadata:\n      labels:\n",
+        "  template:\n    metadata:\n      annotations:\n        # Changed options roll the pods.\n        \
+         checksum/options: {{ toYaml .Values.options | sha256sum }}\n        \
+         {{- with .Values.podAnnotations }}\n        {{- toYaml . | nindent 8 }}\n        {{- end }}\n      \
+         labels:\n        {{- with .Values.podLabels }}\n        {{- toYaml . | nindent 8 }}\n        {{- end }}\n",
+    )?;
+    let mut placement = "      enableServiceLinks: false\n".to_owned();
+    for (key, value) in [
+        ("imagePullSecrets", "image.pullSecrets"),
+        ("nodeSelector", "nodeSelector"),
+        ("tolerations", "tolerations"),
+        ("affinity", "affinity"),
+        ("priorityClassName", "priorityClassName"),
+    ] {
+        let _ = write!(
+            placement,
+            "      {{{{- with .Values.{value} }}}}\n      {key}:\n        {{{{- toYaml . | nindent 8 }}}}\n      \
+             {{{{- end }}}}\n"
+        );
+    }
+    once(&text, "      enableServiceLinks: false\n", &placement)
+}
+
+/// With labels of the user's, by which a Prometheus may select.
+fn labelled(text: &str, value: &str) -> Result<String> {
+    once(
+        text,
+        "  labels:\n    app.kubernetes.io/name: waybill\n",
+        &format!(
+            "  labels:\n    app.kubernetes.io/name: waybill\n    {{{{- with .Values.{value}.labels }}}}\n    \
+             {{{{- toYaml . | nindent 4 }}}}\n    {{{{- end }}}}\n"
+        ),
+    )
+}
+
+/// The rights in each watched namespace.
+fn watched(namespaced: &str) -> String {
+    let text = common(namespaced.trim_end()).replace("  namespace: team-a", "  namespace: {{ . }}");
+    format!(
+        "{MARK}{{{{- if eq .Values.rbac.scope \"namespaces\" }}}}\n{{{{- range include \"waybill.namespaces\" . | \
+         fromJsonArray }}}}\n---\n{text}\n{{{{- end }}}}\n{{{{- end }}}}\n"
+    )
+}
+
+fn once(text: &str, from: &str, to: &str) -> Result<String> {
+    ensure!(text.matches(from).count() == 1, "{from:?} is not there exactly once");
+    Ok(text.replacen(from, to, 1))
+}
+
+fn values_schema() -> Value {
+    let object = json!({ "type": "object" });
+    let list = json!({ "type": "array" });
+    let switch = json!({ "type": "boolean" });
+    let text = json!({ "type": "string" });
+    let labels = json!({ "type": "object", "additionalProperties": { "type": "string" } });
+    let closed = |properties: Value| json!({ "type": "object", "additionalProperties": false, "properties": properties });
+    let mut options = schema::schema();
+    if let Some(options) = options.as_object_mut() {
+        options.remove("$schema");
+    }
+    let monitor = closed(json!({ "enabled": switch, "labels": labels }));
+    let mut schema = closed(json!({
+        "global": object,
+        "replicas": { "type": "integer", "minimum": 1 },
+        "options": options,
+        "image": closed(json!({
+            "repository": { "type": "string", "minLength": 1 },
+            "tag": text,
+            "digest": { "type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$" },
+            "pullPolicy": { "enum": ["", "Always", "IfNotPresent", "Never"] },
+            "pullSecrets": list,
+        })),
+        "resources": object,
+        "podAnnotations": labels,
+        "podLabels": labels,
+        "nodeSelector": labels,
+        "tolerations": list,
+        "affinity": object,
+        "priorityClassName": text,
+        "rbac": closed(json!({
+            "scope": { "enum": ["cluster", "namespaces"] },
+            "namespaceSelectors": switch,
+            "aggregate": switch,
+        })),
+        "crds": closed(json!({ "install": switch })),
+        "ingressClass": closed(json!({
+            "enabled": switch,
+            "name": { "type": "string", "minLength": 1 },
+            "default": switch,
+        })),
+        "podMonitor": monitor,
+        "serviceMonitor": monitor,
+        "alerts": closed(json!({ "enabled": switch, "labels": labels, "runbookBase": text })),
+        "dashboard": closed(json!({ "enabled": switch })),
+        "networkPolicy": closed(json!({
+            "enabled": switch,
+            "apiServerPorts": { "type": "array", "items": { "type": "integer", "minimum": 1, "maximum": 65535 } },
+        })),
+    }));
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
+    schema
+}
+
+fn readme() -> Result<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let values = std::fs::read_to_string(root.join(FOLDER).join("values.yaml"))?;
+    let text = std::fs::read_to_string(root.join("manifests/helm/README.template.md"))?;
+    let mut table = "| value | default | |\n| --- | --- | --- |\n".to_owned();
+    let mut sections: Vec<&str> = Vec::new();
+    let mut comment: Vec<&str> = Vec::new();
+    for line in values.lines() {
+        let content = line.trim_start();
+        let depth = (line.len() - content.len()) / 2;
+        if let Some(words) = content.strip_prefix("# ") {
+            comment.push(words);
+            continue;
+        }
+        let Some((key, value)) = content.split_once(':').filter(|_| !comment.is_empty()) else {
+            comment.clear();
+            if let Some(section) = content.strip_suffix(':').filter(|_| depth <= sections.len()) {
+                sections.truncate(depth);
+                sections.push(section);
+            }
+            continue;
+        };
+        sections.truncate(depth);
+        let path: Vec<&str> = sections.iter().copied().chain([key]).collect();
+        let default = match value.trim() {
+            "" => "see values.yaml".to_owned(),
+            value => format!("`{value}`"),
+        };
+        let _ = writeln!(table, "| `{}` | {default} | {} |", path.join("."), comment.join(" "));
+        comment.clear();
+    }
+    once(&text, "<!-- values -->\n", &table)
+}

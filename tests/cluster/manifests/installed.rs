@@ -1,0 +1,144 @@
+//! The chart in a real API server: installed, upgraded, removed.
+
+use std::path::Path;
+use std::process::Command;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
+use kube::api::Api;
+use serde_json::{Value, json};
+
+use super::root;
+use crate::harness::operator::binary;
+use crate::harness::{self, ControlPlane};
+use crate::operator::objects::{ADDRESS, FAST, has_router, ingress, shop_with};
+
+const CHART: &str = "manifests/helm/waybill";
+
+fn helm(plane: &ControlPlane, arguments: &[&str]) -> String {
+    let output = Command::new(harness::tool("helm"))
+        .args(arguments)
+        .args(["-n", "waybill"])
+        .current_dir(root())
+        .env("KUBECONFIG", plane.admin_kubeconfig())
+        .env("HOME", plane.folder())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "helm {arguments:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+async fn options(plane: &ControlPlane) -> String {
+    let maps: Api<ConfigMap> = Api::namespaced(plane.admin(), "waybill");
+    let map = maps.get("waybill-options").await.unwrap();
+    map.data.unwrap()["waybill.yaml"].clone()
+}
+
+fn deployment(plane: &ControlPlane) -> Value {
+    let printed = plane.kubectl_ok(&["-n", "waybill", "get", "deployment", "waybill", "-o", "json"]);
+    serde_json::from_str(&printed).unwrap()
+}
+
+/// Whether the API server would take the Deployment's pod, after a change to it.
+fn admits(plane: &ControlPlane, change: impl FnOnce(&mut Value)) -> Result<(), String> {
+    let mut pod = deployment(plane)["spec"]["template"].take();
+    pod["apiVersion"] = "v1".into();
+    pod["kind"] = "Pod".into();
+    pod["metadata"]["name"] = "tried".into();
+    change(&mut pod);
+    let path = plane.folder().join("pod.json");
+    std::fs::write(&path, pod.to_string()).unwrap();
+    let path = path.display().to_string();
+    let output = plane.kubectl(&["-n", "waybill", "create", "--dry-run=server", "-f", &path]);
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+#[tokio::test]
+async fn the_chart_installs_upgrades_and_leaves_the_settings_of_classes() {
+    let plane = ControlPlane::start().await;
+    let said = helm(&plane, &["install", "waybill", CHART, "--create-namespace"]);
+    assert!(said.contains("rollout status deployment waybill"), "{said}");
+
+    // The pod is what the standard `restricted` asks for.
+    let label = "pod-security.kubernetes.io/enforce=restricted";
+    plane.kubectl_ok(&["label", "namespace", "waybill", label]);
+    admits(&plane, |_| {}).unwrap();
+    let refused = admits(&plane, |pod| pod["spec"]["securityContext"] = json!({})).unwrap_err();
+    assert!(refused.contains("PodSecurity"), "{refused}");
+
+    // A replica works with the options and the rights that Helm installed.
+    plane.apply_objects(&shop_with([ingress("shop", "web", "web")])).await;
+    let file = plane.folder().join("waybill.yaml");
+    std::fs::write(&file, options(&plane).await).unwrap();
+    let operator = start(&plane, "installed", &file).await;
+    operator.leads().await;
+    plane
+        .eventually_published("waybill/waybill", "it is published", |one| has_router(one, "shop", "web"))
+        .await;
+    drop(operator);
+
+    // Settings of a class, and an upgrade that changes options, replicas and the CRD.
+    let before = deployment(&plane);
+    plane.apply("apiVersion: waybill.dev/v1alpha1\nkind: IngressClassParameters\nmetadata: {name: public}\nspec: {}").await;
+    let crd = ["crd", "ingressclassparameters.waybill.dev"];
+    plane.kubectl_ok(&["label", crd[0], crd[1], "app.kubernetes.io/name-"]);
+    helm(&plane, &["upgrade", "waybill", CHART, "--set", "replicas=3,options.operator.logFormat=text"]);
+    let after = deployment(&plane);
+    assert_eq!((&before["spec"]["replicas"], &after["spec"]["replicas"]), (&json!(2), &json!(3)));
+    let sum = "/spec/template/metadata/annotations/checksum~1options";
+    assert!(before.pointer(sum).is_some() && before.pointer(sum) != after.pointer(sum), "the pods roll");
+    std::fs::write(&file, options(&plane).await).unwrap();
+    let operator = start(&plane, "upgraded", &file).await;
+    operator.leads().await;
+    assert!(!operator.process.log().contains("{\""), "logs are text now: {}", operator.process.log());
+    let labels = plane.kubectl_ok(&["get", crd[0], crd[1], "-o", "jsonpath={.metadata.labels}"]);
+    assert!(labels.contains("waybill"), "the upgrade covers the CRD: {labels}");
+    plane.assert_nothing_refused();
+    drop(operator);
+
+    // Removed, all that is left is the CRD with its objects, and what was published.
+    helm(&plane, &["uninstall", "waybill"]);
+    plane.kubectl_ok(&["get", "icp", "public"]);
+    let left = plane.kubectl_ok(&[
+        "get",
+        "deployments,serviceaccounts,roles,rolebindings,services,poddisruptionbudgets,ingressclasses,clusterroles,\
+         clusterrolebindings",
+        "-A",
+        "-l",
+        "app.kubernetes.io/name=waybill",
+        "-o",
+        "name",
+    ]);
+    assert_eq!(left.replace("ingressclass.networking.k8s.io/traefik\n", ""), "");
+    let (_, document) = plane.published("waybill/waybill").await.expect("the routing stays");
+    assert!(has_router(&document, "shop", "web"), "{document:#}");
+
+    // And it can be installed again.
+    helm(&plane, &["install", "waybill", CHART]);
+    plane.kubectl_ok(&["get", "icp", "public"]);
+    let maps: Api<ConfigMap> = Api::namespaced(plane.admin(), "waybill");
+    let names: Vec<_> = maps
+        .list(&kube::api::ListParams::default())
+        .await
+        .unwrap()
+        .iter()
+        .map(ResourceExt::name_any)
+        .collect();
+    assert!(names.contains(&"waybill-options".to_owned()), "{names:?}");
+}
+
+/// A replica with a configuration file.
+async fn start(plane: &ControlPlane, name: &str, file: &Path) -> harness::operator::Operator {
+    let token = plane.service_account_token("waybill", "waybill").await;
+    let token_file = plane.folder().join(format!("{name}.token"));
+    std::fs::write(&token_file, token).unwrap();
+    let mut command = Command::new(binary());
+    command.arg("run").arg(format!("--configFile={}", file.display())).args([FAST, ADDRESS]).args([
+        format!("--providers.kubernetesingress.endpoint={}", plane.url()),
+        format!("--providers.kubernetesingress.token={}", token_file.display()),
+        format!("--providers.kubernetesingress.certauthfilepath={}", plane.ca_file().display()),
+    ]);
+    command.env_clear();
+    plane.operator_by(name, command)
+}

@@ -1,0 +1,99 @@
+//! The user's own files beside the routing.
+
+use std::time::Duration;
+
+use crate::client::Backend;
+use crate::harness::eventually;
+use crate::harness::operator::SOON;
+use crate::objects::{annotated, service, simple, slice};
+use crate::world::{Edge, World};
+
+/// The agent gives Traefik 15 s to load before it takes something back.
+const TAKES_BACK_WITHIN: Duration = Duration::from_secs(45);
+
+fn tag(edge: &Edge, field: &str, value: &str) {
+    let text = format!("http: {{middlewares: {{tag: {{headers: {{{field}: {{x-tag: {value}}}}}}}}}}}\n");
+    // As a mounted ConfigMap changes: in one step.
+    let draft = edge.include.join("tag.draft");
+    std::fs::write(&draft, text).unwrap();
+    std::fs::rename(&draft, edge.include.join("tag.yaml")).unwrap();
+}
+
+async fn tagged(edge: &Edge, wanted: &str) {
+    eventually(&format!("requests are tagged {wanted}"), SOON, async || {
+        let answer = edge.get("included.example/").await?;
+        let tag = answer.body.lines().find_map(|line| line.strip_prefix("x-tag: "));
+        if tag == Some(wanted) { Ok(()) } else { Err(answer.body) }
+    })
+    .await;
+}
+
+/// What `/readyz` says, while it stays ready.
+async fn says(edge: &Edge, what: &str, within: Duration) {
+    eventually(&format!("the agent reports {what:?}"), within, async || {
+        let answer = edge.probe("/readyz").await?;
+        if answer.status == 200 && answer.body.contains(what) { Ok(()) } else { Err(answer.body) }
+    })
+    .await;
+}
+
+async fn is_well(edge: &Edge) {
+    eventually("nothing is wrong with the files", SOON, async || {
+        match edge.metric("waybill_agent_include_faults").await {
+            Some(0.0) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
+pub async fn a_file_that_traefik_refuses_is_taken_back() {
+    let world = World::start(&[]).await;
+    let mut edge = Edge::start(&world, "edge").await;
+    let _backend = Backend::start("web", "10.99.1.1:8080").await;
+    let included = annotated(
+        simple("included", "web"),
+        serde_json::json!({"traefik.ingress.kubernetes.io/router.middlewares": "tag@file"}),
+    );
+    tag(&edge, "customRequestHeaders", "first");
+    world.apply(&[service("web"), slice("web", &["10.99.1.1"]), included]).await;
+    tagged(&edge, "first").await;
+    tag(&edge, "customRequestHeaders", "second");
+    tagged(&edge, "second").await;
+
+    // A section that can't be is refused by itself, and the file says what it said before.
+    std::fs::write(edge.include.join("bad.yaml"), "http: {routers: {}}\n").unwrap();
+    says(&edge, "bad.yaml: http.routers: it is empty", SOON).await;
+    std::fs::remove_file(edge.include.join("bad.yaml")).unwrap();
+    is_well(&edge).await;
+
+    // A field that only Traefik knows to be wrong: it refuses everything until the files are taken back.
+    tag(&edge, "customRequestHaeders", "third");
+    says(&edge, "Traefik did not load", TAKES_BACK_WITHIN).await;
+    assert_eq!(edge.metric("waybill_agent_include_faults").await, Some(1.0));
+    assert!(edge.agent_log().contains("Traefik did not load"), "it is logged");
+    tagged(&edge, "second").await;
+    world.apply(&[simple("after", "web")]).await;
+    edge.answers(&[("after.example/", "web")]).await;
+    tagged(&edge, "second").await;
+
+    // The same with an agent that starts while the file is wrong.
+    edge.start_agent(&world);
+    says(&edge, "Traefik did not load", TAKES_BACK_WITHIN).await;
+    tagged(&edge, "second").await;
+
+    tag(&edge, "customRequestHeaders", "fourth");
+    tagged(&edge, "fourth").await;
+    is_well(&edge).await;
+
+    // A router with the name of one of waybill's is left out.
+    let (_, published) = world.plane.published("waybill/waybill").await.unwrap();
+    let ours = published["http"]["routers"].as_object().unwrap().keys().next().unwrap().clone();
+    let text = format!("http: {{routers: {{{ours}: {{rule: Path(`/x`), service: nobody}}}}}}\n");
+    std::fs::write(edge.include.join("same.yaml"), text).unwrap();
+    says(&edge, &format!("http.routers.{ours} of --include is left out"), SOON).await;
+    edge.answers(&[("after.example/", "web"), ("included.example/", "web")]).await;
+    std::fs::remove_file(edge.include.join("same.yaml")).unwrap();
+    is_well(&edge).await;
+    world.assert_nothing_refused();
+}
