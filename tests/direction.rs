@@ -13,13 +13,6 @@ use syn::{Attribute, Item, Visibility};
 /// Names that still stand for two types or more.
 #[rustfmt::skip]
 const KNOWN_NAMES: &[&str] = &[
-    "Content",
-    "Counts",
-    "Fault",
-    "Faults",
-    "Kind",
-    "Name",
-    "Output",
     "Shards",
 ];
 

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::cluster::ClusterArguments;
-use super::{PROBLEMS, SUCCESS, Streams, USAGE, run};
+use super::{PROBLEMS, SUCCESS, Streams, USAGE, fail, run};
 use crate::agent::{Agent, AgentError, TraefikApi};
 use crate::kubernetes::client::{self, Environment};
 use crate::kubernetes::key::OutputKey;
@@ -128,9 +128,4 @@ async fn listen(flag: &str, address: &ListenAddress) -> Result<TcpListener, (u8,
         let address = address.as_str();
         (USAGE, format!("{flag}: {address:?} can't be listened on: {error}; choose another port or address"))
     })
-}
-
-fn fail(streams: &mut Streams<'_>, code: u8, message: &str) -> u8 {
-    let _ = writeln!(streams.stderr, "error: {message}");
-    code
 }

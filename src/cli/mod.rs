@@ -196,6 +196,12 @@ fn with_options(
     }
 }
 
+/// Says why a command can't go on; gives the exit code.
+fn fail(streams: &mut Streams<'_>, code: u8, message: &str) -> u8 {
+    let _ = writeln!(streams.stderr, "error: {message}");
+    code
+}
+
 /// Reads the name of an output on a command line.
 fn output_key(text: &str) -> Result<OutputKey, String> {
     match text.split_once('/') {

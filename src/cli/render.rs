@@ -11,7 +11,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{PROBLEMS, SUCCESS, Streams, USAGE, write_document};
+use super::{PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
 use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::manifests::Manifests;
 use crate::offline;
@@ -71,12 +71,9 @@ enum RenderFormat {
 impl Render {
     /// Reads, translates, prints; gives the exit code.
     pub fn run(&self, loaded: &Loaded, streams: &mut Streams<'_>) -> u8 {
-        let manifests = match Manifests::read_paths(&self.filenames, &mut *streams.stdin) {
+        let manifests = match Manifests::read(&self.filenames, &mut *streams.stdin) {
             Ok(manifests) => manifests,
-            Err(error) => {
-                let _ = writeln!(streams.stderr, "error: {error}");
-                return USAGE;
-            }
+            Err(error) => return fail(streams, USAGE, &error.to_string()),
         };
         let mut report = RenderReport::new(&manifests);
         let mut routing = offline::routing(manifests, &loaded.options);
@@ -86,15 +83,11 @@ impl Render {
         let _ = report.print(streams.stderr);
         let outputs = match self.outputs(&routing, &loaded.options.settings.output) {
             Ok(outputs) => outputs,
-            Err(message) => {
-                let _ = writeln!(streams.stderr, "error: {message}");
-                return USAGE;
-            }
+            Err(message) => return fail(streams, USAGE, &message),
         };
         let printed = write_document(streams.stdout, |out| self.print(out, &mut routing, &outputs));
         if let Err(error) = printed {
-            let _ = writeln!(streams.stderr, "error: standard output: {error}");
-            return USAGE;
+            return fail(streams, USAGE, &format!("standard output: {error}"));
         }
         match report.faults.is_empty() {
             false => USAGE,

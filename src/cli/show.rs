@@ -10,7 +10,7 @@ use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
 use super::cluster::ClusterArguments;
-use super::{PROBLEMS, SUCCESS, Streams, USAGE, write_document};
+use super::{PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
 use crate::kubernetes::client::{self, Environment};
 use crate::kubernetes::key::OutputKey;
 use crate::metrics::Metrics;
@@ -147,11 +147,6 @@ impl Show {
             Err(error) => fail(streams, USAGE, &format!("standard output: {error}")),
         }
     }
-}
-
-fn fail(streams: &mut Streams<'_>, code: u8, message: &str) -> u8 {
-    let _ = writeln!(streams.stderr, "error: {message}");
-    code
 }
 
 /// Reads the name of an output, with or without its namespace.

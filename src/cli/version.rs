@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::documents::print;
-use super::{PROBLEMS, Streams};
+use super::{PROBLEMS, Streams, fail};
 
 /// What the tests run against; a test holds them to the modules that tests/tools builds.
 macro_rules! traefik {
@@ -62,10 +62,7 @@ impl Version {
                 });
                 match serde_json::to_string_pretty(&value) {
                     Ok(text) => format!("{text}\n"),
-                    Err(error) => {
-                        let _ = writeln!(streams.stderr, "error: {error}");
-                        return PROBLEMS;
-                    }
+                    Err(error) => return fail(streams, PROBLEMS, &error.to_string()),
                 }
             }
         };

@@ -18,11 +18,11 @@ use crate::metrics::{Code, Method, Metrics};
 /// A token's file is read again this often, as client-go does it.
 const REREAD: Duration = Duration::from_secs(60);
 
-/// A watch begins to be answered at once. One that goes out on an idle connection which has died unnoticed is tried
-/// again on another one after this, long before the silence would be noticed that ends any request.
+/// The API server begins to answer a watch at once. A watch that was sent over an idle connection which had died is given
+/// up after this and tried over another one. The client's read timeout would notice much later.
 const OPENING: Duration = Duration::from_secs(10);
 
-/// Nothing came.
+/// A watch was not answered in time.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer within {} s", OPENING.as_secs())]
 struct NoAnswer;
@@ -112,7 +112,7 @@ impl Bearer {
         if let Some(path) = self.0.path.as_deref().filter(|_| !fresh) {
             match read(path) {
                 Ok(header) => held.header = header,
-                // Some remove the file once it was read; the token may well be good still.
+                // Some remove the file after it was read; the token may still be good.
                 Err(error) => {
                     tracing::warn!(path = %path.display(), %error, "the token's file can't be read again")
                 }

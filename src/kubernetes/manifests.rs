@@ -22,7 +22,7 @@ use kube::core::DynamicObject;
 
 use super::{EndpointSlice, Ingress, IngressClass, Namespace, Node, Secret, WireService};
 
-pub use files::{ManifestError, ManifestSource};
+pub use files::ManifestError;
 pub use parse::SkippedKind;
 pub use quoted::QuotedNumber;
 
@@ -52,11 +52,8 @@ impl fmt::Display for ManifestPlace {
 /// A document, or an item of a list, that can't be read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ManifestFault {
-    /// Where it stands.
     pub place: ManifestPlace,
-    /// What is wrong, on one line.
     pub message: String,
-    /// What would be right.
     pub remedy: String,
 }
 
@@ -71,7 +68,6 @@ impl fmt::Display for ManifestFault {
 pub struct Repeated {
     /// `Kind namespace/name`.
     pub object: String,
-    /// Where it stood before.
     pub before: ManifestPlace,
     /// Where it stands again; this is the one that counts.
     pub again: ManifestPlace,
@@ -88,7 +84,6 @@ impl fmt::Display for Repeated {
 /// what it will be called.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unnamed {
-    /// Where it stands.
     pub place: ManifestPlace,
     /// `namespace/name` that it is read as; the name may be empty.
     pub read_as: String,
@@ -107,31 +102,20 @@ impl fmt::Display for Unnamed {
 /// What the input holds.
 #[derive(Debug, Default)]
 pub struct Manifests {
-    /// Ingresses.
     pub ingresses: Vec<Ingress>,
-    /// IngressClasses.
     pub classes: Vec<IngressClass>,
-    /// Services.
     pub services: Vec<WireService>,
-    /// EndpointSlices.
     pub slices: Vec<EndpointSlice>,
-    /// Secrets.
     pub secrets: Vec<Secret>,
-    /// Nodes.
     pub nodes: Vec<Node>,
-    /// Namespaces.
     pub namespaces: Vec<Namespace>,
     /// ConfigMaps that remember accepted parameters (`CLASSES_PART`).
     pub class_memory: Vec<ConfigMap>,
-    /// IngressClassParameters.
     pub parameters: Vec<DynamicObject>,
-    /// What can't be read, in the order of the input.
+    /// This and the three below are in the order of the input.
     pub faults: Vec<ManifestFault>,
-    /// What is in the input more than once, in its order.
     pub repeated: Vec<Repeated>,
-    /// Ingresses without a name, in the order of the input.
     pub unnamed: Vec<Unnamed>,
-    /// Numbers that are written as text, in the order of the input.
     pub quoted: Vec<QuotedNumber>,
     /// How many objects of which other kinds there are.
     pub skipped: BTreeMap<SkippedKind, usize>,
@@ -146,23 +130,15 @@ struct Earlier {
 }
 
 impl Manifests {
-    /// Reads sources in their order; `-` is `stdin`, and a directory is read with all below it, sorted by path.
+    /// Reads the paths of a command line in their order; `-` is `stdin`, and a directory is read with all below it,
+    /// sorted by path.
     ///
     /// # Errors
-    /// A source that can't be read at all. What is in it never is an error, but a [`ManifestFault`].
-    pub fn read(sources: &[ManifestSource], stdin: impl Read) -> Result<Self, ManifestError> {
+    /// A path that can't be read at all. What is in it never is an error, but a [`ManifestFault`].
+    pub fn read(paths: &[PathBuf], stdin: impl Read) -> Result<Self, ManifestError> {
         let mut manifests = Self::default();
-        files::read_all(sources, stdin, |file, bytes| manifests.add(file, &bytes))?;
+        files::read_all(paths, stdin, |file, bytes| manifests.add(file, &bytes))?;
         Ok(manifests)
-    }
-
-    /// Reads the paths of a command line.
-    ///
-    /// # Errors
-    /// As [`Manifests::read`].
-    pub fn read_paths(paths: &[PathBuf], stdin: impl Read) -> Result<Self, ManifestError> {
-        let sources: Vec<ManifestSource> = paths.iter().cloned().map(ManifestSource::from).collect();
-        Self::read(&sources, stdin)
     }
 
     /// Adds the documents of one file.

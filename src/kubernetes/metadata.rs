@@ -114,7 +114,7 @@ impl<'de> Deserialize<'de> for Annotations {
     }
 }
 
-/// UnreadText that is not kept.
+/// A text that is checked to be one and not kept.
 struct UnreadText;
 
 impl<'de> Deserialize<'de> for UnreadText {

@@ -11,11 +11,11 @@ mod metadata;
 pub(crate) mod name;
 mod namespace;
 mod node;
-pub mod request;
+pub(crate) mod request;
 mod secret;
 mod service;
 mod watch;
-pub mod well_known;
+pub(crate) mod well_known;
 
 pub use endpoint_slice::{Address, EndpointSlice, Slice, SlicePort};
 pub use ingress::{Ingress, IngressClass, IngressSpec, IngressTLS};

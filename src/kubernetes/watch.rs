@@ -1,6 +1,6 @@
-//! Listens to answers. What a quiet watch says, bookmarks and its end, never comes out of kube's watcher; without it a
-//! dead watch could not be told from one that has nothing to say. Nor does it say of an answer that breaks off between
-//! two events, so that those are counted here.
+//! Listens to the answers of watches. kube's watcher shows neither bookmarks nor orderly ends, which are all that a quiet
+//! watch sends. Without them a dead watch would look like a quiet one. It does not report an answer that breaks off
+//! between two events either, so those are counted here.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -41,7 +41,7 @@ pub(super) fn of(uri: &http::Uri) -> Option<(WatchKind, String)> {
     Some((kind, path.to_owned()))
 }
 
-/// Takes down what one answer of a watch says.
+/// Notes the signs of life in one answer of a watch.
 pub(super) struct Listener {
     metrics: Metrics,
     kind: WatchKind,
@@ -82,7 +82,7 @@ impl Listener {
 }
 
 impl Drop for Listener {
-    /// Whoever gives an answer up before its end has waited in vain. kube's watcher says nothing of that.
+    /// An answer that is dropped before its end was waited for in vain. kube's watcher does not report that.
     fn drop(&mut self) {
         if self.broken() {
             self.metrics.watch_errors.inc(self.kind);

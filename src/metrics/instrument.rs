@@ -37,12 +37,133 @@ pub(super) trait Refresh: Send + Sync {
     fn refresh(&self);
 }
 
+/// Something that only goes up.
+pub type Counter = prometheus::IntCounter;
+/// A number that goes up and down.
+pub type Gauge = prometheus::Gauge;
+/// How often a number lay in which range.
+pub type Histogram = prometheus::Histogram;
+
 /// The labels of a metric with one label, for the catalogue.
 pub(super) fn label<L: Label>(name: &'static str) -> Labels {
     vec![(name, L::ALL.iter().map(|value| value.as_str()).collect())]
 }
 
 impl Catalogue {
+    /// A counter without labels.
+    pub(super) fn counter(&mut self, name: &str, help: &str) -> Result<Counter> {
+        self.register(Counter::new(name, help)?, "counter", Vec::new())
+    }
+
+    /// A counter for each value of `L`.
+    pub(super) fn counter_by<L: Label>(
+        &mut self,
+        name: &str,
+        of: &'static str,
+        help: &str,
+    ) -> Result<CounterBy<L>> {
+        let vec = prometheus::IntCounterVec::new(Opts::new(name, help), &[of])?;
+        let vec = self.register(vec, "counter", label::<L>(of))?;
+        Ok(By::each(|values| vec.with_label_values(values)))
+    }
+
+    /// A counter for each pair of values of `A` and `B` that comes up.
+    pub(super) fn counter_by_two<A: Label, B: Label>(
+        &mut self,
+        name: &str,
+        of: [&'static str; 2],
+        help: &str,
+    ) -> Result<CounterByTwo<A, B>> {
+        let vec = prometheus::IntCounterVec::new(Opts::new(name, help), &of)?;
+        let labels = [label::<A>(of[0]), label::<B>(of[1])].concat();
+        self.register(vec, "counter", labels).map(|vec| CounterByTwo(vec, PhantomData))
+    }
+
+    /// A gauge without labels.
+    pub(super) fn gauge(&mut self, name: &str, help: &str) -> Result<Gauge> {
+        self.register(Gauge::new(name, help)?, "gauge", Vec::new())
+    }
+
+    /// A gauge with one label, whose value is known when the program starts and documented as `shown_as`.
+    pub(super) fn gauge_with_label(
+        &mut self,
+        name: &str,
+        (label, value): (&'static str, &str),
+        shown_as: &'static str,
+        help: &str,
+    ) -> Result<Gauge> {
+        let gauge = Gauge::with_opts(Opts::new(name, help).const_label(label, value))?;
+        self.register(gauge, "gauge", vec![(label, vec![shown_as])])
+    }
+
+    /// A gauge for each value of `L`.
+    pub(super) fn gauge_by<L: Label>(
+        &mut self,
+        name: &str,
+        of: &'static str,
+        help: &str,
+    ) -> Result<GaugeBy<L>> {
+        let vec = prometheus::GaugeVec::new(Opts::new(name, help), &[of])?;
+        let vec = self.register(vec, "gauge", label::<L>(of))?;
+        Ok(By::each(|values| vec.with_label_values(values)))
+    }
+
+    /// A gauge for each value of a label that was set; `shown_as` is what docs/metrics.md says of the values.
+    pub(super) fn gauge_by_name(
+        &mut self,
+        name: &str,
+        of: &'static str,
+        shown_as: &'static str,
+        help: &str,
+    ) -> Result<GaugeByName> {
+        let vec = prometheus::GaugeVec::new(Opts::new(name, help), &[of])?;
+        let vec = self.register(vec, "gauge", vec![(of, vec![shown_as])])?;
+        Ok(GaugeByName(vec, Arc::default()))
+    }
+
+    /// A gauge for each output.
+    pub(super) fn gauge_by_output(&mut self, name: &str, help: &str) -> Result<GaugeByOutput> {
+        let vec = prometheus::GaugeVec::new(Opts::new(name, help), &[OUTPUT.0])?;
+        let vec = self.register(vec, "gauge", vec![(OUTPUT.0, vec![OUTPUT.1])])?;
+        Ok(GaugeByOutput(vec, Arc::default()))
+    }
+
+    /// A counter for each output that something was counted of.
+    pub(super) fn counter_by_output(&mut self, name: &str, help: &str) -> Result<CounterByOutput> {
+        let vec = prometheus::IntCounterVec::new(Opts::new(name, help), &[OUTPUT.0])?;
+        let vec = self.register(vec, "counter", vec![(OUTPUT.0, vec![OUTPUT.1])])?;
+        Ok(CounterByOutput(vec, Arc::default()))
+    }
+
+    /// An age that is absent as long as nothing happened.
+    pub(super) fn age(&mut self, name: &str, help: &str) -> Result<Age> {
+        let vec = prometheus::GaugeVec::new(Opts::new(name, help), &[])?;
+        let vec = self.register(vec, "gauge", Vec::new())?;
+        let since = Arc::new(Since { vec, since: Mutex::new(None) });
+        self.refreshed.push(since.clone());
+        Ok(Age(since))
+    }
+
+    /// A histogram with these upper bounds.
+    pub(super) fn histogram(&mut self, name: &str, buckets: &[f64], help: &str) -> Result<Histogram> {
+        let opts = prometheus::HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.register(Histogram::with_opts(opts)?, "histogram", Vec::new())
+    }
+
+    /// A histogram for each value of `L`.
+    pub(super) fn histogram_by<L: Label>(
+        &mut self,
+        name: &str,
+        of: &'static str,
+        buckets: &[f64],
+        help: &str,
+    ) -> Result<HistogramBy<L>> {
+        let opts = prometheus::HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        let vec = prometheus::HistogramVec::new(opts, &[of])?;
+        let vec = self.register(vec, "histogram", label::<L>(of))?;
+        Ok(By::each(|values| vec.with_label_values(values)))
+    }
+
     /// Registers a collector under its row of docs/metrics.md.
     pub(super) fn register<C: Collector + Clone + 'static>(
         &mut self,
@@ -74,28 +195,6 @@ impl Catalogue {
     }
 }
 
-/// Something that only goes up.
-#[derive(Clone)]
-pub struct Counter(prometheus::IntCounter);
-
-impl Counter {
-    /// Registers it.
-    pub(super) fn new(catalogue: &mut Catalogue, name: &str, help: &str) -> Result<Self> {
-        let counter = prometheus::IntCounter::with_opts(Opts::new(name, help))?;
-        catalogue.register(counter, "counter", Vec::new()).map(Self)
-    }
-
-    /// One more.
-    pub fn inc(&self) {
-        self.0.inc();
-    }
-
-    /// The count.
-    pub fn get(&self) -> u64 {
-        self.0.get()
-    }
-}
-
 /// A metric for each value of a label; all are there from the start.
 #[derive(Clone)]
 pub struct By<L, M>(Arc<[M]>, PhantomData<L>);
@@ -115,13 +214,6 @@ impl<L: Label, M> By<L, M> {
 pub type CounterBy<L> = By<L, prometheus::IntCounter>;
 
 impl<L: Label> By<L, prometheus::IntCounter> {
-    /// Registers a counter for each value of `L`.
-    pub(super) fn new(catalogue: &mut Catalogue, name: &str, of: &'static str, help: &str) -> Result<Self> {
-        let vec = prometheus::IntCounterVec::new(Opts::new(name, help), &[of])?;
-        let vec = catalogue.register(vec, "counter", label::<L>(of))?;
-        Ok(Self::each(|values| vec.with_label_values(values)))
-    }
-
     /// One more.
     pub fn inc(&self, label: L) {
         self.add(label, 1);
@@ -145,18 +237,6 @@ impl<L: Label> By<L, prometheus::IntCounter> {
 pub struct CounterByTwo<A, B>(prometheus::IntCounterVec, PhantomData<(A, B)>);
 
 impl<A: Label, B: Label> CounterByTwo<A, B> {
-    /// Registers a counter for pairs of `A` and `B`.
-    pub(super) fn new(
-        catalogue: &mut Catalogue,
-        name: &str,
-        of: [&'static str; 2],
-        help: &str,
-    ) -> Result<Self> {
-        let vec = prometheus::IntCounterVec::new(Opts::new(name, help), &of)?;
-        let labels = [label::<A>(of[0]), label::<B>(of[1])].concat();
-        catalogue.register(vec, "counter", labels).map(|vec| Self(vec, PhantomData))
-    }
-
     /// One more.
     pub fn inc(&self, first: A, second: B) {
         self.add(first, second, 1);
@@ -173,52 +253,10 @@ impl<A: Label, B: Label> CounterByTwo<A, B> {
     }
 }
 
-/// A number that goes up and down.
-#[derive(Clone)]
-pub struct Gauge(prometheus::Gauge);
-
-impl Gauge {
-    /// Registers it.
-    pub(super) fn new(catalogue: &mut Catalogue, name: &str, help: &str) -> Result<Self> {
-        catalogue
-            .register(prometheus::Gauge::with_opts(Opts::new(name, help))?, "gauge", Vec::new())
-            .map(Self)
-    }
-
-    /// A gauge with one label, whose value is known when the program starts and documented as `shown_as`.
-    pub(super) fn with_label(
-        catalogue: &mut Catalogue,
-        name: &str,
-        (label, value): (&'static str, &str),
-        shown_as: &'static str,
-        help: &str,
-    ) -> Result<Self> {
-        let gauge = prometheus::Gauge::with_opts(Opts::new(name, help).const_label(label, value))?;
-        catalogue.register(gauge, "gauge", vec![(label, vec![shown_as])]).map(Self)
-    }
-
-    /// What it is now.
-    pub fn set(&self, value: f64) {
-        self.0.set(value);
-    }
-
-    /// What was set last.
-    pub fn get(&self) -> f64 {
-        self.0.get()
-    }
-}
-
 /// A gauge for each value of a label.
 pub type GaugeBy<L> = By<L, prometheus::Gauge>;
 
 impl<L: Label> By<L, prometheus::Gauge> {
-    /// Registers a gauge for each value of `L`.
-    pub(super) fn new(catalogue: &mut Catalogue, name: &str, of: &'static str, help: &str) -> Result<Self> {
-        let vec = prometheus::GaugeVec::new(Opts::new(name, help), &[of])?;
-        let vec = catalogue.register(vec, "gauge", label::<L>(of))?;
-        Ok(Self::each(|values| vec.with_label_values(values)))
-    }
-
     /// What it is now.
     pub fn set(&self, label: L, value: f64) {
         if let Some(gauge) = self.of(label) {
@@ -237,19 +275,6 @@ impl<L: Label> By<L, prometheus::Gauge> {
 pub struct GaugeByName(prometheus::GaugeVec, Arc<Mutex<BTreeMap<&'static str, prometheus::Gauge>>>);
 
 impl GaugeByName {
-    /// Registers it; `shown_as` is what docs/metrics.md says of the values.
-    pub(super) fn new(
-        catalogue: &mut Catalogue,
-        name: &str,
-        of: &'static str,
-        shown_as: &'static str,
-        help: &str,
-    ) -> Result<Self> {
-        let vec = prometheus::GaugeVec::new(Opts::new(name, help), &[of])?;
-        let vec = catalogue.register(vec, "gauge", vec![(of, vec![shown_as])])?;
-        Ok(Self(vec, Arc::default()))
-    }
-
     /// What it is now.
     pub fn set(&self, label: &'static str, value: f64) {
         let mut gauges = self.1.lock().unwrap_or_else(PoisonError::into_inner);
@@ -274,13 +299,6 @@ const OUTPUT: (&str, &str) = ("output", "namespace and name of the index");
 pub struct GaugeByOutput(prometheus::GaugeVec, Arc<Mutex<BTreeSet<String>>>);
 
 impl GaugeByOutput {
-    /// Registers it.
-    pub(super) fn new(catalogue: &mut Catalogue, name: &str, help: &str) -> Result<Self> {
-        let vec = prometheus::GaugeVec::new(Opts::new(name, help), &[OUTPUT.0])?;
-        let vec = catalogue.register(vec, "gauge", vec![(OUTPUT.0, vec![OUTPUT.1])])?;
-        Ok(Self(vec, Arc::default()))
-    }
-
     /// Shows these outputs and no others.
     pub fn show(&self, values: impl IntoIterator<Item = (String, f64)>) {
         let mut shown = self.1.lock().unwrap_or_else(PoisonError::into_inner);
@@ -302,13 +320,6 @@ impl GaugeByOutput {
 pub struct CounterByOutput(prometheus::IntCounterVec, Arc<Mutex<BTreeSet<String>>>);
 
 impl CounterByOutput {
-    /// Registers it.
-    pub(super) fn new(catalogue: &mut Catalogue, name: &str, help: &str) -> Result<Self> {
-        let vec = prometheus::IntCounterVec::new(Opts::new(name, help), &[OUTPUT.0])?;
-        let vec = catalogue.register(vec, "counter", vec![(OUTPUT.0, vec![OUTPUT.1])])?;
-        Ok(Self(vec, Arc::default()))
-    }
-
     /// So many more.
     pub fn add(&self, output: &str, count: u64) {
         let mut known = self.1.lock().unwrap_or_else(PoisonError::into_inner);
@@ -329,15 +340,6 @@ struct Since {
 }
 
 impl Age {
-    /// Registers it.
-    pub(super) fn new(catalogue: &mut Catalogue, name: &str, help: &str) -> Result<Self> {
-        let vec = prometheus::GaugeVec::new(Opts::new(name, help), &[])?;
-        let vec = catalogue.register(vec, "gauge", Vec::new())?;
-        let since = Arc::new(Since { vec, since: Mutex::new(None) });
-        catalogue.refreshed.push(since.clone());
-        Ok(Self(since))
-    }
-
     /// It happened then.
     pub fn since(&self, instant: Instant) {
         self.set(Some(instant));
@@ -364,41 +366,10 @@ impl Refresh for Since {
     }
 }
 
-/// How often a number lay in which range.
-#[derive(Clone)]
-pub struct Histogram(prometheus::Histogram);
-
-impl Histogram {
-    /// Registers it with these upper bounds.
-    pub(super) fn new(catalogue: &mut Catalogue, name: &str, buckets: &[f64], help: &str) -> Result<Self> {
-        let opts = prometheus::HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        catalogue.register(prometheus::Histogram::with_opts(opts)?, "histogram", Vec::new()).map(Self)
-    }
-
-    /// One more.
-    pub fn observe(&self, value: f64) {
-        self.0.observe(value);
-    }
-}
-
 /// A histogram for each value of a label.
 pub type HistogramBy<L> = By<L, prometheus::Histogram>;
 
 impl<L: Label> By<L, prometheus::Histogram> {
-    /// Registers a histogram for each value of `L`.
-    pub(super) fn new(
-        catalogue: &mut Catalogue,
-        name: &str,
-        of: &'static str,
-        buckets: &[f64],
-        help: &str,
-    ) -> Result<Self> {
-        let opts = prometheus::HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        let vec = prometheus::HistogramVec::new(opts, &[of])?;
-        let vec = catalogue.register(vec, "histogram", label::<L>(of))?;
-        Ok(Self::each(|values| vec.with_label_values(values)))
-    }
-
     /// Observes the seconds from now until what is returned is dropped, on whatever path.
     pub fn timer(&self, label: L) -> Option<prometheus::HistogramTimer> {
         self.of(label).map(prometheus::Histogram::start_timer)

@@ -69,108 +69,109 @@ macro_rules! metrics {
 }
 
 metrics! {
-    reconciles: CounterByTwo<Controller, ReconcileResult> = |c, _| CounterByTwo::new(
-        c, "controller_runtime_reconcile_total", ["controller", "result"],
+    reconciles: CounterByTwo<Controller, ReconcileResult> = |c, _| c.counter_by_two(
+        "controller_runtime_reconcile_total", ["controller", "result"],
         "Reconciliations that ended, by controller and result.");
-    reconcile_seconds: HistogramBy<Controller> = |c, _| HistogramBy::new(
-        c, "controller_runtime_reconcile_time_seconds", "controller", RECONCILE_BUCKETS,
+    reconcile_seconds: HistogramBy<Controller> = |c, _| c.histogram_by(
+        "controller_runtime_reconcile_time_seconds", "controller", RECONCILE_BUCKETS,
         "Seconds that a reconciliation took.");
-    queue_depth: GaugeBy<Queue> = |c, _| GaugeBy::new(
-        c, "workqueue_depth", "name", "Objects that wait to be worked on.");
-    api_requests: CounterByTwo<Code, Method> = |c, _| CounterByTwo::new(
-        c, "rest_client_requests_total", ["code", "method"],
+    queue_depth: GaugeBy<Queue> = |c, _| c.gauge_by(
+        "workqueue_depth", "name", "Objects that wait to be worked on.");
+    api_requests: CounterByTwo<Code, Method> = |c, _| c.counter_by_two(
+        "rest_client_requests_total", ["code", "method"],
         "Requests to the API server, by the status code of the answer (`<error>` if there was none) and method.");
-    answers_broken: CounterBy<Method> = |c, _| CounterBy::new(
-        c, "waybill_api_answers_broken_total", "method",
+    answers_broken: CounterBy<Method> = |c, _| c.counter_by(
+        "waybill_api_answers_broken_total", "method",
         "Answers of the API server, watches included, that began and broke off before their end, by method.");
-    leader: Gauge = |c, lease_name| Gauge::with_label(
-        c, "leader_election_master_status", ("name", lease_name), "the Lease's name",
+    leader: Gauge = |c, lease_name| c.gauge_with_label(
+        "leader_election_master_status", ("name", lease_name), "the Lease's name",
         "1 while this replica holds the lease, else 0.");
-    lease_transitions: Gauge = |c, _| Gauge::new(
-        c, "waybill_lease_transitions", "How often the lease changed hands, according to the Lease.");
-    leases_lost: Counter = |c, _| Counter::new(
-        c, "waybill_leases_lost_total", "Times that this replica lost the lease without having released it.");
-    lease_renewal_age: Age = |c, _| Age::new(
-        c, "waybill_lease_renewal_age_seconds",
+    lease_transitions: Gauge = |c, _| c.gauge(
+        "waybill_lease_transitions", "How often the lease changed hands, according to the Lease.");
+    leases_lost: Counter = |c, _| c.counter(
+        "waybill_leases_lost_total", "Times that this replica lost the lease without having released it.");
+    lease_renewal_age: Age = |c, _| c.age(
+        "waybill_lease_renewal_age_seconds",
         "Seconds since the last successful renewal of the lease was sent. Absent on followers.");
     watch_age: Watches = |c, _| Watches::new(
         c, "waybill_watch_age_seconds",
         "Seconds since a watch of this kind last gave a sign of life: a completed list, its opening, an event, a \
          bookmark, an orderly end. If there are several watches of a kind, that of the quietest. Absent while the kind \
          is not watched.");
-    candidate: Gauge = |c, _| Gauge::new(
-        c, "waybill_candidate",
+    candidate: Gauge = |c, _| c.gauge(
+        "waybill_candidate",
         "1 while this replica takes part in the election; 0 once one of its watches has been dead for over 60 seconds, \
          until all of them live again.");
-    watch_restarts: CounterBy<WatchKind> = |c, _| CounterBy::new(
-        c, "waybill_watch_restarts_total", "kind", "Full lists after the first one, because a watch could not resume.");
-    watch_errors: CounterBy<WatchKind> = |c, _| CounterBy::new(
-        c, "waybill_watch_errors_total", "kind", "Lists and watches that failed.");
-    objects: GaugeBy<WatchKind> = |c, _| GaugeBy::new(c, "waybill_objects", "kind", "Objects held in memory.");
-    translations: CounterBy<Trigger> = |c, _| CounterBy::new(
-        c, "waybill_translations_total", "trigger", "Translations of an Ingress, by the kind of object that changed.");
-    problems: GaugeByName = |c, _| GaugeByName::new(
-        c, "waybill_problems", "category", "one of the [problems](operations.md#problems)",
+    watch_restarts: CounterBy<WatchKind> = |c, _| c.counter_by(
+        "waybill_watch_restarts_total", "kind", "Full lists after the first one, because a watch could not resume.");
+    watch_errors: CounterBy<WatchKind> = |c, _| c.counter_by(
+        "waybill_watch_errors_total", "kind", "Lists and watches that failed.");
+    objects: GaugeBy<WatchKind> = |c, _| c.gauge_by(
+        "waybill_objects", "kind", "Objects held in memory.");
+    translations: CounterBy<Trigger> = |c, _| c.counter_by(
+        "waybill_translations_total", "trigger", "Translations of an Ingress, by the kind of object that changed.");
+    problems: GaugeByName = |c, _| c.gauge_by_name(
+        "waybill_problems", "category", "one of the [problems](operations.md#problems)",
         "Problems in users' objects that stand now. 0 or absent on followers.");
-    classes: GaugeBy<ClassStatus> = |c, _| GaugeBy::new(
-        c, "waybill_ingressclasses", "settings",
+    classes: GaugeBy<ClassStatus> = |c, _| c.gauge_by(
+        "waybill_ingressclasses", "settings",
         "IngressClasses of this operator, by the settings that they run on. 0 on followers.");
-    published_age: Age = |c, _| Age::new(
-        c, "waybill_published_age_seconds",
+    published_age: Age = |c, _| c.age(
+        "waybill_published_age_seconds",
         "Seconds since an output was last committed or found to be up to date. Absent on followers.");
-    pending_age: Age = |c, _| Age::new(
-        c, "waybill_publish_pending_seconds",
+    pending_age: Age = |c, _| c.age(
+        "waybill_publish_pending_seconds",
         "Seconds that the oldest unpublished change has waited. Absent when there is none, and on followers.");
-    change_to_commit: Histogram = |c, _| Histogram::new(
-        c, "waybill_change_to_commit_seconds", COMMIT_BUCKETS,
+    change_to_commit: Histogram = |c, _| c.histogram(
+        "waybill_change_to_commit_seconds", COMMIT_BUCKETS,
         "Seconds from the arrival of a created or changed object to the commit that holds it.");
-    deletion_to_commit: Histogram = |c, _| Histogram::new(
-        c, "waybill_deletion_to_commit_seconds", COMMIT_BUCKETS,
+    deletion_to_commit: Histogram = |c, _| c.histogram(
+        "waybill_deletion_to_commit_seconds", COMMIT_BUCKETS,
         "Seconds from the arrival of an object's deletion to the commit that no longer holds it.");
-    writes: CounterByTwo<WriteKind, WriteResult> = |c, _| CounterByTwo::new(
-        c, "waybill_writes_total", ["kind", "result"],
+    writes: CounterByTwo<WriteKind, WriteResult> = |c, _| c.counter_by_two(
+        "waybill_writes_total", ["kind", "result"],
         "Writes, by what was written and how it ended. A successful write of an index is a commit.");
-    written_bytes: CounterByTwo<WriteKind, WriteResult> = |c, _| CounterByTwo::new(
-        c, "waybill_written_bytes_total", ["kind", "result"], "Bytes of the bodies of writes.");
-    publish_error: GaugeBy<WriteFailure> = |c, _| GaugeBy::new(
-        c, "waybill_publish_error", "category",
+    written_bytes: CounterByTwo<WriteKind, WriteResult> = |c, _| c.counter_by_two(
+        "waybill_written_bytes_total", ["kind", "result"], "Bytes of the bodies of writes.");
+    publish_error: GaugeBy<WriteFailure> = |c, _| c.gauge_by(
+        "waybill_publish_error", "category",
         "1 for each reason why an output's last attempt to publish failed, else 0. 0 on followers.");
-    throttle_stretch: Gauge = |c, _| Gauge::new(
-        c, "waybill_publish_throttle_stretch_seconds",
+    throttle_stretch: Gauge = |c, _| c.gauge(
+        "waybill_publish_throttle_stretch_seconds",
         "Seconds that operator.publishBytesPerSecond now adds to the least time between two commits.");
-    text_fill: Gauge = |c, _| Gauge::new(
-        c, "waybill_text_fill_ratio",
+    text_fill: Gauge = |c, _| c.gauge(
+        "waybill_text_fill_ratio",
         "How full the ConfigMap with an output's routing as text is: the fullest one's bytes divided by the limit. Above 1 \
          it is no longer updated.");
-    withdrawal_held: Gauge = |c, _| Gauge::new(
-        c, "waybill_withdrawal_held", "1 while operator.maxWithdrawal holds a commit back, else 0.");
-    paused: Gauge = |c, _| Gauge::new(
-        c, "waybill_publish_paused", "1 while an annotation pauses an output or a class, else 0.");
-    published: GaugeBy<PublishedKind> = |c, _| GaugeBy::new(
-        c, "waybill_published_entries", "kind", "What the last commits hold, over all outputs. 0 on followers.");
-    shards: GaugeBy<ShardKind> = |c, _| GaugeBy::new(
-        c, "waybill_shards", "kind", "Shards that the last commits name, over all outputs. 0 on followers.");
-    statuses_pending: Gauge = |c, _| Gauge::new(
-        c, "waybill_statuses_pending", "Statuses of Ingresses that are yet to be written.");
-    agents: GaugeByOutput = |c, _| GaugeByOutput::new(
-        c, "waybill_agents", "Agents beside a Traefik whose report counts. Absent on followers.");
-    agents_behind: GaugeByOutput = |c, _| GaugeByOutput::new(
-        c, "waybill_agents_behind",
+    withdrawal_held: Gauge = |c, _| c.gauge(
+        "waybill_withdrawal_held", "1 while operator.maxWithdrawal holds a commit back, else 0.");
+    paused: Gauge = |c, _| c.gauge(
+        "waybill_publish_paused", "1 while an annotation pauses an output or a class, else 0.");
+    published: GaugeBy<PublishedKind> = |c, _| c.gauge_by(
+        "waybill_published_entries", "kind", "What the last commits hold, over all outputs. 0 on followers.");
+    shards: GaugeBy<ShardKind> = |c, _| c.gauge_by(
+        "waybill_shards", "kind", "Shards that the last commits name, over all outputs. 0 on followers.");
+    statuses_pending: Gauge = |c, _| c.gauge(
+        "waybill_statuses_pending", "Statuses of Ingresses that are yet to be written.");
+    agents: GaugeByOutput = |c, _| c.gauge_by_output(
+        "waybill_agents", "Agents beside a Traefik whose report counts. Absent on followers.");
+    agents_behind: GaugeByOutput = |c, _| c.gauge_by_output(
+        "waybill_agents_behind",
         "Of those, the ones that have not reported the newest generation yet. They report every 10 seconds, and at once \
          while statuses wait.");
-    agents_lag: GaugeByOutput = |c, _| GaugeByOutput::new(
-        c, "waybill_agents_lag_seconds",
+    agents_lag: GaugeByOutput = |c, _| c.gauge_by_output(
+        "waybill_agents_lag_seconds",
         "Seconds since the commit of the oldest generation that some agent has not reported yet; 0 when all are up to date.");
-    statuses_unconfirmed: CounterByOutput = |c, _| CounterByOutput::new(
-        c, "waybill_statuses_unconfirmed_total",
+    statuses_unconfirmed: CounterByOutput = |c, _| c.counter_by_output(
+        "waybill_statuses_unconfirmed_total",
         "Statuses that did not wait any longer for every agent to load the routing, because operator.statusDelay was over.");
-    agent_reports_ignored: CounterBy<IgnoredReport> = |c, _| CounterBy::new(
-        c, "waybill_agent_reports_ignored_total", "reason",
+    agent_reports_ignored: CounterBy<IgnoredReport> = |c, _| c.counter_by(
+        "waybill_agent_reports_ignored_total", "reason",
         "Reports of agents that do not count: their Lease can't be read, or there are too many in its namespace.");
-    events: CounterBy<EventResult> = |c, _| CounterBy::new(
-        c, "waybill_events_total", "result", "Events, by what became of them.");
-    build_info: Gauge = |c, _| Gauge::with_label(
-        c, "waybill_build_info", ("version", env!("CARGO_PKG_VERSION")), "the version", "Always 1.");
+    events: CounterBy<EventResult> = |c, _| c.counter_by(
+        "waybill_events_total", "result", "Events, by what became of them.");
+    build_info: Gauge = |c, _| c.gauge_with_label(
+        "waybill_build_info", ("version", env!("CARGO_PKG_VERSION")), "the version", "Always 1.");
 }
 
 impl Metrics {

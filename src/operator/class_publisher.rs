@@ -18,7 +18,8 @@ use crate::operator::live::Live;
 use crate::operator::problems::{ProblemReports, ReportedBy};
 use crate::parameters::IngressClassParametersStatus;
 use crate::parameters::resolve::{Reason, Standing};
-use crate::parameters::status::{Counts, Due, Ledger};
+use crate::parameters::resource::ClassCounts;
+use crate::parameters::status::{Due, Ledger};
 use crate::publish::backoff::Backoff;
 use crate::publish::error::PublishError;
 use crate::publish::requests::Requests;
@@ -249,8 +250,8 @@ fn outputs(routing: &Routing, object: &str) -> BTreeSet<OutputKey> {
 }
 
 /// The totals over the classes that name an object.
-fn counts(routing: &Routing, object: &str) -> Counts {
-    let mut counts = Counts::default();
+fn counts(routing: &Routing, object: &str) -> ClassCounts {
+    let mut counts = ClassCounts::default();
     let mut services = BTreeSet::new();
     let mut certificates = BTreeSet::new();
     let classes = routing.classes().iter().filter(|(_, one)| one.object.as_deref() == Some(object));

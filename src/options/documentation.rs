@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::Arg;
 
 use super::names;
-use super::table::{Default, Entry, Form, Group, Kind, TABLE};
+use super::table::{Default, Entry, Form, Group, TABLE, ValueKind};
 
 const INTRODUCTION: &str = "\
 # Options
@@ -139,8 +139,8 @@ fn is_set(entry: &Entry) -> bool {
 
 fn yaml_default(entry: &Entry) -> String {
     match (entry.kind, entry.default) {
-        (Kind::List(_), _) => "[]".to_owned(),
-        (Kind::Boolean, Default::Text(text)) => text.to_owned(),
+        (ValueKind::List(_), _) => "[]".to_owned(),
+        (ValueKind::Boolean, Default::Text(text)) => text.to_owned(),
         (_, Default::Text(text)) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
             text.to_owned()
         }
@@ -167,11 +167,11 @@ pub fn arguments(listed: impl Fn(&Entry) -> bool) -> Vec<Arg> {
             .hide_short_help(true)
             .help(plain_meaning(entry));
         let arg = match entry.kind {
-            Kind::Boolean => arg.value_name("BOOLEAN").num_args(0..=1),
-            Kind::Text(word) => arg.value_name(word.to_ascii_uppercase()),
-            Kind::Secret => arg.value_name("TOKEN|PATH"),
-            Kind::List(word) => arg.value_name(format!("{},…", word.to_ascii_uppercase())),
-            Kind::Choice(words) => arg.value_name("WORD").value_parser(words.to_vec()),
+            ValueKind::Boolean => arg.value_name("BOOLEAN").num_args(0..=1),
+            ValueKind::Text(word) => arg.value_name(word.to_ascii_uppercase()),
+            ValueKind::Secret => arg.value_name("TOKEN|PATH"),
+            ValueKind::List(word) => arg.value_name(format!("{},…", word.to_ascii_uppercase())),
+            ValueKind::Choice(words) => arg.value_name("WORD").value_parser(words.to_vec()),
         };
         match entry.default {
             Default::Text("" | "false") => arg,
@@ -190,7 +190,7 @@ fn entries(group: Group) -> impl Iterator<Item = &'static Entry> {
 
 fn shown_default(entry: &Entry) -> String {
     match (entry.kind, entry.default) {
-        (Kind::List(_), Default::Text("")) => "all".to_owned(),
+        (ValueKind::List(_), Default::Text("")) => "all".to_owned(),
         (_, Default::Text("")) => "none".to_owned(),
         (_, Default::Text(text)) => format!("`{text}`"),
         (_, Default::Unset(what)) => what.to_owned(),

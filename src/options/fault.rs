@@ -43,7 +43,7 @@ impl fmt::Display for Source {
 
 /// One thing that is wrong. Printed as `key: source: value "…": wrong; remedy`, always in one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct OptionFault {
     /// The option's key as a file spells it, or what was written where no option is meant; fit for showing.
     pub key: String,
     pub source: Source,
@@ -53,7 +53,7 @@ pub struct Fault {
     pub remedy: String,
 }
 
-impl Fault {
+impl OptionFault {
     /// A fault without a value to show.
     pub fn new(
         key: impl AsRef<str>,
@@ -71,7 +71,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for OptionFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: ", self.key, self.source)?;
         if let Some(value) = &self.value {
@@ -84,10 +84,10 @@ impl fmt::Display for Fault {
 /// Everything that is wrong, at once. Never empty. The program ends with exit code 2 and prints one line a fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", lines(.0))]
-pub struct Faults(pub Vec<Fault>);
+pub struct OptionFaults(pub Vec<OptionFault>);
 
-fn lines(faults: &[Fault]) -> String {
-    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n")
+fn lines(faults: &[OptionFault]) -> String {
+    faults.iter().map(OptionFault::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// Bytes of a value that a fault shows.
@@ -141,12 +141,12 @@ mod tests {
 
     #[test]
     fn a_fault_is_one_line_with_key_source_value_and_remedy() {
-        let fault =
-            Fault::new("core.x", Source::Flag("--core.x".into()), "no number", "write one").value("a\nb");
+        let fault = OptionFault::new("core.x", Source::Flag("--core.x".into()), "no number", "write one")
+            .value("a\nb");
         assert_eq!(fault.to_string(), r#"core.x: flag --core.x: value "a\nb": no number; write one"#);
-        let fault = Fault::new("a\nb", Source::File { path: "f\r".into(), line: 3 }, "w", "r");
+        let fault = OptionFault::new("a\nb", Source::File { path: "f\r".into(), line: 3 }, "w", "r");
         assert_eq!(fault.to_string(), r"a\nb: f\r:3: w; r");
-        let fault = Fault::new("k", Source::File { path: "f".into(), line: 0 }, "w", "r");
+        let fault = OptionFault::new("k", Source::File { path: "f".into(), line: 0 }, "w", "r");
         assert_eq!(fault.to_string(), "k: f: w; r");
     }
 

@@ -1,7 +1,7 @@
 //! The options: every one of them in three forms, from one table ([`table`]).
 //!
-//! [`split_arguments`] takes the flags out of the command line, [`load`] joins them with variables and the file that they
-//! name. A flag goes before a variable, that before the file, and that before the default.
+//! [`split_arguments`] takes the flags out of the command line, [`load`] joins them with variables and the file.
+//! Precedence: flag, variable, file, default.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,26 +9,26 @@ use std::io::{self, Read};
 use std::path::Path;
 
 mod build;
-pub mod check;
-pub mod documentation;
-pub mod fault;
-pub mod names;
+pub(crate) mod check;
+pub(crate) mod documentation;
+mod fault;
+mod names;
 pub mod schema;
-pub mod selector;
+mod selector;
 mod sources;
-pub mod table;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
-pub mod typed;
+mod typed;
 
-pub use fault::{Fault, Faults, Source};
+pub use fault::{OptionFault, OptionFaults, Source};
 pub use selector::LabelSelector;
 pub use sources::flag::{Arguments, Flags, split_arguments};
 pub use table::Id;
 pub use typed::{LeaderElection, LogFormat, Options};
 
 use build::Builder;
-use sources::Findings;
+use sources::FoundOptions;
 
 use crate::kubernetes::client::Environment;
 
@@ -70,7 +70,7 @@ impl Loaded {
 ///
 /// # Errors
 /// Everything that is wrong, at once: to be printed one line each, with exit code 2.
-pub fn load(flags: &Flags, environment: &Environment) -> Result<Loaded, Faults> {
+pub fn load(flags: &Flags, environment: &Environment) -> Result<Loaded, OptionFaults> {
     let namespace = environment.service_account.join("namespace");
     load_with(flags, &environment.variables, &namespace, &read_file)
 }
@@ -81,7 +81,7 @@ fn load_with(
     variables: &BTreeMap<String, String>,
     namespace: &Path,
     read: &dyn Fn(&Path) -> io::Result<String>,
-) -> Result<Loaded, Faults> {
+) -> Result<Loaded, OptionFaults> {
     let from_variables = sources::variable::read(variables);
     let file = match flags.0.config_file.as_ref().or(from_variables.config_file.as_ref()) {
         Some((path, source)) => match read(Path::new(path)) {
@@ -89,37 +89,38 @@ fn load_with(
             Err(error) => {
                 let wrong = format!("the file can't be read ({})", fault::escaped(&error.to_string()));
                 let fault =
-                    Fault::new(names::CONFIG_FILE, source.clone(), wrong, "name a file that is there");
-                Findings { faults: vec![fault.value(path)], ..Findings::default() }
+                    OptionFault::new(names::CONFIG_FILE, source.clone(), wrong, "name a file that is there");
+                FoundOptions { faults: vec![fault.value(path)], ..FoundOptions::default() }
             }
         },
-        None => Findings::default(),
+        None => FoundOptions::default(),
     };
     let sources = [&flags.0, &from_variables, &file];
     let mut builder = Builder::new(sources, default_namespace(variables, namespace, read));
     let options = builder.options();
     // In the order of sources, and what makes a value unreadable before what makes it wrong.
-    let mut faults: Vec<Fault> = sources.iter().flat_map(|findings| findings.faults.clone()).collect();
+    let mut faults: Vec<OptionFault> = sources.iter().flat_map(|findings| findings.faults.clone()).collect();
     faults.append(&mut builder.faults);
-    match options {
-        Some(options) if faults.is_empty() => Ok(Loaded {
-            options,
-            warnings: builder.warnings,
-            ignored_sections: file.ignored.clone(),
-            ignored_flags: flags.0.ignored.clone(),
-            origins: builder.origins,
-        }),
-        _ => Err(Faults(faults)),
+    if !faults.is_empty() {
+        return Err(OptionFaults(faults));
     }
+    Ok(Loaded {
+        options,
+        warnings: builder.warnings,
+        ignored_sections: file.ignored.clone(),
+        ignored_flags: flags.0.ignored.clone(),
+        origins: builder.origins,
+    })
 }
 
 /// Reads options from the text of a YAML file alone: no flags, no variables.
 ///
 /// # Errors
 /// As [`load`].
-pub fn from_yaml_str(text: &str) -> Result<Loaded, Faults> {
+pub fn from_yaml_str(text: &str) -> Result<Loaded, OptionFaults> {
     let path = "options.yaml";
-    let flags = Findings { config_file: Some((path.to_owned(), Source::Default)), ..Findings::default() };
+    let flags =
+        FoundOptions { config_file: Some((path.to_owned(), Source::Default)), ..FoundOptions::default() };
     let read = |asked: &Path| match asked == Path::new(path) {
         true => Ok(text.to_owned()),
         false => Err(io::ErrorKind::NotFound.into()),

@@ -12,130 +12,30 @@ pub const CONFIG_FILE: &str = "configFile";
 pub const SLIP: &str = "providers.kubernetesCRD.namespaces";
 
 /// Traefik 3's static sections that are not ours (of `core` and `providers` a part is).
-const SECTIONS: &[&str] = &[
-    "accessLog",
-    "api",
-    "certificatesResolvers",
-    "core",
-    "entryPoints",
-    "experimental",
-    "global",
-    "hostResolver",
-    "log",
-    "metrics",
-    "ocsp",
-    "ping",
-    "serversTransport",
-    "spiffe",
-    "tcpServersTransport",
-    "tracing",
-];
+const SECTIONS: &str = "\
+    accessLog api certificatesResolvers core entryPoints experimental global hostResolver log metrics ocsp ping \
+    serversTransport spiffe tcpServersTransport tracing";
 
 /// What else Traefik 3 has below `providers`.
-const PROVIDERS: &[&str] = &[
-    "consul",
-    "consulCatalog",
-    "docker",
-    "ecs",
-    "etcd",
-    "file",
-    "http",
-    "knative",
-    "kubernetesCRD",
-    "kubernetesGateway",
-    "kubernetesIngressNGINX",
-    "nomad",
-    "plugin",
-    "precedence",
-    "redis",
-    "rest",
-    "swarm",
-    "zooKeeper",
-];
+const PROVIDERS: &str = "\
+    consul consulCatalog docker ecs etcd file http knative kubernetesCRD kubernetesGateway kubernetesIngressNGINX \
+    nomad plugin precedence redis rest swarm zooKeeper";
 
 /// Last parts of the flags of Traefik alone that mean `true` when nothing follows them, so that the argument behind
 /// one is not taken for its value. Flags of one part (`--ping`) are all of this kind.
-const SWITCHES: &[&str] = &[
-    "abortonpluginfailure",
-    "accesslogs",
-    "addentrypointslabels",
-    "addinternals",
-    "addrouterslabels",
-    "addserviceslabels",
-    "allowacmebypass",
-    "allowcrossnamespace",
-    "allowemptyservices",
-    "allowencodedbackslash",
-    "allowencodedhash",
-    "allowencodednullcharacter",
-    "allowencodedpercent",
-    "allowencodedquestionmark",
-    "allowencodedsemicolon",
-    "allowencodedslash",
-    "allowexternalnameservices",
-    "asdefault",
-    "autodiscoverclusters",
-    "casystemcertpool",
-    "checknewversion",
-    "cnameflattening",
-    "connectaware",
-    "connectbydefault",
-    "dashboard",
-    "datadog",
-    "debug",
-    "debugloggeneratedtemplate",
-    "disableanschecks",
-    "disableclusterscoperesources",
-    "disablecommonname",
-    "disabledashboardad",
-    "disableingressclasslookup",
-    "disablepropagationcheck",
-    "dnschallenge",
-    "dualoutput",
-    "ecsanywhere",
-    "encodequerysemicolons",
-    "experimentalchannel",
-    "exposedbydefault",
-    "fastproxy",
-    "grpc",
-    "healthytasksonly",
-    "http",
-    "http3",
-    "httpchallenge",
-    "influxdb2",
-    "insecure",
-    "insecureskipverify",
-    "manualrouting",
-    "nativelbbydefault",
-    "nocolor",
-    "notappendxforwardedfor",
-    "otlp",
-    "otlplogs",
-    "permanent",
-    "prometheus",
-    "proxyprotocol",
-    "randomstrategy",
-    "replicastrategy",
-    "requireallrns",
-    "requireconsistent",
-    "retryattempts",
-    "reuseport",
-    "safenaming",
-    "sanitizepath",
-    "sendanonymoususage",
-    "stale",
-    "statsd",
-    "strictprefixmatching",
-    "stricttlsoptions",
-    "tailscale",
-    "tls",
-    "tlschallenge",
-    "tracing",
-    "usebindportip",
-    "usedisconnectedreplicas",
-    "useunsafe",
-    "watch",
-];
+const SWITCHES: &str = "\
+    abortonpluginfailure accesslogs addentrypointslabels addinternals addrouterslabels addserviceslabels \
+    allowacmebypass allowcrossnamespace allowemptyservices allowencodedbackslash allowencodedhash \
+    allowencodednullcharacter allowencodedpercent allowencodedquestionmark allowencodedsemicolon allowencodedslash \
+    allowexternalnameservices asdefault autodiscoverclusters casystemcertpool checknewversion cnameflattening \
+    connectaware connectbydefault dashboard datadog debug debugloggeneratedtemplate disableanschecks \
+    disableclusterscoperesources disablecommonname disabledashboardad disableingressclasslookup \
+    disablepropagationcheck dnschallenge dualoutput ecsanywhere encodequerysemicolons experimentalchannel \
+    exposedbydefault fastproxy grpc healthytasksonly http http3 httpchallenge influxdb2 insecure insecureskipverify \
+    manualrouting nativelbbydefault nocolor notappendxforwardedfor otlp otlplogs permanent prometheus proxyprotocol \
+    randomstrategy replicastrategy requireallrns requireconsistent retryattempts reuseport safenaming sanitizepath \
+    sendanonymoususage stale statsd strictprefixmatching stricttlsoptions tailscale tls tlschallenge tracing \
+    usebindportip usedisconnectedreplicas useunsafe watch";
 
 /// Whose a dotted name is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -182,8 +82,8 @@ pub fn is_traefik_switch(name: &str) -> bool {
     !name.contains('.') || provider || contains(SWITCHES, last)
 }
 
-fn contains(names: &[&str], name: &str) -> bool {
-    names.iter().any(|known| known.eq_ignore_ascii_case(name))
+fn contains(names: &str, name: &str) -> bool {
+    names.split(' ').any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// Every beginning of a key that ends before a dot.
@@ -208,7 +108,7 @@ fn closest(name: &str, below: Option<&str>, form: Form) -> Option<String> {
     }
     if below.is_none() {
         let first = first(&lower);
-        for section in SECTIONS.iter().chain(&["providers", "operator"]).copied() {
+        for section in SECTIONS.split(' ').chain(["providers", "operator"]) {
             consider(distance(first, &section.to_ascii_lowercase()), section);
         }
     }
@@ -230,8 +130,8 @@ fn is_slip(written: &str, known: &str) -> bool {
 fn closest_provider(name: &str, form: Form) -> Option<String> {
     let second = name.split('.').nth(1).unwrap_or_default().to_ascii_lowercase();
     let ours = ["kubernetesIngress", "providersThrottleDuration"];
-    let best =
-        ours.iter().chain(PROVIDERS).min_by_key(|known| distance(&second, &known.to_ascii_lowercase()));
+    let known = ours.into_iter().chain(PROVIDERS.split(' '));
+    let best = known.min_by_key(|known| distance(&second, &known.to_ascii_lowercase()));
     let best = best.filter(|best| is_slip(&second, best))?;
     Some(form.name(&format!("providers.{best}")))
 }

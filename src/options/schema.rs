@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::documentation::plain_meaning;
 use super::names;
-use super::table::{Default, Entry, Kind, TABLE};
+use super::table::{Default, Entry, TABLE, ValueKind};
 
 /// The schema. Keys are in the case of the documentation; sections of Traefik that waybill ignores may be there.
 pub fn schema() -> Value {
@@ -53,15 +53,15 @@ fn option(entry: &Entry) -> Value {
     // A key without a value is the same as no key.
     let text = json!(["string", "integer", "null"]);
     let mut schema = match entry.kind {
-        Kind::Boolean => json!({ "type": ["boolean", "null"] }),
-        Kind::Text(_) | Kind::Secret => json!({ "type": text }),
-        Kind::List(_) => json!({ "type": ["array", "string", "null"], "items": { "type": "string" } }),
-        Kind::Choice(words) => json!({ "enum": words }),
+        ValueKind::Boolean => json!({ "type": ["boolean", "null"] }),
+        ValueKind::Text(_) | ValueKind::Secret => json!({ "type": text }),
+        ValueKind::List(_) => json!({ "type": ["array", "string", "null"], "items": { "type": "string" } }),
+        ValueKind::Choice(words) => json!({ "enum": words }),
     };
     schema["description"] = plain_meaning(entry).into();
     match (entry.kind, entry.default) {
-        (Kind::Boolean, Default::Text(default)) => schema["default"] = (default == "true").into(),
-        (Kind::List(_), Default::Text("")) => schema["default"] = json!([]),
+        (ValueKind::Boolean, Default::Text(default)) => schema["default"] = (default == "true").into(),
+        (ValueKind::List(_), Default::Text("")) => schema["default"] = json!([]),
         (_, Default::Text(default)) if !default.is_empty() => schema["default"] = default.into(),
         _ => {}
     }

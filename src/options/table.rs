@@ -2,7 +2,7 @@
 
 /// What an option's value looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     /// `true` or `false`; a flag alone is `true`.
     Boolean,
     /// One text; the word is what stands for it in `--help`.
@@ -13,7 +13,7 @@ pub enum Kind {
     Choice(&'static [&'static str]),
 }
 
-impl Kind {
+impl ValueKind {
     /// What the tables of the documentation call it.
     pub fn name(self) -> String {
         match self {
@@ -81,7 +81,7 @@ impl Group {
 pub struct Entry {
     pub id: Id,
     pub key: &'static str,
-    pub kind: Kind,
+    pub kind: ValueKind,
     pub default: Default,
     pub group: Group,
     /// What it does, in Markdown.
@@ -161,106 +161,106 @@ const OFF: Default = Default::Text("false");
 const NONE: Default = Default::Text("");
 
 options! {
-    Endpoint "providers.kubernetesIngress.endpoint", Kind::Text("URL"), NONE, Connection,
+    Endpoint "providers.kubernetesIngress.endpoint", ValueKind::Text("URL"), NONE, Connection,
         "URL of the API server. Inside a cluster it overrides the address from the environment. Outside, it is required \
          unless `KUBECONFIG` is set; then it is ignored with a warning.";
-    Token "providers.kubernetesIngress.token", Kind::Secret, NONE, Connection,
+    Token "providers.kubernetesIngress.token", ValueKind::Secret, NONE, Connection,
         "Bearer token, or the path of a file that contains it and is re-read when it rotates. Used only outside a cluster \
          and without `KUBECONFIG`.";
-    CertAuthFilePath "providers.kubernetesIngress.certAuthFilePath", Kind::Text("path"), NONE, Connection,
+    CertAuthFilePath "providers.kubernetesIngress.certAuthFilePath", ValueKind::Text("path"), NONE, Connection,
         "File with the CA certificates for the API server. Used only where the token is used.";
 
-    Namespaces "providers.kubernetesIngress.namespaces", Kind::List("namespace"), NONE, Selection,
+    Namespaces "providers.kubernetesIngress.namespaces", ValueKind::List("namespace"), NONE, Selection,
         "Namespaces to watch; an empty list means all. Each has its own watches, so a Role in each is enough.";
-    LabelSelector "providers.kubernetesIngress.labelSelector", Kind::Text("selector"), NONE, Selection,
+    LabelSelector "providers.kubernetesIngress.labelSelector", ValueKind::Text("selector"), NONE, Selection,
         "Label selector that Ingresses must match. Services, EndpointSlices and Secrets are not filtered.";
-    IngressClass "providers.kubernetesIngress.ingressClass", Kind::Text("name"), NONE, Selection,
+    IngressClass "providers.kubernetesIngress.ingressClass", ValueKind::Text("name"), NONE, Selection,
         "Use only Ingresses of this IngressClass or with this value of the annotation `kubernetes.io/ingress.class`. When \
          empty, use the Ingresses of every class with our controller name, and those without a class whose annotation is \
          missing, empty or `traefik`.";
-    DisableIngressClassLookup "providers.kubernetesIngress.disableIngressClassLookup", Kind::Boolean, OFF, Selection,
+    DisableIngressClassLookup "providers.kubernetesIngress.disableIngressClassLookup", ValueKind::Boolean, OFF, Selection,
         "Do not read IngressClasses. Ingresses with `spec.ingressClassName` are then ignored; the annotation still works.";
-    DisableClusterScopeResources "providers.kubernetesIngress.disableClusterScopeResources", Kind::Boolean, OFF, Selection,
+    DisableClusterScopeResources "providers.kubernetesIngress.disableClusterScopeResources", ValueKind::Boolean, OFF, Selection,
         "Do not read IngressClasses and Nodes, so that Roles without a ClusterRole are enough. `service.nodeportlb` then \
          does not work.";
-    ControllerName "operator.controllerName", Kind::Text("name"), Default::Text("traefik.io/ingress-controller"), Selection,
+    ControllerName "operator.controllerName", ValueKind::Text("name"), Default::Text("traefik.io/ingress-controller"), Selection,
         "Controller name: IngressClasses with this `spec.controller` are ours.";
 
-    AllowEmptyServices "providers.kubernetesIngress.allowEmptyServices", Kind::Boolean, OFF, Routing,
+    AllowEmptyServices "providers.kubernetesIngress.allowEmptyServices", ValueKind::Boolean, OFF, Routing,
         "Keep the routes of a Service without ready endpoints; they answer 503.";
-    AllowCrossNamespace "providers.kubernetesIngress.allowCrossNamespace", Kind::Boolean, OFF, Routing,
+    AllowCrossNamespace "providers.kubernetesIngress.allowCrossNamespace", ValueKind::Boolean, OFF, Routing,
         "Allow Ingresses and Services to use middlewares, TLS options and transports from other namespaces. Not an option \
          of Traefik's Ingress provider.";
-    AllowExternalNameServices "providers.kubernetesIngress.allowExternalNameServices", Kind::Boolean, OFF, Routing,
+    AllowExternalNameServices "providers.kubernetesIngress.allowExternalNameServices", ValueKind::Boolean, OFF, Routing,
         "Allow Services of type ExternalName as backends.";
-    CrossProviderNamespaces "providers.kubernetesIngress.crossProviderNamespaces", Kind::List("namespace"),
+    CrossProviderNamespaces "providers.kubernetesIngress.crossProviderNamespaces", ValueKind::List("namespace"),
         Default::Unset("no restriction"), Routing,
         "The only namespaces whose Ingresses and Services may use middlewares, TLS options and transports. An empty list \
          means none.";
-    NativeLbByDefault "providers.kubernetesIngress.nativeLBByDefault", Kind::Boolean, OFF, Routing,
+    NativeLbByDefault "providers.kubernetesIngress.nativeLBByDefault", ValueKind::Boolean, OFF, Routing,
         "Send requests to a Service's cluster IP instead of its endpoints, unless an annotation of the Service says \
          otherwise.";
-    StrictPrefixMatching "providers.kubernetesIngress.strictPrefixMatching", Kind::Boolean, OFF, Routing,
+    StrictPrefixMatching "providers.kubernetesIngress.strictPrefixMatching", ValueKind::Boolean, OFF, Routing,
         "A path of type `Prefix` matches whole path elements: `/foo` matches `/foo/bar` and not `/foobar`.";
-    DefaultRuleSyntax "core.defaultRuleSyntax", Kind::Choice(&["v3", "v2"]), Default::Text("v3"), Routing,
+    DefaultRuleSyntax "core.defaultRuleSyntax", ValueKind::Choice(&["v3", "v2"]), Default::Text("v3"), Routing,
         "Rule syntax for Ingresses without an annotation for it.";
-    Precedence "operator.routing.precedence", Kind::Choice(&["traefik", "spec"]), Default::Text("traefik"), Routing,
+    Precedence "operator.routing.precedence", ValueKind::Choice(&["traefik", "spec"]), Default::Text("traefik"), Routing,
         "Which of several matching paths gets a request. `traefik`: the one with the longest rule. `spec`: the one that the \
          Ingress API specifies.";
-    BrokenBackends "operator.routing.brokenBackends", Kind::Choice(&["drop", "answer503"]), Default::Text("drop"), Routing,
+    BrokenBackends "operator.routing.brokenBackends", ValueKind::Choice(&["drop", "answer503"]), Default::Text("drop"), Routing,
         "What happens to a path whose backend can't be used. `drop`: the path is removed, and a less specific one gets its \
          requests. `answer503`: the path stays and answers 503.";
 
-    EndpointHostname "providers.kubernetesIngress.ingressEndpoint.hostname", Kind::Text("hostname"), NONE, Status,
+    EndpointHostname "providers.kubernetesIngress.ingressEndpoint.hostname", ValueKind::Text("hostname"), NONE, Status,
         "Host name to write into the status of every Ingress.";
-    EndpointIp "providers.kubernetesIngress.ingressEndpoint.ip", Kind::Text("address"), NONE, Status,
+    EndpointIp "providers.kubernetesIngress.ingressEndpoint.ip", ValueKind::Text("address"), NONE, Status,
         "IPv4 or IPv6 address to write into the status of every Ingress.";
-    PublishedService "providers.kubernetesIngress.ingressEndpoint.publishedService", Kind::Text("namespace/name"), NONE, Status,
+    PublishedService "providers.kubernetesIngress.ingressEndpoint.publishedService", ValueKind::Text("namespace/name"), NONE, Status,
         "Service whose addresses are copied to the status of every Ingress. Takes precedence over `hostname` and `ip`.";
-    ReportNodeInternalIps "providers.kubernetesIngress.reportNodeInternalIPs", Kind::Boolean, OFF, Status,
+    ReportNodeInternalIps "providers.kubernetesIngress.reportNodeInternalIPs", ValueKind::Boolean, OFF, Status,
         "Write the internal addresses of all nodes into the status of every Ingress. Can't be combined with \
          `ingressEndpoint` or `disableClusterScopeResources`. Not an option of any Traefik release.";
-    Status "operator.status", Kind::Choice(&["on", "off"]), Default::Text("on"), Status,
+    Status "operator.status", ValueKind::Choice(&["on", "off"]), Default::Text("on"), Status,
         "`off` leaves statuses to another controller, for example while waybill runs beside Traefik's own provider.";
-    StatusRate "operator.statusRate", Kind::Text("number"), Default::Text("200"), Status,
+    StatusRate "operator.statusRate", ValueKind::Text("number"), Default::Text("200"), Status,
         "Maximum number of statuses written per second.";
-    StatusDelay "operator.statusDelay", Kind::Text("duration"), Default::Text("10s"), Status,
+    StatusDelay "operator.statusDelay", ValueKind::Text("duration"), Default::Text("10s"), Status,
         "Maximum time that the address of an Ingress waits for every `waybill agent` of its output to report that its Traefik \
          has loaded the routing. Without agents there is no wait.";
 
-    ProvidersThrottleDuration "providers.providersThrottleDuration", Kind::Text("duration"), Default::Text("2s"), Publishing,
+    ProvidersThrottleDuration "providers.providersThrottleDuration", ValueKind::Text("duration"), Default::Text("2s"), Publishing,
         "Minimum time between two published configurations. The newest one is always published.";
-    ThrottleDuration "providers.kubernetesIngress.throttleDuration", Kind::Text("duration"), Default::Text("0s"), Publishing,
+    ThrottleDuration "providers.kubernetesIngress.throttleDuration", ValueKind::Text("duration"), Default::Text("0s"), Publishing,
         "Minimum time between two events of the cluster that lead to a new configuration.";
-    Namespace "operator.namespace", Kind::Text("name"),
+    Namespace "operator.namespace", ValueKind::Text("name"),
         Default::Unset("`POD_NAMESPACE`, else the service account's, else `waybill`"), Publishing,
         "Namespace of the published objects and of the Lease.";
-    OutputName "operator.output.name", Kind::Text("name"), Default::Text("waybill"), Publishing,
+    OutputName "operator.output.name", ValueKind::Text("name"), Default::Text("waybill"), Publishing,
         "Name of the output that the proxies read.";
-    PublishBytesPerSecond "operator.publishBytesPerSecond", Kind::Text("size"), Default::Text("1Mi"), Publishing,
+    PublishBytesPerSecond "operator.publishBytesPerSecond", ValueKind::Text("size"), Default::Text("1Mi"), Publishing,
         "Average number of bytes written per second. Above it, configurations are published less often, and a metric \
          shows it.";
-    MaxWithdrawal "operator.maxWithdrawal", Kind::Text("percent"), Default::Text("0"), Publishing,
+    MaxWithdrawal "operator.maxWithdrawal", ValueKind::Text("percent"), Default::Text("0"), Publishing,
         "A configuration that removes more than this percentage of an output's routers is held until the index has the \
          annotation `waybill.dev/confirm-withdrawal`. If several namespaces have routers, more than this percentage of \
          the namespaces must be affected too. 0 turns this off.";
 
-    LeaderElectionEnabled "operator.leaderElection.enabled", Kind::Boolean, Default::Text("true"), LeaderElection,
+    LeaderElectionEnabled "operator.leaderElection.enabled", ValueKind::Boolean, Default::Text("true"), LeaderElection,
         "Elect a leader among the replicas; only the leader writes. Turn it off only with a single replica.";
-    LeaseName "operator.leaderElection.leaseName", Kind::Text("name"), Default::Text("waybill"), LeaderElection,
+    LeaseName "operator.leaderElection.leaseName", ValueKind::Text("name"), Default::Text("waybill"), LeaderElection,
         "Name of the Lease.";
-    LeaseDuration "operator.leaderElection.leaseDuration", Kind::Text("duration"), Default::Text("15s"), LeaderElection,
+    LeaseDuration "operator.leaderElection.leaseDuration", ValueKind::Text("duration"), Default::Text("15s"), LeaderElection,
         "How long the other replicas wait for a leader that does not renew. Whole seconds.";
-    RenewDeadline "operator.leaderElection.renewDeadline", Kind::Text("duration"), Default::Text("10s"), LeaderElection,
+    RenewDeadline "operator.leaderElection.renewDeadline", ValueKind::Text("duration"), Default::Text("10s"), LeaderElection,
         "How long a leader that can't renew keeps writing. Must be shorter than `leaseDuration`.";
-    RetryPeriod "operator.leaderElection.retryPeriod", Kind::Text("duration"), Default::Text("2s"), LeaderElection,
+    RetryPeriod "operator.leaderElection.retryPeriod", ValueKind::Text("duration"), Default::Text("2s"), LeaderElection,
         "Time between two attempts to get or renew the Lease. 1.2 times this must be shorter than `renewDeadline`.";
 
-    MetricsAddress "operator.metricsAddress", Kind::Text("address"), Default::Text(":8080"), Observation,
+    MetricsAddress "operator.metricsAddress", ValueKind::Text("address"), Default::Text(":8080"), Observation,
         "Address to serve `/metrics`, `/livez` and `/readyz` on.";
-    LogLevel "operator.logLevel", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), Default::Text("info"), Observation,
+    LogLevel "operator.logLevel", ValueKind::Choice(&["error", "warn", "info", "debug", "trace"]), Default::Text("info"), Observation,
         "Log level: lines below it are not logged.";
-    LogFormat "operator.logFormat", Kind::Choice(&["text", "json"]), Default::Text("text"), Observation,
+    LogFormat "operator.logFormat", ValueKind::Choice(&["text", "json"]), Default::Text("text"), Observation,
         "Log format.";
 }
 

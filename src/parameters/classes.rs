@@ -12,7 +12,8 @@ use super::resolve::{
     Found, Inputs, NamespaceLabels, Reason, Resolution, Standing, Verdict, is_ours, output, parameters_name,
     resolve,
 };
-use super::status::{Counts, Observed, Publication};
+use super::resource::ClassCounts;
+use super::status::{Observed, Publication};
 use crate::kubernetes::IngressClass;
 use crate::kubernetes::key::{ObjectKey, OutputKey};
 use crate::translate::pause::Pause;
@@ -337,7 +338,7 @@ impl Classes {
         stores: &Stores,
         object: &str,
         publication: Publication,
-        counts: Counts,
+        counts: ClassCounts,
     ) -> Observed {
         let named = || self.resolutions.iter().filter(|(_, one)| one.object.as_deref() == Some(object));
         // Classes differ only in what they fall back on; what is judged is one and the same object.

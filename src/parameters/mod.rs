@@ -14,7 +14,7 @@
 
 pub mod check;
 pub mod classes;
-pub mod crd;
+mod crd;
 pub mod memory;
 pub mod resolve;
 pub mod resource;

@@ -12,7 +12,7 @@ pub(super) use apply::output;
 
 use serde_json::Value;
 
-use super::check::{Fault, Faults, check};
+use super::check::{SpecFault, SpecFaults, check};
 use super::memory::AcceptedParameters;
 use super::resource::{GROUP, IngressClassParametersSpec, KIND};
 use crate::kubernetes::IngressClass;
@@ -256,7 +256,7 @@ fn refused(
             "the settings that were accepted last go on to apply",
         ),
         None => {
-            (ClassState::NotAccepted, Standing::NotAccepted, "the class has no routing until this is mended")
+            (ClassState::NotAccepted, Standing::NotAccepted, "the class has no routing until this is fixed")
         }
     };
     let category = match verdict.reason {
@@ -307,8 +307,8 @@ fn wrong_reference(class: &IngressClass) -> Option<(&'static str, &str, String)>
     }
 }
 
-fn problems(name: &str, faults: Faults) -> Vec<Problem> {
-    let problem = |Fault { field, value, remedy }| Problem {
+fn problems(name: &str, faults: SpecFaults) -> Vec<Problem> {
+    let problem = |SpecFault { field, value, remedy }| Problem {
         category: Category::InvalidParameters,
         subject: Subject {
             kind: Kind::IngressClassParameters,

@@ -3,11 +3,13 @@
 //! Every rule in here has its twin in [`super::check`], since manifests and other API servers' objects come
 //! without having passed it; a test on a real API server compares the two.
 
-use crate::kubernetes::name::{MAX_LABEL, MAX_SUBDOMAIN};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+
+use crate::kubernetes::name::{MAX_LABEL, MAX_SUBDOMAIN};
+use crate::translate::settings::{BrokenBackends, Precedence, RuleSyntax};
 
 /// The API group.
 pub const GROUP: &str = "waybill.dev";
@@ -61,7 +63,7 @@ pub struct IngressClassParametersSpec {
     /// Where the routing of the classes is published, for the proxies that serve them. Several classes may share
     /// an output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output: Option<Output>,
+    pub output: Option<ClassOutput>,
     /// The addresses that are written into the status of the classes' Ingresses. Left out: the operator's option
     /// of the same name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -128,7 +130,7 @@ pub struct IngressClassParametersSpec {
 /// Where routing is published.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct Output {
+pub struct ClassOutput {
     /// Name of the output, a DNS label. Left out: the operator's option operator.output.name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "dns_label")]
@@ -182,44 +184,14 @@ pub struct Namespaces {
     pub selector: Option<LabelSelector>,
 }
 
-macro_rules! choices {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)? })+) => {$(
-        $(#[$doc])*
-        #[derive(schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name {
-            $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)+
-        }
-
-        impl $name {
-            /// Every value with its text.
-            pub const ALL: &[(&str, Self)] = &[$(($text, Self::$variant)),+];
-        }
-    )+};
-}
-
-choices! {
-    /// Traefik's rule syntaxes.
-    RuleSyntax {
-        /// That of Traefik 2.
-        V2 = "v2",
-        /// That of Traefik 3.
-        V3 = "v3",
-    }
-    /// Which of several matching paths takes a request.
-    Precedence {
-        /// The one with the longest rule.
-        Traefik = "Traefik",
-        /// The one that the Ingress API promises.
-        Spec = "Spec",
-    }
-    /// What becomes of a path whose backend cannot be used.
-    BrokenBackends {
-        /// It vanishes.
-        Drop = "Drop",
-        /// It stays and answers 503.
-        Answer503 = "Answer503",
-    }
-}
+/// What `defaultRuleSyntax` may be.
+pub(super) const RULE_SYNTAXES: &[(&str, RuleSyntax)] = &[("v2", RuleSyntax::V2), ("v3", RuleSyntax::V3)];
+/// What `precedence` may be.
+pub(super) const PRECEDENCES: &[(&str, Precedence)] =
+    &[("Traefik", Precedence::Traefik), ("Spec", Precedence::Spec)];
+/// What `brokenBackends` may be.
+pub(super) const BROKEN_BACKENDS: &[(&str, BrokenBackends)] =
+    &[("Drop", BrokenBackends::Drop), ("Answer503", BrokenBackends::Answer503)];
 
 /// What waybill made of the settings. Conditions are written at once, counts at most every 30 seconds.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -240,28 +212,30 @@ pub struct IngressClassParametersStatus {
     #[serde(default)]
     #[schemars(schema_with = "class_names")]
     pub ingress_classes: Vec<String>,
+    #[serde(flatten)]
+    pub counts: ClassCounts,
+}
+
+/// What the classes that name one object have.
+#[derive(schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ClassCounts {
     /// Ingresses of these classes that have routing.
-    #[serde(default)]
     #[schemars(schema_with = "integer")]
     pub ingresses: u64,
     /// Routers of these Ingresses.
-    #[serde(default)]
     #[schemars(schema_with = "integer")]
     pub routers: u64,
     /// Services of these Ingresses.
-    #[serde(default)]
     #[schemars(schema_with = "integer")]
     pub services: u64,
     /// Certificates of these Ingresses.
-    #[serde(default)]
     #[schemars(schema_with = "integer")]
     pub certificates: u64,
     /// Problems of these Ingresses and their Services.
-    #[serde(default)]
     #[schemars(schema_with = "integer")]
     pub problems: u64,
     /// Shards of the output that holds the routing.
-    #[serde(default)]
     #[schemars(schema_with = "integer")]
     pub shards: u64,
     /// Agents of the output that are alive.
@@ -442,15 +416,15 @@ fn choice<T>(choices: &[(&str, T)]) -> Schema {
 }
 
 fn rule_syntax(_: &mut SchemaGenerator) -> Schema {
-    choice(RuleSyntax::ALL)
+    choice(RULE_SYNTAXES)
 }
 
 fn precedence(_: &mut SchemaGenerator) -> Schema {
-    choice(Precedence::ALL)
+    choice(PRECEDENCES)
 }
 
 fn broken_backends(_: &mut SchemaGenerator) -> Schema {
-    choice(BrokenBackends::ALL)
+    choice(BROKEN_BACKENDS)
 }
 
 fn condition_status(_: &mut SchemaGenerator) -> Schema {

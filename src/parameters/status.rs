@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
 use super::resolve::{Standing, Verdict};
-use super::resource::{Condition, IngressClassParametersStatus, MAX_ENTRIES};
+use super::resource::{ClassCounts, Condition, IngressClassParametersStatus, MAX_ENTRIES};
 use crate::redact::shown;
 use crate::translate::problem::Category;
 
@@ -22,19 +22,6 @@ const MESSAGE_LIMIT: usize = 4096;
 
 const ACCEPTED: &str = "Accepted";
 const PUBLISHED: &str = "Published";
-
-/// What the classes that name one object have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub ingresses: u64,
-    pub routers: u64,
-    pub services: u64,
-    pub certificates: u64,
-    pub problems: u64,
-    pub shards: u64,
-    pub agents: u64,
-    pub updated_agents: u64,
-}
 
 /// Whether the last commit holds what is wanted of the classes that name one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,10 +42,10 @@ pub struct Observed {
     pub accepted: Option<Verdict>,
     pub classes: BTreeMap<Arc<str>, Standing>,
     pub publication: Publication,
-    pub counts: Counts,
+    pub counts: ClassCounts,
 }
 
-/// The status that says it. `before` is the one that is there: a condition whose status stays keeps its time, and
+/// The status that says what was observed. `before` is the one that is there: a condition whose status stays keeps its time, and
 /// conditions of other types stay as they are.
 pub fn status(
     observed: &Observed,
@@ -86,20 +73,11 @@ pub fn status(
             message: shown(&message, MESSAGE_LIMIT),
         }
     };
-    let Counts { ingresses, routers, services, certificates, problems, shards, agents, updated_agents } =
-        observed.counts;
     IngressClassParametersStatus {
         observed_generation: observed.generation,
         conditions: vec![condition(accepted), condition(published)],
         ingress_classes: observed.classes.keys().take(MAX_ENTRIES).map(|class| class.to_string()).collect(),
-        ingresses,
-        routers,
-        services,
-        certificates,
-        problems,
-        shards,
-        agents,
-        updated_agents,
+        counts: observed.counts,
     }
 }
 
@@ -194,7 +172,7 @@ impl Ledger {
         if says_the_same(before, &wanted) {
             return Due::Nothing;
         }
-        if !says_the_same(&with_counts_of(before, &wanted), before) {
+        if !says_the_same(&IngressClassParametersStatus { counts: before.counts, ..wanted.clone() }, before) {
             return Due::Now(Box::new(wanted));
         }
         let since = held.and_then(|held| held.written).map(|written| now.saturating_duration_since(written));
@@ -202,24 +180,6 @@ impl Ledger {
             Some(left) if !left.is_zero() => Due::In(left),
             _ => Due::Now(Box::new(wanted)),
         }
-    }
-}
-
-/// `wanted` with the counts of `before`.
-fn with_counts_of(
-    before: &IngressClassParametersStatus,
-    wanted: &IngressClassParametersStatus,
-) -> IngressClassParametersStatus {
-    IngressClassParametersStatus {
-        ingresses: before.ingresses,
-        routers: before.routers,
-        services: before.services,
-        certificates: before.certificates,
-        problems: before.problems,
-        shards: before.shards,
-        agents: before.agents,
-        updated_agents: before.updated_agents,
-        ..wanted.clone()
     }
 }
 

@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::kubernetes::key::{OutputKey, ServiceKey};
 
 /// Traefik's rule syntaxes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum RuleSyntax {
     V2,
     #[default]
@@ -15,7 +18,7 @@ pub enum RuleSyntax {
 }
 
 /// Which of two matching routers goes first (`operator.routing.precedence`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Precedence {
     /// The longer rule text, as Traefik's own provider.
     #[default]
@@ -25,7 +28,7 @@ pub enum Precedence {
 }
 
 /// What becomes of a path whose backend can't be used (`operator.routing.brokenBackends`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum BrokenBackends {
     /// It vanishes, as with Traefik's own provider.
     #[default]

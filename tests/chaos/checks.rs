@@ -93,7 +93,7 @@ impl Expected {
             "ingressEndpoint": {"publishedService": "edge/traefik"},
         }}});
         let options = options::from_yaml_str(&file.to_string()).unwrap().options;
-        let manifests = Manifests::read_paths(&[path], std::io::empty()).unwrap();
+        let manifests = Manifests::read(&[path], std::io::empty()).unwrap();
         let live = offline::routing(manifests, &options);
         let mut problems = live.all_problems();
         problems.extend(live.classes().problems());

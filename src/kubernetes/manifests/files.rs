@@ -1,6 +1,6 @@
 //! From what a command line names to the bytes of files.
 
-use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io::{self, Read};
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thiserror::Error;
+use walkdir::{DirEntry, WalkDir};
 
 /// Bytes of one file, or of standard input, that are read. 50,000 Ingresses with all that they need are a tenth.
 const FILE_LIMIT: u64 = 1 << 30;
@@ -19,52 +20,17 @@ const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
 /// A file of this name says how manifests are put together, and need not have a kind.
 const KUSTOMIZATION: &str = "kustomization";
 
-/// A source of manifests.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ManifestSource {
-    /// Standard input.
-    Stdin,
-    /// A file, or a directory with all below it.
-    Path(PathBuf),
-}
-
-impl From<PathBuf> for ManifestSource {
-    /// `-` is standard input.
-    fn from(path: PathBuf) -> Self {
-        if path.as_os_str() == "-" { Self::Stdin } else { Self::Path(path) }
-    }
-}
-
-/// A source that can't be read at all.
+/// A path that can't be read at all.
 #[derive(Debug, Error)]
 pub enum ManifestError {
-    /// The system refuses.
     #[error("{path}: {error}: name a readable file or directory, or - for standard input")]
-    Io {
-        /// What was to be read.
-        path: String,
-        /// Why it could not be.
-        error: io::Error,
-    },
-    /// It is too long.
-    #[error("{path}: longer than {FILE_LIMIT} bytes: split it into several files")]
-    TooLong {
-        /// What was to be read.
-        path: String,
-    },
-    /// A directory holds nothing that could be read.
-    #[error("{path}: no manifest in this directory: the names of manifests end in .yaml, .yml or .json")]
-    NoManifest {
-        /// The directory.
-        path: String,
-    },
-    /// Directories lie too deep.
-    #[error("{path}: more than {DEPTH_LIMIT} directories deep: name a directory further down")]
-    TooDeep {
-        /// The directory.
-        path: String,
-    },
-    /// Standard input can be read but once.
+    Io { path: String, error: io::Error },
+    #[error("{0}: longer than {FILE_LIMIT} bytes: split it into several files")]
+    TooLong(String),
+    #[error("{0}: no manifest in this directory: the names of manifests end in .yaml, .yml or .json")]
+    NoManifest(String),
+    #[error("{0}: more than {DEPTH_LIMIT} directories deep: name a directory further down")]
+    TooDeep(String),
     #[error("-: standard input is named twice: name it once")]
     StdinTwice,
 }
@@ -73,28 +39,25 @@ fn io_error(path: impl fmt::Display, error: io::Error) -> ManifestError {
     ManifestError::Io { path: path.to_string(), error }
 }
 
-/// Reads every source in its order and hands the files on, each with its name.
+/// Reads every path in its order and hands the files on, each with its name.
 pub fn read_all(
-    sources: &[ManifestSource],
+    paths: &[PathBuf],
     stdin: impl Read,
     mut hand_on: impl FnMut(&Arc<str>, Vec<u8>),
 ) -> Result<(), ManifestError> {
     let mut stdin = Some(stdin);
-    for source in sources {
-        match source {
-            ManifestSource::Stdin => {
-                let stdin = stdin.take().ok_or(ManifestError::StdinTwice)?;
-                let name: Arc<str> = "standard input".into();
-                hand_on(&name, read_bounded(stdin, 0, &name)?);
-            }
-            ManifestSource::Path(path) => {
-                for file in files_of(path)? {
-                    let name: Arc<str> = file.to_string_lossy().into();
-                    let open = fs::File::open(&file).map_err(|error| io_error(&name, error))?;
-                    let size = open.metadata().map_or(0, |metadata| metadata.len());
-                    hand_on(&name, read_bounded(open, size, &name)?);
-                }
-            }
+    for path in paths {
+        if path.as_os_str() == "-" {
+            let stdin = stdin.take().ok_or(ManifestError::StdinTwice)?;
+            let name: Arc<str> = "standard input".into();
+            hand_on(&name, read_bounded(stdin, 0, &name)?);
+            continue;
+        }
+        for file in files_of(path)? {
+            let name: Arc<str> = file.to_string_lossy().into();
+            let open = fs::File::open(&file).map_err(|error| io_error(&name, error))?;
+            let size = open.metadata().map_or(0, |metadata| metadata.len());
+            hand_on(&name, read_bounded(open, size, &name)?);
         }
     }
     Ok(())
@@ -104,7 +67,7 @@ fn read_bounded(from: impl Read, size: u64, name: &str) -> Result<Vec<u8>, Manif
     let mut bytes = Vec::with_capacity(usize::try_from(size.min(FILE_LIMIT)).unwrap_or(0));
     from.take(FILE_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| io_error(name, error))?;
     if bytes.len() as u64 > FILE_LIMIT {
-        return Err(ManifestError::TooLong { path: name.to_owned() });
+        return Err(ManifestError::TooLong(name.to_owned()));
     }
     Ok(bytes)
 }
@@ -116,51 +79,39 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, ManifestError> {
     if !metadata.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let mut files = BTreeSet::new();
-    let mut above = Vec::new();
-    walk(path, &mut above, &mut files)?;
-    if files.is_empty() {
-        return Err(ManifestError::NoManifest { path: path.display().to_string() });
+    let mut files = Vec::new();
+    let hidden =
+        |entry: &DirEntry| entry.depth() > 0 && entry.file_name().as_encoded_bytes().starts_with(b".");
+    let below = WalkDir::new(path).follow_links(true).sort_by_file_name();
+    for entry in below.into_iter().filter_entry(|entry| !hidden(entry)) {
+        match entry {
+            Ok(entry) if entry.file_type().is_dir() && entry.depth() >= DEPTH_LIMIT => {
+                return Err(ManifestError::TooDeep(entry.path().display().to_string()));
+            }
+            // Reading a pipe, a socket or a device might never end.
+            Ok(entry) if entry.file_type().is_file() && is_manifest(entry.path()) => {
+                files.push(entry.into_path())
+            }
+            Ok(_) => {}
+            // A link to a directory above would never end.
+            Err(error) if error.loop_ancestor().is_some() => {}
+            Err(error) => {
+                let at = error.path().unwrap_or(path).to_owned();
+                // A link that leads nowhere costs nothing as long as it is no manifest.
+                if is_manifest(&at) || !fs::symlink_metadata(&at).is_ok_and(|metadata| metadata.is_symlink())
+                {
+                    return Err(io_error(at.display(), error.into()));
+                }
+            }
+        }
     }
-    Ok(files.into_iter().collect())
+    if files.is_empty() {
+        return Err(ManifestError::NoManifest(path.display().to_string()));
+    }
+    Ok(files)
 }
 
-fn walk(
-    directory: &Path,
-    above: &mut Vec<PathBuf>,
-    files: &mut BTreeSet<PathBuf>,
-) -> Result<(), ManifestError> {
-    let failed = |error| io_error(directory.display(), error);
-    // A link to a directory above would never end.
-    let real = fs::canonicalize(directory).map_err(failed)?;
-    if above.contains(&real) {
-        return Ok(());
-    }
-    if above.len() >= DEPTH_LIMIT {
-        return Err(ManifestError::TooDeep { path: directory.display().to_string() });
-    }
-    above.push(real);
-    for entry in fs::read_dir(directory).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
-            continue;
-        }
-        let path = entry.path();
-        let is_manifest = path
-            .extension()
-            .is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
-            && path.file_stem().is_none_or(|stem| stem != KUSTOMIZATION);
-        // A link that leads nowhere costs nothing as long as it is no manifest.
-        match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => walk(&path, above, files)?,
-            // Reading a pipe, a socket or a device might never end.
-            Ok(metadata) if metadata.is_file() && is_manifest => {
-                files.insert(path);
-            }
-            Err(error) if is_manifest => return Err(io_error(path.display(), error)),
-            _ => {}
-        }
-    }
-    above.pop();
-    Ok(())
+fn is_manifest(path: &Path) -> bool {
+    let known = |ending: &OsStr| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known));
+    path.extension().is_some_and(known) && path.file_stem().is_none_or(|stem| stem != KUSTOMIZATION)
 }

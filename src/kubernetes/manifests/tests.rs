@@ -368,11 +368,11 @@ fn directories_are_read_in_order_and_whole() {
     std::fs::write(root.join("c.json"), r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"c"}}"#)
         .unwrap();
     std::os::unix::fs::symlink(root, root.join("b/loop")).unwrap();
-    let manifests = Manifests::read_paths(&[root.to_owned()], empty()).unwrap();
+    let manifests = Manifests::read(&[root.to_owned()], empty()).unwrap();
     assert_eq!(manifests.faults, []);
     assert_eq!(names(&manifests.services), ["a", "z", "d", "c"]);
     let twice = [root.join("a.yaml"), root.join("b"), root.join("a.yaml")];
-    let manifests = Manifests::read_paths(&twice, empty()).unwrap();
+    let manifests = Manifests::read(&twice, empty()).unwrap();
     // b/loop leads back to all of it.
     assert_eq!(names(&manifests.services), ["a", "z", "d", "c"]);
 }
@@ -380,10 +380,10 @@ fn directories_are_read_in_order_and_whole() {
 #[test]
 fn sources_that_cannot_be_read_are_errors() {
     let directory = tempfile::tempdir().unwrap();
-    let read = |paths: &[PathBuf]| Manifests::read_paths(paths, SERVICE.as_bytes()).map(|read| read.len());
+    let read = |paths: &[PathBuf]| Manifests::read(paths, SERVICE.as_bytes()).map(|read| read.len());
     assert_eq!(read(&["-".into()]).unwrap(), 1);
     assert!(matches!(read(&["-".into(), "-".into()]), Err(ManifestError::StdinTwice)));
-    assert!(matches!(read(&[directory.path().to_owned()]), Err(ManifestError::NoManifest { .. })));
+    assert!(matches!(read(&[directory.path().to_owned()]), Err(ManifestError::NoManifest(_))));
     let missing = read(&[directory.path().join("missing")]).unwrap_err().to_string();
     assert!(missing.contains("missing: No such file"), "{missing}");
 }

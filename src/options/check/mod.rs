@@ -43,14 +43,12 @@ pub fn on_off(text: &str) -> Checked<bool> {
     }
 }
 
-/// One of several words, in any case.
-pub fn choice<T: Copy>(choices: &[(&str, T)], text: &str) -> Checked<T> {
-    choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, value)| *value).ok_or_else(
-        || {
-            let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
-            Wrong::new("not one of its words", format!("write {}", either(&words)))
-        },
-    )
+/// The position of a word among several, in any case.
+pub fn choice(words: &[&str], text: &str) -> Checked<usize> {
+    words
+        .iter()
+        .position(|word| word.eq_ignore_ascii_case(text))
+        .ok_or_else(|| Wrong::new("not one of its words", format!("write {}", either(words))))
 }
 
 /// `a`, `a or b`, `a, b or c`.
@@ -144,7 +142,7 @@ pub fn url(text: &str) -> Checked<Option<Uri>> {
 }
 
 /// An address to listen on: the sockets to try in turn until one can be bound.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListenAddress {
     text: String,
     sockets: Vec<SocketAddr>,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Deserialize;
+use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -15,11 +16,11 @@ const DEPTH: usize = 24;
 pub(crate) struct DocumentNode {
     /// Where it begins, counted from 1.
     pub line: usize,
-    pub content: Content,
+    pub content: DocumentContent,
 }
 
 /// What a part of a file is.
-pub(crate) enum Content {
+pub(crate) enum DocumentContent {
     Null,
     /// A text, a number, a boolean: as text, the way it is written.
     Scalar(String),
@@ -34,13 +35,13 @@ pub(crate) struct Key {
 }
 
 /// Why a text is no document: the line and what the parser says, with nothing of the text in it.
-pub(crate) struct Broken {
+pub(crate) struct DocumentError {
     pub line: usize,
     pub wrong: String,
 }
 
 /// Parses YAML: one document.
-pub(crate) fn yaml(text: &str) -> Result<DocumentNode, Broken> {
+pub(crate) fn yaml(text: &str) -> Result<DocumentNode, DocumentError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_depth: DEPTH },
@@ -48,13 +49,16 @@ pub(crate) fn yaml(text: &str) -> Result<DocumentNode, Broken> {
     };
     match serde_saphyr::from_str_with_options::<Option<Spanned<Parsed>>>(text, options) {
         Ok(Some(parsed)) => Ok(node(parsed, text)),
-        Ok(None) => Ok(DocumentNode { line: 1, content: Content::Null }),
+        Ok(None) => Ok(DocumentNode { line: 1, content: DocumentContent::Null }),
         Err(error) => {
             let line = error.location().map_or(0, |location| location.line() as usize);
             let written = line.checked_sub(1).and_then(|at| text.lines().nth(at)).unwrap_or_default();
             let tab = written.trim_start_matches(' ').starts_with('\t');
             let wrong = wrong(error.without_snippet(), line);
-            Err(Broken { line, wrong: if tab { "a tab in the indentation".to_owned() } else { wrong } })
+            Err(DocumentError {
+                line,
+                wrong: if tab { "a tab in the indentation".to_owned() } else { wrong },
+            })
         }
     }
 }
@@ -77,16 +81,7 @@ enum Parsed {
     Text(String),
     Other(String),
     List(Vec<Spanned<Parsed>>),
-    Map(Vec<(Spanned<Name>, Spanned<Parsed>)>),
-}
-
-/// A key; numbers and booleans as they are written.
-struct Name(String);
-
-impl<'de> Deserialize<'de> for Name {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self)
-    }
+    Map(Vec<(Spanned<String>, Spanned<Parsed>)>),
 }
 
 impl<'de> Deserialize<'de> for Parsed {
@@ -97,6 +92,14 @@ impl<'de> Deserialize<'de> for Parsed {
 
 struct ParsedVisitor;
 
+macro_rules! visit_others {
+    ($($visit:ident: $type:ty),+) => {$(
+        fn $visit<E>(self, value: $type) -> Result<Parsed, E> {
+            Ok(Parsed::Other(value.to_string()))
+        }
+    )+};
+}
+
 impl<'de> Visitor<'de> for ParsedVisitor {
     type Value = Parsed;
 
@@ -104,29 +107,7 @@ impl<'de> Visitor<'de> for ParsedVisitor {
         f.write_str("any value")
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Parsed, E> {
-        Ok(Parsed::Other(value.to_string()))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Parsed, E> {
-        Ok(Parsed::Other(value.to_string()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Parsed, E> {
-        Ok(Parsed::Other(value.to_string()))
-    }
-
-    fn visit_i128<E>(self, value: i128) -> Result<Parsed, E> {
-        Ok(Parsed::Other(value.to_string()))
-    }
-
-    fn visit_u128<E>(self, value: u128) -> Result<Parsed, E> {
-        Ok(Parsed::Other(value.to_string()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Parsed, E> {
-        Ok(Parsed::Other(value.to_string()))
-    }
+    visit_others!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_i128: i128, visit_u128: u128, visit_f64: f64);
 
     fn visit_str<E>(self, value: &str) -> Result<Parsed, E> {
         Ok(Parsed::Text(value.to_owned()))
@@ -152,12 +133,8 @@ impl<'de> Visitor<'de> for ParsedVisitor {
         Parsed::deserialize(deserializer)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Parsed, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = access.next_element()? {
-            items.push(item);
-        }
-        Ok(Parsed::List(items))
+    fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<Parsed, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(access)).map(Parsed::List)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Parsed, A::Error> {
@@ -172,75 +149,70 @@ impl<'de> Visitor<'de> for ParsedVisitor {
 fn node(parsed: Spanned<Parsed>, text: &str) -> DocumentNode {
     let span = parsed.defined.span();
     let content = match parsed.value {
-        Parsed::Null => Content::Null,
-        Parsed::Text(text) => Content::Scalar(text),
+        Parsed::Null => DocumentContent::Null,
+        Parsed::Text(text) => DocumentContent::Scalar(text),
         Parsed::Other(value) => {
             let written = span.byte_offset().zip(span.byte_len()).and_then(|(from, length)| {
                 let from = from as usize;
                 text.get(from..from.checked_add(length as usize)?)
             });
-            Content::Scalar(written.map_or(value, |written| written.trim().to_owned()))
+            DocumentContent::Scalar(written.map_or(value, |written| written.trim().to_owned()))
         }
-        Parsed::List(items) => Content::List(items.into_iter().map(|item| node(item, text)).collect()),
+        Parsed::List(items) => {
+            DocumentContent::List(items.into_iter().map(|item| node(item, text)).collect())
+        }
         Parsed::Map(entries) => {
-            let entry = |(key, value): (Spanned<Name>, _)| {
+            let entry = |(key, value): (Spanned<String>, _)| {
                 let line = key.referenced.line() as usize;
-                (Key { line, text: key.value.0 }, node(value, text))
+                (Key { line, text: key.value }, node(value, text))
             };
-            Content::Map(entries.into_iter().map(entry).collect())
+            DocumentContent::Map(entries.into_iter().map(entry).collect())
         }
     };
     DocumentNode { line: parsed.referenced.line() as usize, content }
 }
 
 /// Parses TOML.
-pub(crate) fn toml(text: &str) -> Result<DocumentNode, Broken> {
+pub(crate) fn toml(text: &str) -> Result<DocumentNode, DocumentError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match DeTable::parse(text) {
         Ok(table) => Ok(DocumentNode { line: 1, content: toml_table(table.get_ref(), text) }),
         Err(error) => {
             let line = error.span().map_or(0, |span| line_of(text, span.start));
-            Err(Broken { line, wrong: "not TOML from here on".to_owned() })
+            Err(DocumentError { line, wrong: "not TOML from here on".to_owned() })
         }
     }
 }
 
-fn toml_table(table: &DeTable<'_>, text: &str) -> Content {
+fn toml_table(table: &DeTable<'_>, text: &str) -> DocumentContent {
     // The parser sorts by key; faults come in the file's order.
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     let entries = entries.into_iter().map(|(key, value)| {
         let key = Key { line: line_of(text, key.span().start), text: key.get_ref().to_string() };
-        let node = DocumentNode {
-            line: line_of(text, value.span().start),
-            content: toml_value(value.get_ref(), text),
-        };
-        (key, node)
+        (key, toml_node(value, text))
     });
-    Content::Map(entries.collect())
+    DocumentContent::Map(entries.collect())
 }
 
-fn toml_value(value: &DeValue<'_>, text: &str) -> Content {
-    match value {
-        DeValue::String(value) => Content::Scalar(value.to_string()),
+fn toml_node(value: &toml::Spanned<DeValue<'_>>, text: &str) -> DocumentNode {
+    let content = match value.get_ref() {
+        DeValue::String(value) => DocumentContent::Scalar(value.to_string()),
         DeValue::Integer(value) => {
             let number = i64::from_str_radix(value.as_str(), value.radix());
-            Content::Scalar(number.map_or_else(|_| value.as_str().to_owned(), |number| number.to_string()))
+            DocumentContent::Scalar(
+                number.map_or_else(|_| value.as_str().to_owned(), |number| number.to_string()),
+            )
         }
-        DeValue::Float(value) => Content::Scalar(value.as_str().to_owned()),
-        DeValue::Boolean(value) => Content::Scalar(value.to_string()),
-        DeValue::Datetime(value) => Content::Scalar(value.to_string()),
-        DeValue::Array(items) => Content::List(
-            items
-                .iter()
-                .map(|item| DocumentNode {
-                    line: line_of(text, item.span().start),
-                    content: toml_value(item.get_ref(), text),
-                })
-                .collect(),
-        ),
+        DeValue::Float(value) => DocumentContent::Scalar(value.as_str().to_owned()),
+        DeValue::Boolean(value) => DocumentContent::Scalar(value.to_string()),
+        DeValue::Datetime(value) => DocumentContent::Scalar(value.to_string()),
+        DeValue::Array(items) => {
+            DocumentContent::List(items.iter().map(|item| toml_node(item, text)).collect())
+        }
         DeValue::Table(table) => toml_table(table, text),
-    }
+    };
+    DocumentNode { line: line_of(text, value.span().start), content }
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
@@ -255,10 +227,12 @@ mod tests {
     /// `path@line=text` for every scalar, with `key-line/value-line`.
     fn flat(node: &DocumentNode, path: &str, into: &mut Vec<String>) {
         match &node.content {
-            Content::Null => into.push(format!("{path}@{}~", node.line)),
-            Content::Scalar(text) => into.push(format!("{path}@{}={text}", node.line)),
-            Content::List(items) => items.iter().for_each(|item| flat(item, &format!("{path}[]"), into)),
-            Content::Map(entries) => {
+            DocumentContent::Null => into.push(format!("{path}@{}~", node.line)),
+            DocumentContent::Scalar(text) => into.push(format!("{path}@{}={text}", node.line)),
+            DocumentContent::List(items) => {
+                items.iter().for_each(|item| flat(item, &format!("{path}[]"), into))
+            }
+            DocumentContent::Map(entries) => {
                 for (key, value) in entries {
                     flat(value, &format!("{path}.{}@{}", key.text, key.line), into);
                 }
@@ -266,7 +240,7 @@ mod tests {
         }
     }
 
-    fn lines(node: Result<DocumentNode, Broken>) -> Vec<String> {
+    fn lines(node: Result<DocumentNode, DocumentError>) -> Vec<String> {
         let mut into = Vec::new();
         match node {
             Ok(node) => flat(&node, "", &mut into),

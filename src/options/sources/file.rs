@@ -2,18 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use super::document::{self, Content, DocumentNode};
-use super::{Findings, Form, Given, Raw};
-use crate::options::fault::{Fault, Source, plain};
+use super::document::{self, DocumentContent, DocumentNode};
+use super::{Form, FoundOptions, Given, Raw};
+use crate::options::fault::{OptionFault, Source, plain};
 use crate::options::names::{self, Name};
-use crate::options::table::{Entry, Id, Kind};
+use crate::options::table::{Entry, Id, ValueKind};
 
 /// The section that needs one of its options.
 const INGRESS_ENDPOINT: &str = "providers.kubernetesIngress.ingressEndpoint";
 
 /// Finds the options in the text of a file; its path's ending says what it is.
-pub(crate) fn read(path: &str, text: &str) -> Findings {
-    let mut reader = Reader { path, findings: Findings::default() };
+pub(crate) fn read(path: &str, text: &str) -> FoundOptions {
+    let mut reader = FileReader { path, findings: FoundOptions::default() };
     let lower = path.to_ascii_lowercase();
     let (format, parsed) = if lower.ends_with(".toml") {
         ("TOML", document::toml(text))
@@ -42,25 +42,25 @@ pub(crate) fn read(path: &str, text: &str) -> Findings {
     reader.findings
 }
 
-struct Reader<'a> {
+struct FileReader<'a> {
     path: &'a str,
-    findings: Findings,
+    findings: FoundOptions,
 }
 
-impl Reader<'_> {
+impl FileReader<'_> {
     fn source(&self, line: usize) -> Source {
         Source::File { path: self.path.to_owned(), line }
     }
 
     fn fault(&mut self, key: &str, line: usize, wrong: impl Into<String>, remedy: impl Into<String>) {
         let source = self.source(line);
-        self.findings.faults.push(Fault::new(key, source, wrong, remedy));
+        self.findings.faults.push(OptionFault::new(key, source, wrong, remedy));
     }
 
     fn root(&mut self, root: &DocumentNode) {
         match &root.content {
-            Content::Null => {}
-            Content::Map(_) => self.map("", root),
+            DocumentContent::Null => {}
+            DocumentContent::Map(_) => self.map("", root),
             other => self.fault(
                 names::CONFIG_FILE,
                 root.line,
@@ -72,7 +72,7 @@ impl Reader<'_> {
 
     /// Reads the keys of a map that stands at the dotted path `above`.
     fn map(&mut self, above: &str, node: &DocumentNode) {
-        let Content::Map(entries) = &node.content else { return };
+        let DocumentContent::Map(entries) = &node.content else { return };
         let mut seen = BTreeSet::new();
         for (key, value) in entries {
             let name = if above.is_empty() { key.text.clone() } else { format!("{above}.{}", key.text) };
@@ -102,13 +102,13 @@ impl Reader<'_> {
 
     fn switch(&mut self, line: usize, value: &DocumentNode) {
         match &value.content {
-            Content::Null => {}
-            Content::Map(_) => self.map(names::SWITCH, value),
-            Content::Scalar(text) => {
+            DocumentContent::Null => {}
+            DocumentContent::Map(_) => self.map(names::SWITCH, value),
+            DocumentContent::Scalar(text) => {
                 let source = self.source(line);
                 self.findings.check_switch(text, source);
             }
-            Content::List(_) => {
+            DocumentContent::List(_) => {
                 self.fault(
                     names::SWITCH,
                     line,
@@ -121,8 +121,8 @@ impl Reader<'_> {
 
     fn section(&mut self, section: &'static str, line: usize, value: &DocumentNode) {
         match &value.content {
-            Content::Null => {}
-            Content::Map(entries) => {
+            DocumentContent::Null => {}
+            DocumentContent::Map(entries) => {
                 if entries.is_empty() && section == INGRESS_ENDPOINT {
                     self.findings.empty_endpoint = Some(self.source(line));
                 }
@@ -139,7 +139,7 @@ impl Reader<'_> {
         let source = self.source(line);
         match (&value.content, entry.kind) {
             // Unset means no restriction: too much to be said by forgetting the list's items.
-            (Content::Null, _) if entry.id == Id::CrossProviderNamespaces => {
+            (DocumentContent::Null, _) if entry.id == Id::CrossProviderNamespaces => {
                 self.fault(
                     entry.key,
                     line,
@@ -147,13 +147,13 @@ impl Reader<'_> {
                     "write [] for nowhere, or leave the key out for no restriction",
                 );
             }
-            (Content::Null, _) => {}
-            (Content::Scalar(text), _) => self.findings.add_text(entry.id, text, source),
-            (Content::List(items), Kind::List(_)) => {
+            (DocumentContent::Null, _) => {}
+            (DocumentContent::Scalar(text), _) => self.findings.add_text(entry.id, text, source),
+            (DocumentContent::List(items), ValueKind::List(_)) => {
                 let mut texts = Vec::new();
                 for item in items {
                     match &item.content {
-                        Content::Scalar(text) => texts.push((text.clone(), self.source(item.line))),
+                        DocumentContent::Scalar(text) => texts.push((text.clone(), self.source(item.line))),
                         other => {
                             let wrong = format!("{} where an item of a list is expected", what(other));
                             self.fault(entry.key, item.line, wrong, "write a text");
@@ -172,17 +172,17 @@ impl Reader<'_> {
     /// The line of [`names::SLIP`], when it lies below `name`.
     fn slip(&self, name: &str, value: &DocumentNode) -> Option<usize> {
         let (section, last) = names::SLIP.rsplit_once('.')?;
-        let Content::Map(entries) = &value.content else { return None };
+        let DocumentContent::Map(entries) = &value.content else { return None };
         let entries = if section.eq_ignore_ascii_case(name) { entries } else { return None };
         entries.iter().find(|(key, _)| key.text.eq_ignore_ascii_case(last)).map(|(key, _)| key.line)
     }
 }
 
-fn what(content: &Content) -> &'static str {
+fn what(content: &DocumentContent) -> &'static str {
     match content {
-        Content::Null => "nothing",
-        Content::Scalar(_) => "a text",
-        Content::List(_) => "a list",
-        Content::Map(_) => "a map",
+        DocumentContent::Null => "nothing",
+        DocumentContent::Scalar(_) => "a text",
+        DocumentContent::List(_) => "a list",
+        DocumentContent::Map(_) => "a map",
     }
 }

@@ -8,14 +8,14 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 
-use super::{Findings, Form, Given, Raw, split_list};
-use crate::options::fault::{Fault, Source, plain};
+use super::{Form, FoundOptions, Given, Raw, split_list};
+use crate::options::fault::{OptionFault, Source, plain};
 use crate::options::names::{self, Name};
-use crate::options::table::{Entry, Id, Kind};
+use crate::options::table::{Entry, Id, ValueKind};
 
 /// The options found among the arguments, not yet checked.
 #[derive(Clone, Default)]
-pub struct Flags(pub(crate) Findings);
+pub struct Flags(pub(crate) FoundOptions);
 
 impl fmt::Debug for Flags {
     /// Names only: a value may be the token.
@@ -39,7 +39,7 @@ pub struct Arguments {
 pub fn split_arguments(arguments: impl IntoIterator<Item = OsString>, subcommands: &[&str]) -> Arguments {
     let mut arguments = arguments.into_iter().peekable();
     let mut rest: Vec<OsString> = arguments.next().into_iter().collect();
-    let mut findings = Findings::default();
+    let mut findings = FoundOptions::default();
     let mut command_seen = false;
     while let Some(argument) = arguments.next() {
         if argument == "--" {
@@ -74,7 +74,7 @@ pub fn split_arguments(arguments: impl IntoIterator<Item = OsString>, subcommand
                 }
                 findings.ignored.push(plain(&flag.written));
             }
-            Name::Option(Entry { id, kind: Kind::Boolean, .. }) => {
+            Name::Option(Entry { id, kind: ValueKind::Boolean, .. }) => {
                 let value = flag.value.clone().unwrap_or_else(|| "true".to_owned());
                 add(&mut findings, *id, &value, flag.source());
             }
@@ -86,7 +86,7 @@ pub fn split_arguments(arguments: impl IntoIterator<Item = OsString>, subcommand
                     (Some(value), _) => findings.config_file = Some((value, flag.source())),
                     (None, name) => {
                         let key = if let Name::Option(entry) = name { entry.key } else { names::CONFIG_FILE };
-                        findings.faults.push(Fault::new(
+                        findings.faults.push(OptionFault::new(
                             key,
                             flag.source(),
                             "a value is missing",
@@ -102,7 +102,7 @@ pub fn split_arguments(arguments: impl IntoIterator<Item = OsString>, subcommand
 }
 
 /// Notes a value: one of a list is appended, any other takes the place of an earlier one.
-fn add(findings: &mut Findings, id: Id, text: &str, source: Source) {
+fn add(findings: &mut FoundOptions, id: Id, text: &str, source: Source) {
     match findings.given.iter_mut().find(|given| given.id == id) {
         None => findings.add_text(id, text, source),
         Some(Given { value: Raw::List(items), .. }) => items.extend(split_list(text, &source)),

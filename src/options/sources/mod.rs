@@ -1,9 +1,9 @@
 //! Where options are written: flags, variables, a file. Each reader finds values and says where; what they mean is
 //! decided elsewhere.
 
-use super::fault::{Fault, Source};
+use super::fault::{OptionFault, Source};
 use super::names;
-use super::table::{Form, Id, Kind};
+use super::table::{Form, Id, ValueKind};
 
 pub mod document;
 pub mod file;
@@ -28,7 +28,7 @@ pub(crate) struct Given {
 
 /// What one source holds.
 #[derive(Clone, Default)]
-pub(crate) struct Findings {
+pub(crate) struct FoundOptions {
     /// Values; a key comes at most once.
     pub given: Vec<Given>,
     pub config_file: Option<(String, Source)>,
@@ -37,14 +37,14 @@ pub(crate) struct Findings {
     /// Where [`names::SLIP`] stands.
     pub slip: Option<Source>,
     pub ignored: Vec<String>,
-    pub faults: Vec<Fault>,
+    pub faults: Vec<OptionFault>,
 }
 
-impl Findings {
+impl FoundOptions {
     /// Notes a value given as text by a flag or a variable: of a list, one that is split at commas.
     fn add_text(&mut self, id: Id, text: &str, source: Source) {
         let value = match id.entry().kind {
-            Kind::List(_) => Raw::List(split_list(text, &source)),
+            ValueKind::List(_) => Raw::List(split_list(text, &source)),
             _ => Raw::Text(text.to_owned()),
         };
         self.given.push(Given { id, value, source });
@@ -55,7 +55,7 @@ impl Findings {
         match super::check::boolean(text) {
             Ok(true) => {}
             Ok(false) => self.faults.push(
-                Fault::new(
+                OptionFault::new(
                     names::SWITCH,
                     source,
                     "switched off, which leaves nothing to do",
@@ -66,7 +66,7 @@ impl Findings {
             // Not shown: a forgotten blank (`token:SECRET`) makes a text of the whole section.
             Err(wrong) => {
                 let remedy = format!("{}, or the options below it", wrong.remedy);
-                self.faults.push(Fault::new(names::SWITCH, source, wrong.wrong, remedy));
+                self.faults.push(OptionFault::new(names::SWITCH, source, wrong.wrong, remedy));
             }
         }
     }
@@ -74,18 +74,23 @@ impl Findings {
     /// A section was given a value, or given in a form that has none.
     fn section_has_no_value(&mut self, section: &str, source: Source, form: Form) {
         let remedy = format!("give its options, such as {}", names::options_of(section, form));
-        self.faults.push(Fault::new(section, source, "a section has no value of its own", remedy));
+        self.faults.push(OptionFault::new(section, source, "a section has no value of its own", remedy));
     }
 
     /// A name is nobody's.
     fn unknown(&mut self, written: &str, name: &str, source: Source, form: Form) {
         let (wrong, remedy) = names::unknown(name, form);
-        self.faults.push(Fault::new(written, source, wrong, remedy));
+        self.faults.push(OptionFault::new(written, source, wrong, remedy));
     }
 
     /// A key is there twice.
     fn twice(&mut self, key: &str, source: Source) {
-        self.faults.push(Fault::new(key, source, "given twice, in two spellings", "leave one of them out"));
+        self.faults.push(OptionFault::new(
+            key,
+            source,
+            "given twice, in two spellings",
+            "leave one of them out",
+        ));
     }
 }
 

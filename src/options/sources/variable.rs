@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Findings, Form};
+use super::{Form, FoundOptions};
 use crate::options::fault::Source;
 use crate::options::names::{self, Name};
 
@@ -10,8 +10,8 @@ use crate::options::names::{self, Name};
 const PREFIXES: &[&str] = &["TRAEFIK_PROVIDERS_KUBERNETESINGRESS_", "WAYBILL_OPERATOR_"];
 
 /// Finds the options among `variables`. Other `TRAEFIK_…` variables are Traefik's.
-pub(crate) fn read(variables: &BTreeMap<String, String>) -> Findings {
-    let mut findings = Findings::default();
+pub(crate) fn read(variables: &BTreeMap<String, String>) -> FoundOptions {
+    let mut findings = FoundOptions::default();
     let mut seen = BTreeSet::new();
     for (written, value) in variables {
         let ours = PREFIXES.iter().any(|prefix| written.starts_with(prefix));

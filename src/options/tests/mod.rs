@@ -14,7 +14,7 @@ fn try_load(
     arguments: &[&str],
     variables: &[(&str, &str)],
     files: &[(&str, &str)],
-) -> Result<Loaded, Faults> {
+) -> Result<Loaded, OptionFaults> {
     let arguments = std::iter::once("waybill").chain(arguments.iter().copied()).map(OsString::from);
     let split = split_arguments(arguments, &["run", "render"]);
     let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -29,7 +29,7 @@ fn with_flags(arguments: &[&str]) -> Loaded {
     try_load(arguments, &[], &[]).unwrap()
 }
 
-fn fault_lines(result: Result<Loaded, Faults>) -> Vec<String> {
+fn fault_lines(result: Result<Loaded, OptionFaults>) -> Vec<String> {
     result.map(|_| ()).unwrap_err().to_string().lines().map(str::to_owned).collect()
 }
 

@@ -9,7 +9,7 @@ use crate::options::table::TABLE;
 const SECRET: &str = "S3CRETS3CRET";
 
 /// Everything that a program could print after loading.
-fn printed(result: &Result<Loaded, Faults>) -> String {
+fn printed(result: &Result<Loaded, OptionFaults>) -> String {
     match result {
         Ok(loaded) => format!(
             "{loaded:?}{:#?}{}{}",
@@ -123,7 +123,7 @@ proptest! {
         }
     }
 
-    // On the token's own line: a text that stands on a line of its own as a key must be named to be mended.
+    // On the token's own line: a text that stands on a line of its own as a key must be named, so that it can be fixed.
     #[test]
     fn no_file_shows_the_token(
         before in "[-a-z:\\[\\]{}&*!|>'\"#%@, ]{0,12}",

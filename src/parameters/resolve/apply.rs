@@ -1,15 +1,13 @@
 //! A spec laid over the operator's own settings.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Selector, SelectorExt as _};
 use sha2::{Digest, Sha256};
 
 use super::NamespaceLabels;
 use crate::kubernetes::key::{OutputKey, ServiceKey};
-use crate::parameters::resource::{BrokenBackends, IngressClassParametersSpec, Precedence, RuleSyntax};
-use crate::translate::settings::{self, NamespacePolicy, Settings, StatusSource};
+use crate::parameters::resource::IngressClassParametersSpec;
+use crate::translate::settings::{BrokenBackends, NamespacePolicy, Settings, StatusSource};
 
 /// The selector of namespaces, where there is one.
 pub(super) fn selector(spec: &IngressClassParametersSpec) -> Option<&LabelSelector> {
@@ -22,51 +20,33 @@ pub(super) fn settings(
     defaults: &Settings,
     namespaces: NamespaceLabels<'_>,
 ) -> Option<Settings> {
-    let namespaces = policy(spec, defaults, namespaces)?;
-    let set = |names: &Vec<String>| names.iter().cloned().collect::<BTreeSet<_>>();
     let mut settings = Settings {
         output: output(spec, defaults),
-        allow_empty_services: spec.allow_empty_services.unwrap_or(defaults.allow_empty_services),
-        allow_cross_namespace: spec.allow_cross_namespace.unwrap_or(defaults.allow_cross_namespace),
-        allow_external_name_services: spec
-            .allow_external_name_services
-            .unwrap_or(defaults.allow_external_name_services),
-        native_lb_by_default: spec.native_lb_by_default.unwrap_or(defaults.native_lb_by_default),
-        strict_prefix_matching: spec.strict_prefix_matching.unwrap_or(defaults.strict_prefix_matching),
-        disable_cluster_scope_resources: defaults.disable_cluster_scope_resources,
-        cross_provider_namespaces: spec
-            .cross_provider_namespaces
-            .as_ref()
-            .map(set)
-            .or_else(|| defaults.cross_provider_namespaces.clone()),
-        default_rule_syntax: spec.default_rule_syntax.map_or(defaults.default_rule_syntax, |syntax| {
-            match syntax {
-                RuleSyntax::V2 => settings::RuleSyntax::V2,
-                RuleSyntax::V3 => settings::RuleSyntax::V3,
-            }
-        }),
-        precedence: spec.precedence.map_or(defaults.precedence, |precedence| match precedence {
-            Precedence::Traefik => settings::Precedence::Traefik,
-            Precedence::Spec => settings::Precedence::Spec,
-        }),
-        broken_backends: spec.broken_backends.map_or(defaults.broken_backends, |broken| match broken {
-            BrokenBackends::Drop => settings::BrokenBackends::Drop,
-            BrokenBackends::Answer503 => settings::BrokenBackends::Answer503,
-        }),
-        default_entry_points: spec
-            .default_entry_points
-            .clone()
-            .unwrap_or_else(|| defaults.default_entry_points.clone()),
-        default_middlewares: spec
-            .default_middlewares
-            .clone()
-            .unwrap_or_else(|| defaults.default_middlewares.clone()),
         status: status(spec, defaults),
-        namespaces,
-        service_variant: 0,
+        namespaces: policy(spec, defaults, namespaces)?,
+        ..defaults.clone()
     };
+    overlay(&mut settings.allow_empty_services, &spec.allow_empty_services);
+    overlay(&mut settings.allow_cross_namespace, &spec.allow_cross_namespace);
+    overlay(&mut settings.allow_external_name_services, &spec.allow_external_name_services);
+    overlay(&mut settings.native_lb_by_default, &spec.native_lb_by_default);
+    overlay(&mut settings.strict_prefix_matching, &spec.strict_prefix_matching);
+    overlay(&mut settings.default_rule_syntax, &spec.default_rule_syntax);
+    overlay(&mut settings.precedence, &spec.precedence);
+    overlay(&mut settings.broken_backends, &spec.broken_backends);
+    overlay(&mut settings.default_entry_points, &spec.default_entry_points);
+    overlay(&mut settings.default_middlewares, &spec.default_middlewares);
+    if let Some(names) = &spec.cross_provider_namespaces {
+        settings.cross_provider_namespaces = Some(names.iter().cloned().collect());
+    }
     settings.service_variant = service_variant(&settings, defaults);
     Some(settings)
+}
+
+fn overlay<T: Clone>(setting: &mut T, value: &Option<T>) {
+    if let Some(value) = value {
+        setting.clone_from(value);
+    }
 }
 
 /// The output that a spec names.
@@ -123,7 +103,7 @@ fn service_variant(settings: &Settings, defaults: &Settings) -> u64 {
             settings.allow_cross_namespace,
             settings.cross_provider_namespaces,
             settings.native_lb_by_default,
-            settings.broken_backends == settings::BrokenBackends::Answer503,
+            settings.broken_backends == BrokenBackends::Answer503,
             settings.disable_cluster_scope_resources,
         ])
         .to_string()

@@ -7,7 +7,7 @@ fn observed() -> Observed {
         accepted: Some(Verdict { reason: Reason::Accepted, message: String::new() }),
         classes: [("public".into(), Standing::Current)].into(),
         publication: Publication::Committed,
-        counts: Counts {
+        counts: ClassCounts {
             ingresses: 2,
             routers: 3,
             services: 2,
@@ -40,7 +40,7 @@ fn a_conditions_time_changes_only_with_its_status() {
         conditions(&first),
         [("Accepted", "True", "Accepted", 100), ("Published", "True", "Committed", 100)]
     );
-    assert_eq!((first.observed_generation, first.ingresses, first.routers), (Some(3), 2, 3));
+    assert_eq!((first.observed_generation, first.counts.ingresses, first.counts.routers), (Some(3), 2, 3));
     assert_eq!(first.ingress_classes, ["public"]);
 
     let held = Observed { publication: Publication::Held(Category::Paused), ..observed() };

@@ -80,7 +80,7 @@ async fn every_ingress_is_in_the_output_of_its_class_with_its_settings_and_addre
     })
     .await;
     let status = status_of(&plane, "public").await;
-    assert_eq!((status.routers, status.services), (2, 2));
+    assert_eq!((status.counts.routers, status.counts.services), (2, 2));
     metric(&operator, "waybill_ingressclasses{settings=\"current\"}", 3.0).await;
 
     for output in [PUBLIC, INTERNAL, OWN] {

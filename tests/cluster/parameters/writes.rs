@@ -12,7 +12,8 @@ use waybill::kubernetes::IngressClass;
 use waybill::metrics::{Metrics, WriteKind, WriteResult};
 use waybill::parameters::memory::{AcceptedParameters, Memory};
 use waybill::parameters::resolve::{Found, Inputs, NamespaceLabels, Standing, resolve};
-use waybill::parameters::status::{Counts, Observed, Publication, status};
+use waybill::parameters::resource::ClassCounts;
+use waybill::parameters::status::{Observed, Publication, status};
 use waybill::parameters::{IngressClassParameters, IngressClassParametersStatus};
 use waybill::publish::error::PublishError;
 use waybill::publish::lease::LeaseGuard;
@@ -53,7 +54,7 @@ fn observed(object: &IngressClassParameters, class: &str, spec: &Value) -> Obser
         accepted: resolution.verdict,
         classes: [(class.name_any().into(), resolution.standing)].into(),
         publication: Publication::Committed,
-        counts: Counts {
+        counts: ClassCounts {
             ingresses: 12,
             routers: 14,
             services: 9,
@@ -156,12 +157,12 @@ async fn a_status_is_applied_over_an_edit_and_leaves_others_conditions() {
     let params = PatchParams::apply("someone").force();
     api.patch_status("applied", &params, &Patch::Apply(edit)).await.unwrap();
     let edited = api.get("applied").await.unwrap().status.unwrap();
-    assert_eq!((edited.ingresses, type_and_status(&edited)[0]), (99, ("Accepted", "False")));
+    assert_eq!((edited.counts.ingresses, type_and_status(&edited)[0]), (99, ("Accepted", "False")));
 
     let second = status(&said, Some(&edited), Timestamp::from_second(2000).unwrap());
     writer.write_status("applied", &second).await.unwrap();
     let read = api.get("applied").await.unwrap().status.unwrap();
-    assert_eq!(read.ingresses, 12);
+    assert_eq!(read.counts.ingresses, 12);
     let mut conditions = type_and_status(&read);
     conditions.sort_unstable();
     assert_eq!(conditions, [("Accepted", "True"), ("Published", "True"), ("Theirs", "True")]);
