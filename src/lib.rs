@@ -18,6 +18,7 @@ pub mod routing;
 mod serve;
 mod small_set;
 pub mod table;
+pub mod tools;
 pub mod traefik;
 pub mod translate;
 pub mod watch;

@@ -351,3 +351,23 @@ fn every_link_within_the_repository_leads_somewhere() -> Result<()> {
     assert!(dead.is_empty(), "dead links: {dead:#?}");
     Ok(())
 }
+
+/// A block that begins with `$ waybill` shows a command, run in the folder of the repository, and what it prints.
+#[test]
+fn the_tools_print_what_their_page_shows() -> Result<()> {
+    let page = read("docs/tools.md")?;
+    let shown: Vec<_> =
+        page.split("```").filter_map(|block| block.trim().strip_prefix("$ waybill ")).collect();
+    anyhow::ensure!(!shown.is_empty(), "docs/tools.md shows no command");
+    for block in shown {
+        let (line, printed) = block.split_once('\n').context("a command prints nothing")?;
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_waybill"))
+            .args(line.split(' '))
+            .current_dir(root())
+            .env_clear()
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(text.trim_end(), printed.trim_end(), "docs/tools.md: waybill {line}");
+    }
+    Ok(())
+}

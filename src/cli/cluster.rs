@@ -3,8 +3,11 @@
 use std::path::Path;
 
 use clap::Args;
+use kube::Client;
 
-use crate::kubernetes::client::{Access, Environment};
+use crate::kubernetes::client::{self, Access, ConnectError, Environment};
+use crate::metrics::Metrics;
+use crate::options::Loaded;
 
 /// What kubectl has as well.
 #[derive(Debug, Args)]
@@ -18,7 +21,43 @@ pub struct ClusterArguments {
     kubeconfig: Option<String>,
 }
 
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum NoConnection {
+    #[error("no thread: {0}")]
+    Thread(#[from] std::io::Error),
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+}
+
 impl ClusterArguments {
+    /// Whether one of them is given.
+    pub fn is_given(&self) -> bool {
+        self.context.is_some() || self.kubeconfig.is_some()
+    }
+
+    /// Connects and hands the client to `ask`.
+    ///
+    /// # Errors
+    /// When there is no connection; what `ask` gives is not looked at.
+    pub fn ask<T>(
+        &self,
+        loaded: &Loaded,
+        environment: &Environment,
+        ask: impl AsyncFnOnce(Client) -> T,
+    ) -> Result<T, NoConnection> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let access = &loaded.options.access;
+        let environment = self.environment(environment.clone(), access);
+        let metrics = Metrics::new("read")?;
+        runtime.block_on(async {
+            let connection = client::connect(access, &environment, "read", &metrics).await?;
+            Ok(ask(connection.client).await)
+        })
+    }
+
     /// As kubectl: a file or a context that is named counts first. Without either the way is the operator's, and
     /// where that leads nowhere the user's own file.
     pub fn environment(&self, mut environment: Environment, access: &Access) -> Environment {

@@ -3,13 +3,15 @@
 mod agent;
 mod cluster;
 mod documents;
+mod explain;
+mod input;
 mod render;
 pub mod run;
 mod show;
 mod version;
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -61,6 +63,15 @@ enum Command {
     /// Exit codes: 0 on SIGTERM, or with --once when a generation is written; 1 when --once has nothing to write within
     /// 60 seconds; 2 for wrong usage or a folder that can't be written.
     Agent(agent::AgentArguments),
+    /// Say which router serves a request, and why
+    ///
+    /// Reads manifests (-f) or a cluster (--cluster, read-only) and prints which router serves a request to URL: all
+    /// routers that are about its host in the order in which Traefik tries them, why each wins or loses and what would
+    /// make it win, middlewares, endpoints and their state, the certificate, and the objects that they come from.
+    /// Without EndpointSlices in the input, routes are shown without endpoints.
+    ///
+    /// Exit codes: 0 when a router serves the request; 1 when none does; 2 for wrong usage or input that can't be read.
+    Explain(explain::Explain),
     /// Print what is published, put together from its index and shards
     ///
     /// Reads the index and its shards, checks every hash, and prints the routing. Connects as kubectl does: by
@@ -138,6 +149,11 @@ pub fn run(
                 show.run(loaded, environment, streams)
             })
         }
+        Ok(Cli { command: Command::Explain(explain) }) => {
+            with_options(&arguments.flags, environment, streams, |loaded, streams| {
+                explain.run(loaded, environment, streams)
+            })
+        }
         Ok(Cli { command: Command::Options(options) }) => options.run(streams),
         Ok(Cli { command: Command::Crds }) => documents::crds(streams),
         Ok(Cli { command: Command::Completions(completions) }) => completions.run(streams),
@@ -161,6 +177,12 @@ fn command() -> clap::Command {
         .mut_subcommand("render", |render| {
             render.args(options::documentation::arguments(|entry| {
                 matches!(entry.group, Group::Selection | Group::Routing | Group::Status)
+                    || matches!(entry.id, Id::Namespace | Id::OutputName | Id::LeaseName)
+            }))
+        })
+        .mut_subcommand("explain", |explain| {
+            explain.args(options::documentation::arguments(|entry| {
+                matches!(entry.group, Group::Selection | Group::Routing | Group::Connection)
                     || matches!(entry.id, Id::Namespace | Id::OutputName | Id::LeaseName)
             }))
         })
@@ -194,6 +216,13 @@ fn with_options(
             USAGE
         }
     }
+}
+
+/// Whether what is printed may be coloured.
+fn is_colourful(environment: &Environment) -> bool {
+    let is_terminal =
+        environment.get("TERM").is_some_and(|kind| kind != "dumb") && io::stdout().is_terminal();
+    is_terminal && environment.get("NO_COLOR").is_none()
 }
 
 /// Says why a command can't go on; gives the exit code.

@@ -11,9 +11,8 @@ use kube::{Client, ResourceExt};
 
 use super::cluster::ClusterArguments;
 use super::{PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
-use crate::kubernetes::client::{self, Environment};
+use crate::kubernetes::client::Environment;
 use crate::kubernetes::key::OutputKey;
-use crate::metrics::Metrics;
 use crate::operator::feeds::chain;
 use crate::options::Loaded;
 use crate::published::agents::{self, ReportedAgents};
@@ -79,31 +78,17 @@ enum ShowError {
 impl Show {
     /// Reads and prints; gives the exit code.
     pub fn run(&self, loaded: &Loaded, environment: &Environment, streams: &mut Streams<'_>) -> u8 {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return fail(streams, PROBLEMS, &format!("no thread: {error}")),
-        };
         let output = match self.output(&loaded.options.settings.output) {
             Ok(output) => output,
             Err(message) => return fail(streams, USAGE, &message),
         };
-        let access = &loaded.options.access;
-        let environment = self.cluster.environment(environment.clone(), access);
-        let metrics = match Metrics::new("show") {
-            Ok(metrics) => metrics,
-            Err(error) => return fail(streams, PROBLEMS, &error.to_string()),
-        };
-        let result = runtime.block_on(async {
-            let connection = client::connect(access, &environment, "show", &metrics)
-                .await
-                .map_err(|error| (USAGE, error.to_string()))?;
-            let published = published(connection.client.clone(), &output).await;
-            let published = published.map_err(|error| (PROBLEMS, error.to_string()))?;
-            let agents = agents(connection.client, &output, &published.index).await;
-            Ok((published, agents))
+        let answer = self.cluster.ask(loaded, environment, async |client: Client| {
+            let published = published(client.clone(), &output).await?;
+            let agents = agents(client, &output, &published.index).await;
+            Ok::<_, ShowError>((published, agents))
         });
-        match result {
-            Ok((published, agents)) => {
+        match answer {
+            Ok(Ok((published, agents))) => {
                 if let Some(ReportedAgents { live, current }) = agents {
                     let generation = published.index.generation;
                     let _ = writeln!(
@@ -113,7 +98,8 @@ impl Show {
                 }
                 self.print(&published, streams)
             }
-            Err((code, message)) => fail(streams, code, &message),
+            Ok(Err(error)) => fail(streams, PROBLEMS, &error.to_string()),
+            Err(error) => fail(streams, USAGE, &error.to_string()),
         }
     }
 

@@ -68,6 +68,19 @@ pub struct Slice {
     pub addresses: Box<[Address]>,
 }
 
+impl EndpointSlice {
+    /// The Service that it belongs to.
+    pub fn service(&self) -> Option<&str> {
+        self.metadata.labels.as_ref()?.get(SERVICE_NAME_LABEL).map(String::as_str)
+    }
+
+    /// The addresses of its endpoints that don't serve.
+    pub fn not_serving(&self) -> impl Iterator<Item = &str> {
+        let endpoints = self.endpoints.iter().filter(|endpoint| endpoint.conditions.serving == Some(false));
+        endpoints.flat_map(|endpoint| endpoint.addresses.iter().map(|address| &**address))
+    }
+}
+
 impl From<EndpointSlice> for Slice {
     fn from(EndpointSlice { metadata, ports, endpoints }: EndpointSlice) -> Self {
         let serving = endpoints.into_iter().filter(|endpoint| endpoint.conditions.serving.unwrap_or(true));

@@ -179,6 +179,23 @@ impl Output {
         )
     }
 
+    /// Every router that has a key, with its Ingress's fragment and the key of its service; in no order, and without the
+    /// default one.
+    pub fn routers(&self) -> impl Iterator<Item = (Arc<str>, &Fragment, &RouterFragment, Arc<str>)> {
+        self.routers.iter().filter_map(|(owner, (fragment, index))| {
+            let router = fragment.routers.get(*index)?;
+            let key = self.router_names.key_of(owner, &owner.key)?;
+            let service = self.services.get(&router.service.owner)?;
+            let service = self.service_names.key_of(&router.service.owner, &service.content.key)?;
+            Some((key, &**fragment, router, service))
+        })
+    }
+
+    /// The fragment of the Ingress that is the default backend.
+    pub fn default_backend(&self) -> Option<&Fragment> {
+        self.default_backends.first_key_value().map(|(_, fragment)| &**fragment)
+    }
+
     /// Brings the shards up to date: their number in line with the size, the changed ones hashed.
     pub fn refresh(&mut self) {
         self.routing.refresh();

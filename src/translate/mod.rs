@@ -30,7 +30,7 @@ pub mod pause;
 pub mod problem;
 mod reference;
 mod router;
-mod rule;
+pub mod rule;
 mod server;
 mod service;
 pub mod settings;

@@ -40,6 +40,7 @@ mod place;
 mod program;
 mod random;
 mod report;
+mod requests;
 mod server;
 mod shrink;
 mod skips;

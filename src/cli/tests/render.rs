@@ -335,3 +335,54 @@ fn a_routing_that_is_too_large_for_the_text_is_told_of_and_is_no_fault() {
     );
     assert!(!waybill(&["render", "-f", "-"], SHOP).stderr.contains("TextTooLarge"));
 }
+
+#[test]
+fn explain_names_the_router_that_serves_a_request() {
+    let explain = |url: &str, more: &[&str]| waybill(&[&["explain", url, "-f", "-"], more].concat(), SHOP);
+    let served = explain("http://SHOP.example:8080/a//b", &[]);
+    assert_eq!((served.code, served.stderr.as_str()), (SUCCESS, ""));
+    for part in [
+        "Router shop-web-shop-example serves it.",
+        "compares rules with the path \"/a/b\"",
+        "Ingress shop/web, spec.rules[0].http.paths[0]",
+        "http://10.0.0.1:8080  serving",
+    ] {
+        assert!(served.stdout.contains(part), "{part}: {}", served.stdout);
+    }
+    let json = explain("http://shop.example/", &["-o", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(json[0]["servedBy"], "shop-web-shop-example");
+    let missed = explain("http://shpo.example/", &[]);
+    assert_eq!(missed.code, PROBLEMS);
+    assert!(missed.stdout.contains("Similar hosts: shop.example"), "{}", missed.stdout);
+}
+
+#[test]
+fn explain_without_endpoint_slices_still_knows_the_routes() {
+    let slices = SHOP.split("---").filter(|document| !document.contains("EndpointSlice"));
+    let outcome =
+        waybill(&["explain", "http://shop.example/", "-f", "-"], &slices.collect::<Vec<_>>().join("---"));
+    assert_eq!(outcome.code, SUCCESS);
+    assert!(outcome.stdout.contains("none: Traefik answers 503"), "{}", outcome.stdout);
+}
+
+#[test]
+fn explain_says_what_is_wrong_with_its_input() {
+    for (arguments, stdin, said) in [
+        (&["shop.example/x", "-f", "-"][..], SHOP, "has no scheme: write https://shop.example/x"),
+        (&["http://a/", "-f", "/nowhere"], "", "name a readable file"),
+        (&["http://a/", "-f", "-"], "", "there is no Ingress"),
+        (&["http://a/", "-f", "-", "--context", "c"], SHOP, "add --cluster"),
+        (&["http://a/", "-f", "-", "-H", "x"], SHOP, "'Name: value'"),
+        (&["http://a/%zz", "-f", "-"], SHOP, "answers 400"),
+        (
+            &["http://a/", "-f", "-", "--output-name", "a/b"],
+            SHOP,
+            "no such output; name one of waybill/waybill",
+        ),
+    ] {
+        let outcome = waybill(&[&["explain"], arguments].concat(), stdin);
+        assert_ne!(outcome.code, SUCCESS, "{arguments:?}");
+        assert!(outcome.stderr.contains(said), "{arguments:?}: {}", outcome.stderr);
+    }
+}

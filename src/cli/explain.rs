@@ -1,0 +1,129 @@
+//! `waybill explain`: which router serves a request, and why.
+
+use std::net::IpAddr;
+
+use clap::{Args, ValueEnum};
+
+use super::input::Input;
+use super::{PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
+use crate::kubernetes::client::Environment;
+use crate::kubernetes::key::{OutputKey, ServiceKey};
+use crate::offline;
+use crate::options::Loaded;
+use crate::redact::hide_keys;
+use crate::tools::explain::{self, Explanation, NotServing};
+use crate::tools::explained;
+use crate::tools::web_request::WebRequest;
+
+/// The arguments of `explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The URL of the request, with its scheme: https://shop.example/cart?x=1
+    #[arg(value_name = "URL")]
+    url: String,
+
+    #[command(flatten)]
+    input: Input,
+
+    /// A header of the request; repeatable
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+
+    /// The method of the request
+    #[arg(long, short = 'X', default_value = "GET")]
+    method: String,
+
+    /// The client's address, for rules that look at it
+    #[arg(long, value_name = "ADDRESS")]
+    from: Option<IpAddr>,
+
+    /// The entry point of Traefik that the request arrives at; any by default
+    #[arg(long, value_name = "NAME")]
+    entry_point: Option<String>,
+
+    /// Look at this output only; all that are about the host by default
+    #[arg(long = "output-name", value_name = "NAMESPACE/NAME", value_parser = super::output_key)]
+    output: Option<OutputKey>,
+
+    /// Print every candidate; only the first 10 by default. JSON always has all
+    #[arg(long)]
+    all: bool,
+
+    /// What to print
+    #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t = ExplainFormat::Text)]
+    format: ExplainFormat,
+}
+
+/// What is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ExplainFormat {
+    /// For people
+    Text,
+    /// A list with an answer for each output
+    Json,
+}
+
+impl Explain {
+    /// Reads, explains, prints; gives the exit code.
+    pub fn run(&self, loaded: &Loaded, environment: &Environment, streams: &mut Streams<'_>) -> u8 {
+        let request = match WebRequest::new(&self.url, &self.method, &self.headers, self.from) {
+            Ok(request) => request,
+            Err(error) => return fail(streams, USAGE, &error.to_string()),
+        };
+        let manifests = match self.input.read(loaded, environment, streams) {
+            Ok(manifests) => manifests,
+            Err(error) => return fail(streams, USAGE, &error.to_string()),
+        };
+        let unreadable = !manifests.faults.is_empty();
+        let mut not_serving = NotServing::new();
+        for slice in &manifests.slices {
+            let addresses: Vec<String> = slice.not_serving().map(str::to_owned).collect();
+            if let (false, Some(service)) = (addresses.is_empty(), slice.service()) {
+                let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
+                not_serving.entry(ServiceKey::new(namespace, service)).or_default().extend(addresses);
+            }
+        }
+        let options = self.input.options(&manifests, loaded);
+        let routing = offline::routing(manifests, &options);
+        let outputs = routing.table().outputs();
+        let mut answers: Vec<Explanation> = outputs
+            .filter(|(key, _)| self.output.as_ref().is_none_or(|wanted| wanted == *key))
+            .map(|(key, output)| {
+                let entry_point = self.entry_point.as_deref();
+                explain::explain(&routing, (&key.to_string(), output), &request, entry_point, &not_serving)
+            })
+            .collect();
+        if let (Some(wanted), true) = (&self.output, answers.is_empty()) {
+            let all: Vec<_> = routing.table().outputs().map(|(key, _)| key.to_string()).collect();
+            let all = all.join(", ");
+            return fail(
+                streams,
+                USAGE,
+                &format!("--output-name={wanted}: there is no such output; name one of {all}"),
+            );
+        }
+        // Without any candidate, one answer says as much as several.
+        let about = answers.iter().filter(|answer| !answer.candidates.is_empty()).count();
+        match about {
+            0 => answers.truncate(1),
+            _ => answers.retain(|answer| !answer.candidates.is_empty()),
+        }
+        let limit = if self.all { usize::MAX } else { explained::CANDIDATES_SHOWN };
+        let text = match self.format {
+            ExplainFormat::Text => explained::text(&answers, limit, super::is_colourful(environment)),
+            ExplainFormat::Json => match serde_json::to_string_pretty(&answers) {
+                Ok(text) => text + "\n",
+                Err(error) => return fail(streams, PROBLEMS, &error.to_string()),
+            },
+        };
+        let printed = write_document(streams.stdout, |out| out.write_all(hide_keys(&text).as_bytes()));
+        if let Err(error) = printed {
+            return fail(streams, USAGE, &format!("standard output: {error}"));
+        }
+        match answers.iter().any(|answer| answer.served_by.is_some()) {
+            _ if unreadable => USAGE,
+            true => SUCCESS,
+            false => PROBLEMS,
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What the tools for people read: manifests, or the objects of a cluster.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use clap::Args;
+use kube::Client;
+
+use super::Streams;
+use super::cluster::{ClusterArguments, NoConnection};
+use crate::kubernetes::client::Environment;
+use crate::kubernetes::manifests::{ManifestError, Manifests};
+use crate::operator::feeds::chain;
+use crate::options::{Loaded, Options};
+use crate::redact::hide_keys;
+use crate::translate::settings::BrokenBackends;
+
+/// Where the objects come from.
+#[derive(Debug, Args)]
+pub struct Input {
+    /// Manifests as YAML or JSON: a file, a directory with all below it, or - for standard input
+    #[arg(
+        short = 'f',
+        long = "filename",
+        value_name = "PATH",
+        num_args = 1,
+        required_unless_present = "cluster"
+    )]
+    filenames: Vec<PathBuf>,
+
+    /// Read the objects of a cluster, which is only read: by --context, KUBECONFIG or the current context, as kubectl does
+    #[arg(long, conflicts_with = "filenames")]
+    cluster: bool,
+
+    #[command(flatten)]
+    connect: ClusterArguments,
+}
+
+/// Why there are no objects.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    #[error(transparent)]
+    Manifests(#[from] ManifestError),
+    #[error("--context and --kubeconfig name a cluster: add --cluster, or leave them out")]
+    NotCluster,
+    #[error(transparent)]
+    Connection(#[from] NoConnection),
+    #[error("{path}: {message}")]
+    List { path: String, message: String },
+}
+
+/// What is read of a cluster: what, in which API group, and whether it is namespaced and can be done without.
+const LISTS: [(&str, &str, bool, bool); 8] = [
+    ("ingresses", "/apis/networking.k8s.io/v1", true, false),
+    ("services", "/api/v1", true, false),
+    ("endpointslices", "/apis/discovery.k8s.io/v1", true, false),
+    ("secrets", "/api/v1", true, true),
+    ("ingressclasses", "/apis/networking.k8s.io/v1", false, true),
+    ("ingressclassparameters", "/apis/waybill.dev/v1alpha1", false, true),
+    ("nodes", "/api/v1", false, true),
+    ("namespaces", "/api/v1", false, true),
+];
+
+impl Input {
+    /// Reads everything; what can't be read, but need not keep the rest from being used, is said on standard error.
+    ///
+    /// # Errors
+    /// See [`InputError`].
+    pub fn read(
+        &self,
+        loaded: &Loaded,
+        environment: &Environment,
+        streams: &mut Streams<'_>,
+    ) -> Result<Manifests, InputError> {
+        let manifests = if self.cluster {
+            let (manifests, refused) = self.connect.ask(loaded, environment, async |client| {
+                listed(client, &loaded.options.namespaces).await
+            })??;
+            for path in refused {
+                let _ =
+                    writeln!(streams.stderr, "warning: {path}: not allowed or not there, so it is left out");
+            }
+            manifests
+        } else if self.connect.is_given() {
+            return Err(InputError::NotCluster);
+        } else {
+            Manifests::read(&self.filenames, &mut *streams.stdin)?
+        };
+        for fault in &manifests.faults {
+            let _ = writeln!(streams.stderr, "error: {}", hide_keys(&fault.to_string()));
+        }
+        if manifests.ingresses.is_empty() {
+            let _ = writeln!(streams.stderr, "warning: there is no Ingress in the input");
+        }
+        Ok(manifests)
+    }
+
+    /// The options for these objects: manifests of a repository hold no EndpointSlices, and often not every Service,
+    /// so routes stay without them.
+    pub fn options(&self, manifests: &Manifests, loaded: &Loaded) -> Options {
+        let mut options = loaded.options.clone();
+        if !self.cluster && manifests.slices.is_empty() {
+            options.settings.allow_empty_services = true;
+            options.settings.broken_backends = BrokenBackends::Answer503;
+        }
+        options
+    }
+}
+
+/// The objects of a cluster, and the lists that were refused.
+async fn listed(
+    client: Client,
+    namespaces: &BTreeSet<String>,
+) -> Result<(Manifests, Vec<String>), InputError> {
+    let mut manifests = Manifests::default();
+    let mut refused = Vec::new();
+    for (plural, group, namespaced, optional) in LISTS {
+        let paths: Vec<String> = match namespaced && !namespaces.is_empty() {
+            true => namespaces.iter().map(|name| format!("{group}/namespaces/{name}/{plural}")).collect(),
+            false => vec![format!("{group}/{plural}")],
+        };
+        for path in paths {
+            let selector = if plural == "secrets" { "?fieldSelector=type%3Dkubernetes.io%2Ftls" } else { "" };
+            let failed = |message: String| InputError::List { path: path.clone(), message };
+            let request = http::Request::get(format!("{path}{selector}")).body(Vec::new());
+            let request = request.map_err(|error| failed(error.to_string()))?;
+            match client.request_text(request).await {
+                Ok(text) => manifests.add(&path.as_str().into(), text.as_bytes()),
+                Err(kube::Error::Api(status)) if optional && matches!(status.code, 403 | 404) => {
+                    refused.push(path);
+                }
+                Err(error) => return Err(failed(chain(&error))),
+            }
+        }
+    }
+    Ok((manifests, refused))
+}

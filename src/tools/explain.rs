@@ -1,0 +1,461 @@
+//! Which router serves a request, and why: the candidates in Traefik's order.
+//!
+//! Sources: `AddRoute` and `ServeHTTP` (Traefik's pkg/muxer/http), `buildEntryPointHandler` (pkg/server/router).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::certificate::{self, CertificateFacts};
+use super::matching::RuleMatcher;
+use super::rule::RuleError;
+use super::web_request::WebRequest;
+use crate::kubernetes::Ingress;
+use crate::kubernetes::key::{IngressKey, ServiceKey};
+use crate::routing::Routing;
+use crate::table::Output;
+use crate::traefik::dynamic::{HttpService, Router};
+use crate::translate::fragment::{Fragment, ServiceFragment};
+use crate::translate::name::{DEFAULT_BACKEND, DEFAULT_ROUTER};
+use crate::translate::rule::{self, Matcher};
+use crate::translate::settings::RuleSyntax;
+
+/// Traefik refuses priorities above this.
+const PRIORITY_LIMIT: i64 = i64::MAX - 1000;
+
+/// A router that is ready to be asked.
+#[derive(Debug)]
+pub struct RankedRouter<'a> {
+    pub router: &'a Router,
+    /// The one that is set, else the length of the rule.
+    pub priority: i64,
+    pub matcher: Result<RuleMatcher, RuleError>,
+}
+
+impl<'a> RankedRouter<'a> {
+    /// Reads the rule of a router.
+    pub fn new(router: &'a Router) -> Self {
+        let length = i64::try_from(router.rule.len()).unwrap_or(i64::MAX);
+        let priority = if router.priority == 0 { length } else { router.priority };
+        let matcher = RuleMatcher::new(&router.rule, &router.rule_syntax);
+        Self { router, priority, matcher }
+    }
+
+    /// Why it does not take a request whatever other routers there are, and what would help; empty where it does.
+    fn obstacles(&self, request: &WebRequest, entry_point: Option<&str>) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        if self.priority > PRIORITY_LIMIT {
+            let why = format!("Traefik refuses priorities above {PRIORITY_LIMIT}");
+            all.push((why, "a lower priority".to_owned()));
+        }
+        if self.router.tls.is_some() && !request.https {
+            all.push(("it has TLS, so it serves https only".to_owned(), "a request over https".to_owned()));
+        }
+        let entry_points = &self.router.entry_points;
+        if let Some(name) = entry_point
+            && !entry_points.is_empty()
+            && !entry_points.iter().any(|own| own == name)
+        {
+            let names = entry_points.join(" or ");
+            all.push((
+                format!("it is on {names}, not on {name}"),
+                format!("a request to entry point {names}"),
+            ));
+        }
+        match &self.matcher {
+            Ok(matcher) => all.extend(matcher.misses(request).into_iter().map(|miss| {
+                (format!("{}: {}", miss.wanted, miss.seen), format!("a request that {} matches", miss.wanted))
+            })),
+            Err(error) => {
+                let why = format!("Traefik refuses its rule: {error}");
+                all.push((why, "a rule that Traefik takes".to_owned()));
+            }
+        }
+        all
+    }
+
+    /// Whether it takes a request that no other router takes first.
+    pub fn takes(&self, request: &WebRequest, entry_point: Option<&str>) -> bool {
+        self.obstacles(request, entry_point).is_empty()
+    }
+}
+
+/// What becomes of a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RouteVerdict {
+    Serves,
+    /// It would take the request as well, with the same priority as the one that serves it: Traefik's order of the two
+    /// is not defined.
+    Tied,
+    /// It would take the request, but another one comes first.
+    Later,
+    Misses,
+}
+
+/// A router that is about the request's host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteCandidate {
+    pub router: String,
+    pub verdict: RouteVerdict,
+    /// Why it loses, a sentence each.
+    pub because: Vec<String>,
+    /// What it would take for it to serve the request, all of it; empty for the one that does.
+    pub to_win: Vec<String>,
+    pub rule: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub rule_syntax: String,
+    pub priority: i64,
+    /// The priority is not set, so it is the length of the rule.
+    pub default_priority: bool,
+    /// Empty stands for Traefik's default entry points.
+    pub entry_points: Vec<String>,
+    pub tls: bool,
+    pub middlewares: Vec<String>,
+    /// `Ingress namespace/name`.
+    pub from: String,
+    /// The field of that object; empty where several could be meant.
+    pub field: String,
+    pub service: ExplainedService,
+}
+
+/// Where a router leads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExplainedService {
+    pub name: String,
+    /// `Service namespace/name, port PORT`; a default backend's without its port.
+    pub from: String,
+    pub middlewares: Vec<String>,
+    pub endpoints: Vec<ExplainedEndpoint>,
+}
+
+/// An endpoint of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExplainedEndpoint {
+    /// A URL, or the address alone of one that gets no requests.
+    pub address: String,
+    /// `serving`, `terminating` or `not serving`; a name or cluster address has `address`.
+    pub state: &'static str,
+}
+
+/// The certificate that a request is served with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExplainedCertificate {
+    /// `Secret namespace/name`; empty where Traefik's default certificate is used.
+    pub from: String,
+    pub names: Vec<String>,
+    /// RFC 3339.
+    pub not_after: String,
+}
+
+/// The answer for one output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    pub output: String,
+    pub method: String,
+    pub url: String,
+    /// The path that rules are compared with, where that is another than the one sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub routed_path: Option<String>,
+    /// The router that serves it.
+    pub served_by: Option<String>,
+    /// Those that are about the host, in Traefik's order.
+    pub candidates: Vec<RouteCandidate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<ExplainedCertificate>,
+    /// Problems of Ingresses that are about the host, a line each.
+    pub problems: Vec<String>,
+    /// Hosts that look like this one; only where nothing serves it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub similar_hosts: Vec<String>,
+}
+
+/// Addresses of endpoints that do not serve, by Service.
+pub type NotServing = HashMap<ServiceKey, Vec<String>>;
+
+/// One router of an output with all that is known of it.
+struct Origin<'a> {
+    name: Arc<str>,
+    ranked: RankedRouter<'a>,
+    fragment: &'a Fragment,
+    service_name: Arc<str>,
+    service: &'a HttpService,
+    /// Not for the default backend.
+    owner: Option<&'a ServiceFragment>,
+}
+
+/// What an output does with a request. `entry_point` is the one that it arrives at; none stands for any.
+pub fn explain(
+    routing: &Routing,
+    output: (&str, &Output),
+    request: &WebRequest,
+    entry_point: Option<&str>,
+    not_serving: &NotServing,
+) -> Explanation {
+    let (output_name, output) = output;
+    let default = output.default_backend().and_then(|fragment| {
+        let backend = fragment.default_backend.as_deref()?;
+        Some(Origin {
+            name: DEFAULT_ROUTER.into(),
+            ranked: RankedRouter::new(&backend.router),
+            fragment,
+            service_name: DEFAULT_BACKEND.into(),
+            service: &backend.service,
+            owner: None,
+        })
+    });
+    let named = output.routers().map(|(name, fragment, router, service_name)| Origin {
+        name,
+        ranked: RankedRouter::new(&router.router),
+        fragment,
+        service_name,
+        service: &router.service.service,
+        owner: Some(&router.service),
+    });
+    let about_host = |origin: &Origin<'_>| match &origin.ranked.matcher {
+        Ok(matcher) => matcher.matches_host(request),
+        Err(_) => origin.ranked.router.rule.contains(&request.host),
+    };
+    let mut origins: Vec<Origin<'_>> = named.chain(default).filter(about_host).collect();
+    origins.sort_by(|one, other| {
+        other.ranked.priority.cmp(&one.ranked.priority).then_with(|| one.name.cmp(&other.name))
+    });
+    let winner = origins.iter().position(|origin| origin.ranked.takes(request, entry_point));
+    let first = winner.map(|at| (at, origins[at].ranked.priority, Arc::clone(&origins[at].name)));
+    let candidates: Vec<RouteCandidate> = origins
+        .iter()
+        .enumerate()
+        .map(|(at, origin)| {
+            let mut candidate = described(routing, origin, not_serving);
+            judge(&mut candidate, origin, at, first.as_ref(), request, entry_point);
+            candidate
+        })
+        .collect();
+    let sent = &request.sent_path;
+    let routed = String::from_utf8_lossy(&request.path).into_owned();
+    Explanation {
+        output: output_name.to_owned(),
+        method: request.method.clone(),
+        url: format!("{}://{}{sent}", if request.https { "https" } else { "http" }, request.host_header),
+        routed_path: (routed != *sent).then_some(routed),
+        served_by: first.map(|(_, _, name)| name.to_string()),
+        certificate: request.https.then(|| served_certificate(routing, output_name, &request.host)),
+        problems: problems(routing, &request.host),
+        similar_hosts: if winner.is_none() { similar_hosts(routing, &request.host) } else { Vec::new() },
+        candidates,
+    }
+}
+
+/// The router that serves: where it stands, its priority and its name.
+type First = (usize, i64, Arc<str>);
+
+fn judge(
+    candidate: &mut RouteCandidate,
+    origin: &Origin<'_>,
+    at: usize,
+    first: Option<&First>,
+    request: &WebRequest,
+    entry_point: Option<&str>,
+) {
+    (candidate.because, candidate.to_win) = origin.ranked.obstacles(request, entry_point).into_iter().unzip();
+    let Some((winner, priority, name)) = first else { return };
+    let own = origin.ranked.priority;
+    candidate.verdict = match candidate.because.is_empty() {
+        true if at == *winner => RouteVerdict::Serves,
+        true if own == *priority => RouteVerdict::Tied,
+        true => RouteVerdict::Later,
+        false => RouteVerdict::Misses,
+    };
+    match candidate.verdict {
+        RouteVerdict::Serves | RouteVerdict::Misses => {}
+        RouteVerdict::Tied => candidate.because.push(format!(
+            "it matches too and has the priority of {name}, {own}: which of the two Traefik takes is not defined"
+        )),
+        RouteVerdict::Later => candidate
+            .because
+            .push(format!("it matches too, but its priority {own} comes after {priority} of {name}")),
+    }
+    let needs_priority = match candidate.verdict {
+        RouteVerdict::Serves => false,
+        RouteVerdict::Tied | RouteVerdict::Later => true,
+        RouteVerdict::Misses => at > *winner,
+    };
+    if needs_priority {
+        let above = priority.saturating_add(1);
+        candidate.to_win.push(match origin.owner {
+            Some(_) => format!(
+                "the annotation traefik.ingress.kubernetes.io/router.priority: \"{above}\" or more on {}",
+                candidate.from
+            ),
+            None => format!("no other router may match: a default backend always comes last, after {name}"),
+        });
+    }
+}
+
+fn described(routing: &Routing, origin: &Origin<'_>, not_serving: &NotServing) -> RouteCandidate {
+    let router = origin.ranked.router;
+    let ingress = &origin.fragment.ingress;
+    RouteCandidate {
+        router: origin.name.to_string(),
+        verdict: RouteVerdict::Misses,
+        because: Vec::new(),
+        to_win: Vec::new(),
+        rule: router.rule.clone(),
+        rule_syntax: router.rule_syntax.clone(),
+        priority: origin.ranked.priority,
+        default_priority: router.priority == 0,
+        entry_points: router.entry_points.clone(),
+        tls: router.tls.is_some(),
+        middlewares: router.middlewares.clone(),
+        from: format!("Ingress {ingress}"),
+        field: match origin.owner {
+            Some(_) => routing
+                .stores()
+                .ingresses()
+                .get(ingress)
+                .and_then(|ingress| field(ingress, &router.rule))
+                .unwrap_or_default(),
+            None => "spec.defaultBackend".to_owned(),
+        },
+        service: ExplainedService {
+            name: origin.service_name.to_string(),
+            from: service_of(routing, origin).map_or_else(String::new, |service| {
+                let port = origin.owner.map_or_else(String::new, |own| format!(", port {}", own.owner.port));
+                format!("Service {service}{port}")
+            }),
+            middlewares: origin.service.middlewares.clone(),
+            endpoints: endpoints(routing, origin, not_serving),
+        },
+    }
+}
+
+/// The field that a rule comes from, where only one can be meant.
+fn field(ingress: &Ingress, rule: &str) -> Option<String> {
+    let rules = ingress.spec.as_ref()?.rules.as_ref()?;
+    let mut found = Vec::new();
+    for (at, one) in rules.iter().enumerate() {
+        let host = one.host.as_deref().unwrap_or_default();
+        for (path_at, path) in one.http.iter().flat_map(|http| &http.paths).enumerate() {
+            let path = path.path.as_deref().unwrap_or_default();
+            let made = |matcher, syntax, whole| rule::rule(host, path, matcher, syntax, whole) == rule;
+            let is_it = [Matcher::Path, Matcher::PathPrefix, Matcher::PathRegexp].iter().any(|matcher| {
+                [RuleSyntax::V2, RuleSyntax::V3]
+                    .iter()
+                    .any(|syntax| made(*matcher, *syntax, false) || made(*matcher, *syntax, true))
+            });
+            if is_it {
+                found.push(format!("spec.rules[{at}].http.paths[{path_at}]"));
+            }
+        }
+    }
+    if found.len() == 1 { found.pop() } else { None }
+}
+
+/// The Service that a router leads to.
+fn service_of(routing: &Routing, origin: &Origin<'_>) -> Option<ServiceKey> {
+    if let Some(fragment) = origin.owner {
+        return Some(fragment.owner.service.clone());
+    }
+    let ingress = &origin.fragment.ingress;
+    let spec = routing.stores().ingresses().get(ingress)?.spec.as_ref()?;
+    let service = spec.default_backend.as_ref()?.service.as_ref()?;
+    Some(ServiceKey::new(ingress.namespace(), service.name.as_str()))
+}
+
+fn endpoints(routing: &Routing, origin: &Origin<'_>, not_serving: &NotServing) -> Vec<ExplainedEndpoint> {
+    let service = service_of(routing, origin);
+    let service = service.as_ref();
+    let slices = service.map(|service| routing.stores().endpoint_slices(service)).unwrap_or_default();
+    let state = |url: &str| {
+        let host = url.split("://").nth(1).unwrap_or_default();
+        let host = host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']);
+        let address = slices.iter().flat_map(|slice| &slice.addresses).find(|address| *address.host == *host);
+        address.map_or("address", |address| if address.terminating { "terminating" } else { "serving" })
+    };
+    let served = &origin.service.load_balancer.servers;
+    let served = served
+        .iter()
+        .map(|server| ExplainedEndpoint { address: server.url.clone(), state: state(&server.url) });
+    let others = service.and_then(|service| not_serving.get(service)).into_iter().flatten();
+    let others = others.map(|address| ExplainedEndpoint { address: address.clone(), state: "not serving" });
+    served.chain(others).collect()
+}
+
+fn served_certificate(routing: &Routing, output: &str, host: &str) -> ExplainedCertificate {
+    let mut all: Vec<_> = routing
+        .table()
+        .fragments()
+        .filter(|fragment| fragment.output().to_string() == output)
+        .flat_map(|fragment| &fragment.certificates)
+        .collect();
+    all.sort_by(|one, other| one.secret.cmp(&other.secret));
+    all.dedup_by(|one, other| one.secret == other.secret);
+    let (secrets, facts): (Vec<_>, Vec<_>) = all
+        .iter()
+        .filter_map(|one| Some((&one.secret, CertificateFacts::parse(&one.certificate.cert_file).ok()?)))
+        .unzip();
+    match certificate::best(host, &facts) {
+        Some(at) => ExplainedCertificate {
+            from: format!("Secret {}", secrets[at]),
+            names: facts[at].names.clone(),
+            not_after: jiff::Timestamp::from_second(facts[at].not_after)
+                .map_or_else(|_| String::new(), |time| time.to_string()),
+        },
+        None => ExplainedCertificate { from: String::new(), names: Vec::new(), not_after: String::new() },
+    }
+}
+
+fn hosts(ingress: &Ingress) -> impl Iterator<Item = &str> {
+    let rules = ingress.spec.iter().flat_map(|spec| spec.rules.iter().flatten());
+    rules.map(|rule| rule.host.as_deref().unwrap_or_default())
+}
+
+fn is_about(ingress: &Ingress, host: &str) -> bool {
+    let suffix = host.find('.').map_or("", |at| &host[at..]);
+    hosts(ingress).any(|own| {
+        own.is_empty()
+            || own.eq_ignore_ascii_case(host)
+            || own.strip_prefix('*').is_some_and(|own| own == suffix)
+    })
+}
+
+/// What is wrong with the Ingresses that are about a host, and those of other classes.
+fn problems(routing: &Routing, host: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (key, ingress) in routing.stores().ingresses().iter().filter(|(_, ingress)| is_about(ingress, host)) {
+        let key = IngressKey(key.clone());
+        let found = routing.problems(&key);
+        if found.is_empty() && routing.settings(&key).is_none() {
+            let class = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
+            lines.push(match class {
+                Some(class) => {
+                    format!("Ingress {key}: its class {class:?} is not waybill's, so it has no router here")
+                }
+                None => {
+                    format!("Ingress {key}: it has no class, or its annotation names another controller's")
+                }
+            });
+        }
+        lines.extend(found.iter().map(ToString::to_string));
+    }
+    lines.sort();
+    lines.dedup();
+    lines
+}
+
+fn similar_hosts(routing: &Routing, host: &str) -> Vec<String> {
+    let ingresses = routing.stores().ingresses();
+    let all = ingresses.iter().flat_map(|(_, ingress)| hosts(ingress)).filter(|own| !own.is_empty());
+    let mut near: Vec<(usize, &str)> = all
+        .map(|own| (strsim::damerau_levenshtein(own, host), own))
+        .filter(|(distance, _)| *distance <= 3)
+        .collect();
+    near.sort_unstable();
+    near.dedup();
+    near.into_iter().take(3).map(|(_, own)| own.to_owned()).collect()
+}

@@ -1,0 +1,485 @@
+//! Does a rule match a request, and if not, why? The matchers of Traefik's syntaxes `v3` and `v2`.
+//!
+//! Sources: Traefik's pkg/muxer/http, and gorilla/mux, by which syntax `v2` reads its templates.
+
+use std::net::IpAddr;
+
+use regex::Regex;
+
+use super::pattern;
+use super::rule::{RuleCall, RuleError, RuleTree};
+use super::web_request::{WebRequest, canonical_header, without_port};
+
+/// A rule that is ready to be asked.
+#[derive(Debug)]
+pub enum RuleMatcher {
+    Both(Box<RuleMatcher>, Box<RuleMatcher>),
+    Either(Box<RuleMatcher>, Box<RuleMatcher>),
+    Call(RuleCall, Predicate),
+}
+
+/// What a matcher looks at.
+#[derive(Debug)]
+pub enum Predicate {
+    Anything,
+    /// In lower case; one of them.
+    Hosts {
+        names: Vec<String>,
+        wildcards: bool,
+    },
+    HostPattern(Regex),
+    /// Patterns on the Host header without its port; one of them.
+    HostTemplates(Vec<Regex>),
+    Path(String),
+    PathPrefix(String),
+    /// One of them.
+    PathPatterns(Vec<Regex>),
+    Methods(Vec<String>),
+    /// All of them; without a value the header has to be there.
+    Headers(Vec<(String, String)>),
+    HeaderPatterns(Vec<(String, Regex)>),
+    Query(String, String),
+    QueryPattern(String, Regex),
+    /// Patterns on `key=value` of the first value; all of them.
+    QueryTemplates(Vec<(String, Regex)>),
+    /// Addresses with the length of their prefix; one of them.
+    ClientIP(Vec<(IpAddr, u8)>),
+}
+
+const V3: &[&str] = &[
+    "ClientIP",
+    "Method",
+    "Host",
+    "HostRegexp",
+    "Path",
+    "PathRegexp",
+    "PathPrefix",
+    "Header",
+    "HeaderRegexp",
+    "Query",
+    "QueryRegexp",
+];
+const V2: &[&str] = &[
+    "Host",
+    "HostHeader",
+    "HostRegexp",
+    "ClientIP",
+    "Path",
+    "PathPrefix",
+    "Method",
+    "Headers",
+    "HeadersRegexp",
+    "Query",
+];
+
+impl RuleMatcher {
+    /// Reads a rule. Every syntax but `v2` is `v3`, as in Traefik.
+    ///
+    /// # Errors
+    /// What Traefik refuses: the router of such a rule is not there.
+    pub fn new(rule: &str, syntax: &str) -> Result<Self, RuleError> {
+        Self::build(RuleTree::parse(rule)?, syntax == "v2")
+    }
+
+    fn build(tree: RuleTree, v2: bool) -> Result<Self, RuleError> {
+        Ok(match tree {
+            RuleTree::And(left, right) => {
+                Self::Both(Self::build(*left, v2)?.into(), Self::build(*right, v2)?.into())
+            }
+            RuleTree::Or(left, right) => {
+                Self::Either(Self::build(*left, v2)?.into(), Self::build(*right, v2)?.into())
+            }
+            RuleTree::Call(call) => {
+                let (known, syntax) = if v2 { (V2, "v2") } else { (V3, "v3") };
+                let name = known.iter().find(|name| is_spelling(&call.name, name));
+                let name =
+                    *name.ok_or_else(|| RuleError::UnknownMatcher { name: call.name.clone(), syntax })?;
+                let predicate = predicate(name, &call.arguments, v2)
+                    .map_err(|message| RuleError::Argument { call: call.to_string(), message })?;
+                Self::Call(call, predicate)
+            }
+        })
+    }
+
+    /// Whether it matches.
+    pub fn matches(&self, request: &WebRequest) -> bool {
+        self.holds(&|call, predicate| predicate.matches(request) != call.negated)
+    }
+
+    /// Whether it could match another request to the same host.
+    pub fn matches_host(&self, request: &WebRequest) -> bool {
+        self.holds(&|call, predicate| !predicate.is_host() || predicate.matches(request) != call.negated)
+    }
+
+    fn holds(&self, test: &dyn Fn(&RuleCall, &Predicate) -> bool) -> bool {
+        match self {
+            Self::Both(left, right) => left.holds(test) && right.holds(test),
+            Self::Either(left, right) => left.holds(test) || right.holds(test),
+            Self::Call(call, predicate) => test(call, predicate),
+        }
+    }
+
+    /// What keeps it from matching; each would have to match.
+    pub fn misses(&self, request: &WebRequest) -> Vec<Miss> {
+        match self {
+            _ if self.matches(request) => Vec::new(),
+            Self::Both(left, right) => [left.misses(request), right.misses(request)].concat(),
+            Self::Either(left, right) => {
+                let [left, right] = [left, right].map(|side| Miss::joined(side.misses(request), " and "));
+                vec![Miss::joined(vec![left, right], " or ")]
+            }
+            Self::Call(call, predicate) => {
+                vec![Miss { wanted: call.to_string(), seen: predicate.seen(request) }]
+            }
+        }
+    }
+}
+
+/// A part of a rule that does not match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Miss {
+    /// Matchers, joined by `and` and `or`.
+    pub wanted: String,
+    /// What the request has in their place.
+    pub seen: String,
+}
+
+impl Miss {
+    fn joined(mut all: Vec<Self>, by: &str) -> Self {
+        let wanted = all.iter().map(|miss| miss.wanted.as_str()).collect::<Vec<_>>().join(by);
+        all.dedup_by(|one, other| one.seen == other.seen);
+        Self { wanted, seen: all.iter().map(|miss| miss.seen.as_str()).collect::<Vec<_>>().join(", ") }
+    }
+}
+
+/// A matcher may be written as it is, in lower case, in upper case, or with a capital.
+fn is_spelling(text: &str, name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let title = lower.get(..1).unwrap_or_default().to_ascii_uppercase() + lower.get(1..).unwrap_or_default();
+    text == name || text == lower || text == title || text == name.to_ascii_uppercase()
+}
+
+fn predicate(name: &str, arguments: &[String], v2: bool) -> Result<Predicate, String> {
+    if arguments.is_empty() || arguments.iter().any(String::is_empty) {
+        return Err("an argument is missing".to_owned());
+    }
+    let is_host = name.starts_with("Host");
+    if is_host && !arguments.iter().all(|host| host.is_ascii()) {
+        return Err("a host is ASCII text; write it in punycode (xn--…)".to_owned());
+    }
+    if v2 {
+        return predicate_v2(name, arguments);
+    }
+    let (first, second) = match (arguments, name) {
+        ([first], "Query" | "QueryRegexp") => (first, None),
+        ([first, second], "Query" | "QueryRegexp" | "Header" | "HeaderRegexp") => (first, Some(second)),
+        ([first], name) if !name.starts_with("Header") => (first, None),
+        _ => return Err(format!("{} arguments are not what it takes", arguments.len())),
+    };
+    let value = second.map(String::as_str).unwrap_or_default();
+    Ok(match name {
+        "ClientIP" => Predicate::ClientIP(networks(arguments)?),
+        "Method" => Predicate::Methods(vec![first.to_uppercase()]),
+        "Host" if first == "*" => Predicate::Anything,
+        "Host" => Predicate::Hosts { names: vec![first.to_ascii_lowercase()], wildcards: true },
+        "HostRegexp" => Predicate::HostPattern(pattern::compile(first)?),
+        "PathRegexp" => Predicate::PathPatterns(vec![pattern::compile(first)?]),
+        "Path" | "PathPrefix" if !first.starts_with('/') => {
+            return Err("a path begins with /".to_owned());
+        }
+        "Path" => Predicate::Path(first.clone()),
+        "PathPrefix" => Predicate::PathPrefix(first.clone()),
+        "Header" => Predicate::Headers(vec![(canonical_header(first), value.to_owned())]),
+        "HeaderRegexp" => {
+            Predicate::HeaderPatterns(vec![(canonical_header(first), pattern::compile(value)?)])
+        }
+        "QueryRegexp" if second.is_some() => Predicate::QueryPattern(first.clone(), pattern::compile(value)?),
+        _ => Predicate::Query(first.clone(), value.to_owned()),
+    })
+}
+
+fn predicate_v2(name: &str, arguments: &[String]) -> Result<Predicate, String> {
+    let pairs = || {
+        let pairs = arguments.chunks_exact(2);
+        if pairs.remainder().is_empty() {
+            Ok(pairs)
+        } else {
+            Err("names and values come in pairs".to_owned())
+        }
+    };
+    let templates = |kind| arguments.iter().map(|text| template(text, kind)).collect::<Result<Vec<_>, _>>();
+    Ok(match name {
+        "ClientIP" => Predicate::ClientIP(networks(arguments)?),
+        "Method" => Predicate::Methods(arguments.iter().map(|method| method.to_uppercase()).collect()),
+        "Host" | "HostHeader" => {
+            let names = arguments.iter().map(|host| host.to_ascii_lowercase()).collect();
+            Predicate::Hosts { names, wildcards: false }
+        }
+        "HostRegexp" => Predicate::HostTemplates(templates(Template::Host)?),
+        "Path" | "PathPrefix" if arguments.iter().any(|path| !path.starts_with('/')) => {
+            return Err("a path begins with /".to_owned());
+        }
+        "Path" => Predicate::PathPatterns(templates(Template::Path)?),
+        "PathPrefix" => Predicate::PathPatterns(templates(Template::Prefix)?),
+        "Headers" => {
+            let pairs = pairs()?.map(|pair| (canonical_header(&pair[0]), pair[1].clone()));
+            Predicate::Headers(pairs.collect())
+        }
+        "HeadersRegexp" => {
+            let pairs = pairs()?.map(|pair| Ok((canonical_header(&pair[0]), pattern::compile(&pair[1])?)));
+            Predicate::HeaderPatterns(pairs.collect::<Result<_, String>>()?)
+        }
+        _ => {
+            let parts: Vec<&str> = arguments.iter().flat_map(|pair| pair.splitn(2, '=')).collect();
+            let pairs = parts.chunks_exact(2);
+            if !pairs.remainder().is_empty() {
+                return Err("names and values come in pairs".to_owned());
+            }
+            let pairs = pairs.map(|pair| {
+                Ok((pair[0].to_owned(), template(&format!("{}={}", pair[0], pair[1]), Template::Query)?))
+            });
+            Predicate::QueryTemplates(pairs.collect::<Result<_, String>>()?)
+        }
+    })
+}
+
+/// What a template of syntax `v2` is compared with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Template {
+    Host,
+    Path,
+    Prefix,
+    Query,
+}
+
+/// Text with `{name}` and `{name:pattern}` in it, as a regular expression.
+fn template(text: &str, kind: Template) -> Result<Regex, String> {
+    let any = match kind {
+        Template::Host => "[^.]+",
+        Template::Path | Template::Prefix => "[^/]+",
+        Template::Query => ".*",
+    };
+    let mut out = if kind == Template::Host { "(?i)^" } else { "^" }.to_owned();
+    let (mut level, mut raw, mut open) = (0_usize, 0, 0);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'{' => {
+                level += 1;
+                if level == 1 {
+                    out.push_str(&regex::escape(&text[raw..at]));
+                    open = at + 1;
+                }
+            }
+            b'}' => {
+                level = level.checked_sub(1).ok_or("unbalanced braces")?;
+                if level == 0 {
+                    let (name, inner) = text[open..at].split_once(':').unwrap_or((&text[open..at], any));
+                    if name.is_empty() || inner.is_empty() {
+                        return Err("braces without a name or a pattern".to_owned());
+                    }
+                    pattern::compile(&format!("^{inner}$"))?;
+                    out.push_str(&format!("({inner})"));
+                    raw = at + 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    if level > 0 {
+        return Err("unbalanced braces".to_owned());
+    }
+    out.push_str(&regex::escape(&text[raw..]));
+    if kind == Template::Query && text.ends_with('=') && text.matches('=').count() == 1 {
+        out.push_str(any);
+    }
+    if kind != Template::Prefix {
+        out.push('$');
+    }
+    pattern::compile(&out)
+}
+
+fn networks(texts: &[String]) -> Result<Vec<(IpAddr, u8)>, String> {
+    let network = |text: &String| {
+        let (address, length) = text.split_once('/').map_or((text.as_str(), None), |(a, b)| (a, Some(b)));
+        let address: IpAddr = address.parse().ok()?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let length = length.map_or(Some(longest), |length| length.parse().ok())?;
+        (length <= longest).then_some((address, length))
+    };
+    let wrong = |text| format!("{text:?} is neither an address nor a network such as 10.0.0.0/8");
+    texts.iter().map(|text| network(text).ok_or_else(|| wrong(text))).collect()
+}
+
+fn is_within(address: IpAddr, (network, length): (IpAddr, u8)) -> bool {
+    let bits = |address: IpAddr| match address.to_canonical() {
+        IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, 4),
+        IpAddr::V6(address) => (address.to_bits(), 6),
+    };
+    let ((one, family), (other, of)) = (bits(address), bits(network));
+    family == of && (length == 0 || (one ^ other) >> (128 - u32::from(length)) == 0)
+}
+
+/// Compares a host with a name that may begin with `*`, which stands for one label.
+fn is_host(host: &str, name: &str, wildcards: bool) -> bool {
+    let same = |host: &str, name: &str| match name.strip_prefix('*') {
+        Some(rest) if wildcards => {
+            let suffix = host.find('.').map_or("", |at| &host[at..]);
+            suffix.eq_ignore_ascii_case(rest)
+        }
+        _ => host == name,
+    };
+    same(host, name)
+        || name.strip_suffix('.').is_some_and(|name| same(host, name))
+        || host.strip_suffix('.').is_some_and(|host| same(host, name))
+}
+
+impl Predicate {
+    /// Whether it looks at the host.
+    pub fn is_host(&self) -> bool {
+        matches!(self, Self::Hosts { .. } | Self::HostPattern(_) | Self::HostTemplates(_))
+    }
+
+    fn matches(&self, request: &WebRequest) -> bool {
+        let values = |name: &str| {
+            let name = name.to_owned();
+            request.headers.iter().filter(move |(header, _)| *header == name).map(|(_, value)| value)
+        };
+        let first = |key: &str| request.query.iter().find(|(name, _)| name == key).map(|(_, value)| value);
+        let path = request.path.as_slice();
+        match self {
+            Self::Anything => true,
+            Self::Hosts { names, wildcards } => {
+                !request.host.is_empty() && names.iter().any(|name| is_host(&request.host, name, *wildcards))
+            }
+            // The second is the name that the first leads to, which is empty where nobody looks it up.
+            Self::HostPattern(regex) => regex.is_match(&request.host) || regex.is_match(""),
+            Self::HostTemplates(all) => {
+                let host = without_port(&request.host_header);
+                all.iter().any(|regex| regex.is_match(host))
+            }
+            Self::Path(wanted) => path == wanted.as_bytes(),
+            Self::PathPrefix(wanted) => path.starts_with(wanted.as_bytes()),
+            Self::PathPatterns(all) => all.iter().any(|regex| pattern::is_match(regex, path)),
+            Self::Methods(all) => all.contains(&request.method),
+            Self::Headers(all) => all.iter().all(|(name, wanted)| values(name).any(|value| value == wanted)),
+            Self::HeaderPatterns(all) => {
+                all.iter().all(|(name, regex)| values(name).any(|value| regex.is_match(value)))
+            }
+            Self::Query(key, wanted) => {
+                request.query.iter().any(|(name, value)| name == key && value == wanted)
+            }
+            Self::QueryPattern(key, regex) => {
+                request.query.iter().any(|(name, value)| name == key && regex.is_match(value))
+            }
+            Self::QueryTemplates(all) => all.iter().all(|(key, regex)| {
+                regex.is_match(&first(key).map_or(String::new(), |value| format!("{key}={value}")))
+            }),
+            Self::ClientIP(all) => {
+                request.from.is_some_and(|from| all.iter().any(|network| is_within(from, *network)))
+            }
+        }
+    }
+
+    /// What a request has in the place that the matcher looks at.
+    fn seen(&self, request: &WebRequest) -> String {
+        match self {
+            Self::Anything | Self::Hosts { .. } | Self::HostPattern(_) => {
+                format!("the host is {:?}", request.host)
+            }
+            Self::HostTemplates(_) => format!("the host is {:?}", request.host_header),
+            Self::Path(_) | Self::PathPrefix(_) | Self::PathPatterns(_) => {
+                format!("the path is {:?}", String::from_utf8_lossy(&request.path))
+            }
+            Self::Methods(_) => format!("the method is {}", request.method),
+            Self::Headers(_) | Self::HeaderPatterns(_) => match request.headers.as_slice() {
+                [] => "there is no header; give one with -H".to_owned(),
+                headers => {
+                    let all: Vec<_> =
+                        headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+                    format!("the headers are {}", all.join(", "))
+                }
+            },
+            Self::Query(..) | Self::QueryPattern(..) | Self::QueryTemplates(_) => {
+                let all: Vec<_> =
+                    request.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                format!("the query is {:?}", all.join("&"))
+            }
+            Self::ClientIP(_) => match request.from {
+                Some(from) => format!("the client is {from}"),
+                None => "the client's address is unknown; give it with --from".to_owned(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(rule: &str, syntax: &str, url: &str) -> bool {
+        let headers = ["X-Team: blue".to_owned()];
+        let request = WebRequest::new(url, "POST", &headers, "10.1.2.3".parse().ok()).unwrap();
+        RuleMatcher::new(rule, syntax).unwrap_or_else(|error| panic!("{rule}: {error}")).matches(&request)
+    }
+
+    #[test]
+    fn matchers_of_both_syntaxes() {
+        for (syntax, rule, url, expected) in [
+            ("v3", r#"Host("Shop.example")"#, "http://shop.EXAMPLE.:80/", true),
+            ("v3", r#"Host("*.shop.example")"#, "http://a.shop.example/", true),
+            ("v3", r#"Host("*.shop.example")"#, "http://a.b.shop.example/", false),
+            ("v3", r#"Host("*.shop.example")"#, "http://shop.example/", false),
+            ("v3", r#"Host("*")"#, "http://x/", true),
+            ("v2", r#"HostRegexp("{subdomain:[a-zA-Z0-9-]+}.shop.example")"#, "http://a.shop.example/", true),
+            (
+                "v2",
+                r#"HostRegexp("{subdomain:[a-zA-Z0-9-]+}.shop.example")"#,
+                "http://a.shopXexample/",
+                false,
+            ),
+            ("v2", r#"Path("/a/{id}")"#, "http://h/a/12", true),
+            ("v2", r#"PathPrefix("/a/{id:[0-9]+}")"#, "http://h/a/x", false),
+            ("v2", r#"PathPrefix("/a", "/b")"#, "http://h/bc", true),
+            ("v3", r#"PathRegexp("^/a.c$")"#, "http://h/abc", true),
+            ("", r#"!Path("/a") && Method("post")"#, "http://h/b", true),
+            ("v3", r#"Header("x-team", "blue")"#, "http://h/", true),
+            ("v2", r#"HeadersRegexp("X-Team", "^b")"#, "http://h/", true),
+            ("v3", r#"Query("a", "1") && QueryRegexp("b", "^2")"#, "http://h/?b=23&a=1", true),
+            ("v2", r#"Query("a=1", "b=")"#, "http://h/?b=23&a=1", true),
+            ("v3", r#"ClientIP("10.0.0.0/8")"#, "http://h/", true),
+            ("v3", r#"ClientIP("10.1.2.4")"#, "http://h/", false),
+        ] {
+            assert_eq!(matches(rule, syntax, url), expected, "{syntax} {rule} {url}");
+        }
+    }
+
+    #[test]
+    fn what_traefik_refuses_is_refused() {
+        for (syntax, rule) in [
+            ("v3", r#"Host("a", "b")"#),
+            ("v3", r#"Host("")"#),
+            ("v3", r#"Host("café")"#),
+            ("v3", r#"Path("a")"#),
+            ("v3", r#"PathRegexp("(")"#),
+            ("v3", r#"HostHeader("a")"#),
+            ("v3", r#"hostRegexp("a")"#),
+            ("v2", r#"PathRegexp("/a")"#),
+            ("v2", r#"Path("/{a")"#),
+            ("v2", r#"Path("/{}")"#),
+            ("v3", r#"ClientIP("x")"#),
+        ] {
+            assert!(RuleMatcher::new(rule, syntax).is_err(), "{syntax} {rule}");
+        }
+    }
+
+    #[test]
+    fn a_miss_is_explained() {
+        let request = WebRequest::new("http://a.b/x", "GET", &[], None).unwrap();
+        let rule = r#"Host("a.b") && (Path("/y") || PathPrefix("/y/"))"#;
+        let matcher = RuleMatcher::new(rule, "").unwrap();
+        assert!(matcher.matches_host(&request));
+        let [miss] = matcher.misses(&request).try_into().unwrap();
+        assert_eq!(miss.wanted, r#"Path("/y") or PathPrefix("/y/")"#);
+        assert_eq!(miss.seen, r#"the path is "/x""#);
+    }
+}

@@ -1,0 +1,248 @@
+//! Go's regular expressions. The `regex` crate reads nearly the same syntax; what it reads in another way is rewritten.
+//!
+//! Source: <https://pkg.go.dev/regexp/syntax>.
+
+use regex::Regex;
+
+/// How often Go repeats at most.
+const REPEAT_LIMIT: u32 = 1000;
+
+/// A regular expression as Go understands it.
+///
+/// # Errors
+/// One line that says what is wrong with it.
+pub fn compile(pattern: &str) -> Result<Regex, String> {
+    let rewritten =
+        Rewriter { input: pattern, at: 0, out: String::with_capacity(pattern.len() + 8) }.rewrite()?;
+    Regex::new(&rewritten).map_err(|error| match error {
+        regex::Error::Syntax(text) => text.lines().last().unwrap_or_default().trim().to_owned(),
+        other => other.to_string(),
+    })
+}
+
+/// Whether it matches somewhere in bytes that need not be UTF-8: Go reads each byte that is not as U+FFFD.
+pub fn is_match(regex: &Regex, bytes: &[u8]) -> bool {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        chunk.invalid().iter().for_each(|_| text.push('\u{fffd}'));
+    }
+    regex.is_match(&text)
+}
+
+struct Rewriter<'a> {
+    input: &'a str,
+    at: usize,
+    out: String,
+}
+
+impl<'a> Rewriter<'a> {
+    fn rest(&self) -> &'a str {
+        &self.input[self.at..]
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let next = self.rest().chars().next()?;
+        self.at += next.len_utf8();
+        Some(next)
+    }
+
+    fn rewrite(mut self) -> Result<String, String> {
+        // Whether the last thing was a repetition, which Go does not repeat again.
+        let mut repeated = false;
+        while let Some(character) = self.next() {
+            let repeats = match character {
+                '*' | '+' | '?' => true,
+                '{' => match self.count()? {
+                    Some(count) => {
+                        self.out.push_str(count);
+                        self.at += count.len() - 1;
+                        true
+                    }
+                    None => {
+                        self.out.push_str("\\{");
+                        false
+                    }
+                },
+                _ => false,
+            };
+            if repeats {
+                if repeated {
+                    return Err("a repetition of a repetition".to_owned());
+                }
+                if character != '{' {
+                    self.out.push(character);
+                }
+                if self.rest().starts_with('?') {
+                    self.at += 1;
+                    self.out.push('?');
+                }
+            } else if character != '{' {
+                self.one(character)?;
+            }
+            repeated = repeats;
+        }
+        Ok(self.out)
+    }
+
+    fn one(&mut self, character: char) -> Result<(), String> {
+        match character {
+            '\\' => return self.escape(false),
+            '[' => return self.class(),
+            '(' if self.rest().starts_with('?') => {
+                let flags = self.rest().trim_start_matches('?');
+                let end = flags.find([')', ':']).unwrap_or(flags.len());
+                let is_name = flags.starts_with("P<") || flags.starts_with('<');
+                if !is_name && flags[..end].chars().any(|flag| !"imsU-".contains(flag)) {
+                    return Err(format!("no such flag or group: (?{}", &flags[..end]));
+                }
+                self.out.push('(');
+            }
+            other => self.out.push(other),
+        }
+        Ok(())
+    }
+
+    /// The repetition `{n}`, `{n,}` or `{n,m}` that the brace just read begins. Go takes other braces literally.
+    fn count(&self) -> Result<Option<&'a str>, String> {
+        let from = &self.input[self.at - 1..];
+        let Some(end) = from.find('}') else { return Ok(None) };
+        let (least, most) = from[1..end].split_once(',').map_or((&from[1..end], None), |(a, b)| (a, Some(b)));
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_number(least) || most.is_some_and(|most| !most.is_empty() && !is_number(most)) {
+            return Ok(None);
+        }
+        let number = |text: &str| text.parse().unwrap_or(u32::MAX);
+        let least_number = number(least);
+        let most_number = most.filter(|most| !most.is_empty()).map_or(least_number, number);
+        if most_number > REPEAT_LIMIT || least_number > most_number {
+            return Err(format!("{} is no repetition of up to {REPEAT_LIMIT}", &from[..=end]));
+        }
+        Ok(Some(&from[..=end]))
+    }
+
+    /// What follows a backslash. In Go `\d`, `\s`, `\w` and `\b` are about ASCII alone.
+    fn escape(&mut self, in_class: bool) -> Result<(), String> {
+        let Some(character) = self.next() else {
+            return Err("a backslash at the end".to_owned());
+        };
+        const DIGIT: &str = "0-9";
+        const SPACE: &str = "\\t\\n\\x0C\\r ";
+        const WORD: &str = "0-9A-Za-z_";
+        let (set, negated) = match character {
+            'd' => (DIGIT, false),
+            'D' => (DIGIT, true),
+            's' => (SPACE, false),
+            'S' => (SPACE, true),
+            'w' => (WORD, false),
+            'W' => (WORD, true),
+            _ => ("", false),
+        };
+        match character {
+            _ if !set.is_empty() => {
+                let hat = if negated { "^" } else { "" };
+                match in_class && !negated {
+                    true => self.out.push_str(set),
+                    false => self.out.push_str(&format!("[{hat}{set}]")),
+                }
+            }
+            'b' if !in_class => self.out.push_str("(?-u:\\b)"),
+            // About letters beyond ASCII the two differ here: the crate does not split a character.
+            'B' if !in_class => self.out.push_str("\\B"),
+            'Q' if !in_class => {
+                let text = self.rest();
+                let end = text.find("\\E").unwrap_or(text.len());
+                self.out.push_str(&regex::escape(&text[..end]));
+                self.at = (self.at + end + 2).min(self.input.len());
+            }
+            'C' if !in_class => self.out.push_str("(?s:.)"),
+            '0'..='7' => {
+                let digits: String =
+                    self.rest().chars().take(2).take_while(|c| ('0'..='7').contains(c)).collect();
+                if character != '0' && digits.is_empty() {
+                    return Err(format!("\\{character} is no escape"));
+                }
+                self.at += digits.len();
+                let value = u32::from_str_radix(&format!("{character}{digits}"), 8).unwrap_or_default();
+                self.out.push_str(&format!("\\x{{{value:X}}}"));
+            }
+            'a' | 'f' | 't' | 'n' | 'r' | 'v' | 'x' | 'p' | 'P' => self.out.extend(['\\', character]),
+            'A' | 'z' if !in_class => self.out.extend(['\\', character]),
+            _ if character.is_ascii_punctuation() => {
+                self.out.push_str(&format!("\\x{:02X}", u32::from(character)));
+            }
+            _ => return Err(format!("\\{character} is no escape")),
+        }
+        Ok(())
+    }
+
+    /// The rest of a class. Go knows neither classes in classes nor operations on sets.
+    fn class(&mut self) -> Result<(), String> {
+        self.out.push('[');
+        if self.rest().starts_with('^') {
+            self.at += 1;
+            self.out.push('^');
+        }
+        let mut first = true;
+        while let Some(character) = self.next() {
+            match character {
+                ']' if !first => {
+                    self.out.push(']');
+                    return Ok(());
+                }
+                '\\' => self.escape(true)?,
+                '[' if self.rest().starts_with(':') && self.rest().contains(":]") => {
+                    let end = self.rest().find(":]").unwrap_or_default() + 2;
+                    self.out.push('[');
+                    self.out.push_str(&self.rest()[..end]);
+                    self.at += end;
+                }
+                '[' | ']' | '&' | '~' | '^' => self.out.extend(['\\', character]),
+                '-' if first || self.rest().starts_with([']', '-']) => self.out.push_str("\\-"),
+                other => self.out.push(other),
+            }
+            first = false;
+        }
+        Err("a class without ]".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_mean_what_they_mean_in_go() {
+        for (pattern, matched, unmatched) in [
+            ("^/a.b$", &["/a.b", "/axb"][..], &["/ab", "/a\nb"][..]),
+            (r"^/\d+$", &["/12"], &["/٣", "/x"]),
+            (r"^[\d\w-]+$", &["a-1_"], &["é", "a b"]),
+            (r"^[^\W]+$", &["ab_"], &["é", "-"]),
+            ("^/{id}$", &["/{id}"], &["/x"]),
+            ("^a{2,3}$", &["aa", "aaa"], &["a", "aaaa"]),
+            ("^[a[b]$", &["a", "[", "b"], &["c"]),
+            ("^[a&&b]$", &["&", "a", "b"], &["c"]),
+            ("^[]a]$", &["]", "a"], &["b"]),
+            ("^[a-]$", &["-", "a"], &["b"]),
+            (r"^\Qa.b\E$", &["a.b"], &["axb"]),
+            (r"\bcart\b", &["/cart/", "écart"], &["/carts"]),
+            (r"^\<$", &["<"], &[""]),
+            (r"^\101$", &["A"], &["101"]),
+            ("(?i)^/API", &["/api"], &["/ap"]),
+            ("^/a??b", &["/b", "/ab"], &["/aab"]),
+        ] {
+            let regex = compile(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
+            matched.iter().for_each(|text| assert!(regex.is_match(text), "{pattern} {text}"));
+            unmatched.iter().for_each(|text| assert!(!regex.is_match(text), "{pattern} {text}"));
+        }
+    }
+
+    #[test]
+    fn what_go_refuses_is_refused() {
+        for pattern in
+            ["a**", "*a", "(?x)a", "(?=a)", "a{1001}", "a{3,2}", "[a", "(a", "a\\", "\\y", "\\1", "(?u)a"]
+        {
+            assert!(compile(pattern).is_err(), "{pattern}");
+        }
+    }
+}
