@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
@@ -13,6 +15,8 @@ use crate::kubernetes::client::Environment;
 use crate::kubernetes::key::OutputKey;
 use crate::operator::feeds::chain;
 use crate::options::Loaded;
+use crate::published::agents::{self, ReportedAgents};
+use crate::published::index::Index;
 use crate::published::objects::OUTPUT_LABEL;
 use crate::published::read::{self, Published, ReadError};
 use crate::traefik::document::Keys;
@@ -20,6 +24,9 @@ use crate::traefik::yaml;
 
 /// A missing shard means that there is a newer index; more often than this in a row it means that it is lost.
 const ATTEMPTS: usize = 5;
+
+/// Agents that are counted.
+const AGENTS: u32 = 10_000;
 
 /// The arguments of `show`.
 #[derive(Debug, Args)]
@@ -75,10 +82,22 @@ impl Show {
             Ok(output) => output,
             Err(message) => return fail(streams, USAGE, &message),
         };
-        let published =
-            self.cluster.ask(loaded, environment, async |client| published(client, &output).await);
-        match published {
-            Ok(Ok(published)) => self.print(&published, streams),
+        let answer = self.cluster.ask(loaded, environment, async |client: Client| {
+            let published = published(client.clone(), &output).await?;
+            let agents = agents(client, &output, &published.index).await;
+            Ok::<_, ShowError>((published, agents))
+        });
+        match answer {
+            Ok(Ok((published, agents))) => {
+                if let Some(ReportedAgents { live, current }) = agents {
+                    let generation = published.index.generation;
+                    let _ = writeln!(
+                        streams.stderr,
+                        "{current} of {live} agents report generation {generation} or a later one"
+                    );
+                }
+                self.print(&published, streams)
+            }
             Ok(Err(error)) => fail(streams, PROBLEMS, &error.to_string()),
             Err(error) => fail(streams, USAGE, &error.to_string()),
         }
@@ -154,6 +173,15 @@ async fn published(client: Client, output: &OutputKey) -> Result<Published, Show
             result => return Ok(result?),
         }
     }
+}
+
+/// How many agents have an index. `None` where there is no agent, or where it can't be read.
+async fn agents(client: Client, output: &OutputKey, index: &Index) -> Option<ReportedAgents> {
+    let leases: Api<Lease> = Api::namespaced(client, output.namespace());
+    let list = ListParams::default().labels(&agents::selector(output)).limit(AGENTS);
+    let leases = leases.list(&list).await.ok()?;
+    let reported = ReportedAgents::new(&leases.items, (index.epoch, index.generation), Timestamp::now());
+    (reported.live > 0).then_some(reported)
 }
 
 #[cfg(test)]

@@ -64,10 +64,40 @@ impl Commits {
         self.0.back().map(|(commit, _)| *commit)
     }
 
+    /// What an agent that is up to date has loaded at least.
+    pub fn up_to_date(&self, now: Instant) -> Commit {
+        let settled = self.0.iter().rev().find(|(_, at)| now.saturating_duration_since(*at) >= UP_TO_DATE);
+        settled.map_or((0, 0), |(commit, _)| *commit)
+    }
+
     /// How long ago the first one after `loaded` was done.
     pub fn age_after(&self, loaded: Commit, now: Instant) -> Duration {
         let next = self.0.iter().find(|(commit, _)| *commit > loaded);
         next.map_or(Duration::ZERO, |(_, at)| now.saturating_duration_since(*at))
+    }
+}
+
+/// An agent that is behind for no longer than this counts as up to date where people look: most generations are reported
+/// when it is an agent's turn.
+const UP_TO_DATE: Duration = Duration::from_secs(30);
+
+/// How many agents of each output live, and how many of them are up to date. Shared by the parts of a term.
+#[derive(Clone, Default)]
+pub struct AgentTotals(Arc<Mutex<BTreeMap<OutputKey, (u64, u64)>>>);
+
+impl AgentTotals {
+    /// Those of all outputs.
+    pub fn set(&self, totals: BTreeMap<OutputKey, (u64, u64)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = totals;
+    }
+
+    /// The sums over some outputs.
+    pub fn of<'a>(&self, outputs: impl IntoIterator<Item = &'a OutputKey>) -> (u64, u64) {
+        let totals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        outputs
+            .into_iter()
+            .filter_map(|output| totals.get(output))
+            .fold((0, 0), |(live, updated), one| (live + one.0, updated + one.1))
     }
 }
 
@@ -386,6 +416,8 @@ mod tests {
         let now = begun + Duration::from_secs(10);
         let age = |loaded| commits.age_after(loaded, now).as_secs();
         assert_eq!((age((1, 1)), age((1, 2)), age((2, 3)), age((2, 4))), (9, 7, 0, 0));
+        let settled = |seconds| commits.up_to_date(begun + Duration::from_secs(seconds));
+        assert_eq!([settled(29), settled(30), settled(32), settled(90)], [(0, 0), (1, 1), (1, 2), (2, 3)]);
         for generation in 0..1_000 {
             commits.push((3, generation), now);
         }

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use crate::kubernetes::key::{ObjectKey, OutputKey};
 use crate::metrics::{ClassStatus, Metrics};
+use crate::operator::agents::AgentTotals;
 use crate::operator::live::Live;
 use crate::operator::problems::{ProblemReports, ReportedBy};
 use crate::parameters::IngressClassParametersStatus;
@@ -43,6 +44,7 @@ pub struct ClassPublisher {
     problems: Arc<ProblemReports>,
     metrics: Metrics,
     requests: Requests,
+    agents: AgentTotals,
     ledger: Ledger,
     /// Classes whose problems were reported.
     reported: BTreeSet<Arc<str>>,
@@ -58,6 +60,7 @@ impl ClassPublisher {
         problems: Arc<ProblemReports>,
         metrics: Metrics,
         requests: Requests,
+        agents: AgentTotals,
     ) -> Self {
         Self {
             writer,
@@ -65,6 +68,7 @@ impl ClassPublisher {
             problems,
             metrics,
             requests,
+            agents,
             ledger: Ledger::default(),
             reported: BTreeSet::new(),
             used: BTreeSet::new(),
@@ -199,7 +203,8 @@ impl ClassPublisher {
         let classes = routing.classes();
         let mut due = Vec::new();
         for object in objects {
-            let counts = counts(routing, &object);
+            let mut counts = counts(routing, &object);
+            (counts.agents, counts.updated_agents) = self.agents.of(&outputs(routing, &object));
             let publication = self.live.publication(&outputs(routing, &object));
             let observed = classes.observed(routing.stores(), &object, publication, counts);
             let pending = observed.accepted.as_ref().is_some_and(|verdict| verdict.reason == Reason::Pending);

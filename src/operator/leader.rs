@@ -15,6 +15,7 @@ use kube::Client;
 use tokio::runtime::Handle;
 
 use crate::metrics::Metrics;
+use crate::operator::agents::AgentTotals;
 use crate::operator::class_publisher::ClassPublisher;
 use crate::operator::live::{Live, Phase};
 use crate::operator::problems::ProblemReports;
@@ -94,6 +95,7 @@ impl Leader {
             bytes_per_second: options.publish_bytes_per_second,
             max_withdrawal: options.max_withdrawal.unwrap_or_default(),
         };
+        let agent_totals = AgentTotals::default();
         let classes = ClassPublisher::new(
             ClassWriter::new(
                 requests.clone(),
@@ -104,6 +106,7 @@ impl Leader {
             Arc::clone(&problems),
             self.metrics.clone(),
             requests.clone(),
+            agent_totals.clone(),
         );
         let writer = StatusWriter::new(
             requests.clone(),
@@ -117,6 +120,7 @@ impl Leader {
             requests.clone(),
             Arc::clone(&problems),
             statuses,
+            agent_totals,
             pace,
         );
         self.live.all_problems_pending();

@@ -48,6 +48,8 @@ pub const MAX_LABEL_KEY: usize = 317;
     printcolumn = r#"{"name": "Published", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Published\")].status", "description": "Whether the proxies are offered what is wanted"}"#,
     printcolumn = r#"{"name": "Ingresses", "type": "integer", "jsonPath": ".status.ingresses", "description": "Ingresses of these classes"}"#,
     printcolumn = r#"{"name": "Problems", "type": "integer", "jsonPath": ".status.problems", "description": "Problems of these Ingresses"}"#,
+    printcolumn = r#"{"name": "Agents", "type": "integer", "jsonPath": ".status.agents", "description": "Live agents of the output"}"#,
+    printcolumn = r#"{"name": "Up-To-Date", "type": "integer", "jsonPath": ".status.updatedAgents", "description": "Agents whose proxies have the newest generation"}"#,
     printcolumn = r#"{"name": "Classes", "type": "string", "jsonPath": ".status.ingressClasses", "description": "IngressClasses that name this object", "priority": 1}"#,
     printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Accepted\")].reason", "description": "Why the settings are accepted or not", "priority": 1}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
@@ -236,6 +238,14 @@ pub struct ClassCounts {
     /// Shards of the output that holds the routing.
     #[schemars(schema_with = "integer")]
     pub shards: u64,
+    /// Agents of the output that are alive.
+    #[serde(default)]
+    #[schemars(schema_with = "integer")]
+    pub agents: u64,
+    /// Of these, the ones whose proxies have loaded the newest generation, or one that was the newest 30 seconds ago.
+    #[serde(default)]
+    #[schemars(schema_with = "integer")]
+    pub updated_agents: u64,
 }
 
 /// One aspect of the state, in the form that all Kubernetes conditions have.

@@ -102,6 +102,30 @@ impl TryFrom<&Lease> for AgentReport {
     }
 }
 
+/// What there is to know of the agents of an output at a glance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReportedAgents {
+    pub live: usize,
+    /// Those that have loaded a commit, or a later one.
+    pub current: usize,
+}
+
+impl ReportedAgents {
+    /// Counts the Leases that have not run out by the clocks of two machines, and those of them that say `commit`. For
+    /// people, who look once: whoever decides something by it has to see a Lease change.
+    pub fn new<'a>(leases: impl IntoIterator<Item = &'a Lease>, commit: (u64, u64), now: Timestamp) -> Self {
+        let reports = leases.into_iter().filter_map(|lease| AgentReport::try_from(lease).ok());
+        let live = reports.filter(|report| {
+            let age = Duration::try_from(now.duration_since(report.renewed)).unwrap_or_default();
+            age < report.counts_for
+        });
+        live.fold(Self::default(), |counts, report| Self {
+            live: counts.live + 1,
+            current: counts.current + usize::from(report.loaded >= commit),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +157,25 @@ mod tests {
             lease(|lease| lease.spec.as_mut().unwrap().lease_duration_seconds = Some(-1)),
             Err(ReportError::Duration { value: Some(-1) })
         );
+    }
+
+    #[test]
+    fn agents_are_counted_for_people() {
+        let output = OutputKey::new("edge", "public");
+        let lease = |loaded: (u64, u64), seconds: i64| -> Lease {
+            serde_json::from_value(serde_json::json!({
+                "metadata": {"labels": labels(&output), "annotations": annotations(loaded.0, loaded.1)},
+                "spec": {
+                    "leaseDurationSeconds": 30,
+                    "renewTime": format!("{:.6}", Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(seconds)),
+                },
+            }))
+            .unwrap()
+        };
+        // The last two ran out, or have a clock that is ahead.
+        let leases = [lease((1, 5), 90), lease((1, 4), 90), lease((1, 5), 60), lease((2, 1), 5_000)];
+        let now = Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(100);
+        assert_eq!(ReportedAgents::new(&leases, (1, 5), now), ReportedAgents { live: 3, current: 2 });
     }
 
     #[test]

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::metrics::{Label, Metrics, WriteFailure};
-use crate::operator::agents::{Agents, Commits};
+use crate::operator::agents::{AgentTotals, Agents, Commits};
 use crate::operator::live::{Live, Waiting};
 use crate::operator::own_watches::{News, OwnWatches};
 use crate::operator::problems::{ProblemReports, ReportedBy};
@@ -71,6 +71,7 @@ pub struct Publisher {
     metrics: Metrics,
     own: OwnWatches,
     agents: Agents,
+    agent_totals: AgentTotals,
     /// When it was shown last how far they are.
     agents_shown: Option<Instant>,
     outputs: BTreeMap<OutputKey, OutputState>,
@@ -134,12 +135,14 @@ impl Publisher {
         requests: Requests,
         problems: Arc<ProblemReports>,
         statuses: Arc<Statuses>,
+        agent_totals: AgentTotals,
         pace: Pace,
     ) -> Self {
         let metrics = requests.metrics().clone();
         live.everything_pending();
         Self {
             agents: Agents::new(client.clone(), metrics.clone()),
+            agent_totals,
             agents_shown: None,
             own: OwnWatches::new(client, metrics.clone()),
             live,

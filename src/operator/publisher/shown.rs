@@ -1,5 +1,6 @@
 //! What the metrics say of all outputs together.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::{LOOK, OutputState, Publisher};
@@ -13,6 +14,7 @@ impl Publisher {
         }
         self.agents_shown = Some(now);
         let (mut live, mut behind, mut lag) = (Vec::new(), Vec::new(), Vec::new());
+        let mut totals = BTreeMap::new();
         for (key, output) in &self.outputs {
             let Some(newest) = output.commits.newest() else { continue };
             let counts = self.agents.count(key, newest);
@@ -20,10 +22,13 @@ impl Publisher {
                 counts.slowest.map_or(Duration::ZERO, |slowest| output.commits.age_after(slowest, now));
             let name = key.to_string();
             self.metrics.statuses_unconfirmed.add(&name, 0);
+            let updated = self.agents.count(key, output.commits.up_to_date(now)).current;
+            totals.insert(key.clone(), (counts.live as u64, updated as u64));
             live.push((name.clone(), counts.live as f64));
             behind.push((name.clone(), (counts.live - counts.current) as f64));
             lag.push((name, slowest.as_secs_f64()));
         }
+        self.agent_totals.set(totals);
         self.metrics.agents.show(live);
         self.metrics.agents_behind.show(behind);
         self.metrics.agents_lag.show(lag);

@@ -14,6 +14,8 @@ fn observed() -> Observed {
             certificates: 1,
             problems: 0,
             shards: 1,
+            agents: 2,
+            updated_agents: 1,
         },
     }
 }

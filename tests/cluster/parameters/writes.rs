@@ -61,6 +61,8 @@ fn observed(object: &IngressClassParameters, class: &str, spec: &Value) -> Obser
             certificates: 3,
             problems: 2,
             shards: 1,
+            agents: 3,
+            updated_agents: 2,
         },
     }
 }
@@ -89,12 +91,15 @@ async fn kubectl_shows_columns_and_explains_fields() {
         text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
     };
     let table = line(&["get", "icp", "shown"]);
-    assert_eq!(table[0], ["NAME", "ACCEPTED", "PUBLISHED", "INGRESSES", "PROBLEMS", "AGE"]);
-    assert_eq!(table[1][..5], ["shown", "True", "True", "12", "2"]);
+    assert_eq!(
+        table[0],
+        ["NAME", "ACCEPTED", "PUBLISHED", "INGRESSES", "PROBLEMS", "AGENTS", "UP-TO-DATE", "AGE"]
+    );
+    assert_eq!(table[1][..7], ["shown", "True", "True", "12", "2", "3", "2"]);
     let wide = line(&["get", "waybill", "-o", "wide"]);
-    assert_eq!(wide[0][5..7], ["CLASSES", "REASON"]);
+    assert_eq!(wide[0][7..9], ["CLASSES", "REASON"]);
     let row = wide.iter().find(|row| row[0] == "shown").unwrap();
-    assert_eq!(row[5..7], [r#"["shown-class"]"#, "Accepted"]);
+    assert_eq!(row[7..9], [r#"["shown-class"]"#, "Accepted"]);
 
     for (field, words) in [
         ("ingressclassparameters", "name this object in spec.parameters"),
