@@ -9,6 +9,10 @@ pub enum SmallSet<T> {
     /// One member.
     One(T),
     /// Any number but none, while it is in use.
+    #[expect(
+        clippy::box_collection,
+        reason = "nearly all sets have one member, and are to be no larger for the others"
+    )]
     Many(Box<HashSet<T>>),
 }
 
