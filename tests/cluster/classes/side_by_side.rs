@@ -70,11 +70,11 @@ async fn every_ingress_is_in_the_output_of_its_class_with_its_settings_and_addre
         let table = plane.kubectl_ok(&["get", "icp", "-o", "wide", "--no-headers"]);
         let mut rows = table.lines().map(|line| {
             let cells: Vec<&str> = line.split_whitespace().collect();
-            cells[..7].join(" ")
+            cells[..9].join(" ")
         });
         let wanted = [
-            r#"internal True True 1 1 ["internal"] Accepted"#,
-            r#"public True True 2 1 ["public"] Accepted"#,
+            r#"internal True True 1 1 0 0 ["internal"] Accepted"#,
+            r#"public True True 2 1 0 0 ["public"] Accepted"#,
         ];
         if rows.by_ref().eq(wanted) { Ok(()) } else { Err(table) }
     })
