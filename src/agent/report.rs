@@ -31,8 +31,10 @@ const COUNT_EVERY: Duration = Duration::from_secs(600);
 /// The same report for so long after it ran out is a dead agent's.
 const REMOVE_AFTER: Duration = Duration::from_secs(3600);
 
-/// Leases that are listed at once, counted at all, and removed after one count.
-const PAGE: u32 = 100;
+/// Leases in one answer to a list. Whoever may write them can make each as large as etcd takes, 1.5 MB.
+const PAGE: u32 = 10;
+
+/// Leases that are counted at all, and removed after one count.
 const COUNTED: usize = 10_000;
 const REMOVED: usize = 20;
 

@@ -25,8 +25,8 @@ use crate::published::agents::{AGENT_PART, AgentReport, ReportError};
 /// Agents of a namespace that are known; more are not waited for.
 const LIMIT: usize = 10_000;
 
-/// Leases in one answer to a list. Each may be large.
-const PAGE: u32 = 100;
+/// Leases in one answer to a list. Whoever may write them can make each as large as etcd takes, 1.5 MB.
+const PAGE: u32 = 10;
 
 /// Commits of an output that are remembered.
 const REMEMBERED: usize = 256;
