@@ -1,5 +1,5 @@
-//! What a failed commit tells beside log and metrics: only what somebody has to mend, and where they will look. And
-//! when an output is given up of which the API server refuses everything.
+//! What a failed commit reports beyond the log and the metrics: only what somebody has to fix, on the object where they
+//! will look. Also decides when to give up an output where the API server refuses everything.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::publish::error::PublishError;
 use crate::publish::outputs::withdrawal::index_subject;
 use crate::translate::problem::{Category, Problem};
 
-/// An output that no class has is given up when everything there has been refused for so long. The rights in a namespace
+/// An output that no class has is given up once everything there has been refused for this long. The rights in a namespace
 /// go with it, so that one that is deleted looks like one where a right is missing for now.
 pub const GIVE_UP: Duration = Duration::from_secs(300);
 
@@ -85,7 +85,7 @@ pub fn problem(
             refused("a ResourceQuota of the output's namespace leaves no room for an object; raise it")
         }
         PublishError::Forbidden { .. } => refused(
-            "the API server refuses to write an object; grant the right (manifests/base/role.yaml), or mend the \
+            "the API server refuses to write an object; grant the right (manifests/base/role.yaml), or fix the \
              admission policy",
         ),
         PublishError::TooLarge { .. } => {
