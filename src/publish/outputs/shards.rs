@@ -210,7 +210,11 @@ impl Shards {
 
     /// What no generation from this one on has named may be garbage. An empty index may stay the last one for ever.
     fn last_generation(&self) -> u64 {
-        if self.named.is_empty() { u64::MAX } else { (self.generation + 1).saturating_sub(GENERATIONS) }
+        if self.named.is_empty() {
+            u64::MAX
+        } else {
+            self.generation.saturating_add(1).saturating_sub(GENERATIONS)
+        }
     }
 
     /// Whether there is none.

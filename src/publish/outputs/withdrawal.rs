@@ -56,17 +56,21 @@ impl PublishedRouters<'_> {
             listed = listed.saturating_add(had);
             kept = kept.saturating_add(has);
         }
-        // What is not listed, together.
-        let lost = self.count.saturating_sub(listed).saturating_sub(count.saturating_sub(kept));
+        // What is not listed, together. No namespace there has more than the smallest that is listed, which says how
+        // many there are at least, and how many have lost all.
+        let unlisted = self.count.saturating_sub(listed);
+        let lost = unlisted.saturating_sub(count.saturating_sub(kept));
+        let smallest = before.values().copied().min().unwrap_or_default().max(1);
         removed = removed.saturating_add(lost);
-        let shared =
-            before.len() > 1 || namespaces.keys().any(|namespace| !before.contains_key(&**namespace));
-        let wide = !shared || (hit > 1 && above(hit, before.len()));
+        hit += lost / smallest;
+        let of = before.len().saturating_add(unlisted.div_ceil(smallest));
+        let shared = of > 1 || namespaces.keys().any(|namespace| !before.contains_key(&**namespace));
+        let wide = !shared || (hit > 1 && above(hit, of));
         Withdrawal {
             removed,
             of: self.count,
             generation: 0,
-            hit: shared.then_some((hit, before.len())),
+            hit: shared.then_some((hit, of)),
             held: wide && above(removed, self.count),
         }
     }
@@ -213,6 +217,23 @@ mod tests {
         assert_eq!(removed(&[("a", 10), ("b", 10), ("c", 50), ("d", 20)]), 10);
         assert_eq!(removed(&[("a", 10), ("c", 80)]), 10);
         assert_eq!(removed(&[("a", 50), ("b", 50)]), 80);
+        // They count as namespaces too: 744 of 1,000 go, none of which is listed.
+        let listed = (0..256).map(|at| (format!("n{at:03}"), 10)).collect();
+        let published = PublishedRouters { count: 10_000, namespaces: Some(&listed) };
+        let left: HashMap<Arc<str>, usize> =
+            (0..256).map(|at| (Arc::from(format!("n{at:03}")), 10)).collect();
+        let lost = published.withdrawal(2_560, &left, 30);
+        assert!(lost.held, "{lost:?}");
+        assert_eq!(lost.hit, Some((744, 1_000)));
+        // A tenant has 80 of 1,000 namespaces, and of the 256 that are listed nearly a third.
+        let size = |at: usize| if at < 80 { 100 } else { 5 };
+        let listed = (0..256).map(|at| (format!("n{at:03}"), size(at))).collect();
+        let published = PublishedRouters { count: (0..1_000).map(size).sum(), namespaces: Some(&listed) };
+        let left: HashMap<Arc<str>, usize> =
+            (80..1_000).map(|at| (Arc::from(format!("n{at:03}")), size(at))).collect();
+        let attack = published.withdrawal(left.values().sum(), &left, 30);
+        assert!(!attack.held, "{attack:?}");
+        assert_eq!(attack.hit, Some((80, 1_000)));
         // Whatever an index says, nothing overflows.
         let absurd = [("a".to_owned(), usize::MAX), ("b".to_owned(), usize::MAX)].into();
         let published = PublishedRouters { count: usize::MAX, namespaces: Some(&absurd) };

@@ -171,7 +171,10 @@ impl OutputWriter {
     /// Takes note of what became of garbage.
     pub fn collected(&mut self, collected: &Collected) {
         for (key, held) in &collected.gone {
-            self.shards.gone(key, held.uid.as_deref());
+            // What the watch has said of it meanwhile is newer.
+            if self.shards.get(key).is_some_and(|now| now.version == held.version) {
+                self.shards.gone(key, held.uid.as_deref());
+            }
         }
     }
 
