@@ -146,7 +146,7 @@ impl Operator {
         let listener = TcpListener::bind(address.sockets())
             .await
             .map_err(|source| RunError::Listen { value: address.as_str().to_owned(), source })?;
-        let (elector, lease) = self.elector(electing.client)?;
+        let (elector, lease) = self.elector(electing.client);
         let health = Health::default();
         let live = || Arc::clone(&self.live);
         let metrics = || self.metrics.clone();
@@ -193,19 +193,22 @@ impl Operator {
         Ok(tasks)
     }
 
-    fn elector(&self, client: kube::Client) -> Result<(Elector, lease::LeaseHandle), RunError> {
+    fn elector(&self, client: kube::Client) -> (Elector, lease::LeaseHandle) {
         let election = &self.options.leader_election;
-        let timings = Timings::new(election.lease_duration, election.renew_deadline, election.retry_period)?;
         if !election.enabled {
-            return Ok(Elector::without_election(self.metrics.clone()));
+            return Elector::without_election(self.metrics.clone());
         }
         let lease = LeaseOptions {
             namespace: self.options.namespace.clone(),
             name: election.lease_name.clone(),
             identity: self.identity.clone(),
-            timings,
+            timings: Timings {
+                lease_duration: election.lease_duration,
+                renew_deadline: election.renew_deadline,
+                retry_period: election.retry_period,
+            },
         };
-        Ok(Elector::new(client, lease, self.metrics.clone()))
+        Elector::new(client, lease, self.metrics.clone())
     }
 }
 

@@ -95,7 +95,11 @@ impl Replica {
             namespace: "waybill".into(),
             name: lease.into(),
             identity: name.into(),
-            timings: Timings::new(6 * second, 4 * second, second / 2).unwrap(),
+            timings: Timings {
+                lease_duration: 6 * second,
+                renew_deadline: 4 * second,
+                retry_period: second / 2,
+            },
         };
         let (elector, lease) = Elector::new(client, options, metrics.clone());
         tasks.spawn(elector.run(std::future::pending()));
