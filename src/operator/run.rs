@@ -35,7 +35,7 @@ use crate::operator::tasks::{RunError, Tasks};
 use crate::operator::{controllers, secrets};
 use crate::options::Options;
 use crate::parameters::memory;
-use crate::publish::lease::{self, Elector, LeaseOptions, Timings, fitness};
+use crate::publish::lease::{self, Elector, LeaseOptions, Limits, Timings, keep_fit};
 use crate::routing::Routing;
 use crate::serve::{self, Health};
 
@@ -157,11 +157,7 @@ impl Operator {
         let server = serve::serve(listener, metrics(), health.clone(), until_stopped());
         tasks.spawn("metrics and probes", steady, server.map(|served| Ok(served?)));
         tasks.spawn(ELECTION, steady, elector.run(until_stopped()).map(Ok));
-        tasks.spawn(
-            "fitness",
-            steady,
-            fitness::keep(lease.clone(), metrics(), fitness::Limits::default()).map(Ok),
-        );
+        tasks.spawn("fitness", steady, keep_fit(lease.clone(), metrics(), Limits::default()).map(Ok));
         tasks.spawn("readiness", steady, ready(live(), health.clone()).map(Ok));
         for feed in feeds::feeds(&what_to_watch(options), &client, &self.live, &self.metrics) {
             tasks.spawn("watches", workers, feed.map(Ok));

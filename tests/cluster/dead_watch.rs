@@ -12,8 +12,8 @@ use waybill::kubernetes::client::{Access, Environment, Token, connect};
 use waybill::metrics::{Label, Metrics, WatchKind};
 use waybill::operator::feeds::{self, Feeds};
 use waybill::operator::live::{Live, Phase};
-use waybill::publish::lease::fitness::{self, Limits};
 use waybill::publish::lease::{Elector, LeaseHandle, LeaseOptions, Timings};
+use waybill::publish::lease::{Limits, keep_fit};
 use waybill::routing::Routing;
 use waybill::translate::settings::ClassOptions;
 use waybill::watch::Watched;
@@ -103,7 +103,7 @@ impl Replica {
         };
         let (elector, lease) = Elector::new(client, options, metrics.clone());
         tasks.spawn(elector.run(std::future::pending()));
-        tasks.spawn(fitness::keep(lease.clone(), metrics.clone(), limits));
+        tasks.spawn(keep_fit(lease.clone(), metrics.clone(), limits));
         let replica = Self { name: name.into(), lease, metrics, live, _tasks: tasks };
         tokio::time::timeout(SOON, replica.live.reached(Phase::Synced)).await.expect("it has listed");
         replica

@@ -10,7 +10,7 @@
 //! a leader writes then, before it learns the truth, fails on the index's resourceVersion and epoch.
 
 mod elector;
-pub mod fitness;
+mod fitness;
 mod guard;
 mod record;
 
@@ -19,8 +19,9 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 pub use elector::{Elector, LeaseHandle};
-pub(super) use guard::WriteError;
+pub use fitness::{Limits, keep_fit};
 pub use guard::LeaseGuard;
+pub(super) use guard::WriteError;
 
 /// The longest factor on the retry period between two attempts; the least is 1. They are client-go's.
 const LONGEST_RETRY: f64 = 2.2;
