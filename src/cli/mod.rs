@@ -89,7 +89,7 @@ enum Command {
     /// does; inside a cluster it uses the service account.
     ///
     /// Exit codes: 0; 1 when a line says FAIL, such as for an API server that does not answer; 2 for wrong usage.
-    Check(check::Check),
+    Check(check::CheckArguments),
     /// Print every option with its default and its meaning
     Options(documents::PrintOptions),
     /// Print the CustomResourceDefinition of IngressClassParameters

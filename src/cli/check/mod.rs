@@ -32,7 +32,7 @@ const OLDEST_WITH_CRD: u32 = 31;
 
 /// The arguments of `check`.
 #[derive(Debug, Args)]
-pub struct Check {
+pub struct CheckArguments {
     #[command(flatten)]
     cluster: ClusterArguments,
 
@@ -61,7 +61,7 @@ struct Checklist<'a> {
 /// The IngressClasses of ours with the parameters that they name, where these are there.
 type OwnClasses = BTreeMap<String, Option<IngressClassParameters>>;
 
-impl Check {
+impl CheckArguments {
     /// Checks and prints; gives the exit code.
     pub fn run(&self, loaded: &Loaded, environment: &Environment, streams: &mut Streams<'_>) -> u8 {
         let lines = self.cluster.ask(loaded, environment, async |connection| {
