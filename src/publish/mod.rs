@@ -21,4 +21,5 @@ pub mod statuses;
 pub(crate) use backoff::Backoff;
 pub use error::PublishError;
 pub(crate) use rate::Rate;
+pub(crate) use requests::MANAGER;
 pub use requests::Requests;
