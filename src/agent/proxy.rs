@@ -64,29 +64,35 @@ impl TraefikApi {
         struct AddPrefix {
             prefix: String,
         }
+        let Some(body) = self.get(&format!("/api/http/middlewares/{middleware}"), ANSWER_LIMIT).await? else {
+            return Ok(None);
+        };
+        let middleware: Middleware = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+        Ok(Some(middleware.add_prefix.prefix))
+    }
+
+    /// The answer to a GET, of at most `limit` bytes; `None` where it is 404.
+    pub async fn get(&self, path: &str, limit: usize) -> Result<Option<Bytes>, String> {
         let failed = |error: &dyn std::fmt::Display| error.to_string();
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|e| failed(&e))?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
         // It ends with the connection, at the latest when this future is dropped and with it the sender.
         let connection = tokio::spawn(connection);
-        let request = Request::get(format!("{}/api/http/middlewares/{middleware}", self.base))
+        let request = Request::get(format!("{}{path}", self.base))
             .header(header::HOST, format!("{}:{}", self.host, self.port))
             .header(header::CONNECTION, "close")
             .body(Empty::<Bytes>::new())
             .map_err(|e| failed(&e))?;
         let answer = sender.send_request(request).await.map_err(|e| failed(&e))?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER_LIMIT).collect().await;
+        let body = Limited::new(answer.into_body(), limit).collect().await;
         connection.abort();
         match status.as_u16() {
-            404 => return Ok(None),
-            200 => {}
-            other => return Err(format!("it answered {other}")),
+            404 => Ok(None),
+            200 => Ok(Some(body.map_err(|error| error.to_string())?.to_bytes())),
+            other => Err(format!("it answered {other}")),
         }
-        let body = body.map_err(|error| error.to_string())?.to_bytes();
-        let middleware: Middleware = serde_json::from_slice(&body).map_err(|e| failed(&e))?;
-        Ok(Some(middleware.add_prefix.prefix))
     }
 }
 

@@ -73,38 +73,60 @@ impl Input {
         streams: &mut Streams<'_>,
     ) -> Result<Manifests, InputError> {
         let manifests = if self.cluster {
-            let (manifests, refused) = self.connect.ask(loaded, environment, async |connection| {
-                listed(connection.client, &loaded.options.namespaces).await
-            })??;
-            for path in refused {
-                let _ =
-                    writeln!(streams.stderr, "warning: {path}: not allowed or not there, so it is left out");
-            }
-            manifests
+            of_cluster(&self.connect, loaded, environment, streams)?
         } else if self.connect.is_given() {
             return Err(InputError::NotCluster);
         } else {
             Manifests::read(&self.filenames, &mut *streams.stdin)?
         };
-        for fault in &manifests.faults {
-            let _ = writeln!(streams.stderr, "error: {}", hide_keys(&fault.to_string()));
-        }
-        if manifests.ingresses.is_empty() {
-            let _ = writeln!(streams.stderr, "warning: there is no Ingress in the input");
-        }
+        report(&manifests, "the input", streams);
         Ok(manifests)
     }
 
-    /// The options for these objects: manifests of a repository hold no EndpointSlices, and often not every Service,
-    /// so routes stay without them.
+    /// The options for these objects.
     pub fn options(&self, manifests: &Manifests, loaded: &Loaded) -> Options {
-        let mut options = loaded.options.clone();
-        if !self.cluster && manifests.slices.is_empty() {
-            options.settings.allow_empty_services = true;
-            options.settings.broken_backends = BrokenBackends::Answer503;
-        }
-        options
+        options(manifests, self.cluster, loaded)
     }
+}
+
+/// Says on standard error what is wrong with what was read.
+pub fn report(manifests: &Manifests, input: &str, streams: &mut Streams<'_>) {
+    for fault in &manifests.faults {
+        let _ = writeln!(streams.stderr, "error: {}", hide_keys(&fault.to_string()));
+    }
+    if manifests.ingresses.is_empty() {
+        let _ = writeln!(streams.stderr, "warning: there is no Ingress in {input}");
+    }
+}
+
+/// The options for objects: manifests of a repository hold no EndpointSlices, and often not every Service, so routes
+/// stay without them.
+pub fn options(manifests: &Manifests, of_cluster: bool, loaded: &Loaded) -> Options {
+    let mut options = loaded.options.clone();
+    if !of_cluster && manifests.slices.is_empty() {
+        options.settings.allow_empty_services = true;
+        options.settings.broken_backends = BrokenBackends::Answer503;
+    }
+    options
+}
+
+/// Reads the objects of a cluster. Lists that are refused and can be done without are left out, with a warning.
+///
+/// # Errors
+/// See [`InputError`].
+pub fn of_cluster(
+    connect: &ClusterArguments,
+    loaded: &Loaded,
+    environment: &Environment,
+    streams: &mut Streams<'_>,
+) -> Result<Manifests, InputError> {
+    let (manifests, refused) = connect.ask(loaded, environment, async |connection| {
+        listed(connection.client, &loaded.options.namespaces).await
+    })??;
+    for path in refused {
+        let _ = writeln!(streams.stderr, "warning: {path}: not allowed or not there, so it is left out");
+    }
+    Ok(manifests)
 }
 
 /// The objects of a cluster, and the lists that were refused.

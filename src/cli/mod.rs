@@ -3,8 +3,10 @@
 mod agent;
 mod check;
 mod cluster;
+mod diff;
 mod documents;
 mod explain;
+mod git;
 mod input;
 mod render;
 pub mod run;
@@ -73,6 +75,14 @@ enum Command {
     ///
     /// Exit codes: 0 when a router serves the request; 1 when none does; 2 for wrong usage or input that can't be read.
     Explain(explain::Explain),
+    /// Say which routes were gained, lost or changed
+    ///
+    /// Compares two routings by what they serve (host, path, backend, TLS, middlewares), not by name. Each is a file, a
+    /// directory, - for standard input, git:REVISION:PATH, cluster: (the objects of a cluster), published:NAMESPACE/OUTPUT
+    /// or traefik:URL (what Traefik's API says). Nothing is changed anywhere.
+    ///
+    /// Exit codes: 0; 1 when something differs, see --fail-on; 2 for wrong usage or input that can't be read.
+    Diff(diff::DiffArguments),
     /// Print what is published, put together from its index and shards
     ///
     /// Reads the index and its shards, checks every hash, and prints the routing. Connects as kubectl does: by
@@ -164,6 +174,11 @@ pub fn run(
                 explain.run(loaded, environment, streams)
             })
         }
+        Ok(Cli { command: Command::Diff(diff) }) => {
+            with_options(&arguments.flags, environment, streams, |loaded, streams| {
+                diff.run(loaded, environment, streams)
+            })
+        }
         Ok(Cli { command: Command::Check(check) }) => {
             with_options(&arguments.flags, environment, streams, |loaded, streams| {
                 check.run(loaded, environment, streams)
@@ -198,6 +213,12 @@ fn command() -> clap::Command {
         })
         .mut_subcommand("explain", |explain| {
             explain.args(options::documentation::arguments(|entry| {
+                matches!(entry.group, Group::Selection | Group::Routing | Group::Connection)
+                    || matches!(entry.id, Id::Namespace | Id::OutputName | Id::LeaseName)
+            }))
+        })
+        .mut_subcommand("diff", |diff| {
+            diff.args(options::documentation::arguments(|entry| {
                 matches!(entry.group, Group::Selection | Group::Routing | Group::Connection)
                     || matches!(entry.id, Id::Namespace | Id::OutputName | Id::LeaseName)
             }))

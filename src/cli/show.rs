@@ -64,7 +64,7 @@ enum ShowFormat {
 
 /// Why there is nothing to show.
 #[derive(Debug, thiserror::Error)]
-enum ShowError {
+pub enum ShowError {
     #[error(
         "ConfigMap {0}: there is no such index; name an output as NAMESPACE/NAME, or wait for the first commit"
     )]
@@ -146,7 +146,7 @@ fn output_name(text: &str) -> Result<(Option<String>, String), String> {
 }
 
 /// What is published of an output. Without the right to read its Secrets there are no certificates in it.
-async fn published(client: Client, output: &OutputKey) -> Result<Published, ShowError> {
+pub async fn published(client: Client, output: &OutputKey) -> Result<Published, ShowError> {
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), output.namespace());
     let secrets: Api<Secret> = Api::namespaced(client, output.namespace());
     let list = ListParams::default().labels(&format!("{OUTPUT_LABEL}={}", output.name()));

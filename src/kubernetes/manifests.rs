@@ -22,7 +22,7 @@ use kube::core::DynamicObject;
 
 use super::{EndpointSlice, Ingress, IngressClass, Namespace, Node, Secret, WireService};
 
-pub use files::ManifestError;
+pub use files::{ManifestError, is_manifest};
 pub use parse::SkippedKind;
 pub use quoted::QuotedNumber;
 

@@ -23,19 +23,21 @@ pub fn text(explanations: &[Explanation], limit: usize, colourful: bool) -> Stri
     out
 }
 
+/// Colours, where they are wanted.
 #[derive(Clone, Copy)]
-struct Paint {
-    colourful: bool,
+pub(super) struct Paint {
+    pub colourful: bool,
 }
 
 impl Paint {
-    fn with(self, code: &str, text: &str) -> String {
+    /// A text in the colour of an ANSI code.
+    pub fn with(self, code: &str, text: &str) -> String {
         if self.colourful { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 }
 
 /// A tenant's text in a line of ours.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars()
         .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
         .collect()

@@ -8,11 +8,18 @@
 //! | `matching.rs` | does a rule match a request, and if not, why |
 //! | `certificate.rs` | which certificate a host is served with |
 //! | `explain.rs`, `explained.rs` | the candidates for a request in Traefik's order; as text |
+//! | `compared_route.rs` | a route without the names of routers and services |
+//! | `raw_data.rs` | what a Traefik's API says of its routes |
+//! | `diff.rs`, `diff_text.rs` | routes gained, lost and changed; as text |
 
 pub mod certificate;
+pub mod compared_route;
+pub mod diff;
+pub mod diff_text;
 pub mod explain;
 pub mod explained;
 pub mod matching;
 mod pattern;
+pub mod raw_data;
 pub mod rule;
 pub mod web_request;

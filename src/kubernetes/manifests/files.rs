@@ -111,7 +111,8 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, ManifestError> {
     Ok(files)
 }
 
-fn is_manifest(path: &Path) -> bool {
+/// Whether a file of a directory is read: by its name.
+pub fn is_manifest(path: &Path) -> bool {
     let known = |ending: &OsStr| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known));
     path.extension().is_some_and(known) && path.file_stem().is_none_or(|stem| stem != KUSTOMIZATION)
 }

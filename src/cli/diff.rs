@@ -1,0 +1,278 @@
+//! `waybill diff`: routes gained, lost and changed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::{Args, ValueEnum};
+
+use super::cluster::{ClusterArguments, NoConnection};
+use super::git::{self, GitError};
+use super::input::{self, InputError};
+use super::show::{self, ShowError};
+use super::{PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
+use crate::agent::TraefikApi;
+use crate::kubernetes::client::Environment;
+use crate::kubernetes::key::OutputKey;
+use crate::kubernetes::manifests::{ManifestError, Manifests};
+use crate::offline;
+use crate::options::Loaded;
+use crate::redact::hide_keys;
+use crate::tools::compared_route::ComparedRoute;
+use crate::tools::diff::{self, ComparedSide, RouteChange, RoutingDiff};
+use crate::tools::diff_text;
+use crate::tools::raw_data::LoadedRoutes;
+
+/// Traefik writes its whole routing for an answer, which takes about a second for 50,000 routes.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// Bytes of an answer. 50,000 routes have some 50 MB.
+const ANSWER_LIMIT: usize = 256 << 20;
+
+/// The arguments of `diff`.
+#[derive(Debug, Args)]
+pub struct DiffArguments {
+    /// What was: a file, a directory, - for standard input, git:REVISION:PATH, cluster:, published:NAMESPACE/OUTPUT or
+    /// traefik:URL
+    #[arg(value_name = "A", value_parser = routing_source)]
+    before: RoutingSource,
+
+    /// What is: as A
+    #[arg(value_name = "B", value_parser = routing_source)]
+    after: RoutingSource,
+
+    /// Compare this output only
+    #[arg(long = "output-name", value_name = "NAMESPACE/NAME", value_parser = super::output_key)]
+    output: Option<OutputKey>,
+
+    /// The provider of Traefik whose routes are compared; repeatable. By default kubernetes, and where it has no route
+    /// file and http
+    #[arg(long = "provider", value_name = "NAME")]
+    providers: Vec<String>,
+
+    /// When the exit code is 1
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = FailOn::Any)]
+    fail_on: FailOn,
+
+    /// What to print
+    #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t = DiffFormat::Text)]
+    format: DiffFormat,
+
+    #[command(flatten)]
+    connect: ClusterArguments,
+}
+
+/// What makes the exit code 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FailOn {
+    /// A difference
+    Any,
+    /// A difference that is not on purpose
+    Unexpected,
+    /// A route that is lost
+    Lost,
+    /// Nothing
+    Never,
+}
+
+/// What is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DiffFormat {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// Where a routing comes from.
+#[derive(Clone, Debug)]
+enum RoutingSource {
+    Path(PathBuf),
+    /// `REVISION:PATH`.
+    Git(String),
+    Cluster,
+    Published(OutputKey),
+    Traefik(TraefikApi),
+}
+
+/// Why there is no routing to compare.
+#[derive(Debug, thiserror::Error)]
+enum SourceError {
+    #[error(transparent)]
+    Manifests(#[from] ManifestError),
+    #[error(transparent)]
+    Git(#[from] GitError),
+    #[error(transparent)]
+    Cluster(#[from] InputError),
+    #[error(transparent)]
+    Connection(#[from] NoConnection),
+    #[error(transparent)]
+    Published(#[from] ShowError),
+    #[error("Traefik: {0}")]
+    Traefik(String),
+    #[error("no thread: {0}")]
+    Thread(#[from] std::io::Error),
+    #[error("--output-name={wanted}: there is no such output; name one of {all}")]
+    NoOutput { wanted: OutputKey, all: String },
+    #[error("a document can't be read, see above")]
+    Unreadable,
+}
+
+/// Reads a source on a command line.
+fn routing_source(text: &str) -> Result<RoutingSource, String> {
+    let Some((kind, rest)) = text.split_once(':') else { return Ok(RoutingSource::Path(text.into())) };
+    match kind {
+        "git" if rest.contains(':') => Ok(RoutingSource::Git(rest.to_owned())),
+        "git" => Err("write it as git:REVISION:PATH, such as git:HEAD~1:deploy".to_owned()),
+        "cluster" if rest.is_empty() => Ok(RoutingSource::Cluster),
+        "cluster" => Err("write it as cluster: and name a cluster by --context".to_owned()),
+        "published" => super::output_key(rest).map(RoutingSource::Published),
+        "traefik" => TraefikApi::parse(rest).map(RoutingSource::Traefik),
+        _ => Ok(RoutingSource::Path(text.into())),
+    }
+}
+
+impl DiffArguments {
+    /// Reads both, compares, prints; gives the exit code.
+    pub fn run(&self, loaded: &Loaded, environment: &Environment, streams: &mut Streams<'_>) -> u8 {
+        let stdin =
+            |source: &RoutingSource| matches!(source, RoutingSource::Path(path) if path.as_os_str() == "-");
+        if stdin(&self.before) && stdin(&self.after) {
+            return fail(streams, USAGE, &ManifestError::StdinTwice.to_string());
+        }
+        let reads_cluster =
+            |source: &RoutingSource| matches!(source, RoutingSource::Cluster | RoutingSource::Published(_));
+        if self.connect.is_given() && !reads_cluster(&self.before) && !reads_cluster(&self.after) {
+            let message = "--context and --kubeconfig name a cluster: compare with cluster: or published:, or leave them out";
+            return fail(streams, USAGE, message);
+        }
+        // One output has to be compared with one where the other side knows no other.
+        let published = [&self.before, &self.after].into_iter().find_map(|source| match source {
+            RoutingSource::Published(output) => Some(output.clone()),
+            _ => None,
+        });
+        let single = |source: &RoutingSource| {
+            matches!(source, RoutingSource::Published(_) | RoutingSource::Traefik(_))
+        };
+        let wanted = self.output.clone().or(published).or_else(|| {
+            (single(&self.before) || single(&self.after)).then(|| loaded.options.settings.output.clone())
+        });
+        let before = match self.side(&self.before, wanted.as_ref(), loaded, environment, streams) {
+            Ok(side) => side,
+            Err(error) => return fail(streams, USAGE, &format!("A: {error}")),
+        };
+        let after = match self.side(&self.after, wanted.as_ref(), loaded, environment, streams) {
+            Ok(side) => side,
+            Err(error) => return fail(streams, USAGE, &format!("B: {error}")),
+        };
+        let outcome = diff::diff(before, after);
+        let text = match self.format {
+            DiffFormat::Text => diff_text::text(&outcome, super::is_colourful(environment)),
+            DiffFormat::Json => match serde_json::to_string_pretty(&outcome) {
+                Ok(text) => text + "\n",
+                Err(error) => return fail(streams, USAGE, &error.to_string()),
+            },
+        };
+        if let Err(error) = write_document(streams.stdout, |out| out.write_all(hide_keys(&text).as_bytes())) {
+            return fail(streams, USAGE, &format!("standard output: {error}"));
+        }
+        if self.fails(&outcome) { PROBLEMS } else { SUCCESS }
+    }
+
+    fn fails(&self, outcome: &RoutingDiff) -> bool {
+        match self.fail_on {
+            FailOn::Any => !outcome.differences.is_empty(),
+            FailOn::Unexpected => outcome.differences.len() > outcome.deliberate,
+            FailOn::Lost => outcome.differences.iter().any(|one| one.change == RouteChange::Lost),
+            FailOn::Never => false,
+        }
+    }
+
+    fn side(
+        &self,
+        source: &RoutingSource,
+        wanted: Option<&OutputKey>,
+        loaded: &Loaded,
+        environment: &Environment,
+        streams: &mut Streams<'_>,
+    ) -> Result<ComparedSide, SourceError> {
+        let (manifests, of_cluster) = match source {
+            RoutingSource::Path(path) => {
+                (Manifests::read(std::slice::from_ref(path), &mut *streams.stdin)?, false)
+            }
+            RoutingSource::Git(name) => (git::read(name)?, false),
+            RoutingSource::Cluster => (input::of_cluster(&self.connect, loaded, environment, streams)?, true),
+            RoutingSource::Published(output) => {
+                let published = self.connect.ask(loaded, environment, async |connection| {
+                    show::published(connection.client, output).await
+                })??;
+                let routes = ComparedRoute::of_configuration(&published.configuration);
+                return Ok(single_side(wanted, routes));
+            }
+            RoutingSource::Traefik(api) => return self.of_traefik(api, wanted),
+        };
+        input::report(&manifests, "an input", streams);
+        if !manifests.faults.is_empty() {
+            return Err(SourceError::Unreadable);
+        }
+        let servers_known = of_cluster || !manifests.slices.is_empty();
+        if !servers_known {
+            let _ = writeln!(
+                streams.stderr,
+                "note: an input has no EndpointSlices, so endpoints are not compared"
+            );
+        }
+        let options = input::options(&manifests, of_cluster, loaded);
+        let routing = offline::routing(manifests, &options);
+        if let Some(wanted) = wanted {
+            let Some(output) = routing.table().output(wanted) else {
+                let all: Vec<_> = routing.table().outputs().map(|(key, _)| key.to_string()).collect();
+                return Err(SourceError::NoOutput { wanted: wanted.clone(), all: all.join(", ") });
+            };
+            return Ok(single_side(Some(wanted), ComparedRoute::of_output(output, servers_known)));
+        }
+        let outputs = routing.table().outputs();
+        let routes =
+            outputs.map(|(key, output)| (key.to_string(), ComparedRoute::of_output(output, servers_known)));
+        Ok(ComparedSide { routes: routes.collect(), ..ComparedSide::default() })
+    }
+
+    fn of_traefik(&self, api: &TraefikApi, wanted: Option<&OutputKey>) -> Result<ComparedSide, SourceError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let get = async |path: &'static str| -> Result<Bytes, SourceError> {
+            let answer = tokio::time::timeout(ANSWER_WITHIN, api.get(path, ANSWER_LIMIT)).await;
+            let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {ANSWER_WITHIN:?}")));
+            let answer = answer.and_then(|body| body.ok_or_else(|| "it answered 404".to_owned()));
+            answer.map_err(|error| SourceError::Traefik(format!("{path}: {error}")))
+        };
+        let (raw, points) = runtime.block_on(async {
+            Ok::<_, SourceError>((get("/api/rawdata").await?, get("/api/entrypoints").await?))
+        })?;
+        let loaded = LoadedRoutes::parse(&raw, &points, &self.providers).map_err(SourceError::Traefik)?;
+        let side = single_side(wanted, loaded.routes);
+        Ok(ComparedSide { entry_points: Some(loaded.entry_points), providers: loaded.providers, ..side })
+    }
+}
+
+/// A side with one output.
+fn single_side(output: Option<&OutputKey>, routes: Vec<ComparedRoute>) -> ComparedSide {
+    let name = output.map_or_else(String::new, ToString::to_string);
+    ComparedSide { routes: [(name, routes)].into(), ..ComparedSide::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_read_as_they_are_written() {
+        assert!(matches!(routing_source("git:HEAD:a:b"), Ok(RoutingSource::Git(name)) if name == "HEAD:a:b"));
+        assert!(matches!(routing_source("cluster:"), Ok(RoutingSource::Cluster)));
+        assert!(matches!(routing_source("a/b.yaml"), Ok(RoutingSource::Path(_))));
+        assert!(matches!(routing_source("c:/b.yaml"), Ok(RoutingSource::Path(_))));
+        assert!(matches!(routing_source("traefik:http://127.0.0.1:8080"), Ok(RoutingSource::Traefik(_))));
+        for wrong in ["git:HEAD", "cluster:x", "published:waybill", "traefik:ftp://x", "traefik:http://a@b"] {
+            assert!(routing_source(wrong).is_err(), "{wrong}");
+        }
+    }
+}

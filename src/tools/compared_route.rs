@@ -1,0 +1,276 @@
+//! A route as `waybill diff` compares it: what it serves and what happens there, without the names of routers and services.
+
+use std::collections::BTreeSet;
+
+use super::rule::{RuleCall, RuleTree};
+use crate::table::Output;
+use crate::traefik::dynamic::{Configuration, HttpService, Observability, Router, RouterTls};
+use crate::translate::name::DEFAULT_ROUTER;
+
+/// Longer rules are compared as they are written. Our own have some 100 bytes.
+const RULE_LIMIT: usize = 16 << 10;
+
+/// Traefik's defaults for what an entry point says of observability.
+pub const OBSERVED: [bool; 3] = [true; 3];
+
+/// A route on one entry point.
+#[derive(Clone, Debug, Default)]
+pub struct ComparedRoute {
+    /// The router's, without the provider; only shown.
+    pub name: String,
+    /// In one spelling, see [`one_spelling`].
+    pub rule: String,
+    /// Empty stands for Traefik's default entry points.
+    pub entry_points: Vec<String>,
+    /// The one that is set, else the length of the rule.
+    pub priority: i64,
+    pub rule_syntax: String,
+    pub tls: Option<RouterTls>,
+    pub observability: Observability,
+    pub middlewares: Vec<String>,
+    /// The Service and its port; only manifests say it.
+    pub backend: Option<String>,
+    /// The URLs of its endpoints; `None` where the input has no EndpointSlices.
+    pub servers: Option<BTreeSet<String>>,
+    /// Servers that Traefik gives sticky requests only.
+    pub fenced: BTreeSet<String>,
+    /// Everything else that the service says, without servers.
+    pub service: HttpService,
+    /// `Ingress namespace/name`, where it is known.
+    pub from: Option<String>,
+}
+
+/// An entry point of a Traefik, and what it adds to the routers on it.
+#[derive(Clone, Debug, Default)]
+pub struct LoadedEntryPoint {
+    pub name: String,
+    /// Routers that name no entry point are on it.
+    pub default: bool,
+    pub tls: Option<RouterTls>,
+    pub middlewares: Vec<String>,
+    /// Access logs, metrics, tracing.
+    pub observed: [bool; 3],
+    pub trace_verbosity: Option<String>,
+}
+
+impl ComparedRoute {
+    /// A route, without the servers of its service if they are not known.
+    pub fn new(name: &str, router: &Router, service: &HttpService, servers_known: bool) -> Self {
+        let length = i64::try_from(router.rule.len()).unwrap_or(i64::MAX);
+        let mut service = service.clone();
+        let servers = std::mem::take(&mut service.load_balancer.servers);
+        let balancer = &mut service.load_balancer;
+        balancer.pass_host_header = balancer.pass_host_header.filter(|passed| !passed);
+        balancer.sticky = balancer.sticky.take().filter(|sticky| sticky.cookie.is_some());
+        Self {
+            name: name.to_owned(),
+            rule: one_spelling(&router.rule),
+            entry_points: router.entry_points.clone(),
+            priority: if router.priority == 0 { length } else { router.priority },
+            rule_syntax: router.rule_syntax.clone(),
+            tls: router.tls.clone(),
+            observability: router.observability.clone().unwrap_or_default(),
+            middlewares: router.middlewares.clone(),
+            servers: servers_known.then(|| servers.into_iter().map(|server| server.url).collect()),
+            service,
+            ..Self::default()
+        }
+    }
+
+    /// The routes of an output.
+    pub fn of_output(output: &Output, servers_known: bool) -> Vec<Self> {
+        let named = output.routers().map(|(name, fragment, router, _)| {
+            let owner = &router.service.owner;
+            Self {
+                backend: Some(format!("Service {}, port {}", owner.service, owner.port)),
+                from: Some(format!("Ingress {}", fragment.ingress)),
+                ..Self::new(&name, &router.router, &router.service.service, servers_known)
+            }
+        });
+        let default = output.default_backend().and_then(|fragment| {
+            let backend = fragment.default_backend.as_deref()?;
+            let from = Some(format!("Ingress {}", fragment.ingress));
+            Some(Self { from, ..Self::new(DEFAULT_ROUTER, &backend.router, &backend.service, servers_known) })
+        });
+        named.chain(default).collect()
+    }
+
+    /// The routes of what is published.
+    pub fn of_configuration(configuration: &Configuration) -> Vec<Self> {
+        let Some(http) = &configuration.http else { return Vec::new() };
+        let routes = http.routers.iter().map(|(name, router)| {
+            let service = http.services.get(&router.service).cloned().unwrap_or_default();
+            Self::new(name, router, &service, true)
+        });
+        routes.collect()
+    }
+
+    /// The route as a Traefik with these entry points has it.
+    pub fn loaded(self, entry_points: &[LoadedEntryPoint]) -> Vec<Self> {
+        let names: Vec<String> = match self.entry_points.is_empty() {
+            true => entry_points.iter().filter(|one| one.default).map(|one| one.name.clone()).collect(),
+            false => self.entry_points.clone(),
+        };
+        let on = |name: String| {
+            let mut route = Self { entry_points: vec![name.clone()], ..self.clone() };
+            let Some(entry_point) = entry_points.iter().find(|one| one.name == name) else { return route };
+            route.tls = route.tls.or_else(|| entry_point.tls.clone());
+            route.middlewares = [&*entry_point.middlewares, &*route.middlewares].concat();
+            let observability = &mut route.observability;
+            let [access_logs, metrics, tracing] = entry_point.observed;
+            observability.access_logs.get_or_insert(access_logs);
+            observability.metrics.get_or_insert(metrics);
+            observability.tracing.get_or_insert(tracing);
+            let verbosity = observability.trace_verbosity.take().unwrap_or_else(|| "minimal".to_owned());
+            let default = || entry_point.trace_verbosity.clone().unwrap_or_else(|| "minimal".to_owned());
+            observability.trace_verbosity = Some(if verbosity.is_empty() { default() } else { verbosity });
+            route
+        };
+        names.into_iter().map(on).collect()
+    }
+
+    /// One route for each entry point that it names.
+    pub fn by_entry_point(self) -> Vec<Self> {
+        if self.entry_points.len() < 2 {
+            return vec![self];
+        }
+        let mut names = self.entry_points.clone();
+        names.sort_unstable();
+        names.dedup();
+        names.into_iter().map(|name| Self { entry_points: vec![name], ..self.clone() }).collect()
+    }
+
+    /// Every reference to something else, `NAME@PROVIDER` or `NAME`.
+    pub fn references(&mut self) -> impl Iterator<Item = &mut String> {
+        let tls = self.tls.iter_mut().map(|tls| &mut tls.options);
+        let service = &mut self.service;
+        let transport = std::iter::once(&mut service.load_balancer.servers_transport);
+        self.middlewares.iter_mut().chain(&mut service.middlewares).chain(transport).chain(tls)
+    }
+}
+
+/// A rule with one kind of quotes, and what `&&` and `||` join in one order. What Traefik would refuse stays as it is.
+fn one_spelling(rule: &str) -> String {
+    if rule.len() > RULE_LIMIT {
+        return rule.to_owned();
+    }
+    RuleTree::parse(rule).map_or_else(|_| rule.to_owned(), |tree| spelled(&tree))
+}
+
+fn spelled(tree: &RuleTree) -> String {
+    let part = |tree: &RuleTree| match tree {
+        RuleTree::Call(call) => call.to_string(),
+        other => format!("({})", spelled(other)),
+    };
+    let join = |parts: Vec<&RuleTree>, by: &str| {
+        let mut parts: Vec<String> = parts.into_iter().map(part).collect();
+        parts.sort_unstable();
+        parts.join(by)
+    };
+    let mut parts = Vec::new();
+    let mut rest = tree;
+    match tree {
+        RuleTree::Call(call) => return call.to_string(),
+        RuleTree::And(..) => {
+            while let RuleTree::And(left, right) = rest {
+                parts.push(&**right);
+                rest = left;
+            }
+            parts.push(rest);
+            join(parts, " && ")
+        }
+        RuleTree::Or(..) => {
+            while let RuleTree::Or(left, right) = rest {
+                parts.push(&**right);
+                rest = left;
+            }
+            parts.push(rest);
+            join(parts, " || ")
+        }
+    }
+}
+
+/// A rule as people say it: host, path, and whether what is below belongs to it. Other rules stay as they are.
+pub fn in_words(rule: &str) -> String {
+    if rule.len() > RULE_LIMIT {
+        return rule.to_owned();
+    }
+    RuleTree::parse(rule).ok().and_then(|tree| host_and_path(&tree)).unwrap_or_else(|| rule.to_owned())
+}
+
+fn host_and_path(tree: &RuleTree) -> Option<String> {
+    let argument = |call: &RuleCall| match &*call.arguments {
+        [argument] if !call.negated => Some(argument.clone()),
+        _ => None,
+    };
+    match tree {
+        RuleTree::Call(call) => {
+            let argument = argument(call)?;
+            match call.name.as_str() {
+                "Host" => Some(format!("{argument}, every path")),
+                "Path" => Some(format!("every host, {argument} exactly")),
+                "PathPrefix" => Some(format!("every host, {argument} and below")),
+                _ => None,
+            }
+        }
+        RuleTree::And(host, path) => {
+            let RuleTree::Call(host) = &**host else { return None };
+            let host = argument(host).filter(|_| host.name == "Host")?;
+            match &**path {
+                RuleTree::Call(call) => {
+                    let path = argument(call)?;
+                    match call.name.as_str() {
+                        "Path" => Some(format!("{host}{path} exactly")),
+                        "PathPrefix" => Some(format!("{host}{path} and below")),
+                        _ => None,
+                    }
+                }
+                RuleTree::Or(exact, below) => {
+                    let (RuleTree::Call(exact), RuleTree::Call(below)) = (&**exact, &**below) else {
+                        return None;
+                    };
+                    let (path, prefix) = (argument(exact)?, argument(below)?);
+                    let strict =
+                        exact.name == "Path" && below.name == "PathPrefix" && prefix == path.clone() + "/";
+                    strict.then(|| format!("{host}{path} and its subfolders"))
+                }
+                RuleTree::And(..) => None,
+            }
+        }
+        RuleTree::Or(..) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_compared_by_what_they_say() {
+        for (one, other) in [
+            (r#"Host("a.example") && PathPrefix("/")"#, "PathPrefix(`/`) &&Host(`a.example`)"),
+            (
+                r#"Host("a") && (Path("/x") || PathPrefix("/x/"))"#,
+                "(PathPrefix(`/x/`)||Path(`/x`)) && Host(`a`)",
+            ),
+        ] {
+            assert_eq!(one_spelling(one), one_spelling(other));
+        }
+        assert_ne!(one_spelling(r#"Host("a") || Path("/")"#), one_spelling(r#"Host("a") && Path("/")"#));
+        assert_eq!(one_spelling("no rule"), "no rule");
+    }
+
+    #[test]
+    fn rules_in_words() {
+        for (rule, words) in [
+            (r#"Host("a") && PathPrefix("/x")"#, "a/x and below"),
+            (r#"Host("a") && Path("/x")"#, "a/x exactly"),
+            (r#"Host("a") && (Path("/x") || PathPrefix("/x/"))"#, "a/x and its subfolders"),
+            (r#"PathPrefix("/")"#, "every host, / and below"),
+            (r#"Host("a")"#, "a, every path"),
+            (r#"!Host("a")"#, r#"!Host("a")"#),
+        ] {
+            assert_eq!(in_words(rule), words);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What a Traefik's API says of its routing: `/api/rawdata` and `/api/entrypoints`.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::compared_route::{ComparedRoute, LoadedEntryPoint, OBSERVED};
+use crate::traefik::dynamic::{HttpService, LoadBalancer, Observability, Router, RouterTls, Server, Sticky};
+
+/// Traefik's own provider of Ingresses.
+pub const KUBERNETES: &str = "kubernetes";
+
+/// The providers that may have read what waybill publishes.
+const OURS: [&str; 2] = ["file", "http"];
+
+/// The entry point of Traefik's API, which is never a default one.
+const API_ENTRY_POINT: &str = "traefik";
+
+/// What a Traefik serves.
+#[derive(Debug)]
+pub struct LoadedRoutes {
+    pub routes: Vec<ComparedRoute>,
+    pub entry_points: Vec<LoadedEntryPoint>,
+    /// Those that are compared.
+    pub providers: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct RawData {
+    #[serde(default)]
+    routers: BTreeMap<String, RawRouter>,
+    #[serde(default)]
+    services: BTreeMap<String, RawService>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawRouter {
+    #[serde(default)]
+    entry_points: Vec<String>,
+    #[serde(default)]
+    middlewares: Vec<String>,
+    #[serde(default)]
+    service: String,
+    #[serde(default)]
+    rule: String,
+    #[serde(default)]
+    rule_syntax: String,
+    #[serde(default)]
+    priority: i64,
+    tls: Option<RouterTls>,
+    observability: Option<RawObservability>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawObservability {
+    access_logs: Option<bool>,
+    metrics: Option<bool>,
+    tracing: Option<bool>,
+    trace_verbosity: Option<String>,
+    #[serde(default)]
+    metadata: RawMetadata,
+}
+
+#[derive(Default, Deserialize)]
+struct RawMetadata {
+    ingress: Option<RawOrigin>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawOrigin {
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    ingress_name: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawService {
+    #[serde(default)]
+    middlewares: Vec<String>,
+    #[serde(default)]
+    load_balancer: RawLoadBalancer,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawLoadBalancer {
+    #[serde(default)]
+    servers: Vec<RawServer>,
+    sticky: Option<serde_json::Value>,
+    pass_host_header: Option<bool>,
+    #[serde(default)]
+    servers_transport: String,
+}
+
+#[derive(Deserialize)]
+struct RawServer {
+    #[serde(default)]
+    url: String,
+    #[serde(default)]
+    fenced: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawEntryPoint {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    address: String,
+    #[serde(default)]
+    as_default: bool,
+    #[serde(default)]
+    http: RawHttp,
+    observability: Option<RawObservability>,
+}
+
+#[derive(Default, Deserialize)]
+struct RawHttp {
+    #[serde(default)]
+    middlewares: Vec<String>,
+    tls: Option<RouterTls>,
+}
+
+impl LoadedRoutes {
+    /// Reads the two answers. Without `providers` the routes of Traefik's own provider of Ingresses count, and where
+    /// there are none those of the providers that read what waybill publishes.
+    ///
+    /// # Errors
+    /// Which answer is not Traefik's, and where.
+    pub fn parse(raw_data: &[u8], entry_points: &[u8], providers: &[String]) -> Result<Self, String> {
+        let raw: RawData =
+            serde_json::from_slice(raw_data).map_err(|error| format!("/api/rawdata: {error}"))?;
+        let points: Vec<RawEntryPoint> =
+            serde_json::from_slice(entry_points).map_err(|error| format!("/api/entrypoints: {error}"))?;
+        let provider_of = |name: &str| name.rsplit_once('@').map_or("", |(_, provider)| provider).to_owned();
+        let providers = match providers {
+            [] if raw.routers.keys().any(|name| provider_of(name) == KUBERNETES) => {
+                vec![KUBERNETES.to_owned()]
+            }
+            [] => OURS.map(str::to_owned).to_vec(),
+            given => given.to_vec(),
+        };
+        let routes = raw.routers.iter().filter(|(name, _)| providers.contains(&provider_of(name)));
+        let routes = routes.map(|(name, router)| route(name, router, &raw.services)).collect();
+        let any_default = points.iter().any(|point| point.as_default);
+        let entry_points = points.into_iter().map(|point| {
+            let default = match any_default {
+                true => point.as_default,
+                false => point.name != API_ENTRY_POINT && !point.address.ends_with("/udp"),
+            };
+            let observed = point.observability.unwrap_or_default();
+            let [access_logs, metrics, tracing] = OBSERVED;
+            LoadedEntryPoint {
+                name: point.name,
+                default,
+                tls: point.http.tls,
+                middlewares: point.http.middlewares,
+                observed: [
+                    observed.access_logs.unwrap_or(access_logs),
+                    observed.metrics.unwrap_or(metrics),
+                    observed.tracing.unwrap_or(tracing),
+                ],
+                trace_verbosity: observed.trace_verbosity,
+            }
+        });
+        Ok(Self { routes, entry_points: entry_points.collect(), providers })
+    }
+}
+
+fn route(name: &str, raw: &RawRouter, services: &BTreeMap<String, RawService>) -> ComparedRoute {
+    let (own, provider) = name.rsplit_once('@').unwrap_or((name, ""));
+    let qualified = format!("{}@{provider}", raw.service);
+    let nothing = RawService::default();
+    let service = services.get(&qualified).or_else(|| services.get(&raw.service)).unwrap_or(&nothing);
+    let balancer = &service.load_balancer;
+    let observability = raw.observability.as_ref();
+    let router = Router {
+        entry_points: raw.entry_points.clone(),
+        middlewares: raw.middlewares.clone(),
+        service: String::new(),
+        rule: raw.rule.clone(),
+        rule_syntax: raw.rule_syntax.clone(),
+        priority: raw.priority,
+        tls: raw.tls.clone(),
+        observability: observability.map(|raw| Observability {
+            access_logs: raw.access_logs,
+            metrics: raw.metrics,
+            tracing: raw.tracing,
+            trace_verbosity: raw.trace_verbosity.clone(),
+        }),
+    };
+    let whole = HttpService {
+        middlewares: service.middlewares.clone(),
+        load_balancer: LoadBalancer {
+            servers: balancer.servers.iter().map(|server| Server { url: server.url.clone() }).collect(),
+            sticky: balancer.sticky.clone().and_then(|sticky| serde_json::from_value::<Sticky>(sticky).ok()),
+            pass_host_header: balancer.pass_host_header,
+            servers_transport: balancer.servers_transport.clone(),
+        },
+    };
+    let fenced = balancer.servers.iter().filter(|server| server.fenced).map(|server| server.url.clone());
+    let from = observability.and_then(|raw| raw.metadata.ingress.as_ref());
+    ComparedRoute {
+        fenced: fenced.collect(),
+        from: from.map(|from| format!("Ingress {}/{}", from.namespace, from.ingress_name)),
+        ..ComparedRoute::new(own, &router, &whole, true)
+    }
+}
