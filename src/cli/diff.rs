@@ -1,6 +1,6 @@
 //! `waybill diff`: routes gained, lost and changed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -200,7 +200,7 @@ impl DiffArguments {
             RoutingSource::Path(path) => {
                 (Manifests::read(std::slice::from_ref(path), &mut *streams.stdin)?, false)
             }
-            RoutingSource::Git(name) => (git::read(name)?, false),
+            RoutingSource::Git(name) => (git::read(Path::new("."), name)?, false),
             RoutingSource::Cluster => (input::of_cluster(&self.connect, loaded, environment, streams)?, true),
             RoutingSource::Published(output) => {
                 let published = self.connect.ask(loaded, environment, async |connection| {

@@ -1,6 +1,7 @@
 //! Manifests of a git revision, by the `git` program.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::kubernetes::manifests::{Manifests, is_manifest};
@@ -21,13 +22,14 @@ pub enum GitError {
     NoManifest,
 }
 
-/// Reads a file, or a folder with all below it, of a revision. `name` is git's `REVISION:PATH`.
+/// Reads a file, or a folder with all below it, of a revision. `name` is git's `REVISION:PATH`, and
+/// `folder` is in the repository.
 ///
 /// # Errors
 /// See [`GitError`].
-pub fn read(name: &str) -> Result<Manifests, GitError> {
+pub fn read(folder: &Path, name: &str) -> Result<Manifests, GitError> {
     // What follows --end-of-options is no option, whatever it begins with. Everything after this is an object id.
-    let id = text(git("rev-parse", &["--verify", "--quiet", "--end-of-options", name]), "rev-parse")
+    let id = text(git(folder, "rev-parse", &["--verify", "--quiet", "--end-of-options", name]), "rev-parse")
         .map_err(|error| match error {
             GitError::Failed { command, message } if message.is_empty() => {
                 GitError::Failed { command, message: format!("there is no {name:?} in this repository") }
@@ -35,13 +37,13 @@ pub fn read(name: &str) -> Result<Manifests, GitError> {
             other => other,
         })?;
     let id = id.trim().to_owned();
-    let kind = text(git("cat-file", &["-t", &id]), "cat-file")?;
+    let kind = text(git(folder, "cat-file", &["-t", &id]), "cat-file")?;
     let mut manifests = Manifests::default();
     if kind.trim() == "blob" {
-        contents(&[(format!("git:{name}"), id)], &mut manifests)?;
+        contents(folder, &[(format!("git:{name}"), id)], &mut manifests)?;
         return Ok(manifests);
     }
-    let listed = text(git("ls-tree", &["-r", "-z", "--full-tree", &id]), "ls-tree")?;
+    let listed = text(git(folder, "ls-tree", &["-r", "-z", "--full-tree", &id]), "ls-tree")?;
     let separator = if name.ends_with([':', '/']) { "" } else { "/" };
     let files: Vec<(String, String)> = listed
         .split_terminator('\0')
@@ -57,13 +59,13 @@ pub fn read(name: &str) -> Result<Manifests, GitError> {
     if files.is_empty() {
         return Err(GitError::NoManifest);
     }
-    contents(&files, &mut manifests)?;
+    contents(folder, &files, &mut manifests)?;
     Ok(manifests)
 }
 
-fn git(command: &'static str, arguments: &[&str]) -> Command {
+fn git(folder: &Path, command: &'static str, arguments: &[&str]) -> Command {
     let mut git = Command::new("git");
-    git.arg(command).args(arguments).stdin(Stdio::null());
+    git.arg("-C").arg(folder).arg(command).args(arguments).stdin(Stdio::null());
     git
 }
 
@@ -77,8 +79,9 @@ fn text(mut git: Command, command: &'static str) -> Result<String, GitError> {
 }
 
 /// Adds the contents of blobs, by their ids, each under its name.
-fn contents(files: &[(String, String)], manifests: &mut Manifests) -> Result<(), GitError> {
-    let mut child = git("cat-file", &["--batch"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+fn contents(folder: &Path, files: &[(String, String)], manifests: &mut Manifests) -> Result<(), GitError> {
+    let mut child =
+        git(folder, "cat-file", &["--batch"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
     };

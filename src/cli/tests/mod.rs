@@ -2,6 +2,7 @@ use std::io::Cursor;
 
 use super::*;
 
+mod diff;
 mod render;
 
 pub(super) struct Outcome {
