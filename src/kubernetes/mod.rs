@@ -19,7 +19,7 @@ pub(crate) mod well_known;
 
 pub use endpoint_slice::{Address, EndpointSlice, Slice, SlicePort};
 pub use ingress::{Ingress, IngressClass, IngressSpec, IngressTLS};
-pub use metadata::{Created, MetadataOf};
+pub use metadata::{Created, MetadataOf, Uid};
 pub use namespace::Namespace;
 pub use node::{Node, NodeAddresses};
 pub use secret::Secret;

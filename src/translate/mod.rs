@@ -47,7 +47,7 @@ use crate::kubernetes::{Ingress, IngressSpec};
 use crate::watch::Stores;
 use annotation::RouterAnnotations;
 use findings::IngressFindings;
-use fragment::{Created, Fragment};
+use fragment::{Created, Fragment, Uid};
 use problem::Subject;
 use router::Translation;
 use settings::{Precedence, Settings};
@@ -78,6 +78,7 @@ pub fn translate(key: &IngressKey, ingress: &Ingress, settings: &Arc<Settings>, 
     Fragment {
         ingress: key.clone(),
         created: Created::from(&ingress.metadata),
+        uid: Uid::from(&ingress.metadata),
         settings: Arc::clone(settings),
         routers,
         default_backend,

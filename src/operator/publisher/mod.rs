@@ -261,6 +261,7 @@ impl Publisher {
     }
 
     fn take_pending(&mut self) {
+        let routing = self.live.routing();
         let pending = self.live.take_pending();
         for (key, waiting) in pending.outputs {
             if !self.outputs.contains_key(&key) {
@@ -275,7 +276,7 @@ impl Publisher {
             output.throttle.changed();
             output.waiting.since(waiting);
         }
-        self.statuses.look_at(pending.statuses, pending.all_statuses, |output| {
+        self.statuses.look_at(routing, pending.statuses, pending.all_statuses, |output| {
             self.outputs.get(output).is_some_and(|output| output.waiting.oldest().is_some())
         });
         let oldest = self.outputs.values().filter_map(|output| output.waiting.oldest()).min();

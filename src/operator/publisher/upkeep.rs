@@ -58,6 +58,7 @@ impl Publisher {
             return false;
         }
         self.outputs.remove(key);
+        self.statuses.forget_output(key);
         self.problems.set(ReportedBy::Output(key.clone()), Vec::new());
         if !self.outputs.keys().any(|other| other.namespace() == key.namespace()) {
             self.own.end(key.namespace());
