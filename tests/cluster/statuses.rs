@@ -223,7 +223,13 @@ async fn a_write_that_was_decided_for_an_earlier_ingress_is_not_done() {
     )
     .await;
     bench.has("web", &[], false).await;
-    assert_eq!(bench.writes()[0], ("web".to_owned(), 409));
+    let metrics = bench.term.requests.metrics();
+    eventually("it is not tried again", SOON, async || {
+        let pending = metrics.statuses_pending.get();
+        if pending == 0.0 { Ok(()) } else { Err(pending.to_string()) }
+    })
+    .await;
+    assert_eq!(bench.writes()[0], ("web".to_owned(), 422));
     // Now the watch shows the new one.
     *bench.view.uid.lock().unwrap() = None;
     bench.want("web", Some(DesiredStatus::Entries(ips(&["192.0.2.1"]))));

@@ -217,7 +217,7 @@ impl<V: StatusView> StatusWriter<V> {
                 }
             }
             // The Ingress was deleted, or made anew and is looked at when the watch shows it.
-            Err(PublishError::NotFound { .. }) => {
+            Err(error) if matches!(error, PublishError::NotFound { .. }) || is_made_anew(&error) => {
                 self.failures.remove(&key);
             }
             Err(error) => {
@@ -235,6 +235,14 @@ impl<V: StatusView> StatusWriter<V> {
             self.queue.push(key, ());
         }
     }
+}
+
+/// Whether the API server has another Ingress of that name.
+fn is_made_anew(error: &PublishError) -> bool {
+    let PublishError::Invalid { source, .. } = error else { return false };
+    let kube::Error::Api(status) = &**source else { return false };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.map(|cause| &cause.field).any(|field| field == "metadata.uid")
 }
 
 enum Step {
