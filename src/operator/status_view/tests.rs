@@ -5,7 +5,7 @@ use crate::kubernetes::manifests::Manifests;
 use crate::metrics::{Metrics, Trigger};
 use crate::operator::live::Cause;
 use crate::parameters::status::Publication;
-use crate::publish::problems::events::Events;
+use crate::publish::problems::Events;
 use crate::translate::problem::{Category, Kind, Subject};
 use crate::watch::Scope;
 use crate::{offline, options};
