@@ -73,7 +73,7 @@ impl<'a> Chaos<'a> {
         for at in 0..world::STABLE_COUNT {
             legal.require_certificate(world::certificate(&format!("{0}/s-{at} 0", world::STABLE)));
         }
-        let agents = Agents::start(plane, &admin, &legal, &tally).await;
+        let agents = Agents::start(plane, &admin, &legal, &tally, pace).await;
         let mut chaos = Self {
             log: Log::new(plane.folder()),
             plane,
