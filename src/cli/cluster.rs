@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use clap::Args;
-use kube::Client;
 
-use crate::kubernetes::client::{self, Access, ConnectError, Environment};
+use crate::kubernetes::client::{self, Access, ConnectError, Connection, Environment};
 use crate::metrics::Metrics;
 use crate::options::Loaded;
 
@@ -38,7 +37,7 @@ impl ClusterArguments {
         self.context.is_some() || self.kubeconfig.is_some()
     }
 
-    /// Connects and hands the client to `ask`.
+    /// Connects and hands the connection to `ask`.
     ///
     /// # Errors
     /// When there is no connection; what `ask` gives is not looked at.
@@ -46,7 +45,7 @@ impl ClusterArguments {
         &self,
         loaded: &Loaded,
         environment: &Environment,
-        ask: impl AsyncFnOnce(Client) -> T,
+        ask: impl AsyncFnOnce(Connection) -> T,
     ) -> Result<T, NoConnection> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let access = &loaded.options.access;
@@ -54,7 +53,7 @@ impl ClusterArguments {
         let metrics = Metrics::new("read")?;
         runtime.block_on(async {
             let connection = client::connect(access, &environment, "read", &metrics).await?;
-            Ok(ask(connection.client).await)
+            Ok(ask(connection).await)
         })
     }
 

@@ -73,8 +73,8 @@ impl Input {
         streams: &mut Streams<'_>,
     ) -> Result<Manifests, InputError> {
         let manifests = if self.cluster {
-            let (manifests, refused) = self.connect.ask(loaded, environment, async |client| {
-                listed(client, &loaded.options.namespaces).await
+            let (manifests, refused) = self.connect.ask(loaded, environment, async |connection| {
+                listed(connection.client, &loaded.options.namespaces).await
             })??;
             for path in refused {
                 let _ =

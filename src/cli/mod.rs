@@ -1,6 +1,7 @@
 //! The command line: a file a command, and what all of them share.
 
 mod agent;
+mod check;
 mod cluster;
 mod documents;
 mod explain;
@@ -80,6 +81,15 @@ enum Command {
     ///
     /// Exit codes: 0; 1 when nothing is published or it is incomplete; 2 for wrong usage.
     Show(show::Show),
+    /// Say whether a cluster has what the operator needs
+    ///
+    /// Checks, a line each: the API server, the CRD, the IngressClasses and their parameters, the rights that the options
+    /// need, published Services, the Lease, and who else routes or writes statuses of the same Ingresses. Each line is
+    /// `ok`, or a `note` or `FAIL` with what to do. Changes nothing. Takes the options of `run`, and connects as kubectl
+    /// does; inside a cluster it uses the service account.
+    ///
+    /// Exit codes: 0; 1 when a line says FAIL, such as for an API server that does not answer; 2 for wrong usage.
+    Check(check::CheckArguments),
     /// Print every option with its default and its meaning
     Options(documents::PrintOptions),
     /// Print the CustomResourceDefinition of IngressClassParameters
@@ -154,6 +164,11 @@ pub fn run(
                 explain.run(loaded, environment, streams)
             })
         }
+        Ok(Cli { command: Command::Check(check) }) => {
+            with_options(&arguments.flags, environment, streams, |loaded, streams| {
+                check.run(loaded, environment, streams)
+            })
+        }
         Ok(Cli { command: Command::Options(options) }) => options.run(streams),
         Ok(Cli { command: Command::Crds }) => documents::crds(streams),
         Ok(Cli { command: Command::Completions(completions) }) => completions.run(streams),
@@ -174,6 +189,7 @@ pub fn run(
 fn command() -> clap::Command {
     Cli::command()
         .mut_subcommand("run", |run| run.args(options::documentation::arguments(|_| true)))
+        .mut_subcommand("check", |check| check.args(options::documentation::arguments(|_| true)))
         .mut_subcommand("render", |render| {
             render.args(options::documentation::arguments(|entry| {
                 matches!(entry.group, Group::Selection | Group::Routing | Group::Status)

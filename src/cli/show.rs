@@ -82,7 +82,8 @@ impl Show {
             Ok(output) => output,
             Err(message) => return fail(streams, USAGE, &message),
         };
-        let answer = self.cluster.ask(loaded, environment, async |client: Client| {
+        let answer = self.cluster.ask(loaded, environment, async |connection| {
+            let client = connection.client;
             let published = published(client.clone(), &output).await?;
             let agents = agents(client, &output, &published.index).await;
             Ok::<_, ShowError>((published, agents))

@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod check;
 mod classes;
 mod client;
 mod control_plane;

@@ -6,7 +6,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use waybill::metrics::{WriteFailure, WriteKind, WriteResult};
 use waybill::publish::error::PublishError;
-use waybill::publish::outputs::writer::Outcome;
+use waybill::publish::outputs::upkeep;
+use waybill::publish::outputs::writer::{Outcome, OwnKind, Seen};
 use waybill::translate::pause::{PAUSED_ANNOTATION, Pause};
 
 use crate::output::{Bench, MANY, begin};
@@ -250,4 +251,97 @@ async fn nothing_is_published_while_the_index_says_so() {
         bench.committed().await;
         bench.assert_published().await;
     }
+}
+
+/// The watches of ConfigMaps and Secrets are not in step: what the one has not said yet may be gone all the same.
+#[tokio::test]
+async fn an_index_that_is_put_back_names_no_shard_that_is_gone() {
+    for held in [false, true] {
+        let mut bench = Bench::new(MANY, if held { 30 } else { 0 }).await;
+        bench.committed().await;
+        if held {
+            for at in 0..MANY / 2 {
+                bench.remove(at);
+            }
+        }
+        let index = bench.index_object().await;
+        let keys = bench.secrets().list(&ListParams::default()).await.unwrap().items;
+        let names = keys.into_iter().filter_map(|key| key.metadata.name);
+        for name in names.filter(|name| name.starts_with("out.k-")) {
+            bench.secrets().delete(&name, &DeleteParams::default()).await.unwrap();
+        }
+        bench.config_maps().delete("out", &DeleteParams::default()).await.unwrap();
+        assert!(bench.writer.observe(OwnKind::ConfigMap, Seen::Deleted(index.metadata)));
+        if held {
+            assert!(matches!(bench.commit().await, Ok(Outcome::Held(_))));
+            let index = waybill::published::read::index(&bench.index_object().await);
+            assert!(index.is_err(), "its key shards can't be had any more: {index:?}");
+        } else {
+            let report = bench.committed().await;
+            assert_eq!((report.key_shards, report.index), (1, true), "{report:?}");
+            bench.assert_published().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_paused_output_keeps_the_shards_of_its_last_commit_whatever_its_index_says() {
+    let mut bench = Bench::new(MANY, 0).await;
+    bench.committed().await;
+    let (index, shards) = (bench.index().await, bench.shard_names().await);
+    bench.annotate(PAUSED_ANNOTATION, Some("true")).await;
+    let emptied = serde_json::json!({
+        "formatVersion": 1, "epoch": index.epoch, "generation": index.generation + 5, "hash": "", "shards": "",
+        "publishedAt": "", "keyShards": "", "counts": {"routers": 0, "services": 0, "certificates": 0},
+    });
+    let edit = serde_json::json!({"data": {"index.json": emptied.to_string()}});
+    bench.config_maps().patch("out", &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
+    assert!(bench.watch().await);
+    assert!(matches!(bench.commit().await, Ok(Outcome::Paused(_))));
+    assert_eq!(bench.collect_garbage(Instant::now() + Duration::from_secs(61)).await, 0);
+    assert_eq!(bench.shard_names().await, shards);
+
+    bench.annotate(PAUSED_ANNOTATION, None).await;
+    bench.watch().await;
+    let report = bench.committed().await;
+    assert_eq!((report.routing_shards, report.key_shards, report.index), (0, 0, true), "{report:?}");
+    bench.assert_published().await;
+}
+
+/// Its DELETE names the resourceVersion that was known, and is refused. Whether the watch reports the edit before or
+/// after that, the shard stays known, and is deleted another time.
+#[tokio::test]
+async fn a_shard_that_changed_before_its_deletion_is_kept_and_deleted_later() {
+    let mut bench = Bench::new(1, 0).await;
+    for version in ["v1", "v2", "v3"] {
+        bench.set(0, version, false);
+        bench.committed().await;
+    }
+    let mut garbage = bench.writer.take_garbage(Instant::now() + Duration::from_secs(61));
+    for reported_before in [true, false] {
+        let [((_, short), _)] = &garbage[..] else { panic!("{garbage:?}") };
+        let name = format!("out.r-{short}");
+        let edit = serde_json::json!({"metadata": {"annotations": {"team.example/owner": reported_before.to_string()}}});
+        bench.config_maps().patch(&name, &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
+        if reported_before {
+            bench.watch().await;
+        }
+        let requests = bench.term.requests.clone();
+        let collected = upkeep::delete(requests, bench.output.clone(), garbage).await;
+        assert!(collected.deleted == 0 && collected.error.is_none(), "{collected:?}");
+        bench.writer.collected(&collected);
+        assert!(bench.shard_names().await.contains(&name), "another object than the one to delete");
+        bench.watch().await;
+        if !reported_before {
+            // As far as the writer knows, it is a new one.
+            bench.set(0, "v4", false);
+            bench.committed().await;
+        }
+        garbage = bench.writer.take_garbage(Instant::now() + Duration::from_secs(61));
+        assert!(garbage.iter().any(|((_, taken), _)| name.ends_with(taken)), "{garbage:?}");
+    }
+    let count = garbage.len();
+    let collected = upkeep::delete(bench.term.requests.clone(), bench.output.clone(), garbage).await;
+    assert_eq!(collected.deleted, count, "{collected:?}");
+    bench.assert_published().await;
 }

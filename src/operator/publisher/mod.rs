@@ -100,6 +100,34 @@ struct OutputState {
 }
 
 impl OutputState {
+    fn new(key: OutputKey, requests: Requests, pace: Pace) -> Self {
+        Self {
+            writer: OutputWriter::new(key, requests, pace.max_withdrawal),
+            throttle: Throttle::new(pace.distance, pace.bytes_per_second),
+            backoff: Backoff::new(RETRY.0, RETRY.1),
+            garbage: GarbageSchedule::default(),
+            text: TextSchedule::default(),
+            problems: Default::default(),
+            waiting: Waiting::default(),
+            commits: Commits::default(),
+            counts: Counts::default(),
+            shards: (0, 0),
+            failed: None,
+            refusals: Refusals::default(),
+            held: false,
+            paused: false,
+            emptied: false,
+        }
+    }
+
+    /// An attempt to commit did not fail.
+    fn succeeded(&mut self) {
+        self.backoff.reset();
+        if self.failed.take().is_some() {
+            self.refusals.reset();
+        }
+    }
+
     /// Whether nobody has to act before it can be committed.
     fn goes_on(&self) -> bool {
         self.failed.is_none() && !self.held && !self.paused
@@ -240,23 +268,10 @@ impl Publisher {
                 self.agents.watch(&key);
             }
             let (requests, pace) = (&self.requests, self.pace);
-            let output = self.outputs.entry(key.clone()).or_insert_with(|| OutputState {
-                writer: OutputWriter::new(key, requests.clone(), pace.max_withdrawal),
-                throttle: Throttle::new(pace.distance, pace.bytes_per_second),
-                backoff: Backoff::new(RETRY.0, RETRY.1),
-                garbage: GarbageSchedule::default(),
-                text: TextSchedule::default(),
-                problems: Default::default(),
-                waiting: Waiting::default(),
-                commits: Commits::default(),
-                counts: Counts::default(),
-                shards: (0, 0),
-                failed: None,
-                refusals: Refusals::default(),
-                held: false,
-                paused: false,
-                emptied: false,
-            });
+            let output = self
+                .outputs
+                .entry(key.clone())
+                .or_insert_with(|| OutputState::new(key, requests.clone(), pace));
             output.throttle.changed();
             output.waiting.since(waiting);
         }
@@ -273,9 +288,12 @@ impl Publisher {
     async fn commit(&mut self, key: &OutputKey) {
         let Some(output) = self.outputs.get_mut(key) else { return };
         output.throttle.started(Instant::now());
-        if output.refusals.has_begun() && output.writer.namespace_is_gone().await && self.let_go(key) {
-            tracing::info!(output = %key, "no class publishes here any more, and the namespace is gone");
-            return;
+        if output.refusals.has_begun() && output.writer.namespace_is_gone().await {
+            if self.let_go(key) {
+                tracing::info!(output = %key, "no class publishes here any more, and the namespace is gone");
+                return;
+            }
+            self.still_wanted(key);
         }
         let Some(output) = self.outputs.get_mut(key) else { return };
         if let Err(error) = output.writer.take_over().await {
@@ -314,15 +332,15 @@ impl Publisher {
                         self.metrics.deletion_to_commit.observe(at.elapsed().as_secs_f64());
                     }
                 }
-                output.backoff.reset();
+                if output.failed.is_some() {
+                    tracing::info!(output = %key, "published again");
+                }
+                output.succeeded();
                 output.text.committed(snapshot.desired.hash, snapshot.text_bytes);
                 output.problems[0].clear();
                 output.emptied = snapshot.desired.counts == Counts::default();
                 output.counts = snapshot.desired.counts;
                 output.shards = (snapshot.desired.routing_shards.len(), snapshot.desired.key_shards.len());
-                if output.failed.take().is_some() {
-                    tracing::info!(output = %key, "published again");
-                }
                 (output.held, output.paused) = (false, false);
                 let resumed = !self.live.is_committed(key);
                 self.live.set_publication(key, Publication::Committed);
@@ -340,8 +358,7 @@ impl Publisher {
             Ok(Outcome::Held(held)) => {
                 output.waiting.since(waiting);
                 (output.held, output.paused) = (true, false);
-                output.failed = None;
-                output.backoff.reset();
+                output.succeeded();
                 output.problems[0] = vec![held.problem(key)];
                 self.live.set_publication(key, Publication::Held(Category::WithdrawalHeld));
                 self.report(key);
@@ -360,8 +377,7 @@ impl Publisher {
     fn paused(&mut self, key: &OutputKey, problems: Vec<Problem>) {
         if let Some(output) = self.outputs.get_mut(key) {
             (output.held, output.paused) = (false, true);
-            output.failed = None;
-            output.backoff.reset();
+            output.succeeded();
             output.problems[0] = problems;
         }
         self.live.set_publication(key, Publication::Held(Category::Paused));
@@ -400,3 +416,6 @@ fn paused_by(output: &OutputKey, class: &str) -> Vec<Problem> {
         ),
     }]
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,7 @@ impl Publisher {
             over.map(|(key, output)| (key.clone(), output.refusals.are_final())).collect();
         for (key, refused) in over {
             if !self.let_go(&key) {
+                self.still_wanted(&key);
                 continue;
             }
             if refused {
@@ -64,6 +65,13 @@ impl Publisher {
         }
         self.show();
         true
+    }
+
+    /// A class has the output again, so that what was refused before decides nothing any more.
+    pub(super) fn still_wanted(&mut self, key: &OutputKey) {
+        if let Some(output) = self.outputs.get_mut(key) {
+            output.refusals.reset();
+        }
     }
 
     /// Starts to delete garbage that is due, and has an output looked at whose text is.
@@ -113,6 +121,9 @@ impl Publisher {
             Upkeep::Garbage(collected) => {
                 output.writer.collected(&collected);
                 output.garbage.ended(now, collected.error.is_some());
+                if collected.deleted > 0 {
+                    output.refusals.reset();
+                }
                 if let Some(error) = collected.error {
                     output.refusals.note(&error, now, || self.live.routing().is_retired(&key));
                     tracing::info!(output = %key, %error, "shards that nobody needs stay for now");

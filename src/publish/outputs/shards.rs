@@ -181,14 +181,20 @@ impl Shards {
         }
     }
 
-    /// What no index has named for long enough, to be deleted now: at most `limit` of it.
-    pub fn take_garbage(&mut self, now: Instant, limit: usize) -> Vec<(ShardKey, Shard)> {
+    /// What no index has named for long enough, to be deleted now: at most `limit` of it, and nothing that is `kept`.
+    pub fn take_garbage(
+        &mut self,
+        now: Instant,
+        limit: usize,
+        kept: &BTreeSet<ShardKey>,
+    ) -> Vec<(ShardKey, Shard)> {
         let last = self.last_generation();
         self.held
             .iter_mut()
-            .filter(|(_, held)| {
+            .filter(|(key, held)| {
                 held.unnamed
                     .is_some_and(|(first, at)| first <= last && now.saturating_duration_since(at) >= UNNAMED)
+                    && !kept.contains(*key)
             })
             .take(limit)
             .map(|(key, held)| {
@@ -243,6 +249,10 @@ mod tests {
         }
     }
 
+    fn garbage(shards: &mut Shards, now: Instant) -> Vec<(ShardKey, Shard)> {
+        shards.take_garbage(now, 9, &BTreeSet::new())
+    }
+
     fn metadata(digest: &Digest, uid: &str) -> ObjectMeta {
         ObjectMeta {
             uid: Some(uid.to_owned()),
@@ -277,14 +287,14 @@ mod tests {
         shards.seen(key(Part::Routing, &new), &metadata(&new, "2"), start);
         shards.committed(&index(2, &[&new]), start);
         let late = start + Duration::from_secs(600);
-        assert_eq!(shards.take_garbage(late, 9), [], "one generation without it");
+        assert_eq!(garbage(&mut shards, late), [], "one generation without it");
         assert_eq!(shards.garbage_due(), None);
         shards.committed(&index(3, &[&new]), start + Duration::from_secs(1));
-        assert_eq!(shards.take_garbage(start + Duration::from_secs(59), 9), []);
+        assert_eq!(garbage(&mut shards, start + Duration::from_secs(59)), []);
         assert_eq!(shards.garbage_due(), Some(start + UNNAMED));
-        let garbage: Vec<_> =
-            shards.take_garbage(start + UNNAMED, 9).into_iter().map(|(key, _)| key).collect();
-        assert_eq!(garbage, [old_key]);
+        assert_eq!(shards.take_garbage(start + UNNAMED, 9, &[old_key.clone()].into()), [], "it is kept");
+        let taken: Vec<_> = garbage(&mut shards, start + UNNAMED).into_iter().map(|(key, _)| key).collect();
+        assert_eq!(taken, [old_key]);
         // Wanted again before it was deleted: the DELETE may still come, so it has to be another object.
         assert!(!shards.holds(Part::Routing, &old));
         shards.seen(key(Part::Routing, &old), &metadata(&old, "1"), start + UNNAMED);
@@ -292,7 +302,7 @@ mod tests {
         shards.created(key(Part::Routing, &old), &metadata(&old, "3"), start + UNNAMED);
         assert!(shards.holds(Part::Routing, &old));
         shards.committed(&index(4, &[&new, &old]), start + Duration::from_secs(61));
-        assert_eq!(shards.take_garbage(late, 9), []);
+        assert_eq!(garbage(&mut shards, late), []);
     }
 
     #[test]
@@ -303,16 +313,16 @@ mod tests {
         let other = Digest::new("other");
         shards.committed(&index(5, &[&other]), start);
         shards.created(key(Part::Keys, &digest), &metadata(&digest, "1"), start);
-        assert_eq!(shards.take_garbage(start + UNNAMED, 9), []);
+        assert_eq!(garbage(&mut shards, start + UNNAMED), []);
         shards.committed(&index(6, &[&other]), start);
-        assert_eq!(shards.take_garbage(start + UNNAMED, 9).len(), 1);
+        assert_eq!(garbage(&mut shards, start + UNNAMED).len(), 1);
 
         // An empty index has no successor to wait for.
         let mut shards = Shards::default();
         shards.created(key(Part::Keys, &digest), &metadata(&digest, "1"), start);
         shards.committed(&index(1, &[]), start);
         assert_eq!(shards.garbage_due(), Some(start + UNNAMED));
-        assert_eq!(shards.take_garbage(start + UNNAMED, 9).len(), 1);
+        assert_eq!(garbage(&mut shards, start + UNNAMED).len(), 1);
     }
 
     #[test]

@@ -101,19 +101,14 @@ impl ControlPlane {
     /// The assembled routing of an output, read as an agent would: index, then shards, every hash checked. `None`
     /// while there is no index.
     pub async fn published(&self, output: &str) -> Option<(Index, Value)> {
-        self.try_published(output).await.unwrap_or_else(|miss| panic!("{output}: {miss:?}"))
-    }
-
-    /// As [`ControlPlane::published`], where a shard may be missing for a moment.
-    pub async fn try_published(&self, output: &str) -> Result<Option<(Index, Value)>, Miss> {
         match Reader::named(&self.admin(), output).now(100).await {
             Ok(published) => {
                 let mut document: Value = serde_json::from_str(&published.document(Keys::LeftOut)).unwrap();
                 sort_certificates(&mut document);
-                Ok(Some((published.index, document)))
+                Some((published.index, document))
             }
-            Err(Miss::NoIndex) => Ok(None),
-            Err(miss) => Err(miss),
+            Err(Miss::NoIndex) => None,
+            Err(miss) => panic!("{output}: {miss:?}"),
         }
     }
 

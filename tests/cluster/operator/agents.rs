@@ -180,3 +180,29 @@ async fn a_broken_or_forged_agent_holds_nobody_up_for_long() {
     assert_eq!((after.generation, after.awaited), (before.generation + 1, before.awaited));
     operator.shows(&of("waybill_statuses_unconfirmed_total"), 1.0).await;
 }
+
+/// Each Lease may be as large as etcd takes, whoever wrote it.
+#[tokio::test]
+async fn agents_are_listed_in_pages_of_ten() {
+    const AGENTS: usize = 25;
+    let plane = ControlPlane::start().await;
+    plane.install("manifests");
+    let agents = FakeAgents::new(&plane);
+    for agent in 0..AGENTS {
+        agents.report(&format!("agent-{agent}"), (0, 0), 3600).await;
+    }
+    plane.apply_objects(&shop_with([])).await;
+    let operator = plane.operator("only", &[FAST, ADDRESS, NEVER]).await;
+    operator.leads().await;
+    operator.shows(&of("waybill_agents"), AGENTS as f64).await;
+    let lists: Vec<String> = plane
+        .audit()
+        .into_iter()
+        .filter(|event| event.user.username == "system:serviceaccount:waybill:waybill")
+        .filter(|event| event.object_ref.resource == "leases" && event.verb == "list")
+        .map(|event| event.uri)
+        .collect();
+    assert!(lists.len() >= AGENTS.div_ceil(10), "{lists:#?}");
+    assert!(lists.iter().all(|uri| uri.contains("limit=10&") || uri.ends_with("limit=10")), "{lists:#?}");
+    assert_eq!(lists.iter().filter(|uri| uri.contains("continue=")).count(), AGENTS / 10, "{lists:#?}");
+}

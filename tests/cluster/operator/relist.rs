@@ -47,13 +47,7 @@ async fn an_output_that_vanished_while_its_watches_were_down_is_put_back() {
     plane.kill(Part::ApiServer);
     plane.erase(&keys).await;
     plane.revive(Part::ApiServer).await;
-    // ConfigMaps and Secrets are listed by two watches: the index may be back a moment before the key shards.
-    let (after, again) =
-        eventually("all of it is put back", SOON, async || match plane.try_published(OUTPUT).await {
-            Ok(Some((index, document))) if right(&document) => Ok((index, document)),
-            other => Err(format!("{other:?}")),
-        })
-        .await;
+    let (after, again) = plane.eventually_published(OUTPUT, "all of it is put back", right).await;
     assert_eq!(
         (&again, &after.hash, after.epoch),
         (&document, &before.hash, before.epoch),

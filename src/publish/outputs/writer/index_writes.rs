@@ -63,6 +63,16 @@ impl OutputWriter {
         }
     }
 
+    /// Reads the index if it may be another than the one that is known. Where someone has deleted or replaced the last
+    /// commit, its shards may be gone too and their watch behind, so these are listed before anything is put back.
+    pub(super) async fn refresh(&mut self) -> Result<(), PublishError> {
+        if matches!(self.index, Known::Nothing) {
+            self.read_index().await?;
+            self.listed &= self.last.is_none() || self.index() == self.last.as_ref();
+        }
+        self.list().await
+    }
+
     /// The way back for an index that lost its labels while nobody led.
     fn labels_back(&self) -> String {
         let labels: Vec<String> = objects::labels(&self.output, Part::Index)

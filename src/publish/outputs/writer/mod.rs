@@ -163,13 +163,14 @@ impl OutputWriter {
 
     /// On being elected: reads what is there, and puts the index under this term's higher epoch, which fences every
     /// earlier writer off. The routing stays as it is, also while publishing is paused. Done once, on the first call
-    /// that succeeds; [`Self::commit`] calls it by itself.
+    /// that succeeds; later calls read the index where a watch says that it is another. [`Self::commit`] calls it by
+    /// itself.
     ///
     /// # Errors
     /// Whatever kept it from being done. It may be called again.
     pub async fn take_over(&mut self) -> Result<(), PublishError> {
         if self.epoch.is_some() {
-            return Ok(());
+            return self.refresh().await;
         }
         self.list().await?;
         let mut attempt = 0;
@@ -243,9 +244,7 @@ impl OutputWriter {
 
     async fn attempt(&mut self, snapshot: &Snapshot, report: &mut Report) -> Result<Outcome, PublishError> {
         let Some(epoch) = self.epoch else { return Err(self.lease_lost()) };
-        if matches!(self.index, Known::Nothing) {
-            self.read_index().await?;
-        }
+        self.refresh().await?;
         let desired = &snapshot.desired;
         let missing: Vec<(Part, Digest)> =
             snapshot.shards().filter(|(part, digest)| !self.shards.holds(*part, digest)).collect();
@@ -267,8 +266,8 @@ impl OutputWriter {
             return Ok(Outcome::Held(Withdrawal { generation: self.generation, ..held }));
         }
         let unwanted = snapshot.retired && desired.counts == Counts::default();
-        if unwanted && matches!(self.index, Known::Absent) {
-            self.abandoned = true;
+        self.abandoned = unwanted && matches!(self.index, Known::Absent);
+        if self.abandoned {
             return Ok(Outcome::Unchanged);
         }
         self.create(snapshot, &missing, report).await?;

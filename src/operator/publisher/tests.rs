@@ -1,0 +1,104 @@
+//! When refusals make a retired output one to give up, and when they are over.
+
+use http::{Request, Response};
+use kube::client::Body;
+use kube::core::Status;
+use serde_json::json;
+
+use super::*;
+use crate::kubernetes::manifests::Manifests;
+use crate::publish::lease::LeaseGuard;
+use crate::publish::outputs::refusal::GIVE_UP;
+use crate::publish::outputs::upkeep::Collected;
+use crate::publish::problems::events::Events;
+use crate::translate::problem::{Kind, Subject};
+use crate::{offline, options};
+
+fn refused() -> PublishError {
+    let status = Status { code: 403, ..Status::default() };
+    let source = Box::new(kube::Error::Api(Box::new(status)));
+    PublishError::Forbidden { object: "ConfigMap edge/out".to_owned(), source }
+}
+
+/// A publisher with one output, in front of an API server that has its namespace and takes everything.
+fn publisher(key: &OutputKey) -> Publisher {
+    let service = tower::service_fn(|request: Request<Body>| async move {
+        let (parts, body) = request.into_parts();
+        let (code, answer) = match (parts.method, parts.uri.path()) {
+            (http::Method::GET, "/api/v1/namespaces") => (200, json!({"metadata": {}, "items": [{}]})),
+            (http::Method::GET, path) if path.ends_with('s') => (200, json!({"metadata": {}, "items": []})),
+            (http::Method::GET, _) => (404, json!({"kind": "Status", "status": "Failure", "code": 404})),
+            _ => (201, serde_json::from_slice(&body.collect_bytes().await?)?),
+        };
+        let answer = Response::builder().status(code).body(Body::from(serde_json::to_vec(&answer)?));
+        Ok::<_, tower::BoxError>(answer?)
+    });
+    let client = Client::new(service, "default");
+    let metrics = Metrics::new("x").unwrap();
+    let options = options::from_yaml_str("").unwrap().options;
+    let live = Arc::new(Live::new(offline::routing(Manifests::default(), &options), metrics.clone()));
+    let operator = Subject { kind: Kind::ConfigMap, namespace: "w".into(), name: "w".into() };
+    let problems = Arc::new(ProblemReports::new(Events::new(operator), Arc::clone(&live), metrics.clone()));
+    let statuses = Arc::new(Statuses::new(Arc::clone(&live), Arc::clone(&problems), false, Duration::ZERO));
+    let requests = Requests::new(client.clone(), LeaseGuard::without_lease(), metrics);
+    let pace = Pace { distance: Duration::ZERO, bytes_per_second: 0, max_withdrawal: 0 };
+    let mut publisher =
+        Publisher::new(client, live, requests.clone(), problems, statuses, AgentTotals::default(), pace);
+    publisher.outputs.insert(key.clone(), OutputState::new(key.clone(), requests, pace));
+    publisher
+}
+
+fn output<'a>(publisher: &'a mut Publisher, key: &OutputKey) -> &'a mut OutputState {
+    publisher.outputs.get_mut(key).unwrap()
+}
+
+#[tokio::test]
+async fn a_commit_after_a_refusal_ends_it() {
+    let key = OutputKey::new("edge", "out");
+    let mut publisher = publisher(&key);
+    // Two commits: the first one writes, the second finds everything there.
+    for _ in 0..2 {
+        publisher.failed(&key, &refused());
+        output(&mut publisher, &key).refusals.note(&refused(), Instant::now(), || true);
+        publisher.commit(&key).await;
+        let output = output(&mut publisher, &key);
+        assert_eq!(output.failed, None);
+        assert!(!output.refusals.has_begun());
+    }
+    // Without a failed attempt in between, an unchanged commit asks nothing and says nothing about rights.
+    output(&mut publisher, &key).refusals.note(&refused(), Instant::now(), || true);
+    publisher.commit(&key).await;
+    assert!(output(&mut publisher, &key).refusals.has_begun());
+    // A pause and a withdrawal that is held are answers too.
+    publisher.failed(&key, &refused());
+    output(&mut publisher, &key).refusals.note(&refused(), Instant::now(), || true);
+    publisher.paused(&key, Vec::new());
+    assert!(!output(&mut publisher, &key).refusals.has_begun());
+}
+
+#[tokio::test]
+async fn refusals_from_before_a_class_had_the_output_again_decide_nothing() {
+    let options = options::from_yaml_str("").unwrap().options;
+    // The operator's own output always has a class.
+    let key = options.settings.output.clone();
+    let mut publisher = publisher(&key);
+    let now = Instant::now();
+    let refusals = &mut output(&mut publisher, &key).refusals;
+    refusals.note(&refused(), now, || true);
+    refusals.note(&refused(), now + GIVE_UP, || true);
+    assert!(refusals.are_final());
+    publisher.forget_retired(now + GIVE_UP);
+    assert!(!output(&mut publisher, &key).refusals.has_begun());
+}
+
+#[tokio::test]
+async fn garbage_that_was_deleted_ends_a_refusal() {
+    let key = OutputKey::new("edge", "out");
+    let mut publisher = publisher(&key);
+    output(&mut publisher, &key).refusals.note(&refused(), Instant::now(), || true);
+    let collected = |deleted| Upkeep::Garbage(Collected { deleted, ..Collected::default() });
+    publisher.upkept(Some((key.clone(), collected(0))));
+    assert!(output(&mut publisher, &key).refusals.has_begun(), "nothing was asked");
+    publisher.upkept(Some((key.clone(), collected(1))));
+    assert!(!output(&mut publisher, &key).refusals.has_begun());
+}
