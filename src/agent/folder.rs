@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DIR/dynamic/                       what Traefik watches: providers.file.directory
-//! DIR/dynamic/changed                renamed in after every change: the one event that makes Traefik read
+//! DIR/dynamic/changed                renamed in after every change: the one event that makes Traefik read; holds NUMBER
 //! DIR/dynamic/routing/NAME.yaml      fixed links to ../../current/NAME.yaml
 //! DIR/current                        a link to the generation that counts, replaced by rename
 //! DIR/generations/NUMBER/NAME.yaml   a generation: files that did not change are hard links to the last one's
@@ -117,7 +117,24 @@ impl Folder {
             Self { root: root.to_owned(), current: None, number: 0, prepared: false, _lock: lock };
         folder.number = folder.highest_number();
         folder.current = folder.read_current();
+        folder.finish();
         Ok(folder)
+    }
+
+    /// Does what an agent that was killed had left to do. Traefik refuses everything for a link to nothing, and has not
+    /// read a generation whose event is missing.
+    fn finish(&mut self) {
+        let Some(current) = &self.current else { return };
+        self.remove_other_links(current);
+        let raised = fs::read_to_string(self.path(WATCHED).join(CHANGED)).ok();
+        if raised != self.current_number() && self.raise().is_err() {
+            // The next generation is written whole, with an event.
+            self.current = None;
+        }
+    }
+
+    fn current_number(&self) -> Option<String> {
+        fs::read_link(self.path(CURRENT)).ok()?.file_name()?.to_str().map(str::to_owned)
     }
 
     /// What Traefik reads now; `None` where that is nothing, or not what its sums say.
@@ -134,8 +151,10 @@ impl Folder {
     /// Whether what is on disk is still what was written. Where it is not, the next generation is written whole.
     pub fn check(&mut self) -> bool {
         let intact = self.read_current() == self.current;
-        if !intact {
-            (self.current, self.prepared) = (None, false);
+        match &self.current {
+            Some(current) if intact => self.remove_other_links(current),
+            _ if intact => {}
+            _ => (self.current, self.prepared) = (None, false),
         }
         intact
     }
@@ -305,7 +324,7 @@ impl Folder {
     fn raise(&self) -> Result<(), NotHandedOn> {
         let draft = self.path("changed.new");
         let _ = fs::remove_file(&draft);
-        write_new(&draft, "")
+        write_new(&draft, &self.current_number().unwrap_or_default())
             .and_then(|()| fs::rename(&draft, self.path(WATCHED).join(CHANGED)))
             .map_err(|source| self.failed(&format!("{WATCHED}/{CHANGED}"), "renaming it in", source))
     }

@@ -94,6 +94,41 @@ fn a_restart_goes_on_with_what_is_there_when_its_sums_agree() {
     }
 }
 
+/// Killed between two steps of a change. Traefik refuses everything for a link to nothing, and reads only on an event.
+#[test]
+fn a_change_that_was_interrupted_is_finished() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path();
+    let mut folder = Folder::open(root).unwrap();
+    folder.write(1, 1, files(&[("a.yaml", "a")])).unwrap();
+    drop(folder);
+    let event = || fs::metadata(root.join("dynamic/changed")).unwrap().ino();
+    let before = event();
+
+    // Before `current` was replaced: the next generation has a file more.
+    symlink("../../current/b.yaml", root.join("dynamic/routing/b.yaml")).unwrap();
+    let folder = Folder::open(root).unwrap();
+    assert_eq!(seen(root).into_keys().collect::<Vec<_>>(), ["a.yaml", "generation.yaml"]);
+    assert_eq!((folder.current().unwrap().generation, event()), (1, before), "nothing new for Traefik");
+    drop(folder);
+
+    // After that, and before the event.
+    fs::rename(root.join("generations/1"), root.join("generations/2")).unwrap();
+    fs::remove_file(root.join("current")).unwrap();
+    symlink("generations/2", root.join("current")).unwrap();
+    drop(Folder::open(root).unwrap());
+    let after = event();
+    assert_ne!(after, before, "Traefik has to read");
+    drop(Folder::open(root).unwrap());
+    assert_eq!(event(), after);
+
+    // A link to nothing that a failed attempt left.
+    let mut folder = Folder::open(root).unwrap();
+    symlink("../../current/b.yaml", root.join("dynamic/routing/b.yaml")).unwrap();
+    assert!(folder.check());
+    assert_eq!(seen(root).len(), 2);
+}
+
 #[test]
 fn one_agent_a_folder() {
     let place = tempfile::tempdir().unwrap();

@@ -72,6 +72,12 @@ impl Knowledge {
 /// After so long without being loaded, there is something wrong with Traefik.
 const LATE: Duration = Duration::from_secs(15);
 
+/// The least time between two generations where it is not known whether Traefik has loaded the first.
+const DISTANCE: Duration = Duration::from_secs(2);
+
+/// A Traefik that answers and has not loaded a generation after this is handed the next one all the same.
+const LOADS_WITHIN: Duration = Duration::from_secs(15);
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct AgentState {
@@ -188,8 +194,9 @@ impl AgentState {
     }
 
     /// Whether Traefik may be handed the next generation: it has loaded the last one, or takes suspiciously long.
-    pub fn may_hand_on(&self, pause: Duration) -> Result<(), Duration> {
+    pub fn may_hand_on(&self) -> Result<(), Duration> {
         let inner = self.lock();
+        let pause = if self.asks { LOADS_WITHIN } else { DISTANCE };
         let Some(written) = &inner.written else { return Ok(()) };
         let idle = self.asks && (written.loaded || matches!(inner.proxy, Proxy::Down(_)));
         let rest = pause.saturating_sub(written.at.elapsed());
@@ -282,12 +289,12 @@ mod tests {
         state.handed_on("/a".to_owned(), mark(4));
         assert!(state.started().is_ok());
         assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (false, None));
-        assert!(state.may_hand_on(Duration::from_secs(5)).is_err());
+        assert!(state.may_hand_on().is_err_and(|rest| rest > DISTANCE));
         state.asked(Proxy::Loaded("/a".to_owned()));
         assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (false, Some(mark(4))));
         state.reported();
         assert!(state.ready().is_ok());
-        assert!(state.may_hand_on(Duration::from_secs(5)).is_ok());
+        assert!(state.may_hand_on().is_ok());
 
         // The same content under a newer generation is loaded already.
         state.handed_on("/a".to_owned(), mark(5));
@@ -301,7 +308,7 @@ mod tests {
         // A Traefik that starts anew has nothing.
         state.asked(Proxy::Down("refused".to_owned()));
         assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (false, None));
-        assert!(state.may_hand_on(Duration::from_secs(5)).is_ok());
+        assert!(state.may_hand_on().is_ok());
         state.asked(Proxy::Behind);
         assert!(state.ready().is_err());
         state.asked(Proxy::Loaded("/b".to_owned()));
@@ -317,7 +324,7 @@ mod tests {
         assert!(state.ready().is_err_and(|text| text.contains("generation 5 is refused")));
         state.handed_on("/a".to_owned(), mark(4));
         assert!(state.ready().is_ok_and(|text| text.contains("generation 5 is refused")));
-        assert!(state.may_hand_on(Duration::from_secs(2)).is_err());
+        assert!(state.may_hand_on().is_err_and(|rest| rest <= DISTANCE));
         state.reason(Topic::Generation, None);
         assert_eq!(state.ready(), Ok("ok\n".to_owned()));
     }

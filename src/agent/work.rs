@@ -21,12 +21,6 @@ use crate::published::read;
 use crate::serve::Heartbeat;
 use crate::table::Digest;
 
-/// The least time between two generations where it is not known whether Traefik has loaded the first.
-const DISTANCE: Duration = Duration::from_secs(2);
-
-/// A Traefik that answers and has not loaded a generation after this is handed the next one all the same.
-const LOADS_WITHIN: Duration = Duration::from_secs(15);
-
 /// An index that is older than what was taken has to be the true one for so long before it is taken: the operator
 /// replaces one that was put back by hand.
 const OLDER_STANDS: Duration = Duration::from_secs(10);
@@ -263,8 +257,7 @@ impl Work {
         if !self.pending {
             return None;
         }
-        let pause = if self.parts.marker.receiver_count() > 0 { LOADS_WITHIN } else { DISTANCE };
-        if let Err(rest) = self.parts.state.may_hand_on(pause) {
+        if let Err(rest) = self.parts.state.may_hand_on() {
             return Some(rest);
         }
         let assembly = &self.assembly;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use waybill::published::index::Index;
 
+use super::disk::Mark;
 use super::harness::AuditEvent;
 use super::world::OUTPUTS;
 
@@ -22,6 +23,8 @@ pub struct Log {
     last: BTreeMap<String, Written>,
     /// Who has written under an epoch of an output.
     writers: BTreeMap<(String, u64), String>,
+    /// The hashes of an output that were written, or tried to be, by epoch and generation.
+    hashes: BTreeMap<(String, Mark), BTreeSet<String>>,
     pub commits: u64,
     pub late: u64,
 }
@@ -42,6 +45,7 @@ impl Log {
             rest: String::new(),
             last: BTreeMap::new(),
             writers: BTreeMap::new(),
+            hashes: BTreeMap::new(),
             commits: 0,
             late: 0,
         }
@@ -116,6 +120,8 @@ impl Log {
             faults.push(format!("an index that is none: {event:?}"));
             return;
         };
+        let hashes = self.hashes.entry((output.clone(), (index.epoch, index.generation))).or_default();
+        hashes.insert(index.hash.clone());
         let over = event.request_object["metadata"]["resourceVersion"].as_str();
         let over = over.and_then(|version| version.parse().ok()).unwrap_or_default();
         let written = Written { epoch: index.epoch, by: event.user_agent.clone(), over };
@@ -137,6 +143,11 @@ impl Log {
         if !older {
             self.last.insert(output, written);
         }
+    }
+
+    /// What a generation was published with; nothing where no line of the log tells of it.
+    pub fn hashes(&self, output: &str, mark: Mark) -> Option<&BTreeSet<String>> {
+        self.hashes.get(&(output.to_owned(), mark))
     }
 
     /// Epochs that were written under so far, each output for itself.

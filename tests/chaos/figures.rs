@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::agents::{KILLED, STOPPED};
 use super::fault::{Fate, WatchFate};
 use super::singles::Single;
 use super::vandal::Damage;
@@ -33,10 +34,15 @@ pub struct Figures {
     pub readers: u64,
     pub states: u64,
     pub retries: u64,
+    /// Generations that agents had on disk, and those of them that the audit log knows.
+    pub generations: u64,
+    pub witnessed: u64,
     pub routers: usize,
     pub ingresses: usize,
     pub problems: usize,
     pub converged: Durations,
+    /// How much later agents were.
+    pub agents: Durations,
     pub noticed: Durations,
     pub statuses: Durations,
     pub killed: Durations,
@@ -79,6 +85,7 @@ impl Figures {
             .collect();
         let mut wanted: Vec<String> =
             ["SIGKILL", "SIGTERM", "SIGSTOP"].map(|death| format!("process {death}")).into();
+        wanted.extend([KILLED, STOPPED].map(str::to_owned));
         if self.rounds * 2 >= Damage::AT_ANY_TIME.len() as u64 {
             wanted.extend(Damage::AT_ANY_TIME.map(|damage| damage.to_string()));
         } else {
@@ -115,6 +122,9 @@ impl fmt::Display for Figures {
         writeln!(f, "readers                       {}", self.readers)?;
         writeln!(f, "states that readers loaded    {}", self.states)?;
         writeln!(f, "  after a newer index         {}", self.retries)?;
+        writeln!(f, "generations that agents had   {}", self.generations)?;
+        writeln!(f, "  and were compared           {}", self.witnessed)?;
+        writeln!(f, "agents right after that       {}", self.agents)?;
         writeln!(f, "right again after the faults  {}", self.converged)?;
         writeln!(f, "stalled watches given up      {}", self.noticed)?;
         writeln!(f, "damaged status right again    {}", self.statuses)?;

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use waybill::published::read::Published;
 use waybill::traefik::dynamic::{Configuration, Http, HttpService, Router};
 
 use super::world;
@@ -95,9 +94,8 @@ impl Legal {
     }
 
     /// What is wrong with a state that could be loaded.
-    pub fn faults(&self, output: &str, published: &Published) -> Vec<String> {
+    pub fn faults(&self, output: &str, configuration: &Configuration) -> Vec<String> {
         let mut faults = Vec::new();
-        let configuration = &published.configuration;
         let nothing = Http::default();
         let http = configuration.http.as_ref().unwrap_or(&nothing);
         if let Some(stable) = lock(&self.stable).get(output) {

@@ -5,7 +5,8 @@
 //! refuses and halves its requests and watches. Meanwhile objects of every kind change, replicas are killed and
 //! stopped, etcd and the API server die, and somebody damages what is published. Readers follow index and shards all
 //! the time, and never meet what they may not meet (`legal.rs`). After each round everything has to be as `waybill
-//! render` says (`checks.rs`), the API server's own log must show that no former leader changed anything
+//! render` says (`checks.rs`), and so has what agents hand to Traefik, who never had a mixed or older generation or none
+//! (`agents.rs`), the API server's own log must show that no former leader changed anything
 //! (`audit.rs`), and no private key may be seen anywhere (`secrecy.rs`).
 //!
 //! | variable | default | |
@@ -17,12 +18,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod agents;
 mod api;
 mod audit;
 mod checks;
 mod churn;
 #[path = "../../benches/support/cluster.rs"]
 mod cluster;
+mod disk;
 mod fault;
 mod figures;
 mod garbage;

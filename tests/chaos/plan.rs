@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::agents::{AGENTS, AgentFault};
 use super::fault::{Fate, REFUSALS, Rule, WatchFate};
 use super::harness::Part;
 use super::random::Random;
@@ -13,6 +14,10 @@ use super::world::OUTPUTS;
 /// Rules and fates of watches in a round.
 const RULES: u64 = 7;
 const WATCH_FATES: u64 = 5;
+/// The same for agents, and how often one is killed.
+const AGENT_RULES: u64 = 2;
+const AGENT_WATCH_FATES: u64 = 2;
+const AGENT_KILLS: u64 = 3;
 
 /// Whom it hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +33,7 @@ pub enum Step {
     Rule(Who, Rule),
     Watch(Who, Option<&'static str>, WatchFate),
     Death(Who, Death),
+    Agent(usize, AgentFault),
     /// Ends faults of requests and watches.
     Lift,
     /// Lets all processes run again.
@@ -70,6 +76,15 @@ const ABOUT: [(&[&str], &[&str]); 11] = [
     (&["get"], &["secrets", "configmaps"]),
     (&["watch"], &[]),
     (&["list", "watch"], &["ingresses", "services", "endpointslices", "secrets"]),
+    (&[], &[]),
+];
+
+/// The same for those of agents.
+const ABOUT_AGENTS: [(&[&str], &[&str]); 5] = [
+    (&["get"], &["configmaps", "secrets"]),
+    (&["list", "watch"], &["configmaps"]),
+    (&["patch", "list"], &["leases"]),
+    (&["get", "list"], &[]),
     (&[], &[]),
 ];
 
@@ -196,9 +211,42 @@ impl Plan {
         let damage = [0, 1].map(|nth| cycle(&Damage::AT_ANY_TIME, seed ^ 7, round * 2 + nth));
         let output = if random.chance(70) { OUTPUTS[0] } else { OUTPUTS[1] };
         steps.push((at(&mut random, 0, 50), Step::Damage(output, damage)));
+        steps.extend(of_agents(seed, round, window));
         steps.sort_by_key(|(at, _)| *at);
         Self { steps }
     }
+}
+
+fn of_agents(seed: u64, round: u64, window: usize) -> Vec<(u64, Step)> {
+    let mut random = Random::part(seed ^ 9, round);
+    let at = |random: &mut Random, from: usize, to: usize| {
+        random.between(window * from / 100, window * to / 100) as u64
+    };
+    let mut steps = Vec::new();
+    for nth in 0..AGENT_RULES {
+        let fate = cycle(&fates(window), seed ^ 10, round * AGENT_RULES + nth);
+        let (verbs, resources) = cycle(&ABOUT_AGENTS, seed ^ 11, round * AGENT_RULES + nth);
+        let rule = Rule { verbs, resources, percent: *random.pick(&[30, 60, 100]), fate };
+        let agent = random.below(AGENTS);
+        steps.push((at(&mut random, 0, 60), Step::Agent(agent, AgentFault::Rule(rule))));
+    }
+    for nth in 0..AGENT_WATCH_FATES {
+        let fate = cycle(&WatchFate::ALL, seed ^ 12, round * AGENT_WATCH_FATES + nth);
+        let agent = random.below(AGENTS);
+        steps.push((at(&mut random, 0, 80), Step::Agent(agent, AgentFault::Watch(fate))));
+    }
+    for _ in 0..AGENT_KILLS {
+        let agent = random.below(AGENTS);
+        let dies = at(&mut random, 5, 90);
+        steps.push((dies, Step::Agent(agent, AgentFault::Kill)));
+        steps.push((dies + at(&mut random, 0, 20), Step::Agent(agent, AgentFault::Restart)));
+    }
+    // In every other round; the restart or the round's end lets it go on.
+    if round.is_multiple_of(2) {
+        let agent = random.below(AGENTS);
+        steps.push((at(&mut random, 0, 4), Step::Agent(agent, AgentFault::Stop)));
+    }
+    steps
 }
 
 fn who(random: &mut Random) -> Who {
@@ -219,7 +267,19 @@ fn a_plan_is_a_function_of_seed_and_round_and_holds_everything_in_time() {
     for fate in fates(8_000) {
         assert!(plans.contains(&format!("{fate:?}")), "{fate:?} is never planned");
     }
-    for step in ["Expired", "BrokenOff", "Kill(Etcd)", "Freeze(ApiServer)", "Stop", "Terminate", "LostKeys"] {
+    for step in [
+        "Expired",
+        "BrokenOff",
+        "Kill(Etcd)",
+        "Freeze(ApiServer)",
+        "Stop",
+        "Terminate",
+        "LostKeys",
+        "Agent(0, Kill)",
+        "Agent(1, Kill)",
+        "Agent(1, Watch",
+        "Agent(0, Rule",
+    ] {
         assert!(plans.contains(step), "{step} is never planned");
     }
 }

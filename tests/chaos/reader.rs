@@ -158,7 +158,7 @@ impl Reader {
             self.violated(truce, &format!("back to epoch {epoch} and generation {generation} from {was}"));
         }
         self.last = Some((epoch, generation, truce));
-        for fault in self.legal.faults(&self.output, published) {
+        for fault in self.legal.faults(&self.output, &published.configuration) {
             self.violated(truce, &format!("epoch {epoch}, generation {generation}: {fault}"));
         }
     }

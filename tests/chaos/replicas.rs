@@ -61,6 +61,14 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 
 pub const REPLICAS: usize = 3;
 
+/// How a proxy reaches the API server.
+pub fn config(plane: &ControlPlane) -> kube::Config {
+    let mut config = kube::Config::new(plane.url().parse().unwrap());
+    config.root_cert = Some(Vec::new());
+    config.root_cert_file = Some(plane.ca_file());
+    config
+}
+
 /// A place for a process; whether one runs in it or not.
 pub struct Replica {
     pub name: String,
@@ -100,9 +108,7 @@ pub struct Fleet<'a> {
 impl<'a> Fleet<'a> {
     /// Replicas that all run.
     pub async fn start(plane: &'a ControlPlane, admin: &Admin, tally: &Tally, pace: Pace) -> Self {
-        let mut config = kube::Config::new(plane.url().parse().unwrap());
-        config.root_cert = Some(Vec::new());
-        config.root_cert_file = Some(plane.ca_file());
+        let config = config(plane);
         let mut replicas = Vec::new();
         for at in 0..REPLICAS {
             let proxy = Proxy::start(&config, tally.clone()).await;

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::agents::{AGENTS, Agents};
 use super::api::Admin;
 use super::audit::Log;
 use super::checks;
 use super::churn::Churn;
 use super::fault::WatchFate;
 use super::figures::Figures;
-use super::harness::{ControlPlane, Signal, eventually};
+use super::harness::{ControlPlane, Part, Signal, eventually};
 use super::large;
 use super::legal::Legal;
 use super::plan::{Plan, Step, Who, stalled};
@@ -39,6 +40,7 @@ pub struct Chaos<'a> {
     pub plane: &'a ControlPlane,
     pub admin: Admin,
     pub fleet: Fleet<'a>,
+    agents: Agents<'a>,
     pub legal: Arc<Legal>,
     pub churn: Churn,
     log: Log,
@@ -71,9 +73,11 @@ impl<'a> Chaos<'a> {
         for at in 0..world::STABLE_COUNT {
             legal.require_certificate(world::certificate(&format!("{0}/s-{at} 0", world::STABLE)));
         }
+        let agents = Agents::start(plane, &admin, &legal, &tally).await;
         let mut chaos = Self {
             log: Log::new(plane.folder()),
             plane,
+            agents,
             admin,
             fleet,
             legal,
@@ -106,8 +110,9 @@ impl<'a> Chaos<'a> {
         let plan = Plan::new(self.seed, round, pace.window);
         println!("round {round}:\n{plan}");
         self.fleet.refresh_tokens().await;
-        for (at, replica) in self.fleet.replicas.iter().enumerate() {
-            replica.proxy.set(self.seed ^ (round << 8) ^ at as u64, Vec::new());
+        self.agents.refresh_tokens().await;
+        for (at, proxy) in self.proxies().enumerate() {
+            proxy.set(self.seed ^ (round << 8) ^ at as u64, Vec::new());
         }
         self.churn.begin(self.seed, round);
         let mut random = Random::part(self.seed ^ 0x4ead, round);
@@ -123,7 +128,8 @@ impl<'a> Chaos<'a> {
 
         let damages = self.faults(&plan).await;
         self.fleet.restore();
-        self.fleet.lift(SOON).await;
+        self.agents.restore();
+        self.lift().await;
         let lifted = begun.elapsed();
         for damage in damages {
             tokio::time::timeout(pace.right_within, damage)
@@ -132,6 +138,7 @@ impl<'a> Chaos<'a> {
                 .unwrap();
         }
         self.fleet.assert_alive();
+        self.agents.assert_alive();
         let right = checks::converge(&self.admin, self.plane.folder(), pace).await;
         let (took, expected) = match right {
             Ok(right) => right,
@@ -141,6 +148,7 @@ impl<'a> Chaos<'a> {
             }
         };
         self.figures.converged.add(took);
+        self.figures.agents.add(self.agents.right(&self.admin).await);
         self.figures.seen += visible::look(&self.fleet, SOON).await;
         (self.figures.ingresses, self.figures.routers, self.figures.problems) = expected.size();
         let converged = begun.elapsed();
@@ -152,12 +160,23 @@ impl<'a> Chaos<'a> {
             *self.figures.singles.entry(single).or_default() += 1;
         }
         readers.shutdown().await;
-        self.look().await;
+        self.agents.right(&self.admin).await;
+        self.agents.assert_alive();
+        self.look(&plan).await;
         self.figures.rounds += 1;
         println!(
             "round {round}: faults lifted after {lifted:.1?}, right after {converged:.1?}, over after {:.1?}",
             begun.elapsed()
         );
+    }
+
+    fn proxies(&self) -> impl Iterator<Item = &Proxy> {
+        self.fleet.replicas.iter().map(|replica| &replica.proxy).chain(self.agents.proxies())
+    }
+
+    async fn lift(&self) {
+        self.agents.proxies().for_each(Proxy::lift);
+        self.fleet.lift(SOON).await;
     }
 
     /// Keeps what the API server holds, with the canaries for keys, for `waybill render` to be run on.
@@ -172,7 +191,7 @@ impl<'a> Chaos<'a> {
     /// Watches on which nothing comes any more are given up in time, and nobody else ends the stall.
     async fn watches_stalled(&mut self, round: u64) {
         let resource = stalled(self.seed, round / ROUNDS);
-        let proxies = || self.fleet.replicas.iter().map(|replica| &replica.proxy);
+        let proxies = || self.proxies();
         proxies().for_each(|proxy| drop(proxy.take_given_up()));
         let struck: usize = proxies().map(|proxy| proxy.strike(resource, WatchFate::Stalled)).sum();
         assert!(struck > 0, "nobody watches {resource:?}");
@@ -185,7 +204,7 @@ impl<'a> Chaos<'a> {
         })
         .await;
         after.into_iter().for_each(|after| self.figures.noticed.add(after));
-        self.fleet.lift(SOON).await;
+        self.lift().await;
         self.right_again("stalled watches").await;
     }
 
@@ -193,7 +212,7 @@ impl<'a> Chaos<'a> {
     async fn faults(&mut self, plan: &Plan) -> Vec<JoinHandle<()>> {
         let begun = tokio::time::Instant::now();
         let over = AtomicBool::new(false);
-        let Self { plane, admin, fleet, legal, churn, .. } = self;
+        let Self { plane, admin, fleet, agents, legal, churn, .. } = self;
         let carry_out = async {
             let mut damages = Vec::new();
             for (at, step) in &plan.steps {
@@ -214,8 +233,15 @@ impl<'a> Chaos<'a> {
                             fleet.strike(at, *death).await;
                         }
                     }
-                    Step::Lift => fleet.replicas.iter().for_each(|replica| replica.proxy.lift()),
-                    Step::Revive => fleet.restore(),
+                    Step::Agent(at, fault) => agents.suffer(*at, fault),
+                    Step::Lift => {
+                        fleet.replicas.iter().for_each(|replica| replica.proxy.lift());
+                        agents.proxies().for_each(Proxy::lift);
+                    }
+                    Step::Revive => {
+                        fleet.restore();
+                        agents.restore();
+                    }
                     Step::Kill(part) => plane.kill(*part),
                     Step::Restart(part) => plane.revive(*part).await,
                     Step::Freeze(part) => plane.signal(*part, Signal::STOP),
@@ -324,7 +350,7 @@ impl<'a> Chaos<'a> {
         let key = world::router_key(world::KEPT, &name);
         eventually("the change is published", SOON, async || {
             let published = reader::now(&self.admin.client(), OUTPUTS[0]).await?;
-            let faults = self.legal.faults(OUTPUTS[0], &published);
+            let faults = self.legal.faults(OUTPUTS[0], &published.configuration);
             assert!(faults.is_empty(), "{faults:#?}");
             let http = published.configuration.http.unwrap_or_default();
             match http.routers.get(&key) {
@@ -357,7 +383,7 @@ impl<'a> Chaos<'a> {
     }
 
     /// Looks at what everybody saw and wrote in this round.
-    async fn look(&mut self) {
+    async fn look(&mut self, plan: &Plan) {
         let mut wrong = self.legal.violations();
         if let Some(ended) = self.readers.try_join_next() {
             wrong.push(format!("a reader ended: {ended:?}"));
@@ -365,13 +391,26 @@ impl<'a> Chaos<'a> {
         let (faults, audit) = self.log.look();
         wrong.extend(faults);
         let mut texts = vec![("the audit log".to_owned(), audit)];
+        // An API server that is killed has not logged all that it did.
+        let whole = !plan.steps.iter().any(|(_, step)| matches!(step, Step::Kill(Part::ApiServer)));
+        for (output, mark, hash) in self.agents.take() {
+            self.figures.generations += 1;
+            match self.log.hashes(output, mark) {
+                Some(hashes) if hashes.contains(&hash) => self.figures.witnessed += 1,
+                None if !whole => {}
+                known => {
+                    wrong.push(format!("{output}: an agent had {mark:?} as {hash}, published is {known:?}"))
+                }
+            }
+        }
+        texts.extend(self.agents.metrics().await);
         for (name, operator) in self.fleet.running() {
             // One that was just started has to begin first.
             let metrics =
                 eventually("a replica shows its metrics", SOON, async || operator.get("/metrics").await);
             texts.push((format!("the metrics of {name}"), metrics.await.1));
         }
-        assert!(texts.len() > REPLICAS, "not all replicas run");
+        assert!(texts.len() > REPLICAS + AGENTS, "not all replicas run");
         let seen = self.secrecy.look(&self.admin, self.plane.folder(), &texts, self.fleet.pace).await;
         wrong.extend(seen.into_iter().map(|place| format!("private key in {place}")));
         let owned = checks::owned(&self.admin).await.unwrap();

@@ -101,7 +101,8 @@ impl Secrecy {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(folder).unwrap().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if !name.starts_with("replica-") || !name.ends_with(".log") {
+            let ours = name.starts_with("replica-") || name.starts_with("agent-");
+            if !ours || !name.ends_with(".log") {
                 continue;
             }
             let from = self.logs.entry(entry.path()).or_default();

@@ -2,6 +2,7 @@
 
 mod chart;
 mod installed;
+mod rights;
 
 use std::path::Path;
 use std::process::Command;

@@ -37,7 +37,10 @@ pub struct User {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ObjectRef {
+    #[serde(default)]
+    pub api_group: String,
     #[serde(default)]
     pub resource: String,
     #[serde(default)]
