@@ -19,14 +19,13 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// The answer about one middleware is a few hundred bytes.
 const ANSWER_LIMIT: usize = 64 << 10;
 
-/// How often Traefik is asked: while it is likely to be loading, when it takes long, and when all is well, to notice
-/// that it was started anew.
+/// How often Traefik is asked while it is likely to be loading: at first, and at the least. Between them an eighth of the
+/// time that it has taken so far: each question costs both sides CPU, and a large routing takes seconds.
 const SOON: Duration = Duration::from_millis(50);
 const LATER: Duration = Duration::from_millis(500);
-const CALM: Duration = Duration::from_secs(2);
 
-/// For so long Traefik is likely to be loading.
-const LIKELY: Duration = Duration::from_secs(10);
+/// How often it is asked when all is well, to notice that it was started anew.
+const CALM: Duration = Duration::from_secs(2);
 
 /// Where Traefik's API is, and the connection to it.
 #[derive(Clone, Debug)]
@@ -125,8 +124,7 @@ pub async fn follow(
         };
         let pause = match &state {
             Proxy::Loaded(_) => CALM,
-            _ if mark.since.elapsed() < LIKELY => SOON,
-            _ => LATER,
+            _ => (mark.since.elapsed() / 8).clamp(SOON, LATER),
         };
         found.send_if_modified(|last| {
             *last != state && {
