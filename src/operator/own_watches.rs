@@ -22,7 +22,7 @@ use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::well_known::{MANAGED_BY_LABEL, PART_LABEL, WAYBILL};
 use crate::metrics::{Metrics, WatchKind};
 use crate::operator::feeds::{self, WATCH_SECONDS};
-use crate::publish::outputs::writer::{OwnKind, Seen};
+use crate::publish::outputs::{OwnKind, Seen};
 use crate::published::objects::{self, OUTPUT_LABEL};
 
 /// What a watch said.
@@ -41,7 +41,6 @@ const WAITING: usize = 256;
 pub struct OwnWatches {
     news: mpsc::Receiver<News>,
     sender: mpsc::Sender<News>,
-    /// The tasks by namespace.
     tasks: BTreeMap<String, JoinSet<()>>,
     client: Client,
     metrics: Metrics,
@@ -61,38 +60,33 @@ impl OwnWatches {
             return;
         }
         let mut tasks = JoinSet::new();
-        let configmaps: Api<MetadataOf<ConfigMap>> = Api::namespaced(self.client.clone(), namespace);
-        let secrets: Api<MetadataOf<Secret>> = Api::namespaced(self.client.clone(), namespace);
-        let (sender, metrics) = (self.sender.clone(), self.metrics.clone());
-        // Here and not in the tasks, which may begin only after this was dropped again.
-        metrics.watch_age.begun(WatchKind::OwnConfigMap, configmaps.resource_url());
-        metrics.watch_age.begun(WatchKind::OwnSecret, secrets.resource_url());
-        tasks.spawn(follow(
-            configmaps,
-            WatchKind::OwnConfigMap,
-            OwnKind::ConfigMap,
-            namespace.to_owned(),
-            sender.clone(),
-            metrics.clone(),
-        ));
-        tasks.spawn(follow(
-            secrets,
-            WatchKind::OwnSecret,
-            OwnKind::Secret,
-            namespace.to_owned(),
-            sender,
-            metrics,
-        ));
+        self.follow::<MetadataOf<ConfigMap>>(&mut tasks, OwnKind::ConfigMap, namespace);
+        self.follow::<MetadataOf<Secret>>(&mut tasks, OwnKind::Secret, namespace);
         self.tasks.insert(namespace.to_owned(), tasks);
+    }
+
+    fn follow<K>(&self, tasks: &mut JoinSet<()>, kind: OwnKind, namespace: &str)
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + 'static,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        // Here and not in the task, which may begin only after this was dropped again.
+        self.metrics.watch_age.begun(watch_kind(kind), api.resource_url());
+        let (sender, metrics) = (self.sender.clone(), self.metrics.clone());
+        tasks.spawn(follow(api, kind, namespace.to_owned(), sender, metrics));
     }
 
     /// Watches a namespace no longer.
     pub fn end(&mut self, namespace: &str) {
         self.tasks.remove(namespace);
-        let (configmaps, secrets) =
-            (ConfigMap::url_path(&(), Some(namespace)), Secret::url_path(&(), Some(namespace)));
-        self.metrics.watch_age.ended(WatchKind::OwnConfigMap, &configmaps);
-        self.metrics.watch_age.ended(WatchKind::OwnSecret, &secrets);
+        let ended = |kind, path: String| self.metrics.watch_age.ended(kind, &path);
+        ended(WatchKind::OwnConfigMap, ConfigMap::url_path(&(), Some(namespace)));
+        ended(WatchKind::OwnSecret, Secret::url_path(&(), Some(namespace)));
     }
 
     /// What is seen next. Cancelling loses nothing.
@@ -113,14 +107,15 @@ impl Drop for OwnWatches {
     }
 }
 
-async fn follow<K>(
-    api: Api<K>,
-    watched: WatchKind,
-    kind: OwnKind,
-    namespace: String,
-    news: mpsc::Sender<News>,
-    metrics: Metrics,
-) where
+fn watch_kind(kind: OwnKind) -> WatchKind {
+    match kind {
+        OwnKind::ConfigMap => WatchKind::OwnConfigMap,
+        OwnKind::Secret => WatchKind::OwnSecret,
+    }
+}
+
+async fn follow<K>(api: Api<K>, kind: OwnKind, namespace: String, news: mpsc::Sender<News>, metrics: Metrics)
+where
     K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     // An object that loses one of the labels leaves the watch, which says so.
@@ -133,13 +128,13 @@ async fn follow<K>(
         let event = match event {
             Ok(event) => event,
             Err(error) => {
-                metrics.watch_errors.inc(watched);
+                metrics.watch_errors.inc(watch_kind(kind));
                 tracing::debug!(%error, "watch of own objects failed; trying again");
                 continue;
             }
         };
         if !matches!(event, Event::Init | Event::InitApply(_)) {
-            metrics.watch_age.heard(watched, &path, Instant::now());
+            metrics.watch_age.heard(watch_kind(kind), &path, Instant::now());
         }
         let said = match event {
             Event::Init => {

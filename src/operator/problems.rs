@@ -7,9 +7,9 @@ use std::time::Instant;
 use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::metrics::Metrics;
 use crate::operator::live::Live;
-use crate::publish::problems::events::Events;
-use crate::publish::problems::problem_registry::ProblemRegistry;
-use crate::publish::rate::Rate;
+use crate::publish::Rate;
+use crate::publish::problems::Events;
+use crate::publish::problems::ProblemRegistry;
 use crate::translate::problem::{Category, Kind, Problem, Subject};
 
 /// Log lines about problems: so many a second, and so many at once. The others are only counted.

@@ -35,7 +35,7 @@ use crate::operator::tasks::{RunError, Tasks};
 use crate::operator::{controllers, secrets};
 use crate::options::Options;
 use crate::parameters::memory;
-use crate::publish::lease::{self, Elector, LeaseOptions, Timings, fitness};
+use crate::publish::lease::{self, Elector, LeaseOptions, Limits, Timings, keep_fit};
 use crate::routing::Routing;
 use crate::serve::{self, Health};
 
@@ -146,7 +146,7 @@ impl Operator {
         let listener = TcpListener::bind(address.sockets())
             .await
             .map_err(|source| RunError::Listen { value: address.as_str().to_owned(), source })?;
-        let (elector, lease) = self.elector(electing.client)?;
+        let (elector, lease) = self.elector(electing.client);
         let health = Health::default();
         let live = || Arc::clone(&self.live);
         let metrics = || self.metrics.clone();
@@ -157,11 +157,7 @@ impl Operator {
         let server = serve::serve(listener, metrics(), health.clone(), until_stopped());
         tasks.spawn("metrics and probes", steady, server.map(|served| Ok(served?)));
         tasks.spawn(ELECTION, steady, elector.run(until_stopped()).map(Ok));
-        tasks.spawn(
-            "fitness",
-            steady,
-            fitness::keep(lease.clone(), metrics(), fitness::Limits::default()).map(Ok),
-        );
+        tasks.spawn("fitness", steady, keep_fit(lease.clone(), metrics(), Limits::default()).map(Ok));
         tasks.spawn("readiness", steady, ready(live(), health.clone()).map(Ok));
         for feed in feeds::feeds(&what_to_watch(options), &client, &self.live, &self.metrics) {
             tasks.spawn("watches", workers, feed.map(Ok));
@@ -193,19 +189,22 @@ impl Operator {
         Ok(tasks)
     }
 
-    fn elector(&self, client: kube::Client) -> Result<(Elector, lease::LeaseHandle), RunError> {
+    fn elector(&self, client: kube::Client) -> (Elector, lease::LeaseHandle) {
         let election = &self.options.leader_election;
-        let timings = Timings::new(election.lease_duration, election.renew_deadline, election.retry_period)?;
         if !election.enabled {
-            return Ok(Elector::without_election(self.metrics.clone()));
+            return Elector::without_election(self.metrics.clone());
         }
         let lease = LeaseOptions {
             namespace: self.options.namespace.clone(),
             name: election.lease_name.clone(),
             identity: self.identity.clone(),
-            timings,
+            timings: Timings {
+                lease_duration: election.lease_duration,
+                renew_deadline: election.renew_deadline,
+                retry_period: election.retry_period,
+            },
         };
-        Ok(Elector::new(client, lease, self.metrics.clone()))
+        Elector::new(client, lease, self.metrics.clone())
     }
 }
 

@@ -6,7 +6,6 @@ use tokio::runtime::Handle;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::kubernetes::client::ConnectError;
-use crate::publish::lease::TimingsError;
 use crate::serve::ServeError;
 
 /// Why the operator could not start, or ended.
@@ -20,8 +19,6 @@ pub enum RunError {
     Listen { value: String, source: std::io::Error },
     #[error(transparent)]
     Serve(#[from] ServeError),
-    #[error(transparent)]
-    Timings(#[from] TimingsError),
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("signals can't be received: {0}")]
@@ -37,7 +34,7 @@ pub enum RunError {
 impl RunError {
     /// Whether the user has to change an option before anything can start.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Connect(_) | Self::Timings(_))
+        matches!(self, Self::Connect(_))
     }
 }
 

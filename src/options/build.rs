@@ -259,11 +259,13 @@ impl<'a> Builder<'a> {
     }
 
     fn leader_election(&mut self) -> LeaderElection {
-        let positive = |text: &str| {
-            duration(text).and_then(|time| match time >= Duration::from_millis(1) {
-                true => Ok(time),
-                false => Err(Wrong::new("too short", "write at least 1ms")),
-            })
+        let at_least = |milliseconds: u64| {
+            move |text: &str| {
+                duration(text).and_then(|time| match time >= Duration::from_millis(milliseconds) {
+                    true => Ok(time),
+                    false => Err(Wrong::new("too short", format!("write at least {milliseconds}ms"))),
+                })
+            }
         };
         let election = LeaderElection {
             enabled: self.boolean(Id::LeaderElectionEnabled),
@@ -277,8 +279,8 @@ impl<'a> Builder<'a> {
                     }
                 }
             }),
-            renew_deadline: self.get(Id::RenewDeadline, positive),
-            retry_period: self.get(Id::RetryPeriod, positive),
+            renew_deadline: self.get(Id::RenewDeadline, at_least(1)),
+            retry_period: self.get(Id::RetryPeriod, at_least(100)),
         };
         let LeaderElection { lease_duration: lease, renew_deadline: renew, retry_period: retry, .. } =
             election;

@@ -7,13 +7,19 @@
 //! lease/     the Lease ─▶ LeaseGuard, which every write asks
 //! ```
 //!
-//! All of them write through [`requests::Requests`], which asks the guard, bounds every request in time and counts it.
+//! All of them write through [`Requests`], which asks the guard, bounds every request in time and counts it.
 
-pub(crate) mod backoff;
-pub mod error;
+mod backoff;
+mod error;
 pub mod lease;
 pub mod outputs;
 pub mod problems;
-pub(crate) mod rate;
-pub mod requests;
+mod rate;
+mod requests;
 pub mod statuses;
+
+pub(crate) use backoff::Backoff;
+pub use error::PublishError;
+pub(crate) use rate::Rate;
+pub(crate) use requests::MANAGER;
+pub use requests::Requests;

@@ -33,7 +33,6 @@ pub struct Write {
     /// Kind, namespace and name.
     object: String,
     method: http::Method,
-    /// Path and query.
     target: String,
     content_type: &'static str,
     body: Vec<u8>,

@@ -43,7 +43,6 @@ pub fn annotations(epoch: u64, generation: u64) -> BTreeMap<String, String> {
 /// What an agent's Lease says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentReport {
-    /// The name of the output.
     pub output: String,
     /// Epoch and generation.
     pub loaded: (u64, u64),

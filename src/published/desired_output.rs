@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::published::index::{FORMAT_VERSION, Index};
+use crate::published::objects::Part;
 use crate::table::{Counts, Digest, Output};
 
 /// Namespaces that an index lists at most: those with the most routers.
@@ -35,6 +36,12 @@ impl DesiredOutput {
             counts: output.counts(),
             namespaces: None,
         }
+    }
+
+    /// Part and digest of every shard, in order.
+    pub fn shards(&self) -> impl Iterator<Item = (Part, Digest)> {
+        let routing = self.routing_shards.iter().map(|digest| (Part::Routing, *digest));
+        routing.chain(self.key_shards.iter().map(|digest| (Part::Keys, *digest)))
     }
 
     /// The index that names this.

@@ -23,7 +23,6 @@ pub struct Index {
     /// The newest generation that statuses wait for: an agent that has loaded it reports that at once.
     #[serde(default)]
     pub awaited: u64,
-    /// When it was written, RFC 3339.
     pub published_at: String,
     /// [`crate::table::hash`] in hex.
     pub hash: String,
@@ -31,7 +30,6 @@ pub struct Index {
     pub shards: String,
     /// The key shards in order, [`Digest::SHORT`] characters each.
     pub key_shards: String,
-    /// How much there is.
     pub counts: IndexCounts,
     /// Routers by the namespace of their Ingress, for `operator.maxWithdrawal`; `None` without it. Of many namespaces
     /// those with the most routers.
@@ -42,11 +40,8 @@ pub struct Index {
 /// `counts` of an index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexCounts {
-    /// Routers.
     pub routers: usize,
-    /// Services.
     pub services: usize,
-    /// Certificates.
     pub certificates: usize,
 }
 
@@ -59,29 +54,17 @@ impl From<Counts> for IndexCounts {
 /// What is wrong with an `index.json`.
 #[derive(Debug, Error)]
 pub enum IndexError {
-    /// It is no index.
     #[error("index.json is not what waybill writes: {0}")]
     Malformed(#[from] serde_json::Error),
-    /// A newer release has written it.
     #[error(
         "index.json has formatVersion {found}, this release knows {FORMAT_VERSION}: use the release that wrote it"
     )]
-    NewerFormat {
-        /// Its format.
-        found: u64,
-    },
-    /// No release has ever written it.
+    NewerFormat { found: u64 },
     #[error("index.json has formatVersion {found}, and the first was 1")]
-    UnknownFormat {
-        /// Its format.
-        found: u64,
-    },
-    /// A list of shards can't be cut into names.
+    UnknownFormat { found: u64 },
+    /// `shards` or `keyShards`.
     #[error("index.json: {field} is no run of names of {} characters (a to z, 2 to 7)", Digest::SHORT)]
-    ShardNames {
-        /// `shards` or `keyShards`.
-        field: &'static str,
-    },
+    ShardNames { field: &'static str },
 }
 
 impl Index {

@@ -22,60 +22,22 @@ pub const UNPACKED_LIMIT: u64 = 16 * 1024 * 1024;
 /// Why what is published can't be used.
 #[derive(Debug, Error)]
 pub enum ReadError {
-    /// The index's data is broken.
     #[error(transparent)]
     Index(#[from] IndexError),
-    /// An object lacks a key that it must have.
     #[error("{object} has no {key}")]
-    KeyMissing {
-        /// Its name.
-        object: String,
-        /// The key of its data.
-        key: &'static str,
-    },
-    /// A shard that the index names is not there: most likely there is a newer index.
+    KeyMissing { object: String, key: &'static str },
+    /// Most likely there is a newer index.
     #[error("the shard {name} is not there: read the index again")]
-    ShardMissing {
-        /// Its name.
-        name: String,
-    },
-    /// A shard does not hold what its name and its annotation say.
+    ShardMissing { name: String },
     #[error("{object} holds something else than its name and {SHA256_ANNOTATION} say (sha256 {found})")]
-    ShardChanged {
-        /// Its name.
-        object: String,
-        /// The sha256 of what it holds.
-        found: Digest,
-    },
-    /// A shard can't be unpacked.
+    ShardChanged { object: String, found: Digest },
     #[error("{object}: {key} is no gzip, or more than {UNPACKED_LIMIT} bytes unpacked: {source}")]
-    Packed {
-        /// Its name.
-        object: String,
-        /// The key of its data.
-        key: &'static str,
-        /// What went wrong.
-        source: std::io::Error,
-    },
-    /// A document is not text or not what waybill writes.
+    Packed { object: String, key: &'static str, source: std::io::Error },
+    /// The reason says where it is wrong, and quotes nothing of it.
     #[error("{object}: {key} is not a document of waybill's: {reason}")]
-    Document {
-        /// The object's name.
-        object: String,
-        /// The key of its data.
-        key: &'static str,
-        /// Where it is wrong; quotes nothing of it.
-        reason: String,
-    },
-    /// Two documents have the same router or service.
+    Document { object: String, key: &'static str, reason: String },
     #[error("two shards hold the {kind} {name:?}")]
-    Twice {
-        /// `router` or `service`.
-        kind: &'static str,
-        /// Its key.
-        name: String,
-    },
-    /// The whole is not what the index says.
+    Twice { kind: &'static str, name: String },
     #[error("what the shards hold is not what the index says (counts, or sha256 of the whole)")]
     NotTheWhole,
 }
@@ -83,7 +45,6 @@ pub enum ReadError {
 /// A published output, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// Its index.
     pub index: Index,
     /// Its routing. Certificates are in the order of the key shards: within one by namespace and name of their
     /// Secret, which a reader doesn't know.

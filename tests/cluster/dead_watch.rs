@@ -12,8 +12,8 @@ use waybill::kubernetes::client::{Access, Environment, Token, connect};
 use waybill::metrics::{Label, Metrics, WatchKind};
 use waybill::operator::feeds::{self, Feeds};
 use waybill::operator::live::{Live, Phase};
-use waybill::publish::lease::fitness::{self, Limits};
 use waybill::publish::lease::{Elector, LeaseHandle, LeaseOptions, Timings};
+use waybill::publish::lease::{Limits, keep_fit};
 use waybill::routing::Routing;
 use waybill::translate::settings::ClassOptions;
 use waybill::watch::Watched;
@@ -95,11 +95,15 @@ impl Replica {
             namespace: "waybill".into(),
             name: lease.into(),
             identity: name.into(),
-            timings: Timings::new(6 * second, 4 * second, second / 2).unwrap(),
+            timings: Timings {
+                lease_duration: 6 * second,
+                renew_deadline: 4 * second,
+                retry_period: second / 2,
+            },
         };
         let (elector, lease) = Elector::new(client, options, metrics.clone());
         tasks.spawn(elector.run(std::future::pending()));
-        tasks.spawn(fitness::keep(lease.clone(), metrics.clone(), limits));
+        tasks.spawn(keep_fit(lease.clone(), metrics.clone(), limits));
         let replica = Self { name: name.into(), lease, metrics, live, _tasks: tasks };
         tokio::time::timeout(SOON, replica.live.reached(Phase::Synced)).await.expect("it has listed");
         replica

@@ -7,7 +7,7 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams, PostParams};
 use waybill::metrics::EventResult;
-use waybill::publish::problems::events::Events;
+use waybill::publish::problems::Events;
 use waybill::translate::problem::{Category, Kind, Problem, Subject};
 
 use crate::harness::{self, ControlPlane, eventually};

@@ -24,7 +24,7 @@ const RETRY: Duration = Duration::from_millis(250);
 const SOON: Duration = Duration::from_secs(10);
 
 fn timings() -> Timings {
-    Timings::new(LEASE, DEADLINE, RETRY).unwrap()
+    Timings { lease_duration: LEASE, renew_deadline: DEADLINE, retry_period: RETRY }
 }
 
 fn options(namespace: &str, identity: &str) -> LeaseOptions {

@@ -13,6 +13,7 @@ mod events;
 mod invalid_objects;
 mod lease;
 mod manifests;
+mod once;
 mod operator;
 mod output;
 mod parameters;

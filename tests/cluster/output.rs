@@ -6,9 +6,9 @@ use std::time::Instant;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use waybill::kubernetes::key::{IngressKey, OutputKey, SecretKey, ServiceKey};
-use waybill::publish::error::PublishError;
-use waybill::publish::outputs::upkeep;
-use waybill::publish::outputs::writer::{Outcome, OutputWriter, OwnKind, Report, Seen};
+use waybill::publish::PublishError;
+use waybill::publish::outputs::delete_shards;
+use waybill::publish::outputs::{Outcome, OutputWriter, OwnKind, Report, Seen};
 use waybill::published::index::Index;
 use waybill::published::read::{self, Published};
 use waybill::table::Table;
@@ -80,7 +80,7 @@ impl Bench {
     /// Deletes what is garbage at `now`; how much that was.
     pub async fn collect_garbage(&mut self, now: Instant) -> usize {
         let garbage = self.writer.take_garbage(now);
-        let collected = upkeep::delete(self.term.requests.clone(), self.output.clone(), garbage).await;
+        let collected = delete_shards(self.term.requests.clone(), self.output.clone(), garbage).await;
         self.writer.collected(&collected);
         assert!(collected.error.is_none(), "{:?}", collected.error);
         collected.deleted

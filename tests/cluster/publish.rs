@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use waybill::metrics::{WriteFailure, WriteKind, WriteResult};
-use waybill::publish::error::PublishError;
-use waybill::publish::outputs::upkeep;
-use waybill::publish::outputs::writer::{Outcome, OwnKind, Seen};
+use waybill::publish::PublishError;
+use waybill::publish::outputs::delete_shards;
+use waybill::publish::outputs::{Outcome, OwnKind, Seen};
 use waybill::translate::pause::{PAUSED_ANNOTATION, Pause};
 
 use crate::output::{Bench, MANY, begin};
@@ -327,7 +327,7 @@ async fn a_shard_that_changed_before_its_deletion_is_kept_and_deleted_later() {
             bench.watch().await;
         }
         let requests = bench.term.requests.clone();
-        let collected = upkeep::delete(requests, bench.output.clone(), garbage).await;
+        let collected = delete_shards(requests, bench.output.clone(), garbage).await;
         assert!(collected.deleted == 0 && collected.error.is_none(), "{collected:?}");
         bench.writer.collected(&collected);
         assert!(bench.shard_names().await.contains(&name), "another object than the one to delete");
@@ -341,7 +341,7 @@ async fn a_shard_that_changed_before_its_deletion_is_kept_and_deleted_later() {
         assert!(garbage.iter().any(|((_, taken), _)| name.ends_with(taken)), "{garbage:?}");
     }
     let count = garbage.len();
-    let collected = upkeep::delete(bench.term.requests.clone(), bench.output.clone(), garbage).await;
+    let collected = delete_shards(bench.term.requests.clone(), bench.output.clone(), garbage).await;
     assert_eq!(collected.deleted, count, "{collected:?}");
     bench.assert_published().await;
 }

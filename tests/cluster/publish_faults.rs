@@ -10,9 +10,9 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::client::Body;
 use tokio::sync::watch;
 use waybill::metrics::{Label as _, WriteFailure, WriteKind, WriteResult};
-use waybill::publish::error::PublishError;
-use waybill::publish::outputs::upkeep;
-use waybill::publish::outputs::writer::{Outcome, OutputWriter};
+use waybill::publish::PublishError;
+use waybill::publish::outputs::delete_shards;
+use waybill::publish::outputs::{Outcome, OutputWriter};
 
 use crate::harness::{self};
 use crate::term::Term;
@@ -184,7 +184,7 @@ async fn a_late_deletion_hits_no_shard_that_is_named_again() {
         let [((_, short), shard)] = &garbage[..] else { panic!("{garbage:?}") };
         assert!(first.shards().any(|named| named == short));
         let (name, uid) = (format!("out.r-{short}"), shard.uid.clone());
-        let deletion = tokio::spawn(upkeep::delete(late, bench.output.clone(), garbage));
+        let deletion = tokio::spawn(delete_shards(late, bench.output.clone(), garbage));
         harness::eventually("the DELETE is under way", Duration::from_secs(20), async || {
             if sent.load(Ordering::SeqCst) == 1 { Ok(()) } else { Err("not yet") }
         })

@@ -3,8 +3,8 @@
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use waybill::metrics::WriteFailure;
-use waybill::publish::error::PublishError;
-use waybill::publish::outputs::writer::Outcome;
+use waybill::publish::PublishError;
+use waybill::publish::outputs::Outcome;
 
 use crate::output::{Bench, MANY, begin};
 

@@ -6,8 +6,8 @@ use kube::Client;
 use tokio::sync::oneshot;
 use waybill::kubernetes::client::{Access, Environment, Token, connect};
 use waybill::metrics::Metrics;
+use waybill::publish::Requests;
 use waybill::publish::lease::Elector;
-use waybill::publish::requests::Requests;
 
 use crate::harness::ControlPlane;
 

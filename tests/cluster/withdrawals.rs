@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
-use waybill::publish::outputs::withdrawal::{CONFIRM_ANNOTATION, Withdrawal};
-use waybill::publish::outputs::writer::Outcome;
+use waybill::publish::outputs::Outcome;
+use waybill::publish::outputs::{CONFIRM_ANNOTATION, Withdrawal};
 use waybill::published::index::Index;
 
 use crate::output::{Bench, MANY, begin};

@@ -12,7 +12,7 @@ use crate::kubernetes::Ingress;
 use crate::kubernetes::well_known::PART_LABEL;
 use crate::kubernetes::with_causes;
 use crate::offline::watched;
-use crate::publish::requests::MANAGER;
+use crate::publish::MANAGER;
 use crate::published::agents::AGENT_PART;
 use crate::translate::class::{Ownership, claim};
 use crate::translate::settings::ClassState;

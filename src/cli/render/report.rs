@@ -8,7 +8,7 @@ use super::invalid;
 use crate::kubernetes::key::{IngressKey, ObjectKey, OutputKey};
 use crate::kubernetes::manifests::Manifests;
 use crate::options::Options;
-use crate::publish::outputs::upkeep::text_problem;
+use crate::publish::outputs::text_problem;
 use crate::redact::hide_keys;
 use crate::routing::Routing;
 use crate::table::Output;

@@ -26,14 +26,14 @@ use crate::operator::own_watches::{News, OwnWatches};
 use crate::operator::problems::{ProblemReports, ReportedBy};
 use crate::operator::status_view::Statuses;
 use crate::parameters::status::Publication;
-use crate::publish::backoff::Backoff;
-use crate::publish::error::PublishError;
-use crate::publish::outputs::refusal::{self, Refusals};
-use crate::publish::outputs::throttle::Throttle;
-use crate::publish::outputs::upkeep::{GarbageSchedule, TextSchedule};
-use crate::publish::outputs::withdrawal::index_subject;
-use crate::publish::outputs::writer::{Outcome, OutputWriter, OwnKind, Seen};
-use crate::publish::requests::Requests;
+use crate::publish::Backoff;
+use crate::publish::PublishError;
+use crate::publish::Requests;
+use crate::publish::outputs::Throttle;
+use crate::publish::outputs::index_subject;
+use crate::publish::outputs::{GarbageSchedule, TextSchedule};
+use crate::publish::outputs::{Outcome, OutputWriter, OwnKind, Seen};
+use crate::publish::outputs::{Refusals, refusal_problem};
 use crate::published::objects;
 use crate::serve::Heartbeat;
 use crate::table::Counts;
@@ -394,7 +394,7 @@ impl Publisher {
         output.failed = Some(error.category());
         output.refusals.note(error, Instant::now(), || self.live.routing().is_retired(key));
         self.live.set_publication(key, Publication::Failing(Label::as_str(error.category())));
-        let problem = refusal::problem(key, output.writer.index_uid(), error).map(|(problem, uid)| {
+        let problem = refusal_problem(key, output.writer.index_uid(), error).map(|(problem, uid)| {
             self.problems.set_uid(&problem.subject, &uid);
             problem
         });

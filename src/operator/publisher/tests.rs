@@ -8,9 +8,9 @@ use serde_json::json;
 use super::*;
 use crate::kubernetes::manifests::Manifests;
 use crate::publish::lease::LeaseGuard;
-use crate::publish::outputs::refusal::GIVE_UP;
-use crate::publish::outputs::upkeep::Collected;
-use crate::publish::problems::events::Events;
+use crate::publish::outputs::Collected;
+use crate::publish::outputs::GIVE_UP;
+use crate::publish::problems::Events;
 use crate::translate::problem::{Kind, Subject};
 use crate::{offline, options};
 

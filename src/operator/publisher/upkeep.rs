@@ -5,9 +5,9 @@ use std::time::Instant;
 use super::{OutputState, Publisher};
 use crate::kubernetes::key::OutputKey;
 use crate::operator::problems::ReportedBy;
-use crate::publish::error::PublishError;
-use crate::publish::outputs::refusal::{self, GIVE_UP};
-use crate::publish::outputs::upkeep::{self, Collected, TextFound};
+use crate::publish::PublishError;
+use crate::publish::outputs::{Collected, TextFound, delete_shards, write_text};
+use crate::publish::outputs::{GIVE_UP, refusal_problem};
 use crate::published::objects::OUTPUT_LABEL;
 
 /// Outputs whose garbage or text is worked on at once.
@@ -92,7 +92,7 @@ impl Publisher {
                 output.garbage.started();
                 let (key, requests) = (key.clone(), self.requests.clone());
                 self.upkeep.spawn(async move {
-                    let collected = upkeep::delete(requests, key.clone(), garbage).await;
+                    let collected = delete_shards(requests, key.clone(), garbage).await;
                     (key, Upkeep::Garbage(collected))
                 });
             }
@@ -107,7 +107,7 @@ impl Publisher {
         let create = output.writer.index().is_some();
         let (key, requests) = (key.clone(), self.requests.clone());
         self.upkeep.spawn(async move {
-            let written = upkeep::write_text(requests, key.clone(), document, uid, create).await;
+            let written = write_text(requests, key.clone(), document, uid, create).await;
             (key, Upkeep::Text(written))
         });
     }
@@ -134,15 +134,13 @@ impl Publisher {
                 output.problems[1] = match &written {
                     Ok(found) => {
                         output.refusals.reset();
-                        if let TextFound::Current { bytes, .. } = found {
-                            output.throttle.wrote(now, *bytes);
-                        }
+                        output.throttle.wrote(now, found.bytes);
                         Vec::new()
                     }
                     Err(error) => {
                         output.refusals.note(error, now, || self.live.routing().is_retired(&key));
                         tracing::info!(output = %key, %error, "the text is not written; trying again");
-                        let problem = refusal::problem(&key, output.writer.index_uid(), error);
+                        let problem = refusal_problem(&key, output.writer.index_uid(), error);
                         problem
                             .into_iter()
                             .map(|(problem, uid)| {

@@ -2,7 +2,7 @@ use super::*;
 use crate::kubernetes::manifests::Manifests;
 use crate::metrics::Metrics;
 use crate::parameters::status::Publication;
-use crate::publish::problems::events::Events;
+use crate::publish::problems::Events;
 use crate::translate::problem::{Category, Kind, Subject};
 use crate::{offline, options};
 

@@ -175,7 +175,7 @@ fn values_of_the_operator() {
         ),
         (
             "leaderElection: {retryPeriod: 0}",
-            r#"leaderElection.retryPeriod: options.yaml:2: value "0": too short; write at least 1ms"#,
+            r#"leaderElection.retryPeriod: options.yaml:2: value "0": too short; write at least 100ms"#,
         ),
         (
             "leaderElection: {leaseName: A}",

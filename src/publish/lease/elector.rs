@@ -1,6 +1,7 @@
 //! The loop that follows, leads and gives back.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
@@ -8,14 +9,15 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, PostParams, WatchEvent, WatchParams};
 use kube::core::Request;
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, ResourceExt};
 use tokio::sync::watch;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::sleep_until;
 
-use super::guard::{LeaseGuard, WriteError};
+use super::guard::{LeaseGuard, WriteError, answered};
 use super::record::{self, LeaseRecord};
 use super::{LeaseOptions, random};
 use crate::kubernetes::request::with_timeout;
+use crate::kubernetes::well_known::WAYBILL;
 use crate::metrics::{Metrics, WatchKind, WriteFailure, WriteKind, WriteResult};
 use crate::publish::error::failure;
 
@@ -58,13 +60,19 @@ impl LeaseHandle {
 
 /// Takes part in the election, or leads without one.
 pub struct Elector {
-    election: Option<(Client, LeaseOptions)>,
-    identity: String,
+    election: Option<Arc<Election>>,
     metrics: Metrics,
     guard: watch::Sender<Option<LeaseGuard>>,
     candidate: watch::Receiver<bool>,
     record: LeaseRecord,
     quiet_until: Option<Instant>,
+}
+
+/// The Lease, and how to ask for it.
+struct Election {
+    client: Client,
+    api: Api<Lease>,
+    options: LeaseOptions,
 }
 
 /// A term that begins, with the record that says so.
@@ -83,7 +91,8 @@ type Watch = BoxStream<'static, Result<WatchEvent<Lease>, kube::Error>>;
 impl Elector {
     /// Takes part in the election of a Lease once it is run.
     pub fn new(client: Client, options: LeaseOptions, metrics: Metrics) -> (Self, LeaseHandle) {
-        Self::with(Some((client, options)), metrics)
+        let api = Api::namespaced(client.clone(), &options.namespace);
+        Self::with(Some(Arc::new(Election { client, api, options })), metrics)
     }
 
     /// Leads as long as it is run and fit (`operator.leaderElection.enabled=false`). Nobody else may.
@@ -91,35 +100,33 @@ impl Elector {
         Self::with(None, metrics)
     }
 
-    fn with(election: Option<(Client, LeaseOptions)>, metrics: Metrics) -> (Self, LeaseHandle) {
+    fn with(election: Option<Arc<Election>>, metrics: Metrics) -> (Self, LeaseHandle) {
         let (guard, guards) = watch::channel(None);
         let (candidates, candidate) = watch::channel(true);
-        let identity = election.as_ref().map(|(_, options)| options.identity.clone()).unwrap_or_default();
         let record = LeaseRecord::default();
-        let elector = Self { election, identity, metrics, guard, candidate, record, quiet_until: None };
+        let elector = Self { election, metrics, guard, candidate, record, quiet_until: None };
         (elector, LeaseHandle { guard: guards, candidate: candidates })
     }
 
     /// Runs until `shutdown` is done; then writes under way are waited for and the lease is released.
     pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send) {
         let mut shutdown = std::pin::pin!(shutdown);
-        let Some((client, options)) = self.election.take() else {
+        let Some(election) = self.election.clone() else {
             return self.run_without(shutdown).await;
         };
         loop {
-            let Some(Elected(guard, mut lease)) = self.follow(&client, &options, shutdown.as_mut()).await
-            else {
+            let Some(Elected(guard, mut lease)) = self.follow(&election, shutdown.as_mut()).await else {
                 return;
             };
             self.begin(&guard, &lease);
-            let end = self.lead(&client, &options, &guard, &mut lease, shutdown.as_mut()).await;
+            let end = self.lead(&election, &guard, &mut lease, shutdown.as_mut()).await;
             self.end(&guard);
             if let End::Lost(why) = end {
                 self.metrics.leases_lost.inc();
-                tracing::warn!(lease = %options.name, why, "lost the lease; all writes stop");
+                tracing::warn!(lease = %election.options.name, why, "lost the lease; all writes stop");
                 continue;
             }
-            self.release(&client, &options, &guard, lease).await;
+            self.release(&election, &guard, lease).await;
             if let End::Shutdown = end {
                 return;
             }
@@ -162,13 +169,8 @@ impl Elector {
     }
 
     /// Waits until the lease is free, and takes it; `None` at shutdown.
-    async fn follow(
-        &mut self,
-        client: &Client,
-        options: &LeaseOptions,
-        mut shutdown: Shutdown<'_>,
-    ) -> Option<Elected> {
-        let api: Api<Lease> = Api::namespaced(client.clone(), &options.namespace);
+    async fn follow(&mut self, election: &Election, mut shutdown: Shutdown<'_>) -> Option<Elected> {
+        let options = &election.options;
         let mut watch: Option<Watch> = None;
         let mut look_at = Instant::now();
         loop {
@@ -190,7 +192,7 @@ impl Elector {
                     look_at = look_at.min(self.due(options));
                     // Released: what the watch brought is the newest there is.
                     if self.record.exists() && self.may_take(options) {
-                        if let Some(elected) = self.take(client, options).await {
+                        if let Some(elected) = self.take(election).await {
                             return Some(elected);
                         }
                         look_at = Instant::now() + options.timings.retry();
@@ -200,19 +202,19 @@ impl Elector {
                     let looked = tokio::select! {
                         biased;
                         () = &mut shutdown => return None,
-                        looked = self.look(&api, options) => looked,
+                        looked = self.look(election) => looked,
                     };
                     look_at = Instant::now() + options.timings.retry();
                     if !looked {
                         continue;
                     }
                     if watch.is_none() {
-                        self.metrics.watch_age.begun(WatchKind::Lease, api.resource_url());
-                        watch = self.record.resource_version().map(|version| open(&api, options, version));
+                        self.metrics.watch_age.begun(WatchKind::Lease, election.api.resource_url());
+                        watch = self.record.resource_version().map(|version| election.watch(version));
                     }
                     if !self.may_take(options) {
                         look_at = look_at.min(self.due(options));
-                    } else if let Some(elected) = self.take(client, options).await {
+                    } else if let Some(elected) = self.take(election).await {
                         return Some(elected);
                     }
                 }
@@ -252,38 +254,41 @@ impl Elector {
         self.record.observe(lease, now);
         self.metrics.lease_transitions.set(f64::from(self.record.transitions()));
         let holder = self.record.holder();
-        if holder != before && !holder.is_empty() && holder != self.identity {
+        let ours = self.election.as_ref().is_some_and(|election| holder == election.options.identity);
+        if holder != before && !holder.is_empty() && !ours {
             tracing::info!(leader = holder, "following");
         }
     }
 
     /// Looks at the Lease; whether that worked.
-    async fn look(&mut self, api: &Api<Lease>, options: &LeaseOptions) -> bool {
-        match timeout(options.timings.attempt(), api.get_opt(&options.name)).await {
-            Ok(Ok(lease)) => {
+    async fn look(&mut self, election: &Election) -> bool {
+        match election.get(election.options.timings.attempt()).await {
+            Ok(lease) => {
                 self.observe(lease, Instant::now());
                 self.quiet_until = None;
-                return true;
+                true
             }
-            Ok(Err(error)) => self.trouble(&error, "can't read the Lease; trying again"),
-            Err(_) => self.trouble(&"no answer in time", "can't read the Lease; trying again"),
+            Err(error) => {
+                self.trouble(&error, "can't read the Lease; trying again");
+                false
+            }
         }
-        false
     }
 
     /// Tries to take the lease.
-    async fn take(&mut self, client: &Client, options: &LeaseOptions) -> Option<Elected> {
-        let lease = self.record.taken(options, Timestamp::now());
+    async fn take(&mut self, election: &Election) -> Option<Elected> {
+        let timings = election.options.timings;
+        let lease = self.record.taken(&election.options, Timestamp::now());
         let sent = Instant::now();
-        match self.write(client, options, &lease, options.timings.attempt()).await {
+        match self.write(election, &lease, timings.attempt()).await {
             Ok(lease) => {
-                let guard = LeaseGuard::begin(record::epoch(&lease), options.timings, sent);
+                let guard = LeaseGuard::begin(record::epoch(&lease), timings, sent);
                 self.metrics.lease_renewal_age.since(sent);
                 self.observe(Some(lease.clone()), Instant::now());
                 Some(Elected(guard, lease))
             }
             // Another one was faster, or someone edited it: the next look shows it.
-            Err(WriteError::Api(kube::Error::Api(status))) if status.code == 409 => None,
+            Err(error) if error.code() == Some(409) => None,
             Err(error) => {
                 self.trouble(&error, "can't take the Lease; trying again");
                 None
@@ -294,13 +299,12 @@ impl Elector {
     /// Renews until the lease is lost or to be given back. `lease` is the last confirmed record.
     async fn lead(
         &mut self,
-        client: &Client,
-        options: &LeaseOptions,
+        election: &Election,
         guard: &LeaseGuard,
         lease: &mut Lease,
         mut shutdown: Shutdown<'_>,
     ) -> End {
-        let timings = options.timings;
+        let timings = election.options.timings;
         let mut candidate = self.candidate.clone();
         let mut renew_at = Instant::now() + timings.retry_period;
         loop {
@@ -315,7 +319,7 @@ impl Elector {
                 () = sleep_until(deadline.into()) => return End::Lost("it could not be renewed in time"),
                 outcome = async {
                     sleep_until(renew_at.into()).await;
-                    self.renew(client, options, lease).await
+                    self.renew(election, lease).await
                 } => outcome,
             };
             match outcome {
@@ -340,59 +344,44 @@ impl Elector {
         }
     }
 
-    async fn renew(&mut self, client: &Client, options: &LeaseOptions, lease: &Lease) -> Renewal {
-        let attempt = options.timings.attempt();
+    async fn renew(&mut self, election: &Election, lease: &Lease) -> Renewal {
+        let attempt = election.options.timings.attempt();
         let sent = Instant::now();
-        let error =
-            match self.write(client, options, &record::renewed(lease, Timestamp::now()), attempt).await {
-                Ok(record) => return Renewal::Done { sent, record: Box::new(record) },
-                Err(WriteError::Api(kube::Error::Api(status))) if status.code == 404 => return Renewal::Gone,
-                Err(WriteError::Api(kube::Error::Api(status))) if status.code == 409 => {
-                    let api: Api<Lease> = Api::namespaced(client.clone(), &options.namespace);
-                    match timeout(attempt, api.get_opt(&options.name)).await {
-                        Ok(Ok(Some(found))) if record::same_term(&found, lease) => {
-                            return Renewal::Stale(Box::new(found));
-                        }
-                        Ok(Ok(Some(_))) => return Renewal::Taken,
-                        Ok(Ok(None)) => return Renewal::Gone,
-                        Ok(Err(error)) => WriteError::Api(error),
-                        Err(_) => WriteError::Timeout(attempt),
-                    }
+        let error = match self.write(election, &record::renewed(lease, Timestamp::now()), attempt).await {
+            Ok(record) => return Renewal::Done { sent, record: Box::new(record) },
+            Err(error) if error.code() == Some(404) => return Renewal::Gone,
+            Err(error) if error.code() == Some(409) => match election.get(attempt).await {
+                Ok(Some(found)) if record::same_term(&found, lease) => {
+                    return Renewal::Stale(Box::new(found));
                 }
+                Ok(Some(_)) => return Renewal::Taken,
+                Ok(None) => return Renewal::Gone,
                 Err(error) => error,
-            };
+            },
+            Err(error) => error,
+        };
         self.trouble(&error, "can't renew the lease; trying again");
         Renewal::Failed
     }
 
     /// Gives the lease back, unless a write is still under way.
-    async fn release(
-        &mut self,
-        client: &Client,
-        options: &LeaseOptions,
-        guard: &LeaseGuard,
-        mut lease: Lease,
-    ) {
+    async fn release(&mut self, election: &Election, guard: &LeaseGuard, mut lease: Lease) {
         if !guard.idle(WRITES_UNDER_WAY).await {
             tracing::warn!("a write is still under way; the lease is left to run out");
             return;
         }
-        let api: Api<Lease> = Api::namespaced(client.clone(), &options.namespace);
         for _ in 0..2 {
-            let released = record::released(&lease, Timestamp::now());
-            match self.write(client, options, &released, RELEASE).await {
+            match self.write(election, &record::released(&lease, Timestamp::now()), RELEASE).await {
                 Ok(record) => {
                     self.observe(Some(record), Instant::now());
-                    tracing::info!(lease = %options.name, "released the lease");
+                    tracing::info!(lease = %election.options.name, "released the lease");
                     return;
                 }
-                Err(WriteError::Api(kube::Error::Api(status))) if status.code == 409 => {
-                    // A renewal that was cut off may have arrived.
-                    match timeout(RELEASE, api.get_opt(&options.name)).await {
-                        Ok(Ok(Some(found))) if record::same_term(&found, &lease) => lease = found,
-                        _ => return,
-                    }
-                }
+                // A renewal that was cut off may have arrived.
+                Err(error) if error.code() == Some(409) => match election.get(RELEASE).await {
+                    Ok(Some(found)) if record::same_term(&found, &lease) => lease = found,
+                    _ => return,
+                },
                 Err(error) => {
                     tracing::warn!(%error, "can't release the lease; it is left to run out");
                     return;
@@ -401,15 +390,8 @@ impl Elector {
         }
     }
 
-    /// Creates the Lease, or replaces the version that it was made from.
-    async fn write(
-        &self,
-        client: &Client,
-        options: &LeaseOptions,
-        lease: &Lease,
-        within: Duration,
-    ) -> Result<Lease, WriteError> {
-        let result = self.send(client, options, lease, within).await;
+    async fn write(&self, election: &Election, lease: &Lease, within: Duration) -> Result<Lease, WriteError> {
+        let result = election.write(lease, within).await;
         let counted = match &result {
             Ok(_) => WriteResult::Success,
             Err(WriteError::Api(error)) => WriteResult::Failed(failure(error)),
@@ -420,27 +402,6 @@ impl Elector {
         result
     }
 
-    async fn send(
-        &self,
-        client: &Client,
-        options: &LeaseOptions,
-        lease: &Lease,
-        within: Duration,
-    ) -> Result<Lease, WriteError> {
-        let body = serde_json::to_vec(lease).map_err(kube::Error::SerdeError)?;
-        let path = Request::new(Lease::url_path(&(), Some(&options.namespace)));
-        let params = PostParams { field_manager: Some("waybill".to_owned()), ..PostParams::default() };
-        let request = match lease.metadata.resource_version {
-            Some(_) => path.replace(&options.name, &params, body),
-            None => path.create(&params, body),
-        };
-        let request = with_timeout(request.map_err(kube::Error::BuildRequest)?, within)?;
-        match timeout(within, client.request(request)).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(WriteError::Timeout(within)),
-        }
-    }
-
     /// One log line for a trouble that goes on, and another every half a minute.
     fn trouble(&mut self, error: &dyn std::fmt::Display, what: &'static str) {
         let now = Instant::now();
@@ -448,6 +409,35 @@ impl Elector {
             tracing::warn!(%error, "{what}");
             self.quiet_until = Some(now + QUIET);
         }
+    }
+}
+
+impl Election {
+    async fn get(&self, within: Duration) -> Result<Option<Lease>, WriteError> {
+        answered(within, self.api.get_opt(&self.options.name)).await
+    }
+
+    /// Creates the Lease, or replaces the version that it was made from.
+    async fn write(&self, lease: &Lease, within: Duration) -> Result<Lease, WriteError> {
+        let body = serde_json::to_vec(lease).map_err(kube::Error::SerdeError)?;
+        let path = Request::new(self.api.resource_url());
+        let params = PostParams { field_manager: Some(WAYBILL.to_owned()), ..PostParams::default() };
+        let request = match lease.metadata.resource_version {
+            Some(_) => path.replace(&self.options.name, &params, body),
+            None => path.create(&params, body),
+        };
+        let request = with_timeout(request.map_err(kube::Error::BuildRequest)?, within)?;
+        answered(within, self.client.request(request)).await
+    }
+
+    /// A watch of the Lease from a version on. It is opened when it is first polled, and a stall of that is
+    /// harmless, since the Lease is looked at now and then as well.
+    fn watch(&self, version: &str) -> Watch {
+        let (api, version) = (self.api.clone(), version.to_owned());
+        let name = format!("metadata.name={}", self.options.name);
+        let params = WatchParams::default().fields(&name).timeout(WATCH_SECONDS);
+        let opening = async move { api.watch(&params, &version).await.map(StreamExt::boxed) };
+        futures::stream::once(opening).try_flatten().boxed()
     }
 }
 
@@ -471,16 +461,6 @@ async fn changed(channel: &mut watch::Receiver<bool>) {
     if channel.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
-}
-
-/// A watch of the Lease from a version on. It is opened when it is first polled, and a stall of that is
-/// harmless, since the Lease is looked at now and then as well.
-fn open(api: &Api<Lease>, options: &LeaseOptions, version: &str) -> Watch {
-    let (api, version) = (api.clone(), version.to_owned());
-    let params =
-        WatchParams::default().fields(&format!("metadata.name={}", options.name)).timeout(WATCH_SECONDS);
-    let opening = async move { api.watch(&params, &version).await.map(StreamExt::boxed) };
-    futures::stream::once(opening).try_flatten().boxed()
 }
 
 /// The next event; never without a watch.

@@ -34,7 +34,7 @@ fn counts(kind: WatchKind) -> bool {
 
 /// Takes the replica out of the election while a watch is dead, without end. Where all replicas are out nobody leads,
 /// and what is published stays, until one has all its watches again.
-pub async fn keep(lease: LeaseHandle, metrics: Metrics, limits: Limits) {
+pub async fn keep_fit(lease: LeaseHandle, metrics: Metrics, limits: Limits) {
     let mut fit = true;
     loop {
         let quietest = metrics.watch_age.quietest(counts, Instant::now());

@@ -95,15 +95,11 @@ impl LeaseGuard {
 
     /// Whether a write may start now.
     pub fn may_start_write(&self) -> bool {
-        self.timeout_for_write().is_some()
+        self.timeout_at(*self.renewed(), Instant::now()).is_some()
     }
 
     /// How long a write that starts now may take, in whole seconds, from one to ten: less than what is left
     /// until another replica can have taken over. `None`: none may start.
-    pub fn timeout_for_write(&self) -> Option<Duration> {
-        self.timeout_at(*self.renewed(), Instant::now())
-    }
-
     fn timeout_at(&self, renewed: Option<Instant>, now: Instant) -> Option<Duration> {
         let renewed = renewed?;
         let Some((_, timings)) = self.0.lease else {
@@ -140,15 +136,23 @@ pub struct WritePermit {
 /// Why a write failed.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The API server refused it, or could not be reached.
     #[error(transparent)]
     Api(#[from] kube::Error),
-    /// No answer in time; it may or may not be done.
+    /// It may or may not be done.
     #[error("no answer within {}s", .0.as_secs())]
     Timeout(Duration),
-    /// The request could not be built.
     #[error("the request's address: {0}")]
     Uri(#[from] http::uri::InvalidUri),
+}
+
+impl WriteError {
+    /// The status code of the API server's answer.
+    pub(super) fn code(&self) -> Option<u16> {
+        match self {
+            Self::Api(kube::Error::Api(status)) => Some(status.code),
+            _ => None,
+        }
+    }
 }
 
 impl WritePermit {
@@ -168,10 +172,18 @@ impl WritePermit {
         request: http::Request<Vec<u8>>,
     ) -> Result<T, WriteError> {
         let request = with_timeout(request, self.timeout)?;
-        match tokio::time::timeout(self.timeout + ANSWER_GRACE, client.request(request)).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(WriteError::Timeout(self.timeout)),
-        }
+        answered(self.timeout + ANSWER_GRACE, client.request(request)).await
+    }
+}
+
+/// The answer to a request, if it comes in time.
+pub(super) async fn answered<T>(
+    within: Duration,
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, WriteError> {
+    match tokio::time::timeout(within, request).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(WriteError::Timeout(within)),
     }
 }
 
@@ -218,7 +230,7 @@ mod tests {
 
     #[test]
     fn less_than_a_second_is_too_little() {
-        let timings = Timings::new(ms(1_500), ms(1_200), ms(200)).unwrap();
+        let timings = Timings { lease_duration: ms(1_500), renew_deadline: ms(1_200), retry_period: ms(200) };
         assert_eq!(allowed(timings, ms(499)), Some(ms(1_000)));
         assert_eq!(allowed(timings, ms(500)), None, "a whole second is not less than what is left");
     }
@@ -245,7 +257,10 @@ mod tests {
     #[test]
     fn without_election_a_write_may_always_start() {
         let guard = LeaseGuard::without_lease();
-        assert_eq!((guard.epoch(), guard.timeout_for_write()), (None, Some(LONGEST)));
+        assert_eq!(
+            (guard.epoch(), guard.timeout_at(*guard.renewed(), Instant::now())),
+            (None, Some(LONGEST))
+        );
         assert!(guard.write_deadline().unwrap() > Instant::now());
         guard.end();
         assert!(guard.begin_write().is_none());

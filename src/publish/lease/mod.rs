@@ -10,7 +10,7 @@
 //! a leader writes then, before it learns the truth, fails on the index's resourceVersion and epoch.
 
 mod elector;
-pub mod fitness;
+mod fitness;
 mod guard;
 mod record;
 
@@ -19,38 +19,20 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 pub use elector::{Elector, LeaseHandle};
-pub use guard::{LeaseGuard, WriteError, WritePermit};
+pub use fitness::{Limits, keep_fit};
+pub use guard::LeaseGuard;
+pub(super) use guard::WriteError;
 
 /// The longest factor on the retry period between two attempts; the least is 1. They are client-go's.
 const LONGEST_RETRY: f64 = 2.2;
 
-/// When a lease is renewed, given up and taken.
+/// When a lease is renewed, given up and taken. The options are checked to go together: `retry_period` × 1.2 <
+/// `renew_deadline` < `lease_duration`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timings {
-    lease_duration: Duration,
-    renew_deadline: Duration,
-    retry_period: Duration,
-}
-
-/// Timings that don't go together.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TimingsError {
-    /// The lease would be up before its holder notices.
-    #[error(
-        "operator.leaderElection.leaseDuration: {lease:?} is not longer than renewDeadline ({renew:?}); set it to 1.5 times as much"
-    )]
-    LeaseDuration { lease: Duration, renew: Duration },
-    /// A single missed renewal would lose the lease.
-    #[error(
-        "operator.leaderElection.renewDeadline: {renew:?} is not longer than 1.2 times retryPeriod ({retry:?}); set it to 5 times as much"
-    )]
-    RenewDeadline { renew: Duration, retry: Duration },
-    /// The API server would be asked without a pause.
-    #[error("operator.leaderElection.retryPeriod: {retry:?} is shorter than 100ms; 2s is usual")]
-    RetryPeriod { retry: Duration },
-    /// The Lease holds whole seconds in 31 bits.
-    #[error("operator.leaderElection.leaseDuration: {lease:?} is not between 1s and 24h; 15s is usual")]
-    Range { lease: Duration },
+    pub lease_duration: Duration,
+    pub renew_deadline: Duration,
+    pub retry_period: Duration,
 }
 
 impl Default for Timings {
@@ -64,30 +46,6 @@ impl Default for Timings {
 }
 
 impl Timings {
-    /// Timings that go together, by client-go's rules.
-    ///
-    /// # Errors
-    /// They don't; the error names the option.
-    pub fn new(
-        lease_duration: Duration,
-        renew_deadline: Duration,
-        retry_period: Duration,
-    ) -> Result<Self, TimingsError> {
-        if retry_period < Duration::from_millis(100) {
-            return Err(TimingsError::RetryPeriod { retry: retry_period });
-        }
-        if !(Duration::from_secs(1)..=Duration::from_secs(24 * 3600)).contains(&lease_duration) {
-            return Err(TimingsError::Range { lease: lease_duration });
-        }
-        if renew_deadline <= retry_period.mul_f64(1.2) {
-            return Err(TimingsError::RenewDeadline { renew: renew_deadline, retry: retry_period });
-        }
-        if lease_duration <= renew_deadline {
-            return Err(TimingsError::LeaseDuration { lease: lease_duration, renew: renew_deadline });
-        }
-        Ok(Self { lease_duration, renew_deadline, retry_period })
-    }
-
     /// How long another replica may take at most to lead after the leader was killed.
     pub fn longest_takeover(&self) -> Duration {
         self.lease_duration + self.retry_period.mul_f64(LONGEST_RETRY)
@@ -108,9 +66,7 @@ impl Timings {
 /// Which Lease, and as whom.
 #[derive(Clone, Debug)]
 pub struct LeaseOptions {
-    /// Its namespace (`operator.namespace`).
     pub namespace: String,
-    /// Its name (`operator.leaderElection.leaseName`).
     pub name: String,
     /// Who we are; no two processes may share it ([`identity`]).
     pub identity: String,
@@ -145,21 +101,6 @@ mod tests {
 
     fn ms(milliseconds: u64) -> Duration {
         Duration::from_millis(milliseconds)
-    }
-
-    #[test]
-    fn timings_are_checked_and_the_option_named() {
-        assert_eq!(Timings::new(ms(15_000), ms(10_000), ms(2_000)), Ok(Timings::default()));
-        for (timings, wanted) in [
-            (Timings::new(ms(10_000), ms(10_000), ms(2_000)), "leaseDuration"),
-            (Timings::new(ms(15_000), ms(2_400), ms(2_000)), "renewDeadline"),
-            (Timings::new(ms(15_000), ms(10_000), ms(0)), "retryPeriod"),
-            (Timings::new(ms(900), ms(600), ms(200)), "leaseDuration"),
-            (Timings::new(Duration::MAX, ms(600), ms(200)), "leaseDuration"),
-        ] {
-            let error = timings.unwrap_err().to_string();
-            assert!(error.starts_with(&format!("operator.leaderElection.{wanted}: ")), "{error}");
-        }
     }
 
     #[test]

@@ -139,12 +139,11 @@ mod tests {
             namespace: "n".into(),
             name: "l".into(),
             identity: "me".into(),
-            timings: Timings::new(
-                Duration::from_millis(2_500),
-                Duration::from_millis(2_000),
-                Duration::from_millis(500),
-            )
-            .unwrap(),
+            timings: Timings {
+                lease_duration: Duration::from_millis(2_500),
+                renew_deadline: Duration::from_millis(2_000),
+                retry_period: Duration::from_millis(500),
+            },
         }
     }
 

@@ -53,7 +53,7 @@ impl Refusals {
 /// what passes by itself.
 ///
 /// Its words are the same at every attempt, since other words are another Event; the API server's own are logged.
-pub fn problem(
+pub fn refusal_problem(
     output: &OutputKey,
     index_uid: Option<&str>,
     error: &PublishError,
@@ -122,7 +122,7 @@ mod tests {
             ..ObjectMeta::default()
         };
         let error = PublishError::name_taken(Kind::Secret, &metadata, "delete it".into());
-        let (problem, uid) = problem(&output(), Some("index"), &error).unwrap();
+        let (problem, uid) = refusal_problem(&output(), Some("index"), &error).unwrap();
         assert_eq!(
             (problem.subject.to_string().as_str(), uid.as_str()),
             ("Secret ns/out.k-aaaaaaaaaaaa", "u")
@@ -167,8 +167,8 @@ mod tests {
             PublishError::new("ConfigMap ns/out.r-x".to_owned(), kube::Error::Api(Box::new(status)), false)
         };
         let quota = |used: &str| answered(403, &format!("exceeded quota, used {used}"));
-        let first = problem(&output(), Some("u"), &quota("3"));
-        assert_eq!(first, problem(&output(), Some("u"), &quota("4")));
+        let first = refusal_problem(&output(), Some("u"), &quota("3"));
+        assert_eq!(first, refusal_problem(&output(), Some("u"), &quota("4")));
         let (problem_, uid) = first.unwrap();
         assert_eq!((problem_.category, uid.as_str()), (Category::PublishRefused, "u"));
         assert_eq!(problem_.value, "quota_exceeded");
@@ -178,7 +178,7 @@ mod tests {
             answered(500, ""),
             PublishError::LeaseLost { object: "x".into() },
         ] {
-            assert_eq!(problem(&output(), None, &passing), None, "{passing}");
+            assert_eq!(refusal_problem(&output(), None, &passing), None, "{passing}");
         }
     }
 }

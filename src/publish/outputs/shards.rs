@@ -51,9 +51,7 @@ pub fn named_by(index: &Index) -> BTreeSet<ShardKey> {
 /// A shard that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shard {
-    /// Its uid.
     pub uid: Option<String>,
-    /// Its resourceVersion.
     pub version: Option<String>,
     /// What its annotation says that it holds.
     pub sha256: Option<String>,

@@ -22,12 +22,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Takes what `output` is now, with the documents of the shards that `needed` asks for
-    /// ([`crate::publish::outputs::writer::OutputWriter::needs`]).
+    /// Takes what `output` is now, with the documents of the shards that are `needed`.
     pub fn new(output: &mut Output, needed: impl Fn(Part, &Digest) -> bool) -> Self {
         let desired = DesiredOutput::new(output);
         let mut documents = HashMap::new();
-        for (part, digest) in shards(&desired).filter(|(part, digest)| needed(*part, digest)) {
+        for (part, digest) in desired.shards().filter(|(part, digest)| needed(*part, digest)) {
             let document = match part {
                 Part::Keys => output.key_shard(&digest),
                 _ => output.routing_shard(&digest),
@@ -36,14 +35,8 @@ impl Snapshot {
                 documents.insert((part, digest), document);
             }
         }
-        Self {
-            desired,
-            documents,
-            text_bytes: output.routing_bytes(),
-            text: None,
-            retired: false,
-            awaited: false,
-        }
+        let text_bytes = output.routing_bytes();
+        Self { desired, documents, text_bytes, text: None, retired: false, awaited: false }
     }
 
     /// Takes the text as well. `output` is as it was for [`Self::new`].
@@ -55,18 +48,8 @@ impl Snapshot {
         self
     }
 
-    /// All shards, in order.
-    pub fn shards(&self) -> impl Iterator<Item = (Part, Digest)> {
-        shards(&self.desired)
-    }
-
     /// The document of a shard, where it was asked for.
     pub fn document(&self, part: Part, digest: &Digest) -> Option<&str> {
         self.documents.get(&(part, *digest)).map(String::as_str)
     }
-}
-
-fn shards(desired: &DesiredOutput) -> impl Iterator<Item = (Part, Digest)> {
-    let routing = desired.routing_shards.iter().map(|digest| (Part::Routing, *digest));
-    routing.chain(desired.key_shards.iter().map(|digest| (Part::Keys, *digest)))
 }

@@ -37,7 +37,11 @@ pub struct Collected {
 }
 
 /// Deletes shards. It ends at the first fault: what refused one will refuse the next.
-pub async fn delete(requests: Requests, output: OutputKey, garbage: Vec<(ShardKey, Shard)>) -> Collected {
+pub async fn delete_shards(
+    requests: Requests,
+    output: OutputKey,
+    garbage: Vec<(ShardKey, Shard)>,
+) -> Collected {
     let mut collected = Collected::default();
     let mut deletions = stream::iter(garbage)
         .map(|(key, held)| {
@@ -111,19 +115,14 @@ impl GarbageSchedule {
 }
 
 /// The text as it is in the cluster after an attempt to write it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TextFound {
-    /// There is none, and none is to be made.
-    Absent,
-    /// It is what it was before the routing became too large.
-    Frozen {
-        uid: Option<String>,
-    },
-    Current {
-        uid: Option<String>,
-        version: Option<String>,
-        bytes: u64,
-    },
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TextFound {
+    /// `None` where there is no text, and none is to be made.
+    uid: Option<String>,
+    /// The resourceVersion; `None` where the text is what it was before the routing became too large.
+    version: Option<String>,
+    /// What was written.
+    pub bytes: u64,
 }
 
 /// Writes the text of an output; without a document, looks whether there is one. Where there is none, one is made only if
@@ -144,7 +143,7 @@ pub async fn write_text(
     let path = format!("{collection}/{name}");
     let found = requests.get::<ConfigMap>(&object, &path).await?;
     let Some(mut found) = found else {
-        let Some(document) = document.filter(|_| create) else { return Ok(TextFound::Absent) };
+        let Some(document) = document.filter(|_| create) else { return Ok(TextFound::default()) };
         let text = objects::text(&output, document);
         let create = Write::create(WriteKind::Text, object, &collection, &text)?;
         return written(&requests, create).await;
@@ -153,11 +152,13 @@ pub async fn write_text(
     if !ours && (uid.is_none() || found.metadata.uid != uid) {
         return Err(PublishError::name_taken(Kind::ConfigMap, &found.metadata, NAME_TAKEN.to_owned()));
     }
-    let Some(document) = document else { return Ok(TextFound::Frozen { uid: found.metadata.uid }) };
+    let Some(document) = document else {
+        return Ok(TextFound { uid: found.metadata.uid, ..TextFound::default() });
+    };
     let held = found.data.as_ref().and_then(|data| data.get(ROUTING_YAML));
     if ours && held == Some(&document) {
         let metadata = found.metadata;
-        return Ok(TextFound::Current { uid: metadata.uid, version: metadata.resource_version, bytes: 0 });
+        return Ok(TextFound { uid: metadata.uid, version: metadata.resource_version, bytes: 0 });
     }
     if found.immutable == Some(true) {
         let (uid, version) = (found.metadata.uid.as_deref(), found.metadata.resource_version.as_deref());
@@ -178,8 +179,7 @@ pub async fn write_text(
 
 async fn written(requests: &Requests, write: Write) -> Result<TextFound, PublishError> {
     let metadata = requests.write(&write).await?.metadata;
-    let bytes = write.bytes();
-    Ok(TextFound::Current { uid: metadata.uid, version: metadata.resource_version, bytes })
+    Ok(TextFound { uid: metadata.uid, version: metadata.resource_version, bytes: write.bytes() })
 }
 
 /// When the text of an output is written, and what is known of it.
@@ -190,9 +190,7 @@ pub struct TextSchedule {
     /// Of the routing that was committed last.
     hash: Option<Digest>,
     routing_bytes: usize,
-    uid: Option<String>,
-    /// The resourceVersion of our last write.
-    version: Option<String>,
+    found: TextFound,
 }
 
 impl Default for TextSchedule {
@@ -203,8 +201,7 @@ impl Default for TextSchedule {
             running: false,
             hash: None,
             routing_bytes: 0,
-            uid: None,
-            version: None,
+            found: TextFound::default(),
         }
     }
 }
@@ -220,7 +217,7 @@ impl TextSchedule {
 
     /// Someone changed or deleted the object, unless this is the version that we wrote.
     pub fn observed(&mut self, version: Option<&str>) {
-        if version.is_none() || version != self.version.as_deref() {
+        if version.is_none() || version != self.found.version.as_deref() {
             self.throttle.changed();
         }
     }
@@ -239,7 +236,7 @@ impl TextSchedule {
     pub fn started(&mut self, now: Instant) -> Option<String> {
         self.running = true;
         self.throttle.started(now);
-        self.uid.clone()
+        self.found.uid.clone()
     }
 
     /// The write is over.
@@ -248,27 +245,20 @@ impl TextSchedule {
         match result {
             Ok(found) => {
                 self.backoff.reset();
-                (self.uid, self.version) = match found {
-                    TextFound::Absent => (None, None),
-                    TextFound::Frozen { uid } => (uid.clone(), None),
-                    TextFound::Current { uid, version, .. } => (uid.clone(), version.clone()),
-                };
+                self.found.clone_from(found);
             }
-            Err(_) => {
-                let wait = self.backoff.next_wait();
-                self.throttle.failed(now, wait);
-            }
+            Err(_) => self.throttle.failed(now, self.backoff.next_wait()),
         }
     }
 
     /// How full the object is, from 0 to 1 and above; 0 when there is none.
     pub fn fill(&self) -> f64 {
-        if self.uid.is_some() { self.routing_bytes as f64 / TEXT_LIMIT as f64 } else { 0.0 }
+        if self.found.uid.is_some() { self.routing_bytes as f64 / TEXT_LIMIT as f64 } else { 0.0 }
     }
 
     /// That the text is too large, or soon will be.
     pub fn problem(&self, output: &OutputKey) -> Option<Problem> {
-        self.uid.as_ref().and_then(|_| text_problem(output, self.routing_bytes))
+        self.found.uid.as_ref().and_then(|_| text_problem(output, self.routing_bytes))
     }
 }
 
@@ -334,9 +324,8 @@ mod tests {
     #[test]
     fn the_text_is_written_at_once_and_then_at_its_distance() {
         let start = Instant::now();
-        let current = |version: &str| {
-            Ok(TextFound::Current { uid: Some("u".into()), version: Some(version.into()), bytes: 1 })
-        };
+        let current =
+            |version: &str| Ok(TextFound { uid: Some("u".into()), version: Some(version.into()), bytes: 1 });
         let mut schedule = TextSchedule::default();
         assert!(!schedule.is_due(start));
         schedule.committed(Digest::new("a"), 10);
@@ -373,7 +362,7 @@ mod tests {
         let mut schedule = TextSchedule::default();
         schedule.committed(Digest::new("a"), TEXT_LIMIT + 1);
         assert_eq!((schedule.problem(&output), schedule.fill()), (None, 0.0), "there is no such object");
-        schedule.ended(Instant::now(), &Ok(TextFound::Frozen { uid: Some("u".into()) }));
+        schedule.ended(Instant::now(), &Ok(TextFound { uid: Some("u".into()), ..TextFound::default() }));
         assert!(schedule.problem(&output).is_some() && schedule.fill() > 1.0);
     }
 }

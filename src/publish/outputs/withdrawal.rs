@@ -81,7 +81,6 @@ impl PublishedRouters<'_> {
 pub struct Withdrawal {
     /// Routers that namespaces have less than before.
     pub removed: usize,
-    /// Routers that are published.
     pub of: usize,
     /// The generation that would be replaced.
     pub generation: u64,

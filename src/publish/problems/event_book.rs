@@ -53,7 +53,6 @@ struct ObjectState {
     uid: String,
     /// The Events that it should have.
     wanted: BTreeMap<EventText, EventTopic>,
-    /// Topics of problems that are only counted.
     hidden: BTreeSet<EventTopic>,
     /// The Events that were written, how often and when last.
     written: BTreeMap<EventText, (EventTopic, i32, Instant)>,

@@ -25,7 +25,6 @@ pub struct EventText {
     pub name: String,
     /// A [`Category`], or that it is over.
     pub reason: String,
-    /// What is wrong and what would be right.
     pub note: String,
     /// `Normal` or `Warning`.
     pub kind: &'static str,

@@ -9,5 +9,8 @@
 
 mod event_book;
 mod event_text;
-pub mod events;
-pub(crate) mod problem_registry;
+mod events;
+mod problem_registry;
+
+pub use events::Events;
+pub(crate) use problem_registry::ProblemRegistry;

@@ -15,9 +15,9 @@ use waybill::parameters::resolve::{Found, Inputs, NamespaceLabels, Standing, res
 use waybill::parameters::resource::ClassCounts;
 use waybill::parameters::status::{Observed, Publication, status};
 use waybill::parameters::{IngressClassParameters, IngressClassParametersStatus};
-use waybill::publish::error::PublishError;
+use waybill::publish::PublishError;
+use waybill::publish::Requests;
 use waybill::publish::lease::LeaseGuard;
-use waybill::publish::requests::Requests;
 use waybill::publish::statuses::class_statuses::{ClassWriter, Written};
 use waybill::translate::settings::Settings;
 

@@ -11,7 +11,7 @@ use super::{Known, NAME_TAKEN, OWN_VERSIONS, OutputWriter};
 use crate::kubernetes::well_known::{MANAGED_BY_LABEL, WAYBILL};
 use crate::metrics::WriteKind;
 use crate::publish::error::PublishError;
-use crate::publish::outputs::held_index::{HeldIndex, NotOurs};
+use crate::publish::outputs::held_index::{self, HeldIndex, NotOurs};
 use crate::publish::requests::Write;
 use crate::published::index::{FORMAT_VERSION, Index};
 use crate::published::objects::{self, INDEX_JSON, OUTPUT_LABEL, Part};
@@ -127,12 +127,9 @@ impl OutputWriter {
         Ok(())
     }
 
-    /// Writes the index; gives the bytes of that.
-    pub(super) async fn replace_index(
-        &mut self,
-        mut object: ConfigMap,
-        index: Index,
-    ) -> Result<u64, PublishError> {
+    /// Writes the index in the place of the one that is there; gives the bytes of that.
+    pub(super) async fn put_index(&mut self, index: Index) -> Result<u64, PublishError> {
+        let mut object = held_index::replacement(&self.output, self.held(), &index);
         if object.immutable == Some(true) {
             // Someone froze it: it can only be made anew. Readers keep what they have while there is none.
             self.delete_index(&mut object).await?;

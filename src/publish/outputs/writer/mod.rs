@@ -21,7 +21,7 @@ pub(super) use shard_writes::{collection, shard_kind};
 use crate::kubernetes::key::OutputKey;
 use crate::metrics::{WriteKind, WriteResult};
 use crate::publish::error::PublishError;
-use crate::publish::outputs::held_index::{self, HeldIndex};
+use crate::publish::outputs::held_index::HeldIndex;
 use crate::publish::outputs::shards::Shards;
 use crate::publish::outputs::snapshot::Snapshot;
 use crate::publish::outputs::withdrawal::Withdrawal;
@@ -61,11 +61,8 @@ pub enum Outcome {
 pub struct Report {
     /// The generation that is there now.
     pub generation: u64,
-    /// Whether the index was written.
     pub index: bool,
-    /// Routing shards that were created.
     pub routing_shards: usize,
-    /// Key shards that were created.
     pub key_shards: usize,
     /// Bytes of the bodies of all that.
     pub bytes: u64,
@@ -74,9 +71,7 @@ pub struct Report {
 enum Known {
     /// It has to be read.
     Nothing,
-    /// There is none.
     Absent,
-    /// It is this.
     Held(Box<HeldIndex>),
 }
 
@@ -87,7 +82,6 @@ pub struct OutputWriter {
     max_withdrawal: u8,
     /// That of our writes; `None` before [`Self::take_over`].
     epoch: Option<u64>,
-    /// The last one known.
     generation: u64,
     index: Known,
     /// That of the index that was held last: the same object is ours also when someone took its labels away.
@@ -129,15 +123,14 @@ impl OutputWriter {
         }
     }
 
-    /// The output.
-    pub fn output(&self) -> &OutputKey {
-        &self.output
-    }
-
     /// The index that is known to be there.
     pub fn index(&self) -> Option<&Index> {
+        self.held()?.index.as_ref()
+    }
+
+    fn held(&self) -> Option<&HeldIndex> {
         match &self.index {
-            Known::Held(held) => held.index.as_ref(),
+            Known::Held(held) => Some(held),
             _ => None,
         }
     }
@@ -194,8 +187,7 @@ impl OutputWriter {
                 published_at: now(),
                 ..found.clone()
             };
-            let object = held_index::replacement(&self.output, Some(held), &index);
-            match self.replace_index(object, index).await {
+            match self.put_index(index).await {
                 Err(PublishError::Conflict { .. }) if attempt < ATTEMPTS => {}
                 Err(error) => return Err(error),
                 Ok(_) => {
@@ -247,9 +239,9 @@ impl OutputWriter {
         self.refresh().await?;
         let desired = &snapshot.desired;
         let missing: Vec<(Part, Digest)> =
-            snapshot.shards().filter(|(part, digest)| !self.shards.holds(*part, digest)).collect();
+            desired.shards().filter(|(part, digest)| !self.shards.holds(*part, digest)).collect();
         let (mut says, mut awaited) = (false, 0);
-        if let Known::Held(held) = &self.index {
+        if let Some(held) = self.held() {
             if held.epoch().is_some_and(|found| found > epoch) {
                 return Err(self.superseded(held.epoch(), Instant::now()));
             }
@@ -282,12 +274,7 @@ impl OutputWriter {
             awaited = generation;
         }
         let index = desired.index(&Stamp { epoch, generation, awaited, published_at: &published_at });
-        let held = match &self.index {
-            Known::Held(held) => Some(&**held),
-            _ => None,
-        };
-        let object = held_index::replacement(&self.output, held, &index);
-        report.bytes += self.replace_index(object, index).await?;
+        report.bytes += self.put_index(index).await?;
         report.index = true;
         report.generation = generation;
         Ok(Outcome::Committed(*report))

@@ -10,7 +10,7 @@ use super::shard_writes::{collection, shard_kind};
 use super::{CONCURRENT, Known, OutputWriter, Report, now};
 use crate::metrics::WriteKind;
 use crate::publish::error::PublishError;
-use crate::publish::outputs::held_index::{self, HeldIndex};
+use crate::publish::outputs::held_index::HeldIndex;
 use crate::publish::outputs::shards;
 use crate::publish::outputs::snapshot::Snapshot;
 use crate::publish::outputs::withdrawal::{PublishedRouters, Withdrawal};
@@ -49,7 +49,7 @@ impl OutputWriter {
             generation: self.generation,
             ..published.withdrawal(desired.counts.routers, namespaces, self.max_withdrawal)
         };
-        let confirmed = matches!(&self.index, Known::Held(held) if withdrawal.is_confirmed(&held.object));
+        let confirmed = self.held().is_some_and(|held| withdrawal.is_confirmed(&held.object));
         Ok(Some(withdrawal).filter(|withdrawal| withdrawal.held && !confirmed))
     }
 
@@ -95,18 +95,12 @@ impl OutputWriter {
                 .collect();
             self.create(snapshot, &wanted, report).await?;
             let says = |held: &HeldIndex| !held.unlabelled && held.index.as_ref() == Some(&last);
-            if matches!(&self.index, Known::Held(held) if says(held)) {
+            if self.held().is_some_and(says) {
                 return Ok(());
             }
             if self.shards.has_all(&named) {
                 let generation = self.generation.saturating_add(1);
-                let index = Index { generation, published_at: now(), ..last };
-                let held = match &self.index {
-                    Known::Held(held) => Some(&**held),
-                    _ => None,
-                };
-                let object = held_index::replacement(&self.output, held, &index);
-                self.replace_index(object, index).await?;
+                self.put_index(Index { generation, published_at: now(), ..last }).await?;
                 return Ok(());
             }
         }

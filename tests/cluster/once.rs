@@ -1,0 +1,81 @@
+//! `waybill agent --once`, by somebody who only has a kubeconfig.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::ControlPlane;
+use crate::harness::operator::{SOON, binary};
+use crate::output::{Bench, MANY};
+
+/// How long it waits for an index, and a busy machine.
+const GIVES_UP_WITHIN: Duration = Duration::from_secs(90);
+
+fn once(plane: &ControlPlane, output: &str, directory: &Path) -> Command {
+    let mut command = Command::new(binary());
+    command
+        .args(["agent", "--once", "--output", output, "--directory"])
+        .arg(directory)
+        .arg("--kubeconfig")
+        .arg(plane.admin_kubeconfig())
+        .env_clear();
+    command
+}
+
+/// What Traefik would read, by name, and the inode of the one event.
+fn on_disk(directory: &Path) -> (BTreeMap<String, String>, u64) {
+    let entries = fs::read_dir(directory.join("dynamic/routing")).unwrap().flatten();
+    let read = |path| fs::read_to_string(path).unwrap();
+    let files = entries.map(|entry| (entry.file_name().into_string().unwrap(), read(entry.path()))).collect();
+    (files, fs::metadata(directory.join("dynamic/changed")).unwrap().ino())
+}
+
+#[tokio::test]
+async fn once_writes_what_is_published_and_ends() {
+    let mut bench = Bench::new(MANY, 0).await;
+    let plane = bench.plane;
+    let place = tempfile::tempdir().unwrap();
+    let nothing = place.path().join("nothing");
+    let missing = format!("{}/missing", bench.output.namespace());
+    let mut waits = plane.spawn("once", &mut once(plane, &missing, &nothing));
+
+    bench.committed().await;
+    let (output, directory) = (bench.output.to_string(), place.path().join("agent"));
+    let run = async || {
+        let mut process = plane.spawn("once", &mut once(plane, &output, &directory));
+        let status = process.ended(SOON).await;
+        assert_eq!(status.code(), Some(0), "{}", process.log());
+    };
+    run().await;
+    let written = on_disk(&directory);
+    let joined: Vec<Value> = written.0.values().map(|text| serde_json::from_str(text).unwrap()).collect();
+    let routers = joined.iter().filter_map(|file| file["http"]["routers"].as_object());
+    assert_eq!(routers.map(serde_json::Map::len).sum::<usize>(), MANY);
+    let certificates = joined.iter().filter_map(|file| file["tls"]["certificates"].as_array());
+    let certificates: Vec<&Value> = certificates.flatten().collect();
+    assert_eq!(certificates.len(), MANY / 100);
+    assert!(certificates.iter().all(|one| one["keyFile"].as_str().unwrap().contains("PRIVATE KEY")));
+
+    // Nothing has changed since.
+    let target = fs::read_link(directory.join("current")).unwrap();
+    run().await;
+    assert_eq!(
+        (on_disk(&directory), fs::read_link(directory.join("current")).unwrap()),
+        (written.clone(), target)
+    );
+    bench.set(1, "v2", false);
+    bench.committed().await;
+    run().await;
+    assert_ne!(on_disk(&directory), written);
+
+    let status = waits.ended(GIVES_UP_WITHIN).await;
+    let said = waits.log();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("no whole generation within 60 s: there is no index"), "{said}");
+    assert!(!nothing.join("current").exists());
+}
