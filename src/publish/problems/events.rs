@@ -145,7 +145,7 @@ fn create(action: &Action, instance: &str, now: Timestamp) -> Result<Write, Publ
     let namespace = namespace(subject);
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let mut reporter = instance.to_owned();
-    reporter.truncate(reporter.floor_char_boundary(128.min(reporter.len())));
+    reporter.truncate(reporter.floor_char_boundary(128));
     let body = Event {
         metadata: ObjectMeta {
             name: Some(event.name.clone()),

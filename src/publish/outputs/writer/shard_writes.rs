@@ -144,7 +144,7 @@ impl OutputWriter {
         })
     }
 
-    /// The shards to delete now ([`crate::publish::outputs::upkeep::delete`]): no index has named them for long enough,
+    /// The shards to delete now ([`crate::publish::outputs::upkeep::delete_shards`]): no index has named them for long enough,
     /// and the last commit, which may have to be put back, does not need them.
     pub fn take_garbage(&mut self, now: Instant) -> Vec<(ShardKey, Shard)> {
         // Until something is committed, what is left of an earlier leader's says what a commit would withdraw.
