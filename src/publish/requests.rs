@@ -28,7 +28,7 @@ const JSON: &str = "application/json";
 
 /// An object to read or write.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub struct ObjectTarget {
     kind: WriteKind,
     /// Kind, namespace and name, as messages have them.
     pub object: String,
@@ -36,7 +36,7 @@ pub struct Target {
     path: String,
 }
 
-impl Target {
+impl ObjectTarget {
     /// The object of this name. `kind` is what writing it counts as.
     pub fn new<K: Resource<DynamicType = ()>>(kind: WriteKind, namespace: &str, name: &str) -> Self {
         let collection = K::url_path(&(), Some(namespace));
@@ -202,12 +202,15 @@ impl Requests {
     }
 
     /// Reads the whole object, if it exists.
-    pub async fn get<T: DeserializeOwned>(&self, target: &Target) -> Result<Option<T>, PublishError> {
+    pub async fn get<T: DeserializeOwned>(&self, target: &ObjectTarget) -> Result<Option<T>, PublishError> {
         self.read(&target.object, &target.path, JSON).await
     }
 
     /// Reads the object's metadata, if it exists.
-    pub async fn get_metadata(&self, target: &Target) -> Result<Option<PartialObjectMeta>, PublishError> {
+    pub async fn get_metadata(
+        &self,
+        target: &ObjectTarget,
+    ) -> Result<Option<PartialObjectMeta>, PublishError> {
         self.read(&target.object, &target.path, METADATA).await
     }
 
@@ -295,7 +298,7 @@ mod tests {
     fn a_write_is_counted_once_whether_it_ends_or_is_dropped() {
         let metrics = Metrics::new("x").unwrap();
         let body = serde_json::json!({"data": {}});
-        let write = Target::new::<ConfigMap>(WriteKind::Index, "a", "b").merge(&body).unwrap();
+        let write = ObjectTarget::new::<ConfigMap>(WriteKind::Index, "a", "b").merge(&body).unwrap();
         let count = || Count { metrics: &metrics, write: &write, result: WriteResult::Abandoned };
         count().ended(WriteResult::Success);
         drop(count());

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::kubernetes::key::OutputKey;
 use crate::metrics::WriteKind;
-use crate::publish::requests::Target;
+use crate::publish::requests::ObjectTarget;
 use crate::published::index::Index;
 use crate::published::objects::{self, Part, SHA256_ANNOTATION};
 use crate::table::Digest;
@@ -27,13 +27,15 @@ pub fn key(part: Part, digest: &Digest) -> ShardKey {
 }
 
 /// A shard's object.
-pub fn target(output: &OutputKey, (part, short): &ShardKey) -> Target {
+pub fn target(output: &OutputKey, (part, short): &ShardKey) -> ObjectTarget {
     let namespace = output.namespace();
     match part {
-        Part::Keys => {
-            Target::new::<Secret>(WriteKind::KeyShard, namespace, &objects::key_shard_name(output, short))
-        }
-        _ => Target::new::<ConfigMap>(
+        Part::Keys => ObjectTarget::new::<Secret>(
+            WriteKind::KeyShard,
+            namespace,
+            &objects::key_shard_name(output, short),
+        ),
+        _ => ObjectTarget::new::<ConfigMap>(
             WriteKind::RoutingShard,
             namespace,
             &objects::routing_shard_name(output, short),

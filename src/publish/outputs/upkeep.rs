@@ -14,7 +14,7 @@ use crate::kubernetes::key::OutputKey;
 use crate::metrics::WriteKind;
 use crate::publish::backoff::Backoff;
 use crate::publish::error::PublishError;
-use crate::publish::requests::{Requests, Target, Write};
+use crate::publish::requests::{ObjectTarget, Requests, Write};
 use crate::published::objects::{self, Part, ROUTING_YAML, TEXT_LIMIT};
 use crate::table::Digest;
 use crate::translate::problem::{Category, Kind, Problem};
@@ -133,7 +133,8 @@ pub async fn write_text(
     uid: Option<String>,
     create: bool,
 ) -> Result<TextFound, PublishError> {
-    let target = Target::new::<ConfigMap>(WriteKind::Text, output.namespace(), &objects::text_name(&output));
+    let target =
+        ObjectTarget::new::<ConfigMap>(WriteKind::Text, output.namespace(), &objects::text_name(&output));
     let Some(mut found) = requests.get::<ConfigMap>(&target).await? else {
         let Some(document) = document.filter(|_| create) else { return Ok(TextFound::default()) };
         return written(&requests, target.create(&objects::text(&output, document))?).await;

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use crate::metrics::{EventResult, Queue, WriteKind};
 use crate::publish::error::{FailureLog, PublishError};
 use crate::publish::problems::event_book::{Action, EventBook, Next};
-use crate::publish::requests::{MANAGER, Requests, Target, Write};
+use crate::publish::requests::{MANAGER, ObjectTarget, Requests, Write};
 use crate::translate::problem::{Kind, Problem, Subject};
 
 /// Event writes under way at once.
@@ -134,8 +134,9 @@ fn namespace(subject: &Subject) -> &str {
     if subject.namespace.is_empty() { DEFAULT_NAMESPACE } else { &subject.namespace }
 }
 
-fn target(action: &Action) -> Target {
-    let mut target = Target::new::<Event>(WriteKind::Event, namespace(&action.subject), &action.event.name);
+fn target(action: &Action) -> ObjectTarget {
+    let mut target =
+        ObjectTarget::new::<Event>(WriteKind::Event, namespace(&action.subject), &action.event.name);
     target.object = format!("{} on {}", target.object, action.subject);
     target
 }

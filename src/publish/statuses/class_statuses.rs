@@ -8,7 +8,7 @@ use crate::metrics::WriteKind;
 use crate::parameters::memory::{self, Memory};
 use crate::parameters::resource::{GROUP, IngressClassParametersStatus, KIND, VERSION};
 use crate::publish::error::PublishError;
-use crate::publish::requests::{Requests, Target, Write};
+use crate::publish::requests::{ObjectTarget, Requests, Write};
 use crate::translate::problem::Kind;
 
 const NAME_TAKEN: &str = "delete or rename it, or set another operator.leaderElection.leaseName";
@@ -116,7 +116,7 @@ impl ClassWriter {
         Ok(Written::Done)
     }
 
-    fn target(&self) -> Target {
-        Target::new::<ConfigMap>(WriteKind::Classes, &self.namespace, &memory::name(&self.lease_name))
+    fn target(&self) -> ObjectTarget {
+        ObjectTarget::new::<ConfigMap>(WriteKind::Classes, &self.namespace, &memory::name(&self.lease_name))
     }
 }

@@ -12,14 +12,15 @@ use crate::kubernetes::well_known::{MANAGED_BY_LABEL, WAYBILL};
 use crate::metrics::WriteKind;
 use crate::publish::error::PublishError;
 use crate::publish::outputs::held_index::{self, HeldIndex, NotOurs};
-use crate::publish::requests::Target;
+use crate::publish::requests::ObjectTarget;
 use crate::published::index::{FORMAT_VERSION, Index};
 use crate::published::objects::{self, INDEX_JSON, OUTPUT_LABEL, Part};
 use crate::translate::problem::Kind;
 
 impl OutputWriter {
-    pub(super) fn target(&self) -> Target {
-        Target::new::<ConfigMap>(WriteKind::Index, self.output.namespace(), self.output.name())
+    /// The index as an object to read or write.
+    pub(super) fn target(&self) -> ObjectTarget {
+        ObjectTarget::new::<ConfigMap>(WriteKind::Index, self.output.namespace(), self.output.name())
     }
 
     /// Reads the index that is there.

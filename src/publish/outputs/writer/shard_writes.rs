@@ -11,7 +11,7 @@ use crate::publish::error::PublishError;
 use crate::publish::outputs::shards::{self, Shard, ShardKey};
 use crate::publish::outputs::snapshot::Snapshot;
 use crate::publish::outputs::upkeep::Collected;
-use crate::publish::requests::Target;
+use crate::publish::requests::ObjectTarget;
 use crate::published::objects::{self, Part, SHA256_ANNOTATION};
 use crate::published::read;
 use crate::table::Digest;
@@ -123,7 +123,7 @@ impl OutputWriter {
     async fn lost_its_labels(
         &self,
         part: Part,
-        target: &Target,
+        target: &ObjectTarget,
         document: &str,
     ) -> Result<bool, PublishError> {
         Ok(if part == Part::Keys {

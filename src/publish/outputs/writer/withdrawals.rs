@@ -11,7 +11,7 @@ use crate::publish::outputs::held_index::HeldIndex;
 use crate::publish::outputs::shards;
 use crate::publish::outputs::snapshot::Snapshot;
 use crate::publish::outputs::withdrawal::{PublishedRouters, Withdrawal};
-use crate::publish::requests::Target;
+use crate::publish::requests::ObjectTarget;
 use crate::published::index::Index;
 use crate::published::objects::{self, Part};
 use crate::published::read;
@@ -53,7 +53,7 @@ impl OutputWriter {
     /// How many routers the shards have that are there, garbage included.
     async fn remaining_routers(&self) -> Result<usize, PublishError> {
         let keys = self.shards.keys().filter(|(part, _)| *part == Part::Routing);
-        let shards: Vec<Target> = keys.map(|key| shards::target(&self.output, key)).collect();
+        let shards: Vec<ObjectTarget> = keys.map(|key| shards::target(&self.output, key)).collect();
         let routers: BTreeSet<String> = stream::iter(shards)
             .map(|target| async move {
                 let shard = self.requests.get::<ConfigMap>(&target).await?;
