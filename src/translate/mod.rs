@@ -18,7 +18,7 @@
 //! | `status.rs` | where to reach the proxies |
 //! | `problem.rs` | what can be wrong, and how it is said |
 
-mod annotation;
+pub mod annotation;
 mod certificate;
 pub(crate) mod class;
 mod default_backend;
@@ -37,7 +37,6 @@ pub mod settings;
 pub(crate) mod size;
 pub mod status;
 
-pub use annotation::{WITHOUT_EFFECT, known as known_annotations};
 pub use size::INGRESS_LIMIT;
 
 use std::sync::Arc;
