@@ -11,9 +11,10 @@ use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, P
 use kube::{Client, ResourceExt};
 use tokio::sync::watch;
 
-use super::source::{chain, jitter};
+use super::source::jitter;
 use super::state::{AgentState, Mark, Topic};
 use crate::kubernetes::key::OutputKey;
+use crate::kubernetes::with_causes;
 use crate::published::agents;
 
 /// How often an agent reports, give or take a fifth.
@@ -256,7 +257,7 @@ fn interval(together: usize) -> Duration {
 
 #[derive(Debug, thiserror::Error)]
 enum ReportFailure {
-    #[error("{}", chain(.0))]
+    #[error("{}", with_causes(.0))]
     Api(kube::Error),
     #[error("no answer within {ANSWER_WITHIN:?}")]
     NoAnswer,

@@ -297,10 +297,9 @@ impl OutputWriter {
     }
 }
 
-/// Now, in whole seconds.
+/// Now, to the millisecond.
 fn now() -> String {
-    let now = Timestamp::now();
-    Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
+    format!("{:.3}", Timestamp::now())
 }
 
 /// What to do about somebody else's object.
