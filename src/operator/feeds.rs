@@ -18,7 +18,7 @@ use crate::kubernetes::well_known::{CLASSES_PART, PART_LABEL};
 use crate::kubernetes::{
     EndpointSlice, Ingress, IngressClass, MetadataOf, Namespace, Node, Secret, WireService, with_causes,
 };
-use crate::metrics::{Metrics, WatchKind};
+use crate::metrics::{Label as _, Metrics, WatchKind};
 use crate::operator::live::{Live, Phase};
 use crate::parameters::classes::NamespaceSource;
 use crate::routing::Routing;
@@ -358,7 +358,7 @@ impl Watching {
             self.metrics.watch_restarts.inc(kind);
         }
         if matches!(event, Event::InitDone) {
-            tracing::debug!(kind = crate::metrics::Label::as_str(kind), path, "listed");
+            tracing::debug!(kind = kind.as_str(), path, "listed");
         }
         // A list that does not come to its end tells of no deletion. Before it the API server was not even heard of.
         if !matches!(event, Event::Init | Event::InitApply(_)) {
@@ -375,7 +375,7 @@ impl Watching {
                 tracing::warn!(error = %with_causes(error), "the API server can't be reached; trying again");
             }
         } else if told.again() {
-            tracing::warn!(kind = crate::metrics::Label::as_str(kind), error = %with_causes(error), "watch failed; trying again");
+            tracing::warn!(kind = kind.as_str(), error = %with_causes(error), "watch failed; trying again");
         }
     }
 }

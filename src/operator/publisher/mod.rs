@@ -29,11 +29,10 @@ use crate::parameters::status::Publication;
 use crate::publish::Backoff;
 use crate::publish::PublishError;
 use crate::publish::Requests;
-use crate::publish::outputs::Throttle;
-use crate::publish::outputs::index_subject;
-use crate::publish::outputs::{GarbageSchedule, TextSchedule};
-use crate::publish::outputs::{Outcome, OutputWriter, OwnKind, Seen};
-use crate::publish::outputs::{Refusals, refusal_problem};
+use crate::publish::outputs::{
+    GarbageSchedule, Outcome, OutputWriter, OwnKind, Refusals, Seen, TextSchedule, Throttle, index_subject,
+    refusal_problem,
+};
 use crate::published::objects;
 use crate::serve::Heartbeat;
 use crate::table::Counts;
