@@ -62,7 +62,7 @@ impl Checklist<'_> {
             None => self.ok(format!("Lease {own}: nobody leads yet")),
         }
         let mut alone = true;
-        for lease in leases.iter().filter(|lease| !is_own(lease) && is_waybill(*lease)) {
+        for lease in leases.iter().filter(|lease| !is_own(lease) && is_waybill(lease)) {
             let Some((holder, age)) = lease.spec.as_ref().and_then(|spec| holder(spec, now)) else {
                 continue;
             };
