@@ -177,9 +177,11 @@ docs: ## Write docs/options.md from the table of options
 	mv docs/.new docs/options.md
 
 .PHONY: manifests
-manifests: ## Write manifests/install.yaml and the Helm chart from what kustomize renders
+manifests: ## Write the admission policies from the table of annotations, install.yaml and the Helm chart from what kustomize renders
 	tests/tools/build kubectl
 	@mkdir -p target/manifests
+	$(CARGO) run --locked --quiet --example admission-policies >manifests/.new
+	mv manifests/.new manifests/components/admission/policies.yaml
 	$(KUBECTL) kustomize manifests/helm/everything >target/manifests/everything.yaml
 	$(KUBECTL) kustomize manifests/namespaced/team-a >target/manifests/team-a.yaml
 	$(CARGO) run --locked --quiet --example helm-chart -- target/manifests/everything.yaml target/manifests/team-a.yaml

@@ -13,7 +13,7 @@ use waybill::published::desired_output::DesiredOutput;
 use waybill::published::objects;
 use waybill::table::Table;
 use waybill::traefik::dynamic::{HttpService, LoadBalancer, Router, Server};
-use waybill::translate::fragment::{Created, Fragment, RouterFragment, ServiceFragment, ServiceOwner};
+use waybill::translate::fragment::{Created, Fragment, RouterFragment, ServiceFragment, ServiceOwner, Uid};
 use waybill::translate::settings::Settings;
 
 const COUNTS: [usize; 2] = [10_000, 50_000];
@@ -50,6 +50,7 @@ fn fragment(settings: &Arc<Settings>, at: usize, port: u16) -> Fragment {
     Fragment {
         ingress: IngressKey::new(namespace.as_str(), format!("app-{at}")),
         created: Created(at as i64),
+        uid: Uid::default(),
         settings: settings.clone(),
         routers: vec![RouterFragment {
             key: format!("{namespace}-app-{at}-app-{at}-example-org").into(),

@@ -5,14 +5,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use waybill::translate::annotation::{WITHOUT_EFFECT, known};
 use waybill::translate::problem::Category;
-use waybill::translate::{WITHOUT_EFFECT, known_annotations};
 
 #[allow(dead_code, reason = "what the comparison with Traefik needs")]
 #[path = "peer/difference.rs"]
 mod difference;
 
 use difference::Difference;
+
+#[path = "../manifests/components/admission/policies.rs"]
+mod policies;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -97,6 +100,13 @@ fn every_command_is_listed() -> Result<()> {
 }
 
 #[test]
+fn the_admission_policies_are_made_from_the_table_of_annotations() -> Result<()> {
+    let path = "manifests/components/admission/policies.yaml";
+    assert!(read(path)? == policies::policies(), "{path} is stale; run `make manifests`");
+    Ok(())
+}
+
+#[test]
 fn every_example_of_an_annotation_is_explained() -> Result<()> {
     let text = read("docs/annotations.md")?;
     let explained: BTreeSet<_> = text
@@ -129,7 +139,7 @@ fn every_annotation_is_explained() -> Result<()> {
         .map(|key| key.replace("domains.N.", "domains.0."))
         .filter(|key| key.starts_with("router.") || key.starts_with("service."))
         .collect();
-    let known: BTreeSet<_> = known_annotations().map(str::to_owned).collect();
+    let known: BTreeSet<_> = known().map(|(key, _)| key.to_owned()).collect();
     assert_eq!(rows, known, "docs/annotations.md (left) and the annotations there are (right) differ");
     let rest = text.split("## Known, without effect").nth(1).and_then(|rest| rest.split("\n## ").next());
     let rest = rest.context("docs/annotations.md has no section on those without effect")?;

@@ -10,7 +10,13 @@ impl Sample {
     }
 
     pub fn median(&self) -> f64 {
-        self.0.get(self.0.len() / 2).copied().unwrap_or(f64::NAN)
+        self.quantile(0.5)
+    }
+
+    /// The value that this part of all values reaches at most.
+    pub fn quantile(&self, part: f64) -> f64 {
+        let at = (self.0.len() as f64 * part) as usize;
+        self.0.get(at.min(self.0.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
     }
 }
 
@@ -42,6 +48,7 @@ impl Report {
         for goal in goals {
             text += &match goal {
                 Goal::AtMost(goal) if goal.is_infinite() => continue,
+                Goal::AtMost(goal) if *goal == 0.0 => "; none is the goal".to_owned(),
                 Goal::AtMost(goal) => format!("; {:.2} of the goal, at most {goal:.1}", median / goal),
                 Goal::AtLeast(goal) => format!("; {:.2} of the goal, at least {goal:.1}", median / goal),
                 Goal::Beside(whose, other) => format!("; {:.4} × {whose}", median / other),

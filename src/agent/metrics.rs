@@ -141,7 +141,7 @@ impl AgentMetrics {
             fetched_shards: counter("waybill_agent_fetched_shards_total", "Shards that were fetched.")?,
             fetched_bytes: counter(
                 "waybill_agent_fetched_bytes_total",
-                "Bytes of the documents in them, before compression.",
+                "Bytes of their data, compressed as it is stored.",
             )?,
             refusals,
             registry,

@@ -3,12 +3,15 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Uri, header};
+use http::Uri;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::rt::TokioIo;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
+
+use crate::kubernetes::with_causes;
 
 /// An answer takes longer only where Traefik is busy with a new configuration.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -16,21 +19,19 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// The answer about one middleware is a few hundred bytes.
 const ANSWER_LIMIT: usize = 64 << 10;
 
-/// How often Traefik is asked: while it is likely to be loading, when it takes long, and when all is well, to notice
-/// that it was started anew.
+/// How often Traefik is asked while it is likely to be loading: at first, and at the least. Between them an eighth of the
+/// time that it has taken so far: each question costs both sides CPU, and a large routing takes seconds.
 const SOON: Duration = Duration::from_millis(50);
 const LATER: Duration = Duration::from_millis(500);
+
+/// How often it is asked when all is well, to notice that it was started anew.
 const CALM: Duration = Duration::from_secs(2);
 
-/// For so long Traefik is likely to be loading.
-const LIKELY: Duration = Duration::from_secs(10);
-
-/// Where Traefik's API is.
+/// Where Traefik's API is, and the connection to it.
 #[derive(Clone, Debug)]
 pub struct TraefikApi {
-    host: String,
-    port: u16,
     base: String,
+    client: Client<HttpConnector, Empty<Bytes>>,
 }
 
 impl TraefikApi {
@@ -38,13 +39,12 @@ impl TraefikApi {
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is no address of Traefik's API; write it as http://127.0.0.1:8080");
         let uri: Uri = text.parse().map_err(|_| wrong())?;
-        let host = uri.host().filter(|host| !host.is_empty() && uri.scheme_str() == Some("http"));
-        let host = host.ok_or_else(wrong)?.trim_matches(['[', ']']).to_owned();
-        if uri.query().is_some() || text.contains('@') {
+        let plain = uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty());
+        if !plain || uri.query().is_some() || text.contains('@') {
             return Err(wrong());
         }
-        let base = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { host, port: uri.port_u16().unwrap_or(80), base })
+        let base = text.trim_end_matches('/').to_owned();
+        Ok(Self { base, client: Client::builder(TokioExecutor::new()).build_http() })
     }
 
     /// The path prefix that a middleware adds; `None` where Traefik has no such middleware.
@@ -73,21 +73,12 @@ impl TraefikApi {
 
     /// The answer to a GET, of at most `limit` bytes; `None` where it is 404.
     pub async fn get(&self, path: &str, limit: usize) -> Result<Option<Bytes>, String> {
-        let failed = |error: &dyn std::fmt::Display| error.to_string();
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|e| failed(&e))?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
-        // It ends with the connection, at the latest when this future is dropped and with it the sender.
-        let connection = tokio::spawn(connection);
-        let request = Request::get(format!("{}{path}", self.base))
-            .header(header::HOST, format!("{}:{}", self.host, self.port))
-            .header(header::CONNECTION, "close")
-            .body(Empty::<Bytes>::new())
-            .map_err(|e| failed(&e))?;
-        let answer = sender.send_request(request).await.map_err(|e| failed(&e))?;
+        let uri = format!("{}{path}", self.base);
+        let uri: Uri = uri.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
+        let answer = self.client.get(uri).await.map_err(|error| with_causes(&error))?;
         let status = answer.status();
+        // Read to its end whatever it is, so that the connection can be used again.
         let body = Limited::new(answer.into_body(), limit).collect().await;
-        connection.abort();
         match status.as_u16() {
             404 => Ok(None),
             200 => Ok(Some(body.map_err(|error| error.to_string())?.to_bytes())),
@@ -139,8 +130,7 @@ pub async fn follow(
         };
         let pause = match &state {
             Proxy::Loaded(_) => CALM,
-            _ if mark.since.elapsed() < LIKELY => SOON,
-            _ => LATER,
+            _ => (mark.since.elapsed() / 8).clamp(SOON, LATER),
         };
         found.send_if_modified(|last| {
             *last != state && {
@@ -165,8 +155,8 @@ mod tests {
     #[test]
     fn addresses() {
         let api = TraefikApi::parse("http://[::1]:9000/base/").unwrap();
-        assert_eq!((api.host.as_str(), api.port, api.base.as_str()), ("::1", 9000, "/base"));
-        assert_eq!(TraefikApi::parse("http://localhost").unwrap().port, 80);
+        assert_eq!(api.base, "http://[::1]:9000/base");
+        assert_eq!(TraefikApi::parse("http://localhost").unwrap().base, "http://localhost");
         for wrong in
             ["https://127.0.0.1:8080", "127.0.0.1:8080", "http://", "http://a/?x", "http://u:p@a", ""]
         {

@@ -11,9 +11,10 @@ use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, P
 use kube::{Client, ResourceExt};
 use tokio::sync::watch;
 
-use super::source::{chain, jitter};
+use super::source::jitter;
 use super::state::{AgentState, Mark, Topic};
 use crate::kubernetes::key::OutputKey;
+use crate::kubernetes::with_causes;
 use crate::published::agents;
 
 /// How often an agent reports, give or take a fifth.
@@ -58,6 +59,8 @@ struct Schedule {
     /// When statuses that wait have to be told.
     urgent: Option<Instant>,
     failures: u32,
+    /// No report with a mark was tried yet.
+    first: bool,
 }
 
 /// Reports of one agent.
@@ -91,8 +94,7 @@ impl Reporter {
 
     /// Reports for ever. `reached` says when there may be something new.
     pub async fn run(mut self, state: AgentState, mut reached: watch::Receiver<Option<Mark>>) {
-        let now = Instant::now();
-        let mut schedule = Schedule { due: now, earliest: now, urgent: None, failures: 0 };
+        let mut schedule = Schedule::new(Instant::now());
         loop {
             let mark = *reached.borrow_and_update();
             if is_urgent(self.told, mark, state.awaited()) {
@@ -101,6 +103,9 @@ impl Reporter {
                 schedule.urgent.get_or_insert_with(|| Instant::now() + window.mul_f64(jitter()));
             } else {
                 schedule.urgent = None;
+            }
+            if mark.is_some() {
+                schedule.has_mark(Instant::now());
             }
             if schedule.next() <= Instant::now() {
                 let done = self.report(mark).await;
@@ -218,6 +223,18 @@ impl Reporter {
 }
 
 impl Schedule {
+    fn new(now: Instant) -> Self {
+        Self { due: now, earliest: now, urgent: None, failures: 0, first: true }
+    }
+
+    /// There is something to report. The first time it goes at once, however many other agents there are: statuses wait
+    /// for an agent from its first report on.
+    fn has_mark(&mut self, now: Instant) {
+        if std::mem::take(&mut self.first) && self.failures == 0 {
+            self.due = now;
+        }
+    }
+
     fn next(&self) -> Instant {
         self.urgent.map_or(self.due, |urgent| self.due.min(urgent.max(self.earliest)))
     }
@@ -256,7 +273,7 @@ fn interval(together: usize) -> Duration {
 
 #[derive(Debug, thiserror::Error)]
 enum ReportFailure {
-    #[error("{}", chain(.0))]
+    #[error("{}", with_causes(.0))]
     Api(kube::Error),
     #[error("no answer within {ANSWER_WITHIN:?}")]
     NoAnswer,
@@ -309,7 +326,7 @@ mod tests {
         // Also while statuses wait all the time.
         for together in [1, 2, 1_000] {
             let now = Instant::now();
-            let mut schedule = Schedule { due: now, earliest: now, urgent: None, failures: 0 };
+            let mut schedule = Schedule::new(now);
             schedule.reported(true, together);
             schedule.urgent = Some(Instant::now());
             let pause = schedule.next().saturating_duration_since(now).as_secs_f64();
@@ -318,9 +335,28 @@ mod tests {
     }
 
     #[test]
+    fn the_first_report_of_a_mark_waits_for_no_other_agent() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(now);
+        // That there is no mark yet.
+        schedule.reported(true, 1_000);
+        assert!(schedule.next() > now + Duration::from_secs(40));
+        schedule.has_mark(now);
+        assert_eq!(schedule.next(), now);
+        schedule.reported(true, 1_000);
+        schedule.has_mark(now);
+        assert!(schedule.next() > now + Duration::from_secs(40), "the second takes its turn");
+
+        let mut refused = Schedule::new(now);
+        refused.reported(false, 1_000);
+        refused.has_mark(now);
+        assert!(refused.next() > now, "a failure is waited out");
+    }
+
+    #[test]
     fn a_report_that_fails_is_tried_again_after_a_pause_that_grows() {
         let now = Instant::now();
-        let mut schedule = Schedule { due: now, earliest: now, urgent: None, failures: 0 };
+        let mut schedule = Schedule::new(now);
         for (shortest, longest) in [(0.5, 1.6), (1.0, 3.1), (2.0, 6.1), (4.0, 12.1), (5.0, 15.1), (5.0, 15.1)]
         {
             schedule.reported(false, 1);

@@ -14,6 +14,7 @@ use super::error::NotHandedOn;
 use super::metrics::AgentMetrics;
 use super::shard::ShardEntries;
 use crate::kubernetes::key::OutputKey;
+use crate::kubernetes::with_causes;
 use crate::published::index::Index;
 use crate::published::objects;
 use crate::published::read::{self, ReadError};
@@ -95,7 +96,7 @@ impl OutputReader {
             if !expired && logged.is_none_or(|at| at.elapsed() > LOG_AGAIN) {
                 logged = Some(Instant::now());
                 tracing::warn!(
-                    error = %chain(&error),
+                    error = %with_causes(&error),
                     "the index {} can't be watched; trying again, and what is loaded stays",
                     self.output
                 );
@@ -146,7 +147,7 @@ impl OutputReader {
     pub async fn index(&self) -> Result<Option<ConfigMap>, String> {
         match tokio::time::timeout(ANSWER_WITHIN, self.maps.get_opt(self.output.name())).await {
             Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) => Err(chain(&error)),
+            Ok(Err(error)) => Err(with_causes(&error)),
             Err(_) => Err(format!("no answer within {ANSWER_WITHIN:?}")),
         }
     }
@@ -175,12 +176,14 @@ impl OutputReader {
     async fn fetch_one(&self, name: &str) -> Result<ShardEntries, FetchError> {
         let key_prefix = objects::key_shard_name(&self.output, "");
         let refused = |error: ReadError| FetchError::Refused(error.into());
-        let text = if name.starts_with(&key_prefix) {
-            read::key_document(&found(name, self.secrets.get_opt(name).await)?).map_err(refused)?
+        let (text, data) = if name.starts_with(&key_prefix) {
+            let secret = found(name, self.secrets.get_opt(name).await)?;
+            (read::key_document(&secret).map_err(refused)?, secret.data)
         } else {
-            read::routing_document(&found(name, self.maps.get_opt(name).await)?).map_err(refused)?
+            let map = found(name, self.maps.get_opt(name).await)?;
+            (read::routing_document(&map).map_err(refused)?, map.binary_data)
         };
-        self.metrics.fetched(text.len());
+        self.metrics.fetched(data.iter().flatten().map(|(_, value)| value.0.len()).sum());
         ShardEntries::parse(name, &text).map_err(FetchError::Refused)
     }
 }
@@ -189,7 +192,7 @@ fn found<K>(name: &str, answer: Result<Option<K>, kube::Error>) -> Result<K, Fet
     match answer {
         Ok(Some(object)) => Ok(object),
         Ok(None) => Err(FetchError::Missing(name.to_owned())),
-        Err(error) => Err(FetchError::Api(format!("{name}: {}", chain(&error)))),
+        Err(error) => Err(FetchError::Api(format!("{name}: {}", with_causes(&error)))),
     }
 }
 
@@ -197,12 +200,4 @@ fn found<K>(name: &str, answer: Result<Option<K>, kube::Error>) -> Result<K, Fet
 pub fn jitter() -> f64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     (RandomState::new().build_hasher().finish() >> 11) as f64 / (1_u64 << 53) as f64
-}
-
-/// An error with everything that caused it, which `Display` alone leaves out.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    let texts: Vec<String> =
-        [error.to_string()].into_iter().chain(causes.map(|cause| cause.to_string())).collect();
-    texts.join(": ")
 }

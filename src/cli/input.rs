@@ -10,7 +10,7 @@ use super::Streams;
 use super::cluster::{ClusterArguments, NoConnection};
 use crate::kubernetes::client::Environment;
 use crate::kubernetes::manifests::{ManifestError, Manifests};
-use crate::operator::feeds::chain;
+use crate::kubernetes::with_causes;
 use crate::options::{Loaded, Options};
 use crate::redact::hide_keys;
 use crate::translate::settings::BrokenBackends;
@@ -151,7 +151,7 @@ async fn listed(
                 Err(kube::Error::Api(status)) if optional && matches!(status.code, 403 | 404) => {
                     refused.push(path);
                 }
-                Err(error) => return Err(failed(chain(&error))),
+                Err(error) => return Err(failed(with_causes(&error))),
             }
         }
     }

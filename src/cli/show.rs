@@ -13,7 +13,7 @@ use super::cluster::ClusterArguments;
 use super::{PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
 use crate::kubernetes::client::Environment;
 use crate::kubernetes::key::OutputKey;
-use crate::operator::feeds::chain;
+use crate::kubernetes::with_causes;
 use crate::options::Loaded;
 use crate::published::agents::{self, ReportedAgents};
 use crate::published::index::Index;
@@ -155,7 +155,7 @@ pub async fn published(client: Client, output: &OutputKey) -> Result<Published, 
         attempt += 1;
         let api = |kind: &str, error: kube::Error| ShowError::Api {
             object: format!("{kind} of {output}"),
-            message: chain(&error),
+            message: with_causes(&error),
         };
         let index = config_maps.get_opt(output.name()).await.map_err(|error| api("index", error))?;
         let index = index.ok_or_else(|| ShowError::NoIndex(output.clone()))?;

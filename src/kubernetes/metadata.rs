@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::marker::PhantomData;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, Time};
@@ -24,6 +25,18 @@ impl Created {
 impl From<&ObjectMeta> for Created {
     fn from(metadata: &ObjectMeta) -> Self {
         metadata.creation_timestamp.as_ref().map_or(Self::UNKNOWN, |Time(at)| Self(at.as_second()))
+    }
+}
+
+/// Tells an object from others that had its name: a hash of `metadata.uid`, which takes less memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Uid(u64);
+
+impl From<&ObjectMeta> for Uid {
+    fn from(metadata: &ObjectMeta) -> Self {
+        let mut hasher = DefaultHasher::new();
+        metadata.uid.hash(&mut hasher);
+        Self(hasher.finish())
     }
 }
 

@@ -1,6 +1,7 @@
 //! How Kubernetes objects are reached, live or in files, and what is decoded of them: each kind has a type with the
 //! fields that somebody reads, and serde skips the rest.
 
+mod causes;
 pub mod client;
 mod endpoint_slice;
 mod ingress;
@@ -17,9 +18,10 @@ mod service;
 mod watch;
 pub(crate) mod well_known;
 
+pub(crate) use causes::with_causes;
 pub use endpoint_slice::{Address, EndpointSlice, Slice, SlicePort};
 pub use ingress::{Ingress, IngressClass, IngressSpec, IngressTLS};
-pub use metadata::{Created, MetadataOf};
+pub use metadata::{Created, MetadataOf, Uid};
 pub use namespace::Namespace;
 pub use node::{Node, NodeAddresses};
 pub use secret::Secret;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::kubernetes::key::{ObjectKey, OutputKey};
-use crate::metrics::{ClassStatus, Metrics};
+use crate::metrics::ClassStatus;
 use crate::operator::agents::AgentTotals;
 use crate::operator::live::Live;
 use crate::operator::problems::{ProblemReports, ReportedBy};
@@ -42,7 +42,6 @@ pub struct ClassPublisher {
     writer: ClassWriter,
     live: Arc<Live>,
     problems: Arc<ProblemReports>,
-    metrics: Metrics,
     requests: Requests,
     agents: AgentTotals,
     ledger: Ledger,
@@ -58,7 +57,6 @@ impl ClassPublisher {
         writer: ClassWriter,
         live: Arc<Live>,
         problems: Arc<ProblemReports>,
-        metrics: Metrics,
         requests: Requests,
         agents: AgentTotals,
     ) -> Self {
@@ -66,7 +64,6 @@ impl ClassPublisher {
             writer,
             live,
             problems,
-            metrics,
             requests,
             agents,
             ledger: Ledger::default(),
@@ -179,7 +176,7 @@ impl ClassPublisher {
         let count = |standing: &[Standing]| {
             resolutions.values().filter(|(one, _)| standing.contains(one)).count() as f64
         };
-        let metrics = &self.metrics.classes;
+        let metrics = &self.requests.metrics().classes;
         metrics.set(ClassStatus::Current, count(&[Standing::Operator, Standing::Current]));
         metrics.set(ClassStatus::LastAccepted, count(&[Standing::LastAccepted]));
         metrics.set(ClassStatus::NotAccepted, count(&[Standing::NotAccepted]));

@@ -16,9 +16,9 @@ use serde::de::DeserializeOwned;
 
 use crate::kubernetes::well_known::{CLASSES_PART, PART_LABEL};
 use crate::kubernetes::{
-    EndpointSlice, Ingress, IngressClass, MetadataOf, Namespace, Node, Secret, WireService,
+    EndpointSlice, Ingress, IngressClass, MetadataOf, Namespace, Node, Secret, WireService, with_causes,
 };
-use crate::metrics::{Metrics, WatchKind};
+use crate::metrics::{Label as _, Metrics, WatchKind};
 use crate::operator::live::{Live, Phase};
 use crate::parameters::classes::NamespaceSource;
 use crate::routing::Routing;
@@ -358,7 +358,7 @@ impl Watching {
             self.metrics.watch_restarts.inc(kind);
         }
         if matches!(event, Event::InitDone) {
-            tracing::debug!(kind = crate::metrics::Label::as_str(kind), path, "listed");
+            tracing::debug!(kind = kind.as_str(), path, "listed");
         }
         // A list that does not come to its end tells of no deletion. Before it the API server was not even heard of.
         if !matches!(event, Event::Init | Event::InitApply(_)) {
@@ -372,10 +372,10 @@ impl Watching {
         if is_unreachable(error) {
             // It is away for all watches alike.
             if self.away.lock().unwrap_or_else(PoisonError::into_inner).again() {
-                tracing::warn!(error = %chain(error), "the API server can't be reached; trying again");
+                tracing::warn!(error = %with_causes(error), "the API server can't be reached; trying again");
             }
         } else if told.again() {
-            tracing::warn!(kind = crate::metrics::Label::as_str(kind), error = %chain(error), "watch failed; trying again");
+            tracing::warn!(kind = kind.as_str(), error = %with_causes(error), "watch failed; trying again");
         }
     }
 }
@@ -465,21 +465,6 @@ fn is_unreachable(error: &watcher::Error) -> bool {
         return false;
     };
     matches!(error, kube::Error::Service(_) | kube::Error::HyperError(_))
-}
-
-/// An error with everything that caused it, which `Display` alone leaves out.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

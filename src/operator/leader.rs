@@ -104,7 +104,6 @@ impl Leader {
             ),
             Arc::clone(&self.live),
             Arc::clone(&problems),
-            self.metrics.clone(),
             requests.clone(),
             agent_totals.clone(),
         );

@@ -144,9 +144,15 @@ impl Live {
         let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
     }
 
-    /// Takes what is pending.
+    /// Takes what is pending. Hold the routing until statuses wait for it: what is pending and what waits is looked at
+    /// under that lock.
     pub fn take_pending(&self) -> Pending {
         std::mem::take(&mut self.notes().pending)
+    }
+
+    /// Whether an Ingress's part of the routing changed and the publisher has not looked yet.
+    pub fn is_pending(&self, key: &IngressKey) -> bool {
+        self.notes().pending.statuses.get(key).is_some_and(Option::is_some)
     }
 
     /// Everything has to be looked at again: for a new leader.
@@ -431,8 +437,7 @@ impl Live {
         } else {
             Waiting { change: None, deletion: Some(cause.at) }
         };
-        let is_there = routing.stores().ingresses().get(key).is_some();
-        let status = is_there && (cause.trigger == Trigger::Ingress || reconciled.change.fragment);
+        let status = cause.trigger == Trigger::Ingress || reconciled.change.fragment;
         self.collect(|pending| {
             if status {
                 let output = pending.statuses.entry(key.clone()).or_default();

@@ -4,12 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::kubernetes::key::{IngressKey, OutputKey};
+use crate::kubernetes::key::{IngressKey, ObjectKey, OutputKey};
 use crate::metrics::Metrics;
 use crate::operator::live::Live;
 use crate::publish::Rate;
-use crate::publish::problems::Events;
-use crate::publish::problems::ProblemRegistry;
+use crate::publish::problems::{Events, ProblemRegistry};
 use crate::translate::problem::{Category, Kind, Problem, Subject};
 
 /// Log lines about problems: so many a second, and so many at once. The others are only counted.
@@ -122,7 +121,7 @@ impl ProblemReports {
     /// The uid of an object that a store holds.
     fn uid(&self, subject: &Subject) -> Option<String> {
         let routing = self.live.routing();
-        let key = crate::kubernetes::key::ObjectKey::new(subject.namespace.as_str(), subject.name.as_str());
+        let key = ObjectKey::new(subject.namespace.as_str(), subject.name.as_str());
         match subject.kind {
             Kind::Ingress => routing.stores().ingresses().get(&key)?.metadata.uid.clone(),
             Kind::Service => routing.stores().services().get(&key)?.uid.as_deref().map(str::to_owned),

@@ -9,10 +9,9 @@ use kube::{Api, Client};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::kubernetes::Secret;
 use crate::kubernetes::key::SecretKey;
+use crate::kubernetes::{Secret, with_causes};
 use crate::metrics::WatchKind;
-use crate::operator::feeds::chain;
 use crate::operator::live::Live;
 
 /// GETs at once.
@@ -76,7 +75,7 @@ async fn fetch_one(client: Client, live: Arc<Live>, key: SecretKey, places: Arc<
                 }
                 continue;
             }
-            Ok(Err(error)) => chain(&error),
+            Ok(Err(error)) => with_causes(&error),
             Err(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
         };
         tracing::warn!(secret = %key, %error, "Secret could not be read; trying again");

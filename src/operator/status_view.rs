@@ -12,14 +12,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::key_queue::KeyQueue;
-use crate::kubernetes::Ingress;
 use crate::kubernetes::key::{IngressKey, OutputKey};
+use crate::kubernetes::{Ingress, Uid};
 use crate::operator::agents::Commit;
 use crate::operator::live::Live;
 use crate::operator::problems::{ProblemReports, ReportedBy};
 use crate::publish::statuses::policy::{Entries, StatusState, same, we_own};
 use crate::publish::statuses::writer::StatusView;
 use crate::routing::Routing;
+use crate::translate::fragment::Fragment;
 use crate::translate::problem::Problem;
 use crate::translate::settings::Settings;
 use crate::translate::status::{self, DesiredStatus};
@@ -32,20 +33,40 @@ pub struct Statuses {
     enabled: bool,
     /// Ingresses to look at now.
     pub queue: Arc<KeyQueue<IngressKey, ()>>,
-    /// Ingresses to look at after the next commit of an output.
-    waiting: Mutex<HashMap<IngressKey, OutputKey>>,
-    /// Ingresses that get an address once every proxy has loaded their routing. Locked after `waiting`.
-    arriving: Mutex<HashMap<IngressKey, Arrival>>,
+    /// Locked after the routing.
+    held: Mutex<HeldStatuses>,
     /// `operator.statusDelay`: the longest that an Ingress waits for the proxies.
     delay: Duration,
     /// The addresses for each group of settings, computed once until they may have changed.
     addresses: Mutex<Vec<(Arc<Settings>, DesiredStatus)>>,
 }
 
-/// An Ingress without the address that it should have, whose routing is committed.
-struct Arrival {
-    uid: Option<String>,
+/// Ingresses whose statuses are not written yet.
+#[derive(Default)]
+struct HeldStatuses {
+    /// To look at after the next commit of an output.
+    waiting: HashMap<IngressKey, Awaited>,
+    /// Those without the address that they should have, whose routing is committed.
+    arriving: HashMap<IngressKey, Arrival>,
+}
+
+/// The commit that an Ingress waits for.
+#[derive(Clone, PartialEq)]
+struct Awaited {
     output: OutputKey,
+    /// The Ingress whose routing will be committed; one that is no longer ours has none.
+    uid: Option<Uid>,
+}
+
+impl Awaited {
+    fn concerns(&self, fragment: &Fragment) -> bool {
+        self.output == *fragment.output() && self.uid == Some(fragment.uid)
+    }
+}
+
+/// An Ingress that gets its address once every proxy has loaded its routing.
+struct Arrival {
+    of: Awaited,
     /// The one that first held the Ingress.
     commit: Commit,
     until: Instant,
@@ -61,8 +82,7 @@ impl Statuses {
             problems,
             enabled,
             queue: Arc::default(),
-            waiting: Mutex::default(),
-            arriving: Mutex::default(),
+            held: Mutex::default(),
             delay,
             addresses: Mutex::default(),
         }
@@ -70,9 +90,11 @@ impl Statuses {
 
     /// Takes Ingresses whose status may be wrong, each with the output that its change concerns. With `all`, every
     /// Ingress is looked at, because addresses may have changed. `uncommitted` says whether an output has changes
-    /// to commit.
+    /// to commit. `routing` is held since before the Ingresses were taken from [`Live`], so that none is written
+    /// before it waits here.
     pub fn look_at(
         &self,
+        routing: MutexGuard<'_, Routing>,
         mut keys: BTreeMap<IngressKey, Option<OutputKey>>,
         all: bool,
         uncommitted: impl Fn(&OutputKey) -> bool,
@@ -80,43 +102,39 @@ impl Statuses {
         if !self.enabled {
             return;
         }
-        if all {
-            self.addresses_changed();
-        }
-        let routing = self.live.routing();
         let ingresses = routing.stores().ingresses();
         if all {
+            self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clear();
             for (key, _) in ingresses.iter() {
                 keys.entry(IngressKey(key.clone())).or_default();
             }
         }
-        let mut waiting = self.waiting();
+        let mut held = self.held();
         let mut now = Vec::new();
         for (key, changed) in keys {
+            let fragment = routing.table().fragment(&key);
+            let is_there = fragment.is_some() || ingresses.get(&key).is_some();
             // One that is no longer ours waits for the commit that drops it from the output that it was in.
-            let output = routing.settings(&key).map(|settings| &settings.output).or(changed.as_ref());
+            let output = fragment.map(|fragment| fragment.output()).or(changed.as_ref());
             match output {
-                Some(output) if uncommitted(output) || !self.live.is_committed(output) => {
-                    waiting.insert(key, output.clone());
+                Some(output) if is_there && (uncommitted(output) || !self.live.is_committed(output)) => {
+                    let uid = fragment.map(|fragment| fragment.uid);
+                    held.waiting.insert(key, Awaited { output: output.clone(), uid });
                 }
-                None if waiting.contains_key(&key) => {}
+                None if is_there && held.waiting.contains_key(&key) => {}
                 _ => {
-                    waiting.remove(&key);
+                    held.waiting.remove(&key);
                     now.push((key, ()));
                 }
             }
         }
-        if waiting.len() > ingresses.len() {
-            waiting.retain(|key, _| ingresses.get(key).is_some());
-        }
-        let mut arriving = self.arriving();
-        if arriving.len() > ingresses.len() {
-            arriving.retain(|key, _| ingresses.get(key).is_some());
-        }
-        drop(arriving);
-        drop(waiting);
+        drop(held);
+        let faults = all.then(|| faults(&routing));
         drop(routing);
         self.queue.extend(now);
+        if let Some(faults) = faults {
+            self.problems.set(ReportedBy::Statuses, faults);
+        }
     }
 
     /// Whether there are Ingresses that get an address with the next commit of an output. None waits for proxies where
@@ -126,45 +144,48 @@ impl Statuses {
             return false;
         }
         let routing = self.live.routing();
-        let waiting = self.waiting();
-        waiting.iter().any(|(key, waits_for)| waits_for == output && self.arrives(key, &routing).is_some())
+        let held = self.held();
+        held.waiting.iter().any(|(key, one)| one.output == *output && self.arrives(key, &routing))
     }
 
     /// An output was committed. `resumed`: the attempt before failed or was held back, so statuses may have been left
     /// alone. `loaded`: the newest commit that every proxy has.
     pub fn committed(&self, output: &OutputKey, commit: Commit, resumed: bool, loaded: Commit) {
-        {
-            let routing = self.live.routing();
-            let mut waiting = self.waiting();
-            let mut arriving = self.arriving();
-            let until = Instant::now() + self.delay;
-            let mut now = Vec::new();
-            for (key, _) in waiting.extract_if(|_, waits_for| waits_for == output) {
-                let uid = self.arrives(&key, &routing).filter(|_| loaded < commit && !self.delay.is_zero());
-                match uid {
-                    // One that changes again and again waits for its first commit alone.
-                    Some(uid)
-                        if !arriving.get(&key).is_some_and(|one| one.uid == uid && one.output == *output) =>
-                    {
-                        let output = output.clone();
-                        arriving.insert(key, Arrival { uid, output, commit, until, released: false });
-                    }
-                    Some(_) => now.push((key, ())),
-                    None => {
-                        arriving.remove(&key);
-                        now.push((key, ()));
-                    }
+        let routing = self.live.routing();
+        let mut held = self.held();
+        let HeldStatuses { waiting, arriving } = &mut *held;
+        let until = Instant::now() + self.delay;
+        let released = loaded >= commit || self.delay.is_zero();
+        let mut now = Vec::new();
+        for (key, of) in waiting.extract_if(|_, one| one.output == *output) {
+            if !self.arrives(&key, &routing) {
+                arriving.remove(&key);
+            } else if arriving.get(&key).is_none_or(|one| one.of != of) {
+                // One that changes again and again waits for its first commit alone. One that was made anew during this
+                // commit is not in it: `of` is the one before, and it waits again.
+                arriving.insert(key.clone(), Arrival { of, commit, until, released });
+                if !released {
+                    continue;
                 }
             }
-            self.queue.extend(now);
+            now.push((key, ()));
         }
+        drop(held);
         if resumed && self.enabled {
-            let routing = self.live.routing();
             let of_output = routing.table().fragments().filter(|fragment| fragment.output() == output);
-            let keys: Vec<_> = of_output.map(|fragment| (fragment.ingress.clone(), ())).collect();
-            drop(routing);
-            self.queue.extend(keys);
+            now.extend(of_output.map(|fragment| (fragment.ingress.clone(), ())));
         }
+        drop(routing);
+        self.queue.extend(now);
+    }
+
+    /// An output is let go, so there is no commit of it to wait for.
+    pub fn forget_output(&self, output: &OutputKey) {
+        let mut held = self.held();
+        held.arriving.retain(|_, one| one.of.output != *output);
+        let now: Vec<_> = held.waiting.extract_if(|_, one| one.output == *output).collect();
+        drop(held);
+        self.queue.extend(now.into_iter().map(|(key, _)| (key, ())));
     }
 
     /// Lets those go whose commit every proxy has, as `loaded` says of an output, and those that have waited for too
@@ -173,17 +194,18 @@ impl Statuses {
         let mut late = BTreeMap::new();
         let mut by_output: BTreeMap<OutputKey, Commit> = BTreeMap::new();
         let mut keys = Vec::new();
-        for (key, one) in self.arriving().iter_mut().filter(|(_, one)| !one.released) {
-            let loaded = match by_output.get(&one.output) {
+        for (key, one) in self.held().arriving.iter_mut().filter(|(_, one)| !one.released) {
+            let output = &one.of.output;
+            let loaded = match by_output.get(output) {
                 Some(loaded) => *loaded,
-                None => *by_output.entry(one.output.clone()).or_insert_with(|| loaded(&one.output)),
+                None => *by_output.entry(output.clone()).or_insert_with(|| loaded(output)),
             };
             let arrived = one.commit <= loaded;
             if !arrived && one.until > now {
                 continue;
             }
             if !arrived {
-                *late.entry(one.output.clone()).or_default() += 1;
+                *late.entry(output.clone()).or_default() += 1;
             }
             one.released = true;
             keys.push((key.clone(), ()));
@@ -192,36 +214,19 @@ impl Statuses {
         late
     }
 
-    /// The uid of an Ingress whose status is about to get an address that it does not have.
-    fn arrives(&self, key: &IngressKey, routing: &Routing) -> Option<Option<String>> {
-        let ingress = routing.stores().ingresses().get(key)?;
-        match self.wanted(routing.settings(key)?, routing) {
-            DesiredStatus::Entries(entries)
-                if !entries.is_empty() && !same(&entries, &addresses(ingress)) =>
-            {
-                Some(ingress.metadata.uid.clone())
-            }
-            _ => None,
-        }
+    /// Whether the status of an Ingress is about to get an address that it does not have. One that is deleted and not
+    /// reconciled yet may be made anew before that.
+    fn arrives(&self, key: &IngressKey, routing: &Routing) -> bool {
+        let Some(settings) = routing.settings(key) else { return false };
+        let current = routing.stores().ingresses().get(key).map(|ingress| addresses(ingress));
+        matches!(
+            self.wanted(settings, routing),
+            DesiredStatus::Entries(entries) if !entries.is_empty() && !same(&entries, &current.unwrap_or_default())
+        )
     }
 
-    fn arriving(&self) -> MutexGuard<'_, HashMap<IngressKey, Arrival>> {
-        self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, HashMap<IngressKey, OutputKey>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Forgets the addresses, and reports what is wrong with their sources.
-    fn addresses_changed(&self) {
-        let faults: Vec<Problem> = {
-            let routing = self.live.routing();
-            let all = routing.all_settings();
-            all.iter().filter_map(|one| status::fault(one, routing.stores())).collect()
-        };
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.problems.set(ReportedBy::Statuses, faults);
+    fn held(&self) -> MutexGuard<'_, HeldStatuses> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wanted(&self, settings: &Arc<Settings>, routing: &Routing) -> DesiredStatus {
@@ -238,37 +243,52 @@ impl Statuses {
 impl StatusView for Statuses {
     fn state(&self, key: &IngressKey) -> Option<StatusState> {
         let routing = self.live.routing();
+        let fragment = routing.table().fragment(key);
+        let mut held = self.held();
         let Some(ingress) = routing.stores().ingresses().get(key) else {
-            self.arriving().remove(key);
+            if fragment.is_none() {
+                held.arriving.remove(key);
+            }
             return None;
         };
-        let settings = routing.settings(key);
+        // One whose routing was committed and loaded once does not wait for what changes afterwards.
+        let waits = match held.arriving.get(key) {
+            Some(one) if !one.released => true,
+            Some(one) if fragment.is_some_and(|fragment| one.of.concerns(fragment)) => false,
+            _ => held.waiting.contains_key(key) || self.live.is_pending(key),
+        };
         // Nothing new of it is published, so no address is written or withdrawn either.
-        let still = self.waiting().contains_key(key)
-            || self.arriving().get(key).is_some_and(|one| !one.released)
+        let still = waits
             || routing.is_paused(key)
-            || settings.is_some_and(|one| !self.live.is_committed(&one.output));
-        let wanted = match settings {
-            Some(settings) if !still => self.wanted(settings, &routing),
+            || fragment.is_some_and(|one| {
+                one.uid != Uid::from(&ingress.metadata) || !self.live.is_committed(one.output())
+            });
+        let wanted = match fragment {
+            Some(fragment) if !still => self.wanted(&fragment.settings, &routing),
             _ => DesiredStatus::LeaveAlone,
         };
         let current = addresses(ingress);
         if !still && matches!(&wanted, DesiredStatus::Entries(entries) if same(entries, &current)) {
-            self.arriving().remove(key);
+            held.arriving.remove(key);
         }
-        let shown = Arc::as_ptr(ingress).addr();
         Some(StatusState {
-            ours: settings.is_some() || still,
+            uid: ingress.metadata.uid.clone(),
+            ours: fragment.is_some() || still,
             wanted,
             current,
             we_own: we_own(ingress),
-            shown,
+            shown: Arc::as_ptr(ingress).addr(),
         })
     }
 
     fn contested(&self, key: &IngressKey, problem: Option<Problem>) {
         self.problems.set(ReportedBy::Contest(key.clone()), problem.into_iter().collect());
     }
+}
+
+/// What is wrong with the sources of addresses.
+fn faults(routing: &Routing) -> Vec<Problem> {
+    routing.all_settings().iter().filter_map(|one| status::fault(one, routing.stores())).collect()
 }
 
 /// The addresses in the status of an Ingress.

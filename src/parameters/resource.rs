@@ -201,7 +201,8 @@ pub struct IngressClassParametersStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "integer")]
     pub observed_generation: Option<i64>,
-    /// Accepted: the settings are usable. Published: the last commit holds what is wanted.
+    /// Accepted: the settings are usable. Published: the last commit holds what is wanted. Ready: both, or what is left to
+    /// publish came later than these settings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 8),
@@ -252,7 +253,7 @@ pub struct ClassCounts {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Accepted or Published.
+    /// Accepted, Published or Ready.
     #[serde(rename = "type")]
     #[schemars(length(max = 316))]
     pub type_: String,

@@ -22,6 +22,7 @@ const MESSAGE_LIMIT: usize = 4096;
 
 const ACCEPTED: &str = "Accepted";
 const PUBLISHED: &str = "Published";
+const READY: &str = "Ready";
 
 /// Whether the last commit holds what is wanted of the classes that name one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,22 @@ pub fn status(
     let accepted = (ACCEPTED, status, reason, message);
     let (status, reason, message) = published(observed);
     let published = (PUBLISHED, status, reason, message);
+    let was_ready = before.is_some_and(|before| {
+        before.conditions.iter().any(|held| {
+            held.type_ == READY && held.status == "True" && held.observed_generation == observed.generation
+        })
+    });
+    let pending = observed.publication == Publication::Pending;
+    let (status, reason, message) = match (accepted.1, status) {
+        ("True", "True") => ("True", "Ready", "the settings apply and are published".to_owned()),
+        // Changes of Ingresses that wait for the next commit are no news of the settings.
+        ("True", _) if pending && was_ready => {
+            ("True", "Ready", "the settings apply and are published".to_owned())
+        }
+        ("True", _) => (published.1, published.2, published.3.clone()),
+        _ => (accepted.1, accepted.2, accepted.3.clone()),
+    };
+    let ready = (READY, status, reason, message);
     let condition = |(type_, status, reason, message): (&str, &str, &str, String)| {
         let held = before
             .and_then(|before| before.conditions.iter().find(|held| held.type_ == type_))
@@ -75,7 +92,7 @@ pub fn status(
     };
     IngressClassParametersStatus {
         observed_generation: observed.generation,
-        conditions: vec![condition(accepted), condition(published)],
+        conditions: vec![condition(accepted), condition(published), condition(ready)],
         ingress_classes: observed.classes.keys().take(MAX_ENTRIES).map(|class| class.to_string()).collect(),
         counts: observed.counts,
     }

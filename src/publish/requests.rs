@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use http::header::{ACCEPT, CONTENT_TYPE};
-use kube::Client;
 use kube::core::PartialObjectMeta;
+use kube::{Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -25,6 +25,55 @@ const ATTEMPTS: u32 = 4;
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 const JSON: &str = "application/json";
+
+/// An object to read or write.
+#[derive(Clone, Debug)]
+pub struct ObjectTarget {
+    kind: WriteKind,
+    /// Kind, namespace and name, as messages have them.
+    pub object: String,
+    collection: String,
+    path: String,
+}
+
+impl ObjectTarget {
+    /// The object of this name. `kind` is what writing it counts as.
+    pub fn new<K: Resource<DynamicType = ()>>(kind: WriteKind, namespace: &str, name: &str) -> Self {
+        let collection = K::url_path(&(), Some(namespace));
+        let path = format!("{collection}/{name}");
+        Self { kind, object: format!("{} {namespace}/{name}", K::kind(&())), collection, path }
+    }
+
+    fn write(&self, method: http::Method, path: &str, body: &impl Serialize) -> Built {
+        let target = format!("{path}?fieldManager={MANAGER}");
+        Write::new(self.kind, self.object.clone(), method, target, body)
+    }
+
+    /// Creates it.
+    pub fn create(&self, body: &impl Serialize) -> Built {
+        self.write(http::Method::POST, &self.collection, body)
+    }
+
+    /// Replaces it; the resourceVersion has to be in `body`.
+    pub fn replace(&self, body: &impl Serialize) -> Built {
+        self.write(http::Method::PUT, &self.path, body)
+    }
+
+    /// Merges `body` into it.
+    pub fn merge(&self, body: &impl Serialize) -> Built {
+        let write = self.write(http::Method::PATCH, &self.path, body)?;
+        Ok(Write { content_type: "application/merge-patch+json", ..write })
+    }
+
+    /// Deletes it if it has this uid and resourceVersion.
+    pub fn delete(&self, uid: &Option<String>, version: &Option<String>) -> Built {
+        let preconditions = serde_json::json!({"uid": uid, "resourceVersion": version});
+        let body = serde_json::json!({
+            "kind": "DeleteOptions", "apiVersion": "v1", "preconditions": preconditions,
+        });
+        Write::new(self.kind, self.object.clone(), http::Method::DELETE, self.path.clone(), &body)
+    }
+}
 
 /// A write before it gets its time-out.
 #[derive(Clone, Debug)]
@@ -55,43 +104,11 @@ impl Write {
         }
     }
 
-    /// Creates an object in the collection at `path`.
-    pub fn create(kind: WriteKind, object: String, path: &str, body: &impl Serialize) -> Built {
-        Self::new(kind, object, http::Method::POST, format!("{path}?fieldManager={MANAGER}"), body)
-    }
-
-    /// Replaces the object at `path`; its resourceVersion has to be in `body`.
-    pub fn replace(kind: WriteKind, object: String, path: &str, body: &impl Serialize) -> Built {
-        Self::new(kind, object, http::Method::PUT, format!("{path}?fieldManager={MANAGER}"), body)
-    }
-
     /// Applies `body` by force to the object at `path`.
     pub fn apply(kind: WriteKind, object: String, path: &str, body: &impl Serialize) -> Built {
         let target = format!("{path}?fieldManager={MANAGER}&force=true");
         let write = Self::new(kind, object, http::Method::PATCH, target, body)?;
         Ok(Self { content_type: "application/apply-patch+yaml", ..write })
-    }
-
-    /// Merges `body` into the object at `path`.
-    pub fn merge(kind: WriteKind, object: String, path: &str, body: &impl Serialize) -> Built {
-        let target = format!("{path}?fieldManager={MANAGER}");
-        let write = Self::new(kind, object, http::Method::PATCH, target, body)?;
-        Ok(Self { content_type: "application/merge-patch+json", ..write })
-    }
-
-    /// Deletes the object at `path` if it has this uid and resourceVersion.
-    pub fn delete(
-        kind: WriteKind,
-        object: String,
-        path: &str,
-        uid: Option<&str>,
-        version: Option<&str>,
-    ) -> Built {
-        let preconditions = serde_json::json!({"uid": uid, "resourceVersion": version});
-        let body = serde_json::json!({
-            "kind": "DeleteOptions", "apiVersion": "v1", "preconditions": preconditions,
-        });
-        Self::new(kind, object, http::Method::DELETE, path.to_owned(), &body)
     }
 
     /// Bytes of its body.
@@ -184,22 +201,17 @@ impl Requests {
         self.write(write).await
     }
 
-    /// Reads the whole object at `path`, if it exists.
-    pub async fn get<T: DeserializeOwned>(
-        &self,
-        object: &str,
-        path: &str,
-    ) -> Result<Option<T>, PublishError> {
-        self.read(object, path, JSON).await
+    /// Reads the whole object, if it exists.
+    pub async fn get<T: DeserializeOwned>(&self, target: &ObjectTarget) -> Result<Option<T>, PublishError> {
+        self.read(&target.object, &target.path, JSON).await
     }
 
-    /// Reads the metadata of the object at `path`, if it exists.
+    /// Reads the object's metadata, if it exists.
     pub async fn get_metadata(
         &self,
-        object: &str,
-        path: &str,
+        target: &ObjectTarget,
     ) -> Result<Option<PartialObjectMeta>, PublishError> {
-        self.read(object, path, METADATA).await
+        self.read(&target.object, &target.path, METADATA).await
     }
 
     /// Lists metadata of the collection at `path`, page by page.
@@ -278,13 +290,15 @@ fn list_query(selector: &str, from: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+
     use super::*;
 
     #[test]
     fn a_write_is_counted_once_whether_it_ends_or_is_dropped() {
         let metrics = Metrics::new("x").unwrap();
         let body = serde_json::json!({"data": {}});
-        let write = Write::merge(WriteKind::Index, "ConfigMap a/b".to_owned(), "/path", &body).unwrap();
+        let write = ObjectTarget::new::<ConfigMap>(WriteKind::Index, "a", "b").merge(&body).unwrap();
         let count = || Count { metrics: &metrics, write: &write, result: WriteResult::Abandoned };
         count().ended(WriteResult::Success);
         drop(count());

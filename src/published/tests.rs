@@ -15,7 +15,7 @@ use crate::table::{Digest, Table};
 use crate::traefik::document::Keys;
 use crate::traefik::dynamic::{Certificate, HttpService, LoadBalancer, Router, Server};
 use crate::translate::fragment::{
-    CertificateFragment, Created, Fragment, RouterFragment, ServiceFragment, ServiceOwner,
+    CertificateFragment, Created, Fragment, RouterFragment, ServiceFragment, ServiceOwner, Uid,
 };
 use crate::translate::size;
 
@@ -53,6 +53,7 @@ fn fragment(at: usize, certificate_length: usize) -> Fragment {
     Fragment {
         ingress,
         created: Created(1),
+        uid: Uid::default(),
         settings: Arc::default(),
         routers: vec![RouterFragment {
             key: format!("shop-web-{at}-example-org").into(),

@@ -12,7 +12,7 @@ use crate::kubernetes::key::{SecretKey, ServiceKey};
 use crate::traefik::document::{self, Keys};
 use crate::traefik::dynamic::{Certificate, Configuration, HttpService, LoadBalancer, Router, Server, Tls};
 use crate::translate::fragment::{
-    CertificateFragment, Created, DefaultBackend, RouterFragment, ServiceFragment, ServiceOwner,
+    CertificateFragment, Created, DefaultBackend, RouterFragment, ServiceFragment, ServiceOwner, Uid,
 };
 use crate::translate::name;
 use crate::translate::settings::Settings;
@@ -53,6 +53,7 @@ fn fragment(namespace: &str, ingress: &str, created: i64, routers: Vec<RouterFra
     Fragment {
         ingress: IngressKey::new(namespace, ingress),
         created: Created(created),
+        uid: Uid::default(),
         settings: Arc::default(),
         routers,
         default_backend: None,

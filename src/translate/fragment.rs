@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-pub use crate::kubernetes::Created;
 use crate::kubernetes::key::{IngressKey, OutputKey, SecretKey, ServiceKey};
+pub use crate::kubernetes::{Created, Uid};
 use crate::traefik::dynamic::{Certificate, HttpService, Router};
 use crate::translate::problem::Problem;
 use crate::translate::settings::Settings;
@@ -14,6 +14,8 @@ pub struct Fragment {
     pub ingress: IngressKey,
     /// When it was created: the older of two claimants keeps a name.
     pub created: Created,
+    /// That of the Ingress it was made from.
+    pub uid: Uid,
     /// The settings it was made with; they name the output and the source of its status.
     pub settings: Arc<Settings>,
     /// Its routers; keys are distinct.

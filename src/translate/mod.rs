@@ -18,7 +18,7 @@
 //! | `status.rs` | where to reach the proxies |
 //! | `problem.rs` | what can be wrong, and how it is said |
 
-mod annotation;
+pub mod annotation;
 mod certificate;
 pub(crate) mod class;
 mod default_backend;
@@ -37,7 +37,6 @@ pub mod settings;
 pub(crate) mod size;
 pub mod status;
 
-pub use annotation::{WITHOUT_EFFECT, known as known_annotations};
 pub use size::INGRESS_LIMIT;
 
 use std::sync::Arc;
@@ -47,7 +46,7 @@ use crate::kubernetes::{Ingress, IngressSpec};
 use crate::watch::Stores;
 use annotation::RouterAnnotations;
 use findings::IngressFindings;
-use fragment::{Created, Fragment};
+use fragment::{Created, Fragment, Uid};
 use problem::Subject;
 use router::Translation;
 use settings::{Precedence, Settings};
@@ -78,6 +77,7 @@ pub fn translate(key: &IngressKey, ingress: &Ingress, settings: &Arc<Settings>, 
     Fragment {
         ingress: key.clone(),
         created: Created::from(&ingress.metadata),
+        uid: Uid::from(&ingress.metadata),
         settings: Arc::clone(settings),
         routers,
         default_backend,

@@ -7,7 +7,7 @@ use k8s_openapi::api::networking::v1::{HTTPIngressPath, IngressBackend, IngressR
 
 use crate::kubernetes::Ingress;
 
-use super::annotation::RouterAnnotations;
+use super::annotation::{RouterAnnotations, ValueForm};
 use super::findings::IngressFindings;
 use super::fragment::{Created, RouterFragment, ServiceFragment, ServiceOwner};
 use super::problem::{Category, Problem, Subject};
@@ -227,14 +227,13 @@ impl<'a> Translation<'a> {
         if std::mem::replace(&mut self.path_matcher_reported, true) {
             return;
         }
-        let remedy =
-            "write Path, PathPrefix or PathRegexp; the paths of type ImplementationSpecific are skipped";
+        let remedy = ValueForm::PathMatcher.remedy();
         self.findings.problems.add(|| Problem {
             category: Category::InvalidPathMatcher,
             subject: Subject::ingress(self.ingress),
             field: self.annotations.path_matcher_field(),
             value: Problem::shown(&self.annotations.path_matcher),
-            remedy: remedy.to_owned(),
+            remedy: format!("{remedy}; the paths of type ImplementationSpecific are skipped"),
         });
     }
 

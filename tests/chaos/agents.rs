@@ -14,7 +14,8 @@ use super::harness::{ControlPlane, Process, Signal, eventually, free_port};
 use super::legal::Legal;
 use super::proxy::{Proxy, Tally};
 use super::reader;
-use super::replicas;
+use super::replicas::{self, Pace};
+use super::round::SOON;
 use super::world::OUTPUTS;
 
 /// How these faults are counted.
@@ -22,9 +23,6 @@ pub const KILLED: &str = "agent SIGKILL";
 pub const STOPPED: &str = "agent SIGSTOP";
 
 pub const AGENTS: usize = OUTPUTS.len();
-
-/// After the last fault: a pause of 10 s after failures, one answer, and a busy machine.
-const RIGHT_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug)]
 pub enum AgentFault {
@@ -50,11 +48,18 @@ pub struct Agents<'a> {
     plane: &'a ControlPlane,
     agents: Vec<Agent>,
     tally: Tally,
+    right_within: Duration,
 }
 
 impl<'a> Agents<'a> {
     /// Agents that all run and have handed on what is published.
-    pub async fn start(plane: &'a ControlPlane, admin: &Admin, legal: &Arc<Legal>, tally: &Tally) -> Self {
+    pub async fn start(
+        plane: &'a ControlPlane,
+        admin: &Admin,
+        legal: &Arc<Legal>,
+        tally: &Tally,
+        pace: Pace,
+    ) -> Self {
         let mut agents = Vec::new();
         for (at, output) in OUTPUTS.into_iter().enumerate() {
             let name = format!("agent-{at}");
@@ -63,7 +68,7 @@ impl<'a> Agents<'a> {
             let proxy = Proxy::start(&replicas::config(plane), tally.clone()).await;
             agents.push(Agent { name, output, folder, disk, proxy, port: free_port(), process: None });
         }
-        let mut agents = Self { plane, agents, tally: tally.clone() };
+        let mut agents = Self { plane, agents, tally: tally.clone(), right_within: pace.right_within };
         agents.refresh_tokens().await;
         agents.restore();
         agents.right(admin).await;
@@ -122,7 +127,7 @@ impl<'a> Agents<'a> {
         for agent in &self.agents {
             eventually(
                 &format!("{} has handed on what is published", agent.name),
-                RIGHT_WITHIN,
+                self.right_within,
                 async || {
                     let published = reader::now(&admin.client(), agent.output).await?;
                     let said = || agent.process.as_ref().map(Process::log_tail).unwrap_or_default();
@@ -147,9 +152,8 @@ impl<'a> Agents<'a> {
     pub async fn metrics(&self) -> Vec<(String, String)> {
         let mut texts = Vec::new();
         for agent in &self.agents {
-            let metrics = eventually("an agent shows its metrics", RIGHT_WITHIN, async || {
-                get(agent.port, "/metrics").await
-            });
+            let metrics =
+                eventually("an agent shows its metrics", SOON, async || get(agent.port, "/metrics").await);
             texts.push((format!("the metrics of {}", agent.name), metrics.await.1));
         }
         texts

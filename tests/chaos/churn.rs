@@ -66,7 +66,9 @@ impl Churn {
         self.changes += 1;
         if let Err(failure) = change {
             let code = failure.code();
-            assert!(!matches!(code, 400 | 422), "a change that makes no sense: {failure}");
+            // While etcd dies, the API server calls a Service invalid that it can't give an IP address.
+            let no_address = failure.to_string().contains("failed to allocate IP");
+            assert!(!matches!(code, 400 | 422) || no_address, "a change that makes no sense: {failure}");
             *self.refused.entry(code).or_default() += 1;
         }
     }

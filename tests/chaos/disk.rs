@@ -36,7 +36,7 @@ struct Seen {
     last: Option<Mark>,
     /// Generations and their hashes since [`Disk::take`].
     generations: Vec<(Mark, String)>,
-    /// The hash of what a Traefik has read on the last event that it could read everything on.
+    /// The sums of what a Traefik has read on the last event that it could read everything on.
     loaded: Option<String>,
 }
 
@@ -111,18 +111,21 @@ impl Disk {
         self.seen().generations.push((mark, hash));
     }
 
-    /// Reads as Traefik does: through the links, and nothing where one leads nowhere.
+    /// Loads as Traefik does: through the links, and nothing where one leads nowhere.
     fn load(&self) {
-        if let Ok(hash) = self.through_links() {
-            self.seen().loaded = Some(hash);
+        let sums = self.sums();
+        if sums.is_ok() && self.links().iter().all(|link| link.exists()) {
+            self.seen().loaded = sums.ok();
         }
     }
 
-    fn through_links(&self) -> Result<String, String> {
-        let entries = fs::read_dir(self.folder.join("dynamic/routing")).map_err(|error| error.to_string())?;
-        let files = entries.flatten().filter(|entry| entry.file_name() != MARKER);
-        let configuration = joined(files.map(|entry| entry.path()))?;
-        Ok(read::hash(&configuration).to_string())
+    fn sums(&self) -> Result<String, String> {
+        fs::read_to_string(self.folder.join("current/sums.json")).map_err(|error| error.to_string())
+    }
+
+    fn links(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.folder.join("dynamic/routing")).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| !path.ends_with(MARKER)).collect()
     }
 
     /// What was on disk since this was asked last.
@@ -134,13 +137,15 @@ impl Disk {
     pub fn compare(&self, published: &Published) -> Result<(), String> {
         let (mark, _) = generation(&self.folder.join("current"))?;
         let wanted = &published.index.hash;
-        let starts = self.through_links()?;
-        let loaded = self.seen().loaded.clone();
-        if starts == *wanted && loaded.as_ref() == Some(wanted) {
-            return Ok(());
+        let starts = read::hash(&joined(self.links().into_iter())?).to_string();
+        if starts != *wanted {
+            let generation = published.index.generation;
+            return Err(format!("{mark:?} is {starts}, and generation {generation} is {wanted}"));
         }
-        let generation = published.index.generation;
-        Err(format!("{mark:?} is {starts}, {loaded:?} is loaded, generation {generation} is {wanted}"))
+        match self.seen().loaded == Some(self.sums()?) {
+            true => Ok(()),
+            false => Err(format!("no event that Traefik could read {mark:?} on")),
+        }
     }
 }
 

@@ -73,7 +73,7 @@ impl<'a> Chaos<'a> {
         for at in 0..world::STABLE_COUNT {
             legal.require_certificate(world::certificate(&format!("{0}/s-{at} 0", world::STABLE)));
         }
-        let agents = Agents::start(plane, &admin, &legal, &tally).await;
+        let agents = Agents::start(plane, &admin, &legal, &tally, pace).await;
         let mut chaos = Self {
             log: Log::new(plane.folder()),
             plane,
@@ -334,6 +334,10 @@ impl<'a> Chaos<'a> {
     async fn certificate_gone_for_a_moment(&mut self, round: u64) {
         let name = format!("s-{}", round % world::STABLE_COUNT as u64);
         let secret = world::tls_secret(world::STABLE, &name, 0);
+        // Who has not listed yet may lead, and has never seen the Secret.
+        for (_, operator) in self.fleet.running() {
+            operator.ready().await;
+        }
         self.admin.delete("Secret", world::STABLE, &name).await.unwrap();
         self.published_version(1, round).await;
         self.admin.create(&secret).await.unwrap();

@@ -119,6 +119,7 @@ async fn each_thing_is_there_or_its_line_says_what_to_do() {
         if fine { Ok(()) } else { Err(said) }
     })
     .await;
+    plane.kubectl_ok(&["wait", "--for=condition=Ready", "icp/public", "icp/internal", "--timeout=30s"]);
     plane.assert_nothing_refused();
     let off = "--operator.leaderelection.enabled=false";
     expect(

@@ -1,5 +1,6 @@
 //! What `kubectl kustomize` and Helm make of the shipped manifests.
 
+mod admission;
 mod chart;
 mod installed;
 mod rights;

@@ -15,7 +15,7 @@ use waybill::table::Table;
 use waybill::traefik::document::Keys;
 use waybill::traefik::dynamic::{Certificate, HttpService, LoadBalancer, Router, Server};
 use waybill::translate::fragment::{
-    CertificateFragment, Created, Fragment, RouterFragment, ServiceFragment, ServiceOwner,
+    CertificateFragment, Created, Fragment, RouterFragment, ServiceFragment, ServiceOwner, Uid,
 };
 use waybill::translate::settings::Settings;
 
@@ -210,6 +210,7 @@ fn fragment(output: &OutputKey, namespace: &str, at: usize, version: &str, certi
     Fragment {
         ingress: ingress(namespace, at),
         created: Created(1),
+        uid: Uid::default(),
         settings: Arc::new(Settings { output: output.clone(), ..Settings::default() }),
         routers: vec![RouterFragment {
             key: format!("{namespace}-web-{at}-example-org").into(),

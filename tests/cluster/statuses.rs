@@ -29,6 +29,8 @@ struct View {
     /// What is wanted of those that are ours; the others are not.
     wanted: Mutex<HashMap<IngressKey, DesiredStatus>>,
     contested: Mutex<HashMap<IngressKey, Option<Problem>>>,
+    /// That of an earlier Ingress, which a watch that lags still shows.
+    uid: Mutex<Option<String>>,
 }
 
 impl StatusView for View {
@@ -37,6 +39,7 @@ impl StatusView for View {
         let ingress = ingresses.get(key)?;
         let wanted = self.wanted.lock().unwrap().get(key).cloned();
         Some(StatusState {
+            uid: self.uid.lock().unwrap().clone().or_else(|| ingress.metadata.uid.clone()),
             ours: wanted.is_some(),
             wanted: wanted.unwrap_or(DesiredStatus::LeaveAlone),
             current: entries_of(ingress),
@@ -203,6 +206,34 @@ async fn a_status_is_written_changed_emptied_and_withdrawn() {
     assert_eq!(bench.writes(), [ok.clone(), ok.clone(), ok]);
     let metrics = bench.term.requests.metrics();
     assert_eq!(metrics.writes.get(WriteKind::IngressStatus, WriteResult::Success), 3);
+}
+
+#[tokio::test]
+async fn a_write_that_was_decided_for_an_earlier_ingress_is_not_done() {
+    let bench = Bench::new(200).await;
+    bench.create("web").await;
+    *bench.view.uid.lock().unwrap() = Some("11111111-2222-3333-4444-555555555555".to_owned());
+    bench.want("web", Some(DesiredStatus::Entries(ips(&["192.0.2.1"]))));
+    eventually(
+        "it was tried",
+        SOON,
+        async || {
+            if bench.writes().is_empty() { Err("no write") } else { Ok(()) }
+        },
+    )
+    .await;
+    bench.has("web", &[], false).await;
+    let metrics = bench.term.requests.metrics();
+    eventually("it is not tried again", SOON, async || {
+        let pending = metrics.statuses_pending.get();
+        if pending == 0.0 { Ok(()) } else { Err(pending.to_string()) }
+    })
+    .await;
+    assert_eq!(bench.writes()[0], ("web".to_owned(), 422));
+    // Now the watch shows the new one.
+    *bench.view.uid.lock().unwrap() = None;
+    bench.want("web", Some(DesiredStatus::Entries(ips(&["192.0.2.1"]))));
+    bench.has("web", &["192.0.2.1"], true).await;
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use super::{PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
 use crate::kubernetes::IngressClass;
 use crate::kubernetes::client::{Connection, Environment};
 use crate::kubernetes::key::ServiceKey;
-use crate::operator::feeds::chain;
+use crate::kubernetes::with_causes;
 use crate::options::{Loaded, Options};
 use crate::parameters::IngressClassParameters;
 use crate::parameters::resolve::{is_ours, parameters_name};
@@ -109,7 +109,7 @@ impl Checklist<'_> {
     async fn filled(mut self, address: &str) -> Vec<(Finding, String)> {
         match self.client.apiserver_version().await {
             Err(error) => {
-                let error = chain(&error);
+                let error = with_causes(&error);
                 self.fail(format!(
                     "API server: {address} gives no answer ({error}); check address, token and network"
                 ));
@@ -152,7 +152,7 @@ impl Checklist<'_> {
                 self.ok(format!("CRD: {KIND} are served"));
                 return true;
             }
-            Err(error) if !is_absent(&error) => self.fail(format!("CRD: {}", chain(&error))),
+            Err(error) if !is_absent(&error) => self.fail(format!("CRD: {}", with_causes(&error))),
             _ => self.note(format!(
                 "CRD: {KIND} are not served, so classes can't have parameters; kubectl apply -k crds"
             )),
@@ -172,7 +172,7 @@ impl Checklist<'_> {
         let all = match Api::<IngressClass>::all(self.client.clone()).list(&ListParams::default()).await {
             Ok(all) => all.items,
             Err(error) => {
-                self.fail(format!("classes: they can't be listed: {}", chain(&error)));
+                self.fail(format!("classes: they can't be listed: {}", with_causes(&error)));
                 return None;
             }
         };
@@ -211,7 +211,7 @@ impl Checklist<'_> {
         if served && classes.iter().any(has_some) {
             match Api::<IngressClassParameters>::all(self.client.clone()).list(&ListParams::default()).await {
                 Ok(list) => parameters.extend(list.into_iter().map(|one| (one.name_any(), one))),
-                Err(error) => self.fail(format!("parameters: they can't be listed: {}", chain(&error))),
+                Err(error) => self.fail(format!("parameters: they can't be listed: {}", with_causes(&error))),
             }
         }
         let mut own = OwnClasses::new();
@@ -272,7 +272,7 @@ impl Checklist<'_> {
         let list = ListParams::default().fields(&format!("metadata.name={}", key.name()));
         let found = Api::<Service>::namespaced(self.client.clone(), key.namespace()).list(&list).await;
         let service = match found.map(|list| list.items.into_iter().next()) {
-            Err(error) => return self.fail(format!("published Service {key}: {}", chain(&error))),
+            Err(error) => return self.fail(format!("published Service {key}: {}", with_causes(&error))),
             Ok(None) => {
                 return self.fail(format!(
                     "published Service {key}: it does not exist, so Ingresses get no address; create it, or change \

@@ -12,8 +12,8 @@ use kube::api::{Api, PostParams};
 use serde::Deserialize;
 
 use super::{Checklist, OwnClasses};
+use crate::kubernetes::with_causes;
 use crate::offline::watched;
-use crate::operator::feeds::chain;
 use crate::options::Options;
 use crate::parameters::IngressClassParameters;
 use crate::watch::Scope;
@@ -68,7 +68,9 @@ impl Checklist<'_> {
             .await;
         let missing = match missing {
             Ok(missing) => missing,
-            Err(error) => return self.fail(format!("rights: they can't be checked: {}", chain(&error))),
+            Err(error) => {
+                return self.fail(format!("rights: they can't be checked: {}", with_causes(&error)));
+            }
         };
         let who = self.user.unwrap_or("you");
         if missing.is_empty() {

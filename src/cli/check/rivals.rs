@@ -10,8 +10,8 @@ use kube::{Resource, ResourceExt};
 use super::{Checklist, OwnClasses};
 use crate::kubernetes::Ingress;
 use crate::kubernetes::well_known::PART_LABEL;
+use crate::kubernetes::with_causes;
 use crate::offline::watched;
-use crate::operator::feeds::chain;
 use crate::publish::MANAGER;
 use crate::published::agents::AGENT_PART;
 use crate::translate::class::{Ownership, claim};
@@ -44,7 +44,7 @@ impl Checklist<'_> {
             .limit(LEASES);
         let leases = match api.list(&list).await {
             Ok(leases) => leases.items,
-            Err(error) => return self.fail(format!("Lease {own}: {}", chain(&error))),
+            Err(error) => return self.fail(format!("Lease {own}: {}", with_causes(&error))),
         };
         let is_own =
             |lease: &Lease| lease.namespace().as_deref() == Some(namespace) && lease.name_any() == *name;
@@ -62,7 +62,7 @@ impl Checklist<'_> {
             None => self.ok(format!("Lease {own}: nobody leads yet")),
         }
         let mut alone = true;
-        for lease in leases.iter().filter(|lease| !is_own(lease) && is_waybill(*lease)) {
+        for lease in leases.iter().filter(|lease| !is_own(lease) && is_waybill(lease)) {
             let Some((holder, age)) = lease.spec.as_ref().and_then(|spec| holder(spec, now)) else {
                 continue;
             };
@@ -93,8 +93,10 @@ impl Checklist<'_> {
             let ingresses = match api.list(&list).await {
                 Ok(ingresses) => ingresses,
                 Err(error) => {
-                    return self
-                        .fail(format!("other controllers: Ingresses can't be listed: {}", chain(&error)));
+                    return self.fail(format!(
+                        "other controllers: Ingresses can't be listed: {}",
+                        with_causes(&error)
+                    ));
                 }
             };
             let state_of = |class: &str| classes?.contains_key(class).then_some(&accepted);

@@ -29,11 +29,10 @@ use crate::parameters::status::Publication;
 use crate::publish::Backoff;
 use crate::publish::PublishError;
 use crate::publish::Requests;
-use crate::publish::outputs::Throttle;
-use crate::publish::outputs::index_subject;
-use crate::publish::outputs::{GarbageSchedule, TextSchedule};
-use crate::publish::outputs::{Outcome, OutputWriter, OwnKind, Seen};
-use crate::publish::outputs::{Refusals, refusal_problem};
+use crate::publish::outputs::{
+    GarbageSchedule, Outcome, OutputWriter, OwnKind, Refusals, Seen, TextSchedule, Throttle, index_subject,
+    refusal_problem,
+};
 use crate::published::objects;
 use crate::serve::Heartbeat;
 use crate::table::Counts;
@@ -261,6 +260,7 @@ impl Publisher {
     }
 
     fn take_pending(&mut self) {
+        let routing = self.live.routing();
         let pending = self.live.take_pending();
         for (key, waiting) in pending.outputs {
             if !self.outputs.contains_key(&key) {
@@ -275,7 +275,7 @@ impl Publisher {
             output.throttle.changed();
             output.waiting.since(waiting);
         }
-        self.statuses.look_at(pending.statuses, pending.all_statuses, |output| {
+        self.statuses.look_at(routing, pending.statuses, pending.all_statuses, |output| {
             self.outputs.get(output).is_some_and(|output| output.waiting.oldest().is_some())
         });
         let oldest = self.outputs.values().filter_map(|output| output.waiting.oldest()).min();

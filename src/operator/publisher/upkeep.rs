@@ -6,8 +6,7 @@ use super::{OutputState, Publisher};
 use crate::kubernetes::key::OutputKey;
 use crate::operator::problems::ReportedBy;
 use crate::publish::PublishError;
-use crate::publish::outputs::{Collected, TextFound, delete_shards, write_text};
-use crate::publish::outputs::{GIVE_UP, refusal_problem};
+use crate::publish::outputs::{Collected, GIVE_UP, TextFound, delete_shards, refusal_problem, write_text};
 use crate::published::objects::OUTPUT_LABEL;
 
 /// Outputs whose garbage or text is worked on at once.
@@ -58,6 +57,7 @@ impl Publisher {
             return false;
         }
         self.outputs.remove(key);
+        self.statuses.forget_output(key);
         self.problems.set(ReportedBy::Output(key.clone()), Vec::new());
         if !self.outputs.keys().any(|other| other.namespace() == key.namespace()) {
             self.own.end(key.namespace());

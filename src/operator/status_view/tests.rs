@@ -1,9 +1,13 @@
+use kube::runtime::watcher::Event;
+
 use super::*;
 use crate::kubernetes::manifests::Manifests;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Trigger};
+use crate::operator::live::Cause;
 use crate::parameters::status::Publication;
 use crate::publish::problems::Events;
 use crate::translate::problem::{Category, Kind, Subject};
+use crate::watch::Scope;
 use crate::{offline, options};
 
 /// Two classes with outputs of their own, an Ingress of each, and one that is nobody's.
@@ -27,6 +31,11 @@ apiVersion: waybill.dev/v1alpha1
 kind: IngressClassParameters
 metadata: {name: b}
 spec: {output: {name: b, namespace: edge}, ingressEndpoint: {ip: 192.0.2.2}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop, annotations: {traefik.ingress.kubernetes.io/service.nativelb: 'true'}}
+spec: {clusterIP: 10.0.0.1, ports: [{port: 80}]}
 ---
 apiVersion: networking.k8s.io/v1
 kind: Ingress
@@ -77,6 +86,58 @@ fn queued(statuses: &Statuses) -> Vec<String> {
     names
 }
 
+fn look_at(
+    statuses: &Statuses,
+    keys: BTreeMap<IngressKey, Option<OutputKey>>,
+    all: bool,
+    uncommitted: impl Fn(&OutputKey) -> bool,
+) {
+    statuses.look_at(statuses.live.routing(), keys, all, uncommitted);
+}
+
+/// Looks at what is pending, as the publisher does: outputs with pending changes have them to commit.
+fn look(statuses: &Statuses) {
+    let routing = statuses.live.routing();
+    let pending = statuses.live.take_pending();
+    statuses.look_at(routing, pending.statuses, false, |output| pending.outputs.contains_key(output));
+}
+
+fn reconcile(statuses: &Statuses, name: &str) {
+    let cause = Cause { trigger: Trigger::Ingress, at: Instant::now() };
+    statuses.live.reconcile(&key(name), cause).unwrap();
+}
+
+fn delete(statuses: &Statuses, name: &str) {
+    let mut routing = statuses.live.routing();
+    let ingress = Ingress::clone(routing.stores().ingresses().get(&key(name)).unwrap());
+    routing.stores_mut().apply_ingress(&Scope::All, Event::Delete(ingress));
+}
+
+/// Makes Ingress `a` with this uid, which no reconcile has seen.
+fn create(statuses: &Statuses, uid: &str, host: &str) {
+    let ingress = serde_json::from_value(serde_json::json!({
+        "metadata": {"name": "a", "namespace": "shop", "uid": uid},
+        "spec": {"ingressClassName": "a", "rules": [{"host": host, "http": {"paths": [{
+            "path": "/", "pathType": "Prefix", "backend": {"service": {"name": "web", "port": {"number": 80}}},
+        }]}}]},
+    }));
+    statuses.live.routing().stores_mut().apply_ingress(&Scope::All, Event::Apply(ingress.unwrap()));
+}
+
+/// Ingress `a` is published and every proxy has it, in commit 5.
+fn published() -> Statuses {
+    let statuses = statuses();
+    statuses.live.set_leading(true);
+    statuses.live.set_publication(&output("a"), Publication::Committed);
+    create(&statuses, "first", "a.example.com");
+    reconcile(&statuses, "a");
+    look(&statuses);
+    statuses.committed(&output("a"), (1, 5), false, (1, 5));
+    assert_eq!(queued(&statuses), ["a"]);
+    assert!(!leaves_alone(&statuses, "a"));
+    statuses
+}
+
 fn leaves_alone(statuses: &Statuses, name: &str) -> bool {
     let state = statuses.state(&key(name)).unwrap();
     state.ours && state.wanted == DesiredStatus::LeaveAlone
@@ -91,7 +152,7 @@ fn nothing_is_written_before_the_first_commit_or_while_commits_fail() {
         if let Some(publication) = publication {
             statuses.live.set_publication(&output("a"), publication);
         }
-        statuses.look_at(BTreeMap::from([(key("a"), None)]), false, |_| false);
+        look_at(&statuses, BTreeMap::from([(key("a"), None)]), false, |_| false);
         assert_eq!(queued(&statuses), [""; 0], "{publication:?}");
         // Also where it is looked at for another reason.
         assert!(leaves_alone(&statuses, "a"), "{publication:?}");
@@ -113,15 +174,15 @@ fn a_status_waits_for_its_own_output_alone() {
     }
     // Both have something to commit, always.
     let all = || BTreeMap::from([(key("a"), None), (key("b"), None)]);
-    statuses.look_at(all(), false, |_| true);
+    look_at(&statuses, all(), false, |_| true);
     assert_eq!(queued(&statuses), [""; 0]);
     assert!(leaves_alone(&statuses, "a"));
     statuses.committed(&output("a"), (1, 1), false, (1, 1));
-    statuses.look_at(BTreeMap::from([(key("b"), None)]), false, |_| true);
+    look_at(&statuses, BTreeMap::from([(key("b"), None)]), false, |_| true);
     assert_eq!(queued(&statuses), ["a"]);
     assert!(!leaves_alone(&statuses, "a") && leaves_alone(&statuses, "b"));
     // One that has nothing to commit holds up nobody.
-    statuses.look_at(all(), false, |busy| *busy == output("b"));
+    look_at(&statuses, all(), false, |busy| *busy == output("b"));
     assert_eq!(queued(&statuses), ["a"]);
     statuses.committed(&output("b"), (1, 1), false, (1, 1));
     assert_eq!(queued(&statuses), ["b"]);
@@ -131,9 +192,9 @@ fn a_status_waits_for_its_own_output_alone() {
 fn an_address_is_withdrawn_when_the_routing_is() {
     let statuses = statuses();
     statuses.live.set_publication(&output("a"), Publication::Held(Category::WithdrawalHeld));
-    statuses.look_at(BTreeMap::from([(key("left"), Some(output("a")))]), false, |_| true);
+    look_at(&statuses, BTreeMap::from([(key("left"), Some(output("a")))]), false, |_| true);
     // An event that concerns no output changes nothing about that.
-    statuses.look_at(BTreeMap::from([(key("left"), None)]), false, |_| true);
+    look_at(&statuses, BTreeMap::from([(key("left"), None)]), false, |_| true);
     assert_eq!(queued(&statuses), [""; 0]);
     assert!(leaves_alone(&statuses, "left"));
     statuses.committed(&output("a"), (1, 1), true, (1, 1));
@@ -145,9 +206,9 @@ fn an_address_is_withdrawn_when_the_routing_is() {
 fn what_waits_for_an_output_that_never_commits_is_bounded() {
     let statuses = statuses();
     let keys = (0..1_000).map(|at| (key(&format!("deleted-{at}")), Some(output("a"))));
-    statuses.look_at(keys.collect(), false, |_| true);
-    statuses.look_at(BTreeMap::from([(key("a"), None)]), false, |_| true);
-    assert!(statuses.waiting().len() <= 3, "{}", statuses.waiting().len());
+    look_at(&statuses, keys.collect(), false, |_| true);
+    look_at(&statuses, BTreeMap::from([(key("a"), None)]), false, |_| true);
+    assert!(statuses.held().waiting.len() <= 3, "{}", statuses.held().waiting.len());
 }
 
 #[test]
@@ -155,7 +216,7 @@ fn an_address_is_written_once_every_proxy_has_the_routing() {
     let statuses = statuses();
     statuses.live.set_publication(&output("a"), Publication::Committed);
     let held = || statuses.state(&key("a")).unwrap().wanted == DesiredStatus::LeaveAlone;
-    let changed = || statuses.look_at([(key("a"), Some(output("a")))].into(), false, |_| true);
+    let changed = || look_at(&statuses, [(key("a"), Some(output("a")))].into(), false, |_| true);
     let release = |now, loaded| statuses.release(now, |_| loaded).get(&output("a")).copied();
     changed();
     assert!(statuses.await_commit(&output("a")) && !statuses.await_commit(&output("b")));
@@ -183,7 +244,7 @@ fn an_address_waits_for_its_delay_at_most() {
     let statuses = statuses();
     statuses.live.set_publication(&output("a"), Publication::Committed);
     let held = || statuses.state(&key("a")).unwrap().wanted == DesiredStatus::LeaveAlone;
-    statuses.look_at([(key("a"), Some(output("a")))].into(), false, |_| true);
+    look_at(&statuses, [(key("a"), Some(output("a")))].into(), false, |_| true);
     statuses.committed(&output("a"), (1, 5), false, (0, 0));
     assert!(held());
     let late = statuses.release(Instant::now() + DELAY, |_| (0, 0));
@@ -193,18 +254,101 @@ fn an_address_waits_for_its_delay_at_most() {
 }
 
 #[test]
-fn one_that_is_made_anew_waits_for_a_commit_of_its_own() {
-    let statuses = statuses();
-    statuses.live.set_publication(&output("a"), Publication::Committed);
-    let commit = |commit| {
-        statuses.look_at([(key("a"), Some(output("a")))].into(), false, |_| true);
-        statuses.committed(&output("a"), commit, false, (1, 1));
+fn one_that_is_made_anew_has_no_address_until_it_is_published() {
+    let statuses = published();
+    delete(&statuses, "a");
+    create(&statuses, "second", "a.example.com");
+    assert!(leaves_alone(&statuses, "a"), "what is published is of the one before");
+    delete(&statuses, "a");
+    reconcile(&statuses, "a");
+    create(&statuses, "third", "new.example.com");
+    reconcile(&statuses, "a");
+    assert!(leaves_alone(&statuses, "a"), "the publisher has not looked yet");
+    look(&statuses);
+    assert!(leaves_alone(&statuses, "a"), "it waits for a commit");
+    statuses.committed(&output("a"), (1, 6), false, (1, 5));
+    assert!(leaves_alone(&statuses, "a"), "it waits for the proxies");
+    statuses.release(Instant::now(), |_| (1, 6));
+    assert!(!leaves_alone(&statuses, "a"));
+}
+
+#[test]
+fn one_that_is_made_anew_during_a_commit_is_not_in_it() {
+    let statuses = published();
+    let make_anew = |uid, host| {
+        delete(&statuses, "a");
+        reconcile(&statuses, "a");
+        create(&statuses, uid, host);
+        reconcile(&statuses, "a");
     };
-    commit((1, 5));
-    statuses.arriving().get_mut(&key("a")).unwrap().uid = Some("of the one before".to_owned());
-    commit((1, 6));
-    statuses.release(Instant::now(), |_| (1, 5));
+    make_anew("second", "b.example.com");
+    look(&statuses);
+    make_anew("third", "c.example.com");
+    statuses.committed(&output("a"), (1, 6), false, (1, 5));
+    look(&statuses);
+    statuses.committed(&output("a"), (1, 7), false, (1, 5));
+    queued(&statuses);
+    statuses.release(Instant::now(), |_| (1, 6));
+    assert!(leaves_alone(&statuses, "a") && queued(&statuses).is_empty());
+    statuses.release(Instant::now(), |_| (1, 7));
+    assert!(!leaves_alone(&statuses, "a"));
+}
+
+#[test]
+fn one_that_is_made_anew_with_the_same_routing_waits_for_the_proxies() {
+    let statuses = statuses();
+    statuses.live.set_leading(true);
+    statuses.live.set_publication(&output("a"), Publication::Committed);
+    create(&statuses, "first", "a.example.com");
+    reconcile(&statuses, "a");
+    look(&statuses);
+    // Gone for the moment at which the commit ends, and nothing but its uid changes.
+    delete(&statuses, "a");
+    statuses.committed(&output("a"), (1, 6), false, (1, 5));
+    create(&statuses, "second", "a.example.com");
+    reconcile(&statuses, "a");
+    look(&statuses);
     assert!(leaves_alone(&statuses, "a"));
     statuses.release(Instant::now(), |_| (1, 6));
     assert!(!leaves_alone(&statuses, "a"));
+}
+
+#[test]
+fn one_that_changes_all_the_time_gets_its_address() {
+    let statuses = published();
+    for number in 0..5 {
+        create(&statuses, "first", &format!("{number}.example.com"));
+        reconcile(&statuses, "a");
+        assert!(!leaves_alone(&statuses, "a"), "not looked at");
+        look(&statuses);
+        assert!(!leaves_alone(&statuses, "a"), "not committed");
+        statuses.committed(&output("a"), (1, 6 + number), false, (1, 5));
+    }
+    // But not while nothing is published.
+    statuses.live.set_publication(&output("a"), Publication::Failing("other"));
+    assert!(leaves_alone(&statuses, "a"));
+}
+
+#[test]
+fn what_waits_for_an_output_that_is_let_go_waits_no_longer() {
+    let statuses = statuses();
+    look_at(&statuses, [(key("left"), Some(output("a")))].into(), false, |_| true);
+    assert!(leaves_alone(&statuses, "left"));
+    statuses.forget_output(&output("b"));
+    assert!(leaves_alone(&statuses, "left") && queued(&statuses).is_empty());
+    statuses.forget_output(&output("a"));
+    assert_eq!(queued(&statuses), ["left"]);
+    assert!(!statuses.state(&key("left")).unwrap().ours, "withdrawn");
+}
+
+#[test]
+fn nothing_is_remembered_of_one_that_is_deleted() {
+    let statuses = published();
+    delete(&statuses, "a");
+    reconcile(&statuses, "a");
+    look(&statuses);
+    assert_eq!(queued(&statuses), ["a"], "so that the writer forgets it too");
+    assert!(statuses.state(&key("a")).is_none());
+    let held = statuses.held();
+    assert!(held.waiting.is_empty() && held.arriving.is_empty());
 }

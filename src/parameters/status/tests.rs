@@ -38,7 +38,11 @@ fn a_conditions_time_changes_only_with_its_status() {
     let first = status(&observed(), None, at(100));
     assert_eq!(
         conditions(&first),
-        [("Accepted", "True", "Accepted", 100), ("Published", "True", "Committed", 100)]
+        [
+            ("Accepted", "True", "Accepted", 100),
+            ("Published", "True", "Committed", 100),
+            ("Ready", "True", "Ready", 100),
+        ]
     );
     assert_eq!((first.observed_generation, first.counts.ingresses, first.counts.routers), (Some(3), 2, 3));
     assert_eq!(first.ingress_classes, ["public"]);
@@ -47,11 +51,18 @@ fn a_conditions_time_changes_only_with_its_status() {
     let second = status(&held, Some(&first), at(200));
     assert_eq!(
         conditions(&second),
-        [("Accepted", "True", "Accepted", 100), ("Published", "False", "Paused", 200)]
+        [
+            ("Accepted", "True", "Accepted", 100),
+            ("Published", "False", "Paused", 200),
+            ("Ready", "False", "Paused", 200),
+        ]
     );
     let pending = Observed { publication: Publication::Pending, ..observed() };
     let third = status(&pending, Some(&second), at(300));
-    assert_eq!(conditions(&third)[1], ("Published", "False", "Pending", 200));
+    assert_eq!(
+        conditions(&third)[1..],
+        [("Published", "False", "Pending", 200), ("Ready", "False", "Pending", 200)]
+    );
     // As the API server gives it back.
     let json = serde_json::to_value(&third).unwrap();
     assert_eq!(json["conditions"][1]["lastTransitionTime"], "1970-01-01T00:03:20Z");
@@ -75,13 +86,37 @@ fn bad_settings_say_what_becomes_of_which_class() {
     let unused = Observed { accepted: None, classes: BTreeMap::new(), ..none };
     assert_eq!(
         conditions(&status(&unused, None, at(1))),
-        [("Accepted", "Unknown", "NotUsed", 1), ("Published", "False", "NotUsed", 1)]
+        [
+            ("Accepted", "Unknown", "NotUsed", 1),
+            ("Published", "False", "NotUsed", 1),
+            ("Ready", "Unknown", "NotUsed", 1),
+        ]
     );
     let long = Observed {
         accepted: Some(Verdict { reason: Reason::Invalid, message: "ä".repeat(9000) }),
         ..observed()
     };
     assert!(status(&long, None, at(1)).conditions[0].message.len() <= MESSAGE_LIMIT);
+}
+
+#[test]
+fn settings_that_were_published_stay_ready_while_later_changes_wait() {
+    let ready = |observed: &Observed, before: Option<&IngressClassParametersStatus>| {
+        let status = status(observed, before, at(200));
+        let ready = status.conditions.iter().find(|condition| condition.type_ == READY).unwrap();
+        (ready.status.clone(), ready.reason.clone())
+    };
+    let is = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+    let pending = Observed { publication: Publication::Pending, ..observed() };
+    assert_eq!(ready(&pending, None), is("False", "Pending"));
+    let published = status(&observed(), None, at(100));
+    assert_eq!(ready(&pending, Some(&published)), is("True", "Ready"));
+    let changed = Observed { generation: Some(4), ..pending };
+    assert_eq!(ready(&changed, Some(&published)), is("False", "Pending"));
+    let bad = Some(Verdict { reason: Reason::Invalid, message: "x".to_owned() });
+    assert_eq!(ready(&Observed { accepted: bad, ..observed() }, Some(&published)), is("False", "Invalid"));
+    let failing = Observed { publication: Publication::Failing("timeout"), ..observed() };
+    assert_eq!(ready(&failing, Some(&published)), is("False", "CommitFailed"));
 }
 
 #[test]

@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::kubernetes::key::OutputKey;
+use crate::metrics::WriteKind;
+use crate::publish::requests::ObjectTarget;
 use crate::published::index::Index;
 use crate::published::objects::{self, Part, SHA256_ANNOTATION};
 use crate::table::Digest;
@@ -23,11 +26,20 @@ pub fn key(part: Part, digest: &Digest) -> ShardKey {
     (part, digest.short())
 }
 
-/// The name of a shard's object.
-pub fn object_name(output: &OutputKey, (part, short): &ShardKey) -> String {
+/// A shard's object.
+pub fn target(output: &OutputKey, (part, short): &ShardKey) -> ObjectTarget {
+    let namespace = output.namespace();
     match part {
-        Part::Keys => objects::key_shard_name(output, short),
-        _ => objects::routing_shard_name(output, short),
+        Part::Keys => ObjectTarget::new::<Secret>(
+            WriteKind::KeyShard,
+            namespace,
+            &objects::key_shard_name(output, short),
+        ),
+        _ => ObjectTarget::new::<ConfigMap>(
+            WriteKind::RoutingShard,
+            namespace,
+            &objects::routing_shard_name(output, short),
+        ),
     }
 }
 
@@ -265,7 +277,9 @@ mod tests {
         let digest = Digest::new("x");
         for part in [Part::Routing, Part::Keys] {
             let key = key(part, &digest);
-            assert_eq!(key_of(&output, &object_name(&output, &key)), Some(key));
+            let object = target(&output, &key).object;
+            let name = object.split_once("ns/").unwrap().1;
+            assert_eq!(key_of(&output, name), Some(key));
         }
         for other in
             ["public", "public-0.r-aaaaaaaaaaaa", "public.r-short", "public.x-aaaaaaaaaaaa", "public.é-a"]

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use super::shards::{Shard, ShardKey, object_name};
+use super::shards::{Shard, ShardKey, target};
 use super::throttle::Throttle;
 use super::withdrawal::index_subject;
-use super::writer::{CONCURRENT, NAME_TAKEN, collection, shard_kind};
+use super::writer::{CONCURRENT, NAME_TAKEN};
 use crate::kubernetes::key::OutputKey;
 use crate::metrics::WriteKind;
 use crate::publish::backoff::Backoff;
 use crate::publish::error::PublishError;
-use crate::publish::requests::{Requests, Write};
+use crate::publish::requests::{ObjectTarget, Requests, Write};
 use crate::published::objects::{self, Part, ROUTING_YAML, TEXT_LIMIT};
 use crate::table::Digest;
 use crate::translate::problem::{Category, Kind, Problem};
@@ -47,11 +47,7 @@ pub async fn delete_shards(
         .map(|(key, held)| {
             let (requests, output) = (&requests, &output);
             async move {
-                let name = object_name(output, &key);
-                let (kind, object) = shard_kind(key.0, output, &name);
-                let path = format!("{}/{name}", collection(key.0, output));
-                let delete = Write::delete(kind, object, &path, held.uid.as_deref(), held.version.as_deref());
-                let result = match delete {
+                let result = match target(output, &key).delete(&held.uid, &held.version) {
                     Ok(delete) => requests.write(&delete).await.map(|_| ()),
                     Err(error) => Err(error),
                 };
@@ -137,16 +133,11 @@ pub async fn write_text(
     uid: Option<String>,
     create: bool,
 ) -> Result<TextFound, PublishError> {
-    let name = objects::text_name(&output);
-    let object = format!("ConfigMap {}/{name}", output.namespace());
-    let collection = collection(Part::Text, &output);
-    let path = format!("{collection}/{name}");
-    let found = requests.get::<ConfigMap>(&object, &path).await?;
-    let Some(mut found) = found else {
+    let target =
+        ObjectTarget::new::<ConfigMap>(WriteKind::Text, output.namespace(), &objects::text_name(&output));
+    let Some(mut found) = requests.get::<ConfigMap>(&target).await? else {
         let Some(document) = document.filter(|_| create) else { return Ok(TextFound::default()) };
-        let text = objects::text(&output, document);
-        let create = Write::create(WriteKind::Text, object, &collection, &text)?;
-        return written(&requests, create).await;
+        return written(&requests, target.create(&objects::text(&output, document))?).await;
     };
     let ours = objects::is_ours(&found.metadata, &output, Part::Text);
     if !ours && (uid.is_none() || found.metadata.uid != uid) {
@@ -161,10 +152,9 @@ pub async fn write_text(
         return Ok(TextFound { uid: metadata.uid, version: metadata.resource_version, bytes: 0 });
     }
     if found.immutable == Some(true) {
-        let (uid, version) = (found.metadata.uid.as_deref(), found.metadata.resource_version.as_deref());
-        requests.write(&Write::delete(WriteKind::Text, object.clone(), &path, uid, version)?).await?;
-        let create = Write::create(WriteKind::Text, object, &collection, &objects::text(&output, document))?;
-        return written(&requests, create).await;
+        let delete = target.delete(&found.metadata.uid, &found.metadata.resource_version)?;
+        requests.write(&delete).await?;
+        return written(&requests, target.create(&objects::text(&output, document))?).await;
     }
     // What others put there stays.
     let text = objects::text(&output, document);
@@ -174,7 +164,7 @@ pub async fn write_text(
     if let Some(binary) = found.binary_data.as_mut() {
         binary.remove(ROUTING_YAML);
     }
-    written(&requests, Write::replace(WriteKind::Text, object, &path, &found)?).await
+    written(&requests, target.replace(&found)?).await
 }
 
 async fn written(requests: &Requests, write: Write) -> Result<TextFound, PublishError> {

@@ -126,7 +126,7 @@ fn name(uid: &str, subject: &Subject, parts: &[&str]) -> String {
         hash.update(part);
     }
     let hash: String = hash.finalize().iter().take(HASH / 2).map(|byte| format!("{byte:02x}")).collect();
-    let end = subject.name.floor_char_boundary(NAME_LIMIT.min(subject.name.len()));
+    let end = subject.name.floor_char_boundary(NAME_LIMIT);
     let start = subject.name[..end].trim_end_matches(['.', '-']);
     format!("{start}.{hash}")
 }

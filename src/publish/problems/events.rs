@@ -12,13 +12,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use kube::Resource as _;
 use tokio::sync::Notify;
 
 use crate::metrics::{EventResult, Queue, WriteKind};
 use crate::publish::error::{FailureLog, PublishError};
 use crate::publish::problems::event_book::{Action, EventBook, Next};
-use crate::publish::requests::{MANAGER, Requests, Write};
+use crate::publish::requests::{MANAGER, ObjectTarget, Requests, Write};
 use crate::translate::problem::{Kind, Problem, Subject};
 
 /// Event writes under way at once.
@@ -135,8 +134,11 @@ fn namespace(subject: &Subject) -> &str {
     if subject.namespace.is_empty() { DEFAULT_NAMESPACE } else { &subject.namespace }
 }
 
-fn message_name(action: &Action) -> String {
-    format!("Event {}/{} on {}", namespace(&action.subject), action.event.name, action.subject)
+fn target(action: &Action) -> ObjectTarget {
+    let mut target =
+        ObjectTarget::new::<Event>(WriteKind::Event, namespace(&action.subject), &action.event.name);
+    target.object = format!("{} on {}", target.object, action.subject);
+    target
 }
 
 fn create(action: &Action, instance: &str, now: Timestamp) -> Result<Write, PublishError> {
@@ -144,7 +146,7 @@ fn create(action: &Action, instance: &str, now: Timestamp) -> Result<Write, Publ
     let namespace = namespace(subject);
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let mut reporter = instance.to_owned();
-    reporter.truncate(reporter.floor_char_boundary(128.min(reporter.len())));
+    reporter.truncate(reporter.floor_char_boundary(128));
     let body = Event {
         metadata: ObjectMeta {
             name: Some(event.name.clone()),
@@ -168,16 +170,15 @@ fn create(action: &Action, instance: &str, now: Timestamp) -> Result<Write, Publ
         reporting_instance: some(&reporter).or_else(|| some(MANAGER)),
         ..Event::default()
     };
-    Write::create(WriteKind::Event, message_name(action), &Event::url_path(&(), Some(namespace)), &body)
+    target(action).create(&body)
 }
 
 /// Nothing but the series of an Event may change.
 fn refresh(action: &Action, now: Timestamp) -> Result<Write, PublishError> {
-    let path = format!("{}/{}", Event::url_path(&(), Some(namespace(&action.subject))), action.event.name);
     let body = serde_json::json!({
         "series": {"count": action.count.max(2), "lastObservedTime": MicroTime(now)},
     });
-    Write::merge(WriteKind::Event, message_name(action), &path, &body)
+    target(action).merge(&body)
 }
 
 fn api_version(kind: Kind) -> &'static str {

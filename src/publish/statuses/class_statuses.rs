@@ -8,7 +8,7 @@ use crate::metrics::WriteKind;
 use crate::parameters::memory::{self, Memory};
 use crate::parameters::resource::{GROUP, IngressClassParametersStatus, KIND, VERSION};
 use crate::publish::error::PublishError;
-use crate::publish::requests::{Requests, Write};
+use crate::publish::requests::{ObjectTarget, Requests, Write};
 use crate::translate::problem::Kind;
 
 const NAME_TAKEN: &str = "delete or rename it, or set another operator.leaderElection.leaseName";
@@ -83,7 +83,7 @@ impl ClassWriter {
     /// # Errors
     /// It cannot be read, or belongs to someone else.
     pub async fn read_memory(&self) -> Result<Option<ConfigMap>, PublishError> {
-        let map: Option<ConfigMap> = self.requests.get(&self.object(), &self.path()).await?;
+        let map: Option<ConfigMap> = self.requests.get(&self.target()).await?;
         match map {
             Some(map) if !memory::is_ours(&map) => {
                 Err(PublishError::name_taken(Kind::ConfigMap, &map.metadata, NAME_TAKEN.to_owned()))
@@ -109,22 +109,14 @@ impl ClassWriter {
         }
         let map = memory.config_map(&self.namespace, &self.lease_name, before.as_ref());
         let write = match before {
-            Some(_) => Write::replace(WriteKind::Classes, self.object(), &self.path(), &map)?,
-            None => Write::create(WriteKind::Classes, self.object(), &self.collection(), &map)?,
+            Some(_) => self.target().replace(&map)?,
+            None => self.target().create(&map)?,
         };
         self.requests.write(&write).await?;
         Ok(Written::Done)
     }
 
-    fn object(&self) -> String {
-        format!("ConfigMap {}/{}", self.namespace, memory::name(&self.lease_name))
-    }
-
-    fn collection(&self) -> String {
-        format!("/api/v1/namespaces/{}/configmaps", self.namespace)
-    }
-
-    fn path(&self) -> String {
-        format!("{}/{}", self.collection(), memory::name(&self.lease_name))
+    fn target(&self) -> ObjectTarget {
+        ObjectTarget::new::<ConfigMap>(WriteKind::Classes, &self.namespace, &memory::name(&self.lease_name))
     }
 }

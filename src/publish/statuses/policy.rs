@@ -26,6 +26,7 @@ const RECORDS: usize = 1_024;
 /// What is known of an Ingress and its status.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StatusState {
+    pub uid: Option<String>,
     pub ours: bool,
     /// What its status should be while it is ours.
     pub wanted: DesiredStatus,
@@ -56,6 +57,7 @@ pub fn we_own(ingress: &Ingress) -> bool {
 /// The last writes to an Ingress.
 #[derive(Clone, Debug, Default)]
 struct WriteRecord {
+    uid: Option<String>,
     /// The value of the last write.
     written: Entries,
     /// What was there before it, and whether waybill owned that.
@@ -85,6 +87,10 @@ impl StatusPolicy {
             self.records.remove(key);
             return Decision::Nothing;
         };
+        // Nobody has fought for the status of one that was made anew, nor was it written.
+        if self.records.get(key).is_some_and(|record| record.uid != state.uid) {
+            self.records.remove(key);
+        }
         let wanted: &[IngressLoadBalancerIngress] = match (&state.wanted, state.ours) {
             (DesiredStatus::Entries(entries), true) => entries,
             // The address is withdrawn, unless others wrote it.
@@ -174,10 +180,11 @@ impl StatusPolicy {
                         .is_some_and(|last| now.saturating_duration_since(*last) < CONTEST_WINDOW)
             });
         }
-        let record = self
-            .records
-            .entry(key.clone())
-            .or_insert_with(|| WriteRecord { shown: state.shown, ..WriteRecord::default() });
+        let record = self.records.entry(key.clone()).or_insert_with(|| WriteRecord {
+            uid: state.uid.clone(),
+            shown: state.shown,
+            ..WriteRecord::default()
+        });
         if !same(&record.written, &written) {
             record.times.clear();
         } else if record.shown == state.shown {
@@ -267,6 +274,7 @@ mod tests {
     fn state(wanted: &[&str], current: &[&str], we_own: bool) -> StatusState {
         static SHOWN: AtomicUsize = AtomicUsize::new(0);
         StatusState {
+            uid: None,
             ours: true,
             wanted: DesiredStatus::Entries(entries(wanted)),
             current: entries(current),
@@ -418,6 +426,20 @@ mod tests {
         };
         assert_eq!(policy.decide(&key(), Some(&right), check), Decision::Nothing);
         assert_eq!(policy.problem(&key()), None);
+    }
+
+    #[test]
+    fn one_that_is_made_anew_gets_its_address_at_once_however_often() {
+        let now = Instant::now();
+        let mut policy = StatusPolicy::default();
+        for number in 0..10 {
+            let new = StatusState { uid: Some(format!("{number}")), ..state(&["a"], &[], false) };
+            assert_eq!(policy.decide(&key(), Some(&new), now), Decision::Write(entries(&["a"])), "{number}");
+            policy.wrote(&key(), &new, entries(&["a"]), now);
+            assert_eq!(policy.decide(&key(), Some(&new), now), Decision::LookAgain(now + UNSEEN));
+        }
+        policy.decide(&key(), None, now);
+        assert!(policy.records.is_empty());
     }
 
     #[test]

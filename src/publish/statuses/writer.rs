@@ -216,8 +216,8 @@ impl<V: StatusView> StatusWriter<V> {
                     self.later.add(key.clone(), at);
                 }
             }
-            // The Ingress was deleted.
-            Err(PublishError::NotFound { .. }) => {
+            // The Ingress was deleted, or made anew and is looked at when the watch shows it.
+            Err(error) if matches!(error, PublishError::NotFound { .. }) || is_made_anew(&error) => {
                 self.failures.remove(&key);
             }
             Err(error) => {
@@ -237,6 +237,14 @@ impl<V: StatusView> StatusWriter<V> {
     }
 }
 
+/// Whether the API server has another Ingress of that name.
+fn is_made_anew(error: &PublishError) -> bool {
+    let PublishError::Invalid { source, .. } = error else { return false };
+    let kube::Error::Api(status) = &**source else { return false };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.map(|cause| &cause.field).any(|field| field == "metadata.uid")
+}
+
 enum Step {
     Write(IngressKey, StatusState, Entries),
     Next,
@@ -245,23 +253,27 @@ enum Step {
 }
 
 async fn write(requests: Requests, key: IngressKey, state: StatusState, entries: Entries) -> Done {
-    let result = match request(&key, &entries) {
+    let result = match request(&key, state.uid.as_deref(), &entries) {
         Ok(write) => requests.write(&write).await.map(|_| ()),
         Err(error) => Err(error),
     };
     Done { key, state, written: entries, result }
 }
 
-/// Applies these addresses and nothing else. An empty list is sent as such: a field that is left out stays while another
+/// Applies these addresses and nothing else. With the uid, the API server refuses it where the Ingress was made anew
+/// since, whose routing may not be published. An empty list is sent as such: a field that is left out stays while another
 /// manager owns it too.
-fn request(key: &IngressKey, entries: &Entries) -> Result<Write, PublishError> {
+fn request(key: &IngressKey, uid: Option<&str>, entries: &Entries) -> Result<Write, PublishError> {
     let path = format!("{}/{}/status", Ingress::url_path(&(), Some(key.namespace())), key.name());
-    let body = serde_json::json!({
+    let mut body = serde_json::json!({
         "apiVersion": Ingress::API_VERSION,
         "kind": Ingress::KIND,
         "metadata": {"name": key.name(), "namespace": key.namespace()},
         "status": {"loadBalancer": {"ingress": entries}},
     });
+    if let Some(uid) = uid {
+        body["metadata"]["uid"] = uid.into();
+    }
     Write::apply(WriteKind::IngressStatus, format!("status of Ingress {key}"), &path, &body)
 }
 
@@ -292,12 +304,12 @@ mod tests {
 
     #[test]
     fn an_empty_status_is_sent_as_an_empty_list() {
-        let write = request(&key("web"), &Vec::new()).unwrap();
+        let write = request(&key("web"), Some("u"), &Vec::new()).unwrap();
         let text = format!("{write:?}");
         assert!(text.contains("/apis/networking.k8s.io/v1/namespaces/ns/ingresses/web/status?"), "{text}");
         let body = serde_json::json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
-            "metadata": {"name": "web", "namespace": "ns"}, "status": {"loadBalancer": {"ingress": []}},
+            "metadata": {"name": "web", "namespace": "ns", "uid": "u"}, "status": {"loadBalancer": {"ingress": []}},
         });
         assert_eq!(write.bytes(), body.to_string().len() as u64);
     }

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{closest, is_below};
+use super::{KnownAnnotation, closest, is_below};
 use crate::kubernetes::well_known::{self, TRAEFIK_PREFIX};
 use crate::translate::problem::{Category, Problem, Problems, Subject};
 
 /// Parts of the names of annotations that restrict who gets in, or where and how.
-const RESTRICTING: &[&str] = &[
+pub const RESTRICTING: &[&str] = &[
     "allowlist",
     "auth",
     "block",
@@ -24,12 +24,19 @@ const RESTRICTING: &[&str] = &[
     "whitelist",
 ];
 
+/// What is said of annotations without effect.
+pub const NO_EFFECT: &str = "these annotations have no effect; see docs/annotations.md for those that have";
+
+/// The same where some are [`RESTRICTING`].
+pub const MAY_BE_OPEN: &str = "these annotations have no effect, and the routes may be open to more clients than they say; \
+                               protect them with router.middlewares, see docs/annotations.md";
+
 /// Reports the annotations without effect of an object whose `root` is read: one problem, and those that restrict access
 /// come first.
 pub(super) fn report(
     annotations: &BTreeMap<String, String>,
     root: &str,
-    known: &[&'static str],
+    known: &[KnownAnnotation],
     subject: &dyn Fn() -> Subject,
     problems: &mut Problems,
 ) {
@@ -52,20 +59,13 @@ pub(super) fn report(
         Some(known) => format!("; the closest to {name} is {TRAEFIK_PREFIX}{known}"),
         None => String::new(),
     };
-    let remedy = if restricting.is_empty() {
-        format!("these annotations have no effect; see docs/annotations.md for those that have{hint}")
-    } else {
-        format!(
-            "these annotations have no effect, and the routes may be open to more clients than they say; protect them \
-             with router.middlewares, see docs/annotations.md{hint}"
-        )
-    };
+    let remedy = if restricting.is_empty() { NO_EFFECT } else { MAY_BE_OPEN };
     let shown: Vec<&str> = restricting.into_iter().chain(others).take(20).collect();
     problems.add(|| Problem {
         category: Category::IgnoredAnnotation,
         subject: subject(),
         field: "metadata.annotations".to_owned(),
         value: Problem::shown(&shown.join(", ")),
-        remedy,
+        remedy: format!("{remedy}{hint}"),
     });
 }

@@ -5,6 +5,7 @@
 //! two spellings the later in byte order counts, a switch that is off silences what is below it, and one fault makes
 //! the whole object unusable.
 
+mod form;
 mod ignored;
 mod router;
 mod service;
@@ -17,11 +18,19 @@ use std::ops::Bound;
 use crate::kubernetes::well_known::TRAEFIK_PREFIX as PREFIX;
 use crate::translate::problem::{Category, Problem, Problems, Subject};
 
+pub use form::ValueForm;
+pub use ignored::{MAY_BE_OPEN, NO_EFFECT, RESTRICTING};
 pub use router::RouterAnnotations;
 pub use service::ServiceAnnotations;
 
-/// Every annotation there is, behind the prefix and in lower case; `0` stands for any label of a domain.
-pub fn known() -> impl Iterator<Item = &'static str> {
+/// A key behind the prefix in lower case, and what its value may be. `0` stands for any label of a domain.
+type KnownAnnotation = (&'static str, ValueForm);
+
+/// What is said of a key that nobody knows, and to which no other is close.
+pub const NO_SUCH: &str = "no such annotation; remove it, or see docs/annotations.md for those there are";
+
+/// Every annotation there is.
+pub fn known() -> impl Iterator<Item = KnownAnnotation> {
     RouterAnnotations::KNOWN.iter().chain(ServiceAnnotations::KNOWN).copied()
 }
 
@@ -45,8 +54,7 @@ fn field(name: &str) -> String {
 pub(super) trait Annotated: Default {
     /// What all of them begin with behind the prefix: `router` or `service`.
     const ROOT: &'static str;
-    /// All of them; `0` stands for any label of a domain.
-    const KNOWN: &'static [&'static str];
+    const KNOWN: &'static [KnownAnnotation];
 
     /// Reads the annotations of an object that has some. They come in the order in which Traefik reads them.
     fn read(entries: &[Annotation<'_>], faults: &mut AnnotationFaults<'_>) -> Self;
@@ -178,7 +186,7 @@ fn is_index(text: &str) -> bool {
 /// Gathers the faults of one object's annotations.
 pub(super) struct AnnotationFaults<'a> {
     subject: &'a dyn Fn() -> Subject,
-    known: &'static [&'static str],
+    known: &'static [KnownAnnotation],
     fatal: Vec<Problem>,
     minor: &'a mut Problems,
 }
@@ -211,9 +219,7 @@ impl AnnotationFaults<'_> {
         let close = if self.fatal.len() < LOOKED_FOR { closest(self.known, &entry.lower) } else { None };
         let remedy = match close {
             Some(known) => format!("no such annotation; the closest one is {PREFIX}{known}"),
-            None => {
-                "no such annotation; remove it, or see docs/annotations.md for those there are".to_owned()
-            }
+            None => NO_SUCH.to_owned(),
         };
         self.fatal(Category::UnknownAnnotation, entry, remedy);
     }
@@ -221,7 +227,7 @@ impl AnnotationFaults<'_> {
     fn boolean(&mut self, entry: &Annotation<'_>) -> Option<bool> {
         let parsed = value::boolean(entry.value);
         if parsed.is_none() {
-            self.fatal(Category::InvalidAnnotation, entry, "write true or false");
+            self.fatal(Category::InvalidAnnotation, entry, ValueForm::Boolean.remedy());
         }
         parsed
     }
@@ -229,8 +235,7 @@ impl AnnotationFaults<'_> {
     fn integer(&mut self, entry: &Annotation<'_>) -> Option<i64> {
         let parsed = value::integer(entry.value);
         if parsed.is_none() {
-            let remedy = "write a whole number of at most 64 bits, such as 10 or -1";
-            self.fatal(Category::InvalidAnnotation, entry, remedy);
+            self.fatal(Category::InvalidAnnotation, entry, ValueForm::Integer.remedy());
         }
         parsed
     }
@@ -239,7 +244,7 @@ impl AnnotationFaults<'_> {
     fn list(&mut self, entry: &Annotation<'_>) -> Vec<String> {
         let (items, dropped) = value::list(entry.value);
         if dropped {
-            self.minor(Category::EmptyListItem, entry, "remove the empty item; the others are used");
+            self.minor(Category::EmptyListItem, entry, ValueForm::List.remedy());
         }
         items
     }
@@ -252,16 +257,15 @@ impl AnnotationFaults<'_> {
             return Switch::On;
         }
         if !["false", "0", "f", "no", "off"].iter().any(|off| entry.value.eq_ignore_ascii_case(off)) {
-            let remedy = "write true or false; Traefik takes this value for off";
-            self.minor(Category::UnclearSwitch, entry, remedy);
+            self.minor(Category::UnclearSwitch, entry, ValueForm::Switch.remedy());
         }
         Switch::Off
     }
 }
 
 /// The known key that is closest to `name`, which is in lower case, if one is close.
-fn closest(known: &[&'static str], name: &str) -> Option<&'static str> {
-    let closest = known.iter().map(|known| (strsim::levenshtein(known, name), *known)).min()?;
+fn closest(known: &[KnownAnnotation], name: &str) -> Option<&'static str> {
+    let closest = known.iter().map(|(known, _)| (strsim::levenshtein(known, name), *known)).min()?;
     (closest.0 <= name.len() / 3).then_some(closest.1)
 }
 
@@ -282,7 +286,7 @@ mod tests {
     #[test]
     fn no_annotation_there_is_counts_as_unknown() {
         let subject = || Subject { kind: Kind::Ingress, namespace: String::new(), name: String::new() };
-        for key in known().chain(WITHOUT_EFFECT.iter().copied()) {
+        for key in known().map(|(key, _)| key).chain(WITHOUT_EFFECT.iter().copied()) {
             let annotations = BTreeMap::from([(
                 format!("{PREFIX}{key}"),
                 if key == "service.serversscheme" { "h2c" } else { "1" }.to_owned(),
@@ -293,6 +297,49 @@ mod tests {
                 parse::<ServiceAnnotations>(Some(&annotations), &subject, &mut minor).err(),
             ];
             assert_eq!(faults, [None, None], "{key}");
+        }
+    }
+
+    /// The policies for the API server are made from the table.
+    #[test]
+    fn the_forms_in_the_table_are_those_that_are_checked() {
+        let subject = || Subject { kind: Kind::Ingress, namespace: String::new(), name: String::new() };
+        for (key, form) in known() {
+            for value in ["", "true", "7", "x", "a,,b", " , ", "h2c"] {
+                let annotations = BTreeMap::from([(format!("{PREFIX}{key}"), value.to_owned())]);
+                let mut found = Problems::default();
+                let fatal = if key.starts_with("router.") {
+                    parse::<RouterAnnotations>(Some(&annotations), &subject, &mut found).err()
+                } else {
+                    parse::<ServiceAnnotations>(Some(&annotations), &subject, &mut found).err()
+                };
+                let mut found = found.into_vec();
+                found.retain(|problem| problem.category != Category::IgnoredAnnotation);
+                found.extend(fatal.into_iter().flatten());
+                let wanted = match (form, value) {
+                    (ValueForm::Boolean, "true")
+                    | (ValueForm::Integer, "7")
+                    | (ValueForm::Scheme, "" | "h2c") => None,
+                    (ValueForm::Boolean | ValueForm::Integer | ValueForm::Scheme, _) => {
+                        Some((Category::InvalidAnnotation, form.remedy()))
+                    }
+                    (ValueForm::Switch, "" | "true") => None,
+                    (ValueForm::Switch, _) => Some((Category::UnclearSwitch, form.remedy())),
+                    (ValueForm::EntryPoints, "a,,b") => {
+                        Some((Category::EmptyListItem, ValueForm::List.remedy()))
+                    }
+                    (ValueForm::List | ValueForm::Middlewares, "a,,b" | " , ")
+                    | (ValueForm::EntryPoints, " , ") => Some((Category::EmptyListItem, form.remedy())),
+                    _ => None,
+                };
+                let found = found.first().map(|problem| (problem.category, problem.remedy.as_str()));
+                match (found, wanted) {
+                    (Some((category, remedy)), Some((is, begins))) => {
+                        assert!(category == is && remedy.starts_with(begins), "{key}: {value:?}: {found:?}");
+                    }
+                    (found, wanted) => assert_eq!(found, wanted, "{key}: {value:?}"),
+                }
+            }
         }
     }
 }

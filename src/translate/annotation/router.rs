@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::{Annotated, Annotation, AnnotationFaults, References, Switch, field, is_index, value};
+use super::{
+    Annotated, Annotation, AnnotationFaults, KnownAnnotation, References, Switch, ValueForm, field, is_index,
+    value,
+};
 use crate::traefik::dynamic::{Domain, Observability, RouterTls};
 use crate::translate::problem::Category;
 
@@ -29,22 +32,22 @@ pub struct RouterAnnotations {
 
 impl Annotated for RouterAnnotations {
     const ROOT: &'static str = "router";
-    const KNOWN: &'static [&'static str] = &[
-        "router.entrypoints",
-        "router.middlewares",
-        "router.priority",
-        "router.rulesyntax",
-        "router.pathmatcher",
-        "router.tls",
-        "router.tls.certresolver",
-        "router.tls.domains.0.main",
-        "router.tls.domains.0.sans",
-        "router.tls.options",
-        "router.observability",
-        "router.observability.accesslogs",
-        "router.observability.metrics",
-        "router.observability.tracing",
-        "router.observability.traceverbosity",
+    const KNOWN: &'static [KnownAnnotation] = &[
+        ("router.entrypoints", ValueForm::EntryPoints),
+        ("router.middlewares", ValueForm::Middlewares),
+        ("router.priority", ValueForm::Integer),
+        ("router.rulesyntax", ValueForm::Text),
+        ("router.pathmatcher", ValueForm::PathMatcher),
+        ("router.tls", ValueForm::Switch),
+        ("router.tls.certresolver", ValueForm::Text),
+        ("router.tls.domains.0.main", ValueForm::Text),
+        ("router.tls.domains.0.sans", ValueForm::List),
+        ("router.tls.options", ValueForm::Text),
+        ("router.observability", ValueForm::Switch),
+        ("router.observability.accesslogs", ValueForm::Boolean),
+        ("router.observability.metrics", ValueForm::Boolean),
+        ("router.observability.tracing", ValueForm::Boolean),
+        ("router.observability.traceverbosity", ValueForm::Text),
     ];
 
     fn read(entries: &[Annotation<'_>], faults: &mut AnnotationFaults<'_>) -> Self {
@@ -111,7 +114,7 @@ impl RouterReader<'_, '_> {
             ["router", "observability", rest @ ..] => self.below_observability(rest, entry),
             // A list takes one level below it without any effect.
             ["router", "entrypoints" | "middlewares", _] => {}
-            ["router", key] if RouterAnnotations::KNOWN.contains(&&*entry.lower) => {
+            ["router", key] if RouterAnnotations::KNOWN.iter().any(|(known, _)| *known == entry.lower) => {
                 if !entry.overridden {
                     self.leaf(key, entry);
                 }
@@ -127,18 +130,14 @@ impl RouterReader<'_, '_> {
                 if !items.is_empty() || !dropped {
                     self.parsed.entry_points = self.faults.list(entry);
                 } else {
-                    let remedy = "the list has nothing but empty items; name an entry point, or remove the \
-                                  annotation. Until then the paths of this Ingress count as broken";
-                    self.block(entry, remedy);
+                    self.block(entry, ValueForm::EntryPoints);
                 }
             }
             "middlewares" => {
                 let (items, dropped) = value::list(entry.value);
                 self.parsed.middlewares = References::new(items, entry);
                 if dropped {
-                    let remedy = "name the middleware that is missing, or remove the empty item. Until then the paths \
-                                  of this Ingress count as broken";
-                    self.block(entry, remedy);
+                    self.block(entry, ValueForm::Middlewares);
                 }
             }
             "priority" => self.parsed.priority = self.faults.integer(entry).unwrap_or_default(),
@@ -152,9 +151,10 @@ impl RouterReader<'_, '_> {
 
     /// A list has an empty item, and Traefik does not load such a router. Without it the routers would be reachable
     /// where, or without the check that, the item stands for.
-    fn block(&mut self, entry: &Annotation<'_>, remedy: &str) {
+    fn block(&mut self, entry: &Annotation<'_>, form: ValueForm) {
         self.parsed.blocked = true;
-        self.faults.minor(Category::EmptyListItem, entry, remedy);
+        let remedy = format!("{}. Until then the paths of this Ingress count as broken", form.remedy());
+        self.faults.minor(Category::EmptyListItem, entry, &remedy);
     }
 
     fn below_tls(&mut self, rest: &[&str], entry: &Annotation<'_>) {

@@ -1,6 +1,6 @@
 //! The annotations of a Service: `service.*`.
 
-use super::{Annotated, Annotation, AnnotationFaults, References, Switch, value};
+use super::{Annotated, Annotation, AnnotationFaults, KnownAnnotation, References, Switch, ValueForm, value};
 use crate::traefik::dynamic::{Cookie, Sticky};
 use crate::translate::problem::Category;
 
@@ -20,22 +20,22 @@ pub struct ServiceAnnotations {
 
 impl Annotated for ServiceAnnotations {
     const ROOT: &'static str = "service";
-    const KNOWN: &'static [&'static str] = &[
-        "service.serversscheme",
-        "service.serverstransport",
-        "service.passhostheader",
-        "service.middlewares",
-        "service.nativelb",
-        "service.nodeportlb",
-        "service.sticky",
-        "service.sticky.cookie",
-        "service.sticky.cookie.name",
-        "service.sticky.cookie.secure",
-        "service.sticky.cookie.httponly",
-        "service.sticky.cookie.samesite",
-        "service.sticky.cookie.maxage",
-        "service.sticky.cookie.domain",
-        "service.sticky.cookie.path",
+    const KNOWN: &'static [KnownAnnotation] = &[
+        ("service.serversscheme", ValueForm::Scheme),
+        ("service.serverstransport", ValueForm::Text),
+        ("service.passhostheader", ValueForm::Boolean),
+        ("service.middlewares", ValueForm::Middlewares),
+        ("service.nativelb", ValueForm::Boolean),
+        ("service.nodeportlb", ValueForm::Boolean),
+        ("service.sticky", ValueForm::Switch),
+        ("service.sticky.cookie", ValueForm::Switch),
+        ("service.sticky.cookie.name", ValueForm::Text),
+        ("service.sticky.cookie.secure", ValueForm::Boolean),
+        ("service.sticky.cookie.httponly", ValueForm::Boolean),
+        ("service.sticky.cookie.samesite", ValueForm::Text),
+        ("service.sticky.cookie.maxage", ValueForm::Integer),
+        ("service.sticky.cookie.domain", ValueForm::Text),
+        ("service.sticky.cookie.path", ValueForm::Text),
     ];
 
     fn read(entries: &[Annotation<'_>], faults: &mut AnnotationFaults<'_>) -> Self {
@@ -60,7 +60,7 @@ impl Annotated for ServiceAnnotations {
                 }
                 // A list takes one level below it without any effect.
                 Some(["service", "middlewares", _]) => {}
-                Some(["service", key]) if Self::KNOWN.contains(&&*entry.lower) => {
+                Some(["service", key]) if Self::KNOWN.iter().any(|(known, _)| *known == entry.lower) => {
                     if !entry.overridden {
                         parsed.leaf(key, entry, faults);
                     }
@@ -78,7 +78,7 @@ impl ServiceAnnotations {
             "serversscheme" => {
                 let schemes = ["", "http", "https", "h2c"];
                 if !schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case(entry.value)) {
-                    faults.fatal(Category::InvalidAnnotation, entry, "write http, https or h2c");
+                    faults.fatal(Category::InvalidAnnotation, entry, ValueForm::Scheme.remedy());
                 }
                 entry.value.clone_into(&mut self.servers_scheme);
             }
@@ -89,8 +89,7 @@ impl ServiceAnnotations {
                 self.middlewares = References::new(items, entry);
                 if dropped {
                     // Traefik does not load such a service, and without the item it might be open.
-                    let remedy = "name the middleware that is missing, or remove the empty item";
-                    faults.fatal(Category::EmptyListItem, entry, remedy);
+                    faults.fatal(Category::EmptyListItem, entry, ValueForm::Middlewares.remedy());
                 }
             }
             "nativelb" => self.native_lb = faults.boolean(entry),

@@ -165,7 +165,10 @@ async fn a_status_is_applied_over_an_edit_and_leaves_others_conditions() {
     assert_eq!(read.counts.ingresses, 12);
     let mut conditions = type_and_status(&read);
     conditions.sort_unstable();
-    assert_eq!(conditions, [("Accepted", "True"), ("Published", "True"), ("Theirs", "True")]);
+    assert_eq!(
+        conditions,
+        [("Accepted", "True"), ("Published", "True"), ("Ready", "True"), ("Theirs", "True")]
+    );
 
     api.delete("applied", &DeleteParams::default()).await.unwrap();
     assert_eq!(writer.write_status("applied", &second).await.unwrap(), Written::Gone);

@@ -155,14 +155,14 @@ impl Maker<'_> {
 
 #[cfg(test)]
 mod tests {
-    use waybill::translate::known_annotations;
+    use waybill::translate::annotation::known;
 
     use super::*;
 
     #[test]
     fn every_annotation_is_tried() {
         let tried: Vec<&str> = ROUTER.iter().chain(SERVICE).map(|entry| entry.0).collect();
-        for key in known_annotations() {
+        for (key, _) in known() {
             assert!(tried.contains(&key), "{key} is never tried");
         }
     }

@@ -12,26 +12,22 @@ use crate::kubernetes::well_known::{MANAGED_BY_LABEL, WAYBILL};
 use crate::metrics::WriteKind;
 use crate::publish::error::PublishError;
 use crate::publish::outputs::held_index::{self, HeldIndex, NotOurs};
-use crate::publish::requests::Write;
+use crate::publish::requests::ObjectTarget;
 use crate::published::index::{FORMAT_VERSION, Index};
 use crate::published::objects::{self, INDEX_JSON, OUTPUT_LABEL, Part};
 use crate::translate::problem::Kind;
 
 impl OutputWriter {
-    /// The index's name.
-    pub(super) fn index_name(&self) -> String {
-        format!("ConfigMap {}", self.output)
-    }
-
-    fn index_path(&self) -> String {
-        format!("{}/{}", ConfigMap::url_path(&(), Some(self.output.namespace())), self.output.name())
+    /// The index as an object to read or write.
+    pub(super) fn target(&self) -> ObjectTarget {
+        ObjectTarget::new::<ConfigMap>(WriteKind::Index, self.output.namespace(), self.output.name())
     }
 
     /// Reads the index that is there.
     pub(super) async fn read_index(&mut self) -> Result<(), PublishError> {
         self.index = Known::Nothing;
-        let object = self.index_name();
-        let Some(mut read) = self.requests.get::<ConfigMap>(&object, &self.index_path()).await? else {
+        let target = self.target();
+        let Some(mut read) = self.requests.get::<ConfigMap>(&target).await? else {
             self.index = Known::Absent;
             return Ok(());
         };
@@ -51,7 +47,7 @@ impl OutputWriter {
                 Ok(())
             }
             Err(NotOurs::NewerFormat(found)) => {
-                Err(PublishError::NewerFormat { object, found, own: FORMAT_VERSION })
+                Err(PublishError::NewerFormat { object: target.object, found, own: FORMAT_VERSION })
             }
             Err(NotOurs::Labels) => {
                 let mut remedy = NAME_TAKEN.to_owned();
@@ -135,12 +131,11 @@ impl OutputWriter {
             self.delete_index(&mut object).await?;
         }
         self.tried = Some(index.clone());
-        let (name, path) = (self.index_name(), self.index_path());
+        let target = self.target();
         let write = if object.metadata.resource_version.is_some() {
-            Write::replace(WriteKind::Index, name, &path, &object)?
+            target.replace(&object)?
         } else {
-            let collection = ConfigMap::url_path(&(), Some(self.output.namespace()));
-            Write::create(WriteKind::Index, name, &collection, &object)?
+            target.create(&object)?
         };
         let written = match self.requests.write(&write).await {
             Ok(written) => written,
@@ -170,15 +165,8 @@ impl OutputWriter {
 
     async fn delete_index(&mut self, object: &mut ConfigMap) -> Result<(), PublishError> {
         let metadata = &mut object.metadata;
-        let (uid, version) = (metadata.uid.take(), metadata.resource_version.take());
-        let write = Write::delete(
-            WriteKind::Index,
-            self.index_name(),
-            &self.index_path(),
-            uid.as_deref(),
-            version.as_deref(),
-        )?;
-        self.requests.write(&write).await?;
+        let delete = self.target().delete(&metadata.uid.take(), &metadata.resource_version.take())?;
+        self.requests.write(&delete).await?;
         self.index = Known::Nothing;
         metadata.creation_timestamp = None;
         object.immutable = None;

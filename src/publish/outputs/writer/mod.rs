@@ -16,7 +16,6 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::Resource as _;
 
 pub use put_back::{OwnKind, Seen};
-pub(super) use shard_writes::{collection, shard_kind};
 
 use crate::kubernetes::key::OutputKey;
 use crate::metrics::{WriteKind, WriteResult};
@@ -294,14 +293,13 @@ impl OutputWriter {
     }
 
     fn lease_lost(&self) -> PublishError {
-        PublishError::LeaseLost { object: self.index_name() }
+        PublishError::LeaseLost { object: self.target().object }
     }
 }
 
-/// Now, in whole seconds.
+/// Now, to the millisecond.
 fn now() -> String {
-    let now = Timestamp::now();
-    Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
+    format!("{:.3}", Timestamp::now())
 }
 
 /// What to do about somebody else's object.

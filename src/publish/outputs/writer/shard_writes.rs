@@ -5,16 +5,13 @@ use std::time::Instant;
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource as _;
 
 use super::{CONCURRENT, Known, NAME_TAKEN, OutputWriter, Report};
-use crate::kubernetes::key::OutputKey;
-use crate::metrics::WriteKind;
 use crate::publish::error::PublishError;
 use crate::publish::outputs::shards::{self, Shard, ShardKey};
 use crate::publish::outputs::snapshot::Snapshot;
 use crate::publish::outputs::upkeep::Collected;
-use crate::publish::requests::Write;
+use crate::publish::requests::ObjectTarget;
 use crate::published::objects::{self, Part, SHA256_ANNOTATION};
 use crate::published::read;
 use crate::table::Digest;
@@ -74,37 +71,30 @@ impl OutputWriter {
         digest: &Digest,
     ) -> Result<(ObjectMeta, u64), PublishError> {
         let key = shards::key(part, digest);
-        let name = shards::object_name(&self.output, &key);
-        let (kind, object) = shard_kind(part, &self.output, &name);
+        let target = shards::target(&self.output, &key);
         // It vanished after the snapshot was taken: the next one has it.
         let Some(document) = snapshot.document(part, digest) else {
-            return Err(PublishError::Conflict { object });
+            return Err(PublishError::Conflict { object: target.object });
         };
-        let collection = collection(part, &self.output);
-        let path = format!("{collection}/{name}");
         if let Some(held) = self.shards.get(&key) {
             // It is there with another annotation, and readers refuse it; or a DELETE of it may be on its way.
-            let (uid, version) = (held.uid.as_deref(), held.version.as_deref());
-            let delete = Write::delete(kind, object.clone(), &path, uid, version)?;
-            match self.requests.write_repeated(&delete).await {
+            match self.requests.write_repeated(&target.delete(&held.uid, &held.version)?).await {
                 Ok(_) | Err(PublishError::NotFound { .. } | PublishError::Conflict { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
-        let packed = |error: std::io::Error| PublishError::other(object.as_str(), error);
+        let packed = |error: std::io::Error| PublishError::other(target.object.as_str(), error);
         let write = if part == Part::Keys {
-            let shard = objects::key_shard(&self.output, digest, document).map_err(packed)?;
-            Write::create(kind, object.clone(), &collection, &shard)?
+            target.create(&objects::key_shard(&self.output, digest, document).map_err(packed)?)?
         } else {
-            let shard = objects::routing_shard(&self.output, digest, document).map_err(packed)?;
-            Write::create(kind, object.clone(), &collection, &shard)?
+            target.create(&objects::routing_shard(&self.output, digest, document).map_err(packed)?)?
         };
         match self.requests.write_repeated(&write).await {
             Ok(written) => Ok((written.metadata, write.bytes())),
             // It is there: ours, of an earlier attempt, or a stranger's.
             Err(PublishError::Conflict { .. }) => {
-                let Some(found) = self.requests.get_metadata(&object, &path).await? else {
-                    return Err(PublishError::Conflict { object });
+                let Some(found) = self.requests.get_metadata(&target).await? else {
+                    return Err(PublishError::Conflict { object: target.object });
                 };
                 let annotations = found.metadata.annotations.as_ref();
                 let sha256 = annotations.and_then(|annotations| annotations.get(SHA256_ANNOTATION));
@@ -113,18 +103,15 @@ impl OutputWriter {
                 if ours && self.shards.is_named(&key) {
                     return Ok((found.metadata, 0));
                 }
-                if !ours && (!right || !self.lost_its_labels(part, &object, &path, document).await?) {
+                if !ours && (!right || !self.lost_its_labels(part, &target, document).await?) {
                     let kind = if part == Part::Keys { Kind::Secret } else { Kind::ConfigMap };
                     return Err(PublishError::name_taken(kind, &found.metadata, NAME_TAKEN.to_owned()));
                 }
                 // Of an attempt whose answer was lost, or so old that a DELETE may be on its way; or it lost labels, and
                 // readers that go by them do not find it.
-                tracing::debug!(object, ours, "a shard is made anew");
-                let (uid, version) =
-                    (found.metadata.uid.as_deref(), found.metadata.resource_version.as_deref());
-                self.requests
-                    .write_repeated(&Write::delete(kind, object.clone(), &path, uid, version)?)
-                    .await?;
+                tracing::debug!(object = target.object, ours, "a shard is made anew");
+                let delete = target.delete(&found.metadata.uid, &found.metadata.resource_version)?;
+                self.requests.write_repeated(&delete).await?;
                 Ok((self.requests.write_repeated(&write).await?.metadata, write.bytes()))
             }
             Err(error) => Err(error),
@@ -136,19 +123,18 @@ impl OutputWriter {
     async fn lost_its_labels(
         &self,
         part: Part,
-        object: &str,
-        path: &str,
+        target: &ObjectTarget,
         document: &str,
     ) -> Result<bool, PublishError> {
         Ok(if part == Part::Keys {
-            let found = self.requests.get::<Secret>(object, path).await?;
+            let found = self.requests.get::<Secret>(target).await?;
             found.is_some_and(|found| {
                 found.immutable == Some(true)
                     && found.data.as_ref().is_some_and(|data| data.len() == 1)
                     && read::key_document(&found).is_ok_and(|text| text == document)
             })
         } else {
-            let found = self.requests.get::<ConfigMap>(object, path).await?;
+            let found = self.requests.get::<ConfigMap>(target).await?;
             found.is_some_and(|found| {
                 found.immutable == Some(true)
                     && found.data.is_none()
@@ -158,7 +144,7 @@ impl OutputWriter {
         })
     }
 
-    /// The shards to delete now ([`crate::publish::outputs::upkeep::delete`]): no index has named them for long enough,
+    /// The shards to delete now ([`crate::publish::outputs::upkeep::delete_shards`]): no index has named them for long enough,
     /// and the last commit, which may have to be put back, does not need them.
     pub fn take_garbage(&mut self, now: Instant) -> Vec<(ShardKey, Shard)> {
         // Until something is committed, what is left of an earlier leader's says what a commit would withdraw.
@@ -183,21 +169,5 @@ impl OutputWriter {
     /// When there may be garbage without another commit.
     pub fn garbage_due(&self) -> Option<Instant> {
         self.shards.garbage_due()
-    }
-}
-
-/// The path of a part's objects.
-pub fn collection(part: Part, output: &OutputKey) -> String {
-    match part {
-        Part::Keys => Secret::url_path(&(), Some(output.namespace())),
-        _ => ConfigMap::url_path(&(), Some(output.namespace())),
-    }
-}
-
-/// What a shard counts as when it is written, and its path.
-pub fn shard_kind(part: Part, output: &OutputKey, name: &str) -> (WriteKind, String) {
-    match part {
-        Part::Keys => (WriteKind::KeyShard, format!("Secret {}/{name}", output.namespace())),
-        _ => (WriteKind::RoutingShard, format!("ConfigMap {}/{name}", output.namespace())),
     }
 }

@@ -4,17 +4,14 @@ use std::collections::{BTreeSet, HashMap};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Resource as _;
 
-use super::shard_writes::{collection, shard_kind};
 use super::{CONCURRENT, Known, OutputWriter, Report, now};
-use crate::metrics::WriteKind;
 use crate::publish::error::PublishError;
 use crate::publish::outputs::held_index::HeldIndex;
 use crate::publish::outputs::shards;
 use crate::publish::outputs::snapshot::Snapshot;
 use crate::publish::outputs::withdrawal::{PublishedRouters, Withdrawal};
-use crate::publish::requests::Write;
+use crate::publish::requests::ObjectTarget;
 use crate::published::index::Index;
 use crate::published::objects::{self, Part};
 use crate::published::read;
@@ -55,17 +52,11 @@ impl OutputWriter {
 
     /// How many routers the shards have that are there, garbage included.
     async fn remaining_routers(&self) -> Result<usize, PublishError> {
-        let shards: Vec<String> = self
-            .shards
-            .keys()
-            .filter(|(part, _)| *part == Part::Routing)
-            .map(|key| shards::object_name(&self.output, key))
-            .collect();
+        let keys = self.shards.keys().filter(|(part, _)| *part == Part::Routing);
+        let shards: Vec<ObjectTarget> = keys.map(|key| shards::target(&self.output, key)).collect();
         let routers: BTreeSet<String> = stream::iter(shards)
-            .map(|name| async move {
-                let (_, object) = shard_kind(Part::Routing, &self.output, &name);
-                let path = format!("{}/{name}", collection(Part::Routing, &self.output));
-                let shard = self.requests.get::<ConfigMap>(&object, &path).await?;
+            .map(|target| async move {
+                let shard = self.requests.get::<ConfigMap>(&target).await?;
                 let document = shard.and_then(|shard| read::routing_document(&shard).ok());
                 Ok::<_, PublishError>(document.map(|document| router_keys(&document)).unwrap_or_default())
             })
@@ -106,9 +97,7 @@ impl OutputWriter {
         }
         if matches!(self.index, Known::Absent) {
             let object = objects::empty_index(&self.output);
-            let collection = ConfigMap::url_path(&(), Some(self.output.namespace()));
-            let write = Write::create(WriteKind::Index, self.index_name(), &collection, &object)?;
-            self.requests.write(&write).await?;
+            self.requests.write(&self.target().create(&object)?).await?;
             self.index = Known::Nothing;
             self.read_index().await?;
         }
