@@ -23,5 +23,6 @@ mod publish_labels;
 mod show;
 mod statuses;
 mod term;
+mod tools;
 mod traffic;
 mod withdrawals;
