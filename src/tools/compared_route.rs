@@ -170,7 +170,7 @@ fn spelled(tree: &RuleTree) -> String {
     let mut parts = Vec::new();
     let mut rest = tree;
     match tree {
-        RuleTree::Call(call) => return call.to_string(),
+        RuleTree::Call(call) => call.to_string(),
         RuleTree::And(..) => {
             while let RuleTree::And(left, right) = rest {
                 parts.push(&**right);
