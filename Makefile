@@ -106,7 +106,7 @@ clippy:
 
 .PHONY: rustdoc
 rustdoc:
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 
 .PHONY: deny
 deny: $(CARGO_DENY)

@@ -18,8 +18,10 @@ use crate::tools::web_request::WebRequest;
 /// The arguments of `explain`.
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// The URL of the request, with its scheme: https://shop.example/cart?x=1
-    #[arg(value_name = "URL")]
+    #[arg(
+        value_name = "URL",
+        help = "The URL of the request, with its scheme: https://shop.example/cart?x=1"
+    )]
     url: String,
 
     #[command(flatten)]

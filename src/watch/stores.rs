@@ -249,7 +249,7 @@ impl Stores {
         Touched { secrets: changed.then(|| key.clone()).into_iter().collect(), ..Touched::default() }
     }
 
-    /// When a Secret that is gone is missing from ([`Secrets::expire_gone`]).
+    /// When the next deleted Secret leaves the routing ([`Self::expire_gone_secrets`]).
     pub fn gone_secrets_due(&self) -> Option<Instant> {
         self.secrets.gone_due()
     }
