@@ -21,7 +21,7 @@ const TRAEFIK_CPU_GOAL: f64 = 1.1;
 /// The pause between two looks into Traefik's API.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Longer than `operator.throttleDuration`, which is not what is measured: each change comes after a quiet time.
+/// Longer than `providers.providersThrottleDuration`, which is not what is measured: each change comes after a quiet time.
 const QUIET: Duration = Duration::from_millis(2_100);
 
 struct Edge {
