@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use crate::key_queue::KeyQueue;
 use crate::kubernetes::key::{IngressKey, ObjectKey, OutputKey, SecretKey};
 use crate::metrics::{Metrics, Trigger, WatchKind};
+use crate::operator::pending::{Pending, Waiting};
 use crate::parameters::classes::{Changed, Sources};
 use crate::parameters::status::Publication;
 use crate::routing::{ReconcileError, Reconciled, Routing};
@@ -34,23 +35,6 @@ pub struct Cause {
     pub trigger: Trigger,
     /// When the change arrived.
     pub at: Instant,
-}
-
-/// When the oldest change that an output has not committed arrived.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Waiting {
-    pub change: Option<Instant>,
-    pub deletion: Option<Instant>,
-}
-
-/// What changed since the publisher last looked. Only a leader collects it; a new one looks at everything.
-#[derive(Debug, Default)]
-pub struct Pending {
-    pub outputs: BTreeMap<OutputKey, Waiting>,
-    /// Ingresses whose status may be wrong, each with the output that its change concerns, if any.
-    pub statuses: BTreeMap<IngressKey, Option<OutputKey>>,
-    /// The addresses that statuses are made from may have changed: look at all Ingresses.
-    pub all_statuses: bool,
 }
 
 /// What is known of outputs, beside the routing.
@@ -449,41 +433,6 @@ impl Live {
                 pending.outputs.entry(output).or_default().since(waiting);
             }
         });
-    }
-}
-
-impl Pending {
-    /// These outputs have to be committed, though no change of anybody's waits for it.
-    fn look_at(&mut self, outputs: impl IntoIterator<Item = OutputKey>) {
-        for output in outputs {
-            self.outputs.entry(output).or_default();
-        }
-    }
-
-    /// These are all outputs, and a leader that has just begun looks at them and all statuses.
-    fn look_at_all(&mut self, outputs: impl IntoIterator<Item = OutputKey>) {
-        let first = Waiting { change: Some(Instant::now()), deletion: None };
-        for output in outputs {
-            self.outputs.entry(output).or_default().since(first);
-        }
-        self.all_statuses = true;
-    }
-}
-
-impl Waiting {
-    /// The older of the two.
-    pub fn oldest(&self) -> Option<Instant> {
-        self.change.into_iter().chain(self.deletion).min()
-    }
-
-    /// Keeps the older of each.
-    pub fn since(&mut self, other: Self) {
-        let older = |a: Option<Instant>, b: Option<Instant>| match (a, b) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        self.change = older(self.change, other.change);
-        self.deletion = older(self.deletion, other.deletion);
     }
 }
 

@@ -15,6 +15,7 @@ pub mod feeds;
 mod leader;
 pub mod live;
 mod own_watches;
+mod pending;
 mod problems;
 mod publisher;
 pub mod run;

@@ -162,32 +162,29 @@ fn spelled(tree: &RuleTree) -> String {
         RuleTree::Call(call) => call.to_string(),
         other => format!("({})", spelled(other)),
     };
-    let join = |parts: Vec<&RuleTree>, by: &str| {
-        let mut parts: Vec<String> = parts.into_iter().map(part).collect();
-        parts.sort_unstable();
-        parts.join(by)
-    };
     let mut parts = Vec::new();
     let mut rest = tree;
-    match tree {
-        RuleTree::Call(call) => call.to_string(),
+    let by = match tree {
+        RuleTree::Call(call) => return call.to_string(),
         RuleTree::And(..) => {
             while let RuleTree::And(left, right) = rest {
                 parts.push(&**right);
                 rest = left;
             }
-            parts.push(rest);
-            join(parts, " && ")
+            " && "
         }
         RuleTree::Or(..) => {
             while let RuleTree::Or(left, right) = rest {
                 parts.push(&**right);
                 rest = left;
             }
-            parts.push(rest);
-            join(parts, " || ")
+            " || "
         }
-    }
+    };
+    parts.push(rest);
+    let mut parts: Vec<String> = parts.into_iter().map(part).collect();
+    parts.sort_unstable();
+    parts.join(by)
 }
 
 /// A rule as people say it: host, path, and whether what is below belongs to it. Other rules stay as they are.
