@@ -13,13 +13,15 @@ use clap::ArgMatches;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use kube::config::Kubeconfig;
 
-use super::documents::has_argument;
 use super::input::Input;
-use super::plugin::CalledAs;
+use super::plugin::{CalledAs, has_argument};
 use super::{SUCCESS, Streams, write_document};
 use crate::kubernetes::Ingress;
 use crate::kubernetes::client::Environment;
 use crate::options::{self, Loaded};
+
+/// The command that the scripts for shells call.
+pub const COMPLETE: &str = "__complete";
 
 /// More than anyone would read.
 const CANDIDATES: usize = 1_000;

@@ -115,14 +115,6 @@ impl Man {
     }
 }
 
-/// The command that the scripts for shells call; see [`super::complete`].
-pub(super) const COMPLETE: &str = "__complete";
-
-/// Whether a command takes this argument.
-pub(super) fn has_argument(command: &clap::Command, name: &str) -> bool {
-    command.get_arguments().any(|argument| argument.get_id() == name)
-}
-
 /// Prints a document; gives the exit code.
 pub(super) fn print(streams: &mut Streams<'_>, text: &str) -> u8 {
     match write_document(streams.stdout, |out| out.write_all(text.as_bytes())) {
@@ -136,7 +128,7 @@ pub(super) fn print(streams: &mut Streams<'_>, text: &str) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::cli::complete::COMPLETE;
     use crate::cli::tests::waybill;
 
     #[test]

@@ -153,7 +153,7 @@ pub fn run(
         return complete::run(CalledAs::Plugin, arguments.skip(1).collect(), environment, streams);
     }
     let program = arguments.next();
-    if arguments.next_if(|first| first == documents::COMPLETE).is_some() {
+    if arguments.next_if(|first| first == complete::COMPLETE).is_some() {
         return complete::run(called, arguments.collect(), environment, streams);
     }
     let arguments = program.into_iter().chain(arguments);

@@ -5,8 +5,6 @@ use std::path::Path;
 
 use clap::builder::Resettable;
 
-use super::documents::has_argument;
-
 /// The name that the program was called by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CalledAs {
@@ -25,6 +23,11 @@ impl From<&OsStr> for CalledAs {
             _ => Self::Waybill,
         }
     }
+}
+
+/// Whether a command takes this argument.
+pub fn has_argument(command: &clap::Command, name: &str) -> bool {
+    command.get_arguments().any(|argument| argument.get_id() == name)
 }
 
 /// The commands as kubectl's user knows them: the cluster of the current context is what they read, unless files are
