@@ -179,9 +179,11 @@ crds: ## Write crds/ from the Rust types
 	mv crds/.new crds/waybill.dev_ingressclassparameters.yaml
 
 .PHONY: docs
-docs: ## Write docs/options.md from the table of options
+docs: ## Write docs/options.md from the table of options, and docs/graph.svg from the example
 	$(CARGO) run --locked --quiet -- options --format markdown >docs/.new
 	mv docs/.new docs/options.md
+	$(CARGO) run --locked --quiet -- graph -f examples/shop >docs/.new
+	mv docs/.new docs/graph.svg
 
 .PHONY: manifests
 manifests: ## Write the admission policies from the table of annotations, install.yaml and the Helm chart from what kustomize renders

@@ -100,6 +100,15 @@ fn every_command_is_listed() -> Result<()> {
 }
 
 #[test]
+fn the_picture_of_the_example_is_what_graph_draws() -> Result<()> {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_waybill"));
+    let output = command.args(["graph", "-f", "examples/shop"]).current_dir(root()).output()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.stdout == read("docs/graph.svg")?.as_bytes(), "docs/graph.svg is stale; run `make docs`");
+    Ok(())
+}
+
+#[test]
 fn the_admission_policies_are_made_from_the_table_of_annotations() -> Result<()> {
     let path = "manifests/components/admission/policies.yaml";
     assert!(read(path)? == policies::policies(), "{path} is stale; run `make manifests`");

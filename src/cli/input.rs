@@ -104,7 +104,7 @@ impl Input {
     }
 
     /// Files are named, or else a cluster is read.
-    fn is_cluster(&self) -> bool {
+    pub fn is_cluster(&self) -> bool {
         self.cluster || self.filenames.is_empty()
     }
 

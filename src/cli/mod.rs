@@ -8,6 +8,7 @@ mod diff;
 mod documents;
 mod explain;
 mod git;
+mod graph;
 mod input;
 mod plugin;
 mod progress;
@@ -79,6 +80,14 @@ enum Command {
     ///
     /// Exit codes: 0 when a router serves the request; 1 when none does; 2 for wrong usage or input that can't be read.
     Explain(explain::Explain),
+    /// Draw the routing: host, path, Service, endpoints
+    ///
+    /// Reads manifests (-f) or a cluster (--cluster, read-only) and draws its routing by namespace, with problems marked: as
+    /// SVG, which a browser shows with search and collapsible namespaces, as DOT or Mermaid, or as JSON for programs.
+    /// Without EndpointSlices in the input, routes are shown without endpoints.
+    ///
+    /// Exit codes: 0; 2 for wrong usage or input that can't be read.
+    Graph(graph::Graph),
     /// Say which routes were gained, lost or changed
     ///
     /// Compares two routings by what they serve (host, path, backend, TLS, middlewares), not by name. Each is a file, a
@@ -189,6 +198,11 @@ pub fn run(
                 explain.run(loaded, environment, streams)
             })
         }
+        Ok(Cli { command: Command::Graph(graph) }) => {
+            with_options(&arguments.flags, environment, streams, |loaded, streams| {
+                graph.run(loaded, environment, streams)
+            })
+        }
         Ok(Cli { command: Command::Diff(diff) }) => {
             with_options(&arguments.flags, environment, streams, |loaded, streams| {
                 diff.run(loaded, environment, streams)
@@ -228,6 +242,12 @@ fn command(called: CalledAs) -> clap::Command {
         })
         .mut_subcommand("explain", |explain| {
             explain.args(options::documentation::arguments(|entry| {
+                matches!(entry.group, Group::Selection | Group::Routing | Group::Connection)
+                    || matches!(entry.id, Id::Namespace | Id::OutputName | Id::LeaseName)
+            }))
+        })
+        .mut_subcommand("graph", |graph| {
+            graph.args(options::documentation::arguments(|entry| {
                 matches!(entry.group, Group::Selection | Group::Routing | Group::Connection)
                     || matches!(entry.id, Id::Namespace | Id::OutputName | Id::LeaseName)
             }))

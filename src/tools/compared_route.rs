@@ -189,52 +189,54 @@ fn spelled(tree: &RuleTree) -> String {
 
 /// A rule as people say it: host, path, and whether what is below belongs to it. Other rules stay as they are.
 pub fn in_words(rule: &str) -> String {
-    if rule.len() > RULE_LIMIT {
-        return rule.to_owned();
+    match host_and_path(rule) {
+        Some((Some(host), Some(path))) => format!("{host}{path}"),
+        Some((Some(host), None)) => format!("{host}, every path"),
+        Some((None, Some(path))) => format!("every host, {path}"),
+        Some((None, None)) | None => rule.to_owned(),
     }
-    RuleTree::parse(rule).ok().and_then(|tree| host_and_path(&tree)).unwrap_or_else(|| rule.to_owned())
 }
 
-fn host_and_path(tree: &RuleTree) -> Option<String> {
-    let argument = |call: &RuleCall| match &*call.arguments {
+/// The host of a rule, and its path in words. `None` where there is more to the rule, or less.
+pub fn host_and_path(rule: &str) -> Option<(Option<String>, Option<String>)> {
+    if rule.len() > RULE_LIMIT {
+        return None;
+    }
+    match RuleTree::parse(rule).ok()? {
+        RuleTree::Call(call) if call.name == "Host" => Some((Some(argument(&call)?), None)),
+        RuleTree::And(host, path) => {
+            let RuleTree::Call(host) = &*host else { return None };
+            let host = argument(host).filter(|_| host.name == "Host")?;
+            Some((Some(host), Some(path_in_words(&path)?)))
+        }
+        path => Some((None, Some(path_in_words(&path)?))),
+    }
+}
+
+fn argument(call: &RuleCall) -> Option<String> {
+    match &*call.arguments {
         [argument] if !call.negated => Some(argument.clone()),
         _ => None,
-    };
+    }
+}
+
+fn path_in_words(tree: &RuleTree) -> Option<String> {
     match tree {
         RuleTree::Call(call) => {
-            let argument = argument(call)?;
+            let path = argument(call)?;
             match call.name.as_str() {
-                "Host" => Some(format!("{argument}, every path")),
-                "Path" => Some(format!("every host, {argument} exactly")),
-                "PathPrefix" => Some(format!("every host, {argument} and below")),
+                "Path" => Some(format!("{path} exactly")),
+                "PathPrefix" => Some(format!("{path} and below")),
                 _ => None,
             }
         }
-        RuleTree::And(host, path) => {
-            let RuleTree::Call(host) = &**host else { return None };
-            let host = argument(host).filter(|_| host.name == "Host")?;
-            match &**path {
-                RuleTree::Call(call) => {
-                    let path = argument(call)?;
-                    match call.name.as_str() {
-                        "Path" => Some(format!("{host}{path} exactly")),
-                        "PathPrefix" => Some(format!("{host}{path} and below")),
-                        _ => None,
-                    }
-                }
-                RuleTree::Or(exact, below) => {
-                    let (RuleTree::Call(exact), RuleTree::Call(below)) = (&**exact, &**below) else {
-                        return None;
-                    };
-                    let (path, prefix) = (argument(exact)?, argument(below)?);
-                    let strict =
-                        exact.name == "Path" && below.name == "PathPrefix" && prefix == path.clone() + "/";
-                    strict.then(|| format!("{host}{path} and its subfolders"))
-                }
-                RuleTree::And(..) => None,
-            }
+        RuleTree::Or(exact, below) => {
+            let (RuleTree::Call(exact), RuleTree::Call(below)) = (&**exact, &**below) else { return None };
+            let (path, prefix) = (argument(exact)?, argument(below)?);
+            let strict = exact.name == "Path" && below.name == "PathPrefix" && prefix == path.clone() + "/";
+            strict.then(|| format!("{path} and its subfolders"))
         }
-        RuleTree::Or(..) => None,
+        RuleTree::And(..) => None,
     }
 }
 

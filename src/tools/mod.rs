@@ -8,6 +8,7 @@
 //! | `matching.rs` | does a rule match a request, and if not, why |
 //! | `certificate.rs` | which certificate a host is served with |
 //! | `explain.rs`, `explained.rs` | the candidates for a request in Traefik's order; as text |
+//! | `graph.rs`, `graph_svg.rs`, `graph_text.rs` | host, path, Service, endpoints; as a picture; as DOT and Mermaid |
 //! | `compared_route.rs` | a route without the names of routers and services |
 //! | `raw_data.rs` | what a Traefik's API says of its routes |
 //! | `diff.rs`, `diff_text.rs` | routes gained, lost and changed; as text |
@@ -18,6 +19,9 @@ pub mod diff;
 pub mod diff_text;
 pub mod explain;
 pub mod explained;
+pub mod graph;
+pub mod graph_svg;
+pub mod graph_text;
 pub mod matching;
 mod pattern;
 pub mod raw_data;

@@ -3,6 +3,7 @@ use std::io::Cursor;
 use super::*;
 
 mod diff;
+mod graph;
 mod render;
 
 pub(super) struct Outcome {

@@ -1,0 +1,75 @@
+//! `waybill graph`: the routing as a picture.
+
+use clap::{Args, ValueEnum};
+
+use super::input::Input;
+use super::{SUCCESS, Streams, USAGE, fail, write_document};
+use crate::kubernetes::client::Environment;
+use crate::offline;
+use crate::options::Loaded;
+use crate::redact::hide_keys;
+use crate::tools::graph::RoutingGraph;
+use crate::tools::{graph_svg, graph_text};
+
+/// The arguments of `graph`.
+#[derive(Debug, Args)]
+pub struct Graph {
+    /// Only these: a host, or an Ingress as NAMESPACE/NAME
+    #[arg(value_name = "HOST|NAMESPACE/INGRESS")]
+    only: Vec<String>,
+
+    #[command(flatten)]
+    input: Input,
+
+    /// What to print
+    #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t = GraphFormat::Svg)]
+    format: GraphFormat,
+}
+
+/// What is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum GraphFormat {
+    /// A picture for a browser
+    Svg,
+    /// For Graphviz
+    Dot,
+    /// For Markdown
+    Mermaid,
+    /// For programs
+    Json,
+}
+
+impl Graph {
+    /// Reads, draws, prints; gives the exit code.
+    pub fn run(&self, loaded: &Loaded, environment: &Environment, streams: &mut Streams<'_>) -> u8 {
+        let manifests = match self.input.read(loaded, environment, streams) {
+            Ok(manifests) => manifests,
+            Err(error) => return fail(streams, USAGE, &error.to_string()),
+        };
+        let unreadable = !manifests.faults.is_empty();
+        let options = self.input.options(&manifests, loaded);
+        let endpoints_known = self.input.is_cluster() || !manifests.slices.is_empty();
+        let graph = RoutingGraph::new(&offline::routing(manifests, &options), endpoints_known, &self.only);
+        if graph.namespaces.is_empty() && !self.only.is_empty() {
+            let only = self.only.join(", ");
+            return fail(
+                streams,
+                USAGE,
+                &format!("{only}: no route or problem is about it; leave it out to see all"),
+            );
+        }
+        let text = match self.format {
+            GraphFormat::Svg => graph_svg::svg(&graph),
+            GraphFormat::Dot => graph_text::dot(&graph),
+            GraphFormat::Mermaid => graph_text::mermaid(&graph),
+            GraphFormat::Json => match serde_json::to_string_pretty(&graph) {
+                Ok(text) => text + "\n",
+                Err(error) => return fail(streams, USAGE, &error.to_string()),
+            },
+        };
+        if let Err(error) = write_document(streams.stdout, |out| out.write_all(hide_keys(&text).as_bytes())) {
+            return fail(streams, USAGE, &format!("standard output: {error}"));
+        }
+        if unreadable { USAGE } else { SUCCESS }
+    }
+}

@@ -1,0 +1,162 @@
+//! The routing as a graph: namespaces, their hosts, paths, Services and endpoints.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::compared_route::host_and_path;
+use crate::kubernetes::key::IngressKey;
+use crate::routing::Routing;
+use crate::traefik::dynamic::{HttpService, Router};
+
+/// What is drawn.
+#[derive(Debug, Default, Serialize)]
+pub struct RoutingGraph {
+    /// Sorted by name.
+    pub namespaces: Vec<GraphNamespace>,
+}
+
+/// The routes of a namespace's Ingresses.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GraphNamespace {
+    pub name: String,
+    /// By host and path.
+    pub routes: Vec<GraphRoute>,
+    /// Where its routes lead.
+    pub services: Vec<GraphService>,
+    /// Problems of its Ingresses, a line each.
+    pub problems: Vec<String>,
+}
+
+/// A router.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GraphRoute {
+    /// Empty stands for every host.
+    pub host: String,
+    /// In words; a rule that is more than host and path as it is.
+    pub path: String,
+    /// The place in the namespace's `services`.
+    pub service: usize,
+    pub rule: String,
+    /// `namespace/name`.
+    pub ingress: String,
+    pub output: String,
+    pub tls: bool,
+    pub middlewares: Vec<String>,
+    /// Its Ingress has a problem.
+    pub problem: bool,
+}
+
+/// A Service's port.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct GraphService {
+    pub name: String,
+    /// URLs; `None` where the input has no EndpointSlices.
+    pub endpoints: Option<BTreeSet<String>>,
+}
+
+impl GraphService {
+    /// Traefik answers 503.
+    pub fn has_no_endpoint(&self) -> bool {
+        self.endpoints.as_ref().is_some_and(BTreeSet::is_empty)
+    }
+}
+
+/// What is collected of a namespace.
+#[derive(Default)]
+struct Collected {
+    routes: Vec<(GraphRoute, GraphService)>,
+    problems: BTreeSet<String>,
+}
+
+impl RoutingGraph {
+    /// The graph of a routing; with `only`, of these hosts and Ingresses.
+    pub fn new(routing: &Routing, endpoints_known: bool, only: &[String]) -> Self {
+        let mut collected: BTreeMap<String, Collected> = BTreeMap::new();
+        let mut add =
+            |output: &str, key: &IngressKey, router: &Router, service: &HttpService, name: String| {
+                let place = host_and_path(&router.rule);
+                let (host, path) = match place {
+                    Some((host, path)) => {
+                        (host.unwrap_or_default(), path.unwrap_or_else(|| "every path".to_owned()))
+                    }
+                    None => (String::new(), router.rule.clone()),
+                };
+                let ingress = key.to_string();
+                if !only.is_empty() && !only.iter().any(|one| *one == host || *one == ingress) {
+                    return;
+                }
+                let servers = service.load_balancer.servers.iter().map(|server| server.url.clone());
+                let route = GraphRoute {
+                    host,
+                    path,
+                    service: 0,
+                    rule: router.rule.clone(),
+                    ingress,
+                    output: output.to_owned(),
+                    tls: router.tls.is_some(),
+                    middlewares: router.middlewares.clone(),
+                    problem: routing.has_problems(key),
+                };
+                let service = GraphService { name, endpoints: endpoints_known.then(|| servers.collect()) };
+                collected.entry(key.namespace().to_owned()).or_default().routes.push((route, service));
+            };
+        for (output_key, output) in routing.table().outputs() {
+            let output_key = output_key.to_string();
+            for (_, fragment, router, _) in output.routers() {
+                let owner = &router.service.owner;
+                let name = format!("{}:{}", owner.service.name(), owner.port);
+                add(&output_key, &fragment.ingress, &router.router, &router.service.service, name);
+            }
+            if let Some(fragment) = output.default_backend()
+                && let Some(backend) = &fragment.default_backend
+            {
+                let name = "default backend".to_owned();
+                add(&output_key, &fragment.ingress, &backend.router, &backend.service, name);
+            }
+        }
+        for key in routing.told_of() {
+            let shown = only.is_empty()
+                || only.contains(&key.to_string())
+                || collected.get(key.namespace()).is_some_and(|namespace| {
+                    namespace.routes.iter().any(|(route, _)| route.ingress == key.to_string())
+                });
+            let problems = routing.problems(&key);
+            if shown && !problems.is_empty() {
+                let lines = problems.iter().map(ToString::to_string);
+                collected.entry(key.namespace().to_owned()).or_default().problems.extend(lines);
+            }
+        }
+        Self { namespaces: collected.into_iter().map(GraphNamespace::from).collect() }
+    }
+
+    /// How many routes there are.
+    pub fn routes(&self) -> usize {
+        self.namespaces.iter().map(|namespace| namespace.routes.len()).sum()
+    }
+}
+
+impl From<(String, Collected)> for GraphNamespace {
+    fn from((name, collected): (String, Collected)) -> Self {
+        let mut all = collected.routes;
+        all.sort();
+        let (mut routes, mut services) = (Vec::with_capacity(all.len()), Vec::new());
+        let mut places: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (mut route, service) in all {
+            // Variants of a Service may differ in their endpoints.
+            let known = places.entry(service.name.clone()).or_default();
+            route.service = match known.iter().find(|at| services[**at] == service) {
+                Some(at) => *at,
+                None => {
+                    known.push(services.len());
+                    services.push(service);
+                    services.len() - 1
+                }
+            };
+            routes.push(route);
+        }
+        Self { name, routes, services, problems: collected.problems.into_iter().collect() }
+    }
+}
