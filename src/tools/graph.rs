@@ -66,7 +66,7 @@ impl GraphService {
 
 /// What is collected of a namespace.
 #[derive(Default)]
-struct Collected {
+struct DrawnNamespace {
     routes: Vec<(GraphRoute, GraphService)>,
     problems: BTreeSet<String>,
 }
@@ -74,7 +74,7 @@ struct Collected {
 impl RoutingGraph {
     /// The graph of a routing; with `only`, of these hosts and Ingresses.
     pub fn new(routing: &Routing, endpoints_known: bool, only: &[String]) -> Self {
-        let mut collected: BTreeMap<String, Collected> = BTreeMap::new();
+        let mut collected: BTreeMap<String, DrawnNamespace> = BTreeMap::new();
         let mut add =
             |output: &str, key: &IngressKey, router: &Router, service: &HttpService, name: String| {
                 let place = host_and_path(&router.rule);
@@ -138,8 +138,8 @@ impl RoutingGraph {
     }
 }
 
-impl From<(String, Collected)> for GraphNamespace {
-    fn from((name, collected): (String, Collected)) -> Self {
+impl From<(String, DrawnNamespace)> for GraphNamespace {
+    fn from((name, collected): (String, DrawnNamespace)) -> Self {
         let mut all = collected.routes;
         all.sort();
         let (mut routes, mut services) = (Vec::with_capacity(all.len()), Vec::new());
