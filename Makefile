@@ -172,9 +172,10 @@ crds: ## Write crds/ from the Rust types
 	mv crds/.new crds/waybill.dev_ingressclassparameters.yaml
 
 .PHONY: docs
-docs: ## Write docs/options.md from the table of options
+docs: ## Write docs/options.md and docs/lint.md from their tables
 	$(CARGO) run --locked --quiet -- options --format markdown >docs/.new
 	mv docs/.new docs/options.md
+	WAYBILL_WRITE_DOCS=1 $(CARGO) test --locked --quiet --lib lint::codes
 
 .PHONY: manifests
 manifests: ## Write the admission policies from the table of annotations, install.yaml and the Helm chart from what kustomize renders

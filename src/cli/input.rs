@@ -50,7 +50,9 @@ pub enum InputError {
 }
 
 /// What is read of a cluster: what, in which API group, and whether it is namespaced and can be done without.
-const LISTS: [(&str, &str, bool, bool); 8] = [
+type List = (&'static str, &'static str, bool, bool);
+
+const LISTS: [List; 8] = [
     ("ingresses", "/apis/networking.k8s.io/v1", true, false),
     ("services", "/api/v1", true, false),
     ("endpointslices", "/apis/discovery.k8s.io/v1", true, false),
@@ -61,7 +63,19 @@ const LISTS: [(&str, &str, bool, bool); 8] = [
     ("namespaces", "/api/v1", false, true),
 ];
 
+/// Objects of Traefik's CRD provider that Ingresses and Services refer to.
+pub const REFERENCED: &[List] = &[
+    ("middlewares", "/apis/traefik.io/v1alpha1", true, true),
+    ("serverstransports", "/apis/traefik.io/v1alpha1", true, true),
+    ("tlsoptions", "/apis/traefik.io/v1alpha1", true, true),
+];
+
 impl Input {
+    /// Whether the objects are those of a cluster.
+    pub fn of_cluster(&self) -> bool {
+        self.cluster
+    }
+
     /// Reads everything; what can't be read, but need not keep the rest from being used, is said on standard error.
     ///
     /// # Errors
@@ -72,8 +86,22 @@ impl Input {
         environment: &Environment,
         streams: &mut Streams<'_>,
     ) -> Result<Manifests, InputError> {
+        self.read_also(&[], loaded, environment, streams)
+    }
+
+    /// The same with more lists of a cluster.
+    ///
+    /// # Errors
+    /// See [`InputError`].
+    pub fn read_also(
+        &self,
+        more: &[List],
+        loaded: &Loaded,
+        environment: &Environment,
+        streams: &mut Streams<'_>,
+    ) -> Result<Manifests, InputError> {
         let manifests = if self.cluster {
-            of_cluster(&self.connect, loaded, environment, streams)?
+            of_cluster(&self.connect, more, loaded, environment, streams)?
         } else if self.connect.is_given() {
             return Err(InputError::NotCluster);
         } else {
@@ -116,12 +144,13 @@ pub fn options(manifests: &Manifests, of_cluster: bool, loaded: &Loaded) -> Opti
 /// See [`InputError`].
 pub fn of_cluster(
     connect: &ClusterArguments,
+    more: &[List],
     loaded: &Loaded,
     environment: &Environment,
     streams: &mut Streams<'_>,
 ) -> Result<Manifests, InputError> {
     let (manifests, refused) = connect.ask(loaded, environment, async |connection| {
-        listed(connection.client, &loaded.options.namespaces).await
+        listed(connection.client, more, &loaded.options.namespaces).await
     })??;
     for path in refused {
         let _ = writeln!(streams.stderr, "warning: {path}: not allowed or not there, so it is left out");
@@ -132,11 +161,12 @@ pub fn of_cluster(
 /// The objects of a cluster, and the lists that were refused.
 async fn listed(
     client: Client,
+    more: &[List],
     namespaces: &BTreeSet<String>,
 ) -> Result<(Manifests, Vec<String>), InputError> {
     let mut manifests = Manifests::default();
     let mut refused = Vec::new();
-    for (plural, group, namespaced, optional) in LISTS {
+    for &(plural, group, namespaced, optional) in LISTS.iter().chain(more) {
         let paths: Vec<String> = match namespaced && !namespaces.is_empty() {
             true => namespaces.iter().map(|name| format!("{group}/namespaces/{name}/{plural}")).collect(),
             false => vec![format!("{group}/{plural}")],

@@ -3,6 +3,7 @@ use std::io::Cursor;
 use super::*;
 
 mod diff;
+mod lint;
 mod render;
 
 pub(super) struct Outcome {
