@@ -10,10 +10,17 @@ MAKEFLAGS += --no-builtin-rules
 
 CARGO ?= cargo
 CARGO_DENY_VERSION := 0.20.2
+CARGO_ABOUT_VERSION := 0.9.3
+CARGO_CYCLONEDX_VERSION := 0.5.9
+CARGO_ZIGBUILD_VERSION := 0.24.1
+ZIG_VERSION := 0.17.1
 
 # Programs that are neither waybill nor built by tests/tools/build. The tests look here too.
 TOOLS := target/tools
 CARGO_DENY := $(TOOLS)/bin/cargo-deny
+CARGO_ABOUT := $(TOOLS)/bin/cargo-about
+CARGO_CYCLONEDX := $(TOOLS)/bin/cargo-cyclonedx
+CARGO_ZIGBUILD := $(TOOLS)/bin/cargo-zigbuild
 PROMETHEUS := $(TOOLS)/bin/prometheus
 PROMTOOL := $(TOOLS)/bin/promtool
 KUBECTL := $(or $(WAYBILL_TOOLS_DIR),tests/tools/bin)/kubectl
@@ -189,6 +196,29 @@ manifests: ## Write the admission policies from the table of annotations, instal
 	{ echo '# Made by `make manifests`: kubectl apply --server-side -f manifests/install.yaml'; $(KUBECTL) kustomize manifests/install; } >manifests/.new
 	mv manifests/.new manifests/install.yaml
 
+##@ Release
+
+# The architectures of the image: make image ARCHS="amd64 arm64"
+ARCHS ?= $(patsubst x86_64,amd64,$(patsubst aarch64,arm64,$(shell uname -m)))
+IMAGE_ARCHIVE = $(CURDIR)/target/dist/waybill-$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)-image.tar
+
+.PHONY: image
+image: $(CARGO_ABOUT) $(CARGO_ZIGBUILD) ## The image as an OCI archive in target/dist; needs buildah, and no daemon
+	release/build image $(ARCHS)
+
+.PHONY: release
+release: $(CARGO_ABOUT) $(CARGO_ZIGBUILD) $(CARGO_CYCLONEDX) ## Archives, image, SBOMs, licences, install.yaml and chart in target/dist/release
+	release/build release amd64 arm64
+
+.PHONY: test-image
+test-image: image ## The image in crun, as the Deployment runs it, against a real API server
+	tests/tools/build etcd kube-apiserver kubectl
+	WAYBILL_IMAGE=$(IMAGE_ARCHIVE) $(CARGO) test --locked --test cluster image:: -- --ignored
+
+.PHONY: test-release
+test-release: ## Make the release twice, compare byte by byte, and look into it
+	release/test
+
 ##@ Tools
 
 .PHONY: tools
@@ -197,6 +227,19 @@ tools: ## Build etcd, kube-apiserver, kubectl and Traefik's provider for the tes
 
 $(CARGO_DENY):
 	$(CARGO) install cargo-deny --version $(CARGO_DENY_VERSION) --locked --root $(TOOLS)
+
+$(CARGO_ABOUT):
+	$(CARGO) install cargo-about --version $(CARGO_ABOUT_VERSION) --locked --features cli --root $(TOOLS)
+
+$(CARGO_CYCLONEDX):
+	$(CARGO) install cargo-cyclonedx --version $(CARGO_CYCLONEDX_VERSION) --locked --debug --root $(TOOLS)
+
+# Zig is the C compiler and linker for musl on every architecture.
+$(CARGO_ZIGBUILD):
+	@mkdir -p $(TOOLS)/bin
+	python3 -m venv $(TOOLS)/zig
+	$(TOOLS)/zig/bin/pip install --quiet cargo-zigbuild==$(CARGO_ZIGBUILD_VERSION) ziglang==$(ZIG_VERSION)
+	ln -sf ../zig/bin/cargo-zigbuild $@
 
 .PHONY: prometheus
 prometheus: $(PROMETHEUS) ## Prometheus and promtool, from the PATH or unpacked from Debian's package

@@ -13,6 +13,7 @@
 )]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a fault ends the measurement")]
 
+mod changes;
 #[path = "../support/cluster.rs"]
 mod cluster;
 #[path = "../load/fill.rs"]
@@ -28,30 +29,40 @@ mod rounds;
 mod subject;
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use changes::Changes;
 use clap::Parser;
-use harness::ControlPlane;
+use futures::StreamExt as _;
+use harness::{ControlPlane, Part};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, WatchEvent, WatchParams};
 use report::Sample;
 use serde_json::json;
 use subject::{Kind, Subject};
 
 /// Figures, in the order of the table.
-const FIGURES: [(&str, &str); 9] = [
+const FIGURES: [(&str, &str); 14] = [
     ("start", "s until everything is loaded"),
     ("start_cpu", "CPU s of it"),
+    ("restart", "s until a restart has found that nothing is to be done"),
     ("idle", "CPU ms a second when idle"),
     ("heartbeat", "CPU ms for a node's heartbeat, 10 a second"),
     ("unused", "CPU ms for a slice that nobody uses, 5 a second"),
     ("used_1", "CPU ms for an endpoint change, 1 a second"),
     ("used_20", "CPU ms for an endpoint change, 20 a second"),
+    ("used_200", "CPU ms for an endpoint change, 200 a second"),
+    ("annotation", "CPU ms for a changed annotation of an Ingress, 1 a second"),
     ("arrived", "s from the last change until it is loaded"),
+    ("api", "CPU ms of the API server for an endpoint change, beyond the change itself"),
+    ("committed", "ms from a change until it is committed, without throttle"),
     ("memory", "MB at most"),
 ];
 
 /// What waybill may take of what Traefik takes, at 10,000 Ingresses and more.
-const GOALS: [(&str, f64); 6] = [
+const RATIOS: [(&str, f64); 6] = [
     ("used_1", 1.0 / 150.0),
     ("used_20", 1.0 / 100.0),
     ("heartbeat", 1.0 / 400.0),
@@ -59,7 +70,14 @@ const GOALS: [(&str, f64); 6] = [
     ("memory", 1.0 / 8.0),
     ("start", 1.0 / 4.0),
 ];
+
+/// What waybill may take at the most, at 10,000 Ingresses.
+const LIMITS: [(&str, f64); 4] = [("idle", 2.0), ("annotation", 8.0), ("api", 15.0), ("committed", 12.0)];
 const GOALS_FROM: usize = 10_000;
+
+/// Changes whose way into the index is timed one by one, and the pause between them.
+const TIMED: usize = 100;
+const TIMED_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Parser)]
 struct Arguments {
@@ -103,19 +121,36 @@ fn main() -> ExitCode {
 fn table(count: usize, mut waybill: Figures, mut traefik: Figures) -> Vec<String> {
     let mut missed = Vec::new();
     println!("\n| {count} Ingresses | waybill | Traefik | ratio |\n| --- | --- | --- | --- |");
+    // What was not measured has missed its goal.
+    let above = |figure: f64, limit: f64| figure.is_nan() || limit.is_nan() || figure > limit;
+    let shown = |figure: f64| if figure.is_nan() { "–".to_owned() } else { format!("{figure:.2}") };
     for (name, what) in FIGURES {
-        let median = |figures: &mut Figures| Sample::new(figures.remove(name).unwrap_or_default()).median();
-        let (ours, theirs) = (median(&mut waybill), median(&mut traefik));
-        let ratio = if ours > 0.0 { format!("1 : {:.1}", theirs / ours) } else { "–".to_owned() };
-        println!("| {what} | {ours:.2} | {theirs:.2} | {ratio} |");
-        let goal = GOALS.iter().find(|(goal, _)| *goal == name).filter(|_| count >= GOALS_FROM);
-        if let Some((_, goal)) = goal
-            && (ours.is_nan() || theirs.is_nan() || ours > goal * theirs)
+        let sample = |figures: &mut Figures| Sample::new(figures.remove(name).unwrap_or_default());
+        let sample = [&mut waybill, &mut traefik].map(sample);
+        let [ours, theirs] = [sample[0].median(), sample[1].median()];
+        let ratio =
+            if ours > 0.0 && theirs > 0.0 { format!("1 : {:.1}", theirs / ours) } else { "–".to_owned() };
+        println!("| {what} | {} | {} | {ratio} |", shown(ours), shown(theirs));
+        if name == "committed" {
+            println!("| the same, p99 | {} | – | – |", shown(sample[0].quantile(0.99)));
+        }
+        if count < GOALS_FROM {
+            continue;
+        }
+        let goal =
+            |goals: &[(&str, f64)]| goals.iter().find(|(goal, _)| *goal == name).map(|(_, value)| *value);
+        if let Some(goal) = goal(&RATIOS)
+            && above(ours, goal * theirs)
         {
             missed.push(format!(
                 "{what} at {count} Ingresses: {ours:.2} to {theirs:.2}, 1 : {:.0} is the goal",
                 1.0 / goal
             ));
+        }
+        if let Some(limit) = goal(&LIMITS)
+            && above(ours, limit)
+        {
+            missed.push(format!("{what} at {count} Ingresses: {ours:.2}, at most {limit:.0} is the goal"));
         }
     }
     missed
@@ -128,7 +163,13 @@ async fn measure(arguments: &Arguments, count: usize) -> [Figures; 2] {
     plane.install("crds");
     plane.install("manifests");
     let mut figures = [Figures::new(), Figures::new()];
-    let (mut generation, mut run) = (0, 0);
+    let mut changes = Changes { plane: &plane, count, made: 0 };
+    // What a change costs the API server when nobody follows.
+    let api = || process::cpu_seconds(plane.id(Part::ApiServer));
+    let before = api();
+    changes.endpoints(arguments.seconds * 20, 20).await;
+    let bare = (api() - before) / (arguments.seconds * 20) as f64;
+
     for round in 0..arguments.rounds {
         let mut order = [Kind::Waybill, Kind::Traefik];
         if round % 2 == 1 {
@@ -138,46 +179,94 @@ async fn measure(arguments: &Arguments, count: usize) -> [Figures; 2] {
             let mut one = |name: &'static str, value: f64| {
                 figures[kind as usize].entry(name).or_default().push(value);
             };
-            run += 1;
             fill::delete_output(&plane).await;
-            let begun = Instant::now();
-            let subject = Subject::start(&plane, kind, round).await;
-            subject.loaded(&plane, count).await;
-            one("start", begun.elapsed().as_secs_f64());
+            let (subject, seconds) = started(&plane, kind, count).await;
+            one("start", seconds);
             one("start_cpu", subject.cpu_seconds());
+            let (subject, seconds) = match kind {
+                Kind::Waybill => {
+                    subject.stop().await;
+                    started(&plane, kind, count).await
+                }
+                // It keeps nothing, so that every start is the first.
+                Kind::Traefik => (subject, f64::NAN),
+            };
+            if !seconds.is_nan() {
+                one("restart", seconds);
+            }
             tokio::time::sleep(Duration::from_secs(3)).await;
-            one(
-                "idle",
-                spent(&subject, 10.0, async || tokio::time::sleep(Duration::from_secs(10)).await).await,
-            );
+            let idle = async || tokio::time::sleep(Duration::from_secs(10)).await;
+            one("idle", spent(&subject, 10.0, idle).await);
             let beats = arguments.seconds * 10;
-            one(
-                "heartbeat",
-                spent(&subject, beats as f64, async || heartbeats(&plane, beats, run).await).await,
-            );
+            one("heartbeat", spent(&subject, beats as f64, async || changes.heartbeats(beats).await).await);
             let slices = arguments.seconds * 5;
-            one("unused", spent(&subject, slices as f64, async || unused_slices(&plane, slices).await).await);
-            for (name, rate) in [("used_1", 1), ("used_20", 20)] {
-                let changes = arguments.seconds * rate;
-                let before = subject.cpu_seconds();
-                let changed = endpoints(&plane, count, generation, changes, rate).await;
-                generation += changes;
+            one("unused", spent(&subject, slices as f64, async || changes.unused_slices(slices).await).await);
+            for (name, rate) in [("used_1", 1), ("used_20", 20), ("used_200", 200), ("annotation", 1)] {
+                let times = arguments.seconds * rate;
+                let (before, before_api) = (subject.cpu_seconds(), api());
+                let wanted = match name {
+                    "annotation" => changes.annotations(times, rate).await,
+                    _ => changes.endpoints(times, rate).await,
+                };
                 let last = Instant::now();
-                subject.arrived(&plane, &changed).await;
-                if rate == 1 {
+                let cost = subject.arrived(&plane, &wanted).await;
+                if name == "used_1" {
                     one("arrived", last.elapsed().as_secs_f64());
                 }
-                // What is looked up is answered by Traefik itself, and not by waybill.
-                one(
-                    name,
-                    (subject.cpu_seconds() - before - subject.cost_of_looking()) * 1_000.0 / changes as f64,
-                );
+                // Without the looks for what has arrived: they cost both.
+                if name == "used_20" {
+                    let spent = api() - before_api - cost.api;
+                    one("api", (spent / times as f64 - bare) * 1_000.0);
+                }
+                let spent = subject.cpu_seconds() - before - cost.subject;
+                one(name, spent * 1_000.0 / times as f64);
             }
             one("memory", process::peak_megabytes(subject.id()));
             subject.stop().await;
+            if kind == Kind::Waybill {
+                for milliseconds in committed(&mut changes).await {
+                    one("committed", milliseconds);
+                }
+            }
         }
     }
     figures
+}
+
+/// A subject that has loaded everything, and the seconds until it had.
+async fn started(plane: &ControlPlane, kind: Kind, count: usize) -> (Subject, f64) {
+    let begun = Instant::now();
+    let subject = Subject::start(plane, kind, &[]).await;
+    subject.loaded(plane, count).await;
+    (subject, begun.elapsed().as_secs_f64())
+}
+
+/// Milliseconds from changes, one by one, until the index that has them is there. Without a throttle, each is committed by
+/// itself.
+async fn committed(changes: &mut Changes<'_>) -> Vec<f64> {
+    let plane = changes.plane;
+    let subject = Subject::start(plane, Kind::Waybill, &["--providers.providersthrottleduration=0s"]).await;
+    subject.loaded(plane, changes.count).await;
+    let indices: Api<ConfigMap> = Api::namespaced(plane.admin(), "waybill");
+    let seen = indices.get("waybill").await.unwrap().metadata.resource_version.unwrap();
+    let selected = WatchParams::default().fields("metadata.name=waybill").timeout(290);
+    let mut events = pin!(indices.watch(&selected, &seen).await.unwrap());
+    let mut taken = Vec::new();
+    for _ in 0..TIMED {
+        tokio::time::sleep(TIMED_PAUSE).await;
+        let begun = Instant::now();
+        changes.endpoints(1, 1).await;
+        loop {
+            match events.next().await {
+                Some(Ok(WatchEvent::Modified(_))) => break,
+                Some(Ok(_)) => {}
+                other => panic!("the watch of the index ended: {other:?}"),
+            }
+        }
+        taken.push(begun.elapsed().as_secs_f64() * 1_000.0);
+    }
+    subject.stop().await;
+    taken
 }
 
 /// CPU milliseconds for each of so many.
@@ -185,61 +274,4 @@ async fn spent(subject: &Subject, times: f64, work: impl AsyncFnOnce()) -> f64 {
     let before = subject.cpu_seconds();
     work().await;
     (subject.cpu_seconds() - before) * 1_000.0 / times
-}
-
-async fn at_rate(rate: u64, times: u64, change: impl AsyncFn(u64)) {
-    let mut tick = tokio::time::interval(Duration::from_secs(1) / rate as u32);
-    for number in 0..times {
-        tick.tick().await;
-        change(number).await;
-    }
-}
-
-/// Heartbeats at times that no other run has: one that changes nothing is none.
-async fn heartbeats(plane: &ControlPlane, times: u64, run: u64) {
-    let client = plane.admin();
-    at_rate(10, times, async |change| {
-        let (day, hour, minute, second) = (run % 28 + 1, change / 3600, change / 60 % 60, change % 60);
-        let time = format!("2026-01-{day:02}T{hour:02}:{minute:02}:{second:02}Z");
-        let ready =
-            json!({"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": time});
-        let path = format!("/api/v1/nodes/node-{}/status", change % 100);
-        fill::write(&client, "PATCH", path, json!({"status": {"conditions": [ready]}})).await;
-    })
-    .await;
-}
-
-async fn unused_slices(plane: &ControlPlane, times: u64) {
-    let client = plane.admin();
-    let collection = format!("/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices", cluster::namespace(0));
-    let path = format!("{collection}/unused");
-    let request = http::Request::get(&path).body(Vec::new()).unwrap();
-    if client.request_text(request).await.is_err() {
-        fill::write(&client, "POST", collection, fill::unused_slice(0, 0)).await;
-    }
-    at_rate(5, times, async |change| {
-        let slice = fill::unused_slice(0, (change % 200 + 1) as u8);
-        fill::write(&client, "PATCH", path.clone(), json!({"endpoints": slice["endpoints"]})).await;
-    })
-    .await;
-}
-
-/// Changes endpoints, and gives for each slice the last change.
-async fn endpoints(
-    plane: &ControlPlane,
-    count: usize,
-    first: u64,
-    times: u64,
-    rate: u64,
-) -> BTreeMap<usize, u8> {
-    let client = plane.admin();
-    let changed = std::sync::Mutex::new(BTreeMap::new());
-    at_rate(rate, times, async |change| {
-        let number = (first + change) as usize * 7 % count;
-        let address = ((first + change) % 200 + 3) as u8;
-        changed.lock().unwrap().insert(number, address);
-        rounds::change_endpoint(&client, number, address).await;
-    })
-    .await;
-    changed.into_inner().unwrap()
 }

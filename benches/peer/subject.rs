@@ -1,14 +1,15 @@
 //! One of the two that are measured.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use super::changes::Wanted;
 use super::harness::operator::{Operator, get};
-use super::harness::{ADMIN, ControlPlane, Process, Signal, eventually, free_port, tool};
+use super::harness::{ADMIN, ControlPlane, Part, Process, Signal, eventually, free_port, tool};
 use super::{process, rounds};
 
 /// However slow the machine is.
@@ -27,13 +28,19 @@ enum Program {
 
 pub struct Subject {
     program: Program,
-    looked: Cell<f64>,
+}
+
+/// CPU seconds that looks for what has arrived cost the subject and the API server.
+#[derive(Default)]
+pub struct CostOfLooking {
+    pub subject: f64,
+    pub api: f64,
 }
 
 impl Subject {
-    pub async fn start(plane: &ControlPlane, kind: Kind, round: usize) -> Self {
+    pub async fn start(plane: &ControlPlane, kind: Kind, flags: &[&str]) -> Self {
         let program = match kind {
-            Kind::Waybill => Program::Waybill(plane.operator(&format!("bench-{round}"), &[]).await),
+            Kind::Waybill => Program::Waybill(plane.operator("bench", flags).await),
             Kind::Traefik => {
                 let (web, api) = (free_port(), free_port());
                 let mut command = Command::new(tool("traefik"));
@@ -48,11 +55,12 @@ impl Subject {
                         "--providers.kubernetesingress.certauthfilepath={}",
                         plane.ca_file().display()
                     ))
+                    .args(flags)
                     .env_clear();
                 Program::Traefik { process: plane.spawn("traefik", &mut command), api }
             }
         };
-        Self { program, looked: Cell::new(0.0) }
+        Self { program }
     }
 
     pub fn id(&self) -> u32 {
@@ -66,16 +74,15 @@ impl Subject {
         process::cpu_seconds(self.id())
     }
 
-    /// CPU seconds that the last [`Self::arrived`] cost the subject itself, for the look that found everything.
-    pub fn cost_of_looking(&self) -> f64 {
-        self.looked.take()
-    }
-
     /// Waits until it has as many routers.
     pub async fn loaded(&self, plane: &ControlPlane, count: usize) {
         eventually("all routers are loaded", PATIENCE, async || {
             let routers = match &self.program {
-                Program::Waybill(_) => rounds::routers(plane).await?,
+                Program::Waybill(operator) => {
+                    // Absent until a leader has compared everything with what is published.
+                    operator.metric("waybill_published_age_seconds").await.ok_or("nothing is committed")?;
+                    rounds::routers(plane).await?
+                }
                 Program::Traefik { api, .. } => {
                     let overview = answer(*api, "/api/overview").await?;
                     overview["http"]["routers"]["total"].as_u64().unwrap_or_default() as usize
@@ -86,30 +93,45 @@ impl Subject {
         .await;
     }
 
-    /// Waits until each slice's last change is in what it has loaded or published.
-    pub async fn arrived(&self, plane: &ControlPlane, changed: &BTreeMap<usize, u8>) {
+    /// Waits until all changes are in what it has loaded or published. Gives what the looks cost.
+    pub async fn arrived(&self, plane: &ControlPlane, wanted: &Wanted) -> CostOfLooking {
+        let api = || process::cpu_seconds(plane.id(Part::ApiServer));
+        let cost = Cell::new((0.0, 0.0));
+        eventually("all changes have arrived", PATIENCE, async || {
+            // A look is megabytes: it is paid for, and not too often.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let before = (self.cpu_seconds(), api());
+            let sections = self.sections(plane).await?;
+            let (subject, server) = cost.get();
+            cost.set((subject + self.cpu_seconds() - before.0, server + api() - before.1));
+            let values = |section: &str| {
+                let entries = sections[section].as_object();
+                entries.into_iter().flat_map(|entries| entries.values())
+            };
+            let servers =
+                values("services").filter_map(|service| service["loadBalancer"]["servers"].as_array());
+            let urls: HashSet<&str> = servers.flatten().filter_map(|server| server["url"].as_str()).collect();
+            let priorities: HashSet<i64> =
+                values("routers").filter_map(|router| router["priority"].as_i64()).collect();
+            let missing = wanted.urls.iter().filter(|url| !urls.contains(url.as_str())).count()
+                + wanted.priorities.iter().filter(|priority| !priorities.contains(priority)).count();
+            if missing == 0 { Ok(()) } else { Err(format!("{missing} are missing")) }
+        })
+        .await;
+        let (subject, api) = cost.get();
+        // What is read from the API server costs waybill nothing.
+        let subject = if matches!(self.program, Program::Waybill(_)) { 0.0 } else { subject };
+        CostOfLooking { subject, api }
+    }
+
+    /// What it has loaded or published: an object with `routers` and `services`.
+    async fn sections(&self, plane: &ControlPlane) -> Result<Value, String> {
         match &self.program {
             Program::Waybill(_) => {
-                rounds::all_committed(plane, changed).await;
+                let (_, mut document) = plane.published("waybill/waybill").await.ok_or("no index")?;
+                Ok(document["http"].take())
             }
-            Program::Traefik { api, .. } => {
-                let wanted = rounds::urls(changed);
-                eventually("all changes are loaded", PATIENCE, async || {
-                    // Its whole answer is megabytes: a look is paid for, and not too often.
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                    let before = self.cpu_seconds();
-                    let data = answer(*api, "/api/rawdata").await?;
-                    self.looked.set(self.looked.get() + self.cpu_seconds() - before);
-                    let services = data["services"].as_object().ok_or("no services")?;
-                    let servers =
-                        services.values().filter_map(|service| service["loadBalancer"]["servers"].as_array());
-                    let urls: HashSet<&str> =
-                        servers.flatten().filter_map(|server| server["url"].as_str()).collect();
-                    let missing = wanted.iter().filter(|url| !urls.contains(url.as_str())).count();
-                    if missing == 0 { Ok(()) } else { Err(format!("{missing} are missing")) }
-                })
-                .await;
-            }
+            Program::Traefik { api, .. } => answer(*api, "/api/rawdata").await,
         }
     }
 

@@ -19,8 +19,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// The answer about one middleware is a few hundred bytes.
 const ANSWER_LIMIT: usize = 64 << 10;
 
-/// How often Traefik is asked while it is likely to be loading: at first, and at the least. Between them an eighth of the
-/// time that it has taken so far: each question costs both sides CPU, and a large routing takes seconds.
+/// How often Traefik is asked while it is likely to be loading: at first, and at the least. Each question costs both sides
+/// CPU, and a large routing takes seconds.
 const SOON: Duration = Duration::from_millis(50);
 const LATER: Duration = Duration::from_millis(500);
 
@@ -116,6 +116,7 @@ pub async fn follow(
     mut wanted: watch::Receiver<Option<Marker>>,
     found: watch::Sender<Proxy>,
 ) {
+    let mut took = Duration::ZERO;
     loop {
         let Some(mark) = wanted.borrow_and_update().clone() else {
             if wanted.changed().await.is_err() {
@@ -130,10 +131,13 @@ pub async fn follow(
         };
         let pause = match &state {
             Proxy::Loaded(_) => CALM,
-            _ => (mark.since.elapsed() / 8).clamp(SOON, LATER),
+            _ => pause(mark.since.elapsed(), took),
         };
         found.send_if_modified(|last| {
             *last != state && {
+                if matches!(state, Proxy::Loaded(_)) {
+                    took = mark.since.elapsed();
+                }
                 *last = state;
                 true
             }
@@ -142,6 +146,15 @@ pub async fn follow(
             changed = wanted.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+/// How long to wait for a generation that was handed on so long ago, where the last one `took` so long: nothing is expected
+/// in the first half of that, and after it an eighth of the time that has gone by makes little difference.
+fn pause(elapsed: Duration, took: Duration) -> Duration {
+    match (took / 2).checked_sub(elapsed) {
+        Some(rest) => rest.clamp(SOON, CALM),
+        None => (elapsed / 8).clamp(SOON, LATER),
     }
 }
 
@@ -162,6 +175,25 @@ mod tests {
         {
             assert!(TraefikApi::parse(wrong).unwrap_err().contains("http://127.0.0.1:8080"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_large_routing_is_asked_for_a_few_times() {
+        let questions = |loads_within: u64, took: u64| {
+            let (mut elapsed, loads_within) = (Duration::ZERO, Duration::from_millis(loads_within));
+            let mut count = 1;
+            while elapsed < loads_within {
+                elapsed += pause(elapsed, Duration::from_millis(took));
+                count += 1;
+            }
+            (count, elapsed.saturating_sub(loads_within))
+        };
+        // The first of all, one as the last, and one that is much faster than the last.
+        let late = Duration::from_millis(230);
+        assert!(matches!(questions(1_800, 0), (20..=24, after) if after < late));
+        assert!(matches!(questions(1_800, 1_800), (7..=9, after) if after < late));
+        assert_eq!(questions(100, 60_000), (2, CALM - Duration::from_millis(100)));
+        assert!(matches!(questions(100, 100), (2..=3, after) if after < SOON));
     }
 
     #[tokio::test]

@@ -14,6 +14,10 @@ use super::vandal::Damage;
 /// between outputs.
 const MOSTLY_RIGHT_WITHIN: Duration = Duration::from_secs(20);
 
+/// Beyond that, a published Service's new address is written into the status of every Ingress. On two cores, an API server
+/// that answers three replicas as well takes about 300 a second.
+const STATUSES_A_SECOND: f64 = 250.0;
+
 /// Rounds after which every fate of requests and watches has been met.
 const ENOUGH: u64 = 10;
 
@@ -99,9 +103,11 @@ impl Figures {
         never.extend(wanted.into_iter().filter(|fault| !self.faults.contains_key(fault)));
         assert!(never.is_empty(), "never happened: {never:?}");
         if let Some(median) = self.converged.median() {
+            let statuses = Duration::from_secs_f64(self.ingresses as f64 / STATUSES_A_SECOND);
+            let within = MOSTLY_RIGHT_WITHIN + statuses;
             assert!(
-                median < MOSTLY_RIGHT_WITHIN,
-                "right again only after {median:.1?} in half of the rounds, not within {MOSTLY_RIGHT_WITHIN:?}"
+                median < within,
+                "right again only after {median:.1?} in half of the rounds, not within {within:?}"
             );
         }
     }

@@ -10,6 +10,7 @@ mod client;
 mod control_plane;
 mod dead_watch;
 mod events;
+mod image;
 mod invalid_objects;
 mod lease;
 mod manifests;

@@ -282,6 +282,11 @@ impl ControlPlane {
         process
     }
 
+    /// Process id of a part.
+    pub fn id(&self, part: Part) -> u32 {
+        self.slot(part).lock().unwrap().as_ref().expect("it runs").id()
+    }
+
     /// Ends a part at once, as `kill -9` would.
     pub fn kill(&self, part: Part) {
         drop(self.slot(part).lock().unwrap().take().expect("it runs"));
