@@ -20,7 +20,7 @@ use crate::offline;
 use crate::options::Loaded;
 use crate::redact::hide_keys;
 use crate::tools::lint::formats::LintReport;
-use crate::tools::lint::{self, Finding, LintInput, LintSettings, Severity, Silence, codes};
+use crate::tools::lint::{self, LintFinding, LintInput, LintSettings, Severity, Silence, codes};
 use crate::translate::settings::ClassOptions;
 
 /// The file that silences codes in a repository.
@@ -159,7 +159,7 @@ impl LintArguments {
         let now = jiff::Timestamp::now().as_second();
         let settings = LintSettings { classes: &options.class, now, expires_within: self.expires_within };
         let found = lint::lint(&routing, &input, settings);
-        let (silenced, found): (Vec<Finding>, Vec<Finding>) =
+        let (silenced, found): (Vec<LintFinding>, Vec<LintFinding>) =
             found.into_iter().partition(|finding| silence.covers(finding, &input));
         let fails = self.fail_on.least().is_some_and(|least| found.iter().any(|one| one.severity <= least));
         let held = routing.stores().ingresses().len();
@@ -285,11 +285,11 @@ fn assume_classes(manifests: &mut Manifests, options: &ClassOptions, streams: &m
 }
 
 /// A file below the working directory without the way to that.
-fn relative(finding: Finding) -> Finding {
+fn relative(finding: LintFinding) -> LintFinding {
     let directory = std::env::current_dir().unwrap_or_default();
     let file = finding.file.map(|file| match Path::new(&file).strip_prefix(&directory) {
         Ok(rest) => rest.display().to_string(),
         Err(_) => file,
     });
-    Finding { file, ..finding }
+    LintFinding { file, ..finding }
 }

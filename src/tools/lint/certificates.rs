@@ -12,7 +12,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::regions::{HostRegion, LintedRoute};
-use super::{Finding, LintSettings};
+use super::{LintFinding, LintSettings};
 use crate::kubernetes::key::{IngressKey, SecretKey};
 use crate::routing::Routing;
 use crate::tools::certificate::CertificateFacts;
@@ -25,7 +25,7 @@ const DAY: i64 = 24 * 60 * 60;
 type Fault = (&'static str, &'static str, String);
 
 /// What is wrong with the certificates that Ingresses use.
-pub fn findings(routing: &Routing, settings: LintSettings<'_>) -> Vec<Finding> {
+pub fn findings(routing: &Routing, settings: LintSettings<'_>) -> Vec<LintFinding> {
     let all = routing.table().fragments().flat_map(|fragment| &fragment.certificates);
     let secrets: BTreeMap<&SecretKey, &Arc<Certificate>> =
         all.map(|one| (&one.secret, &one.certificate)).collect();
@@ -37,7 +37,7 @@ pub fn findings(routing: &Routing, settings: LintSettings<'_>) -> Vec<Finding> {
         let faults = known.entry(content).or_insert_with(|| faults(content.0, content.1, settings));
         found.extend(faults.iter().map(|(code, field, text)| {
             let (object, field) = (format!("Secret {secret}"), (*field).to_owned());
-            Finding::with_usual_remedy(code, object, field, text.clone())
+            LintFinding::with_usual_remedy(code, object, field, text.clone())
         }));
     }
     found

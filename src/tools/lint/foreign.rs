@@ -1,6 +1,6 @@
 //! Annotations of other controllers: what they would have done, and what does it here.
 
-use super::Finding;
+use super::LintFinding;
 use crate::kubernetes::Ingress;
 use crate::kubernetes::well_known::TRAEFIK_PREFIX;
 use crate::translate::annotation::{self, MAY_BE_OPEN, NO_EFFECT, RESTRICTING};
@@ -127,7 +127,7 @@ const EFFECTS: &[(&str, &str, &str)] = &[
 
 /// One finding for each annotation of a problem `IgnoredAnnotation`; of objects that are not at hand, for those that it
 /// shows.
-pub fn findings(problem: &Problem, ingress: Option<&Ingress>) -> Vec<Finding> {
+pub fn findings(problem: &Problem, ingress: Option<&Ingress>) -> Vec<LintFinding> {
     let annotations = ingress.and_then(|ingress| ingress.metadata.annotations.as_ref());
     let keys: Vec<&str> = match annotations {
         Some(annotations) => annotation::without_effect(annotations, "router").take(LIMIT).collect(),
@@ -136,7 +136,7 @@ pub fn findings(problem: &Problem, ingress: Option<&Ingress>) -> Vec<Finding> {
     keys.into_iter().map(|key| finding(problem, key)).collect()
 }
 
-fn finding(problem: &Problem, key: &str) -> Finding {
+fn finding(problem: &Problem, key: &str) -> LintFinding {
     let known =
         CONTROLLERS.iter().find_map(|(prefix, controller)| Some((key.strip_prefix(prefix)?, *controller)));
     let effect = known.and_then(|(name, controller)| {
@@ -161,5 +161,5 @@ fn finding(problem: &Problem, key: &str) -> Finding {
         (None, _) => (format!("{key:?} has no effect on this object"), usual.to_owned()),
     };
     let (object, field) = (problem.subject.to_string(), format!("metadata.annotations[{key}]"));
-    Finding::new(problem.category.as_str(), object, field, text, remedy)
+    LintFinding::new(problem.category.as_str(), object, field, text, remedy)
 }

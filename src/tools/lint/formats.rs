@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Finding;
+use super::LintFinding;
 use super::codes::{CODES, Severity, sentence};
 use crate::table::Digest;
 use crate::tools::explained::{Paint, shown};
@@ -21,7 +21,7 @@ const SARIF_LIMIT: usize = 25_000;
 #[serde(rename_all = "camelCase")]
 pub struct LintReport {
     /// In the order of files and lines.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<LintFinding>,
     pub errors: usize,
     pub warnings: usize,
     pub notes: usize,
@@ -105,7 +105,7 @@ impl LintReport {
                 })
             })
             .collect();
-        let mut worst: Vec<&Finding> = self.findings.iter().collect();
+        let mut worst: Vec<&LintFinding> = self.findings.iter().collect();
         worst.sort_by_key(|one| one.severity);
         let results: Vec<Value> = worst.into_iter().take(SARIF_LIMIT).map(result).collect();
         json!({
@@ -149,13 +149,13 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 /// A finding in one text.
-fn message(one: &Finding) -> String {
+fn message(one: &LintFinding) -> String {
     let field = if one.field.is_empty() { String::new() } else { format!(", {}", one.field) };
     let object = if one.object.is_empty() { String::new() } else { format!("{}{field}: ", one.object) };
     format!("{object}{}. Remedy: {}.", one.text, one.remedy)
 }
 
-fn result(one: &Finding) -> Value {
+fn result(one: &LintFinding) -> Value {
     // GitHub asks for a place; objects of a cluster have none in a file.
     let file = one.file.clone().unwrap_or_else(|| format!("cluster/{}", one.object.replace(' ', "/")));
     let index = CODES.iter().position(|code| code.code == one.code).unwrap_or_default();

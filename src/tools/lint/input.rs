@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Finding, codes};
+use super::{LintFinding, codes};
 use crate::kubernetes::key::SecretKey;
 use crate::kubernetes::manifests::{ManifestPlace, Manifests, TraefikObject};
 use crate::tools::invalid;
@@ -16,7 +16,7 @@ const SILENCING: &str = "waybill.dev/lint-ignore";
 #[derive(Debug, Default)]
 pub struct LintInput {
     /// About the objects themselves.
-    pub(super) findings: Vec<Finding>,
+    pub(super) findings: Vec<LintFinding>,
     pub(super) has_no_secrets: bool,
     pub(super) has_no_services: bool,
     /// `None` where they could not be read.
@@ -48,7 +48,7 @@ impl LintInput {
             self.note_silenced("Ingress", &ingress.metadata);
             self.findings.extend(invalid::fields(ingress).into_iter().map(|one| {
                 let text = format!("an API server refuses this: {:?}", one.value);
-                Finding::new("InvalidObject", one.subject.to_string(), one.field, text, one.remedy)
+                LintFinding::new("InvalidObject", one.subject.to_string(), one.field, text, one.remedy)
             }));
         }
         manifests.services.iter().for_each(|one| self.note_silenced("Service", &one.metadata));
@@ -60,7 +60,7 @@ impl LintInput {
         for one in &manifests.unnamed {
             let text = "an API server refuses an Ingress without a name".to_owned();
             let object = format!("Ingress {}", one.read_as);
-            let finding = Finding::new(
+            let finding = LintFinding::new(
                 "InvalidObject",
                 object,
                 "metadata.name".to_owned(),
@@ -72,13 +72,13 @@ impl LintInput {
         for one in &manifests.quoted {
             let text = format!("an API server refuses this: {:?} in quotes", one.value);
             let remedy = "write the number without quotes".to_owned();
-            let finding = Finding::new("InvalidObject", String::new(), one.field.clone(), text, remedy);
+            let finding = LintFinding::new("InvalidObject", String::new(), one.field.clone(), text, remedy);
             self.findings.push(at(&one.place, finding));
         }
         for one in &manifests.repeated {
             let text = format!("the object is already in {}, and the later one counts", one.before);
             let finding =
-                Finding::with_usual_remedy("RepeatedObject", one.object.clone(), String::new(), text);
+                LintFinding::with_usual_remedy("RepeatedObject", one.object.clone(), String::new(), text);
             self.findings.push(at(&one.again, finding));
         }
     }
@@ -95,7 +95,7 @@ impl LintInput {
         self.findings.extend(unknown.map(|code| {
             let field = format!("metadata.annotations[{SILENCING}]");
             let text = format!("there is no code {code:?}");
-            Finding::with_usual_remedy("UnknownLintCode", object.clone(), field, text)
+            LintFinding::with_usual_remedy("UnknownLintCode", object.clone(), field, text)
         }));
         self.silenced.insert(object, named);
     }
@@ -118,7 +118,12 @@ impl LintInput {
             if has("tls.crt") && has("tls.key") && !named.contains(&key) {
                 let text = "no Ingress of the input names this TLS Secret".to_owned();
                 let object = format!("Secret {key}");
-                self.findings.push(Finding::with_usual_remedy("UnusedSecret", object, String::new(), text));
+                self.findings.push(LintFinding::with_usual_remedy(
+                    "UnusedSecret",
+                    object,
+                    String::new(),
+                    text,
+                ));
             }
         }
     }
@@ -131,12 +136,12 @@ impl LintInput {
     }
 
     /// Whether the object of a finding silences its code.
-    pub(super) fn is_silenced(&self, finding: &Finding) -> bool {
+    pub(super) fn is_silenced(&self, finding: &LintFinding) -> bool {
         self.silenced.get(&finding.object).is_some_and(|codes| codes.iter().any(|code| code == finding.code))
     }
 
     /// Adds where the object of a finding stands.
-    pub fn locate(&self, finding: Finding) -> Finding {
+    pub fn locate(&self, finding: LintFinding) -> LintFinding {
         match self.places.get(&finding.object) {
             Some(place) if finding.file.is_none() => at(place, finding),
             _ => finding,
@@ -144,6 +149,6 @@ impl LintInput {
     }
 }
 
-fn at(place: &ManifestPlace, finding: Finding) -> Finding {
-    Finding { file: Some(place.file.to_string()), line: place.line, ..finding }
+fn at(place: &ManifestPlace, finding: LintFinding) -> LintFinding {
+    LintFinding { file: Some(place.file.to_string()), line: place.line, ..finding }
 }

@@ -32,7 +32,7 @@ pub use input::LintInput;
 
 /// Something that is wrong, or may be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Finding {
+pub struct LintFinding {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,7 +47,7 @@ pub struct Finding {
     pub remedy: String,
 }
 
-impl Finding {
+impl LintFinding {
     /// A finding with the severity of its code.
     fn new(code: &'static str, object: String, field: String, text: String, remedy: String) -> Self {
         let severity = codes::find(code).map_or(Severity::Warning, |code| code.severity);
@@ -61,7 +61,7 @@ impl Finding {
     }
 }
 
-impl From<Problem> for Finding {
+impl From<Problem> for LintFinding {
     fn from(problem: Problem) -> Self {
         let code = problem.category.as_str();
         let meaning = codes::find(code).map_or(code, |code| code.meaning);
@@ -84,7 +84,7 @@ pub struct LintSettings<'a> {
 }
 
 /// Everything that is wrong, silenced or not, without the places.
-pub fn lint(routing: &Routing, input: &LintInput, settings: LintSettings<'_>) -> Vec<Finding> {
+pub fn lint(routing: &Routing, input: &LintInput, settings: LintSettings<'_>) -> Vec<LintFinding> {
     let mut findings = input.findings.clone();
     findings.extend(problems(routing, input));
     findings.extend(missing_classes(routing, settings.classes));
@@ -97,7 +97,7 @@ pub fn lint(routing: &Routing, input: &LintInput, settings: LintSettings<'_>) ->
     findings
 }
 
-fn problems(routing: &Routing, input: &LintInput) -> Vec<Finding> {
+fn problems(routing: &Routing, input: &LintInput) -> Vec<LintFinding> {
     let mut all = routing.all_problems();
     all.extend(routing.classes().problems());
     all.extend(super::problems::of_statuses(routing));
@@ -119,7 +119,7 @@ fn problems(routing: &Routing, input: &LintInput) -> Vec<Finding> {
             Category::ServiceNotFound => input.has_no_services,
             _ => false,
         };
-        let mut finding = Finding::from(problem);
+        let mut finding = LintFinding::from(problem);
         if elsewhere {
             finding.severity = Severity::Note;
         }
@@ -128,14 +128,14 @@ fn problems(routing: &Routing, input: &LintInput) -> Vec<Finding> {
     findings
 }
 
-fn missing_classes(routing: &Routing, options: &ClassOptions) -> Vec<Finding> {
+fn missing_classes(routing: &Routing, options: &ClassOptions) -> Vec<LintFinding> {
     let missing = super::problems::missing_classes(routing, options);
     let findings = missing.into_iter().flat_map(|(class, ingresses)| {
         ingresses.into_iter().map(move |ingress| {
             let text =
                 format!("IngressClass {class:?} is not in the input, so that the Ingress is not looked at");
             let field = "spec.ingressClassName".to_owned();
-            Finding::with_usual_remedy("ClassNotFound", format!("Ingress {ingress}"), field, text)
+            LintFinding::with_usual_remedy("ClassNotFound", format!("Ingress {ingress}"), field, text)
         })
     });
     findings.collect()
@@ -151,7 +151,7 @@ pub struct Silence {
 
 impl Silence {
     /// Whether a finding is silenced, here or by an annotation of its object.
-    pub fn covers(&self, finding: &Finding, input: &LintInput) -> bool {
+    pub fn covers(&self, finding: &LintFinding, input: &LintInput) -> bool {
         let is_object = |pattern: &str| match pattern.strip_suffix('*') {
             Some(start) => finding.object.starts_with(start),
             None => finding.object == pattern,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::regions::{HostRegion, LintedRoute, compare};
-use super::{Finding, LintInput, Severity, certificates};
+use super::{LintFinding, LintInput, Severity, certificates};
 use crate::kubernetes::Ingress;
 use crate::kubernetes::key::IngressKey;
 use crate::kubernetes::manifests::TraefikObject;
@@ -44,7 +44,7 @@ fn object(fragment: &Fragment) -> String {
 }
 
 /// What is wrong with the routes of an output.
-pub fn findings(routing: &Routing, input: &LintInput, routes: &[LintedRoute<'_>]) -> Vec<Finding> {
+pub fn findings(routing: &Routing, input: &LintInput, routes: &[LintedRoute<'_>]) -> Vec<LintFinding> {
     let mut fields = RouteFields { routing, known: HashMap::new() };
     let mut found = Vec::new();
     let (hidden, same) = compare(routes);
@@ -64,10 +64,10 @@ pub fn findings(routing: &Routing, input: &LintInput, routes: &[LintedRoute<'_>]
         let field = fields.of(route).1;
         let object = object(route.fragment);
         found.push(match route.owner {
-            Some(_) => Finding::with_usual_remedy("UnreachableRoute", object, field, text),
+            Some(_) => LintFinding::with_usual_remedy("UnreachableRoute", object, field, text),
             None => {
                 let remedy = "remove the default backend, or narrow the other route".to_owned();
-                Finding::new("UnreachableRoute", object, field, text, remedy)
+                LintFinding::new("UnreachableRoute", object, field, text, remedy)
             }
         });
     }
@@ -82,25 +82,30 @@ pub fn findings(routing: &Routing, input: &LintInput, routes: &[LintedRoute<'_>]
             route.ranked.priority
         );
         let field = fields.of(route).1;
-        found.push(Finding::with_usual_remedy("DuplicateRoute", object(route.fragment), field, text));
+        found.push(LintFinding::with_usual_remedy("DuplicateRoute", object(route.fragment), field, text));
     }
     for route in routes {
         if let Some((why, _)) = route.ranked.refusal() {
             let text = format!("{why} ({})", route.ranked.router.rule);
             let field = fields.of(route).1;
-            found.push(Finding::with_usual_remedy("RefusedRule", object(route.fragment), field, text));
+            found.push(LintFinding::with_usual_remedy("RefusedRule", object(route.fragment), field, text));
         } else if route.region.as_ref().is_some_and(|region| !region.is_attainable()) {
             let text = format!(
                 "{} never gets a request: Traefik resolves and decodes a path before it compares it",
                 in_words(&route.ranked.router.rule)
             );
             let field = fields.of(route).1;
-            found.push(Finding::with_usual_remedy("UnreachablePath", object(route.fragment), field, text));
+            found.push(LintFinding::with_usual_remedy(
+                "UnreachablePath",
+                object(route.fragment),
+                field,
+                text,
+            ));
         }
     }
     for (at, text) in certificates::uncovered(routing, routes) {
         let field = fields.of(&routes[at]).0;
-        found.push(Finding::with_usual_remedy(
+        found.push(LintFinding::with_usual_remedy(
             "CertificateHostMissing",
             object(routes[at].fragment),
             field,
@@ -114,7 +119,7 @@ pub fn findings(routing: &Routing, input: &LintInput, routes: &[LintedRoute<'_>]
 }
 
 /// Hosts that Ingresses of several namespaces have routes on: one finding for each namespace but the oldest one's.
-fn shared_hosts<'a>(routes: &[LintedRoute<'a>], fields: &mut RouteFields<'a>) -> Vec<Finding> {
+fn shared_hosts<'a>(routes: &[LintedRoute<'a>], fields: &mut RouteFields<'a>) -> Vec<LintFinding> {
     let mut first: HashMap<&HostRegion, &IngressKey> = HashMap::new();
     let mut told: HashSet<(&HostRegion, &str)> = HashSet::new();
     let mut found = Vec::new();
@@ -130,7 +135,12 @@ fn shared_hosts<'a>(routes: &[LintedRoute<'a>], fields: &mut RouteFields<'a>) ->
         }
         let text = format!("Ingress {first} of another namespace has routes on {host} too");
         let field = fields.of(route).0;
-        found.push(Finding::with_usual_remedy("HostInTwoNamespaces", object(route.fragment), field, text));
+        found.push(LintFinding::with_usual_remedy(
+            "HostInTwoNamespaces",
+            object(route.fragment),
+            field,
+            text,
+        ));
     }
     found
 }
@@ -140,7 +150,7 @@ fn mixed_tls<'a>(
     routing: &Routing,
     routes: &[LintedRoute<'a>],
     fields: &mut RouteFields<'a>,
-) -> Vec<Finding> {
+) -> Vec<LintFinding> {
     let has_tls = |route: &LintedRoute<'_>| {
         let ingress = routing.stores().ingresses().get(&route.fragment.ingress);
         let spec = ingress.and_then(|ingress| ingress.spec.as_ref());
@@ -173,21 +183,21 @@ fn mixed_tls<'a>(
                 "Ingress {other} has TLS on {host}, and this one has neither spec.tls nor router.tls"
             );
             let field = fields.of(route).0;
-            found.push(Finding::with_usual_remedy("MixedTls", object(route.fragment), field, text));
+            found.push(LintFinding::with_usual_remedy("MixedTls", object(route.fragment), field, text));
         }
     }
     found
 }
 
 /// References to objects of Traefik's CRD provider that are not in the input.
-fn references(input: &LintInput, routes: &[LintedRoute<'_>]) -> BTreeSet<Finding> {
+fn references(input: &LintInput, routes: &[LintedRoute<'_>]) -> BTreeSet<LintFinding> {
     let mut found = BTreeSet::new();
     let mut check = |kind: &'static str, names: &[String], object: &dyn Fn() -> String, annotation: &str| {
         for name in names.iter().filter_map(|name| name.strip_suffix("@kubernetescrd")) {
             let Some(has_others) = input.lacks(&TraefikObject { kind, name: name.into() }) else { continue };
             let text = format!("{name}@kubernetescrd: no {kind} of the input has this name");
             let field = format!("metadata.annotations[{TRAEFIK_PREFIX}{annotation}]");
-            let mut finding = Finding::with_usual_remedy("ReferenceNotFound", object(), field, text);
+            let mut finding = LintFinding::with_usual_remedy("ReferenceNotFound", object(), field, text);
             // Where there is none of its kind at all, they are elsewhere.
             if !has_others {
                 finding.severity = Severity::Note;
@@ -232,7 +242,7 @@ fn looks_like_pattern(path: &str) -> bool {
 }
 
 /// What is wrong with the paths of Ingresses of ours as they are written.
-pub fn path_findings(routing: &Routing) -> Vec<Finding> {
+pub fn path_findings(routing: &Routing) -> Vec<LintFinding> {
     let mut fragments: Vec<_> = routing.table().fragments().collect();
     fragments.sort_by(|one, other| one.ingress.cmp(&other.ingress));
     let mut found = Vec::new();
@@ -244,7 +254,7 @@ pub fn path_findings(routing: &Routing) -> Vec<Finding> {
     found
 }
 
-fn paths_of(fragment: &Arc<Fragment>, ingress: &Ingress, found: &mut Vec<Finding>) {
+fn paths_of(fragment: &Arc<Fragment>, ingress: &Ingress, found: &mut Vec<LintFinding>) {
     let object = || object(fragment);
     let settings = &fragment.settings;
     let annotations = ingress.metadata.annotations.iter().flatten();
@@ -264,17 +274,17 @@ fn paths_of(fragment: &Arc<Fragment>, ingress: &Ingress, found: &mut Vec<Finding
             if let Some(before) = seen.insert((host, path, &one.path_type), field()) {
                 let text =
                     format!("{host}{path} is in the same Ingress at {before} as well; the last one counts");
-                found.push(Finding::with_usual_remedy("DuplicateRoute", object(), field(), text));
+                found.push(LintFinding::with_usual_remedy("DuplicateRoute", object(), field(), text));
             }
             match PathType::parse(Some(&one.path_type)) {
                 PathType::ImplementationSpecific if by_pattern => {
                     let text = format!("PathRegexp looks for {path:?} anywhere in the path");
-                    found.push(Finding::with_usual_remedy("UnanchoredPattern", object(), field(), text));
+                    found.push(LintFinding::with_usual_remedy("UnanchoredPattern", object(), field(), text));
                 }
                 kind => {
                     if looks_like_pattern(path) && !(templates && path.contains('{')) {
                         let text = format!("{path:?} looks like a pattern and is compared as it is written");
-                        found.push(Finding::with_usual_remedy("PatternInPath", object(), field(), text));
+                        found.push(LintFinding::with_usual_remedy("PatternInPath", object(), field(), text));
                     }
                     if kind == PathType::Prefix && letters && !path.is_empty() && !path.ends_with('/') {
                         let (_, _, count) = open.get_or_insert((field(), path, 0));
@@ -292,6 +302,6 @@ fn paths_of(fragment: &Arc<Fragment>, ingress: &Ingress, found: &mut Vec<Finding
         };
         let text =
             format!("{path} takes {path}x too, because Traefik compares a Prefix letter by letter{others}");
-        found.push(Finding::with_usual_remedy("PrefixNotStrict", object(), field, text));
+        found.push(LintFinding::with_usual_remedy("PrefixNotStrict", object(), field, text));
     }
 }
