@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 
 use super::cluster::{ClusterArguments, NoConnection};
 use super::git::{self, GitError};
@@ -34,12 +34,12 @@ const ANSWER_LIMIT: usize = 256 << 20;
 pub struct DiffArguments {
     /// What was: a file, a directory, - for standard input, git:REVISION:PATH, cluster:, published:NAMESPACE/OUTPUT or
     /// traefik:URL
-    #[arg(value_name = "A", value_parser = routing_source)]
+    #[arg(value_name = "A", value_parser = routing_source, value_hint = ValueHint::AnyPath)]
     before: RoutingSource,
 
     /// What is: as A
-    #[arg(value_name = "B", value_parser = routing_source)]
-    after: RoutingSource,
+    #[arg(value_name = "B", value_parser = routing_source, value_hint = ValueHint::AnyPath, required = true)]
+    after: Option<RoutingSource>,
 
     /// Compare this output only
     #[arg(long = "output-name", value_name = "NAMESPACE/NAME", value_parser = super::output_key)]
@@ -57,6 +57,10 @@ pub struct DiffArguments {
     /// What to print
     #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t = DiffFormat::Text)]
     format: DiffFormat,
+
+    /// Look at this namespace only, on both sides; only for manifests and a cluster
+    #[arg(short = 'n', long, value_name = "NAMESPACE", value_parser = input::namespace)]
+    namespace: Option<String>,
 
     #[command(flatten)]
     connect: ClusterArguments,
@@ -135,33 +139,44 @@ fn routing_source(text: &str) -> Result<RoutingSource, String> {
 impl DiffArguments {
     /// Reads both, compares, prints; gives the exit code.
     pub fn run(&self, loaded: &Loaded, environment: &Environment, streams: &mut Streams<'_>) -> u8 {
+        let loaded = &*input::limited(loaded, self.namespace.as_deref());
+        // kubectl's plugin compares with the cluster where one source is named.
+        let (before, after) = match &self.after {
+            Some(after) => (&self.before, after),
+            None => (&RoutingSource::Cluster, &self.before),
+        };
         let stdin =
             |source: &RoutingSource| matches!(source, RoutingSource::Path(path) if path.as_os_str() == "-");
-        if stdin(&self.before) && stdin(&self.after) {
+        if stdin(before) && stdin(after) {
             return fail(streams, USAGE, &ManifestError::StdinTwice.to_string());
         }
         let reads_cluster =
             |source: &RoutingSource| matches!(source, RoutingSource::Cluster | RoutingSource::Published(_));
-        if self.connect.is_given() && !reads_cluster(&self.before) && !reads_cluster(&self.after) {
+        if self.connect.is_given() && !reads_cluster(before) && !reads_cluster(after) {
             let message = "--context and --kubeconfig name a cluster: compare with cluster: or published:, or leave them out";
             return fail(streams, USAGE, message);
         }
         // One output has to be compared with one where the other side knows no other.
-        let published = [&self.before, &self.after].into_iter().find_map(|source| match source {
+        let published = [before, after].into_iter().find_map(|source| match source {
             RoutingSource::Published(output) => Some(output.clone()),
             _ => None,
         });
         let single = |source: &RoutingSource| {
             matches!(source, RoutingSource::Published(_) | RoutingSource::Traefik(_))
         };
-        let wanted = self.output.clone().or(published).or_else(|| {
-            (single(&self.before) || single(&self.after)).then(|| loaded.options.settings.output.clone())
-        });
-        let before = match self.side(&self.before, wanted.as_ref(), loaded, environment, streams) {
+        if self.namespace.is_some() && (single(before) || single(after)) {
+            let message = "-n names a namespace, and of what is published or loaded nobody knows the namespace: leave it out";
+            return fail(streams, USAGE, message);
+        }
+        let wanted =
+            self.output.clone().or(published).or_else(|| {
+                (single(before) || single(after)).then(|| loaded.options.settings.output.clone())
+            });
+        let before = match self.side(before, wanted.as_ref(), loaded, environment, streams) {
             Ok(side) => side,
             Err(error) => return fail(streams, USAGE, &format!("A: {error}")),
         };
-        let after = match self.side(&self.after, wanted.as_ref(), loaded, environment, streams) {
+        let after = match self.side(after, wanted.as_ref(), loaded, environment, streams) {
             Ok(side) => side,
             Err(error) => return fail(streams, USAGE, &format!("B: {error}")),
         };

@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 use clap_complete::Shell;
 
+use super::plugin::CalledAs;
 use super::{PROBLEMS, SUCCESS, Streams, USAGE, write_document};
 use crate::options::{documentation, schema};
 
@@ -60,9 +61,22 @@ pub struct Completions {
 impl Completions {
     /// Prints them; gives the exit code.
     pub fn run(&self, streams: &mut Streams<'_>) -> u8 {
-        let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut super::command(), "waybill", &mut script);
-        print(streams, &String::from_utf8_lossy(&script))
+        let script = match self.shell {
+            Shell::Bash => include_str!("completions/waybill.bash"),
+            Shell::Zsh => include_str!("completions/waybill.zsh"),
+            Shell::Fish => include_str!("completions/waybill.fish"),
+            other => {
+                let mut script = Vec::new();
+                clap_complete::generate(
+                    other,
+                    &mut super::command(CalledAs::Waybill),
+                    "waybill",
+                    &mut script,
+                );
+                return print(streams, &String::from_utf8_lossy(&script));
+            }
+        };
+        print(streams, script)
     }
 }
 
@@ -75,8 +89,8 @@ pub struct Man {
 
 impl Man {
     /// Prints a page; gives the exit code.
-    pub fn run(&self, streams: &mut Streams<'_>) -> u8 {
-        let mut commands = super::command();
+    pub fn run(&self, called: CalledAs, streams: &mut Streams<'_>) -> u8 {
+        let mut commands = super::command(called);
         // Gives subcommands their full names.
         commands.build();
         let command = match &self.command {
@@ -114,14 +128,22 @@ pub(super) fn print(streams: &mut Streams<'_>, text: &str) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use crate::cli::complete::COMPLETE;
     use crate::cli::tests::waybill;
 
     #[test]
     fn completions_and_pages_name_commands_and_options() {
-        for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let option = "providers.kubernetesingress.allowemptyservices";
+        for (shell, words) in [
+            ("bash", [COMPLETE, "complete -F"]),
+            ("zsh", [COMPLETE, "compdef"]),
+            ("fish", [COMPLETE, "complete -c"]),
+            ("elvish", ["render", option]),
+            ("powershell", ["render", option]),
+        ] {
             let outcome = waybill(&["completions", shell], "");
             assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""), "{shell}");
-            for word in ["render", "providers.kubernetesingress.allowemptyservices"] {
+            for word in words {
                 assert!(outcome.stdout.contains(word), "{shell} lacks {word}");
             }
         }

@@ -1,15 +1,20 @@
 //! What the tools for people read: manifests, or the objects of a cluster.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use kube::Client;
 
 use super::Streams;
 use super::cluster::{ClusterArguments, NoConnection};
+use super::progress::Progress;
+use crate::kubernetes::Ingress;
 use crate::kubernetes::client::Environment;
 use crate::kubernetes::manifests::{ManifestError, Manifests};
+use crate::kubernetes::name::is_label;
 use crate::kubernetes::with_causes;
 use crate::options::{Loaded, Options};
 use crate::redact::hide_keys;
@@ -32,6 +37,10 @@ pub struct Input {
     #[arg(long, conflicts_with = "filenames")]
     cluster: bool,
 
+    /// Look at this namespace only, as if there were no other
+    #[arg(short = 'n', long, value_name = "NAMESPACE", value_parser = namespace)]
+    namespace: Option<String>,
+
     #[command(flatten)]
     connect: ClusterArguments,
 }
@@ -41,13 +50,16 @@ pub struct Input {
 pub enum InputError {
     #[error(transparent)]
     Manifests(#[from] ManifestError),
-    #[error("--context and --kubeconfig name a cluster: add --cluster, or leave them out")]
+    #[error("--context and --kubeconfig name a cluster, and -f names files: leave one of them out")]
     NotCluster,
     #[error(transparent)]
     Connection(#[from] NoConnection),
     #[error("{path}: {message}")]
     List { path: String, message: String },
 }
+
+/// Who presses Tab does not wait longer for a cluster.
+const COMPLETED_WITHIN: Duration = Duration::from_secs(3);
 
 /// What is read of a cluster: what, in which API group, and whether it is namespaced and can be done without.
 type List = (&'static str, &'static str, bool, bool);
@@ -71,11 +83,6 @@ pub const REFERENCED: &[List] = &[
 ];
 
 impl Input {
-    /// Whether the objects are those of a cluster.
-    pub fn of_cluster(&self) -> bool {
-        self.cluster
-    }
-
     /// Reads everything; what can't be read, but need not keep the rest from being used, is said on standard error.
     ///
     /// # Errors
@@ -100,20 +107,67 @@ impl Input {
         environment: &Environment,
         streams: &mut Streams<'_>,
     ) -> Result<Manifests, InputError> {
-        let manifests = if self.cluster {
-            of_cluster(&self.connect, more, loaded, environment, streams)?
+        let manifests = if self.is_cluster() {
+            let loaded = limited(loaded, self.namespace.as_deref());
+            of_cluster(&self.connect, more, &loaded, environment, streams)?
         } else if self.connect.is_given() {
             return Err(InputError::NotCluster);
         } else {
+            let _progress = Progress::new("reading manifests");
             Manifests::read(&self.filenames, &mut *streams.stdin)?
         };
         report(&manifests, "the input", streams);
+        if let Some(namespace) = &self.namespace {
+            let _ = writeln!(
+                streams.stderr,
+                "note: -n {namespace}: other namespaces are not looked at, and Traefik knows their routes too"
+            );
+        }
         Ok(manifests)
+    }
+
+    /// Files are named, or else a cluster is read.
+    pub fn is_cluster(&self) -> bool {
+        self.cluster || self.filenames.is_empty()
     }
 
     /// The options for these objects.
     pub fn options(&self, manifests: &Manifests, loaded: &Loaded) -> Options {
-        options(manifests, self.cluster, loaded)
+        options(manifests, self.is_cluster(), &limited(loaded, self.namespace.as_deref()))
+    }
+
+    /// The Ingresses alone, for completions: none where they can't be read in a moment, and none of standard input.
+    pub fn ingresses(&self, loaded: &Loaded, environment: &Environment) -> Vec<Ingress> {
+        if self.is_cluster() {
+            let namespaces = &limited(loaded, self.namespace.as_deref()).options.namespaces.clone();
+            let asked = self.connect.ask(loaded, environment, async |connection| {
+                tokio::time::timeout(COMPLETED_WITHIN, listed(connection.client, namespaces, &LISTS[..1]))
+                    .await
+            });
+            let Ok(Ok(Ok((manifests, _)))) = asked else { return Vec::new() };
+            return manifests.ingresses;
+        }
+        let files: Vec<PathBuf> =
+            self.filenames.iter().filter(|path| path.as_os_str() != "-").cloned().collect();
+        Manifests::read(&files, &mut std::io::empty())
+            .map(|manifests| manifests.ingresses)
+            .unwrap_or_default()
+    }
+}
+
+/// The options for one namespace alone, if one is named.
+pub fn limited<'a>(loaded: &'a Loaded, namespace: Option<&str>) -> Cow<'a, Loaded> {
+    let Some(namespace) = namespace else { return Cow::Borrowed(loaded) };
+    let mut loaded = loaded.clone();
+    loaded.options.namespaces = [namespace.to_owned()].into();
+    Cow::Owned(loaded)
+}
+
+/// Reads the name of a namespace on a command line.
+pub fn namespace(text: &str) -> Result<String, String> {
+    match is_label(text) {
+        true => Ok(text.to_owned()),
+        false => Err("write the name of a namespace: a-z, 0-9 and -".to_owned()),
     }
 }
 
@@ -149,8 +203,10 @@ pub fn of_cluster(
     environment: &Environment,
     streams: &mut Streams<'_>,
 ) -> Result<Manifests, InputError> {
+    let _progress = Progress::new("reading the cluster");
+    let lists: Vec<List> = LISTS.iter().chain(more).copied().collect();
     let (manifests, refused) = connect.ask(loaded, environment, async |connection| {
-        listed(connection.client, more, &loaded.options.namespaces).await
+        listed(connection.client, &loaded.options.namespaces, &lists).await
     })??;
     for path in refused {
         let _ = writeln!(streams.stderr, "warning: {path}: not allowed or not there, so it is left out");
@@ -161,12 +217,12 @@ pub fn of_cluster(
 /// The objects of a cluster, and the lists that were refused.
 async fn listed(
     client: Client,
-    more: &[List],
     namespaces: &BTreeSet<String>,
+    lists: &[List],
 ) -> Result<(Manifests, Vec<String>), InputError> {
     let mut manifests = Manifests::default();
     let mut refused = Vec::new();
-    for &(plural, group, namespaced, optional) in LISTS.iter().chain(more) {
+    for &(plural, group, namespaced, optional) in lists {
         let paths: Vec<String> = match namespaced && !namespaces.is_empty() {
             true => namespaces.iter().map(|name| format!("{group}/namespaces/{name}/{plural}")).collect(),
             false => vec![format!("{group}/{plural}")],
@@ -186,4 +242,39 @@ async fn listed(
         }
     }
     Ok((manifests, refused))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::tests::waybill;
+
+    const TWO: &str = "
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: a, namespace: one}
+spec: {rules: [{host: a.example, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: a, port: {number: 80}}}}]}}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: b, namespace: two}
+spec: {rules: [{host: b.example, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: b, port: {number: 80}}}}]}}]}
+";
+
+    #[test]
+    fn a_namespace_is_looked_at_alone() {
+        for (url, code) in [("http://a.example/", 0), ("http://b.example/", 1)] {
+            let outcome = waybill(&["explain", url, "-f", "-", "-n", "one"], TWO);
+            assert_eq!(outcome.code, code, "{}{}", outcome.stdout, outcome.stderr);
+            assert!(outcome.stderr.contains("note: -n one: "), "{}", outcome.stderr);
+        }
+        assert_eq!(waybill(&["explain", "http://a.example/", "-f", "-", "-n", "a/../b"], TWO).code, 2);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("one.yaml");
+        std::fs::write(&file, TWO.split("---").next().unwrap()).unwrap();
+        let empty = file.to_str().unwrap();
+        let lost = waybill(&["diff", "-", empty, "-n", "two"], TWO);
+        let text = lost.stdout;
+        assert!(text.contains("b.example") && text.contains("1 lost, 0 gained"), "{text}{}", lost.stderr);
+        assert_eq!(waybill(&["diff", "published:a/b", empty, "-n", "two"], "").code, 2);
+    }
 }

@@ -144,17 +144,17 @@ impl LintArguments {
             Ok(silence) => silence,
             Err(message) => return fail(streams, USAGE, &message),
         };
-        let progress = Progress::start("linting", environment);
         let mut manifests = match self.input.read_also(REFERENCED, loaded, environment, streams) {
             Ok(manifests) => manifests,
             Err(error) => return fail(streams, USAGE, &error.to_string()),
         };
+        let progress = Progress::new("linting");
         let unreadable = !manifests.faults.is_empty();
         let options = self.input.options(&manifests, loaded);
-        if !self.input.of_cluster() {
+        if !self.input.is_cluster() {
             assume_classes(&mut manifests, &options.class, streams);
         }
-        let input = LintInput::take(&mut manifests, self.input.of_cluster());
+        let input = LintInput::take(&mut manifests, self.input.is_cluster());
         let routing = offline::routing(manifests, &options);
         let now = jiff::Timestamp::now().as_second();
         let settings = LintSettings { classes: &options.class, now, expires_within: self.expires_within };

@@ -3,12 +3,14 @@
 mod agent;
 mod check;
 mod cluster;
+mod complete;
 mod diff;
 mod documents;
 mod explain;
 mod git;
 mod input;
 mod lint;
+mod plugin;
 mod progress;
 mod render;
 pub mod run;
@@ -26,6 +28,7 @@ use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::name::{is_label, is_subdomain};
 use crate::options::table::Group;
 use crate::options::{self, Flags, Id, Loaded};
+use plugin::CalledAs;
 
 pub const SUCCESS: u8 = 0;
 /// Problems were found and the command was asked to fail for them, or it failed while it ran.
@@ -116,7 +119,8 @@ enum Command {
     Crds,
     /// Print completions for a shell
     ///
-    /// For Bash: source <(waybill completions bash)
+    /// For Bash: source <(waybill completions bash). Those for Bash, zsh and fish know hosts, Ingresses and namespaces of
+    /// what the command line reads, and contexts of the kubeconfig.
     Completions(documents::Completions),
     /// Print a manual page
     ///
@@ -152,7 +156,17 @@ pub fn run(
     environment: &Environment,
     streams: &mut Streams<'_>,
 ) -> u8 {
-    let command = command();
+    let mut arguments = arguments.into_iter().peekable();
+    let called = arguments.peek().map_or(CalledAs::Waybill, |program| CalledAs::from(program.as_os_str()));
+    if called == CalledAs::PluginCompletion {
+        return complete::run(CalledAs::Plugin, arguments.skip(1).collect(), environment, streams);
+    }
+    let program = arguments.next();
+    if arguments.next_if(|first| first == complete::COMPLETE).is_some() {
+        return complete::run(called, arguments.collect(), environment, streams);
+    }
+    let arguments = program.into_iter().chain(arguments);
+    let command = command(called);
     let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).chain(["help"]).collect();
     let arguments = options::split_arguments(arguments, &names);
@@ -202,7 +216,7 @@ pub fn run(
         Ok(Cli { command: Command::Options(options) }) => options.run(streams),
         Ok(Cli { command: Command::Crds }) => documents::crds(streams),
         Ok(Cli { command: Command::Completions(completions) }) => completions.run(streams),
-        Ok(Cli { command: Command::Man(man) }) => man.run(streams),
+        Ok(Cli { command: Command::Man(man) }) => man.run(called, streams),
         Ok(Cli { command: Command::Version(version) }) => version.run(streams),
         Err(error) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(USAGE);
@@ -216,8 +230,8 @@ pub fn run(
 }
 
 /// The commands, with the operator's options in the help of those that read them.
-fn command() -> clap::Command {
-    Cli::command()
+fn command(called: CalledAs) -> clap::Command {
+    let command = Cli::command()
         .mut_subcommand("run", |run| run.args(options::documentation::arguments(|_| true)))
         .mut_subcommand("check", |check| check.args(options::documentation::arguments(|_| true)))
         .mut_subcommand("render", |render| {
@@ -251,7 +265,8 @@ fn command() -> clap::Command {
         })
         .mut_subcommand("agent", |agent| {
             agent.args(options::documentation::arguments(|entry| entry.group == Group::Connection))
-        })
+        });
+    if called == CalledAs::Plugin { plugin::command(command) } else { command }
 }
 
 /// Reads and checks the options, says what there is to say about them, and goes on.

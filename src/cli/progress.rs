@@ -1,47 +1,80 @@
-//! Says on a terminal that something takes time.
+//! What a command is doing, on a terminal, once that takes over a second.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::kubernetes::client::Environment;
+/// Nothing is said before, and the line changes as often.
+const EVERY: Duration = Duration::from_secs(1);
 
-/// Nothing is said before.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// A line on standard error that counts seconds until this is dropped, if that is a terminal.
-pub struct Progress(Option<(Sender<()>, JoinHandle<()>)>);
+/// A line on standard error for as long as it lives, where that is a terminal.
+pub struct Progress {
+    done: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
 
 impl Progress {
-    /// Begins to count. `what` says what is done, such as `reading`.
-    pub fn start(what: &'static str, environment: &Environment) -> Self {
+    /// Begins with what is being done, such as "reading the cluster".
+    pub fn new(doing: &'static str) -> Self {
         let is_terminal =
-            io::stderr().is_terminal() && environment.get("TERM").is_some_and(|kind| kind != "dumb");
+            io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|kind| kind != "dumb");
         if !is_terminal {
-            return Self(None);
+            return Self { done: None, thread: None };
         }
-        let (sender, stop) = mpsc::channel();
-        let begin = Instant::now();
-        let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(move || {
-            let mut written = false;
-            while stop.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-                let _ = write!(io::stderr(), "\r{what} … {} s", begin.elapsed().as_secs());
-                written = true;
-            }
-            if written {
-                let _ = write!(io::stderr(), "\r\u{1b}[K");
-            }
-        });
-        Self(thread.ok().map(|thread| (sender, thread)))
+        let (done, ended) = mpsc::channel();
+        let thread = std::thread::spawn(move || show(doing, &ended, &mut io::stderr(), EVERY));
+        Self { done: Some(done), thread: Some(thread) }
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Some((sender, thread)) = self.0.take() {
-            drop(sender);
+        self.done = None;
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has nothing more to say.
             let _ = thread.join();
         }
+    }
+}
+
+fn show(doing: &str, ended: &Receiver<()>, out: &mut dyn Write, every: Duration) {
+    let mut seconds = 0;
+    while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+        seconds += 1;
+        let _ = write!(out, "\r{doing}… {seconds} s").and_then(|()| out.flush());
+    }
+    if seconds > 0 {
+        let _ = write!(out, "\r\u{1b}[K").and_then(|()| out.flush());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_long_is_said_and_wiped_away() {
+        let (done, ended) = mpsc::channel::<()>();
+        drop(done);
+        let mut out = Vec::new();
+        show("reading", &ended, &mut out, Duration::ZERO);
+        assert_eq!(out, b"", "it was done before");
+
+        /// Ends what is shown with the first line of it.
+        struct Screen(Option<Sender<()>>, Vec<u8>);
+        impl Write for Screen {
+            fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+                self.0 = None;
+                self.1.write(text)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (done, ended) = mpsc::channel();
+        let mut screen = Screen(Some(done), Vec::new());
+        show("reading", &ended, &mut screen, Duration::from_millis(1));
+        assert_eq!(String::from_utf8(screen.1).unwrap(), "\rreading… 1 s\r\u{1b}[K");
     }
 }

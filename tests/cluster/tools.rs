@@ -40,6 +40,65 @@ fn traefik(plane: &ControlPlane, api: u16) -> Process {
     plane.spawn("traefik-tools", &mut command)
 }
 
+/// kubectl with the program as its plugin, by the two names that kubectl looks for on the PATH.
+fn kubectl(plane: &ControlPlane, arguments: &[&str]) -> Output {
+    let folder = plane.folder().join("plugin");
+    if !folder.exists() {
+        std::fs::create_dir(&folder).unwrap();
+        for name in ["kubectl-waybill", "kubectl_complete-waybill"] {
+            std::os::unix::fs::symlink(binary(), folder.join(name)).unwrap();
+        }
+    }
+    let mut kubectl = Command::new(tool("kubectl"));
+    kubectl.args(arguments).env_clear().env("PATH", &folder).env("HOME", &folder).output().unwrap()
+}
+
+#[tokio::test]
+async fn kubectl_has_a_plugin_that_reads_the_cluster_of_its_context() {
+    let plane = crate::harness::shared().await;
+    let (here, other) = (plane.namespace("plugin").await, plane.namespace("plugin").await);
+    plane.apply_objects(&[ingress(&here, "here", "web"), ingress(&other, "other", "web")]).await;
+    let file = plane.folder().join("plugin.kubeconfig");
+    // Contexts that lead nowhere and to the API server, the first the current one.
+    let context = "contexts: [{name: nowhere, context: {cluster: none, user: test}}, {name: test, ";
+    let text = plane.kubeconfig(ADMIN).replace("contexts: [{name: test, ", context);
+    let text = text.replace("current-context: test", "current-context: nowhere");
+    let text =
+        text.replace("clusters: [", "clusters: [{name: none, cluster: {server: 'https://127.0.0.1:1'}}, ");
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let waybill = |arguments: &[&str]| {
+        kubectl(plane, &[&["waybill"], arguments, &["--kubeconfig", file, "--context", "test"]].concat())
+    };
+
+    // The shared control plane has no class, so the Ingress is named as one of another controller.
+    let url = "http://here.example.com/x";
+    let answer = waybill(&["explain", url, "-n", &here]);
+    let said = String::from_utf8_lossy(&answer.stderr);
+    assert!(answer.status.code() == Some(1) && said.contains(&format!("-n {here}: ")), "{answer:?}");
+    let text = printed(&answer, 1);
+    assert!(text.contains(&format!("Ingress {here}/here: its class")), "{text}");
+    let elsewhere = printed(&waybill(&["explain", url, "-n", &other]), 1);
+    assert!(!elsewhere.contains(&format!("{here}/here")), "{elsewhere}");
+    let same = printed(&waybill(&["diff", "cluster:", "-n", &here]), 0);
+    assert_eq!(same, "0 lost, 0 gained, 0 changed, 0 unchanged\n");
+
+    let nowhere = kubectl(plane, &["waybill", "explain", url, "--kubeconfig", file]);
+    assert_eq!(nowhere.status.code(), Some(2), "{nowhere:?}");
+    let usage = kubectl(plane, &["waybill", "explain"]);
+    let said = String::from_utf8_lossy(&usage.stderr);
+    assert!(said.contains("Usage: kubectl waybill explain"), "{said}");
+
+    let flags = ["--kubeconfig", file, "--context", "test"];
+    let ask = |words: &[&str]| {
+        printed(&kubectl(plane, &[&["__complete", "waybill", "explain"], &flags[..], words].concat()), 0)
+    };
+    let completed = ask(&["-n", &here, "http"]);
+    assert!(completed.starts_with("http://here.example.com/"), "{completed}");
+    let completed = printed(&kubectl(plane, &["__complete", "waybill", "expl"]), 0);
+    assert!(completed.starts_with("explain\tSay which router"), "{completed}");
+}
+
 #[tokio::test]
 async fn a_cluster_what_is_published_and_what_traefik_has_loaded_are_explained_and_compared() {
     let plane = ControlPlane::start().await;

@@ -18,7 +18,12 @@ fn nowhere() -> Environment {
 }
 
 pub(super) fn waybill(arguments: &[&str], stdin: &str) -> Outcome {
-    let arguments = std::iter::once("waybill").chain(arguments.iter().copied()).map(OsString::from);
+    called("waybill", arguments, stdin)
+}
+
+/// What the program says that is called by this name.
+pub(super) fn called(program: &str, arguments: &[&str], stdin: &str) -> Outcome {
+    let arguments = std::iter::once(program).chain(arguments.iter().copied()).map(OsString::from);
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let mut stdin = Cursor::new(stdin);
     let mut streams = Streams { stdin: &mut stdin, stdout: &mut stdout, stderr: &mut stderr };

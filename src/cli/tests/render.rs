@@ -372,7 +372,7 @@ fn explain_says_what_is_wrong_with_its_input() {
         (&["shop.example/x", "-f", "-"][..], SHOP, "has no scheme: write https://shop.example/x"),
         (&["http://a/", "-f", "/nowhere"], "", "name a readable file"),
         (&["http://a/", "-f", "-"], "", "there is no Ingress"),
-        (&["http://a/", "-f", "-", "--context", "c"], SHOP, "add --cluster"),
+        (&["http://a/", "-f", "-", "--context", "c"], SHOP, "leave one of them out"),
         (&["http://a/", "-f", "-", "-H", "x"], SHOP, "'Name: value'"),
         (&["http://a/%zz", "-f", "-"], SHOP, "answers 400"),
         (

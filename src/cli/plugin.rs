@@ -1,0 +1,97 @@
+//! kubectl's plugin: the same program, called `kubectl-waybill`.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use clap::builder::Resettable;
+
+/// The name that the program was called by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CalledAs {
+    Waybill,
+    /// `kubectl-waybill`, which kubectl starts for `kubectl waybill`.
+    Plugin,
+    /// `kubectl_complete-waybill`, which kubectl asks for completions of the plugin.
+    PluginCompletion,
+}
+
+impl From<&OsStr> for CalledAs {
+    fn from(program: &OsStr) -> Self {
+        match Path::new(program).file_stem().and_then(OsStr::to_str) {
+            Some("kubectl-waybill") => Self::Plugin,
+            Some("kubectl_complete-waybill") => Self::PluginCompletion,
+            _ => Self::Waybill,
+        }
+    }
+}
+
+/// Whether a command takes this argument.
+pub fn has_argument(command: &clap::Command, name: &str) -> bool {
+    command.get_arguments().any(|argument| argument.get_id() == name)
+}
+
+/// The commands as kubectl's user knows them: the cluster of the current context is what they read, unless files are
+/// given.
+pub fn command(command: clap::Command) -> clap::Command {
+    command
+        .bin_name("kubectl waybill")
+        .after_help(
+            "Reads the cluster of the current context unless -f names manifests; --context, --kubeconfig and -n are \
+             kubectl's. Write flags behind the command: kubectl waybill explain -n shop https://shop.example/cart",
+        )
+        .mut_subcommands(|command| match command.get_name() {
+            "run" | "agent" | "completions" => command.hide(true),
+            "diff" => command.mut_arg("after", |after| {
+                after.required(false).help("What is: as A. With one source alone, A is cluster: and B is that source")
+            }),
+            _ if has_argument(&command, "filenames") && has_argument(&command, "cluster") => {
+                command.mut_arg("filenames", |filenames| {
+                    filenames.required_unless_present(Resettable::<clap::Id>::Reset)
+                })
+            }
+            _ => command,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::tests::called;
+
+    #[test]
+    fn a_cluster_is_read_unless_files_are_named_and_usage_is_kubectls() {
+        let help = called("/usr/bin/kubectl-waybill", &["explain", "--help"], "").stdout;
+        assert!(help.contains("Usage: kubectl waybill explain [OPTIONS] <URL>"), "{help}");
+        let help = called("kubectl-waybill", &["--help"], "").stdout;
+        assert!(!help.contains("  run ") && help.contains("current context"), "{help}");
+        let cluster =
+            called("kubectl-waybill", &["explain", "http://a.example/", "--kubeconfig", "/not/there"], "");
+        assert!(cluster.code == 2 && cluster.stderr.contains("/not/there"), "{}", cluster.stderr);
+        let cluster = called("kubectl-waybill", &["diff", "-", "--kubeconfig", "/not/there"], "");
+        assert!(
+            cluster.stderr.contains("A: ") && cluster.stderr.contains("/not/there"),
+            "{}",
+            cluster.stderr
+        );
+        let files = called("kubectl-waybill", &["explain", "http://a.example/", "-f", "-"], "");
+        assert!(files.stderr.contains("no Ingress in the input"), "{}", files.stderr);
+        let both = called("kubectl-waybill", &["explain", "http://a/", "-f", "-", "--context", "x"], "");
+        assert!(both.code == 2 && both.stderr.contains("-f"), "{}", both.stderr);
+        for arguments in [&["explain", "http://a.example/"][..], &["diff", "-"]] {
+            assert_eq!(called("waybill", arguments, "").code, 2, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_the_program_decides() {
+        for (name, called) in [
+            ("waybill", CalledAs::Waybill),
+            ("/usr/bin/kubectl-waybill", CalledAs::Plugin),
+            ("C/kubectl-waybill.exe", CalledAs::Plugin),
+            ("./kubectl_complete-waybill", CalledAs::PluginCompletion),
+            ("", CalledAs::Waybill),
+        ] {
+            assert_eq!(CalledAs::from(OsStr::new(name)), called, "{name}");
+        }
+    }
+}
