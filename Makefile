@@ -179,9 +179,10 @@ crds: ## Write crds/ from the Rust types
 	mv crds/.new crds/waybill.dev_ingressclassparameters.yaml
 
 .PHONY: docs
-docs: ## Write docs/options.md from the table of options, and docs/graph.svg from the example
+docs: ## Write docs/options.md and docs/lint.md from their tables, and docs/graph.svg from the example
 	$(CARGO) run --locked --quiet -- options --format markdown >docs/.new
 	mv docs/.new docs/options.md
+	WAYBILL_WRITE_DOCS=1 $(CARGO) test --locked --quiet --lib lint::codes
 	$(CARGO) run --locked --quiet -- graph -f examples/shop >docs/.new
 	mv docs/.new docs/graph.svg
 

@@ -216,7 +216,9 @@ impl DiffArguments {
                 (Manifests::read(std::slice::from_ref(path), &mut *streams.stdin)?, false)
             }
             RoutingSource::Git(name) => (git::read(Path::new("."), name)?, false),
-            RoutingSource::Cluster => (input::of_cluster(&self.connect, loaded, environment, streams)?, true),
+            RoutingSource::Cluster => {
+                (input::of_cluster(&self.connect, &[], loaded, environment, streams)?, true)
+            }
             RoutingSource::Published(output) => {
                 let published = self.connect.ask(loaded, environment, async |connection| {
                     show::published(connection.client, output).await

@@ -62,7 +62,9 @@ pub enum InputError {
 const COMPLETED_WITHIN: Duration = Duration::from_secs(3);
 
 /// What is read of a cluster: what, in which API group, and whether it is namespaced and can be done without.
-const LISTS: [(&str, &str, bool, bool); 8] = [
+type List = (&'static str, &'static str, bool, bool);
+
+const LISTS: [List; 8] = [
     ("ingresses", "/apis/networking.k8s.io/v1", true, false),
     ("services", "/api/v1", true, false),
     ("endpointslices", "/apis/discovery.k8s.io/v1", true, false),
@@ -71,6 +73,13 @@ const LISTS: [(&str, &str, bool, bool); 8] = [
     ("ingressclassparameters", "/apis/waybill.dev/v1alpha1", false, true),
     ("nodes", "/api/v1", false, true),
     ("namespaces", "/api/v1", false, true),
+];
+
+/// Objects of Traefik's CRD provider that Ingresses and Services refer to.
+pub const REFERENCED: &[List] = &[
+    ("middlewares", "/apis/traefik.io/v1alpha1", true, true),
+    ("serverstransports", "/apis/traefik.io/v1alpha1", true, true),
+    ("tlsoptions", "/apis/traefik.io/v1alpha1", true, true),
 ];
 
 impl Input {
@@ -84,9 +93,23 @@ impl Input {
         environment: &Environment,
         streams: &mut Streams<'_>,
     ) -> Result<Manifests, InputError> {
+        self.read_also(&[], loaded, environment, streams)
+    }
+
+    /// The same with more lists of a cluster.
+    ///
+    /// # Errors
+    /// See [`InputError`].
+    pub fn read_also(
+        &self,
+        more: &[List],
+        loaded: &Loaded,
+        environment: &Environment,
+        streams: &mut Streams<'_>,
+    ) -> Result<Manifests, InputError> {
         let manifests = if self.is_cluster() {
             let loaded = limited(loaded, self.namespace.as_deref());
-            of_cluster(&self.connect, &loaded, environment, streams)?
+            of_cluster(&self.connect, more, &loaded, environment, streams)?
         } else if self.connect.is_given() {
             return Err(InputError::NotCluster);
         } else {
@@ -175,13 +198,15 @@ pub fn options(manifests: &Manifests, of_cluster: bool, loaded: &Loaded) -> Opti
 /// See [`InputError`].
 pub fn of_cluster(
     connect: &ClusterArguments,
+    more: &[List],
     loaded: &Loaded,
     environment: &Environment,
     streams: &mut Streams<'_>,
 ) -> Result<Manifests, InputError> {
     let _progress = Progress::new("reading the cluster");
+    let lists: Vec<List> = LISTS.iter().chain(more).copied().collect();
     let (manifests, refused) = connect.ask(loaded, environment, async |connection| {
-        listed(connection.client, &loaded.options.namespaces, &LISTS).await
+        listed(connection.client, &loaded.options.namespaces, &lists).await
     })??;
     for path in refused {
         let _ = writeln!(streams.stderr, "warning: {path}: not allowed or not there, so it is left out");
@@ -193,7 +218,7 @@ pub fn of_cluster(
 async fn listed(
     client: Client,
     namespaces: &BTreeSet<String>,
-    lists: &[(&str, &str, bool, bool)],
+    lists: &[List],
 ) -> Result<(Manifests, Vec<String>), InputError> {
     let mut manifests = Manifests::default();
     let mut refused = Vec::new();

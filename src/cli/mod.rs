@@ -10,6 +10,7 @@ mod explain;
 mod git;
 mod graph;
 mod input;
+mod lint;
 mod plugin;
 mod progress;
 mod render;
@@ -96,6 +97,14 @@ enum Command {
     ///
     /// Exit codes: 0; 1 when something differs, see --fail-on; 2 for wrong usage or input that can't be read.
     Diff(diff::DiffArguments),
+    /// Say what is wrong with manifests or with a cluster
+    ///
+    /// Reads manifests (-f) or a cluster (--cluster, read-only) and prints every problem that render finds, and what is
+    /// legal and still wrong: routes that never get a request, hosts that are claimed twice, certificates that do not fit,
+    /// annotations of other controllers, and more. --list explains each code with an example.
+    ///
+    /// Exit codes: 0; 1 when something is found, see --fail-on; 2 for wrong usage or input that can't be read.
+    Lint(lint::LintArguments),
     /// Print what is published, put together from its index and shards
     ///
     /// Reads the index and its shards, checks every hash, and prints the routing. Connects as kubectl does: by
@@ -208,6 +217,11 @@ pub fn run(
                 diff.run(loaded, environment, streams)
             })
         }
+        Ok(Cli { command: Command::Lint(lint) }) => {
+            with_options(&arguments.flags, environment, streams, |loaded, streams| {
+                lint.run(loaded, environment, streams)
+            })
+        }
         Ok(Cli { command: Command::Check(check) }) => {
             with_options(&arguments.flags, environment, streams, |loaded, streams| {
                 check.run(loaded, environment, streams)
@@ -254,6 +268,12 @@ fn command(called: CalledAs) -> clap::Command {
         })
         .mut_subcommand("diff", |diff| {
             diff.args(options::documentation::arguments(|entry| {
+                matches!(entry.group, Group::Selection | Group::Routing | Group::Connection)
+                    || matches!(entry.id, Id::Namespace | Id::OutputName | Id::LeaseName)
+            }))
+        })
+        .mut_subcommand("lint", |lint| {
+            lint.args(options::documentation::arguments(|entry| {
                 matches!(entry.group, Group::Selection | Group::Routing | Group::Connection)
                     || matches!(entry.id, Id::Namespace | Id::OutputName | Id::LeaseName)
             }))

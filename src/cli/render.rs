@@ -1,6 +1,5 @@
 //! `waybill render`: the routing of manifests, without a cluster.
 
-mod invalid;
 mod report;
 
 use std::io::{self, Write};

@@ -9,7 +9,7 @@ mod locate;
 mod parse;
 mod quoted;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::io::Read;
 use std::path::PathBuf;
@@ -99,6 +99,14 @@ impl fmt::Display for Unnamed {
     }
 }
 
+/// An object of Traefik's CRD provider that Ingresses and Services can refer to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TraefikObject {
+    pub kind: &'static str,
+    /// `NAMESPACE-NAME`, as references have it.
+    pub name: String,
+}
+
 /// What the input holds.
 #[derive(Debug, Default)]
 pub struct Manifests {
@@ -112,6 +120,7 @@ pub struct Manifests {
     /// ConfigMaps that remember accepted parameters (`CLASSES_PART`).
     pub class_memory: Vec<ConfigMap>,
     pub parameters: Vec<DynamicObject>,
+    pub traefik_objects: BTreeSet<TraefikObject>,
     /// This and the three below are in the order of the input.
     pub faults: Vec<ManifestFault>,
     pub repeated: Vec<Repeated>,
@@ -150,6 +159,11 @@ impl Manifests {
     pub fn skipped_line(&self) -> Option<String> {
         let kinds: Vec<String> = self.skipped.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         (!kinds.is_empty()).then(|| format!("skipped objects of other kinds: {}", kinds.join(", ")))
+    }
+
+    /// Where each object stands, by `Kind namespace/name`. Nothing can be added any more.
+    pub fn take_places(&mut self) -> HashMap<String, ManifestPlace> {
+        std::mem::take(&mut self.seen).into_iter().map(|(object, earlier)| (object, earlier.place)).collect()
     }
 
     /// How many objects there are.

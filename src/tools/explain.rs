@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::certificate::{self, CertificateFacts};
+use super::fields::RuleFields;
 use super::matching::RuleMatcher;
 use super::rule::RuleError;
 use super::web_request::WebRequest;
@@ -18,8 +19,6 @@ use crate::table::Output;
 use crate::traefik::dynamic::{HttpService, Router};
 use crate::translate::fragment::{Fragment, ServiceFragment};
 use crate::translate::name::{DEFAULT_BACKEND, DEFAULT_ROUTER};
-use crate::translate::rule::{self, Matcher};
-use crate::translate::settings::RuleSyntax;
 
 /// Traefik refuses priorities above this.
 const PRIORITY_LIMIT: i64 = i64::MAX - 1000;
@@ -42,13 +41,18 @@ impl<'a> RankedRouter<'a> {
         Self { router, priority, matcher }
     }
 
+    /// Why Traefik has no such router, if it has none, and what would help.
+    pub fn refusal(&self) -> Option<(String, &'static str)> {
+        if self.priority > PRIORITY_LIMIT {
+            return Some((format!("Traefik refuses priorities above {PRIORITY_LIMIT}"), "a lower priority"));
+        }
+        let error = self.matcher.as_ref().err()?;
+        Some((format!("Traefik refuses its rule: {error}"), "a rule that Traefik takes"))
+    }
+
     /// Why it does not take a request whatever other routers there are, and what would help; empty where it does.
     fn obstacles(&self, request: &WebRequest, entry_point: Option<&str>) -> Vec<(String, String)> {
-        let mut all = Vec::new();
-        if self.priority > PRIORITY_LIMIT {
-            let why = format!("Traefik refuses priorities above {PRIORITY_LIMIT}");
-            all.push((why, "a lower priority".to_owned()));
-        }
+        let mut all: Vec<_> = self.refusal().map(|(why, help)| (why, help.to_owned())).into_iter().collect();
         if self.router.tls.is_some() && !request.https {
             all.push(("it has TLS, so it serves https only".to_owned(), "a request over https".to_owned()));
         }
@@ -63,14 +67,10 @@ impl<'a> RankedRouter<'a> {
                 format!("a request to entry point {names}"),
             ));
         }
-        match &self.matcher {
-            Ok(matcher) => all.extend(matcher.misses(request).into_iter().map(|miss| {
+        if let Ok(matcher) = &self.matcher {
+            all.extend(matcher.misses(request).into_iter().map(|miss| {
                 (format!("{}: {}", miss.wanted, miss.seen), format!("a request that {} matches", miss.wanted))
-            })),
-            Err(error) => {
-                let why = format!("Traefik refuses its rule: {error}");
-                all.push((why, "a rule that Traefik takes".to_owned()));
-            }
+            }));
         }
         all
     }
@@ -318,8 +318,9 @@ fn described(routing: &Routing, origin: &Origin<'_>, not_serving: &NotServing) -
                 .stores()
                 .ingresses()
                 .get(ingress)
-                .and_then(|ingress| field(ingress, &router.rule))
-                .unwrap_or_default(),
+                .and_then(|ingress| RuleFields::new(ingress).get(&router.rule))
+                .filter(|field| !field.shared)
+                .map_or_else(String::new, |field| field.path()),
             None => "spec.defaultBackend".to_owned(),
         },
         service: ExplainedService {
@@ -332,28 +333,6 @@ fn described(routing: &Routing, origin: &Origin<'_>, not_serving: &NotServing) -
             endpoints: endpoints(routing, origin, not_serving),
         },
     }
-}
-
-/// The field that a rule comes from, where only one can be meant.
-fn field(ingress: &Ingress, rule: &str) -> Option<String> {
-    let rules = ingress.spec.as_ref()?.rules.as_ref()?;
-    let mut found = Vec::new();
-    for (at, one) in rules.iter().enumerate() {
-        let host = one.host.as_deref().unwrap_or_default();
-        for (path_at, path) in one.http.iter().flat_map(|http| &http.paths).enumerate() {
-            let path = path.path.as_deref().unwrap_or_default();
-            let made = |matcher, syntax, whole| rule::rule(host, path, matcher, syntax, whole) == rule;
-            let is_it = [Matcher::Path, Matcher::PathPrefix, Matcher::PathRegexp].iter().any(|matcher| {
-                [RuleSyntax::V2, RuleSyntax::V3]
-                    .iter()
-                    .any(|syntax| made(*matcher, *syntax, false) || made(*matcher, *syntax, true))
-            });
-            if is_it {
-                found.push(format!("spec.rules[{at}].http.paths[{path_at}]"));
-            }
-        }
-    }
-    if found.len() == 1 { found.pop() } else { None }
 }
 
 /// The Service that a router leads to.

@@ -6,12 +6,15 @@
 //! | `rule.rs` | the text of a rule to a tree |
 //! | `web_request.rs` | a URL to what Traefik routes by |
 //! | `matching.rs` | does a rule match a request, and if not, why |
+//! | `fields.rs` | which field of an Ingress a rule comes from |
 //! | `certificate.rs` | which certificate a host is served with |
 //! | `explain.rs`, `explained.rs` | the candidates for a request in Traefik's order; as text |
 //! | `graph.rs`, `graph_svg.rs`, `graph_text.rs` | host, path, Service, endpoints; as a picture; as DOT and Mermaid |
 //! | `compared_route.rs` | a route without the names of routers and services |
 //! | `raw_data.rs` | what a Traefik's API says of its routes |
 //! | `diff.rs`, `diff_text.rs` | routes gained, lost and changed; as text |
+//! | `invalid.rs`, `problems.rs` | what an API server refuses; what is wrong with a routing that is not live |
+//! | `lint/` | what is wrong, and what is legal and still wrong |
 
 pub mod certificate;
 pub mod compared_route;
@@ -19,11 +22,15 @@ pub mod diff;
 pub mod diff_text;
 pub mod explain;
 pub mod explained;
+mod fields;
 pub mod graph;
 pub mod graph_svg;
 pub mod graph_text;
+pub mod invalid;
+pub mod lint;
 pub mod matching;
 mod pattern;
+pub mod problems;
 pub mod raw_data;
 pub mod rule;
 pub mod web_request;

@@ -2,19 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
-use std::sync::Arc;
 
-use super::invalid;
-use crate::kubernetes::key::{IngressKey, ObjectKey, OutputKey};
+use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::kubernetes::manifests::Manifests;
 use crate::options::Options;
 use crate::publish::outputs::text_problem;
 use crate::redact::hide_keys;
 use crate::routing::Routing;
 use crate::table::Output;
+use crate::tools::{invalid, problems};
 use crate::translate::problem::{Category, Problem};
-use crate::translate::settings::Settings;
-use crate::translate::status;
 
 /// An Ingress names a class that is not in the input. A cluster may have it, so this is no [`Category`].
 const CLASS_NOT_FOUND: &str = "ClassNotFound";
@@ -46,7 +43,7 @@ impl RenderReport {
     pub fn new(manifests: &Manifests) -> Self {
         let unnamed = manifests.unnamed.iter().map(ToString::to_string);
         let quoted = manifests.quoted.iter().map(ToString::to_string);
-        let invalid = manifests.ingresses.iter().flat_map(invalid::lines);
+        let invalid = manifests.ingresses.iter().flat_map(invalid::fields).map(|field| field.to_string());
         Self {
             faults: manifests.faults.iter().map(ToString::to_string).collect(),
             warnings: manifests.repeated.iter().map(ToString::to_string).collect(),
@@ -60,12 +57,13 @@ impl RenderReport {
 
     /// Adds what the translation found.
     pub fn add_routing(&mut self, routing: &Routing, options: &Options) {
-        let missing = missing_classes(routing, options);
+        let missing = problems::missing_classes(routing, &options.class);
         let missing = missing.iter().map(|(class, ingresses)| {
             (CLASS_NOT_FOUND, missing_class(class, ingresses, &classes_of_ours(routing)))
         });
-        let translated =
-            problems(routing).into_iter().map(|problem| (problem.category.as_str(), text(&problem)));
+        let mut found = routing.all_problems();
+        found.extend(problems::of_statuses(routing));
+        let translated = found.iter().map(|problem| (problem.category.as_str(), text(problem)));
         // What is wrong with the input first, then what follows from it.
         self.problems.splice(0..0, translated.chain(missing));
         // No fault of what was read, so --strict does not count it.
@@ -163,38 +161,6 @@ fn text(problem: &Problem) -> String {
     let line = problem.to_string();
     let category = line.find(": ").map_or(0, |at| at + 2);
     line[category..].to_owned()
-}
-
-/// What is wrong with what was translated: Ingresses and their Services, and the source of statuses. Sorted.
-fn problems(routing: &Routing) -> BTreeSet<Problem> {
-    let mut problems = routing.all_problems();
-    let mut looked_at: Vec<&Arc<Settings>> = Vec::new();
-    for fragment in routing.table().fragments() {
-        if !looked_at.iter().any(|settings| Arc::ptr_eq(settings, &fragment.settings)) {
-            looked_at.push(&fragment.settings);
-            problems.extend(status::fault(&fragment.settings, routing.stores()));
-        }
-    }
-    problems
-}
-
-/// The classes that are not in the input, and the Ingresses that they would take if they were of our controller.
-fn missing_classes(routing: &Routing, options: &Options) -> BTreeMap<String, BTreeSet<IngressKey>> {
-    let mut missing: BTreeMap<String, BTreeSet<IngressKey>> = BTreeMap::new();
-    if options.class.lookup_disabled {
-        return missing;
-    }
-    let classes = routing.stores().classes();
-    for (key, ingress) in routing.stores().ingresses().iter() {
-        let class = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
-        let chosen = &options.class.ingress_class;
-        if let Some(class) = class.filter(|class| chosen.is_empty() || chosen == class)
-            && classes.get(&ObjectKey::new("", class)).is_none()
-        {
-            missing.entry(class.to_owned()).or_default().insert(IngressKey(key.clone()));
-        }
-    }
-    missing
 }
 
 fn classes_of_ours(routing: &Routing) -> Vec<&str> {

@@ -4,6 +4,7 @@ use super::*;
 
 mod diff;
 mod graph;
+mod lint;
 mod render;
 
 pub(super) struct Outcome {

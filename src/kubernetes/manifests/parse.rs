@@ -12,7 +12,7 @@ use serde_path_to_error::Segment;
 
 use super::document::{YamlDocument, documents};
 use super::locate::{self, PathStep};
-use super::{ManifestFault, ManifestPlace, Manifests, quoted};
+use super::{ManifestFault, ManifestPlace, Manifests, TraefikObject, quoted};
 use crate::kubernetes::well_known::{CLASSES_PART, PART_LABEL};
 
 /// What a document should be.
@@ -292,6 +292,7 @@ impl DocumentText<'_> {
             _ => "",
         };
         if wanted.is_empty() || wanted != api_version {
+            manifests.traefik_objects.extend(traefik_object(meta, &object));
             let wanted = is_relative(api_version, wanted).then_some(wanted);
             let skipped = SkippedKind { kind: kind.clone(), api_version: api_version.clone(), wanted };
             *manifests.skipped.entry(skipped).or_default() += 1;
@@ -380,6 +381,18 @@ fn type_of(value: &Value) -> &'static str {
 fn is_class_memory(map: &Map<String, Value>) -> bool {
     let labels = map.get("metadata").and_then(|metadata| metadata.get("labels"));
     labels.and_then(|labels| labels.get(PART_LABEL)).is_some_and(|part| part == CLASSES_PART)
+}
+
+/// The object as references name it, if it is one of those that can be referred to.
+fn traefik_object(meta: &TypeMeta, object: &Map<String, Value>) -> Option<TraefikObject> {
+    let kind = *["Middleware", "ServersTransport", "TLSOption"].iter().find(|kind| **kind == meta.kind)?;
+    meta.api_version
+        .strip_prefix("traefik.io/")
+        .or_else(|| meta.api_version.strip_prefix("traefik.containo.us/"))?;
+    let metadata = object.get("metadata")?;
+    let text = |key: &str| metadata.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let namespace = text("namespace").unwrap_or("default");
+    Some(TraefikObject { kind, name: format!("{namespace}-{}", text("name")?) })
 }
 
 /// Whether an apiVersion is an older or newer one of the kind that is read.

@@ -31,6 +31,17 @@ pub const NO_EFFECT: &str = "these annotations have no effect; see docs/annotati
 pub const MAY_BE_OPEN: &str = "these annotations have no effect, and the routes may be open to more clients than they say; \
                                protect them with router.middlewares, see docs/annotations.md";
 
+/// The annotations without effect of an object whose `root` is read.
+pub fn without_effect<'a>(
+    annotations: &'a BTreeMap<String, String>,
+    root: &str,
+) -> impl Iterator<Item = &'a str> {
+    annotations.keys().map(String::as_str).filter(move |key| match key.strip_prefix(TRAEFIK_PREFIX) {
+        Some(name) => !is_below(name, root) && !name.eq_ignore_ascii_case(root),
+        None => well_known::is_foreign(key),
+    })
+}
+
 /// Reports the annotations without effect of an object whose `root` is read: one problem, and those that restrict access
 /// come first.
 pub(super) fn report(
@@ -40,18 +51,11 @@ pub(super) fn report(
     subject: &dyn Fn() -> Subject,
     problems: &mut Problems,
 ) {
-    let is_ignored = |key: &&str| match key.strip_prefix(TRAEFIK_PREFIX) {
-        Some(name) => !is_below(name, root) && !name.eq_ignore_ascii_case(root),
-        None => well_known::is_foreign(key),
-    };
-    if !annotations.keys().any(|key| is_ignored(&key.as_str())) {
-        return;
-    }
     let is_restricting = |key: &&str| {
         let name = key.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
         RESTRICTING.iter().any(|part| name.contains(part))
     };
-    let ignored = annotations.keys().map(String::as_str).filter(is_ignored);
+    let ignored = without_effect(annotations, root);
     let (restricting, others): (Vec<&str>, Vec<&str>) = ignored.partition(is_restricting);
     let Some(first) = restricting.first().or(others.first()) else { return };
     let name = first.rsplit('/').next().unwrap_or_default();

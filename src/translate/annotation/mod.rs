@@ -19,7 +19,7 @@ use crate::kubernetes::well_known::TRAEFIK_PREFIX as PREFIX;
 use crate::translate::problem::{Category, Problem, Problems, Subject};
 
 pub use form::ValueForm;
-pub use ignored::{MAY_BE_OPEN, NO_EFFECT, RESTRICTING};
+pub use ignored::{MAY_BE_OPEN, NO_EFFECT, RESTRICTING, without_effect};
 pub use router::RouterAnnotations;
 pub use service::ServiceAnnotations;
 

@@ -1,5 +1,6 @@
 //! What an API server refuses in an Ingress. Offline nothing has checked it yet, and Traefik would route it.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use k8s_openapi::api::networking::v1::{HTTPIngressPath, IngressBackend};
@@ -10,22 +11,41 @@ use crate::kubernetes::well_known::CLASS_ANNOTATION;
 
 use crate::translate::problem::{Problem, Subject};
 
-/// Everything that an API server refuses in it: a line each, with object, field, value and remedy.
-pub fn lines(ingress: &Ingress) -> Vec<String> {
-    let mut checker = InvalidFields { subject: Subject::ingress(ingress), lines: Vec::new() };
+/// A field that an API server refuses.
+pub struct InvalidField {
+    pub subject: Subject,
+    pub field: String,
+    pub value: String,
+    pub remedy: String,
+}
+
+impl fmt::Display for InvalidField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { subject, field, value, remedy } = self;
+        write!(f, "{subject}: {field}: {value:?}: an API server refuses it; {remedy}")
+    }
+}
+
+/// Everything that an API server refuses in it.
+pub fn fields(ingress: &Ingress) -> Vec<InvalidField> {
+    let mut checker = InvalidFields { subject: Subject::ingress(ingress), found: Vec::new() };
     checker.ingress(ingress);
-    checker.lines
+    checker.found
 }
 
 struct InvalidFields {
     subject: Subject,
-    lines: Vec<String>,
+    found: Vec<InvalidField>,
 }
 
 impl InvalidFields {
     fn add(&mut self, field: &str, value: &str, remedy: &str) {
-        let value = Problem::shown(value);
-        self.lines.push(format!("{}: {field}: {value:?}: an API server refuses it; {remedy}", self.subject));
+        self.found.push(InvalidField {
+            subject: self.subject.clone(),
+            field: field.to_owned(),
+            value: Problem::shown(value),
+            remedy: remedy.to_owned(),
+        });
     }
 
     fn ingress(&mut self, ingress: &Ingress) {

@@ -1,0 +1,194 @@
+//! Certificates of TLS Secrets: their time, their chain, their key, and the hosts that none of them is for.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use x509_parser::error::X509Error;
+use x509_parser::pem::Pem;
+use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::x509::SubjectPublicKeyInfo;
+
+use super::regions::{HostRegion, LintedRoute};
+use super::{LintFinding, LintSettings};
+use crate::kubernetes::key::{IngressKey, SecretKey};
+use crate::routing::Routing;
+use crate::tools::certificate::CertificateFacts;
+use crate::traefik::dynamic::Certificate;
+use crate::translate::fragment::Fragment;
+
+const DAY: i64 = 24 * 60 * 60;
+
+/// Code, field and text of what is wrong with a certificate.
+type Fault = (&'static str, &'static str, String);
+
+/// What is wrong with the certificates that Ingresses use.
+pub fn findings(routing: &Routing, settings: LintSettings<'_>) -> Vec<LintFinding> {
+    let all = routing.table().fragments().flat_map(|fragment| &fragment.certificates);
+    let secrets: BTreeMap<&SecretKey, &Arc<Certificate>> =
+        all.map(|one| (&one.secret, &one.certificate)).collect();
+    // Copies of a Secret in many namespaces are read once.
+    let mut known: HashMap<(&str, &str), Vec<Fault>> = HashMap::new();
+    let mut found = Vec::new();
+    for (secret, certificate) in secrets {
+        let content = (&*certificate.cert_file, &*certificate.key_file);
+        let faults = known.entry(content).or_insert_with(|| faults(content.0, content.1, settings));
+        found.extend(faults.iter().map(|(code, field, text)| {
+            let (object, field) = (format!("Secret {secret}"), (*field).to_owned());
+            LintFinding::with_usual_remedy(code, object, field, text.clone())
+        }));
+    }
+    found
+}
+
+fn faults(chain: &str, key: &str, settings: LintSettings<'_>) -> Vec<Fault> {
+    const CHAIN: &str = "data[tls.crt]";
+    const KEY: &str = "data[tls.key]";
+    let blocks: Result<Vec<Pem>, _> = Pem::iter_from_buffer(chain.as_bytes()).collect();
+    let blocks = match blocks {
+        Ok(blocks) => blocks,
+        Err(error) => {
+            return vec![("CertificateUnreadable", CHAIN, format!("tls.crt can't be read: {error}"))];
+        }
+    };
+    let mut certificates: Vec<X509Certificate<'_>> = Vec::new();
+    for (at, block) in blocks.iter().enumerate() {
+        match block.parse_x509() {
+            Ok(certificate) => certificates.push(certificate),
+            Err(error) => {
+                let text = format!("certificate {} of tls.crt can't be read: {error}", at + 1);
+                return vec![("CertificateUnreadable", CHAIN, text)];
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for (at, certificate) in certificates.iter().enumerate() {
+        found.extend(out_of_time(at, certificate, settings).map(|(code, text)| (code, CHAIN, text)));
+    }
+    let broken = certificates.windows(2).enumerate().find_map(|(at, pair)| not_signed(at, pair));
+    found.extend(broken.map(|text| ("CertificateChainBroken", CHAIN, text)));
+    let Some(own) = certificates.first() else { return found };
+    match PrivateKeyDer::from_pem_slice(key.as_bytes()) {
+        Err(_) => {
+            let text = "tls.key holds no key that Traefik can read, such as one with a password".to_owned();
+            found.push(("CertificateUnreadable", KEY, text));
+        }
+        Ok(key) if belongs(&key, own) == Some(false) => {
+            let text = format!("tls.key is not the key of the certificate for {}", own.subject());
+            found.push(("CertificateKeyMismatch", KEY, text));
+        }
+        Ok(_) => {}
+    }
+    found
+}
+
+/// What is wrong with the time of a certificate.
+fn out_of_time(
+    at: usize,
+    certificate: &X509Certificate<'_>,
+    settings: LintSettings<'_>,
+) -> Option<(&'static str, String)> {
+    let validity = certificate.validity();
+    let (from, until) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    let shown =
+        |time: i64| jiff::Timestamp::from_second(time).map_or_else(|_| time.to_string(), |at| at.to_string());
+    let name = match at {
+        0 => "the certificate".to_owned(),
+        at => format!("certificate {} of the chain", at + 1),
+    };
+    let left = until.saturating_sub(settings.now);
+    if from > settings.now {
+        Some(("CertificateExpired", format!("{name} is valid from {} on", shown(from))))
+    } else if left < 0 {
+        Some(("CertificateExpired", format!("{name} ended on {}", shown(until))))
+    } else if left < settings.expires_within.saturating_mul(DAY) {
+        Some(("CertificateExpiring", format!("{name} ends on {}", shown(until))))
+    } else {
+        None
+    }
+}
+
+/// Why the first of two certificates is not signed by the second, if it is not. Of a kind of signature that is not
+/// known here, only the names are compared.
+fn not_signed(at: usize, pair: &[X509Certificate<'_>]) -> Option<String> {
+    let [one, issuer] = pair else { return None };
+    let (number, next) = (at + 1, at + 2);
+    if one.issuer().as_raw() != issuer.subject().as_raw() {
+        let (by, is) = (one.issuer(), issuer.subject());
+        return Some(format!(
+            "certificate {number} says that it is signed by {by}, and certificate {next} is {is}"
+        ));
+    }
+    match one.verify_signature(Some(issuer.public_key())) {
+        Err(X509Error::SignatureVerificationError) => Some(format!(
+            "certificate {number} is not signed by the key of certificate {next}, though that is called {}",
+            issuer.subject()
+        )),
+        _ => None,
+    }
+}
+
+/// Whether a key is that of a certificate; `None` for kinds of keys that are not known here.
+fn belongs(key: &PrivateKeyDer<'_>, certificate: &X509Certificate<'_>) -> Option<bool> {
+    let signing = any_supported_type(key).ok()?;
+    let public = signing.public_key()?;
+    let (_, public) = SubjectPublicKeyInfo::from_der(public.as_ref()).ok()?;
+    Some(public.subject_public_key == certificate.public_key().subject_public_key)
+}
+
+/// Positions of the routes whose host no certificate of the output is for, although all Secrets of the Ingress are
+/// there; each host of an Ingress once.
+pub fn uncovered(routing: &Routing, routes: &[LintedRoute<'_>]) -> Vec<(usize, String)> {
+    let mut fragments: HashMap<&IngressKey, &Fragment> = HashMap::new();
+    for route in routes {
+        fragments.insert(&route.fragment.ingress, route.fragment);
+    }
+    let mut facts: HashMap<&str, Option<CertificateFacts>> = HashMap::new();
+    let mut names: HashSet<String> = HashSet::new();
+    for one in fragments.values().flat_map(|fragment| &fragment.certificates) {
+        let pem = &*one.certificate.cert_file;
+        let known = facts.entry(pem).or_insert_with(|| CertificateFacts::parse(pem).ok());
+        for name in known.iter().flat_map(|facts| &facts.names) {
+            names.insert(name.trim_end_matches('.').to_owned());
+            names.insert(name.clone());
+        }
+    }
+    let mut told: HashSet<(&IngressKey, &HostRegion)> = HashSet::new();
+    let mut found = Vec::new();
+    for (at, route) in routes.iter().enumerate() {
+        let key = &route.fragment.ingress;
+        let certificates = &route.fragment.certificates;
+        let Some(host) = route.region.as_ref().map(|region| &region.host) else { continue };
+        let name = match host {
+            HostRegion::Exact(name) => name.clone(),
+            HostRegion::Wildcard(rest) => format!("*{rest}"),
+            HostRegion::Any | HostRegion::Other(_) => continue,
+        };
+        let wildcard = name.find('.').map(|dot| format!("*{}", &name[dot..]));
+        let is_covered = names.contains(&name) || wildcard.is_some_and(|name| names.contains(&name));
+        let resolved = route.ranked.router.tls.as_ref().is_some_and(|tls| !tls.cert_resolver.is_empty());
+        if is_covered || resolved || certificates.is_empty() || !told.insert((key, host)) {
+            continue;
+        }
+        let spec = routing.stores().ingresses().get(key).and_then(|ingress| ingress.spec.as_ref());
+        let entries = spec.iter().flat_map(|spec| spec.tls.iter().flatten());
+        let wanted: HashSet<&str> = entries.filter_map(|entry| entry.secret_name.as_deref()).collect();
+        let readable = certificates
+            .iter()
+            .all(|one| facts.get(&*one.certificate.cert_file).is_some_and(Option::is_some));
+        if wanted.len() > certificates.len() || !readable {
+            continue;
+        }
+        let shown: Vec<String> = certificates.iter().take(3).map(|one| one.secret.to_string()).collect();
+        let shown = shown.join(", ");
+        found.push((
+            at,
+            format!(
+                "no certificate is for {name}, neither in Secret {shown} nor in another one that is used"
+            ),
+        ));
+    }
+    found
+}

@@ -1,0 +1,304 @@
+//! Every code of `waybill lint`, once: `--list`, docs/lint.md, the severities and the rules of SARIF go by this table.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+/// How bad a finding is, the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Something is not served, or not as it says.
+    Error,
+    /// Something is served, and hardly as it was meant.
+    Warning,
+    /// Worth knowing.
+    Note,
+}
+
+impl Severity {
+    /// The word for it, which is SARIF's as well.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Note => "note",
+        }
+    }
+}
+
+/// What a code stands for.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LintCode {
+    pub code: &'static str,
+    pub severity: Severity,
+    /// What is wrong, as a part of a sentence.
+    pub meaning: &'static str,
+    /// YAML that has it.
+    pub example: &'static str,
+    pub remedy: &'static str,
+}
+
+macro_rules! codes {
+    ($($code:ident $severity:ident $meaning:literal $example:literal $remedy:literal;)+) => {
+        /// Codes of what is legal and still wrong, then those of problems, which docs/operations.md says more of.
+        pub const CODES: &[LintCode] = &[$(LintCode {
+            code: stringify!($code),
+            severity: Severity::$severity,
+            meaning: $meaning,
+            example: $example,
+            remedy: $remedy,
+        }),+];
+    };
+}
+
+codes! {
+    UnreachableRoute Error "another route takes every request of this one"
+        "# Ingress a: path / with router.priority \"100\"; Ingress b, same host:\n- path: /cart\n  pathType: Prefix"
+        "raise router.priority on this Ingress, or lower it on the other one";
+    UnreachablePath Error "no request has this path when Traefik compares it"
+        "- path: /a//b\n  pathType: ImplementationSpecific"
+        "write the path as Traefik compares it: without //, /./, /../ and a query, and with a blank in place of %20";
+    RefusedRule Error "Traefik refuses the rule of this path, so that there is no route"
+        "# router.pathmatcher: PathRegexp\n- path: /(a\n  pathType: ImplementationSpecific"
+        "correct the pattern, or the priority";
+    DuplicateRoute Error "the same host and path are there twice with the same priority"
+        "# In Ingress a and in Ingress b:\n- host: shop.example\n  http:\n    paths: [{path: /, pathType: Prefix}]"
+        "remove one of the two, or give the one that is to win a router.priority";
+    HostInTwoNamespaces Warning "Ingresses of two namespaces have routes on this host"
+        "# Ingress team-a/web and Ingress team-b/api:\n- host: shop.example"
+        "keep the routes of a host in one namespace, or silence this where teams share the host on purpose";
+    MixedTls Warning "another Ingress has TLS on this host, and this one has not"
+        "# Ingress a has spec.tls for it, Ingress b does not:\n- host: shop.example"
+        "give both router.tls: \"true\" or spec.tls, or put the one without TLS on an entry point of its own";
+    CertificateExpired Error "the certificate is not valid any more, or not yet"
+        "# a Secret whose tls.crt ended yesterday"
+        "renew the certificate";
+    CertificateExpiring Warning "the certificate is near its end (--expires-within)"
+        "# a Secret whose tls.crt ends in 12 days"
+        "renew the certificate";
+    CertificateHostMissing Error "no certificate is for this host, so Traefik shows its default one"
+        "spec:\n  tls:\n  - secretName: shop  # for shop.example alone\n  rules:\n  - host: www.shop.example"
+        "name a Secret whose certificate has this host among its names";
+    CertificateKeyMismatch Error "tls.key is the key of another certificate"
+        "# a Secret whose tls.crt was renewed and whose tls.key is the old one"
+        "put the key beside the certificate that was made for it";
+    CertificateChainBroken Error "a certificate in tls.crt is not signed by the one that follows"
+        "# a Secret whose tls.crt holds the certificate and then a root that did not sign it"
+        "write the certificate first, then the one that signed it, and so on; leave out what does not belong there";
+    CertificateUnreadable Error "tls.crt or tls.key holds a PEM block that is not what it says"
+        "data:\n  tls.crt: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCkFBPT0K…"
+        "write the certificate and its key as PEM";
+    UnusedSecret Note "no Ingress names this TLS Secret"
+        "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata:\n  name: old-shop"
+        "remove it if nothing else uses it";
+    PrefixNotStrict Note "Traefik compares a Prefix letter by letter, so that /cart takes /cartoons too"
+        "- path: /cart\n  pathType: Prefix"
+        "end the path with /, or switch strictPrefixMatching on";
+    PatternInPath Warning "the path looks like a pattern and is compared as it is written"
+        "- path: /api/.*\n  pathType: Prefix"
+        "write the part before the pattern as a Prefix, or set router.pathmatcher: PathRegexp and the path type \
+        ImplementationSpecific";
+    UnanchoredPattern Note "PathRegexp looks for the pattern anywhere in the path"
+        "# router.pathmatcher: PathRegexp\n- path: /api/[0-9]+\n  pathType: ImplementationSpecific"
+        "write a pattern that fits nowhere else in a path; ^ can't be written, because a path has to begin with /";
+    ReferenceNotFound Warning "nothing of this name is in the input"
+        "metadata:\n  namespace: shop\n  annotations:\n    traefik.ingress.kubernetes.io/router.middlewares: \
+        shop-auth@kubernetescrd"
+        "add the object to the input, or correct the name: NAMESPACE-NAME@kubernetescrd";
+    RepeatedObject Warning "the object is in the input twice, and the later one counts"
+        "# twice in the same folder:\nkind: Ingress\nmetadata:\n  name: web"
+        "remove one of them";
+    UnknownLintCode Warning "waybill.dev/lint-ignore names a code that there is not"
+        "metadata:\n  annotations:\n    waybill.dev/lint-ignore: PrefixNotstrict"
+        "write a code as `waybill lint --list` does";
+    InvalidObject Error "an API server refuses this"
+        "- path: cart\n  pathType: Prefix"
+        "write what the Ingress API takes";
+    ClassNotFound Warning "the IngressClass is not in the input, so that the Ingress is not looked at"
+        "spec:\n  ingressClassName: pubic"
+        "add the IngressClass to the input, correct its name, or silence this where another controller serves it";
+    UnknownAnnotation Error "there is no such annotation"
+        "traefik.ingress.kubernetes.io/router.entrypoint: websecure"
+        "write it as docs/annotations.md does";
+    InvalidAnnotation Error "the value of the annotation can't be used"
+        "traefik.ingress.kubernetes.io/router.priority: high"
+        "write a value of its type";
+    EmptyListItem Error "the list has an empty item"
+        "traefik.ingress.kubernetes.io/router.middlewares: auth@file,,compress@file"
+        "remove the comma, or name what was meant";
+    UnclearSwitch Warning "the switch is neither true nor false, and off"
+        "traefik.ingress.kubernetes.io/router.tls: \"yes\""
+        "write true or false";
+    IgnoredAnnotation Warning "the annotation has no effect here"
+        "nginx.ingress.kubernetes.io/whitelist-source-range: 10.0.0.0/8"
+        "use a middleware, or remove it";
+    InvalidPathMatcher Error "there is no such path matcher"
+        "traefik.ingress.kubernetes.io/router.pathmatcher: PathRegex"
+        "write Path, PathPrefix or PathRegexp";
+    UnsupportedBackend Error "the backend is not a Service"
+        "backend:\n  resource:\n    kind: StorageBucket\n    name: static"
+        "name a Service";
+    ServiceNotFound Error "the Service is not there"
+        "backend:\n  service:\n    name: wbe"
+        "name a Service of the Ingress's namespace";
+    ServiceUnusable Error "the Service has annotations that can't be used"
+        "# on a Service:\ntraefik.ingress.kubernetes.io/service.passhostheader: maybe"
+        "correct the annotations of the Service";
+    ServicePortNotFound Error "the Service has no such port"
+        "backend:\n  service:\n    name: web\n    port:\n      number: 8080  # the pod's; the Service has 80"
+        "write the port of the Service, not that of its pods";
+    ExternalNameNotAllowed Error "the Service leads to an external name, which is not allowed"
+        "kind: Service\nspec:\n  type: ExternalName"
+        "set allowExternalNameServices where Services are trusted";
+    InvalidAddress Error "an address is none that can be used"
+        "kind: Service\nspec:\n  externalName: not_a_name"
+        "write a host name or an IP address";
+    NodesUnavailable Error "there is no node with an InternalIP, or nodes are not read"
+        "# on a Service:\ntraefik.ingress.kubernetes.io/service.nodeportlb: \"true\""
+        "add the nodes to the input, or leave nodeportlb out";
+    NoClusterIP Error "service.nativelb is on for a Service without a cluster address"
+        "kind: Service\nspec:\n  clusterIP: None"
+        "switch service.nativelb off on this Service";
+    NoEndpoints Warning "no endpoint of the Service serves"
+        "kind: EndpointSlice\nendpoints: []"
+        "look at the pods and at the selector of the Service";
+    SecretNotFound Error "the Secret is not there"
+        "spec:\n  tls:\n  - secretName: shop-tsl"
+        "name a Secret of the Ingress's namespace";
+    InvalidSecret Error "the Secret holds no certificate or no key"
+        "kind: Secret\ndata:\n  tls.crt: \"\""
+        "put tls.crt and tls.key into the Secret, as PEM";
+    EntryTooLarge Error "a route, service or certificate is too large to be published"
+        "# a tls.crt of 300 KiB"
+        "shorten what it is made from";
+    IngressTooLarge Error "the Ingress makes more routes than it may"
+        "# 10,000 paths, each with long middlewares"
+        "spread the paths over several Ingresses";
+    CrossNamespaceNotAllowed Error "the reference leads to an object of another namespace"
+        "metadata:\n  namespace: shop\n  annotations:\n    traefik.ingress.kubernetes.io/router.middlewares: \
+        edge-auth@kubernetescrd"
+        "refer to an object of the own namespace, or set allowCrossNamespace";
+    CrossProviderNotAllowed Error "the namespace may not refer to objects of other providers"
+        "traefik.ingress.kubernetes.io/router.middlewares: auth@file"
+        "add the namespace to crossProviderNamespaces";
+    DefaultBackendIgnored Warning "spec.defaultBackend beside rules is not served"
+        "spec:\n  defaultBackend: {}\n  rules: []"
+        "move it to an Ingress without rules";
+    DefaultBackendTaken Warning "another Ingress is the default backend"
+        "# in two Ingresses:\nspec:\n  defaultBackend: {}"
+        "keep one of them: the oldest counts";
+    NamespaceNotAdmitted Error "the class does not admit this namespace"
+        "kind: IngressClassParameters\nspec:\n  namespaces:\n    names: [shop]"
+        "name another class, or have the namespace admitted";
+    ClassNotAccepted Error "the class has no accepted parameters"
+        "kind: IngressClass\nspec:\n  parameters:\n    kind: IngressClassParameters\n    name: missing"
+        "correct the parameters of the class";
+    InvalidParameters Error "the parameters of the class can't be used"
+        "kind: IngressClassParameters\nspec:\n  routing:\n    precedence: specification"
+        "write the fields as docs/parameters.md does";
+    Paused Note "an annotation pauses the class, so that its output stays as it is"
+        "kind: IngressClass\nmetadata:\n  annotations:\n    waybill.dev/paused: \"true\""
+        "remove the annotation once all is well";
+    NamespacesUnavailable Warning "a class selects namespaces by label, and the input has no Namespaces"
+        "kind: IngressClassParameters\nspec:\n  namespaces:\n    selector: {}"
+        "add the Namespaces to the input";
+    PublishedServiceNotFound Warning "the Service that statuses are copied from is not there"
+        "ingressEndpoint:\n  publishedService: edge/traefik"
+        "name a Service that is there";
+    PublishedServiceUnusable Warning "the Service that statuses are copied from has no address"
+        "ingressEndpoint:\n  publishedService: edge/traefik"
+        "name a Service with an address";
+}
+
+/// What a code stands for.
+pub fn find(code: &str) -> Option<&'static LintCode> {
+    CODES.iter().find(|one| one.code == code)
+}
+
+/// The codes in alphabetical order.
+pub fn names() -> Vec<&'static str> {
+    let mut names: Vec<&str> = CODES.iter().map(|one| one.code).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Every code with its example, for `--list`.
+pub fn list() -> String {
+    let mut out = String::new();
+    for one in CODES {
+        let example = one.example.replace('\n', "\n      ");
+        let _ = write!(
+            out,
+            "{} ({})\n  {}.\n\n      {example}\n\n  Remedy: {}.\n\n",
+            one.code,
+            one.severity.as_str(),
+            sentence(one.meaning),
+            one.remedy
+        );
+    }
+    out
+}
+
+/// docs/lint.md.
+pub fn markdown() -> String {
+    let mut out = include_str!("introduction.md").to_owned();
+    for one in CODES {
+        let _ = write!(
+            out,
+            "\n### {}\n\n**{}**: {}.\n\n```yaml\n{}\n```\n\nRemedy: {}.\n",
+            one.code,
+            one.severity.as_str(),
+            one.meaning,
+            one.example,
+            one.remedy
+        );
+    }
+    out
+}
+
+/// Text that begins with a capital.
+pub fn sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::translate::problem::Category;
+
+    /// Categories that only a running operator finds.
+    const LIVE: &[Category] = &[
+        Category::SecretUnavailable,
+        Category::StatusContested,
+        Category::OutputNameTaken,
+        Category::PublishRefused,
+        Category::WithdrawalHeld,
+        Category::TextTooLarge,
+    ];
+
+    #[test]
+    fn every_category_that_manifests_can_have_is_a_code() {
+        for category in Category::ALL {
+            assert_eq!(find(category.as_str()).is_none(), LIVE.contains(category), "{category}");
+        }
+        let mut names = names();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count, "a code is there twice");
+    }
+
+    #[test]
+    fn the_page_in_docs_is_made_from_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/lint.md");
+        let wanted = markdown();
+        if std::env::var_os("WAYBILL_WRITE_DOCS").is_some() {
+            std::fs::write(path, &wanted).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(path).unwrap_or_default() == wanted,
+            "docs/lint.md is stale; write it with make docs"
+        );
+    }
+}

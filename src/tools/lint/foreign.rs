@@ -1,0 +1,165 @@
+//! Annotations of other controllers: what they would have done, and what does it here.
+
+use super::LintFinding;
+use crate::kubernetes::Ingress;
+use crate::kubernetes::well_known::TRAEFIK_PREFIX;
+use crate::translate::annotation::{self, MAY_BE_OPEN, NO_EFFECT, RESTRICTING};
+use crate::translate::problem::Problem;
+
+/// Findings for one object.
+const LIMIT: usize = 50;
+
+/// What the annotations of a controller begin with.
+const CONTROLLERS: &[(&str, &str)] = &[
+    ("nginx.ingress.kubernetes.io/", "ingress-nginx"),
+    ("alb.ingress.kubernetes.io/", "the AWS Load Balancer Controller"),
+    ("appgw.ingress.kubernetes.io/", "the Application Gateway controller"),
+    ("haproxy-ingress.github.io/", "HAProxy Ingress"),
+    ("haproxy.org/", "HAProxy's controller"),
+    ("konghq.com/", "Kong"),
+    ("nginx.org/", "NGINX's own controller"),
+    ("projectcontour.io/", "Contour"),
+    ("traefik.ingress.kubernetes.io/", "Traefik 1"),
+    ("ingress.kubernetes.io/", "Traefik 1"),
+];
+
+/// What the name of an annotation begins with, what it would have done, and what does it here. The first one counts.
+const EFFECTS: &[(&str, &str, &str)] = &[
+    ("auth-tls", "ask clients for a certificate", "a TLSOption with clientAuth in router.tls.options"),
+    ("auth-url", "ask another service about each request", "a middleware forwardAuth"),
+    ("auth-signin", "send clients to a login page", "a middleware forwardAuth"),
+    (
+        "auth-response",
+        "pass headers of the login service on",
+        "a middleware forwardAuth (authResponseHeaders)",
+    ),
+    ("auth", "ask for a user and a password", "a middleware basicAuth or digestAuth"),
+    ("whitelist", "let certain addresses in only", "a middleware ipAllowList"),
+    ("allow", "let certain addresses in only", "a middleware ipAllowList"),
+    ("denylist", "keep certain addresses out", "a middleware ipAllowList with all others"),
+    ("blacklist", "keep certain addresses out", "a middleware ipAllowList with all others"),
+    ("deny", "keep certain addresses out", "a middleware ipAllowList with all others"),
+    ("satisfy", "let clients in by address or by password", "a middleware for each"),
+    ("limit-", "limit requests or connections", "a middleware rateLimit or inFlightReq"),
+    ("rate-limit", "limit requests", "a middleware rateLimit"),
+    (
+        "force-ssl-redirect",
+        "redirect http to https",
+        "a middleware redirectScheme, or the redirection of the entry point",
+    ),
+    (
+        "ssl-redirect",
+        "redirect http to https",
+        "a middleware redirectScheme, or the redirection of the entry point",
+    ),
+    (
+        "https-redirect",
+        "redirect http to https",
+        "a middleware redirectScheme, or the redirection of the entry point",
+    ),
+    ("ssl-passthrough", "pass TLS on as it is", "an IngressRouteTCP, which needs Traefik's CRDs"),
+    ("rewrite", "rewrite the path", "a middleware stripPrefix or replacePathRegex"),
+    ("strip-path", "take the prefix off the path", "a middleware stripPrefix"),
+    ("app-root", "redirect / to a path", "a middleware redirectRegex"),
+    ("permanent-redirect", "redirect", "a middleware redirectRegex"),
+    ("temporal-redirect", "redirect", "a middleware redirectRegex"),
+    ("from-to-www", "redirect between the host and its www", "a middleware redirectRegex"),
+    (
+        "use-regex",
+        "read paths as patterns",
+        "router.pathmatcher: PathRegexp with the path type ImplementationSpecific",
+    ),
+    (
+        "enable-cors",
+        "answer CORS requests",
+        "a middleware headers (accessControlAllowOriginList and its like)",
+    ),
+    ("cors-", "answer CORS requests", "a middleware headers (accessControlAllowOriginList and its like)"),
+    (
+        "proxy-body-size",
+        "limit the size of requests",
+        "a middleware buffering; Traefik has no limit of its own",
+    ),
+    (
+        "client-max-body-size",
+        "limit the size of requests",
+        "a middleware buffering; Traefik has no limit of its own",
+    ),
+    ("proxy-buffer", "buffer answers", "nothing: Traefik passes answers on as they come"),
+    ("proxy-request-buffering", "buffer requests", "a middleware buffering"),
+    ("proxy-ssl", "check the backend's certificate", "service.serverstransport on the Service"),
+    ("secure-backends", "speak https to the backend", "service.serversscheme: https on the Service"),
+    (
+        "backend-protocol",
+        "choose the backend's protocol",
+        "service.serversscheme: https or h2c on the Service",
+    ),
+    ("protocol", "choose the backend's protocol", "service.serversscheme: https or h2c on the Service"),
+    ("proxy-read-timeout", "set a timeout for the backend", "service.serverstransport on the Service"),
+    ("proxy-send-timeout", "set a timeout for the backend", "service.serverstransport on the Service"),
+    ("proxy-connect-timeout", "set a timeout for the backend", "service.serverstransport on the Service"),
+    ("affinity", "keep a client at one endpoint", "service.sticky.cookie on the Service"),
+    ("session-cookie", "keep a client at one endpoint", "service.sticky.cookie on the Service"),
+    ("configuration-snippet", "write into nginx's configuration", "a middleware that does the same"),
+    ("server-snippet", "write into nginx's configuration", "a middleware that does the same"),
+    ("location-snippet", "write into nginx's configuration", "a middleware that does the same"),
+    (
+        "canary",
+        "send a part of the requests elsewhere",
+        "a weighted TraefikService, which needs Traefik's CRDs",
+    ),
+    ("server-alias", "serve more hosts", "a rule for each host"),
+    ("upstream-vhost", "set the Host header for the backend", "a middleware headers (customRequestHeaders)"),
+    ("custom-headers", "set headers", "a middleware headers"),
+    ("x-forwarded-prefix", "set X-Forwarded-Prefix", "a middleware stripPrefix, which sets it"),
+    (
+        "service-upstream",
+        "send requests to the Service's address",
+        "service.nativelb: \"true\" on the Service",
+    ),
+    ("preserve-host", "keep the Host header", "service.passhostheader on the Service"),
+    ("plugins", "run plugins of Kong", "a middleware for each"),
+    ("modsecurity", "filter attacks", "a plugin of Traefik, or another firewall in front"),
+    ("enable-modsecurity", "filter attacks", "a plugin of Traefik, or another firewall in front"),
+    ("enable-owasp", "filter attacks", "a plugin of Traefik, or another firewall in front"),
+    ("websocket", "pass WebSockets", "nothing: Traefik passes them"),
+];
+
+/// One finding for each annotation of a problem `IgnoredAnnotation`; of objects that are not at hand, for those that it
+/// shows.
+pub fn findings(problem: &Problem, ingress: Option<&Ingress>) -> Vec<LintFinding> {
+    let annotations = ingress.and_then(|ingress| ingress.metadata.annotations.as_ref());
+    let keys: Vec<&str> = match annotations {
+        Some(annotations) => annotation::without_effect(annotations, "router").take(LIMIT).collect(),
+        None => problem.value.split(", ").filter(|key| !key.ends_with('…')).collect(),
+    };
+    keys.into_iter().map(|key| finding(problem, key)).collect()
+}
+
+fn finding(problem: &Problem, key: &str) -> LintFinding {
+    let known =
+        CONTROLLERS.iter().find_map(|(prefix, controller)| Some((key.strip_prefix(prefix)?, *controller)));
+    let effect = known.and_then(|(name, controller)| {
+        let (_, effect, instead) = EFFECTS.iter().find(|(start, _, _)| name.starts_with(start))?;
+        Some((controller, *effect, *instead))
+    });
+    let name = key.rsplit('/').next().unwrap_or_default();
+    let restricts = RESTRICTING.iter().any(|part| name.to_ascii_lowercase().contains(part));
+    let usual = match problem.remedy.contains(&format!("the closest to {name} is")) {
+        true => problem.remedy.as_str(),
+        false if restricts => MAY_BE_OPEN,
+        false => NO_EFFECT,
+    };
+    let (text, remedy) = match (effect, known) {
+        (Some((controller, effect, instead)), _) => (
+            format!("{key:?} has no effect: with {controller} it would {effect}"),
+            format!("here it is {instead}"),
+        ),
+        (None, Some((_, controller))) if !key.starts_with(TRAEFIK_PREFIX) => {
+            (format!("{key:?} has no effect: it is one of {controller}"), usual.to_owned())
+        }
+        (None, _) => (format!("{key:?} has no effect on this object"), usual.to_owned()),
+    };
+    let (object, field) = (problem.subject.to_string(), format!("metadata.annotations[{key}]"));
+    LintFinding::new(problem.category.as_str(), object, field, text, remedy)
+}

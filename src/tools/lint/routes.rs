@@ -1,0 +1,307 @@
+//! Routes: hidden ones, equal ones, hosts that are shared, paths that mean something else than they look like.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::regions::{HostRegion, LintedRoute, compare};
+use super::{LintFinding, LintInput, Severity, certificates};
+use crate::kubernetes::Ingress;
+use crate::kubernetes::key::IngressKey;
+use crate::kubernetes::manifests::TraefikObject;
+use crate::kubernetes::well_known::TRAEFIK_PREFIX;
+use crate::routing::Routing;
+use crate::tools::compared_route::in_words;
+use crate::tools::fields::RuleFields;
+use crate::translate::fragment::Fragment;
+use crate::translate::rule::PathType;
+use crate::translate::settings::Precedence;
+
+/// Fields of routes; those of an Ingress are made once it has a finding.
+struct RouteFields<'a> {
+    routing: &'a Routing,
+    known: HashMap<&'a IngressKey, RuleFields>,
+}
+
+impl<'a> RouteFields<'a> {
+    /// The field of a route's host and that of its path; empty where it has none.
+    fn of(&mut self, route: &LintedRoute<'a>) -> (String, String) {
+        if route.owner.is_none() {
+            return (String::new(), "spec.defaultBackend".to_owned());
+        }
+        let ingress = &route.fragment.ingress;
+        let ingresses = self.routing.stores().ingresses();
+        let fields = self.known.entry(ingress).or_insert_with(|| {
+            ingresses.get(ingress).map_or_else(RuleFields::default, |one| RuleFields::new(one))
+        });
+        let field = fields.get(&route.ranked.router.rule);
+        field
+            .map_or_else(Default::default, |field| (format!("spec.rules[{}].host", field.rule), field.path()))
+    }
+}
+
+fn object(fragment: &Fragment) -> String {
+    format!("Ingress {}", fragment.ingress)
+}
+
+/// What is wrong with the routes of an output.
+pub fn findings(routing: &Routing, input: &LintInput, routes: &[LintedRoute<'_>]) -> Vec<LintFinding> {
+    let mut fields = RouteFields { routing, known: HashMap::new() };
+    let mut found = Vec::new();
+    let (hidden, same) = compare(routes);
+    for (at, by) in hidden {
+        let (route, hider) = (&routes[at], &routes[by]);
+        let (_, other) = fields.of(hider);
+        let text = format!(
+            "{} never gets a request: Ingress {}, {other} takes all of them first (router {}, {}, priority {}; this \
+             one has {})",
+            in_words(&route.ranked.router.rule),
+            hider.fragment.ingress,
+            hider.name,
+            in_words(&hider.ranked.router.rule),
+            hider.ranked.priority,
+            route.ranked.priority,
+        );
+        let field = fields.of(route).1;
+        let object = object(route.fragment);
+        found.push(match route.owner {
+            Some(_) => LintFinding::with_usual_remedy("UnreachableRoute", object, field, text),
+            None => {
+                let remedy = "remove the default backend, or narrow the other route".to_owned();
+                LintFinding::new("UnreachableRoute", object, field, text, remedy)
+            }
+        });
+    }
+    for (at, first) in same {
+        let (route, first) = (&routes[at], &routes[first]);
+        let (_, other) = fields.of(first);
+        let text = format!(
+            "{} is in Ingress {}, {other} as well, with the same priority {}: which of the two Traefik takes is not \
+             defined",
+            in_words(&route.ranked.router.rule),
+            first.fragment.ingress,
+            route.ranked.priority
+        );
+        let field = fields.of(route).1;
+        found.push(LintFinding::with_usual_remedy("DuplicateRoute", object(route.fragment), field, text));
+    }
+    for route in routes {
+        if let Some((why, _)) = route.ranked.refusal() {
+            let text = format!("{why} ({})", route.ranked.router.rule);
+            let field = fields.of(route).1;
+            found.push(LintFinding::with_usual_remedy("RefusedRule", object(route.fragment), field, text));
+        } else if route.region.as_ref().is_some_and(|region| !region.is_attainable()) {
+            let text = format!(
+                "{} never gets a request: Traefik resolves and decodes a path before it compares it",
+                in_words(&route.ranked.router.rule)
+            );
+            let field = fields.of(route).1;
+            found.push(LintFinding::with_usual_remedy(
+                "UnreachablePath",
+                object(route.fragment),
+                field,
+                text,
+            ));
+        }
+    }
+    for (at, text) in certificates::uncovered(routing, routes) {
+        let field = fields.of(&routes[at]).0;
+        found.push(LintFinding::with_usual_remedy(
+            "CertificateHostMissing",
+            object(routes[at].fragment),
+            field,
+            text,
+        ));
+    }
+    found.extend(shared_hosts(routes, &mut fields));
+    found.extend(mixed_tls(routing, routes, &mut fields));
+    found.extend(references(input, routes));
+    found
+}
+
+/// Hosts that Ingresses of several namespaces have routes on: one finding for each namespace but the oldest one's.
+fn shared_hosts<'a>(routes: &[LintedRoute<'a>], fields: &mut RouteFields<'a>) -> Vec<LintFinding> {
+    let mut first: HashMap<&HostRegion, &IngressKey> = HashMap::new();
+    let mut told: HashSet<(&HostRegion, &str)> = HashSet::new();
+    let mut found = Vec::new();
+    for route in routes {
+        let Some(host) = route.region.as_ref().map(|region| &region.host) else { continue };
+        let own = &route.fragment.ingress;
+        let first = *first.entry(host).or_insert(own);
+        if *host == HostRegion::Any
+            || first.namespace() == own.namespace()
+            || !told.insert((host, own.namespace()))
+        {
+            continue;
+        }
+        let text = format!("Ingress {first} of another namespace has routes on {host} too");
+        let field = fields.of(route).0;
+        found.push(LintFinding::with_usual_remedy(
+            "HostInTwoNamespaces",
+            object(route.fragment),
+            field,
+            text,
+        ));
+    }
+    found
+}
+
+/// Hosts that have TLS in one Ingress and none in another, on the same entry point.
+fn mixed_tls<'a>(
+    routing: &Routing,
+    routes: &[LintedRoute<'a>],
+    fields: &mut RouteFields<'a>,
+) -> Vec<LintFinding> {
+    let has_tls = |route: &LintedRoute<'_>| {
+        let ingress = routing.stores().ingresses().get(&route.fragment.ingress);
+        let spec = ingress.and_then(|ingress| ingress.spec.as_ref());
+        route.ranked.router.tls.is_some()
+            || spec.and_then(|spec| spec.tls.as_ref()).is_some_and(|entries| !entries.is_empty())
+    };
+    let mut with: HashMap<(&HostRegion, &str), &IngressKey> = HashMap::new();
+    let mut without: Vec<(&LintedRoute<'a>, &HostRegion)> = Vec::new();
+    for route in routes {
+        let Some(host) = route.region.as_ref().map(|region| &region.host) else { continue };
+        if *host == HostRegion::Any {
+            continue;
+        }
+        if !has_tls(route) {
+            without.push((route, host));
+            continue;
+        }
+        for entry_point in &route.entry_points {
+            with.entry((host, entry_point)).or_insert(&route.fragment.ingress);
+        }
+    }
+    let mut told: HashSet<(&HostRegion, &IngressKey)> = HashSet::new();
+    let mut found = Vec::new();
+    for (route, host) in without {
+        let other = route.entry_points.iter().find_map(|entry_point| with.get(&(host, *entry_point)));
+        if let Some(other) = other
+            && told.insert((host, &route.fragment.ingress))
+        {
+            let text = format!(
+                "Ingress {other} has TLS on {host}, and this one has neither spec.tls nor router.tls"
+            );
+            let field = fields.of(route).0;
+            found.push(LintFinding::with_usual_remedy("MixedTls", object(route.fragment), field, text));
+        }
+    }
+    found
+}
+
+/// References to objects of Traefik's CRD provider that are not in the input.
+fn references(input: &LintInput, routes: &[LintedRoute<'_>]) -> BTreeSet<LintFinding> {
+    let mut found = BTreeSet::new();
+    let mut check = |kind: &'static str, names: &[String], object: &dyn Fn() -> String, annotation: &str| {
+        for name in names.iter().filter_map(|name| name.strip_suffix("@kubernetescrd")) {
+            let Some(has_others) = input.lacks(&TraefikObject { kind, name: name.into() }) else { continue };
+            let text = format!("{name}@kubernetescrd: no {kind} of the input has this name");
+            let field = format!("metadata.annotations[{TRAEFIK_PREFIX}{annotation}]");
+            let mut finding = LintFinding::with_usual_remedy("ReferenceNotFound", object(), field, text);
+            // Where there is none of its kind at all, they are elsewhere.
+            if !has_others {
+                finding.severity = Severity::Note;
+            }
+            found.insert(finding);
+        }
+    };
+    // The routers of an Ingress share what they refer to, and so do those of a Service.
+    let mut ingresses: HashSet<&IngressKey> = HashSet::new();
+    let mut services = HashSet::new();
+    for route in routes {
+        let ingress = || object(route.fragment);
+        let router = route.ranked.router;
+        if ingresses.insert(&route.fragment.ingress)
+            && router.middlewares != route.fragment.settings.default_middlewares
+        {
+            check("Middleware", &router.middlewares, &ingress, "router.middlewares");
+        }
+        if let Some(tls) = &router.tls
+            && !tls.options.is_empty()
+        {
+            check("TLSOption", std::slice::from_ref(&tls.options), &ingress, "router.tls.options");
+        }
+        if let Some(owner) = route.owner
+            && services.insert(&owner.service.owner)
+        {
+            let service = || format!("Service {}", owner.service.owner.service);
+            let http = &owner.service.service;
+            check("Middleware", &http.middlewares, &service, "service.middlewares");
+            let transport = std::slice::from_ref(&http.load_balancer.servers_transport);
+            check("ServersTransport", transport, &service, "service.serverstransport");
+        }
+    }
+    found
+}
+
+/// Characters and words that patterns have and paths hardly ever.
+fn looks_like_pattern(path: &str) -> bool {
+    [".*", ".+", "*", "(", "[", "\\", "|", "{"].iter().any(|part| path.contains(part))
+        || path.starts_with("/^")
+        || path.ends_with('$')
+}
+
+/// What is wrong with the paths of Ingresses of ours as they are written.
+pub fn path_findings(routing: &Routing) -> Vec<LintFinding> {
+    let mut fragments: Vec<_> = routing.table().fragments().collect();
+    fragments.sort_by(|one, other| one.ingress.cmp(&other.ingress));
+    let mut found = Vec::new();
+    for fragment in fragments {
+        if let Some(ingress) = routing.stores().ingresses().get(&fragment.ingress) {
+            paths_of(fragment, ingress, &mut found);
+        }
+    }
+    found
+}
+
+fn paths_of(fragment: &Arc<Fragment>, ingress: &Ingress, found: &mut Vec<LintFinding>) {
+    let object = || object(fragment);
+    let settings = &fragment.settings;
+    let annotations = ingress.metadata.annotations.iter().flatten();
+    let by_pattern = annotations
+        .filter_map(|(key, value)| Some((key.strip_prefix(TRAEFIK_PREFIX)?, value)))
+        .any(|(key, value)| key.eq_ignore_ascii_case("router.pathmatcher") && value == "PathRegexp");
+    let templates = fragment.routers.iter().any(|one| one.router.rule_syntax == "v2");
+    let letters = !settings.strict_prefix_matching && settings.precedence == Precedence::Traefik;
+    let mut seen: BTreeMap<(&str, &str, &str), String> = BTreeMap::new();
+    let mut open: Option<(String, &str, usize)> = None;
+    let rules = ingress.spec.iter().flat_map(|spec| spec.rules.iter().flatten());
+    for (at, rule) in rules.enumerate() {
+        for (path_at, one) in rule.http.iter().flat_map(|http| &http.paths).enumerate() {
+            let path = one.path.as_deref().unwrap_or_default();
+            let field = || format!("spec.rules[{at}].http.paths[{path_at}]");
+            let host = rule.host.as_deref().unwrap_or_default();
+            if let Some(before) = seen.insert((host, path, &one.path_type), field()) {
+                let text =
+                    format!("{host}{path} is in the same Ingress at {before} as well; the last one counts");
+                found.push(LintFinding::with_usual_remedy("DuplicateRoute", object(), field(), text));
+            }
+            match PathType::parse(Some(&one.path_type)) {
+                PathType::ImplementationSpecific if by_pattern => {
+                    let text = format!("PathRegexp looks for {path:?} anywhere in the path");
+                    found.push(LintFinding::with_usual_remedy("UnanchoredPattern", object(), field(), text));
+                }
+                kind => {
+                    if looks_like_pattern(path) && !(templates && path.contains('{')) {
+                        let text = format!("{path:?} looks like a pattern and is compared as it is written");
+                        found.push(LintFinding::with_usual_remedy("PatternInPath", object(), field(), text));
+                    }
+                    if kind == PathType::Prefix && letters && !path.is_empty() && !path.ends_with('/') {
+                        let (_, _, count) = open.get_or_insert((field(), path, 0));
+                        *count += 1;
+                    }
+                }
+            }
+        }
+    }
+    if let Some((field, path, count)) = open {
+        let others = match count {
+            1 => String::new(),
+            2 => "; so does another path of this Ingress".to_owned(),
+            count => format!("; so do {} other paths of this Ingress", count - 1),
+        };
+        let text =
+            format!("{path} takes {path}x too, because Traefik compares a Prefix letter by letter{others}");
+        found.push(LintFinding::with_usual_remedy("PrefixNotStrict", object(), field, text));
+    }
+}
