@@ -116,6 +116,10 @@ async fn a_cluster_what_is_published_and_what_traefik_has_loaded_are_explained_a
     let nobody = printed(&waybill(&plane, &["explain", "http://other.example.com/", "--cluster"]), 1);
     assert!(nobody.contains("No router serves it"), "{nobody}");
 
+    let linted = printed(&waybill(&plane, &["lint", "--cluster", "-o", "json"]), 0);
+    let linted: serde_json::Value = serde_json::from_str(&linted).unwrap();
+    assert_eq!((&linted["ingresses"], &linted["errors"]), (&1.into(), &0.into()), "{linted}");
+
     let same = printed(&waybill(&plane, &["diff", "cluster:", "published:waybill/waybill"]), 0);
     assert_eq!(same, "0 lost, 0 gained, 0 changed, 1 unchanged\n");
 
