@@ -38,7 +38,8 @@ use clap::Parser;
 use futures::StreamExt as _;
 use harness::{ControlPlane, Part};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Api, WatchEvent, WatchParams};
+use kube::api::Api;
+use kube::runtime::{WatchStreamExt as _, watcher};
 use report::Sample;
 use serde_json::json;
 use subject::{Kind, Subject};
@@ -248,19 +249,21 @@ async fn committed(changes: &mut Changes<'_>) -> Vec<f64> {
     let subject = Subject::start(plane, Kind::Waybill, &["--providers.providersthrottleduration=0s"]).await;
     subject.loaded(plane, changes.count).await;
     let indices: Api<ConfigMap> = Api::namespaced(plane.admin(), "waybill");
-    let seen = indices.get("waybill").await.unwrap().metadata.resource_version.unwrap();
-    let selected = WatchParams::default().fields("metadata.name=waybill").timeout(290);
-    let mut events = pin!(indices.watch(&selected, &seen).await.unwrap());
+    let index = watcher::Config::default().fields("metadata.name=waybill");
+    let mut versions = pin!(watcher(indices, index).applied_objects());
+    let mut next =
+        async || versions.next().await.expect("a watch without end").unwrap().metadata.resource_version;
+    let mut last = next().await;
     let mut taken = Vec::new();
     for _ in 0..TIMED {
         tokio::time::sleep(TIMED_PAUSE).await;
         let begun = Instant::now();
         changes.endpoints(1, 1).await;
         loop {
-            match events.next().await {
-                Some(Ok(WatchEvent::Modified(_))) => break,
-                Some(Ok(_)) => {}
-                other => panic!("the watch of the index ended: {other:?}"),
+            let version = next().await;
+            if version != last {
+                last = version;
+                break;
             }
         }
         taken.push(begun.elapsed().as_secs_f64() * 1_000.0);
