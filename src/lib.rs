@@ -17,6 +17,7 @@ mod redact;
 pub mod routing;
 mod serve;
 mod small_set;
+mod spans;
 pub mod table;
 pub mod tools;
 pub mod traefik;

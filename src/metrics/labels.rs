@@ -210,6 +210,13 @@ labels! {
         NotAccepted = "not_accepted",
     }
 
+    /// What became of a span.
+    SpanResult {
+        Sent = "sent",
+        /// The collector did not take it, or too many were waiting.
+        Dropped = "dropped",
+    }
+
     /// How soon a certificate ends. Each holds the ones before it.
     EndsWithin {
         Expired = "expired",

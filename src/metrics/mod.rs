@@ -16,7 +16,7 @@ pub use instrument::{
 };
 pub use labels::{
     ClassStatus, Code, Controller, EndsWithin, EventResult, IgnoredReport, Label, Method, PublishedKind,
-    Queue, ReconcileResult, ReviewResult, ShardKind, Trigger, WatchKind, WriteFailure, WriteKind,
+    Queue, ReconcileResult, ReviewResult, ShardKind, SpanResult, Trigger, WatchKind, WriteFailure, WriteKind,
     WriteResult,
 };
 pub use watches::Watches;
@@ -178,6 +178,9 @@ metrics! {
     reviews: CounterBy<ReviewResult> = |c, _| c.counter_by(
         "waybill_metrics_reviews_total", "result",
         "With operator.metricsSecure: bearer tokens that the API server was asked about, by its answer.");
+    spans: CounterBy<SpanResult> = |c, _| c.counter_by(
+        "waybill_spans_total", "result",
+        "With operator.otlpEndpoint: spans that the collector took, and those that were dropped.");
     build_info: Gauge = |c, _| c.gauge_with_label(
         "waybill_build_info", ("version", env!("CARGO_PKG_VERSION")), "the version", "Always 1.");
 }

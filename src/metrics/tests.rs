@@ -84,6 +84,7 @@ fn every_metric_shows_what_was_set() {
     metrics.events.add(EventResult::Suppressed, 22);
     metrics.certificates_expiring.set(EndsWithin::Week, 28.0);
     metrics.reviews.add(ReviewResult::Throttled, 29);
+    metrics.spans.add(SpanResult::Dropped, 30);
 
     let shown = series(&metrics);
     let mut expected = BTreeMap::from([
@@ -126,6 +127,7 @@ fn every_metric_shows_what_was_set() {
         ("waybill_events_total{result=\"suppressed\"}", 22.0),
         ("waybill_certificates_expiring{within=\"7d\"}", 28.0),
         ("waybill_metrics_reviews_total{result=\"throttled\"}", 29.0),
+        ("waybill_spans_total{result=\"dropped\"}", 30.0),
         (concat!("waybill_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),
     ]);
     for metric in metrics.described.iter().filter(|metric| metric.name.starts_with("process_")) {

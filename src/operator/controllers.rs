@@ -63,8 +63,8 @@ pub async fn classes(
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
     let queue = Arc::clone(&live.classes);
-    let reconcile = move |key: ObjectKey, _| {
-        live.reconcile_class(key.name());
+    let reconcile = move |key: ObjectKey, cause: Cause| {
+        live.reconcile_class(key.name(), cause.trace);
         Ok(())
     };
     let names = (Name::IngressClass, Queue::IngressClass);
@@ -194,7 +194,7 @@ where
 
 impl Cause {
     fn again() -> Self {
-        Self { trigger: Trigger::Resync, at: Instant::now() }
+        Self { trigger: Trigger::Resync, at: Instant::now(), trace: None }
     }
 }
 

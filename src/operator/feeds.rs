@@ -22,6 +22,7 @@ use crate::metrics::{Label as _, Metrics, WatchKind};
 use crate::operator::live::{Live, Phase};
 use crate::parameters::classes::NamespaceSource;
 use crate::routing::Routing;
+use crate::spans::ChangedObject;
 use crate::watch::{Scope, SecretSource, Touched};
 
 /// A watch ends after this long and goes on where it was, so a connection that died is noticed soon after.
@@ -347,7 +348,7 @@ impl Watching {
         }
     }
 
-    fn take<K>(
+    fn take<K: Resource>(
         &self,
         kind: WatchKind,
         path: &str,
@@ -364,7 +365,8 @@ impl Watching {
         if !matches!(event, Event::Init | Event::InitApply(_)) {
             self.metrics.watch_age.heard(kind, path, Instant::now());
         }
-        self.live.event(kind, |routing| apply(routing, event));
+        let object = self.live.spans.is_on().then(|| changed(kind, &event)).flatten();
+        self.live.event_of(kind, object, |routing| apply(routing, event));
     }
 
     fn failed(&self, kind: WatchKind, error: &watcher::Error, told: &mut Reminder) {
@@ -378,6 +380,22 @@ impl Watching {
             tracing::warn!(kind = kind.as_str(), error = %with_causes(error), "watch failed; trying again");
         }
     }
+}
+
+/// The object that an event changes by itself; those of a list are many.
+fn changed<K: Resource>(kind: WatchKind, event: &Event<K>) -> Option<ChangedObject> {
+    let (object, deleted) = match event {
+        Event::Apply(object) => (object, false),
+        Event::Delete(object) => (object, true),
+        Event::Init | Event::InitApply(_) | Event::InitDone => return None,
+    };
+    let metadata = object.meta();
+    Some(ChangedObject {
+        kind: kind.as_str(),
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        name: metadata.name.clone().unwrap_or_default(),
+        deleted,
+    })
 }
 
 /// Whether it is time to tell of a failure again.

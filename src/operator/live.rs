@@ -16,6 +16,7 @@ use crate::operator::pending::{Pending, Waiting};
 use crate::parameters::classes::{Changed, Sources};
 use crate::parameters::status::Publication;
 use crate::routing::{ReconcileError, Reconciled, Routing};
+use crate::spans::{ChangedObject, Spans, TraceNumber};
 use crate::watch::Touched;
 
 /// How far the first lists are.
@@ -35,6 +36,7 @@ pub struct Cause {
     pub trigger: Trigger,
     /// When the change arrived.
     pub at: Instant,
+    pub trace: Option<TraceNumber>,
 }
 
 /// What is known of outputs, beside the routing.
@@ -63,6 +65,7 @@ pub struct Live {
     namespaces_wanted: watch::Sender<bool>,
     phase: watch::Sender<Phase>,
     metrics: Metrics,
+    pub spans: Spans,
 }
 
 impl Live {
@@ -80,7 +83,13 @@ impl Live {
             namespaces_wanted: watch::Sender::new(false),
             phase: watch::Sender::new(Phase::Listing),
             metrics,
+            spans: Spans::default(),
         }
+    }
+
+    /// With changes followed.
+    pub fn traced(self, spans: Spans) -> Self {
+        Self { spans, ..self }
     }
 
     /// The routing. Held for as long as one event or one translation takes, never across a wait.
@@ -188,8 +197,18 @@ impl Live {
         }
     }
 
-    /// Takes a watch event in.
+    /// Takes something in that no watch event says.
     pub fn event(&self, kind: WatchKind, apply: impl FnOnce(&mut Routing) -> Touched) {
+        self.event_of(kind, None, apply);
+    }
+
+    /// Takes a watch event in. `object` is what changed, where a trace is to begin with it.
+    pub fn event_of(
+        &self,
+        kind: WatchKind,
+        object: Option<ChangedObject>,
+        apply: impl FnOnce(&mut Routing) -> Touched,
+    ) {
         let at = Instant::now();
         let mut routing = self.routing();
         let touched = apply(&mut routing);
@@ -198,7 +217,10 @@ impl Live {
         }
         let phase = *self.phase.borrow();
         match phase {
-            Phase::Synced => self.dispatch(&mut routing, touched, Cause { trigger: trigger(kind), at }),
+            Phase::Synced => {
+                let cause = Cause { trigger: trigger(kind), at, trace: None };
+                self.dispatch(&mut routing, touched, cause, object);
+            }
             _ => {
                 if phase == Phase::SecretsNamed {
                     // Nothing is queued before all is listed, and then all Ingresses are translated.
@@ -245,9 +267,22 @@ impl Live {
     }
 
     /// Sends what an event touched to whoever has to work on it.
-    fn dispatch(&self, routing: &mut Routing, touched: Touched, cause: Cause) {
+    fn dispatch(
+        &self,
+        routing: &mut Routing,
+        touched: Touched,
+        mut cause: Cause,
+        object: Option<ChangedObject>,
+    ) {
         self.secrets.extend(touched.fetch.iter().map(|secret| (secret.clone(), ())));
         let classes = routing.affected_classes(&touched);
+        let ingresses = routing.affected(&touched);
+        if let Some(object) = object
+            && !(ingresses.is_empty() && classes.is_empty())
+            && self.leads()
+        {
+            cause.trace = self.spans.begin(object, cause.at, ingresses.len());
+        }
         self.classes.extend(classes.into_iter().map(|class| (ObjectKey::new("", class), cause)));
         if touched.class_memory {
             self.classes_changed.notify_one();
@@ -265,7 +300,7 @@ impl Live {
                 pending.all_statuses |= addresses;
             });
         }
-        self.ingresses.extend(routing.affected(&touched).into_iter().map(|key| (key.0, cause)));
+        self.ingresses.extend(ingresses.into_iter().map(|key| (key.0, cause)));
     }
 
     /// Reconciles one Ingress, which may be gone.
@@ -273,21 +308,26 @@ impl Live {
     /// # Errors
     /// It could not be translated, and stays as it was.
     pub fn reconcile(&self, key: &IngressKey, cause: Cause) -> Result<(), ReconcileError> {
+        let _log = cause.trace.map(|trace| self.spans.log(Some(trace)).entered());
         let mut routing = self.routing();
+        let since = Instant::now();
         let reconciled = routing.reconcile(key)?;
         if reconciled.translated {
             self.metrics.translations.inc(cause.trigger);
+        }
+        if let Some(trace) = cause.trace {
+            self.spans.reconciled(trace, key, since, reconciled.change.outputs.iter());
         }
         self.note(&routing, key, reconciled, cause);
         Ok(())
     }
 
     /// Reconciles one class, which may be gone.
-    pub fn reconcile_class(&self, class: &str) {
+    pub fn reconcile_class(&self, class: &str, trace: Option<TraceNumber>) {
         let mut routing = self.routing();
         let changed = routing.resolve_class(class);
         if changed.settings {
-            self.translate_class(&routing, class);
+            self.translate_class(&routing, class, trace);
         }
         self.note_classes(&routing, changed);
     }
@@ -296,7 +336,7 @@ impl Live {
     pub fn resolve_classes(&self, routing: &mut Routing) {
         let (settings, changed) = routing.resolve_classes();
         for class in settings {
-            self.translate_class(routing, &class);
+            self.translate_class(routing, &class, None);
         }
         self.note_classes(routing, changed);
     }
@@ -358,9 +398,13 @@ impl Live {
         self.namespaces_wanted.subscribe()
     }
 
-    fn translate_class(&self, routing: &Routing, class: &str) {
-        let cause = Cause { trigger: Trigger::IngressClass, at: Instant::now() };
-        self.ingresses.extend(routing.of_class(class).into_iter().map(|key| (key.0, cause)));
+    fn translate_class(&self, routing: &Routing, class: &str, trace: Option<TraceNumber>) {
+        let cause = Cause { trigger: Trigger::IngressClass, at: Instant::now(), trace };
+        let ingresses = routing.of_class(class);
+        if let Some(trace) = trace {
+            self.spans.queued(trace, ingresses.len());
+        }
+        self.ingresses.extend(ingresses.into_iter().map(|key| (key.0, cause)));
         // Its addresses may come from elsewhere now.
         self.collect(|pending| pending.all_statuses = true);
     }

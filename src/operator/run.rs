@@ -40,6 +40,7 @@ use crate::parameters::memory;
 use crate::publish::lease::{self, Elector, LeaseOptions, Limits, Timings, keep_fit};
 use crate::routing::Routing;
 use crate::serve::{self, CertificateFiles, Health, Readers, ServingCertificate};
+use crate::spans::{Collector, Exporter, Spans};
 
 /// Whatever has not ended this long after the operator was told to stop is left.
 const GRACE: Duration = Duration::from_millis(4_500);
@@ -54,6 +55,7 @@ const LONGEST_MOVE: Duration = Duration::from_secs(60);
 /// The tasks that have something to finish when the operator is stopped.
 const ELECTION: &str = "election";
 const LEADER: &str = "leader";
+const EXPORTER: &str = "traces";
 
 const SECURE_METRICS: &str = "secure metrics";
 
@@ -64,6 +66,7 @@ pub struct Operator {
     identity: String,
     metrics: Metrics,
     live: Arc<Live>,
+    exporter: Option<Exporter>,
 }
 
 impl Operator {
@@ -76,10 +79,15 @@ impl Operator {
         let mut routing =
             Routing::new(watched(&options), options.class.clone(), Arc::new(options.settings.clone()));
         routing.table_mut().declare(&options.settings.output);
+        let identity = lease::identity(&environment.variables);
+        let collector = options.otlp_endpoint.clone();
+        let collector = collector.map(|endpoint| Collector { endpoint, identity: identity.clone() });
+        let (spans, exporter) = collector.map(|collector| Spans::new(collector, metrics.clone())).unzip();
         Ok(Self {
-            live: Arc::new(Live::new(routing, metrics.clone())),
+            live: Arc::new(Live::new(routing, metrics.clone()).traced(spans.unwrap_or_default())),
+            exporter,
             options: Arc::new(options),
-            identity: lease::identity(&environment.variables),
+            identity,
             environment,
             metrics,
         })
@@ -122,12 +130,13 @@ impl Operator {
         tracing::info!("stopping");
         stopping.send_replace(true);
         // The election ends the term, waits for writes under way and gives the lease back.
-        let _ = tokio::time::timeout(GRACE, tasks.all_ended(&[ELECTION, LEADER])).await;
+        let _ = tokio::time::timeout(GRACE, tasks.all_ended(&[ELECTION, LEADER, EXPORTER])).await;
         tracing::info!("stopped");
         outcome
     }
 
-    async fn start(self, workers: &Handle, stopped: &watch::Receiver<bool>) -> Result<Tasks, RunError> {
+    async fn start(mut self, workers: &Handle, stopped: &watch::Receiver<bool>) -> Result<Tasks, RunError> {
+        let exporter = self.exporter.take();
         let options = &self.options;
         // Connections of its own: were they shared, every idle one that has died would cost a renewal its time.
         let electing = connect(&self).await?;
@@ -183,6 +192,9 @@ impl Operator {
         );
         tasks.spawn("fetched Secrets", workers, secrets::fetch(client.clone(), live()).map(Ok));
         tasks.spawn("deleted Secrets", workers, secrets::expire(live()).map(Ok));
+        if let Some(exporter) = exporter {
+            tasks.spawn(EXPORTER, workers, exporter.run(until_stopped()).map(Ok));
+        }
         let distance = options.providers_throttle_duration.max(options.throttle_duration);
         tasks.spawn("pulse", workers, pulse(live(), health.clone(), LONGEST_MOVE + distance).map(Ok));
         let leader = Leader {

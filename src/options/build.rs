@@ -174,6 +174,7 @@ impl<'a> Builder<'a> {
             metrics_secure_address: self.get(Id::MetricsSecureAddress, check::listen),
             metrics_cert_file: self.get(Id::MetricsCertFile, check::path),
             metrics_key_file: self.get(Id::MetricsKeyFile, check::path),
+            otlp_endpoint: self.get(Id::OtlpEndpoint, check::otlp),
             log_level: self
                 .choice(Id::LogLevel, [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE]),
             log_format: self.choice(Id::LogFormat, [LogFormat::Text, LogFormat::Json]),

@@ -266,6 +266,10 @@ options! {
         "File with the certificate and its chain for `metricsSecure`, in PEM. It is read again when it changes. When empty, a          self-signed one is made at every start.";
     MetricsKeyFile "operator.metricsKeyFile", ValueKind::Text("path"), NONE, Observation,
         "File with the private key of `metricsCertFile`, in PEM.";
+    OtlpEndpoint "operator.otlpEndpoint", ValueKind::Text("URL"), NONE, Observation,
+        "URL of an OpenTelemetry collector that takes OTLP over HTTP, such as `http://otel-collector:4318`. The leader sends it \
+         a trace of each change: event, reconciliation, commit, loaded by the proxies. `/v1/traces` is added to a URL without \
+         a path. No traces when empty.";
     LogLevel "operator.logLevel", ValueKind::Choice(&["error", "warn", "info", "debug", "trace"]), Default::Text("info"), Observation,
         "Log level: lines below it are not logged.";
     LogFormat "operator.logFormat", ValueKind::Choice(&["text", "json"]), Default::Text("text"), Observation,

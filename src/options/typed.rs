@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::Uri;
 use tracing::Level;
 
 use super::check::ListenAddress;
@@ -43,6 +44,8 @@ pub struct Options {
     /// Given both or neither where metrics are secure.
     pub metrics_cert_file: Option<PathBuf>,
     pub metrics_key_file: Option<PathBuf>,
+    /// Where traces go, with its path.
+    pub otlp_endpoint: Option<Uri>,
     /// Lines below it are not logged.
     pub log_level: Level,
     pub log_format: LogFormat,

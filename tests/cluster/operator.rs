@@ -22,6 +22,7 @@ mod secure_metrics;
 mod status_waits;
 mod takeover;
 mod too_large;
+mod traces;
 mod uninstall;
 mod ways;
 

@@ -132,7 +132,7 @@ impl Bench {
     /// Does what controllers and followers of problems do.
     fn work(&self) {
         while let Some((class, _)) = self.live.classes.try_next() {
-            self.live.reconcile_class(class.name());
+            self.live.reconcile_class(class.name(), None);
         }
         while let Some((key, cause)) = self.live.ingresses.try_next() {
             self.live.reconcile(&IngressKey(key), cause).unwrap();

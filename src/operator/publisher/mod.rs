@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::metrics::{Label, Metrics, WriteFailure};
@@ -36,6 +37,7 @@ use crate::publish::outputs::{
 };
 use crate::published::objects;
 use crate::serve::Heartbeat;
+use crate::spans::{CommitFacts, CommitSpan};
 use crate::table::Counts;
 use crate::translate::pause::PAUSED_ANNOTATION;
 use crate::translate::problem::{Category, Problem};
@@ -197,6 +199,11 @@ impl Publisher {
                 self.upkept(done.ok());
             }
             let now = Instant::now();
+            if self.live.spans.is_on() {
+                self.outputs
+                    .keys()
+                    .for_each(|key| self.live.spans.loaded(key, self.agents.loaded_by_all(key)));
+            }
             for (output, late) in self.statuses.release(now, |output| self.agents.loaded_by_all(output)) {
                 self.metrics.statuses_unconfirmed.add(&output.to_string(), late);
             }
@@ -306,19 +313,22 @@ impl Publisher {
         }
         let waiting = std::mem::take(&mut output.waiting);
         let with_text = output.text.is_due(Instant::now()) && self.upkeep.len() < UPKEEP;
-        let (mut snapshot, arrived) = {
+        let (mut snapshot, arrived, span) = {
             let mut routing = self.live.routing();
+            let span = self.live.spans.committing(key);
             let arrived: Vec<IngressKey> = routing.table().moving_to(key).cloned().collect();
             let table = routing.table_mut().declare(key);
             let snapshot = output.writer.snapshot(table);
             let mut snapshot = if with_text { snapshot.with_text(table) } else { snapshot };
             snapshot.retired = routing.is_retired(key);
-            (snapshot, arrived)
+            (snapshot, arrived, span)
         };
         // Where there is no agent, nothing is awaited.
         let newest = output.writer.index().map_or((0, 0), |index| (index.epoch, index.generation));
         snapshot.awaited = self.agents.loaded_by_all(key) <= newest && self.statuses.await_commit(key);
-        let outcome = output.writer.commit(&snapshot).await;
+        let log = self.live.spans.log(span.as_ref().and_then(CommitSpan::first));
+        let outcome = output.writer.commit(&snapshot).instrument(log.clone()).await;
+        let _log = log.entered();
         let now = Instant::now();
         match outcome {
             Ok(Outcome::Committed(_) | Outcome::Unchanged) => {
@@ -346,6 +356,11 @@ impl Publisher {
                 let resumed = !self.live.is_committed(key);
                 self.live.set_publication(key, Publication::Committed);
                 let commit = output.writer.index().map_or((0, 0), |index| (index.epoch, index.generation));
+                if let Some(span) = span {
+                    let bytes = if let Ok(Outcome::Committed(report)) = &outcome { report.bytes } else { 0 };
+                    let awaited = self.agents.loaded_by_all(key) < commit;
+                    span.committed(&CommitFacts { epoch: commit.0, generation: commit.1, bytes, awaited });
+                }
                 output.commits.push(commit, now);
                 self.statuses.committed(key, commit, resumed, self.agents.loaded_by_all(key));
                 // Only now may what has moved here leave where it was: nothing is ever in neither.
@@ -357,6 +372,7 @@ impl Publisher {
                 self.report(key);
             }
             Ok(Outcome::Held(held)) => {
+                span.into_iter().for_each(|span| span.failed("held by operator.maxWithdrawal"));
                 output.waiting.since(waiting);
                 (output.held, output.paused) = (true, false);
                 output.succeeded();
@@ -365,10 +381,12 @@ impl Publisher {
                 self.report(key);
             }
             Ok(Outcome::Paused(pause)) => {
+                span.into_iter().for_each(|span| span.failed("the output is paused"));
                 output.waiting.since(waiting);
                 self.paused(key, pause.problems(&index_subject(key), "nothing is published"));
             }
             Err(error) => {
+                span.into_iter().for_each(|span| span.failed(&error.to_string()));
                 output.waiting.since(waiting);
                 self.failed(key, &error);
             }

@@ -103,7 +103,7 @@ fn look(statuses: &Statuses) {
 }
 
 fn reconcile(statuses: &Statuses, name: &str) {
-    let cause = Cause { trigger: Trigger::Ingress, at: Instant::now() };
+    let cause = Cause { trigger: Trigger::Ingress, at: Instant::now(), trace: None };
     statuses.live.reconcile(&key(name), cause).unwrap();
 }
 

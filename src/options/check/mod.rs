@@ -141,6 +141,24 @@ pub fn url(text: &str) -> Checked<Option<Uri>> {
     Ok(Some(uri))
 }
 
+/// The URL of a collector that takes traces; empty is none.
+pub fn otlp(text: &str) -> Checked<Option<Uri>> {
+    let remedy = "write http://, a host and a port, such as http://otel-collector:4318";
+    let Some(uri) = url(text).map_err(|wrong| Wrong::new(wrong.wrong, remedy))? else { return Ok(None) };
+    if uri.scheme_str() != Some("http") {
+        return Err(Wrong::new(
+            "not an http URL",
+            format!("{remedy}; a collector in the cluster can go on over TLS"),
+        ));
+    }
+    let path = uri.path().trim_end_matches('/');
+    let path = if path.is_empty() { "/v1/traces" } else { path };
+    let whole = Uri::builder().scheme("http").path_and_query(path);
+    let whole =
+        uri.authority().map_or(Uri::builder(), |authority| whole.authority(authority.clone())).build();
+    whole.map(Some).map_err(|_| Wrong::new("not a URL", remedy))
+}
+
 /// An address to listen on: the sockets to try in turn until one can be bound.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListenAddress {

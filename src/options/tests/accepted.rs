@@ -52,6 +52,7 @@ const VALUES: &[(Id, &str, &str)] = &[
     (Id::MetricsSecureAddress, ":9443", "text: \":9443\""),
     (Id::MetricsCertFile, "/tls/tls.crt", "metrics_cert_file: Some(\"/tls/tls.crt\")"),
     (Id::MetricsKeyFile, "/tls/tls.key", "metrics_key_file: Some(\"/tls/tls.key\")"),
+    (Id::OtlpEndpoint, "http://otel:4318", "otlp_endpoint: Some(http://otel:4318/v1/traces)"),
     (Id::LogLevel, "DEBUG", "log_level: Level(Debug)"),
     (Id::LogFormat, "json", "log_format: Json"),
 ];

@@ -182,6 +182,14 @@ fn values_of_the_operator() {
             r#"leaderElection.leaseName: options.yaml:2: value "A": not a DNS label; write 1 to 63 of a-z, 0-9 and -, with no - at either end"#,
         ),
         (
+            "otlpEndpoint: https://otel:4318",
+            r#"otlpEndpoint: options.yaml:2: value "https://otel:4318": not an http URL; write http://, a host and a port, such as http://otel-collector:4318; a collector in the cluster can go on over TLS"#,
+        ),
+        (
+            "metricsSecure: true\n  metricsKeyFile: /tls/tls.key",
+            "metricsKeyFile: options.yaml:3: half of a pair; give operator.metricsCertFile too, or neither for a self-signed certificate",
+        ),
+        (
             "metricsAddress: 8080",
             r#"metricsAddress: options.yaml:2: value "8080": not an address to listen on; write :8080, 127.0.0.1:8080 or [::1]:8080"#,
         ),

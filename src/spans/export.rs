@@ -1,0 +1,170 @@
+//! Sends spans to a collector: OTLP over HTTP, in protobuf.
+
+use std::future::Future;
+use std::sync::Weak;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message;
+use tokio::sync::mpsc;
+
+use super::{Shared, text};
+use crate::metrics::{Metrics, SpanResult};
+
+/// Spans that are sent together, and how long the first of them waits for the others.
+const BATCH: usize = 512;
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The longest that the collector may take. What it has not taken then is lost.
+const WITHIN: Duration = Duration::from_secs(5);
+
+/// What is done after it took nothing.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// At the end of the process.
+const LAST: Duration = Duration::from_secs(1);
+
+/// How often the log says that spans are lost.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
+/// The most that is read of an answer.
+const LONGEST_ANSWER: usize = 64 << 10;
+
+/// Where spans go, and who sends them.
+#[derive(Clone, Debug)]
+pub struct Collector {
+    pub endpoint: Uri,
+    /// Tells replicas apart.
+    pub identity: String,
+}
+
+/// Takes spans from the queue and sends them.
+pub struct Exporter {
+    collector: Collector,
+    spans: mpsc::Receiver<Span>,
+    shared: Weak<Shared>,
+    metrics: Metrics,
+    client: Client<HttpConnector, Full<Bytes>>,
+    told: Option<Instant>,
+}
+
+/// Why spans are lost.
+#[derive(Debug, thiserror::Error)]
+enum ExportError {
+    #[error("no answer within {} s", WITHIN.as_secs())]
+    Late,
+    #[error("{0}")]
+    Request(#[from] http::Error),
+    #[error("it can't be reached: {0}")]
+    Unreachable(#[source] hyper_util::client::legacy::Error),
+    #[error("it answers {0}")]
+    Refused(http::StatusCode),
+}
+
+impl Exporter {
+    pub(super) fn new(
+        collector: Collector,
+        spans: mpsc::Receiver<Span>,
+        shared: Weak<Shared>,
+        metrics: Metrics,
+    ) -> Self {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Self { collector, spans, shared, metrics, client, told: None }
+    }
+
+    /// Runs until `stop` is done, and sends what is left then.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let mut batch = Vec::new();
+        'running: loop {
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                () = &mut stop => break 'running,
+            }
+            if let Some(shared) = self.shared.upgrade() {
+                shared.sweep();
+            }
+            while self.take(&mut batch) {
+                let sent = tokio::select! {
+                    sent = self.send(&mut batch) => sent,
+                    () = &mut stop => break 'running,
+                };
+                if !sent {
+                    tokio::select! {
+                        () = tokio::time::sleep(PAUSE) => {}
+                        () = &mut stop => break 'running,
+                    }
+                }
+            }
+        }
+        if self.take(&mut batch) {
+            let _ = tokio::time::timeout(LAST, self.send(&mut batch)).await;
+        }
+    }
+
+    /// Fills a batch with what is there; whether there is anything.
+    fn take(&mut self, batch: &mut Vec<Span>) -> bool {
+        while batch.len() < BATCH
+            && let Ok(span) = self.spans.try_recv()
+        {
+            batch.push(span);
+        }
+        !batch.is_empty()
+    }
+
+    /// Sends a batch and empties it; whether the collector took it.
+    async fn send(&mut self, batch: &mut Vec<Span>) -> bool {
+        let count = batch.len() as u64;
+        let body = self.message(std::mem::take(batch)).encode_to_vec();
+        let sent = tokio::time::timeout(WITHIN, self.post(body.into())).await;
+        match sent.unwrap_or(Err(ExportError::Late)) {
+            Ok(()) => {
+                self.metrics.spans.add(SpanResult::Sent, count);
+                true
+            }
+            Err(error) => {
+                self.metrics.spans.add(SpanResult::Dropped, count);
+                if self.told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+                    self.told = Some(Instant::now());
+                    tracing::warn!(endpoint = %self.collector.endpoint, %error, "operator.otlpEndpoint: spans are lost");
+                }
+                false
+            }
+        }
+    }
+
+    fn message(&self, spans: Vec<Span>) -> ExportTraceServiceRequest {
+        let attributes = vec![
+            text("service.name", env!("CARGO_PKG_NAME")),
+            text("service.version", env!("CARGO_PKG_VERSION")),
+            text("service.instance.id", &self.collector.identity),
+        ];
+        let scope = InstrumentationScope { name: env!("CARGO_PKG_NAME").to_owned(), ..Default::default() };
+        let scope_spans = vec![ScopeSpans { scope: Some(scope), spans, ..ScopeSpans::default() }];
+        let resource = Some(Resource { attributes, ..Resource::default() });
+        ExportTraceServiceRequest {
+            resource_spans: vec![ResourceSpans { resource, scope_spans, ..ResourceSpans::default() }],
+        }
+    }
+
+    async fn post(&self, body: Bytes) -> Result<(), ExportError> {
+        let request = Request::post(&self.collector.endpoint)
+            .header(header::CONTENT_TYPE, "application/x-protobuf")
+            .header(header::USER_AGENT, concat!("waybill/", env!("CARGO_PKG_VERSION")))
+            .body(Full::new(body))?;
+        let answer = self.client.request(request).await.map_err(ExportError::Unreachable)?;
+        let status = answer.status();
+        // Read to its end, so that the connection can be used again.
+        let _ = Limited::new(answer.into_body(), LONGEST_ANSWER).collect().await;
+        if status.is_success() { Ok(()) } else { Err(ExportError::Refused(status)) }
+    }
+}
