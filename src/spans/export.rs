@@ -17,7 +17,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use tokio::sync::mpsc;
 
-use super::{Shared, text};
+use super::{SpansState, text};
 use crate::metrics::{Metrics, SpanResult};
 
 /// Spans that are sent together, and how long the first of them waits for the others.
@@ -51,7 +51,7 @@ pub struct Collector {
 pub struct Exporter {
     collector: Collector,
     spans: mpsc::Receiver<Span>,
-    shared: Weak<Shared>,
+    shared: Weak<SpansState>,
     metrics: Metrics,
     client: Client<HttpConnector, Full<Bytes>>,
     told: Option<Instant>,
@@ -71,10 +71,11 @@ enum ExportError {
 }
 
 impl Exporter {
+    /// Nothing is sent before it runs.
     pub(super) fn new(
         collector: Collector,
         spans: mpsc::Receiver<Span>,
-        shared: Weak<Shared>,
+        shared: Weak<SpansState>,
         metrics: Metrics,
     ) -> Self {
         let client = Client::builder(TokioExecutor::new()).build_http();

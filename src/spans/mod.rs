@@ -2,7 +2,7 @@
 //! loaded it. Off unless `operator.otlpEndpoint` is set.
 //!
 //! Nothing here happens in one call: an event is queued, its reconciliations and those of others end in one commit, and
-//! proxies report later. So a trace is a note in [`Open`], found again by its number, and a span is made when its end is
+//! proxies report later. So a trace is a note in [`OpenTraces`], found again by its number, and a span is made when its end is
 //! known. Only a leader follows changes, and as few as [`OPEN`] at once.
 
 mod export;
@@ -59,17 +59,17 @@ pub struct ChangedObject {
 
 /// Follows changes, or nothing at all. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Spans(Option<Arc<Shared>>);
+pub struct Spans(Option<Arc<SpansState>>);
 
-struct Shared {
-    open: Mutex<Open>,
+struct SpansState {
+    open: Mutex<OpenTraces>,
     queue: mpsc::Sender<Span>,
     metrics: Metrics,
     clock: (Instant, SystemTime),
 }
 
 #[derive(Default)]
-struct Open {
+struct OpenTraces {
     last: u64,
     traces: HashMap<TraceNumber, OpenTrace>,
     /// By output, the changes that its next commit holds.
@@ -102,7 +102,7 @@ struct LoadingCommit {
 
 /// A commit under way, and the changes that it holds.
 pub struct CommitSpan {
-    shared: Arc<Shared>,
+    shared: Arc<SpansState>,
     output: OutputKey,
     since: Instant,
     traces: Vec<TraceNumber>,
@@ -123,7 +123,7 @@ impl Spans {
     pub fn new(collector: Collector, metrics: Metrics) -> (Self, Exporter) {
         let (queue, spans) = mpsc::channel(QUEUE);
         let clock = (Instant::now(), SystemTime::now());
-        let shared = Arc::new(Shared { open: Mutex::default(), queue, metrics: metrics.clone(), clock });
+        let shared = Arc::new(SpansState { open: Mutex::default(), queue, metrics: metrics.clone(), clock });
         let exporter = Exporter::new(collector, spans, Arc::downgrade(&shared), metrics);
         (Self(Some(shared)), exporter)
     }
@@ -184,7 +184,7 @@ impl Spans {
         let Some(shared) = &self.0 else { return };
         let now = Instant::now();
         let mut open = shared.open();
-        let Open { traces, waiting, .. } = &mut *open;
+        let OpenTraces { traces, waiting, .. } = &mut *open;
         let Some(known) = traces.get_mut(&trace) else { return };
         known.seen = now;
         known.reconciled += 1;
@@ -277,8 +277,8 @@ impl CommitSpan {
     }
 }
 
-impl Shared {
-    fn open(&self) -> MutexGuard<'_, Open> {
+impl SpansState {
+    fn open(&self) -> MutexGuard<'_, OpenTraces> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -320,7 +320,7 @@ impl Shared {
     }
 
     /// One thing less is awaited for a trace; after the last one it is over.
-    fn end(&self, open: &mut Open, trace: TraceNumber) {
+    fn end(&self, open: &mut OpenTraces, trace: TraceNumber) {
         let Some(known) = open.traces.get_mut(&trace) else { return };
         known.awaited = known.awaited.saturating_sub(1);
         if known.awaited == 0 && known.reconciled >= known.queued {
@@ -328,7 +328,7 @@ impl Shared {
         }
     }
 
-    fn close(&self, open: &mut Open, trace: TraceNumber) {
+    fn close(&self, open: &mut OpenTraces, trace: TraceNumber) {
         let Some(known) = open.traces.remove(&trace) else { return };
         let object = &known.object;
         let attributes = vec![
@@ -342,7 +342,7 @@ impl Shared {
         self.send(Span { span_id: known.root.to_vec(), parent_span_id: Vec::new(), ..root });
     }
 
-    fn end_loading(&self, open: &mut Open, commit: &LoadingCommit, error: Option<&str>) {
+    fn end_loading(&self, open: &mut OpenTraces, commit: &LoadingCommit, error: Option<&str>) {
         let now = Instant::now();
         for trace in &commit.traces {
             let Some(known) = open.traces.get_mut(trace) else { continue };
@@ -372,7 +372,7 @@ impl Shared {
         for trace in over {
             self.close(&mut open, trace);
         }
-        let Open { traces, waiting, .. } = &mut *open;
+        let OpenTraces { traces, waiting, .. } = &mut *open;
         waiting.retain(|_, waits| {
             waits.retain(|trace| traces.contains_key(trace));
             !waits.is_empty()

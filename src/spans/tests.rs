@@ -4,7 +4,7 @@ fn followed() -> (Spans, mpsc::Receiver<Span>, Metrics) {
     let metrics = Metrics::new("x").unwrap();
     let (queue, spans) = mpsc::channel(QUEUE);
     let clock = (Instant::now(), SystemTime::now());
-    let shared = Shared { open: Mutex::default(), queue, metrics: metrics.clone(), clock };
+    let shared = SpansState { open: Mutex::default(), queue, metrics: metrics.clone(), clock };
     (Spans(Some(Arc::new(shared))), spans, metrics)
 }
 
