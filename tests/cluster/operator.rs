@@ -24,6 +24,7 @@ mod takeover;
 mod too_large;
 mod traces;
 mod uninstall;
+mod upgrade;
 mod ways;
 
 use std::time::{Duration, Instant};
