@@ -250,6 +250,8 @@ async fn takes_over_at_rest(
     assert_eq!(take(&format!("patch ingresses/{mark} status")), 1);
     // The mark is in the text, which is written now and then.
     assert!(take("update configmaps/waybill.text ") <= 1);
+    let shards_counted = plane.kubectl_ok(&["get", "icp", "edge", "-o", "jsonpath={.status.shards}"]);
+    assert_ne!(shards_counted, "0", "of a routing that is not cut yet");
     // Counts are written every 30 seconds, so the last leader may have owed them.
     assert!(take("patch ingressclassparameters/edge status") <= 1);
     assert_eq!(writes, BTreeMap::new(), "it wrote what was right already");
