@@ -14,6 +14,7 @@ pub struct Changes<'a> {
     pub plane: &'a ControlPlane,
     pub count: usize,
     pub made: u64,
+    pub rollouts: u64,
 }
 
 /// What can be seen of changes once they have arrived: URLs of servers, and priorities of routers.
@@ -68,13 +69,55 @@ impl Changes<'_> {
         let first = self.next(times);
         let changed = Mutex::new(BTreeMap::new());
         at_rate(rate, times, async |change| {
-            let number = (first + change) as usize * 7 % self.count;
-            let address = ((first + change) % 200 + 3) as u8;
+            // Of the Services that one Ingress has.
+            let number = cluster::SHARED + (first + change) as usize * 7 % (self.count - cluster::SHARED);
+            let address = address_of(first + change);
             changed.lock().unwrap().insert(number, address);
             rounds::change_endpoint(&client, number, address).await;
         })
         .await;
         Wanted { urls: rounds::urls(&changed.into_inner().unwrap()), ..Wanted::default() }
+    }
+
+    /// Changes the Service that most Ingresses share.
+    pub async fn shared(&mut self, times: u64) -> Wanted {
+        let client = self.plane.admin();
+        let first = self.next(times);
+        let address = |change: u64| address_of(first + change);
+        at_rate(1, times, async |change| rounds::change_endpoint(&client, 0, address(change)).await).await;
+        Wanted { urls: rounds::urls(&[(0, address(times - 1))].into()), ..Wanted::default() }
+    }
+
+    /// Replaces the twenty endpoints of a Service one by one, two a second.
+    pub async fn rollout(&mut self) -> Wanted {
+        let client = self.plane.admin();
+        let number = cluster::TWENTY_ENDPOINTS;
+        self.rollouts += 1;
+        let version = (self.rollouts % 10 * 20 + 10) as u8;
+        let slice = |replaced: u64| cluster::replaced(number, version, replaced as usize);
+        let path = format!(
+            "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices/app-{number}-x7k2p",
+            cluster::namespace(number)
+        );
+        at_rate(2, 20, async |change| {
+            let endpoints = slice(change + 1)["endpoints"].take();
+            fill::write(&client, "PATCH", path.clone(), json!({"endpoints": endpoints})).await;
+        })
+        .await;
+        let urls =
+            slice(20)["endpoints"].as_array().map(|endpoints| endpoints.iter().map(rounds::url).collect());
+        Wanted { urls: urls.unwrap_or_default(), ..Wanted::default() }
+    }
+
+    /// Deletes the Ingresses of the largest namespace, of which there are [`cluster::LARGE_NAMESPACE`].
+    pub async fn delete_namespace(&self) {
+        let path = format!("/apis/networking.k8s.io/v1/namespaces/{}/ingresses", cluster::namespace(0));
+        fill::write(&self.plane.admin(), "DELETE", path, json!({})).await;
+    }
+
+    /// Puts them back.
+    pub async fn restore_namespace(&self) {
+        self.plane.store((0..cluster::LARGE_NAMESPACE).map(cluster::ingress)).await;
     }
 
     /// Gives one Ingress after the other a priority that no router has had.
@@ -96,6 +139,11 @@ impl Changes<'_> {
         let last = times.min(self.count as u64);
         Wanted { priorities: (times - last..times).map(priority).collect(), ..Wanted::default() }
     }
+}
+
+/// The last octet of an address. 199 is prime: no Service that comes round again gets the address that it has.
+fn address_of(change: u64) -> u8 {
+    (change % 199 + 3) as u8
 }
 
 async fn at_rate(rate: u64, times: u64, change: impl AsyncFn(u64)) {
