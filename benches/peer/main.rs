@@ -195,7 +195,7 @@ async fn measure(arguments: &Arguments, count: usize) -> [Figures; 2] {
     plane.install("crds");
     plane.install("manifests");
     let mut figures = [Figures::new(), Figures::new()];
-    let mut changes = Changes { plane: &plane, count, made: 0, rollouts: 0 };
+    let mut changes = Changes { plane: &plane, client: plane.admin(), count, made: 0, rollouts: 0 };
     let before = phases::api_seconds(&plane);
     changes.endpoints(arguments.seconds * 20, 20).await;
     let bare = (phases::api_seconds(&plane) - before) / (arguments.seconds * 20) as f64;
