@@ -98,6 +98,10 @@ test-alerts: prometheus
 	$(PROMTOOL) check rules target/manifests/rules.yaml
 	$(PROMTOOL) test rules target/manifests/rules-test.yaml
 
+.PHONY: test-alerts-long
+test-alerts-long: tools prometheus ## Each alert fires and goes out at a real Prometheus, with the durations as shipped: over an hour
+	WAYBILL_ALERTS_FACTOR=1 $(CARGO) test --locked --test cluster alerts:: -- --nocapture
+
 ##@ Quality
 
 .PHONY: lint

@@ -210,6 +210,24 @@ labels! {
         NotAccepted = "not_accepted",
     }
 
+    /// How soon a certificate ends. Each holds the ones before it.
+    EndsWithin {
+        Expired = "expired",
+        Week = "7d",
+        Month = "30d",
+    }
+
+    /// What the API server says of a bearer token.
+    ReviewResult {
+        Allowed = "allowed",
+        Unauthenticated = "unauthenticated",
+        Forbidden = "forbidden",
+        /// Not asked: there were too many unknown ones.
+        Throttled = "throttled",
+        /// It did not answer.
+        Failed = "failed",
+    }
+
     /// What became of an Event.
     EventResult {
         Created = "created",

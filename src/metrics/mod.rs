@@ -15,8 +15,9 @@ pub use instrument::{
     Histogram, HistogramBy,
 };
 pub use labels::{
-    ClassStatus, Code, Controller, EventResult, IgnoredReport, Label, Method, PublishedKind, Queue,
-    ReconcileResult, ShardKind, Trigger, WatchKind, WriteFailure, WriteKind, WriteResult,
+    ClassStatus, Code, Controller, EndsWithin, EventResult, IgnoredReport, Label, Method, PublishedKind,
+    Queue, ReconcileResult, ReviewResult, ShardKind, Trigger, WatchKind, WriteFailure, WriteKind,
+    WriteResult,
 };
 pub use watches::Watches;
 
@@ -149,6 +150,10 @@ metrics! {
         "waybill_publish_paused", "1 while an annotation pauses an output or a class, else 0.");
     published: GaugeBy<PublishedKind> = |c, _| c.gauge_by(
         "waybill_published_entries", "kind", "What the last commits hold, over all outputs. 0 on followers.");
+    certificates_expiring: GaugeBy<EndsWithin> = |c, _| c.gauge_by(
+        "waybill_certificates_expiring", "within",
+        "Published certificates that end within that time, those that have ended included. Counted every minute. 0 on \
+         followers.");
     shards: GaugeBy<ShardKind> = |c, _| c.gauge_by(
         "waybill_shards", "kind", "Shards that the last commits name, over all outputs. 0 on followers.");
     statuses_pending: Gauge = |c, _| c.gauge(
@@ -170,6 +175,9 @@ metrics! {
         "Reports of agents that do not count: their Lease can't be read, or there are too many in its namespace.");
     events: CounterBy<EventResult> = |c, _| c.counter_by(
         "waybill_events_total", "result", "Events, by what became of them.");
+    reviews: CounterBy<ReviewResult> = |c, _| c.counter_by(
+        "waybill_metrics_reviews_total", "result",
+        "With operator.metricsSecure: bearer tokens that the API server was asked about, by its answer.");
     build_info: Gauge = |c, _| c.gauge_with_label(
         "waybill_build_info", ("version", env!("CARGO_PKG_VERSION")), "the version", "Always 1.");
 }
@@ -206,6 +214,7 @@ impl Metrics {
         self.classes.clear();
         self.publish_error.clear();
         self.published.clear();
+        self.certificates_expiring.clear();
         self.shards.clear();
     }
 }

@@ -82,6 +82,8 @@ fn every_metric_shows_what_was_set() {
     metrics.statuses_unconfirmed.add(&output(), 26);
     metrics.agent_reports_ignored.add(IgnoredReport::TooMany, 27);
     metrics.events.add(EventResult::Suppressed, 22);
+    metrics.certificates_expiring.set(EndsWithin::Week, 28.0);
+    metrics.reviews.add(ReviewResult::Throttled, 29);
 
     let shown = series(&metrics);
     let mut expected = BTreeMap::from([
@@ -122,6 +124,8 @@ fn every_metric_shows_what_was_set() {
         ("waybill_statuses_unconfirmed_total{output=\"edge/public\"}", 26.0),
         ("waybill_agent_reports_ignored_total{reason=\"too_many\"}", 27.0),
         ("waybill_events_total{result=\"suppressed\"}", 22.0),
+        ("waybill_certificates_expiring{within=\"7d\"}", 28.0),
+        ("waybill_metrics_reviews_total{result=\"throttled\"}", 29.0),
         (concat!("waybill_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),
     ]);
     for metric in metrics.described.iter().filter(|metric| metric.name.starts_with("process_")) {
@@ -152,6 +156,7 @@ fn every_metric_shows_what_was_set() {
         "waybill_publish_paused",
         "waybill_published_entries{kind=\"certificates\"}",
         "waybill_shards{kind=\"keys\"}",
+        "waybill_certificates_expiring{within=\"7d\"}",
         "waybill_statuses_pending",
     ];
     for (name, value) in &shown {

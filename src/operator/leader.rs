@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use crate::metrics::Metrics;
 use crate::operator::agents::AgentTotals;
 use crate::operator::class_publisher::ClassPublisher;
+use crate::operator::expiring::count_expiring;
 use crate::operator::live::{Live, Phase};
 use crate::operator::problems::ProblemReports;
 use crate::operator::publisher::{Pace, Publisher};
@@ -126,9 +127,11 @@ impl Leader {
         let heartbeat = self.health.heartbeat("publisher");
         let identity = self.identity.clone();
         let here = &Handle::current();
-        // Following problems has no end of its own. It ends here, before the next term begins.
+        // These have no end of their own. They end here, before the next term begins.
         let mut following = Tasks::default();
         following.spawn("problems", here, problems.follow().map(Ok));
+        let counting = count_expiring(Arc::clone(&self.live), self.metrics.clone());
+        following.spawn("certificates", here, counting.map(Ok));
         let mut parts = Tasks::default();
         parts.spawn("publisher", here, publisher.run(heartbeat).map(Ok));
         parts.spawn("statuses", here, writer.run().map(Ok));

@@ -11,6 +11,7 @@
 mod agents;
 mod class_publisher;
 mod controllers;
+mod expiring;
 pub mod feeds;
 mod leader;
 pub mod live;

@@ -21,6 +21,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
@@ -34,10 +35,11 @@ use crate::operator::live::{Live, Phase};
 use crate::operator::tasks::{RunError, Tasks};
 use crate::operator::{controllers, secrets};
 use crate::options::Options;
+use crate::options::check::ListenAddress;
 use crate::parameters::memory;
 use crate::publish::lease::{self, Elector, LeaseOptions, Limits, Timings, keep_fit};
 use crate::routing::Routing;
-use crate::serve::{self, Health};
+use crate::serve::{self, CertificateFiles, Health, Readers, ServingCertificate};
 
 /// Whatever has not ended this long after the operator was told to stop is left.
 const GRACE: Duration = Duration::from_millis(4_500);
@@ -52,6 +54,8 @@ const LONGEST_MOVE: Duration = Duration::from_secs(60);
 /// The tasks that have something to finish when the operator is stopped.
 const ELECTION: &str = "election";
 const LEADER: &str = "leader";
+
+const SECURE_METRICS: &str = "secure metrics";
 
 /// An operator that does not run yet.
 pub struct Operator {
@@ -142,10 +146,7 @@ impl Operator {
             let _workers = workers.enter();
             connect(&self).await?.client
         };
-        let address = &options.metrics_address;
-        let listener = TcpListener::bind(address.sockets())
-            .await
-            .map_err(|source| RunError::Listen { value: address.as_str().to_owned(), source })?;
+        let listener = listen("operator.metricsAddress", &options.metrics_address).await?;
         let (elector, lease) = self.elector(electing.client);
         let health = Health::default();
         let live = || Arc::clone(&self.live);
@@ -154,8 +155,16 @@ impl Operator {
 
         let steady = &Handle::current();
         let mut tasks = Tasks::default();
-        let server = serve::serve(listener, metrics(), health.clone(), until_stopped());
+        let plain = (!options.metrics_secure).then(metrics);
+        let server = serve::serve(listener, plain, health.clone(), until_stopped());
         tasks.spawn("metrics and probes", steady, server.map(|served| Ok(served?)));
+        if options.metrics_secure {
+            // Handshakes cost more than a renewal of the lease may wait.
+            let server = secure_metrics(Arc::clone(options), metrics(), client.clone(), stopped.clone());
+            let failed = |source| RunError::Failed { task: SECURE_METRICS, source };
+            let server = workers.spawn(server).await.map_err(failed)??;
+            tasks.spawn(SECURE_METRICS, workers, server.map(Ok));
+        }
         tasks.spawn(ELECTION, steady, elector.run(until_stopped()).map(Ok));
         tasks.spawn("fitness", steady, keep_fit(lease.clone(), metrics(), Limits::default()).map(Ok));
         tasks.spawn("readiness", steady, ready(live(), health.clone()).map(Ok));
@@ -211,6 +220,26 @@ impl Operator {
 async fn connect(operator: &Operator) -> Result<Connection, ConnectError> {
     client::connect(&operator.options.access, &operator.environment, &operator.identity, &operator.metrics)
         .await
+}
+
+/// Listens, and gives what serves metrics then.
+async fn secure_metrics(
+    options: Arc<Options>,
+    metrics: Metrics,
+    client: kube::Client,
+    stopped: watch::Receiver<bool>,
+) -> Result<BoxFuture<'static, ()>, RunError> {
+    let files = options.metrics_cert_file.clone().zip(options.metrics_key_file.clone());
+    let files = files.map(|(certificate, key)| CertificateFiles { certificate, key });
+    let certificate = ServingCertificate::new(files).await?;
+    let listener = listen("operator.metricsSecureAddress", &options.metrics_secure_address).await?;
+    let readers = Readers::new(client, metrics.clone());
+    Ok(serve::serve_secure(listener, certificate, readers, metrics, until(stopped)).boxed())
+}
+
+async fn listen(option: &'static str, address: &ListenAddress) -> Result<TcpListener, RunError> {
+    let failed = |source| RunError::Listen { option, value: address.as_str().to_owned(), source };
+    TcpListener::bind(address.sockets()).await.map_err(failed)
 }
 
 fn what_to_watch(options: &Options) -> Feeds {

@@ -6,17 +6,17 @@ use tokio::runtime::Handle;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::kubernetes::client::ConnectError;
-use crate::serve::ServeError;
+use crate::serve::{CertificateError, ServeError};
 
 /// Why the operator could not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    #[error(
-        "operator.metricsAddress: {value:?} can't be listened on: {source}; choose another port or address"
-    )]
-    Listen { value: String, source: std::io::Error },
+    #[error("{option}: {value:?} can't be listened on: {source}; choose another port or address")]
+    Listen { option: &'static str, value: String, source: std::io::Error },
+    #[error("operator.metricsCertFile: {0}")]
+    Certificate(#[from] CertificateError),
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error("metrics: {0}")]
@@ -34,7 +34,7 @@ pub enum RunError {
 impl RunError {
     /// Whether the user has to change an option before anything can start.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Connect(_))
+        matches!(self, Self::Connect(_) | Self::Certificate(_))
     }
 }
 

@@ -170,12 +170,30 @@ impl<'a> Builder<'a> {
             max_withdrawal: Some(self.get(Id::MaxWithdrawal, check::percent)).filter(|percent| *percent > 0),
             leader_election: self.leader_election(),
             metrics_address: self.get(Id::MetricsAddress, check::listen),
+            metrics_secure: self.boolean(Id::MetricsSecure),
+            metrics_secure_address: self.get(Id::MetricsSecureAddress, check::listen),
+            metrics_cert_file: self.get(Id::MetricsCertFile, check::path),
+            metrics_key_file: self.get(Id::MetricsKeyFile, check::path),
             log_level: self
                 .choice(Id::LogLevel, [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE]),
             log_format: self.choice(Id::LogFormat, [LogFormat::Text, LogFormat::Json]),
         };
         self.namespaces_slip();
+        if options.metrics_secure {
+            self.certificate_with_key(&options);
+        }
         options
+    }
+
+    fn certificate_with_key(&mut self, options: &Options) {
+        let given = [options.metrics_cert_file.is_some(), options.metrics_key_file.is_some()];
+        let (id, other) = match given {
+            [true, false] => (Id::MetricsCertFile, Id::MetricsKeyFile),
+            [false, true] => (Id::MetricsKeyFile, Id::MetricsCertFile),
+            _ => return,
+        };
+        let remedy = format!("give {} too, or neither for a self-signed certificate", other.key());
+        self.faults.push(OptionFault::new(id.key(), self.origin(id), "half of a pair", remedy));
     }
 
     fn settings(&mut self, namespace: &str, cluster_scope_disabled: bool) -> Settings {

@@ -1,6 +1,7 @@
 //! The options, checked, in the types that the program uses.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing::Level;
@@ -36,6 +37,12 @@ pub struct Options {
     pub max_withdrawal: Option<u8>,
     pub leader_election: LeaderElection,
     pub metrics_address: ListenAddress,
+    /// Metrics over TLS, at `metrics_secure_address` instead.
+    pub metrics_secure: bool,
+    pub metrics_secure_address: ListenAddress,
+    /// Given both or neither where metrics are secure.
+    pub metrics_cert_file: Option<PathBuf>,
+    pub metrics_key_file: Option<PathBuf>,
     /// Lines below it are not logged.
     pub log_level: Level,
     pub log_format: LogFormat,

@@ -11,7 +11,7 @@ use super::shards::{Content, Shards};
 use crate::kubernetes::key::{IngressKey, SecretKey};
 use crate::small_set::SmallSet;
 use crate::traefik::document::{self, Keys};
-use crate::traefik::dynamic::Router;
+use crate::traefik::dynamic::{Certificate, Router};
 use crate::translate::fragment::{
     CertificateFragment, Created, Fragment, RouterFragment, ServiceFragment, ServiceOwner,
 };
@@ -129,6 +129,11 @@ impl Output {
             services: self.services.len() + default,
             certificates: self.certificates.len(),
         }
+    }
+
+    /// The certificates that [`Counts`] counts, each with the sum of its content.
+    pub fn certificates(&self) -> impl Iterator<Item = (&Digest, &Certificate)> {
+        self.certificates.values().map(|kept| (&kept.sum, &*kept.certificate))
     }
 
     /// The routers that [`Counts`] counts, by the namespace of their Ingress.

@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod alerts;
 mod check;
 mod classes;
 mod client;

@@ -54,3 +54,31 @@ fn an_overlay_may_move_waybill_to_another_namespace() {
     let [namespace] = find("Namespace")[..] else { panic!("one Namespace") };
     assert_eq!(namespace["metadata"]["name"], "edge");
 }
+
+#[test]
+fn secure_metrics_are_scraped_as_they_are_served() {
+    let objects = overlay(
+        "resources: [../../manifests]\ncomponents: [../../manifests/components/prometheus, \
+         ../../manifests/components/servicemonitor, ../../manifests/components/metrics-secure]\n",
+    );
+    let find = |kind: &str, name: &str| {
+        let is = |object: &&Value| object["kind"] == kind && object["metadata"]["name"] == name;
+        objects.iter().find(is).unwrap_or_else(|| panic!("no {kind} {name}"))
+    };
+    let container = &find("Deployment", "waybill")["spec"]["template"]["spec"]["containers"][0];
+    assert!(container["args"].as_array().unwrap().contains(&"--operator.metricsSecure=true".into()));
+    let ports = container["ports"].as_array().unwrap();
+    let port = ports.iter().find(|port| port["name"] == "metrics-secure").unwrap();
+    assert_eq!(port["containerPort"], 8443, "the default of operator.metricsSecureAddress");
+    assert_eq!(container["livenessProbe"]["httpGet"]["port"], "metrics");
+    assert_eq!(find("Service", "waybill-metrics")["spec"]["ports"][0]["targetPort"], "metrics-secure");
+    for (kind, endpoints) in [("PodMonitor", "podMetricsEndpoints"), ("ServiceMonitor", "endpoints")] {
+        let endpoint = &find(kind, "waybill")["spec"][endpoints][0];
+        assert_eq!((&endpoint["port"], &endpoint["scheme"]), (&"metrics-secure".into(), &"https".into()));
+        let credentials = &endpoint["authorization"]["credentials"];
+        let token = find("Secret", credentials["name"].as_str().unwrap());
+        let account = &token["metadata"]["annotations"]["kubernetes.io/service-account.name"];
+        let subject = &find("ClusterRoleBinding", "waybill-metrics-reader")["subjects"][0];
+        assert_eq!((account, &credentials["key"]), (&subject["name"], &"token".into()));
+    }
+}

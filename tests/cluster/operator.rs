@@ -18,6 +18,7 @@ mod remade;
 mod remade_secret;
 mod scrape;
 mod secrets;
+mod secure_metrics;
 mod status_waits;
 mod takeover;
 mod too_large;

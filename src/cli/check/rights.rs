@@ -24,6 +24,7 @@ const CLUSTER_ROLE: &str = include_str!("../../../manifests/cluster/clusterrole.
 const OUTPUT_ROLE: &str = include_str!("../../../manifests/examples/two-classes/output/role.yaml");
 const NAMESPACES_ROLE: &str =
     include_str!("../../../manifests/components/namespace-selectors/clusterrole.yaml");
+const REVIEWS_ROLE: &str = include_str!("../../../manifests/components/metrics-secure/reviews.yaml");
 
 /// Questions that wait for an answer at once.
 const AT_ONCE: usize = 16;
@@ -150,7 +151,15 @@ fn groups(user: &str) -> Vec<String> {
 
 fn is_cluster_scoped(resource: &str) -> bool {
     let kind = resource.split('/').next().unwrap_or_default();
-    matches!(kind, "ingressclasses" | "ingressclassparameters" | "namespaces" | "nodes")
+    matches!(
+        kind,
+        "ingressclasses"
+            | "ingressclassparameters"
+            | "namespaces"
+            | "nodes"
+            | "tokenreviews"
+            | "subjectaccessreviews"
+    )
 }
 
 /// All rights that the options and the classes need, each once.
@@ -203,6 +212,9 @@ fn needed(options: &Options, classes: Option<&OwnClasses>) -> Result<BTreeSet<Ri
     };
     if named.iter().any(selects) {
         needed.extend(of_role(NAMESPACES_ROLE, &[], "add manifests/components/namespace-selectors")?);
+    }
+    if options.metrics_secure {
+        needed.extend(of_role(REVIEWS_ROLE, &[], "add manifests/components/metrics-secure")?);
     }
     Ok(needed)
 }
@@ -265,6 +277,11 @@ mod tests {
             assert!(all.iter().any(|one| one == right), "{right}: {all:?}");
         }
         assert!(!all.iter().any(|right| right.contains("namespaces")), "{all:?}");
+        assert!(!all.iter().any(|right| right.contains("reviews")), "{all:?}");
+        let secure = needed_by("operator: {metricsSecure: true}", &none);
+        for right in ["create tokenreviews *", "create subjectaccessreviews *"] {
+            assert!(secure.iter().any(|one| one == right), "{right}: {secure:?}");
+        }
         let few = needed_by(
             "providers: {kubernetesIngress: {namespaces: [a, b], disableClusterScopeResources: true}}\n\
              operator: {status: false, leaderElection: {enabled: false}}",

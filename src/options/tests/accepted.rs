@@ -48,6 +48,10 @@ const VALUES: &[(Id, &str, &str)] = &[
     (Id::RenewDeadline, "9s", "renew_deadline: 9s"),
     (Id::RetryPeriod, "1.5s", "retry_period: 1.5s"),
     (Id::MetricsAddress, "127.0.0.1:9090", "text: \"127.0.0.1:9090\""),
+    (Id::MetricsSecure, "true", "metrics_secure: true"),
+    (Id::MetricsSecureAddress, ":9443", "text: \":9443\""),
+    (Id::MetricsCertFile, "/tls/tls.crt", "metrics_cert_file: Some(\"/tls/tls.crt\")"),
+    (Id::MetricsKeyFile, "/tls/tls.key", "metrics_key_file: Some(\"/tls/tls.key\")"),
     (Id::LogLevel, "DEBUG", "log_level: Level(Debug)"),
     (Id::LogFormat, "json", "log_format: Json"),
 ];

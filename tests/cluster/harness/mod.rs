@@ -12,6 +12,7 @@ mod audit;
 mod etcd;
 pub mod operator;
 mod process;
+pub mod prometheus;
 pub mod published;
 mod stall;
 mod tools;

@@ -1,24 +1,13 @@
 //! Probes, and metrics as a real Prometheus sees them.
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::json;
 
 use super::objects::{ADDRESS, FAST, has_router, ingress, shop_with};
 use crate::harness::operator::SOON;
-use crate::harness::{ControlPlane, eventually, free_port, skip};
-
-/// `make prometheus` puts it into target/tools; otherwise it may be installed.
-fn program(name: &str) -> Option<PathBuf> {
-    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin").join(name);
-    if ours.exists() {
-        return Some(ours);
-    }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.exists())
-}
+use crate::harness::prometheus::{job, program};
+use crate::harness::{ControlPlane, eventually, skip};
 
 #[tokio::test]
 async fn prometheus_scrapes_the_replicas_and_finds_one_leader() {
@@ -60,40 +49,11 @@ async fn prometheus_scrapes_the_replicas_and_finds_one_leader() {
         assert!(checked.status.success(), "{}", String::from_utf8_lossy(&said));
     }
 
-    let config = plane.folder().join("prometheus.yml");
-    std::fs::write(
-        &config,
-        format!(
-            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
-             scrape_configs:\n- job_name: waybill\n  static_configs:\n  \
-             - targets: ['127.0.0.1:{}', '127.0.0.1:{}']\n",
-            first.port(),
-            second.port()
-        ),
-    )
-    .unwrap();
-    let port = free_port();
-    let mut command = Command::new(prometheus);
-    command
-        .arg(format!("--config.file={}", config.display()))
-        .arg(format!("--storage.tsdb.path={}", plane.folder().join("tsdb").display()))
-        .arg(format!("--web.listen-address=127.0.0.1:{port}"));
-    let server = plane.spawn("prometheus", &mut command);
-    let query = async |text: &str| -> Result<Vec<(Value, f64)>, String> {
-        let encoded: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        let url = format!("/api/v1/query?query={encoded}");
-        let (status, body) =
-            tokio::time::timeout(Duration::from_secs(5), crate::harness::operator::get(port, &url))
-                .await
-                .map_err(|_| "no answer".to_owned())??;
-        let answer: Value =
-            serde_json::from_str(&body).map_err(|error| format!("{status} {error}: {body}"))?;
-        let series = answer["data"]["result"].as_array().ok_or_else(|| body.clone())?;
-        Ok(series
-            .iter()
-            .map(|one| (one["metric"].clone(), one["value"][1].as_str().unwrap().parse().unwrap()))
-            .collect())
-    };
+    let config = json!({
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+        "scrape_configs": [job("plain", &[first.port(), second.port()], json!({}))],
+    });
+    let server = plane.prometheus(&prometheus, &config);
     for (text, wanted) in [
         ("count(up == 1)", 2.0),
         ("sum(leader_election_master_status{name=\"waybill\"})", 1.0),
@@ -110,27 +70,14 @@ async fn prometheus_scrapes_the_replicas_and_finds_one_leader() {
         ("count(waybill_watch_age_seconds{kind=\"ingresses\"} < 60)", 2.0),
     ] {
         eventually(text, SOON, async || {
-            let found = query(text).await?;
+            let found = server.query(text).await?;
             match found.as_slice() {
                 [(_, value)] if *value == wanted => Ok(()),
-                _ => Err(format!("{found:?}\n{}", server.log_tail())),
+                _ => Err(format!("{found:?}")),
             }
         })
         .await;
     }
 
-    // Every query of the dashboard is one that Prometheus takes, and those that don't look for trouble find something.
-    let dashboard = include_str!("../../../manifests/components/dashboard/waybill.json");
-    let dashboard: Value = serde_json::from_str(dashboard).unwrap();
-    let targets =
-        dashboard["panels"].as_array().unwrap().iter().filter_map(|panel| panel["targets"].as_array());
-    for expr in targets.flatten().map(|target| target["expr"].as_str().unwrap()) {
-        let text = expr.replace("$namespace", ".*").replace("$job", ".*").replace("$__rate_interval", "30s");
-        eventually(expr, SOON, async || {
-            let found = query(&text).await?;
-            if found.is_empty() && !expr.ends_with("> 0") { Err(server.log_tail()) } else { Ok(()) }
-        })
-        .await;
-    }
     plane.assert_nothing_refused();
 }

@@ -2,7 +2,12 @@
 //!
 //! `/livez` fails only when the process is stuck: a loop that promised to give a sign of life has given
 //! none for [`STUCK_AFTER`]. An API server that is away is no reason. `/readyz` answers 200 once all
-//! watches have listed, on leaders and followers alike.
+//! watches have listed, on leaders and followers alike. With `operator.metricsSecure`, `/metrics` is served by itself
+//! ([`secure`]) over TLS.
+
+mod certificate;
+mod readers;
+mod secure;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -16,6 +21,10 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
+
+pub use certificate::{CertificateError, CertificateFiles, ServingCertificate};
+pub use readers::Readers;
+pub use secure::serve_secure;
 
 use crate::metrics::Metrics;
 
@@ -122,21 +131,22 @@ impl Drop for Heartbeat {
     }
 }
 
-/// Serves until `shutdown` is done, and then at most a second more for requests under way.
+/// Serves until `shutdown` is done, and then at most a second more for requests under way. Without `metrics` there are
+/// only probes.
 ///
 /// # Errors
 /// The server ended by itself.
 pub async fn serve(
     listener: TcpListener,
-    metrics: Metrics,
+    metrics: Option<Metrics>,
     health: Health,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let router = Router::new()
-        .route("/metrics", get(show_metrics))
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .with_state((metrics, health));
+    let mut router =
+        Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(health);
+    if let Some(metrics) = metrics {
+        router = router.route("/metrics", get(move || async move { text_of(&metrics) }));
+    }
     let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = axum::serve(listener, router).with_graceful_shutdown(async move {
         shutdown.await;
@@ -152,14 +162,14 @@ pub async fn serve(
     }
 }
 
-async fn show_metrics(State((metrics, _)): State<(Metrics, Health)>) -> Response {
+fn text_of(metrics: &Metrics) -> Response {
     match metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 
-async fn livez(State((_, health)): State<(Metrics, Health)>) -> Response {
+async fn livez(State(health): State<Health>) -> Response {
     let stuck = health.stuck();
     if stuck.is_empty() {
         return "ok\n".into_response();
@@ -171,7 +181,7 @@ async fn livez(State((_, health)): State<(Metrics, Health)>) -> Response {
     (StatusCode::INTERNAL_SERVER_ERROR, lines).into_response()
 }
 
-async fn readyz(State((_, health)): State<(Metrics, Health)>) -> Response {
+async fn readyz(State(health): State<Health>) -> Response {
     if health.is_ready() {
         return "ok\n".into_response();
     }
@@ -199,7 +209,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let metrics = Metrics::new("x").unwrap();
-        let task = tokio::spawn(serve(listener, metrics, health, async {
+        let task = tokio::spawn(serve(listener, Some(metrics), health, async {
             let _ = stopped.await;
         }));
         Running { address, stop, task }

@@ -1,0 +1,328 @@
+//! Who may read metrics: whoever the API server says may get `/metrics`, as kubebuilder's projects have it.
+//!
+//! The API server is asked by TokenReview and SubjectAccessReview. Its answers are kept for a while, and strangers can't
+//! make us ask without end.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+use k8s_openapi::api::authorization::v1::{
+    NonResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
+};
+use kube::Client;
+use kube::api::{Api, PostParams};
+use sha2::{Digest, Sha256};
+
+use crate::metrics::{Metrics, ReviewResult};
+
+/// A reader that was allowed is asked about again after this.
+const ALLOWED_FOR: Duration = Duration::from_secs(60);
+
+/// One that was refused may try again after this.
+const REFUSED_FOR: Duration = Duration::from_secs(10);
+
+/// While an answer is waited for, and after one failed to come.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// While the API server does not answer, whoever was allowed stays so: that is when metrics are needed.
+const WITHOUT_ANSWER: Duration = Duration::from_secs(600);
+
+/// The longest that the two answers may take together.
+const ANSWER_WITHIN: Duration = Duration::from_secs(4);
+
+/// Tokens that are remembered, by their sums.
+const REMEMBERED: usize = 256;
+
+/// Tokens of OpenID Connect with many groups have a few KiB.
+const LONGEST_TOKEN: usize = 16 << 10;
+
+/// Strangers that are asked about in a second, and at once.
+const PER_SECOND: f64 = 5.0;
+const AT_ONCE: f64 = 10.0;
+
+/// How often the log says that the API server can't be asked.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
+/// Why a request is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    NoToken,
+    Unauthenticated,
+    Forbidden,
+    /// Too many tokens that nobody has seen before.
+    TooMany,
+    /// The API server does not answer, or may not be asked.
+    NoAnswer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReaderVerdict {
+    Allowed,
+    Unauthenticated,
+    Forbidden,
+}
+
+/// Asks and remembers.
+pub struct Readers {
+    client: Client,
+    metrics: Metrics,
+    memory: Mutex<ReaderMemory>,
+}
+
+impl Readers {
+    /// Nobody is known yet.
+    pub fn new(client: Client, metrics: Metrics) -> Self {
+        Self { client, metrics, memory: Mutex::new(ReaderMemory::new(Instant::now())) }
+    }
+
+    /// Whether the sender of these headers may read metrics.
+    pub async fn check(&self, headers: &HeaderMap) -> Result<(), Refused> {
+        let token = bearer(headers).ok_or(Refused::NoToken)?;
+        let sum: [u8; 32] = Sha256::digest(token).into();
+        let known = self.memory().look(&sum, Instant::now());
+        let verdict = match known {
+            ReaderKnown::Verdict(verdict) => verdict,
+            ReaderKnown::TooMany => {
+                self.metrics.reviews.inc(ReviewResult::Throttled);
+                return Err(Refused::TooMany);
+            }
+            ReaderKnown::Ask { fallback } => match self.ask(token).await {
+                Ok(verdict) => {
+                    self.memory().note(sum, verdict, Instant::now());
+                    self.metrics.reviews.inc(match verdict {
+                        ReaderVerdict::Allowed => ReviewResult::Allowed,
+                        ReaderVerdict::Unauthenticated => ReviewResult::Unauthenticated,
+                        ReaderVerdict::Forbidden => ReviewResult::Forbidden,
+                    });
+                    verdict
+                }
+                Err(error) => {
+                    self.metrics.reviews.inc(ReviewResult::Failed);
+                    self.tell(&error);
+                    fallback.ok_or(Refused::NoAnswer)?
+                }
+            },
+        };
+        match verdict {
+            ReaderVerdict::Allowed => Ok(()),
+            ReaderVerdict::Unauthenticated => Err(Refused::Unauthenticated),
+            ReaderVerdict::Forbidden => Err(Refused::Forbidden),
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, ReaderMemory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask(&self, token: &str) -> Result<ReaderVerdict, ReviewError> {
+        tokio::time::timeout(ANSWER_WITHIN, self.review(token)).await.map_err(|_| ReviewError::Late)?
+    }
+
+    async fn review(&self, token: &str) -> Result<ReaderVerdict, ReviewError> {
+        let spec = TokenReviewSpec { token: Some(token.to_owned()), ..TokenReviewSpec::default() };
+        let review = TokenReview { spec, ..TokenReview::default() };
+        let reviews: Api<TokenReview> = Api::all(self.client.clone());
+        let answer = reviews.create(&PostParams::default(), &review).await;
+        let status = answer.map_err(ReviewError::Token)?.status.unwrap_or_default();
+        let Some(user) = status.user.filter(|_| status.authenticated == Some(true)) else {
+            return Ok(ReaderVerdict::Unauthenticated);
+        };
+        let spec = SubjectAccessReviewSpec {
+            user: user.username,
+            groups: user.groups,
+            uid: user.uid,
+            extra: user.extra,
+            non_resource_attributes: Some(NonResourceAttributes {
+                path: Some("/metrics".to_owned()),
+                verb: Some("get".to_owned()),
+            }),
+            ..SubjectAccessReviewSpec::default()
+        };
+        let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+        let reviews: Api<SubjectAccessReview> = Api::all(self.client.clone());
+        let answer = reviews.create(&PostParams::default(), &review).await;
+        let allowed = answer.map_err(ReviewError::Access)?.status.is_some_and(|status| status.allowed);
+        Ok(if allowed { ReaderVerdict::Allowed } else { ReaderVerdict::Forbidden })
+    }
+
+    fn tell(&self, error: &ReviewError) {
+        let due = self.memory().may_tell(Instant::now());
+        if due {
+            tracing::warn!(%error, "operator.metricsSecure: the API server can't be asked who may read metrics");
+        }
+    }
+}
+
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+enum ReviewError {
+    #[error("no answer within {} s", ANSWER_WITHIN.as_secs())]
+    Late,
+    #[error("TokenReview: {0}; apply manifests/components/metrics-secure if a right is missing")]
+    Token(#[source] kube::Error),
+    #[error("SubjectAccessReview: {0}; apply manifests/components/metrics-secure if a right is missing")]
+    Access(#[source] kube::Error),
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let token = token.trim();
+    let good = scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.len() <= LONGEST_TOKEN;
+    good.then_some(token)
+}
+
+/// What is known of a token.
+#[derive(Debug, PartialEq, Eq)]
+enum ReaderKnown {
+    Verdict(ReaderVerdict),
+    /// With what counts if there is no answer.
+    Ask {
+        fallback: Option<ReaderVerdict>,
+    },
+    TooMany,
+}
+
+struct RememberedVerdict {
+    verdict: ReaderVerdict,
+    /// When the API server said so.
+    at: Instant,
+    ask_at: Instant,
+}
+
+/// Verdicts by the sums of tokens, and how many strangers may be asked about. Every call takes the time.
+struct ReaderMemory {
+    verdicts: HashMap<[u8; 32], RememberedVerdict>,
+    /// How many may be asked about now, and when that was counted.
+    budget: (f64, Instant),
+    told: Option<Instant>,
+}
+
+impl ReaderMemory {
+    fn new(now: Instant) -> Self {
+        Self { verdicts: HashMap::new(), budget: (AT_ONCE, now), told: None }
+    }
+
+    fn look(&mut self, sum: &[u8; 32], now: Instant) -> ReaderKnown {
+        if let Some(known) = self.verdicts.get_mut(sum) {
+            if now < known.ask_at {
+                return ReaderKnown::Verdict(known.verdict);
+            }
+            // Readers that were allowed are few, and strangers must not keep them out.
+            if known.verdict == ReaderVerdict::Allowed
+                && now.saturating_duration_since(known.at) < WITHOUT_ANSWER
+            {
+                known.ask_at = now + ASK_AGAIN;
+                return ReaderKnown::Ask { fallback: Some(ReaderVerdict::Allowed) };
+            }
+        }
+        let (budget, since) = self.budget;
+        let budget = AT_ONCE.min(budget + now.saturating_duration_since(since).as_secs_f64() * PER_SECOND);
+        self.budget = (budget, now);
+        if budget < 1.0 {
+            return ReaderKnown::TooMany;
+        }
+        self.budget.0 -= 1.0;
+        ReaderKnown::Ask { fallback: None }
+    }
+
+    fn note(&mut self, sum: [u8; 32], verdict: ReaderVerdict, now: Instant) {
+        if self.verdicts.len() >= REMEMBERED && !self.verdicts.contains_key(&sum) {
+            let least =
+                self.verdicts.iter().min_by_key(|(_, one)| (one.verdict == ReaderVerdict::Allowed, one.at));
+            let Some((least, one)) = least.map(|(least, one)| (*least, one.verdict)) else { return };
+            if one == ReaderVerdict::Allowed && verdict != ReaderVerdict::Allowed {
+                return;
+            }
+            self.verdicts.remove(&least);
+        }
+        let keep = if verdict == ReaderVerdict::Allowed { ALLOWED_FOR } else { REFUSED_FOR };
+        self.verdicts.insert(sum, RememberedVerdict { verdict, at: now, ask_at: now + keep });
+    }
+
+    fn may_tell(&mut self, now: Instant) -> bool {
+        let due = self.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_AGAIN);
+        if due {
+            self.told = Some(now);
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sum(of: usize) -> [u8; 32] {
+        Sha256::digest(of.to_string()).into()
+    }
+
+    #[test]
+    fn a_verdict_counts_for_a_while_and_longer_while_nobody_answers() {
+        let start = Instant::now();
+        let mut memory = ReaderMemory::new(start);
+        assert_eq!(memory.look(&sum(1), start), ReaderKnown::Ask { fallback: None });
+        memory.note(sum(1), ReaderVerdict::Allowed, start);
+        memory.note(sum(2), ReaderVerdict::Forbidden, start);
+        let soon = start + REFUSED_FOR / 2;
+        assert_eq!(memory.look(&sum(1), soon), ReaderKnown::Verdict(ReaderVerdict::Allowed));
+        assert_eq!(memory.look(&sum(2), soon), ReaderKnown::Verdict(ReaderVerdict::Forbidden));
+        assert_eq!(memory.look(&sum(2), start + REFUSED_FOR), ReaderKnown::Ask { fallback: None });
+
+        let later = start + ALLOWED_FOR;
+        assert_eq!(memory.look(&sum(1), later), ReaderKnown::Ask { fallback: Some(ReaderVerdict::Allowed) });
+        assert_eq!(
+            memory.look(&sum(1), later),
+            ReaderKnown::Verdict(ReaderVerdict::Allowed),
+            "one question at a time"
+        );
+        let again = later + ASK_AGAIN;
+        assert_eq!(memory.look(&sum(1), again), ReaderKnown::Ask { fallback: Some(ReaderVerdict::Allowed) });
+        memory.note(sum(1), ReaderVerdict::Unauthenticated, again);
+        assert_eq!(memory.look(&sum(1), again), ReaderKnown::Verdict(ReaderVerdict::Unauthenticated));
+
+        memory.note(sum(3), ReaderVerdict::Allowed, start);
+        assert_eq!(memory.look(&sum(3), start + WITHOUT_ANSWER), ReaderKnown::Ask { fallback: None });
+    }
+
+    #[test]
+    fn strangers_can_neither_ask_without_end_nor_push_a_reader_out() {
+        let start = Instant::now();
+        let mut memory = ReaderMemory::new(start);
+        memory.note(sum(0), ReaderVerdict::Allowed, start);
+        let asked =
+            (1..10_000).filter(|of| memory.look(&sum(*of), start) == ReaderKnown::Ask { fallback: None });
+        assert_eq!(asked.count(), AT_ONCE as usize);
+        for of in 1..10_000 {
+            memory.note(sum(of), ReaderVerdict::Unauthenticated, start + Duration::from_millis(of as u64));
+        }
+        assert_eq!(memory.verdicts.len(), REMEMBERED);
+        let later = start + Duration::from_secs(1);
+        assert_eq!(memory.look(&sum(0), later), ReaderKnown::Verdict(ReaderVerdict::Allowed));
+        let asked = (20_000..30_000).filter(|of| memory.look(&sum(*of), later) != ReaderKnown::TooMany);
+        assert_eq!(asked.count(), PER_SECOND as usize);
+        let expired = start + ALLOWED_FOR;
+        (30_000..31_000).for_each(|of| drop(memory.look(&sum(of), expired)));
+        assert_eq!(
+            memory.look(&sum(0), expired),
+            ReaderKnown::Ask { fallback: Some(ReaderVerdict::Allowed) }
+        );
+    }
+
+    #[test]
+    fn only_a_bearer_token_of_some_length_is_looked_at() {
+        let token = |value: &str| {
+            let headers = [(AUTHORIZATION, value.parse().unwrap())].into_iter().collect();
+            bearer(&headers).map(str::to_owned)
+        };
+        assert_eq!(token("Bearer abc").as_deref(), Some("abc"));
+        assert_eq!(token("bearer  abc").as_deref(), Some("abc"));
+        for bad in ["Bearer ", "Bearer", "Basic abc", &format!("Bearer {}", "x".repeat(LONGEST_TOKEN + 1))] {
+            assert_eq!(token(bad), None);
+        }
+        assert_eq!(bearer(&HeaderMap::new()), None);
+    }
+}

@@ -1,0 +1,105 @@
+//! A Prometheus, and what it says.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::operator::get;
+use super::{ControlPlane, Process, Signal, free_port};
+
+/// `make prometheus` puts it into target/tools; otherwise it may be installed.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin").join(name);
+    if ours.exists() {
+        return Some(ours);
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.exists())
+}
+
+/// A running one.
+pub struct Prometheus {
+    process: Process,
+    port: u16,
+    config: PathBuf,
+}
+
+impl ControlPlane {
+    /// Starts a Prometheus with this configuration, which is YAML or JSON.
+    pub fn prometheus(&self, program: &Path, config: &Value) -> Prometheus {
+        let port = free_port();
+        let path = self.folder().join("prometheus.yml");
+        std::fs::write(&path, config.to_string()).unwrap();
+        let mut command = Command::new(program);
+        command
+            .arg(format!("--config.file={}", path.display()))
+            .arg(format!("--storage.tsdb.path={}", self.folder().join("tsdb").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"));
+        Prometheus { process: self.spawn("prometheus", &mut command), port, config: path }
+    }
+}
+
+impl Prometheus {
+    /// Goes on with another configuration.
+    pub fn reload(&self, config: &Value) {
+        std::fs::write(&self.config, config.to_string()).unwrap();
+        self.process.signal(Signal::HUP);
+    }
+
+    /// The series that a query finds now: labels and value.
+    pub async fn query(&self, text: &str) -> Result<Vec<(Value, f64)>, String> {
+        let encoded: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let answer = self.get(&format!("/api/v1/query?query={encoded}")).await?;
+        let series = answer["data"]["result"].as_array().ok_or_else(|| answer.to_string())?;
+        Ok(series
+            .iter()
+            .map(|one| (one["metric"].clone(), one["value"][1].as_str().unwrap().parse().unwrap()))
+            .collect())
+    }
+
+    /// The labels of every alert that fires now.
+    pub async fn firing(&self) -> Result<Vec<Value>, String> {
+        let answer = self.get("/api/v1/alerts").await?;
+        let alerts = answer["data"]["alerts"].as_array().ok_or_else(|| answer.to_string())?;
+        Ok(alerts
+            .iter()
+            .filter(|alert| alert["state"] == "firing")
+            .map(|alert| alert["labels"].clone())
+            .collect())
+    }
+
+    async fn get(&self, path: &str) -> Result<Value, String> {
+        let answer = tokio::time::timeout(Duration::from_secs(5), get(self.port, path)).await;
+        let (status, body) = answer.map_err(|_| "no answer".to_owned())??;
+        serde_json::from_str(&body)
+            .map_err(|error| format!("{status} {error}: {body}\n{}", self.process.log_tail()))
+    }
+}
+
+/// The queries of the shipped dashboard, for all namespaces and jobs and a rate over `interval`.
+pub fn dashboard_queries(interval: &str) -> Vec<String> {
+    let dashboard = include_str!("../../../manifests/components/dashboard/waybill.json");
+    let dashboard: Value = serde_json::from_str(dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    panels
+        .filter_map(|panel| panel["targets"].as_array())
+        .flatten()
+        .map(|target| target["expr"].as_str().unwrap())
+        .map(|text| {
+            text.replace("$namespace", ".*").replace("$job", ".*").replace("$__rate_interval", interval)
+        })
+        .collect()
+}
+
+/// Scraping of local ports as one job.
+pub fn job(name: &str, ports: &[u16], more: Value) -> Value {
+    let targets: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let labels = json!({"job": "waybill", "namespace": "waybill"});
+    let mut job = json!({"job_name": name, "static_configs": [{"targets": targets, "labels": labels}]});
+    if let Value::Object(more) = more {
+        job.as_object_mut().unwrap().extend(more);
+    }
+    job
+}
