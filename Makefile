@@ -13,6 +13,7 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_ABOUT_VERSION := 0.9.3
 CARGO_CYCLONEDX_VERSION := 0.5.9
 CARGO_ZIGBUILD_VERSION := 0.24.1
+MDBOOK_VERSION := 0.5.4
 ZIG_VERSION := 0.17.1
 
 # Programs that are neither waybill nor built by tests/tools/build. The tests look here too.
@@ -21,6 +22,7 @@ CARGO_DENY := $(TOOLS)/bin/cargo-deny
 CARGO_ABOUT := $(TOOLS)/bin/cargo-about
 CARGO_CYCLONEDX := $(TOOLS)/bin/cargo-cyclonedx
 CARGO_ZIGBUILD := $(TOOLS)/bin/cargo-zigbuild
+MDBOOK := $(TOOLS)/bin/mdbook
 PROMETHEUS := $(TOOLS)/bin/prometheus
 PROMTOOL := $(TOOLS)/bin/promtool
 KUBECTL := $(or $(WAYBILL_TOOLS_DIR),tests/tools/bin)/kubectl
@@ -59,6 +61,21 @@ test-cluster: tools prometheus ## The operator against a real API server
 .PHONY: e2e
 e2e: tools ## The whole way: operator, agent and a real Traefik, and requests that have to be answered by the right backend
 	$(CARGO) test --locked --test e2e
+
+# The release before this one; another: make test-upgrade OLD=v0.1.0
+OLD ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null)
+UPGRADE := $(CURDIR)/target/upgrade
+.PHONY: test-upgrade
+test-upgrade: tools ## The release before this one (OLD=REV for another) and this one side by side, upgraded and rolled back
+	@[ -n "$(OLD)" ] || { echo "make: no tag v* is older than this commit; name one: make test-upgrade OLD=REV" >&2; exit 1; }
+	rm -rf $(UPGRADE)/source
+	mkdir -p $(UPGRADE)/source
+	@# Files get the time of now, or Cargo would take them for older than what it built of another release.
+	git archive "$(OLD)^{commit}" | tar -xm -C $(UPGRADE)/source
+	$(CARGO) build --locked --bin waybill --manifest-path $(UPGRADE)/source/Cargo.toml --target-dir $(UPGRADE)/target
+	WAYBILL_OLD_BINARY=$(UPGRADE)/target/debug/waybill WAYBILL_OLD_SOURCE=$(UPGRADE)/source \
+		$(CARGO) test --locked --test cluster operator::upgrade -- --nocapture
+	WAYBILL_OLD_BINARY=$(UPGRADE)/target/debug/waybill $(CARGO) test --locked --test e2e -- skew
 
 .PHONY: test-long
 test-long: tools prometheus ## Measurements of minutes: the lease and dead watches with the times as shipped, 10,000 statuses
@@ -190,6 +207,12 @@ docs: ## Write docs/options.md and docs/lint.md from their tables, and docs/grap
 	$(CARGO) run --locked --quiet -- graph -f examples/shop >docs/.new
 	mv docs/.new docs/graph.svg
 
+.PHONY: book
+book: $(MDBOOK) ## The documentation as a site in target/book/html, with every link in it followed
+	$(CARGO) run --locked --quiet --example book -- stage
+	$(MDBOOK) build target/book
+	$(CARGO) run --locked --quiet --example book -- check
+
 .PHONY: manifests
 manifests: ## Write the admission policies from the table of annotations, install.yaml and the Helm chart from what kustomize renders
 	tests/tools/build kubectl
@@ -198,7 +221,8 @@ manifests: ## Write the admission policies from the table of annotations, instal
 	mv manifests/.new manifests/components/admission/policies.yaml
 	$(KUBECTL) kustomize manifests/helm/everything >target/manifests/everything.yaml
 	$(KUBECTL) kustomize manifests/namespaced/team-a >target/manifests/team-a.yaml
-	$(CARGO) run --locked --quiet --example helm-chart -- target/manifests/everything.yaml target/manifests/team-a.yaml
+	$(KUBECTL) kustomize manifests/examples/traefik >target/manifests/proxies.yaml
+	$(CARGO) run --locked --quiet --example helm-chart -- target/manifests/{everything,team-a,proxies}.yaml
 	{ echo '# Made by `make manifests`: kubectl apply --server-side -f manifests/install.yaml'; $(KUBECTL) kustomize manifests/install; } >manifests/.new
 	mv manifests/.new manifests/install.yaml
 
@@ -239,6 +263,9 @@ $(CARGO_ABOUT):
 
 $(CARGO_CYCLONEDX):
 	$(CARGO) install cargo-cyclonedx --version $(CARGO_CYCLONEDX_VERSION) --locked --debug --root $(TOOLS)
+
+$(MDBOOK):
+	$(CARGO) install mdbook --version $(MDBOOK_VERSION) --locked --debug --no-default-features --features search --root $(TOOLS)
 
 # Zig is the C compiler and linker for musl on every architecture.
 $(CARGO_ZIGBUILD):

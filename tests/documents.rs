@@ -17,34 +17,17 @@ use difference::Difference;
 #[path = "../manifests/components/admission/policies.rs"]
 mod policies;
 
+#[path = "../book/pages.rs"]
+mod pages;
+
+use pages::{anchor, headings};
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 fn read(path: &str) -> Result<String> {
     fs::read_to_string(root().join(path)).with_context(|| path.to_owned())
-}
-
-/// The headings of a document, without their marks.
-fn headings(text: &str) -> impl Iterator<Item = &str> {
-    let mut fenced = false;
-    text.lines().filter_map(move |line| {
-        if line.starts_with("```") {
-            fenced = !fenced;
-        }
-        let heading = line.trim_start_matches('#');
-        (!fenced && heading.len() < line.len()).then(|| heading.trim())
-    })
-}
-
-/// The anchor that a heading gets on the usual forges.
-fn anchor(heading: &str) -> String {
-    heading
-        .to_lowercase()
-        .chars()
-        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
-        .map(|c| if c == ' ' { '-' } else { c })
-        .collect()
 }
 
 #[test]
@@ -56,15 +39,20 @@ fn every_category_has_an_entry_in_the_runbook() -> Result<()> {
     Ok(())
 }
 
+/// The names of the files of a folder, without their ending.
+fn names(folder: &str) -> Result<BTreeSet<String>> {
+    let files = fs::read_dir(root().join(folder))?.map(|entry| Ok(entry?.path()));
+    let stems = files.map(|path: Result<PathBuf>| Ok(path?.file_stem().unwrap_or_default().to_owned()));
+    stems.map(|stem: Result<_>| Ok(stem?.to_string_lossy().into_owned())).collect()
+}
+
 #[test]
-fn every_alert_has_an_entry_in_the_runbook_and_names_only_known_categories() -> Result<()> {
-    let runbook = read("docs/operations.md")?;
-    let known: BTreeSet<_> = headings(&runbook).collect();
+fn every_alert_has_a_runbook_and_names_only_known_categories() -> Result<()> {
     let rules = read("manifests/components/alerts/prometheusrule.yaml")?;
-    let alerts: Vec<_> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let alerts: BTreeSet<_> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).map(str::to_owned).collect();
     assert!(!alerts.is_empty(), "no alert was found");
-    let missing: Vec<_> = alerts.iter().filter(|alert| !known.contains(**alert)).collect();
-    assert!(missing.is_empty(), "docs/operations.md has no heading for {missing:?}");
+    assert_eq!(alerts, names("docs/runbooks")?, "alerts (left) and docs/runbooks (right) differ");
 
     let categories: BTreeSet<_> = Category::ALL.iter().map(|category| category.as_str()).collect();
     let named: Vec<_> = rules
@@ -230,21 +218,35 @@ fn queries(dashboard: &str) -> Result<Vec<String>> {
 }
 
 #[test]
-fn every_alert_leads_to_its_section_of_the_runbook() -> Result<()> {
-    let runbook = read("docs/operations.md")?;
-    let anchors: BTreeSet<_> = headings(&runbook).map(anchor).collect();
+fn every_alert_leads_to_its_runbook() -> Result<()> {
     let rules = read("manifests/components/alerts/prometheusrule.yaml")?;
-    let alerts = rules.matches("- alert: ").count();
-    let urls: Vec<_> = rules
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("runbook_url: \"docs/operations.md#"))
-        .collect();
-    assert_eq!(urls.len(), alerts, "an alert has no runbook_url");
-    for url in urls {
-        let anchor = url.trim_end_matches('"');
-        // Every category has a section: another test sees to that.
-        let known = anchors.contains(anchor) || anchor == "{{ $labels.category | toLower }}";
-        assert!(known, "docs/operations.md has no section #{anchor}");
+    let overview = read("docs/operations.md")?;
+    for rule in rules.split("- alert: ").skip(1) {
+        let name = rule.lines().next().context("an alert without a name")?;
+        let page = format!("runbooks/{name}.md");
+        assert!(
+            overview.contains(&format!("| [{name}]({page}) |")),
+            "docs/operations.md does not list {name}"
+        );
+        let url = rule.lines().find_map(|line| line.trim().strip_prefix("runbook_url: \"docs/"));
+        let rest =
+            url.and_then(|url| url.strip_prefix(&page)).context("an alert does not lead to its runbook")?;
+        if rest == "\"" {
+            continue;
+        }
+        // Each category that it fires for has a section.
+        assert_eq!(rest, "#{{ $labels.category | toLower }}\"", "{name}");
+        let text = read(&format!("docs/{page}"))?;
+        let sections: Vec<_> = headings(&text).skip(1).collect();
+        let categories = rule.split("category=~\"").nth(1).and_then(|rest| rest.split('"').next());
+        let mut categories: Vec<_> = categories.context("an alert without categories")?.split('|').collect();
+        let mut sorted = sections.clone();
+        sorted.sort_unstable();
+        categories.sort_unstable();
+        assert_eq!(
+            sorted, categories,
+            "sections of {page} (left) and categories of the alert (right) differ"
+        );
     }
     Ok(())
 }
@@ -269,13 +271,21 @@ fn alerts_and_runbook_name_only_metrics_labels_and_values_that_there_are() -> Re
     const DASHBOARD: &str = "manifests/components/dashboard/waybill.json";
     let metrics = metrics()?;
     let mut wrong = Vec::new();
+    let runbooks: Vec<_> =
+        names("docs/runbooks")?.into_iter().map(|name| read(&format!("docs/runbooks/{name}.md"))).collect();
+    let runbooks = runbooks.into_iter().collect::<Result<Vec<_>>>()?.join("\n");
     for path in [
         "manifests/components/alerts/prometheusrule.yaml",
         "tests/alerts.yaml",
         "docs/operations.md",
+        "docs/runbooks",
         DASHBOARD,
     ] {
-        let text = if path == DASHBOARD { queries(&read(path)?)?.join("\n") } else { read(path)? };
+        let text = match path {
+            DASHBOARD => queries(&read(path)?)?.join("\n"),
+            "docs/runbooks" => runbooks.clone(),
+            path => read(path)?,
+        };
         let mut names = 0;
         for (name, rest) in metric_names(&text) {
             names += 1;
@@ -326,51 +336,51 @@ fn alerts_and_runbook_name_only_metrics_labels_and_values_that_there_are() -> Re
     Ok(())
 }
 
-/// Generated documents have tests of their own, which say how to make them.
-const GENERATED: &[&str] = &["docs/options.md", "docs/metrics.md", "docs/lint.md"];
+/// Where pages for people are, and what is made into one of them.
+const PAGE_FOLDERS: &[&str] = &["docs", "manifests", "examples", "crds", "tests/tools"];
+const TEMPLATE: &str = "manifests/helm/README.template.md";
+
+#[test]
+fn every_page_is_in_the_book() -> Result<()> {
+    let is_page = |path: &Path| path.extension().is_some_and(|ending| ending == "md");
+    let mut there: BTreeSet<PathBuf> = [PathBuf::from("tests/README.md")].into();
+    for entry in fs::read_dir(root())? {
+        there.insert(entry?.file_name().into());
+    }
+    for folder in PAGE_FOLDERS {
+        for entry in walkdir::WalkDir::new(root().join(folder)) {
+            there.insert(entry?.path().strip_prefix(root())?.to_owned());
+        }
+    }
+    there.retain(|path| is_page(path) && path != Path::new(TEMPLATE));
+    let summary = read("book/SUMMARY.md")?;
+    let listed: BTreeSet<_> = pages::listed(&summary).into_iter().map(PathBuf::from).collect();
+    assert_eq!(listed, there, "book/SUMMARY.md (left) and the pages there are (right) differ");
+    Ok(())
+}
 
 #[test]
 fn every_link_within_the_repository_leads_somewhere() -> Result<()> {
-    let mut documents: Vec<PathBuf> =
-        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "tests/README.md"]
-            .map(PathBuf::from)
-            .into();
-    for entry in fs::read_dir(root().join("docs"))? {
-        let name = entry?.file_name();
-        documents.push(Path::new("docs").join(name));
-    }
-    documents.push(PathBuf::from("manifests/examples/traefik-mounted/README.md"));
-    documents.push(PathBuf::from("manifests/helm/waybill/README.md"));
-
+    let summary = read("book/SUMMARY.md")?;
     let mut dead = Vec::new();
     let mut links = 0;
-    for document in documents.iter().filter(|path| path.extension().is_some_and(|ending| ending == "md")) {
-        let text = fs::read_to_string(root().join(document))?;
-        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            if target.contains("://") {
-                continue;
-            }
+    for page in pages::listed(&summary) {
+        let text = read(page)?;
+        for (_, target) in pages::links(&text) {
             links += 1;
-            let (path, fragment) = target.split_once('#').unwrap_or((target, ""));
-            let file = match (path, document.parent()) {
-                ("", _) | (_, None) => document.clone(),
-                (path, Some(folder)) => folder.join(path),
-            };
-            if GENERATED.iter().any(|generated| file == Path::new(generated)) {
-                continue;
-            }
-            let full = root().join(&file);
+            let (path, fragment) = pages::resolve(Path::new(page), target);
+            let full = root().join(path);
             let found = if fragment.is_empty() {
                 full.exists()
             } else {
                 fs::read_to_string(&full).is_ok_and(|text| headings(&text).any(|h| anchor(h) == fragment))
             };
             if !found {
-                dead.push(format!("{}: {target}", document.display()));
+                dead.push(format!("{page}: {target}"));
             }
         }
     }
-    assert!(links > 20, "only {links} links were found");
+    assert!(links > 120, "only {links} links were found");
     assert!(dead.is_empty(), "dead links: {dead:#?}");
     Ok(())
 }

@@ -1,4 +1,5 @@
 //! The Helm chart's templates, schema and README: what kustomize renders, with values where installations differ.
+//! The proxies are the example `traefik`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -19,8 +20,17 @@ const MARK: &str = "{{- /* Made by `make manifests` from what kustomize renders.
 const CLUSTER: &str = r#"eq .Values.rbac.scope "cluster""#;
 
 /// Every generated file by its path in the chart.
-pub fn files(everything: &str, namespaced: &str) -> Result<BTreeMap<String, String>> {
+pub fn files(everything: &str, namespaced: &str, proxies: &str) -> Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
+    for document in proxies.split("\n---\n") {
+        let object = Object::try_from(document)?;
+        // The chart's IngressClass does without parameters: Helm installs no object whose CRD comes with it.
+        if !matches!(object.kind, "IngressClass" | "IngressClassParameters") {
+            let file = format!("templates/proxies-{}.yaml", object.kind.to_ascii_lowercase());
+            let text = object.proxy_template().with_context(|| format!("{} of proxies", object.kind))?;
+            files.insert(file, text);
+        }
+    }
     for document in everything.split("\n---\n") {
         let object = Object::try_from(document)?;
         let made = object.is("Namespace", "waybill") || object.name.starts_with("waybill-options-");
@@ -80,6 +90,7 @@ impl Object<'_> {
             ("PodMonitor", _) => Some(".Values.podMonitor.enabled".to_owned()),
             ("ServiceMonitor", _) => Some(".Values.serviceMonitor.enabled".to_owned()),
             ("PrometheusRule", _) => Some(".Values.alerts.enabled".to_owned()),
+            ("ValidatingAdmissionPolicy" | "ValidatingAdmissionPolicyBinding", _) => and("admission.enabled"),
             ("NetworkPolicy", _) => Some(".Values.networkPolicy.enabled".to_owned()),
             (_, "waybill-dashboard") => Some(".Values.dashboard.enabled".to_owned()),
             _ => None,
@@ -111,20 +122,61 @@ impl Object<'_> {
             "PodMonitor" => labelled(&text, "podMonitor")?,
             "ServiceMonitor" => labelled(&text, "serviceMonitor")?,
             "PrometheusRule" => labelled(&text, "alerts")?
-                .replace("docs/operations.md", "{{ $.Values.alerts.runbookBase }}docs/operations.md"),
+                .replace("docs/runbooks/", "{{ $.Values.alerts.runbookBase }}docs/runbooks/"),
             "NetworkPolicy" => once(
                 &text,
                 "    - port: 443\n      protocol: TCP\n    - port: 6443\n      protocol: TCP",
                 "    {{- range .Values.networkPolicy.apiServerPorts }}\n    - port: {{ . }}\n      protocol: TCP\n    \
                  {{- end }}",
             )?,
+            "ValidatingAdmissionPolicy" if self.name.starts_with("waybill-ingresses-") => {
+                let text = once(&text, "'[''traefik'']'", "{{ include \"waybill.admission.classes\" . }}")?;
+                let annotations = "{{ include \"waybill.cel\" .Values.admission.classAnnotations }}";
+                once(&text, "'['''', ''traefik'']'", annotations)?
+            }
+            "ValidatingAdmissionPolicyBinding" if self.name.ends_with("-deny") => {
+                once(&text, "  - Deny", "  - {{ ternary \"Deny\" \"Warn\" .Values.admission.deny }}")?
+            }
             _ => text,
         };
         Ok(match self.condition() {
-            Some(condition) => format!("{MARK}{{{{- if {condition} }}}}\n{text}\n{{{{- end }}}}\n"),
+            Some(condition) => conditional(&condition, &text),
             None => format!("{MARK}{text}\n"),
         })
     }
+
+    fn proxy_template(&self) -> Result<String> {
+        let mut condition = ".Values.proxies.enabled";
+        let text = common(self.text);
+        let text = match self.kind {
+            "Deployment" => proxy_deployment(&text)?,
+            "Service" => {
+                let text = once(
+                    &text,
+                    "\nmetadata:\n",
+                    "\nmetadata:\n  {{- with .Values.proxies.service.annotations }}\n  annotations:\n    \
+                     {{- toYaml . | nindent 4 }}\n  {{- end }}\n",
+                )?;
+                let text = once(
+                    &text,
+                    "  externalTrafficPolicy: Local\n",
+                    "  {{- if ne .Values.proxies.service.type \"ClusterIP\" }}\n  externalTrafficPolicy: Local\n  \
+                     {{- end }}\n",
+                )?;
+                once(&text, "type: LoadBalancer", "type: {{ .Values.proxies.service.type }}")?
+            }
+            "PodDisruptionBudget" => {
+                condition = "and .Values.proxies.enabled (gt (int .Values.proxies.replicas) 1)";
+                once(&text, "minAvailable: 1", "minAvailable: {{ sub (int .Values.proxies.replicas) 1 }}")?
+            }
+            _ => text,
+        };
+        Ok(conditional(condition, &text))
+    }
+}
+
+fn conditional(condition: &str, text: &str) -> String {
+    format!("{MARK}{{{{- if {condition} }}}}\n{text}\n{{{{- end }}}}\n")
 }
 
 /// What holds for every object: braces are text, and names and namespaces are those of the release.
@@ -134,6 +186,7 @@ fn common(text: &str) -> String {
         let line = line.replace("{{", "{{ \"{{\" }}");
         let name = line
             .strip_prefix("  name: waybill")
+            .or_else(|| line.strip_prefix("  policyName: waybill"))
             .or_else(|| line.strip_prefix("      serviceAccountName: waybill"));
         lines.push(match name {
             _ if line == "  namespace: waybill" => "  namespace: {{ $.Release.Namespace }}".to_owned(),
@@ -157,12 +210,7 @@ fn deployment(text: &str) -> Result<String> {
         &text[end..]
     );
     let text = once(&text, "  replicas: 2\n", "  replicas: {{ .Values.replicas }}\n")?;
-    let text = once(
-        &text,
-        "        image: waybill:0.1.0\n",
-        "        image: {{ include \"waybill.image\" . }}\n        {{- with .Values.image.pullPolicy }}\n        \
-         imagePullPolicy: {{ . }}\n        {{- end }}\n",
-    )?;
+    let text = own_image(&text)?;
     let volume = text.find("          name: waybill-options-").context("no volume of options")?;
     let line_end = volume + text[volume..].find('\n').context("nothing after it")?;
     let text = format!(
@@ -174,17 +222,50 @@ fn deployment(text: &str) -> Result<String> {
         &text,
         "  template:\n    metadata:\n      labels:\n",
         "  template:\n    metadata:\n      annotations:\n        # Changed options roll the pods.\n        \
-         checksum/options: {{ toYaml .Values.options | sha256sum }}\n        \
+         checksum/options: {{ include \"waybill.options\" . | sha256sum }}\n        \
          {{- with .Values.podAnnotations }}\n        {{- toYaml . | nindent 8 }}\n        {{- end }}\n      \
          labels:\n        {{- with .Values.podLabels }}\n        {{- toYaml . | nindent 8 }}\n        {{- end }}\n",
     )?;
+    placed(&text, "")
+}
+
+fn proxy_deployment(text: &str) -> Result<String> {
+    let text = once(text, "  replicas: 2\n", "  replicas: {{ .Values.proxies.replicas }}\n")?;
+    let text = own_image(&text)?;
+    let image = "        image: {{ .Values.proxies.image.repository }}:{{ .Values.proxies.image.tag }}\n";
+    let text = once(&text, "        image: traefik:v3.7.13\n", image)?;
+    let output = "          value: {{ include \"waybill.output\" . }}\n";
+    let text = once(&text, "          value: waybill/waybill\n", output)?;
+    let last = "        - --providers.providersThrottleDuration=100ms\n";
+    let more =
+        "        {{- with .Values.proxies.args }}\n        {{- toYaml . | nindent 8 }}\n        {{- end }}\n";
+    let text = once(&text, last, &format!("{last}{more}"))?;
+    let text = once(
+        &text,
+        "        resources:\n          requests:\n            cpu: 100m\n            memory: 128Mi\n",
+        "        resources:\n          {{- toYaml .Values.proxies.resources | nindent 10 }}\n",
+    )?;
+    placed(&text, "proxies.")
+}
+
+fn own_image(text: &str) -> Result<String> {
+    once(
+        text,
+        "        image: waybill:0.1.0\n",
+        "        image: {{ include \"waybill.image\" . }}\n        {{- with .Values.image.pullPolicy }}\n        \
+         imagePullPolicy: {{ . }}\n        {{- end }}\n",
+    )
+}
+
+/// Where the pods of a Deployment run, by the values below `prefix`.
+fn placed(text: &str, prefix: &str) -> Result<String> {
     let mut placement = "      enableServiceLinks: false\n".to_owned();
     for (key, value) in [
-        ("imagePullSecrets", "image.pullSecrets"),
-        ("nodeSelector", "nodeSelector"),
-        ("tolerations", "tolerations"),
-        ("affinity", "affinity"),
-        ("priorityClassName", "priorityClassName"),
+        ("imagePullSecrets", "image.pullSecrets".to_owned()),
+        ("nodeSelector", format!("{prefix}nodeSelector")),
+        ("tolerations", format!("{prefix}tolerations")),
+        ("affinity", format!("{prefix}affinity")),
+        ("priorityClassName", format!("{prefix}priorityClassName")),
     ] {
         let _ = write!(
             placement,
@@ -192,7 +273,7 @@ fn deployment(text: &str) -> Result<String> {
              {{{{- end }}}}\n"
         );
     }
-    once(&text, "      enableServiceLinks: false\n", &placement)
+    once(text, "      enableServiceLinks: false\n", &placement)
 }
 
 /// With labels of the user's, by which a Prometheus may select.
@@ -269,6 +350,30 @@ fn values_schema() -> Value {
         "networkPolicy": closed(json!({
             "enabled": switch,
             "apiServerPorts": { "type": "array", "items": { "type": "integer", "minimum": 1, "maximum": 65535 } },
+        })),
+        "admission": closed(json!({
+            "enabled": switch,
+            "deny": switch,
+            "classes": { "type": "array", "items": { "type": "string", "pattern": "^[a-z0-9.-]+$" } },
+            "classAnnotations": { "type": "array", "items": { "type": "string", "pattern": "^[^'\\\\]*$" } },
+        })),
+        "proxies": closed(json!({
+            "enabled": switch,
+            "replicas": { "type": "integer", "minimum": 1 },
+            "image": closed(json!({
+                "repository": { "type": "string", "minLength": 1 },
+                "tag": { "type": "string", "minLength": 1 },
+            })),
+            "args": { "type": "array", "items": { "type": "string" } },
+            "resources": object,
+            "service": closed(json!({
+                "type": { "enum": ["LoadBalancer", "NodePort", "ClusterIP"] },
+                "annotations": labels,
+            })),
+            "nodeSelector": labels,
+            "tolerations": list,
+            "affinity": object,
+            "priorityClassName": text,
         })),
     }));
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();

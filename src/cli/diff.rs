@@ -10,7 +10,7 @@ use super::cluster::{ClusterArguments, NoConnection};
 use super::git::{self, GitError};
 use super::input::{self, InputError};
 use super::show::{self, ShowError};
-use super::{PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
+use super::{NoOutput, PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
 use crate::agent::TraefikApi;
 use crate::kubernetes::client::Environment;
 use crate::kubernetes::key::OutputKey;
@@ -18,8 +18,9 @@ use crate::kubernetes::manifests::{ManifestError, Manifests};
 use crate::offline;
 use crate::options::Loaded;
 use crate::redact::hide_keys;
-use crate::tools::compared_route::ComparedRoute;
-use crate::tools::diff::{self, ComparedSide, RouteChange, RoutingDiff};
+use crate::tools::certificate_difference::TlsData;
+use crate::tools::compared_route::{ComparedRoute, ComparedSide};
+use crate::tools::diff::{self, RouteChange, RoutingDiff};
 use crate::tools::diff_text;
 use crate::tools::raw_data::LoadedRoutes;
 
@@ -116,8 +117,8 @@ enum SourceError {
     Traefik(String),
     #[error("no thread: {0}")]
     Thread(#[from] std::io::Error),
-    #[error("--output-name={wanted}: there is no such output; name one of {all}")]
-    NoOutput { wanted: OutputKey, all: String },
+    #[error(transparent)]
+    Output(#[from] NoOutput),
     #[error("a document can't be read, see above")]
     Unreadable,
 }
@@ -180,7 +181,7 @@ impl DiffArguments {
             Ok(side) => side,
             Err(error) => return fail(streams, USAGE, &format!("B: {error}")),
         };
-        let outcome = diff::diff(before, after);
+        let outcome = diff::diff(before, after, &loaded.options.settings);
         let text = match self.format {
             DiffFormat::Text => diff_text::text(&outcome, super::is_colourful(environment)),
             DiffFormat::Json => match serde_json::to_string_pretty(&outcome) {
@@ -194,9 +195,14 @@ impl DiffArguments {
         if self.fails(&outcome) { PROBLEMS } else { SUCCESS }
     }
 
+    fn has_traefik(&self) -> bool {
+        let is = |source: &RoutingSource| matches!(source, RoutingSource::Traefik(_));
+        is(&self.before) || self.after.as_ref().is_some_and(is)
+    }
+
     fn fails(&self, outcome: &RoutingDiff) -> bool {
         match self.fail_on {
-            FailOn::Any => !outcome.differences.is_empty(),
+            FailOn::Any => !outcome.differences.is_empty() || !outcome.certificates.is_empty(),
             FailOn::Unexpected => outcome.differences.len() > outcome.deliberate,
             FailOn::Lost => outcome.differences.iter().any(|one| one.change == RouteChange::Lost),
             FailOn::Never => false,
@@ -223,6 +229,13 @@ impl DiffArguments {
                 let published = self.connect.ask(loaded, environment, async |connection| {
                     show::published(connection.client, output).await
                 })??;
+                if self.has_traefik() {
+                    let _ = writeln!(
+                        streams.stderr,
+                        "note: certificates are not compared: Traefik's API does not show them, and only cluster: and \
+                         manifests have the Secrets"
+                    );
+                }
                 let routes = ComparedRoute::of_configuration(&published.configuration);
                 return Ok(single_side(wanted, routes));
             }
@@ -240,18 +253,18 @@ impl DiffArguments {
             );
         }
         let options = input::options(&manifests, of_cluster, loaded);
+        let tls_data = self.has_traefik().then(|| TlsData::new(&manifests.secrets));
         let routing = offline::routing(manifests, &options);
-        if let Some(wanted) = wanted {
-            let Some(output) = routing.table().output(wanted) else {
-                let all: Vec<_> = routing.table().outputs().map(|(key, _)| key.to_string()).collect();
-                return Err(SourceError::NoOutput { wanted: wanted.clone(), all: all.join(", ") });
-            };
-            return Ok(single_side(Some(wanted), ComparedRoute::of_output(output, servers_known)));
+        let certificates = tls_data.map_or_else(Vec::new, |data| data.differences(&routing, wanted));
+        NoOutput::check(&routing, wanted)?;
+        if let Some(output) = wanted.and_then(|wanted| routing.table().output(wanted)) {
+            let side = single_side(wanted, ComparedRoute::of_output(output, servers_known));
+            return Ok(ComparedSide { certificates, ..side });
         }
         let outputs = routing.table().outputs();
         let routes =
             outputs.map(|(key, output)| (key.to_string(), ComparedRoute::of_output(output, servers_known)));
-        Ok(ComparedSide { routes: routes.collect(), ..ComparedSide::default() })
+        Ok(ComparedSide { routes: routes.collect(), certificates, ..ComparedSide::default() })
     }
 
     fn of_traefik(&self, api: &TraefikApi, wanted: Option<&OutputKey>) -> Result<ComparedSide, SourceError> {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use clap::{Args, ValueEnum};
 
 use super::input::Input;
-use super::{PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
+use super::{NoOutput, PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
 use crate::kubernetes::client::Environment;
 use crate::kubernetes::key::{OutputKey, ServiceKey};
 use crate::offline;
@@ -87,6 +87,9 @@ impl Explain {
         }
         let options = self.input.options(&manifests, loaded);
         let routing = offline::routing(manifests, &options);
+        if let Err(error) = NoOutput::check(&routing, self.output.as_ref()) {
+            return fail(streams, USAGE, &error.to_string());
+        }
         let outputs = routing.table().outputs();
         let mut answers: Vec<Explanation> = outputs
             .filter(|(key, _)| self.output.as_ref().is_none_or(|wanted| wanted == *key))
@@ -95,15 +98,6 @@ impl Explain {
                 explain::explain(&routing, (&key.to_string(), output), &request, entry_point, &not_serving)
             })
             .collect();
-        if let (Some(wanted), true) = (&self.output, answers.is_empty()) {
-            let all: Vec<_> = routing.table().outputs().map(|(key, _)| key.to_string()).collect();
-            let all = all.join(", ");
-            return fail(
-                streams,
-                USAGE,
-                &format!("--output-name={wanted}: there is no such output; name one of {all}"),
-            );
-        }
         // Without any candidate, one answer says as much as several.
         let about = answers.iter().filter(|answer| !answer.candidates.is_empty()).count();
         match about {

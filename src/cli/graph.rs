@@ -3,8 +3,9 @@
 use clap::{Args, ValueEnum};
 
 use super::input::Input;
-use super::{SUCCESS, Streams, USAGE, fail, write_document};
+use super::{NoOutput, SUCCESS, Streams, USAGE, fail, write_document};
 use crate::kubernetes::client::Environment;
+use crate::kubernetes::key::OutputKey;
 use crate::offline;
 use crate::options::Loaded;
 use crate::redact::hide_keys;
@@ -20,6 +21,10 @@ pub struct Graph {
 
     #[command(flatten)]
     input: Input,
+
+    /// Draw this output only
+    #[arg(long = "output-name", value_name = "NAMESPACE/NAME", value_parser = super::output_key)]
+    output: Option<OutputKey>,
 
     /// What to print
     #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t = GraphFormat::Svg)]
@@ -49,7 +54,11 @@ impl Graph {
         let unreadable = !manifests.faults.is_empty();
         let options = self.input.options(&manifests, loaded);
         let endpoints_known = self.input.is_cluster() || !manifests.slices.is_empty();
-        let graph = RoutingGraph::new(&offline::routing(manifests, &options), endpoints_known, &self.only);
+        let routing = offline::routing(manifests, &options);
+        if let Err(error) = NoOutput::check(&routing, self.output.as_ref()) {
+            return fail(streams, USAGE, &error.to_string());
+        }
+        let graph = RoutingGraph::new(&routing, endpoints_known, self.output.as_ref(), &self.only);
         if graph.namespaces.is_empty() && !self.only.is_empty() {
             let only = self.only.join(", ");
             return fail(

@@ -1,11 +1,12 @@
 //! What the tools for people read: manifests, or the objects of a cluster.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use kube::Client;
 
 use super::Streams;
@@ -13,8 +14,8 @@ use super::cluster::{ClusterArguments, NoConnection};
 use super::progress::Progress;
 use crate::kubernetes::Ingress;
 use crate::kubernetes::client::Environment;
-use crate::kubernetes::manifests::{ManifestError, Manifests};
-use crate::kubernetes::name::is_label;
+use crate::kubernetes::manifests::{ManifestError, ManifestTexts, Manifests};
+use crate::kubernetes::name::{is_label, is_subdomain};
 use crate::kubernetes::with_causes;
 use crate::options::{Loaded, Options};
 use crate::redact::hide_keys;
@@ -61,6 +62,9 @@ pub enum InputError {
 /// Who presses Tab does not wait longer for a cluster.
 const COMPLETED_WITHIN: Duration = Duration::from_secs(3);
 
+/// Secrets that are asked for by name at once.
+const AT_ONCE: usize = 16;
+
 /// What is read of a cluster: what, in which API group, and whether it is namespaced and can be done without.
 type List = (&'static str, &'static str, bool, bool);
 
@@ -76,7 +80,7 @@ const LISTS: [List; 8] = [
 ];
 
 /// Objects of Traefik's CRD provider that Ingresses and Services refer to.
-pub const REFERENCED: &[List] = &[
+const REFERENCED: &[List] = &[
     ("middlewares", "/apis/traefik.io/v1alpha1", true, true),
     ("serverstransports", "/apis/traefik.io/v1alpha1", true, true),
     ("tlsoptions", "/apis/traefik.io/v1alpha1", true, true),
@@ -93,28 +97,45 @@ impl Input {
         environment: &Environment,
         streams: &mut Streams<'_>,
     ) -> Result<Manifests, InputError> {
-        self.read_also(&[], loaded, environment, streams)
+        Ok(self.read_to(false, loaded, environment, streams)?.0)
     }
 
-    /// The same with more lists of a cluster.
+    /// The same, with what only `lint` needs: the texts of manifests, or what Ingresses of a cluster refer to.
     ///
     /// # Errors
     /// See [`InputError`].
-    pub fn read_also(
+    pub fn read_to_lint(
         &self,
-        more: &[List],
         loaded: &Loaded,
         environment: &Environment,
         streams: &mut Streams<'_>,
-    ) -> Result<Manifests, InputError> {
-        let manifests = if self.is_cluster() {
+    ) -> Result<(Manifests, Option<ManifestTexts>), InputError> {
+        self.read_to(true, loaded, environment, streams)
+    }
+
+    fn read_to(
+        &self,
+        lint: bool,
+        loaded: &Loaded,
+        environment: &Environment,
+        streams: &mut Streams<'_>,
+    ) -> Result<(Manifests, Option<ManifestTexts>), InputError> {
+        let (manifests, texts) = if self.is_cluster() {
             let loaded = limited(loaded, self.namespace.as_deref());
-            of_cluster(&self.connect, more, &loaded, environment, streams)?
+            let more = if lint { REFERENCED } else { &[] };
+            (of_cluster(&self.connect, more, &loaded, environment, streams)?, None)
         } else if self.connect.is_given() {
             return Err(InputError::NotCluster);
         } else {
             let _progress = Progress::new("reading manifests");
-            Manifests::read(&self.filenames, &mut *streams.stdin)?
+            match lint {
+                true => {
+                    let (manifests, texts) =
+                        Manifests::read_with_texts(&self.filenames, &mut *streams.stdin)?;
+                    (manifests, Some(texts))
+                }
+                false => (Manifests::read(&self.filenames, &mut *streams.stdin)?, None),
+            }
         };
         report(&manifests, "the input", streams);
         if let Some(namespace) = &self.namespace {
@@ -123,7 +144,7 @@ impl Input {
                 "note: -n {namespace}: other namespaces are not looked at, and Traefik knows their routes too"
             );
         }
-        Ok(manifests)
+        Ok((manifests, texts))
     }
 
     /// Files are named, or else a cluster is read.
@@ -241,7 +262,45 @@ async fn listed(
             }
         }
     }
+    let reads_secrets = |path: &String| path.ends_with("/secrets");
+    if lists.iter().any(|list| list.0 == "secrets") && !refused.iter().any(reads_secrets) {
+        for text in named_secrets(&client, &manifests).await? {
+            manifests.add(&"secrets".into(), text.as_bytes());
+        }
+    }
     Ok((manifests, refused))
+}
+
+/// Secrets that Ingresses name and that are of another type than the listed ones.
+async fn named_secrets(client: &Client, manifests: &Manifests) -> Result<Vec<String>, InputError> {
+    let listed: HashSet<(&str, &str)> = manifests
+        .secrets
+        .iter()
+        .filter_map(|one| Some((one.metadata.namespace.as_deref()?, one.metadata.name.as_deref()?)))
+        .collect();
+    let named: BTreeSet<(&str, &str)> = manifests
+        .ingresses
+        .iter()
+        .flat_map(|ingress| {
+            let entries = ingress.spec.iter().flat_map(|spec| spec.tls.iter().flatten());
+            let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default();
+            entries.filter_map(move |entry| Some((namespace, entry.secret_name.as_deref()?)))
+        })
+        .filter(|key| !listed.contains(key) && is_subdomain(key.1))
+        .collect();
+    let answers = named.into_iter().map(|(namespace, name)| async move {
+        let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
+        let failed = |message: String| InputError::List { path: path.clone(), message };
+        let request =
+            http::Request::get(&path).body(Vec::new()).map_err(|error| failed(error.to_string()))?;
+        match client.request_text(request).await {
+            Ok(text) => Ok(Some(text)),
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(None),
+            Err(error) => Err(failed(with_causes(&error))),
+        }
+    });
+    let texts: Vec<Option<String>> = stream::iter(answers).buffered(AT_ONCE).try_collect().await?;
+    Ok(texts.into_iter().flatten().collect())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
 use super::documents;
-use super::input::{Input, REFERENCED};
+use super::input::Input;
 use super::progress::Progress;
 use super::{PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
 use crate::kubernetes::IngressClass;
@@ -144,8 +144,8 @@ impl LintArguments {
             Ok(silence) => silence,
             Err(message) => return fail(streams, USAGE, &message),
         };
-        let mut manifests = match self.input.read_also(REFERENCED, loaded, environment, streams) {
-            Ok(manifests) => manifests,
+        let (mut manifests, texts) = match self.input.read_to_lint(loaded, environment, streams) {
+            Ok(read) => read,
             Err(error) => return fail(streams, USAGE, &error.to_string()),
         };
         let progress = Progress::new("linting");
@@ -154,7 +154,7 @@ impl LintArguments {
         if !self.input.is_cluster() {
             assume_classes(&mut manifests, &options.class, streams);
         }
-        let input = LintInput::take(&mut manifests, self.input.is_cluster());
+        let input = LintInput::take(&mut manifests, texts);
         let routing = offline::routing(manifests, &options);
         let now = jiff::Timestamp::now().as_second();
         let settings = LintSettings { classes: &options.class, now, expires_within: self.expires_within };
@@ -177,7 +177,7 @@ impl LintArguments {
         let least =
             self.fail_on.least().map_or(self.severity.into(), |least| least.max(self.severity.into()));
         let shown = found.into_iter().filter(|one| one.severity <= least);
-        report.findings = shown.map(|one| relative(input.locate(one))).collect();
+        report.findings = input.locate(shown.collect()).into_iter().map(relative).collect();
         report.findings.sort();
         report.findings.dedup();
         drop(progress);
@@ -285,11 +285,11 @@ fn assume_classes(manifests: &mut Manifests, options: &ClassOptions, streams: &m
 }
 
 /// A file below the working directory without the way to that.
-fn relative(finding: LintFinding) -> LintFinding {
+fn relative(mut finding: LintFinding) -> LintFinding {
     let directory = std::env::current_dir().unwrap_or_default();
-    let file = finding.file.map(|file| match Path::new(&file).strip_prefix(&directory) {
+    finding.file = finding.file.map(|file| match Path::new(&file).strip_prefix(&directory) {
         Ok(rest) => rest.display().to_string(),
         Err(_) => file,
     });
-    LintFinding { file, ..finding }
+    finding
 }

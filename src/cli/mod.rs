@@ -29,6 +29,7 @@ use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::name::{is_label, is_subdomain};
 use crate::options::table::Group;
 use crate::options::{self, Flags, Id, Loaded};
+use crate::routing::Routing;
 use plugin::CalledAs;
 
 pub const SUCCESS: u8 = 0;
@@ -331,6 +332,25 @@ fn output_key(text: &str) -> Result<OutputKey, String> {
             Ok(OutputKey::new(namespace, name))
         }
         _ => Err("write it as NAMESPACE/NAME, two names of a-z, 0-9 and -".to_owned()),
+    }
+}
+
+/// Why an output can't be looked at: it is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("--output-name={wanted}: there is no such output; name one of {all}")]
+struct NoOutput {
+    wanted: OutputKey,
+    all: String,
+}
+
+impl NoOutput {
+    /// Checks that a routing has an output.
+    fn check(routing: &Routing, wanted: Option<&OutputKey>) -> Result<(), Self> {
+        let Some(wanted) = wanted.filter(|wanted| routing.table().output(wanted).is_none()) else {
+            return Ok(());
+        };
+        let all: Vec<_> = routing.table().outputs().map(|(key, _)| key.to_string()).collect();
+        Err(Self { wanted: wanted.clone(), all: all.join(", ") })
     }
 }
 

@@ -10,7 +10,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
+use super::{NoOutput, PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
 use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::manifests::Manifests;
 use crate::offline;
@@ -98,15 +98,9 @@ impl Render {
     /// The outputs to print: the one that was asked for, or all that hold something; the operator's own when none
     /// does.
     fn outputs(&self, routing: &Routing, own: &OutputKey) -> Result<Vec<OutputKey>, String> {
-        let all: Vec<&OutputKey> = routing.table().outputs().map(|(key, _)| key).collect();
         let list = |keys: &[&OutputKey]| keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         if let Some(wanted) = &self.output {
-            if !all.contains(&wanted) {
-                return Err(format!(
-                    "--output-name={wanted}: there is no such output; name one of {}",
-                    list(&all)
-                ));
-            }
+            NoOutput::check(routing, Some(wanted)).map_err(|error| error.to_string())?;
             return Ok(vec![wanted.clone()]);
         }
         let filled: Vec<&OutputKey> =

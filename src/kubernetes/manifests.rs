@@ -8,6 +8,8 @@ mod files;
 mod locate;
 mod parse;
 mod quoted;
+mod unread;
+mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -23,8 +25,10 @@ use kube::core::DynamicObject;
 use super::{EndpointSlice, Ingress, IngressClass, Namespace, Node, Secret, WireService};
 
 pub use files::{ManifestError, is_manifest};
+pub use locate::ManifestTexts;
 pub use parse::SkippedKind;
 pub use quoted::QuotedNumber;
+pub use unread::UnreadFields;
 
 /// Where something stands in the input.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,6 +132,8 @@ pub struct Manifests {
     pub quoted: Vec<QuotedNumber>,
     /// How many objects of which other kinds there are.
     pub skipped: BTreeMap<SkippedKind, usize>,
+    /// By `Kind namespace/name`.
+    pub unread: HashMap<String, UnreadFields>,
     /// Where each object stands, to notice one that comes again.
     seen: HashMap<String, Earlier>,
 }
@@ -148,6 +154,22 @@ impl Manifests {
         let mut manifests = Self::default();
         files::read_all(paths, stdin, |file, bytes| manifests.add(file, &bytes))?;
         Ok(manifests)
+    }
+
+    /// The same, with the texts to find lines in.
+    ///
+    /// # Errors
+    /// As [`Manifests::read`].
+    pub fn read_with_texts(
+        paths: &[PathBuf],
+        stdin: impl Read,
+    ) -> Result<(Self, ManifestTexts), ManifestError> {
+        let (mut manifests, mut texts) = (Self::default(), ManifestTexts::default());
+        files::read_all(paths, stdin, |file, bytes| {
+            manifests.add(file, &bytes);
+            texts.keep(file, bytes);
+        })?;
+        Ok((manifests, texts))
     }
 
     /// Adds the documents of one file.
@@ -243,7 +265,11 @@ const INGRESS: &str = "Ingress";
 const CLUSTER_SCOPED: [&str; 4] = ["IngressClass", "IngressClassParameters", "Namespace", "Node"];
 
 fn namespace_of(meta: &ObjectMeta) -> &str {
-    meta.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or("default")
+    namespace_or_default(meta.namespace.as_deref())
+}
+
+fn namespace_or_default(namespace: Option<&str>) -> &str {
+    namespace.filter(|namespace| !namespace.is_empty()).unwrap_or("default")
 }
 
 #[cfg(test)]

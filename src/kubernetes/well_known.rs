@@ -31,6 +31,32 @@ pub fn is_foreign(key: &str) -> bool {
             && !key.contains('/')
 }
 
+/// What the annotations of other ingress controllers begin with, and whose they are. The first one counts.
+pub const CONTROLLERS: &[(&str, &str)] = &[
+    ("nginx.ingress.kubernetes.io/", "ingress-nginx"),
+    ("alb.ingress.kubernetes.io/", "the AWS Load Balancer Controller"),
+    ("appgw.ingress.kubernetes.io/", "the Application Gateway controller"),
+    ("haproxy-ingress.github.io/", "HAProxy Ingress"),
+    ("haproxy.org/", "HAProxy's controller"),
+    ("haproxy.com/", "HAProxy's controller"),
+    ("konghq.com/", "Kong"),
+    ("configuration.konghq.com/", "Kong"),
+    ("plugins.konghq.com/", "Kong"),
+    ("nginx.org/", "NGINX's own controller"),
+    ("nginx.com/", "NGINX's own controller"),
+    ("projectcontour.io/", "Contour"),
+    ("networking.gke.io/", "GKE Ingress"),
+    ("kubernetes.io/ingress.", "GKE Ingress"),
+    ("traefik.ingress.kubernetes.io/", "Traefik 1"),
+    ("ingress.kubernetes.io/", "Traefik 1"),
+];
+
+/// Whether an annotation is another controller's although [`is_foreign`] says nothing of it. The operator keeps none of
+/// these and does not report them: the object may serve that controller too. Only people who ask are told.
+pub fn is_others(key: &str) -> bool {
+    !is_foreign(key) && !is_read(key) && CONTROLLERS.iter().any(|(prefix, _)| key.starts_with(prefix))
+}
+
 /// Whether the value of an annotation is read.
 pub(super) fn is_read(key: &str) -> bool {
     key == CLASS_ANNOTATION || key.starts_with(TRAEFIK_PREFIX) || key.starts_with("waybill.dev/")
@@ -63,7 +89,10 @@ mod tests {
             "example.com/router.tls",
             "service.beta.kubernetes.io/aws-load-balancer-type",
         ] {
-            assert!(!is_foreign(key), "{key}");
+            assert!(!is_foreign(key) && !is_others(key), "{key}");
+        }
+        for key in ["konghq.com/plugins", "nginx.org/rewrites", "kubernetes.io/ingress.allow-http"] {
+            assert!(is_others(key), "{key}");
         }
     }
 }

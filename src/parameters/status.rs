@@ -58,20 +58,10 @@ pub fn status(
         None => ("Unknown", "NotUsed", "no IngressClass of waybill names this object".to_owned()),
     };
     let accepted = (ACCEPTED, status, reason, message);
-    let (status, reason, message) = published(observed);
+    let (status, reason, message) = published(observed, before);
     let published = (PUBLISHED, status, reason, message);
-    let was_ready = before.is_some_and(|before| {
-        before.conditions.iter().any(|held| {
-            held.type_ == READY && held.status == "True" && held.observed_generation == observed.generation
-        })
-    });
-    let pending = observed.publication == Publication::Pending;
     let (status, reason, message) = match (accepted.1, status) {
         ("True", "True") => ("True", "Ready", "the settings apply and are published".to_owned()),
-        // Changes of Ingresses that wait for the next commit are no news of the settings.
-        ("True", _) if pending && was_ready => {
-            ("True", "Ready", "the settings apply and are published".to_owned())
-        }
         ("True", _) => (published.1, published.2, published.3.clone()),
         _ => (accepted.1, accepted.2, accepted.3.clone()),
     };
@@ -123,12 +113,26 @@ fn accepted_message(observed: &Observed, verdict: &Verdict) -> String {
     message
 }
 
-fn published(observed: &Observed) -> (&'static str, &'static str, String) {
+fn published<'a>(
+    observed: &Observed,
+    before: Option<&'a IngressClassParametersStatus>,
+) -> (&'a str, &'a str, String) {
     if observed.accepted.is_none() {
         return ("False", "NotUsed", "no IngressClass of waybill names this object".to_owned());
     }
     if observed.classes.values().all(|standing| *standing == Standing::NotAccepted) {
         return ("False", "NotAccepted", "there is no routing until the settings are accepted".to_owned());
+    }
+    // A new leader leaves what the last one said of these settings, until it knows more.
+    let stands = |held: &&Condition| {
+        held.type_ == PUBLISHED
+            && held.observed_generation == observed.generation
+            && !matches!(&*held.reason, "NotUsed" | "NotAccepted")
+    };
+    if observed.publication == Publication::Pending
+        && let Some(held) = before.and_then(|before| before.conditions.iter().find(stands))
+    {
+        return (&held.status, &held.reason, held.message.clone());
     }
     match observed.publication {
         Publication::Committed => ("True", "Committed", "the last commit holds what is wanted".to_owned()),

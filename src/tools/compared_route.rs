@@ -1,11 +1,12 @@
 //! A route as `waybill diff` compares it: what it serves and what happens there, without the names of routers and services.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::certificate_difference::CertificateDifference;
 use super::rule::{RuleCall, RuleTree};
 use crate::table::Output;
 use crate::traefik::dynamic::{Configuration, HttpService, Observability, Router, RouterTls};
-use crate::translate::name::DEFAULT_ROUTER;
+use crate::translate::name::{DEFAULT_BACKEND, DEFAULT_ROUTER};
 
 /// Longer rules are compared as they are written. Our own have some 100 bytes.
 const RULE_LIMIT: usize = 16 << 10;
@@ -38,6 +39,10 @@ pub struct ComparedRoute {
     pub service: HttpService,
     /// `Ingress namespace/name`, where it is known.
     pub from: Option<String>,
+    /// The name of its service, without the provider.
+    pub service_name: String,
+    /// Waybill would leave it out for its size.
+    pub is_too_large: bool,
 }
 
 /// An entry point of a Traefik, and what it adds to the routers on it.
@@ -51,6 +56,19 @@ pub struct LoadedEntryPoint {
     /// Access logs, metrics, tracing.
     pub observed: [bool; 3],
     pub trace_verbosity: Option<String>,
+}
+
+/// One side of a comparison.
+#[derive(Debug, Default)]
+pub struct ComparedSide {
+    /// Routes by output; what is no output of waybill's is the output `""`.
+    pub routes: BTreeMap<String, Vec<ComparedRoute>>,
+    /// Those of the Traefik that the routes come from.
+    pub entry_points: Option<Vec<LoadedEntryPoint>>,
+    /// The providers of that Traefik that are compared.
+    pub providers: Vec<String>,
+    /// TLS Secrets that Traefik's own provider reads in another way than waybill.
+    pub certificates: Vec<CertificateDifference>,
 }
 
 impl ComparedRoute {
@@ -79,9 +97,10 @@ impl ComparedRoute {
 
     /// The routes of an output.
     pub fn of_output(output: &Output, servers_known: bool) -> Vec<Self> {
-        let named = output.routers().map(|(name, fragment, router, _)| {
+        let named = output.routers().map(|(name, fragment, router, service_name)| {
             let owner = &router.service.owner;
             Self {
+                service_name: service_name.to_string(),
                 backend: Some(format!("Service {}, port {}", owner.service, owner.port)),
                 from: Some(format!("Ingress {}", fragment.ingress)),
                 ..Self::new(&name, &router.router, &router.service.service, servers_known)
@@ -89,8 +108,11 @@ impl ComparedRoute {
         });
         let default = output.default_backend().and_then(|fragment| {
             let backend = fragment.default_backend.as_deref()?;
-            let from = Some(format!("Ingress {}", fragment.ingress));
-            Some(Self { from, ..Self::new(DEFAULT_ROUTER, &backend.router, &backend.service, servers_known) })
+            Some(Self {
+                from: Some(format!("Ingress {}", fragment.ingress)),
+                service_name: DEFAULT_BACKEND.to_owned(),
+                ..Self::new(DEFAULT_ROUTER, &backend.router, &backend.service, servers_known)
+            })
         });
         named.chain(default).collect()
     }
@@ -100,7 +122,7 @@ impl ComparedRoute {
         let Some(http) = &configuration.http else { return Vec::new() };
         let routes = http.routers.iter().map(|(name, router)| {
             let service = http.services.get(&router.service).cloned().unwrap_or_default();
-            Self::new(name, router, &service, true)
+            Self { service_name: router.service.clone(), ..Self::new(name, router, &service, true) }
         });
         routes.collect()
     }
@@ -162,27 +184,12 @@ fn spelled(tree: &RuleTree) -> String {
         RuleTree::Call(call) => call.to_string(),
         other => format!("({})", spelled(other)),
     };
-    let mut parts = Vec::new();
-    let mut rest = tree;
-    let by = match tree {
+    let (parts, by) = match tree {
         RuleTree::Call(call) => return call.to_string(),
-        RuleTree::And(..) => {
-            while let RuleTree::And(left, right) = rest {
-                parts.push(&**right);
-                rest = left;
-            }
-            " && "
-        }
-        RuleTree::Or(..) => {
-            while let RuleTree::Or(left, right) = rest {
-                parts.push(&**right);
-                rest = left;
-            }
-            " || "
-        }
+        RuleTree::And(parts) => (parts, " && "),
+        RuleTree::Or(parts) => (parts, " || "),
     };
-    parts.push(rest);
-    let mut parts: Vec<String> = parts.into_iter().map(part).collect();
+    let mut parts: Vec<String> = parts.iter().map(part).collect();
     parts.sort_unstable();
     parts.join(by)
 }
@@ -190,6 +197,7 @@ fn spelled(tree: &RuleTree) -> String {
 /// A rule as people say it: host, path, and whether what is below belongs to it. Other rules stay as they are.
 pub fn in_words(rule: &str) -> String {
     match host_and_path(rule) {
+        _ if rule.is_empty() => "an empty rule".to_owned(),
         Some((Some(host), Some(path))) => format!("{host}{path}"),
         Some((Some(host), None)) => format!("{host}, every path"),
         Some((None, Some(path))) => format!("every host, {path}"),
@@ -204,10 +212,10 @@ pub fn host_and_path(rule: &str) -> Option<(Option<String>, Option<String>)> {
     }
     match RuleTree::parse(rule).ok()? {
         RuleTree::Call(call) if call.name == "Host" => Some((Some(argument(&call)?), None)),
-        RuleTree::And(host, path) => {
-            let RuleTree::Call(host) = &*host else { return None };
+        RuleTree::And(parts) => {
+            let [RuleTree::Call(host), path] = &*parts else { return None };
             let host = argument(host).filter(|_| host.name == "Host")?;
-            Some((Some(host), Some(path_in_words(&path)?)))
+            Some((Some(host), Some(path_in_words(path)?)))
         }
         path => Some((None, Some(path_in_words(&path)?))),
     }
@@ -230,13 +238,13 @@ fn path_in_words(tree: &RuleTree) -> Option<String> {
                 _ => None,
             }
         }
-        RuleTree::Or(exact, below) => {
-            let (RuleTree::Call(exact), RuleTree::Call(below)) = (&**exact, &**below) else { return None };
+        RuleTree::Or(parts) => {
+            let [RuleTree::Call(exact), RuleTree::Call(below)] = &**parts else { return None };
             let (path, prefix) = (argument(exact)?, argument(below)?);
             let strict = exact.name == "Path" && below.name == "PathPrefix" && prefix == path.clone() + "/";
             strict.then(|| format!("{path} and its subfolders"))
         }
-        RuleTree::And(..) => None,
+        RuleTree::And(_) => None,
     }
 }
 
@@ -268,6 +276,7 @@ mod tests {
             (r#"PathPrefix("/")"#, "every host, / and below"),
             (r#"Host("a")"#, "a, every path"),
             (r#"!Host("a")"#, r#"!Host("a")"#),
+            ("", "an empty rule"),
         ] {
             assert_eq!(in_words(rule), words);
         }

@@ -4,21 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::compared_route::{ComparedRoute, LoadedEntryPoint, in_words};
+use super::certificate_difference::CertificateDifference;
+use super::changed_field::{ChangedField, fields, list};
+use super::compared_route::{ComparedRoute, ComparedSide, LoadedEntryPoint, in_words};
+use super::deliberate::Deliberate;
 use super::raw_data::KUBERNETES;
-use crate::traefik::dynamic::{HttpService, Observability};
-use crate::translate::name::DEFAULT_ROUTER;
-
-/// One side of a comparison.
-#[derive(Debug, Default)]
-pub struct ComparedSide {
-    /// Routes by output; what is no output of waybill's is the output `""`.
-    pub routes: BTreeMap<String, Vec<ComparedRoute>>,
-    /// Those of the Traefik that the routes come from.
-    pub entry_points: Option<Vec<LoadedEntryPoint>>,
-    /// The providers of that Traefik that are compared.
-    pub providers: Vec<String>,
-}
+use crate::translate::settings::Settings;
 
 /// What has become of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -55,14 +46,6 @@ pub struct RouteDifference {
     pub deliberate: Option<&'static str>,
 }
 
-/// What of a route has changed.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct ChangedField {
-    pub field: &'static str,
-    pub before: String,
-    pub after: String,
-}
-
 /// The outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RoutingDiff {
@@ -70,9 +53,13 @@ pub struct RoutingDiff {
     pub gained: usize,
     pub changed: usize,
     pub unchanged: usize,
-    /// How many of the differences are on purpose.
+    /// How many of the differences of routes are on purpose.
     pub deliberate: usize,
     pub differences: Vec<RouteDifference>,
+    /// Between Traefik's own provider and waybill, all on purpose. They follow from the Secrets, because Traefik's API does
+    /// not show certificates.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateDifference>,
 }
 
 /// An output, a rule and an entry point.
@@ -86,10 +73,19 @@ struct BothSides {
 }
 
 /// Compares. Where one side is a Traefik, the other is taken as that Traefik would load it: with the settings of its
-/// entry points.
-pub fn diff(before: ComparedSide, after: ComparedSide) -> RoutingDiff {
+/// entry points. `settings` are those of waybill.
+pub fn diff(mut before: ComparedSide, mut after: ComparedSide, settings: &Settings) -> RoutingDiff {
     let own_provider = |side: &ComparedSide| side.providers.iter().any(|name| name == KUBERNETES);
     let (from_traefik, to_traefik) = (own_provider(&before), own_provider(&after));
+    let mut outcome = RoutingDiff::default();
+    let deliberate = match (from_traefik, to_traefik) {
+        (true, false) => Some(Deliberate::new(&before, &after, settings)),
+        (false, true) => Some(Deliberate::new(&after, &before, settings)),
+        _ => None,
+    };
+    if deliberate.is_some() {
+        outcome.certificates = [before.certificates.split_off(0), after.certificates.split_off(0)].concat();
+    }
     let providers: BTreeSet<String> = before.providers.iter().chain(&after.providers).cloned().collect();
     let several = before.routes.len().max(after.routes.len()) > 1;
     let (before_points, after_points) = (before.entry_points.clone(), after.entry_points.clone());
@@ -97,9 +93,7 @@ pub fn diff(before: ComparedSide, after: ComparedSide) -> RoutingDiff {
     spread(before, after_points.as_deref(), &providers, &mut all, |both| &mut both.before);
     spread(after, before_points.as_deref(), &providers, &mut all, |both| &mut both.after);
 
-    let any_empty = all.keys().any(|(_, rule, _)| rule.is_empty());
     let mut counted = None;
-    let mut outcome = RoutingDiff::default();
     let mut merged: BTreeMap<RouteDifference, Vec<String>> = BTreeMap::new();
     for ((output, rule, entry_point), BothSides { before, after }) in all {
         let routes = before.len();
@@ -114,11 +108,8 @@ pub fn diff(before: ComparedSide, after: ComparedSide) -> RoutingDiff {
         for at in 0..pairs {
             let (old, new) = (before.get(at), after.get(at));
             let Some(mut one) = difference(old, new) else { continue };
-            one.deliberate = match (from_traefik, to_traefik) {
-                (true, false) => deliberate(old, new, any_empty),
-                (false, true) => deliberate(new, old, any_empty),
-                _ => None,
-            };
+            let (theirs, ours) = if from_traefik { (old, new) } else { (new, old) };
+            one.deliberate = deliberate.as_ref().and_then(|known| known.subject(theirs, ours, &one.fields));
             if several {
                 one.output.clone_from(&output);
             }
@@ -215,149 +206,4 @@ fn difference(old: Option<&ComparedRoute>, new: Option<&ComparedRoute>) -> Optio
 
 fn backend(route: &ComparedRoute) -> String {
     route.backend.clone().unwrap_or_else(|| list(route.servers.iter().flatten()))
-}
-
-fn list<'a>(items: impl IntoIterator<Item = &'a String>) -> String {
-    let items: Vec<&str> = items.into_iter().map(String::as_str).collect();
-    if items.is_empty() { "none".to_owned() } else { items.join(", ") }
-}
-
-/// The fields that differ.
-fn fields(old: &ComparedRoute, new: &ComparedRoute) -> Vec<ChangedField> {
-    let mut changed = Vec::new();
-    let mut compare = |field, before: String, after: String| {
-        if before != after {
-            changed.push(ChangedField { field, before, after });
-        }
-    };
-    if let (Some(one), Some(other)) = (&old.backend, &new.backend) {
-        compare("backend", one.clone(), other.clone());
-    }
-    if old.servers != new.servers
-        && let (Some(one), Some(other)) = (&old.servers, &new.servers)
-    {
-        compare("endpoints", list(one), list(other));
-    }
-    if old.fenced != new.fenced {
-        compare("fenced endpoints", list(&old.fenced), list(&new.fenced));
-    }
-    if old.tls != new.tls {
-        compare("TLS", tls(old), tls(new));
-    }
-    if old.middlewares != new.middlewares {
-        compare("middlewares", list(&old.middlewares), list(&new.middlewares));
-    }
-    if old.priority != new.priority {
-        compare("priority", old.priority.to_string(), new.priority.to_string());
-    }
-    if old.rule_syntax != new.rule_syntax {
-        let named = |syntax: &str| if syntax.is_empty() { "Traefik's default" } else { syntax }.to_owned();
-        compare("rule syntax", named(&old.rule_syntax), named(&new.rule_syntax));
-    }
-    if old.observability != new.observability {
-        compare("observability", observability(&old.observability), observability(&new.observability));
-    }
-    if old.service != new.service {
-        compare("service", service(&old.service), service(&new.service));
-    }
-    changed
-}
-
-fn tls(route: &ComparedRoute) -> String {
-    let Some(tls) = &route.tls else { return "off".to_owned() };
-    let mut parts = vec!["on".to_owned()];
-    let named = [("options", &tls.options), ("resolver", &tls.cert_resolver)];
-    parts.extend(named.iter().filter(|(_, v)| !v.is_empty()).map(|(name, value)| format!("{name} {value}")));
-    let domains = tls.domains.iter().map(|domain| format!("domain {} ({})", domain.main, list(&domain.sans)));
-    parts.extend(domains);
-    parts.join(", ")
-}
-
-fn observability(one: &Observability) -> String {
-    let Observability { access_logs, metrics, tracing, trace_verbosity } = one;
-    let switch = |name: &str, value: &Option<bool>| value.map(|on| format!("{name} {on}"));
-    let parts = [
-        switch("accessLogs", access_logs),
-        switch("metrics", metrics),
-        switch("tracing", tracing),
-        trace_verbosity.as_ref().map(|verbosity| format!("traceVerbosity {verbosity:?}")),
-    ];
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
-    if parts.is_empty() { "default".to_owned() } else { parts.join(", ") }
-}
-
-/// What is said of a service, besides its servers.
-fn service(one: &HttpService) -> String {
-    let mut parts = Vec::new();
-    if !one.middlewares.is_empty() {
-        parts.push(format!("middlewares {}", list(&one.middlewares)));
-    }
-    let balancer = &one.load_balancer;
-    if let Some(cookie) = balancer.sticky.as_ref().and_then(|sticky| sticky.cookie.as_ref()) {
-        parts.push(format!("sticky {}", serde_json::to_string(cookie).unwrap_or_default()));
-    }
-    if balancer.pass_host_header == Some(false) {
-        parts.push("passHostHeader false".to_owned());
-    }
-    if !balancer.servers_transport.is_empty() {
-        parts.push(format!("serversTransport {}", balancer.servers_transport));
-    }
-    if parts.is_empty() { "default".to_owned() } else { parts.join(", ") }
-}
-
-/// The subject in docs/migration.md of a difference between Traefik's own provider and waybill. `any_empty` says whether
-/// Traefik has an empty rule.
-fn deliberate(
-    theirs: Option<&ComparedRoute>,
-    ours: Option<&ComparedRoute>,
-    any_empty: bool,
-) -> Option<&'static str> {
-    let empty_rule = r#"PathPrefix("/")"#;
-    match (theirs, ours) {
-        (None, Some(ours)) => {
-            let catches_all = any_empty && ours.rule == empty_rule && ours.name != DEFAULT_ROUTER;
-            catches_all.then_some("a path entry with neither host nor path")
-        }
-        (Some(theirs), None) if theirs.rule.is_empty() => Some("a path entry with neither host nor path"),
-        (Some(theirs), None) => {
-            let mut copy = theirs.clone();
-            let odd = |url: &String| {
-                !["http://", "https://", "h2c://"].iter().any(|scheme| url.starts_with(scheme))
-            };
-            let namespace =
-                theirs.from.as_deref().and_then(|from| from.strip_prefix("Ingress ")?.split_once('/'));
-            let foreign = |name: &str| {
-                let own = namespace.is_none_or(|(own, _)| name.starts_with(&format!("{own}-")));
-                name.ends_with("@kubernetescrd") && !own
-            };
-            if copy.references().any(|name| foreign(name)) {
-                Some("a reference to a CRD object of another namespace")
-            } else if theirs.middlewares.iter().chain(&theirs.service.middlewares).any(String::is_empty) {
-                Some("an empty list item")
-            } else if theirs.servers.iter().flatten().any(odd) {
-                Some("a `service.serversscheme` other than `http`, `https` or `h2c`")
-            } else {
-                None
-            }
-        }
-        (Some(theirs), Some(ours)) => {
-            let fields = fields(theirs, ours);
-            let only = |names: &[&str]| fields.iter().all(|field| names.contains(&field.field));
-            let unfenced = || -> BTreeSet<String> {
-                let servers = theirs.servers.iter().flatten();
-                servers.filter(|url| !theirs.fenced.contains(*url)).cloned().collect()
-            };
-            let same_but_fenced = || ours.servers.as_ref().is_some_and(|servers| *servers == unfenced());
-            if only(&["rule syntax"]) && theirs.rule_syntax.is_empty() && ours.rule_syntax == "v2" {
-                Some("`core.defaultRuleSyntax: v2`")
-            } else if only(&["fenced endpoints"])
-                || only(&["fenced endpoints", "endpoints"]) && !theirs.fenced.is_empty() && same_but_fenced()
-            {
-                Some("endpoints that terminate but still serve")
-            } else {
-                None
-            }
-        }
-        (None, None) => None,
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::certificate_difference::CertificateDifference;
 use super::diff::{RouteChange, RouteDifference, RoutingDiff};
 use super::explained::{Paint, shown};
 
@@ -12,12 +13,23 @@ pub fn text(diff: &RoutingDiff, colourful: bool) -> String {
     for one in &diff.differences {
         difference(&mut out, one, paint);
     }
-    if !diff.differences.is_empty() {
+    for CertificateDifference { secrets, text, deliberate } in &diff.certificates {
+        let word = paint.with("33", "certificate");
+        let _ = writeln!(out, "{word}  Secret {}\n         {text}", shown(&secrets.join(", ")));
+        let _ = writeln!(out, "         on purpose (docs/migration.md): {deliberate}");
+    }
+    if !out.is_empty() {
         out.push('\n');
     }
     let RoutingDiff { lost, gained, changed, unchanged, deliberate, .. } = diff;
+    let deliberate = deliberate + diff.certificates.len();
     let _ = write!(out, "{lost} lost, {gained} gained, {changed} changed, {unchanged} unchanged");
-    if *deliberate > 0 {
+    match diff.certificates.len() {
+        0 => {}
+        1 => out.push_str("; 1 certificate"),
+        many => drop(write!(out, "; {many} certificates")),
+    }
+    if deliberate > 0 {
         let _ = write!(out, "; {deliberate} of the differences on purpose");
     }
     out.push('\n');

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::compared_route::host_and_path;
-use crate::kubernetes::key::IngressKey;
+use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::routing::Routing;
 use crate::traefik::dynamic::{HttpService, Router};
 
@@ -72,8 +72,14 @@ struct DrawnNamespace {
 }
 
 impl RoutingGraph {
-    /// The graph of a routing; with `only`, of these hosts and Ingresses.
-    pub fn new(routing: &Routing, endpoints_known: bool, only: &[String]) -> Self {
+    /// The graph of a routing; with `output` and `only`, of this output and of these hosts and Ingresses.
+    pub fn new(
+        routing: &Routing,
+        endpoints_known: bool,
+        output: Option<&OutputKey>,
+        only: &[String],
+    ) -> Self {
+        let is_wanted = |key: &OutputKey| output.is_none_or(|wanted| wanted == key);
         let mut collected: BTreeMap<String, DrawnNamespace> = BTreeMap::new();
         let mut add =
             |output: &str, key: &IngressKey, router: &Router, service: &HttpService, name: String| {
@@ -103,7 +109,7 @@ impl RoutingGraph {
                 let service = GraphService { name, endpoints: endpoints_known.then(|| servers.collect()) };
                 collected.entry(key.namespace().to_owned()).or_default().routes.push((route, service));
             };
-        for (output_key, output) in routing.table().outputs() {
+        for (output_key, output) in routing.table().outputs().filter(|(key, _)| is_wanted(key)) {
             let output_key = output_key.to_string();
             for (_, fragment, router, _) in output.routers() {
                 let owner = &router.service.owner;
@@ -118,6 +124,10 @@ impl RoutingGraph {
             }
         }
         for key in routing.told_of() {
+            // One that a class refuses has no output.
+            if routing.table().fragment(&key).map_or(output.is_some(), |one| !is_wanted(one.output())) {
+                continue;
+            }
             let shown = only.is_empty()
                 || only.contains(&key.to_string())
                 || collected.get(key.namespace()).is_some_and(|namespace| {

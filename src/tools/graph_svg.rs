@@ -24,8 +24,11 @@ const ENDPOINTS: usize = 956;
 /// The width of a letter of 12 pixels.
 const LETTER: f64 = 7.23;
 
-/// Letters of what is shown when the pointer rests.
-const TITLE_LIMIT: usize = 600;
+/// Letters of what is shown when the pointer rests, and of what is searched.
+const TITLE_LIMIT: usize = 10_000;
+
+/// Letters of a line of a problem.
+const PROBLEM_LINE: usize = 160;
 
 /// The whole picture.
 pub fn svg(graph: &RoutingGraph) -> String {
@@ -57,7 +60,9 @@ fn count(number: usize, what: &str) -> String {
 /// A namespace; gives its height.
 fn space(out: &mut String, namespace: &GraphNamespace, y: usize) -> usize {
     let GraphNamespace { name, routes, services, problems } = namespace;
-    let rows = routes.len() + problems.len();
+    let problems_as_lines: Vec<String> =
+        problems.iter().flat_map(|one| wrapped(&format!("⚠ {one}"))).collect();
+    let rows = routes.len() + problems_as_lines.len();
     let height = HEAD + rows * ROW + 12;
     let _ = writeln!(
         out,
@@ -75,16 +80,11 @@ fn space(out: &mut String, namespace: &GraphNamespace, y: usize) -> usize {
         count(routes.len(), "route"),
         PATH.0 + 110
     );
-    for (at, problem) in problems.iter().enumerate() {
+    for (at, line) in problems_as_lines.iter().enumerate() {
         let y = HEAD + at * ROW + 17;
-        let _ = writeln!(
-            out,
-            "<g class=\"problem\"><title>{}</title><text class=\"bad\" x=\"38\" y=\"{y}\">⚠ {}</text></g>",
-            titled(problem),
-            xml(&cut(problem, WIDTH - 80))
-        );
+        let _ = writeln!(out, "<text class=\"bad problem\" x=\"38\" y=\"{y}\">{}</text>", xml(line));
     }
-    let top = HEAD + problems.len() * ROW;
+    let top = HEAD + problems_as_lines.len() * ROW;
     let mut boxes = String::new();
     let mut host_rows: Vec<(usize, usize)> = Vec::new();
     for (at, route) in routes.iter().enumerate() {
@@ -198,6 +198,27 @@ fn cut(text: &str, width: usize) -> String {
     )]
     let room = (width as f64 / LETTER) as usize;
     first(text, room)
+}
+
+/// A text as lines, which end at blanks where there are any.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in shown(text).split(' ') {
+        let letters: Vec<char> = word.chars().collect();
+        for part in letters.chunks(PROBLEM_LINE - 4) {
+            let last = lines.last_mut().filter(|line| line.chars().count() + part.len() < PROBLEM_LINE);
+            match last {
+                Some(line) => {
+                    if !line.is_empty() {
+                        line.push(' ');
+                    }
+                    line.extend(part);
+                }
+                None => lines.push("  ".chars().chain(part.iter().copied()).collect()),
+            }
+        }
+    }
+    lines
 }
 
 fn first(text: &str, room: usize) -> String {

@@ -13,8 +13,8 @@ use super::web_request::{WebRequest, canonical_header, without_port};
 /// A rule that is ready to be asked.
 #[derive(Debug)]
 pub enum RuleMatcher {
-    Both(Box<RuleMatcher>, Box<RuleMatcher>),
-    Either(Box<RuleMatcher>, Box<RuleMatcher>),
+    All(Vec<RuleMatcher>),
+    Any(Vec<RuleMatcher>),
     Call(RuleCall, Predicate),
 }
 
@@ -82,13 +82,12 @@ impl RuleMatcher {
     }
 
     fn build(tree: RuleTree, v2: bool) -> Result<Self, RuleError> {
+        let all = |parts: Vec<RuleTree>| -> Result<Vec<Self>, RuleError> {
+            parts.into_iter().map(|part| Self::build(part, v2)).collect()
+        };
         Ok(match tree {
-            RuleTree::And(left, right) => {
-                Self::Both(Self::build(*left, v2)?.into(), Self::build(*right, v2)?.into())
-            }
-            RuleTree::Or(left, right) => {
-                Self::Either(Self::build(*left, v2)?.into(), Self::build(*right, v2)?.into())
-            }
+            RuleTree::And(parts) => Self::All(all(parts)?),
+            RuleTree::Or(parts) => Self::Any(all(parts)?),
             RuleTree::Call(call) => {
                 let (known, syntax) = if v2 { (V2, "v2") } else { (V3, "v3") };
                 let name = known.iter().find(|name| is_spelling(&call.name, name));
@@ -113,8 +112,8 @@ impl RuleMatcher {
 
     fn holds(&self, test: &dyn Fn(&RuleCall, &Predicate) -> bool) -> bool {
         match self {
-            Self::Both(left, right) => left.holds(test) && right.holds(test),
-            Self::Either(left, right) => left.holds(test) || right.holds(test),
+            Self::All(parts) => parts.iter().all(|part| part.holds(test)),
+            Self::Any(parts) => parts.iter().any(|part| part.holds(test)),
             Self::Call(call, predicate) => test(call, predicate),
         }
     }
@@ -123,10 +122,10 @@ impl RuleMatcher {
     pub fn misses(&self, request: &WebRequest) -> Vec<Miss> {
         match self {
             _ if self.matches(request) => Vec::new(),
-            Self::Both(left, right) => [left.misses(request), right.misses(request)].concat(),
-            Self::Either(left, right) => {
-                let [left, right] = [left, right].map(|side| Miss::joined(side.misses(request), " and "));
-                vec![Miss::joined(vec![left, right], " or ")]
+            Self::All(parts) => parts.iter().flat_map(|part| part.misses(request)).collect(),
+            Self::Any(parts) => {
+                let all = parts.iter().map(|part| Miss::joined(part.misses(request), " and "));
+                vec![Miss::joined(all.collect(), " or ")]
             }
             Self::Call(call, predicate) => {
                 vec![Miss { wanted: call.to_string(), seen: predicate.seen(request) }]
@@ -469,6 +468,17 @@ mod tests {
             ("v3", r#"ClientIP("x")"#),
         ] {
             assert!(RuleMatcher::new(rule, syntax).is_err(), "{syntax} {rule}");
+        }
+    }
+
+    #[test]
+    fn a_long_chain_is_no_deep_tree() {
+        for by in [" && ", " || "] {
+            let rule = vec![r#"Host("h")"#; 200_000].join(by);
+            assert!(matches(&rule, "v3", "http://h/") && !matches(&rule, "v3", "http://other/"));
+            assert!(matches(&format!("!({rule})"), "v3", "http://other/"));
+            let request = WebRequest::new("http://other/", "GET", &[], None).unwrap();
+            assert!(!RuleMatcher::new(&rule, "").unwrap().misses(&request).is_empty());
         }
     }
 

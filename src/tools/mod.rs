@@ -10,14 +10,18 @@
 //! | `certificate.rs` | which certificate a host is served with |
 //! | `explain.rs`, `explained.rs` | the candidates for a request in Traefik's order; as text |
 //! | `graph.rs`, `graph_svg.rs`, `graph_text.rs` | host, path, Service, endpoints; as a picture; as DOT and Mermaid |
-//! | `compared_route.rs` | a route without the names of routers and services |
+//! | `compared_route.rs`, `changed_field.rs` | a route without the names of routers and services; what of it differs |
 //! | `raw_data.rs` | what a Traefik's API says of its routes |
 //! | `diff.rs`, `diff_text.rs` | routes gained, lost and changed; as text |
+//! | `deliberate.rs`, `certificate_difference.rs` | which differences from Traefik's provider are on purpose: routes; certificates |
 //! | `invalid.rs`, `problems.rs` | what an API server refuses; what is wrong with a routing that is not live |
 //! | `lint/` | what is wrong, and what is legal and still wrong |
 
 pub mod certificate;
+pub mod certificate_difference;
+mod changed_field;
 pub mod compared_route;
+mod deliberate;
 pub mod diff;
 pub mod diff_text;
 pub mod explain;

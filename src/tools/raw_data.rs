@@ -1,11 +1,12 @@
 //! What a Traefik's API says of its routing: `/api/rawdata` and `/api/entrypoints`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Deserialize;
 
 use super::compared_route::{ComparedRoute, LoadedEntryPoint, OBSERVED};
 use crate::traefik::dynamic::{HttpService, LoadBalancer, Observability, Router, RouterTls, Server, Sticky};
+use crate::translate::size::{self, Budget};
 
 /// Traefik's own provider of Ingresses.
 pub const KUBERNETES: &str = "kubernetes";
@@ -146,7 +147,12 @@ impl LoadedRoutes {
             given => given.to_vec(),
         };
         let routes = raw.routers.iter().filter(|(name, _)| providers.contains(&provider_of(name)));
-        let routes = routes.map(|(name, router)| route(name, router, &raw.services)).collect();
+        let mut sizes = IngressSizes::default();
+        let mut routes: Vec<_> =
+            routes.map(|(name, router)| route(name, router, &raw.services, &mut sizes)).collect();
+        for route in &mut routes {
+            route.is_too_large |= route.from.as_ref().is_some_and(|from| sizes.is_too_large(from));
+        }
         let any_default = points.iter().any(|point| point.as_default);
         let entry_points = points.into_iter().map(|point| {
             let default = match any_default {
@@ -172,7 +178,34 @@ impl LoadedRoutes {
     }
 }
 
-fn route(name: &str, raw: &RawRouter, services: &BTreeMap<String, RawService>) -> ComparedRoute {
+/// What the routers and services of Ingresses come to.
+#[derive(Default)]
+struct IngressSizes {
+    budgets: HashMap<String, Budget>,
+    /// Ingresses with the services that are counted.
+    services: HashSet<(String, String)>,
+}
+
+impl IngressSizes {
+    fn add(&mut self, ingress: &str, (key, router): (&str, &Router), (name, service): (&str, &HttpService)) {
+        let budget = self.budgets.entry(ingress.to_owned()).or_default();
+        budget.add_router(key, router);
+        if self.services.insert((ingress.to_owned(), name.to_owned())) {
+            budget.add_service(name, service);
+        }
+    }
+
+    fn is_too_large(&self, ingress: &str) -> bool {
+        self.budgets.get(ingress).is_some_and(Budget::is_spent)
+    }
+}
+
+fn route(
+    name: &str,
+    raw: &RawRouter,
+    services: &BTreeMap<String, RawService>,
+    sizes: &mut IngressSizes,
+) -> ComparedRoute {
     let (own, provider) = name.rsplit_once('@').unwrap_or((name, ""));
     let qualified = format!("{}@{provider}", raw.service);
     let nothing = RawService::default();
@@ -205,9 +238,15 @@ fn route(name: &str, raw: &RawRouter, services: &BTreeMap<String, RawService>) -
     };
     let fenced = balancer.servers.iter().filter(|server| server.fenced).map(|server| server.url.clone());
     let from = observability.and_then(|raw| raw.metadata.ingress.as_ref());
+    let from = from.map(|from| format!("Ingress {}/{}", from.namespace, from.ingress_name));
+    if let Some(from) = &from {
+        sizes.add(from, (own, &router), (&raw.service, &whole));
+    }
     ComparedRoute {
         fenced: fenced.collect(),
-        from: from.map(|from| format!("Ingress {}/{}", from.namespace, from.ingress_name)),
+        from,
+        service_name: raw.service.rsplit_once('@').map_or(&*raw.service, |(own, _)| own).to_owned(),
+        is_too_large: size::router(own, &router).is_some() || size::service(&raw.service, &whole).is_some(),
         ..ComparedRoute::new(own, &router, &whole, true)
     }
 }

@@ -9,8 +9,10 @@ const DEPTH_LIMIT: usize = 100;
 /// A rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuleTree {
-    And(Box<RuleTree>, Box<RuleTree>),
-    Or(Box<RuleTree>, Box<RuleTree>),
+    /// Two or more, so that a long chain is no deep tree.
+    And(Vec<RuleTree>),
+    /// Two or more.
+    Or(Vec<RuleTree>),
     Call(RuleCall),
 }
 
@@ -58,15 +60,27 @@ impl RuleTree {
     pub fn calls(&self) -> Vec<&RuleCall> {
         match self {
             Self::Call(call) => vec![call],
-            Self::And(left, right) | Self::Or(left, right) => [left.calls(), right.calls()].concat(),
+            Self::And(parts) | Self::Or(parts) => parts.iter().flat_map(Self::calls).collect(),
         }
     }
 
     fn inverted(self) -> Self {
+        let inverted = |parts: Vec<Self>| parts.into_iter().map(Self::inverted).collect();
         match self {
-            Self::And(left, right) => Self::Or(left.inverted().into(), right.inverted().into()),
-            Self::Or(left, right) => Self::And(left.inverted().into(), right.inverted().into()),
+            Self::And(parts) => Self::Or(inverted(parts)),
+            Self::Or(parts) => Self::And(inverted(parts)),
             Self::Call(call) => Self::Call(RuleCall { negated: !call.negated, ..call }),
+        }
+    }
+}
+
+/// One part alone is joined with nothing.
+fn joined(mut parts: Vec<RuleTree>, by: fn(Vec<RuleTree>) -> RuleTree) -> RuleTree {
+    match parts.pop() {
+        Some(only) if parts.is_empty() => only,
+        last => {
+            parts.extend(last);
+            by(parts)
         }
     }
 }
@@ -100,20 +114,20 @@ impl<'a> RuleParser<'a> {
         if self.depth > DEPTH_LIMIT {
             return Err(RuleError::TooDeep);
         }
-        let mut tree = self.both()?;
+        let mut parts = vec![self.both()?];
         while self.take("||") {
-            tree = RuleTree::Or(tree.into(), self.both()?.into());
+            parts.push(self.both()?);
         }
         self.depth -= 1;
-        Ok(tree)
+        Ok(joined(parts, RuleTree::Or))
     }
 
     fn both(&mut self) -> Result<RuleTree, RuleError> {
-        let mut tree = self.single()?;
+        let mut parts = vec![self.single()?];
         while self.take("&&") {
-            tree = RuleTree::And(tree.into(), self.single()?.into());
+            parts.push(self.single()?);
         }
-        Ok(tree)
+        Ok(joined(parts, RuleTree::And))
     }
 
     fn single(&mut self) -> Result<RuleTree, RuleError> {
@@ -217,8 +231,8 @@ mod tests {
     fn shown(tree: &RuleTree) -> String {
         match tree {
             RuleTree::Call(call) => call.to_string(),
-            RuleTree::And(left, right) => format!("({} && {})", shown(left), shown(right)),
-            RuleTree::Or(left, right) => format!("({} || {})", shown(left), shown(right)),
+            RuleTree::And(parts) => format!("({})", parts.iter().map(shown).collect::<Vec<_>>().join(" && ")),
+            RuleTree::Or(parts) => format!("({})", parts.iter().map(shown).collect::<Vec<_>>().join(" || ")),
         }
     }
 

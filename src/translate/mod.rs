@@ -24,7 +24,7 @@ pub(crate) mod class;
 mod default_backend;
 mod findings;
 pub mod fragment;
-mod host;
+pub(crate) mod host;
 pub(crate) mod name;
 pub mod pause;
 pub mod problem;

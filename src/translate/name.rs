@@ -93,6 +93,14 @@ pub fn with_digest(key: &str, identity: &str) -> String {
     format!("{key}-{}", digest(&identity))
 }
 
+/// The key that [`with_digest`] has put a digest behind, if it has. A longer one is not found again.
+pub fn without_digest(key: &str) -> Option<&str> {
+    let (plain, digest) = key.rsplit_once('-')?;
+    let is_digest =
+        digest.len() == SUFFIX - 1 && digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_digest.then_some(plain)
+}
+
 fn head(text: &str, end: usize) -> &str {
     &text[..text.floor_char_boundary(end)]
 }
@@ -125,7 +133,9 @@ mod tests {
         let (c, d) = (with_digest(&a, "n/i"), with_digest(&b, "n/i"));
         assert!(c.len() <= LIMIT && d.len() <= LIMIT && c != d);
         assert_eq!(bounded("x".repeat(LIMIT)).len(), LIMIT);
-        assert_eq!(with_digest("key", "PathPrefix(\"/\")").len(), 3 + SUFFIX);
+        let key = with_digest("key", "PathPrefix(\"/\")");
+        assert_eq!((key.len(), without_digest(&key)), (3 + SUFFIX, Some("key")));
+        assert_eq!(without_digest("key-80"), None);
     }
 
     #[test]

@@ -56,6 +56,29 @@ fn an_overlay_may_move_waybill_to_another_namespace() {
 }
 
 #[test]
+fn the_overlay_of_the_installation_page_leaves_the_labels_of_the_proxies_alone() {
+    let page = std::fs::read_to_string(root().join("docs/install.md")).unwrap();
+    let block = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert!(block.contains("components:"), "{block}");
+    let objects = overlay(&block.replace("../waybill/", "../../"));
+    let label = |object: &Value| object["metadata"]["labels"]["app.kubernetes.io/name"].clone();
+    for (name, count) in [("traefik", 6), ("waybill", 20)] {
+        let labelled = objects.iter().filter(|object| label(object) == name).count();
+        assert!(labelled >= count, "{labelled} objects are labelled {name}");
+    }
+    let foreign = objects.iter().find(|object| {
+        label(object) == "waybill"
+            && object["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"] == "traefik"
+    });
+    assert!(foreign.is_none(), "{foreign:#?}");
+    let images: Vec<_> = objects.iter().filter_map(|o| o.pointer("/spec/template/spec")).collect();
+    assert!(
+        images.len() == 2
+            && images.iter().all(|spec| spec.to_string().contains("registry.example/waybill:0.1.0"))
+    );
+}
+
+#[test]
 fn secure_metrics_are_scraped_as_they_are_served() {
     let objects = overlay(
         "resources: [../../manifests]\ncomponents: [../../manifests/components/prometheus, \

@@ -23,6 +23,7 @@ mod status_waits;
 mod takeover;
 mod too_large;
 mod uninstall;
+mod upgrade;
 mod ways;
 
 use std::time::{Duration, Instant};

@@ -231,7 +231,7 @@ impl Annotated {
         let policy = json!({
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": "ValidatingAdmissionPolicy",
-            "metadata": {"name": name},
+            "metadata": {"name": name, "labels": {"app.kubernetes.io/name": "waybill"}},
             "spec": {
                 // What goes beyond the API server's cost limit is let through, and reported by waybill.
                 "failurePolicy": "Ignore",
@@ -256,7 +256,7 @@ impl Annotated {
         let binding = json!({
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": "ValidatingAdmissionPolicyBinding",
-            "metadata": {"name": name},
+            "metadata": {"name": name, "labels": {"app.kubernetes.io/name": "waybill"}},
             "spec": {"policyName": name, "validationActions": [action]},
         });
         [policy, binding]

@@ -1,78 +1,218 @@
-//! The line of a value in YAML text, by its path. Only asked for what can't be read.
+//! The lines of values in YAML text, by their paths. Only asked for what something is wrong with.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::Arc;
 
-use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
-/// A step on the way to a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PathStep {
-    Key(String),
-    Index(usize),
-}
+use super::ManifestPlace;
+use super::document::documents;
+use super::yaml::{Booleans, yaml_options};
 
-/// The line, from 1, on which the value at a path begins, or the last one on the way that is there.
-pub fn line(text: &str, options: serde_saphyr::Options, path: &[PathStep]) -> Option<usize> {
-    let at = |path| {
-        let options = options.clone();
-        serde_saphyr::with_deserializer_from_str_with_options(text, options, |yaml| {
-            Walk(path).deserialize(yaml)
-        })
+/// The way to a value: keys of mappings, and places in lists from 0.
+pub type ValuePath = Vec<String>;
+
+/// For each path the line, from 1, of the last step that is there, and how many steps are.
+pub fn lines(text: &str, options: serde_saphyr::Options, paths: &[ValuePath]) -> Vec<(usize, Option<usize>)> {
+    let mut wanted = WantedLines::default();
+    for path in paths {
+        let mut at = &mut wanted;
+        for step in path {
+            at = at.below.entry(step.clone()).or_default();
+        }
+    }
+    // What is found before an error counts.
+    let _ = serde_saphyr::with_deserializer_from_str_with_options(text, options, |yaml| {
+        Walk(&mut wanted).deserialize(yaml)
+    });
+    let found = |path: &ValuePath| {
+        let (mut at, mut line) = (&wanted, wanted.line);
+        for (steps, step) in path.iter().enumerate() {
+            match at.below.get(step) {
+                Some(next) if next.line.is_some() => (at, line) = (next, next.line),
+                _ => return (steps, line),
+            }
+        }
+        (path.len(), line)
     };
-    let line = (0..=path.len()).rev().find_map(|length| at(&path[..length]).ok().flatten())?;
-    usize::try_from(line).ok().filter(|line| *line > 0)
+    let line = |line: Option<u64>| line.and_then(|line| usize::try_from(line).ok()).filter(|line| *line > 0);
+    paths.iter().map(found).map(|(steps, at)| (steps, line(at))).collect()
 }
 
-/// What is left of the way.
-struct Walk<'p>(&'p [PathStep]);
+/// Values whose lines are wanted, below a value.
+#[derive(Default)]
+struct WantedLines {
+    line: Option<u64>,
+    below: BTreeMap<String, WantedLines>,
+}
+
+impl WantedLines {
+    /// A key or an item that is wanted; only the line of the last one of the same name counts.
+    fn found(&mut self, step: &str, line: Option<u64>) -> Option<&mut Self> {
+        let below = self.below.get_mut(step)?;
+        below.line = line.or(below.line);
+        Some(below)
+    }
+}
+
+/// Looks at a value, and at what is wanted below it.
+struct Walk<'w>(&'w mut WantedLines);
 
 impl<'de> DeserializeSeed<'de> for Walk<'_> {
-    type Value = Option<u64>;
+    type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        if self.0.is_empty() {
-            let value = Spanned::<IgnoredAny>::deserialize(deserializer)?;
-            return Ok(Some(value.referenced.line()));
-        }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Walk<'_> {
-    type Value = Option<u64>;
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value on the way")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        let Some((PathStep::Key(wanted), rest)) = self.0.split_first() else {
-            return Err(A::Error::custom("no list"));
-        };
-        while let Some(key) = map.next_key::<String>()? {
-            if key == *wanted {
-                found = map.next_value_seed(Walk(rest))?;
-            } else {
-                map.next_value::<IgnoredAny>()?;
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Spanned<String>>()? {
+            let line = key.referenced.line();
+            // A mapping begins at its first key.
+            self.0.line.get_or_insert(line);
+            match self.0.found(&key.value, Some(line)) {
+                Some(below) if !below.below.is_empty() => map.next_value_seed(Walk(below))?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(found)
+        Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        let Some((PathStep::Index(wanted), rest)) = self.0.split_first() else {
-            return Err(A::Error::custom("no mapping"));
-        };
-        for _ in 0..*wanted {
-            if items.next_element::<IgnoredAny>()?.is_none() {
-                return Ok(None);
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        for at in 0_usize.. {
+            let more = match self.0.found(&at.to_string(), None) {
+                Some(below) if !below.below.is_empty() => items.next_element_seed(Walk(below))?.is_some(),
+                Some(below) => {
+                    let item = items.next_element::<Spanned<IgnoredAny>>()?;
+                    below.line = item.as_ref().map(|item| item.referenced.line());
+                    item.is_some()
+                }
+                None => items.next_element::<IgnoredAny>()?.is_some(),
+            };
+            if !more {
+                break;
             }
         }
-        let found = items.next_element_seed(Walk(rest))?.flatten();
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(found)
+        Ok(())
     }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// The bytes of files, to find lines in them.
+#[derive(Debug, Default)]
+pub struct ManifestTexts(HashMap<Arc<str>, Vec<u8>>);
+
+impl ManifestTexts {
+    /// Keeps the bytes of a file.
+    pub fn keep(&mut self, file: &Arc<str>, bytes: Vec<u8>) {
+        self.0.insert(Arc::clone(file), bytes);
+    }
+
+    /// The line, from 1, of each field of an object, or of the last one on the way that is there. Fields are written as
+    /// problems have them: `spec.rules[0].host`, `metadata.annotations[waybill.dev/paused]`.
+    pub fn lines(&self, fields: &[(&ManifestPlace, &str)]) -> Vec<Option<usize>> {
+        let mut lines: Vec<Option<usize>> = fields.iter().map(|(place, _)| place.line).collect();
+        let mut by_document: BTreeMap<(&Arc<str>, usize), Vec<usize>> = BTreeMap::new();
+        for (at, (place, _)) in fields.iter().enumerate() {
+            if let Some(line) = place.line {
+                by_document.entry((&place.file, line)).or_default().push(at);
+            }
+        }
+        let mut starts: HashMap<&Arc<str>, Vec<(usize, &[u8])>> = HashMap::new();
+        for ((file, line), members) in by_document {
+            let Some(bytes) = self.0.get(file) else { continue };
+            let documents = starts
+                .entry(file)
+                .or_insert_with(|| documents(bytes).map(|one| (one.line, one.bytes)).collect());
+            let Some(text) = text_at(documents, line) else { continue };
+            let paths: Vec<ValuePath> =
+                members.iter().flat_map(|at| paths(fields[*at].0, fields[*at].1)).collect();
+            let found = lines_of(text, &paths);
+            for (at, two) in members.iter().zip(found.chunks_exact(2)) {
+                let (_, found) = if two[1].0 > two[0].0 { two[1] } else { two[0] };
+                lines[*at] = found.map(|found| line + found - 1).or(lines[*at]);
+            }
+        }
+        lines
+    }
+}
+
+/// The text that begins on a line of a file: a document, or a JSON value in one.
+fn text_at<'t>(documents: &[(usize, &'t [u8])], line: usize) -> Option<&'t str> {
+    let (first, bytes) = documents[..documents.partition_point(|(first, _)| *first <= line)].last()?;
+    let text = std::str::from_utf8(bytes).ok()?;
+    let skipped: usize = text.split_inclusive('\n').take(line - first).map(str::len).sum();
+    let text = &text[skipped..];
+    // Of several JSON values only the first one.
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<serde::de::IgnoredAny>();
+    Some(match values.next() {
+        Some(Ok(_)) => &text[..values.byte_offset()],
+        _ => text,
+    })
+}
+
+fn lines_of(text: &str, paths: &[ValuePath]) -> Vec<(usize, Option<usize>)> {
+    lines(text, yaml_options(text, Booleans::Yaml11), paths)
+}
+
+/// The ways to a field of an object: as it is written, and for the data of a Secret as it may be written instead.
+fn paths(place: &ManifestPlace, field: &str) -> [ValuePath; 2] {
+    let items = place.item.into_iter().flat_map(|item| ["items".to_owned(), (item - 1).to_string()]);
+    let mut path: ValuePath = items.collect();
+    let start = path.len();
+    let mut rest = field;
+    while !rest.is_empty() {
+        let (step, end) = match rest.strip_prefix('[') {
+            // The key of an annotation may have anything in it, but nothing follows it.
+            Some(inner) => {
+                let end = inner.find("].").unwrap_or(inner.strip_suffix(']').unwrap_or(inner).len());
+                (&inner[..end], end + 2)
+            }
+            None => {
+                let end = rest.find(['.', '[']).unwrap_or(rest.len());
+                (&rest[..end], end)
+            }
+        };
+        path.push(step.to_owned());
+        rest = rest.get(end..).unwrap_or_default();
+        rest = rest.strip_prefix('.').unwrap_or(rest);
+    }
+    let mut other = path.clone();
+    if let Some(data) = other.get_mut(start).filter(|step| *step == "data") {
+        *data = "stringData".to_owned();
+    }
+    [path, other]
 }

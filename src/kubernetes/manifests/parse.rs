@@ -11,8 +11,9 @@ use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 
 use super::document::{YamlDocument, documents};
-use super::locate::{self, PathStep};
-use super::{ManifestFault, ManifestPlace, Manifests, TraefikObject, quoted};
+use super::locate::{self, ValuePath};
+use super::yaml::{Booleans, yaml_options};
+use super::{ManifestFault, ManifestPlace, Manifests, TraefikObject, UnreadFields, quoted};
 use crate::kubernetes::well_known::{CLASSES_PART, PART_LABEL};
 
 /// What a document should be.
@@ -24,8 +25,6 @@ const FIELD_REMEDY: &str =
     "`kubectl explain` names the fields and types of its kind; quote text that looks like a number";
 const SECRET_REMEDY: &str =
     "values of `data` are base64, those of `stringData` text, and all keys and values are strings";
-/// Levels of mappings and lists within each other that are followed; no Kubernetes object has half of them.
-const DEPTH_LIMIT: usize = 64;
 /// Lists in lists that are followed.
 const LIST_LIMIT: usize = 8;
 /// Bytes of a message that are shown.
@@ -129,35 +128,6 @@ fn file_line(document: usize, line: u64) -> Option<usize> {
     usize::try_from(line).ok().filter(|line| *line > 0).map(|line| document + line - 1)
 }
 
-/// Which words are booleans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Booleans {
-    /// `yes`, `on` and the like too, as for kubectl; but here in any case, where for kubectl `tRUE` is a text.
-    Yaml11,
-    /// `true`, `True`, `TRUE` and their opposites alone.
-    Yaml12,
-}
-
-/// Limits that follow from the size of a document: as long as it likes, but never many times longer by what its
-/// aliases repeat.
-fn yaml_options(text: &str, booleans: Booleans) -> serde_saphyr::Options {
-    serde_saphyr::options! {
-        budget: serde_saphyr::budget! {
-            max_events: usize::MAX,
-            max_nodes: usize::MAX,
-            max_total_scalar_bytes: 2 * text.len() + (1 << 20),
-            max_total_comment_bytes: usize::MAX,
-            max_depth: DEPTH_LIMIT,
-            flow_nesting_limit: DEPTH_LIMIT,
-        },
-        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 200_000 },
-        emit_comments: false,
-        strict_booleans: booleans == Booleans::Yaml12,
-        // Messages stay on one line, and a snippet could show a private key.
-        with_snippet: false,
-    }
-}
-
 /// Whether a text holds a word that is a boolean in this parser's eyes alone. kubectl prints such a text without
 /// quotes.
 fn has_boolean_in_mixed_case(text: &str) -> bool {
@@ -190,7 +160,7 @@ struct TypeMeta {
 struct Failure {
     message: String,
     /// The way from the object to what is wrong.
-    path: Vec<PathStep>,
+    path: ValuePath,
 }
 
 impl From<String> for Failure {
@@ -216,8 +186,9 @@ impl DocumentText<'_> {
     /// the innermost one says its items are.
     fn object(&self, manifests: &mut Manifests, value: Value, of_list: &TypeMeta, items: &mut Vec<usize>) {
         let Err((kind, failure)) = self.try_object(manifests, value, of_list, items) else { return };
-        let path: Vec<PathStep> = path_of(items).chain(failure.path).collect();
-        let line = locate::line(self.text, yaml_options(self.text, Booleans::Yaml11), &path);
+        let path: ValuePath = path_of(items).chain(failure.path).collect();
+        let found = locate::lines(self.text, yaml_options(self.text, Booleans::Yaml11), &[path]);
+        let line = found.first().and_then(|(_, line)| *line);
         let place = ManifestPlace {
             item: items.first().map(|item| item + 1),
             line: line.map(|line| self.line + line - 1).or(self.place.line),
@@ -248,9 +219,7 @@ impl DocumentText<'_> {
         let Some(kind_of_items) = meta.kind.strip_suffix("List") else {
             return self.single(manifests, object, &meta, items).map_err(|failure| (meta.kind, failure));
         };
-        let failed = |message: String| {
-            (String::new(), Failure { message, path: vec![PathStep::Key("items".to_owned())] })
-        };
+        let failed = |message: String| (String::new(), Failure { message, path: vec!["items".to_owned()] });
         if items.len() >= LIST_LIMIT {
             return Err(failed(format!("more than {LIST_LIMIT} lists within each other")));
         }
@@ -300,6 +269,7 @@ impl DocumentText<'_> {
         }
         let place = ManifestPlace { item: items.first().map(|item| item + 1), ..self.place.clone() };
         manifests.quoted.extend(quoted::unquote(&place, kind, &mut object));
+        let unread = UnreadFields::of(kind, &object);
         let value = Value::Object(object);
         match kind.as_str() {
             "Ingress" => manifests.put_ingress(self.typed(value, items)?, place),
@@ -312,6 +282,7 @@ impl DocumentText<'_> {
             "ConfigMap" => manifests.put(|all| &mut all.class_memory, kind, self.typed(value, items)?, place),
             _ => manifests.put(|all| &mut all.parameters, kind, self.typed(value, items)?, place),
         }
+        manifests.unread.extend(unread);
         Ok(())
     }
 
@@ -332,18 +303,18 @@ impl DocumentText<'_> {
             return Ok(object);
         }
         let steps = error.path().iter().map_while(|segment| match segment {
-            Segment::Seq { index } => Some(PathStep::Index(*index)),
-            Segment::Map { key } => Some(PathStep::Key(key.clone())),
+            Segment::Seq { index } => Some(index.to_string()),
+            Segment::Map { key } => Some(key.clone()),
             Segment::Enum { .. } | Segment::Unknown => None,
         });
-        let path: Vec<PathStep> = steps.collect();
+        let path: ValuePath = steps.collect();
         let message = if path.is_empty() { error.inner().to_string() } else { error.to_string() };
         Err(Failure { message, path })
     }
 }
 
-fn path_of(items: &[usize]) -> impl Iterator<Item = PathStep> {
-    items.iter().flat_map(|item| [PathStep::Key("items".to_owned()), PathStep::Index(*item)])
+fn path_of(items: &[usize]) -> impl Iterator<Item = String> {
+    items.iter().flat_map(|item| ["items".to_owned(), item.to_string()])
 }
 
 /// What an object is, by itself or by the list that it is in.
@@ -354,7 +325,7 @@ fn type_meta(object: &Map<String, Value>, of_list: &TypeMeta) -> Result<TypeMeta
         None | Some(Value::Null) => Ok(None),
         Some(other) => Err(Failure {
             message: format!("`{key}`: invalid type: {}, expected a string", type_of(other)),
-            path: vec![PathStep::Key(key.to_owned())],
+            path: vec![key.to_owned()],
         }),
     };
     let of_items = if of_list.kind.is_empty() { &TypeMeta::default() } else { of_list };

@@ -58,7 +58,8 @@ fn a_conditions_time_changes_only_with_its_status() {
         ]
     );
     let pending = Observed { publication: Publication::Pending, ..observed() };
-    let third = status(&pending, Some(&second), at(300));
+    assert_eq!(status(&pending, Some(&second), at(300)), second, "a new leader does not know yet");
+    let third = status(&Observed { generation: Some(4), ..pending }, Some(&second), at(300));
     assert_eq!(
         conditions(&third)[1..],
         [("Published", "False", "Pending", 200), ("Ready", "False", "Pending", 200)]
@@ -110,7 +111,9 @@ fn settings_that_were_published_stay_ready_while_later_changes_wait() {
     let pending = Observed { publication: Publication::Pending, ..observed() };
     assert_eq!(ready(&pending, None), is("False", "Pending"));
     let published = status(&observed(), None, at(100));
-    assert_eq!(ready(&pending, Some(&published)), is("True", "Ready"));
+    assert_eq!(status(&pending, Some(&published), at(200)), published);
+    let unused = status(&Observed { accepted: None, ..observed() }, None, at(100));
+    assert_eq!(ready(&pending, Some(&unused)), is("False", "Pending"));
     let changed = Observed { generation: Some(4), ..pending };
     assert_eq!(ready(&changed, Some(&published)), is("False", "Pending"));
     let bad = Some(Verdict { reason: Reason::Invalid, message: "x".to_owned() });

@@ -12,7 +12,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::regions::{HostRegion, LintedRoute};
-use super::{LintFinding, LintSettings};
+use super::{LintFinding, LintInput, LintSettings, Severity};
 use crate::kubernetes::key::{IngressKey, SecretKey};
 use crate::routing::Routing;
 use crate::tools::certificate::CertificateFacts;
@@ -41,6 +41,24 @@ pub fn findings(routing: &Routing, settings: LintSettings<'_>) -> Vec<LintFindin
         }));
     }
     found
+}
+
+/// The same for those that no Ingress uses, which something else may: as notes.
+pub fn unused(input: &LintInput, settings: LintSettings<'_>) -> Vec<LintFinding> {
+    let of = |(secret, certificate): &(SecretKey, Certificate)| {
+        let faults = faults(&certificate.cert_file, &certificate.key_file, settings);
+        let object = format!("Secret {secret}");
+        faults.into_iter().map(move |(code, field, text)| LintFinding {
+            severity: Severity::Note,
+            ..LintFinding::with_usual_remedy(
+                code,
+                object.clone(),
+                field.to_owned(),
+                format!("{text}; no Ingress of the input uses it"),
+            )
+        })
+    };
+    input.unused.iter().flat_map(of).collect()
 }
 
 fn faults(chain: &str, key: &str, settings: LintSettings<'_>) -> Vec<Fault> {
@@ -138,57 +156,83 @@ fn belongs(key: &PrivateKeyDer<'_>, certificate: &X509Certificate<'_>) -> Option
     Some(public.subject_public_key == certificate.public_key().subject_public_key)
 }
 
-/// Positions of the routes whose host no certificate of the output is for, although all Secrets of the Ingress are
-/// there; each host of an Ingress once.
-pub fn uncovered(routing: &Routing, routes: &[LintedRoute<'_>]) -> Vec<(usize, String)> {
-    let mut fragments: HashMap<&IngressKey, &Fragment> = HashMap::new();
-    for route in routes {
-        fragments.insert(&route.fragment.ingress, route.fragment);
-    }
-    let mut facts: HashMap<&str, Option<CertificateFacts>> = HashMap::new();
-    let mut names: HashSet<String> = HashSet::new();
-    for one in fragments.values().flat_map(|fragment| &fragment.certificates) {
-        let pem = &*one.certificate.cert_file;
-        let known = facts.entry(pem).or_insert_with(|| CertificateFacts::parse(pem).ok());
-        for name in known.iter().flat_map(|facts| &facts.names) {
-            names.insert(name.trim_end_matches('.').to_owned());
-            names.insert(name.clone());
+/// What the certificates of an output are for.
+#[derive(Debug)]
+pub struct ServedNames<'a> {
+    /// By the text of the certificate; `None` where it can't be read.
+    facts: HashMap<&'a str, Option<CertificateFacts>>,
+    names: HashSet<String>,
+}
+
+impl<'a> ServedNames<'a> {
+    /// Reads the certificates of all Ingresses with a route.
+    pub fn new(routes: &[LintedRoute<'a>]) -> Self {
+        let mut fragments: HashMap<&IngressKey, &Fragment> = HashMap::new();
+        for route in routes {
+            fragments.insert(&route.fragment.ingress, route.fragment);
         }
+        let (mut facts, mut names) = (HashMap::new(), HashSet::new());
+        for one in fragments.values().flat_map(|fragment| &fragment.certificates) {
+            let pem = &*one.certificate.cert_file;
+            facts.entry(pem).or_insert_with(|| {
+                let known = CertificateFacts::parse(pem).ok();
+                for name in known.iter().flat_map(|facts| &facts.names) {
+                    names.insert(name.trim_end_matches('.').to_owned());
+                    names.insert(name.clone());
+                }
+                known
+            });
+        }
+        Self { facts, names }
     }
+
+    /// Whether Traefik has a certificate for a host, which may begin with `*.`.
+    pub fn cover(&self, host: &str) -> bool {
+        let wildcard = host.find('.').map(|dot| format!("*{}", &host[dot..]));
+        self.names.contains(host) || wildcard.is_some_and(|name| self.names.contains(&name))
+    }
+
+    /// Whether all Secrets that an Ingress names are there and can be read, and there is one.
+    pub fn are_all_of(&self, fragment: &Fragment, routing: &Routing) -> bool {
+        let certificates = &fragment.certificates;
+        let spec = routing.stores().ingresses().get(&fragment.ingress).and_then(|one| one.spec.as_ref());
+        let entries = spec.iter().flat_map(|spec| spec.tls.iter().flatten());
+        let wanted: HashSet<&str> = entries.filter_map(|entry| entry.secret_name.as_deref()).collect();
+        let is_readable = |pem: &str| self.facts.get(pem).is_some_and(Option::is_some);
+        !certificates.is_empty()
+            && wanted.len() <= certificates.len()
+            && certificates.iter().all(|one| is_readable(&one.certificate.cert_file))
+    }
+}
+
+/// Says that no certificate is for a host of an Ingress.
+pub fn missing(host: &str, fragment: &Fragment) -> String {
+    let shown: Vec<String> = fragment.certificates.iter().take(3).map(|one| one.secret.to_string()).collect();
+    let shown = shown.join(", ");
+    format!("no certificate is for {host}, neither in Secret {shown} nor in another one that is used")
+}
+
+/// Positions of the routes whose host no certificate of the output is for, although all Secrets of the Ingress are
+/// there, with that host; each host of an Ingress once.
+pub fn uncovered(
+    routing: &Routing,
+    routes: &[LintedRoute<'_>],
+    served: &ServedNames<'_>,
+) -> Vec<(usize, String)> {
     let mut told: HashSet<(&IngressKey, &HostRegion)> = HashSet::new();
     let mut found = Vec::new();
     for (at, route) in routes.iter().enumerate() {
-        let key = &route.fragment.ingress;
-        let certificates = &route.fragment.certificates;
         let Some(host) = route.region.as_ref().map(|region| &region.host) else { continue };
-        let name = match host {
-            HostRegion::Exact(name) => name.clone(),
-            HostRegion::Wildcard(rest) => format!("*{rest}"),
-            HostRegion::Any | HostRegion::Other(_) => continue,
-        };
-        let wildcard = name.find('.').map(|dot| format!("*{}", &name[dot..]));
-        let is_covered = names.contains(&name) || wildcard.is_some_and(|name| names.contains(&name));
+        let Some(name) = host.name() else { continue };
         let resolved = route.ranked.router.tls.as_ref().is_some_and(|tls| !tls.cert_resolver.is_empty());
-        if is_covered || resolved || certificates.is_empty() || !told.insert((key, host)) {
-            continue;
+        if !route.fragment.certificates.is_empty()
+            && !resolved
+            && !served.cover(&name)
+            && told.insert((&route.fragment.ingress, host))
+            && served.are_all_of(route.fragment, routing)
+        {
+            found.push((at, name));
         }
-        let spec = routing.stores().ingresses().get(key).and_then(|ingress| ingress.spec.as_ref());
-        let entries = spec.iter().flat_map(|spec| spec.tls.iter().flatten());
-        let wanted: HashSet<&str> = entries.filter_map(|entry| entry.secret_name.as_deref()).collect();
-        let readable = certificates
-            .iter()
-            .all(|one| facts.get(&*one.certificate.cert_file).is_some_and(Option::is_some));
-        if wanted.len() > certificates.len() || !readable {
-            continue;
-        }
-        let shown: Vec<String> = certificates.iter().take(3).map(|one| one.secret.to_string()).collect();
-        let shown = shown.join(", ");
-        found.push((
-            at,
-            format!(
-                "no certificate is for {name}, neither in Secret {shown} nor in another one that is used"
-            ),
-        ));
     }
     found
 }

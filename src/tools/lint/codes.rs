@@ -80,6 +80,10 @@ codes! {
     CertificateHostMissing Error "no certificate is for this host, so Traefik shows its default one"
         "spec:\n  tls:\n  - secretName: shop  # for shop.example alone\n  rules:\n  - host: www.shop.example"
         "name a Secret whose certificate has this host among its names";
+    TlsHostsMismatch Warning "the hosts of spec.tls and those of the rules are not the same"
+        "spec:\n  tls:\n  - hosts: [wwww.shop.example]\n    secretName: shop\n  rules:\n  - host: www.shop.example"
+        "write the hosts of the rules into spec.tls, from which cert-manager and its like make certificates; Traefik does \
+        not read them";
     CertificateKeyMismatch Error "tls.key is the key of another certificate"
         "# a Secret whose tls.crt was renewed and whose tls.key is the old one"
         "put the key beside the certificate that was made for it";

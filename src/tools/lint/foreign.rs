@@ -2,26 +2,12 @@
 
 use super::LintFinding;
 use crate::kubernetes::Ingress;
-use crate::kubernetes::well_known::TRAEFIK_PREFIX;
+use crate::kubernetes::well_known::{CONTROLLERS, TRAEFIK_PREFIX};
 use crate::translate::annotation::{self, MAY_BE_OPEN, NO_EFFECT, RESTRICTING};
-use crate::translate::problem::Problem;
+use crate::translate::problem::{Category, Problem};
 
 /// Findings for one object.
 const LIMIT: usize = 50;
-
-/// What the annotations of a controller begin with.
-const CONTROLLERS: &[(&str, &str)] = &[
-    ("nginx.ingress.kubernetes.io/", "ingress-nginx"),
-    ("alb.ingress.kubernetes.io/", "the AWS Load Balancer Controller"),
-    ("appgw.ingress.kubernetes.io/", "the Application Gateway controller"),
-    ("haproxy-ingress.github.io/", "HAProxy Ingress"),
-    ("haproxy.org/", "HAProxy's controller"),
-    ("konghq.com/", "Kong"),
-    ("nginx.org/", "NGINX's own controller"),
-    ("projectcontour.io/", "Contour"),
-    ("traefik.ingress.kubernetes.io/", "Traefik 1"),
-    ("ingress.kubernetes.io/", "Traefik 1"),
-];
 
 /// What the name of an annotation begins with, what it would have done, and what does it here. The first one counts.
 const EFFECTS: &[(&str, &str, &str)] = &[
@@ -35,6 +21,11 @@ const EFFECTS: &[(&str, &str, &str)] = &[
     ),
     ("auth", "ask for a user and a password", "a middleware basicAuth or digestAuth"),
     ("whitelist", "let certain addresses in only", "a middleware ipAllowList"),
+    (
+        "allow-http",
+        "serve no http where it is \"false\"",
+        "an entry point with TLS alone in router.entrypoints",
+    ),
     ("allow", "let certain addresses in only", "a middleware ipAllowList"),
     ("denylist", "keep certain addresses out", "a middleware ipAllowList with all others"),
     ("blacklist", "keep certain addresses out", "a middleware ipAllowList with all others"),
@@ -133,10 +124,17 @@ pub fn findings(problem: &Problem, ingress: Option<&Ingress>) -> Vec<LintFinding
         Some(annotations) => annotation::without_effect(annotations, "router").take(LIMIT).collect(),
         None => problem.value.split(", ").filter(|key| !key.ends_with('…')).collect(),
     };
-    keys.into_iter().map(|key| finding(problem, key)).collect()
+    let object = problem.subject.to_string();
+    keys.into_iter().map(|key| finding(&object, key, &problem.remedy)).collect()
 }
 
-fn finding(problem: &Problem, key: &str) -> LintFinding {
+/// One finding for each of these annotations of an object.
+pub fn of_others(object: &str, keys: &[String]) -> Vec<LintFinding> {
+    keys.iter().take(LIMIT).map(|key| finding(object, key, "")).collect()
+}
+
+/// A finding; `remedy` may name an annotation that is close.
+fn finding(object: &str, key: &str, remedy: &str) -> LintFinding {
     let known =
         CONTROLLERS.iter().find_map(|(prefix, controller)| Some((key.strip_prefix(prefix)?, *controller)));
     let effect = known.and_then(|(name, controller)| {
@@ -145,8 +143,8 @@ fn finding(problem: &Problem, key: &str) -> LintFinding {
     });
     let name = key.rsplit('/').next().unwrap_or_default();
     let restricts = RESTRICTING.iter().any(|part| name.to_ascii_lowercase().contains(part));
-    let usual = match problem.remedy.contains(&format!("the closest to {name} is")) {
-        true => problem.remedy.as_str(),
+    let usual = match remedy.contains(&format!("the closest to {name} is")) {
+        true => remedy,
         false if restricts => MAY_BE_OPEN,
         false => NO_EFFECT,
     };
@@ -160,6 +158,6 @@ fn finding(problem: &Problem, key: &str) -> LintFinding {
         }
         (None, _) => (format!("{key:?} has no effect on this object"), usual.to_owned()),
     };
-    let (object, field) = (problem.subject.to_string(), format!("metadata.annotations[{key}]"));
-    LintFinding::new(problem.category.as_str(), object, field, text, remedy)
+    let field = format!("metadata.annotations[{key}]");
+    LintFinding::new(Category::IgnoredAnnotation.as_str(), object.to_owned(), field, text, remedy)
 }

@@ -5,9 +5,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{LintFinding, codes};
-use crate::kubernetes::key::SecretKey;
-use crate::kubernetes::manifests::{ManifestPlace, Manifests, TraefikObject};
+use crate::kubernetes::key::{IngressKey, SecretKey};
+use crate::kubernetes::manifests::{ManifestPlace, ManifestTexts, Manifests, TraefikObject, UnreadFields};
 use crate::tools::invalid;
+use crate::traefik::dynamic::Certificate;
 
 /// The annotation that silences codes for its object: their names, with commas between.
 const SILENCING: &str = "waybill.dev/lint-ignore";
@@ -22,12 +23,17 @@ pub struct LintInput {
     /// `None` where they could not be read.
     traefik_objects: Option<BTreeSet<TraefikObject>>,
     places: HashMap<String, ManifestPlace>,
+    texts: ManifestTexts,
+    unread: HashMap<String, UnreadFields>,
+    /// TLS Secrets that no Ingress names.
+    pub(super) unused: Vec<(SecretKey, Certificate)>,
     silenced: HashMap<String, Vec<String>>,
 }
 
 impl LintInput {
-    /// Takes what is needed out of manifests. Those of a cluster have no place in a file.
-    pub fn take(manifests: &mut Manifests, of_cluster: bool) -> Self {
+    /// Takes what is needed out of manifests. Those of a cluster have no texts.
+    pub fn take(manifests: &mut Manifests, texts: Option<ManifestTexts>) -> Self {
+        let of_cluster = texts.is_none();
         let mut input = Self {
             has_no_secrets: !of_cluster && manifests.secrets.is_empty(),
             has_no_services: !of_cluster && manifests.services.is_empty(),
@@ -37,8 +43,10 @@ impl LintInput {
         input.traefik_objects = (!of_cluster || !objects.is_empty()).then_some(objects);
         input.look(manifests);
         input.unused_secrets(manifests);
-        if !of_cluster {
+        input.unread = std::mem::take(&mut manifests.unread);
+        if let Some(texts) = texts {
             input.places = manifests.take_places();
+            input.texts = texts;
         }
         input
     }
@@ -67,19 +75,19 @@ impl LintInput {
                 text,
                 "give it a name".to_owned(),
             );
-            self.findings.push(at(&one.place, finding));
+            self.findings.push(LintFinding { place: Some(one.place.clone()), ..finding });
         }
         for one in &manifests.quoted {
             let text = format!("an API server refuses this: {:?} in quotes", one.value);
             let remedy = "write the number without quotes".to_owned();
             let finding = LintFinding::new("InvalidObject", String::new(), one.field.clone(), text, remedy);
-            self.findings.push(at(&one.place, finding));
+            self.findings.push(LintFinding { place: Some(one.place.clone()), ..finding });
         }
         for one in &manifests.repeated {
             let text = format!("the object is already in {}, and the later one counts", one.before);
             let finding =
                 LintFinding::with_usual_remedy("RepeatedObject", one.object.clone(), String::new(), text);
-            self.findings.push(at(&one.again, finding));
+            self.findings.push(LintFinding { place: Some(one.again.clone()), ..finding });
         }
     }
 
@@ -114,8 +122,13 @@ impl LintInput {
                 metadata.namespace.as_deref().unwrap_or_default(),
                 metadata.name.as_deref().unwrap_or_default(),
             );
-            let has = |name: &str| secret.data.as_ref().is_some_and(|data| data.contains_key(name));
-            if has("tls.crt") && has("tls.key") && !named.contains(&key) {
+            let text = |name: &str| {
+                let bytes = &secret.data.as_ref()?.get(name)?.0;
+                Some(String::from_utf8_lossy(bytes).into_owned())
+            };
+            if let (Some(chain), Some(private), false) =
+                (text("tls.crt"), text("tls.key"), named.contains(&key))
+            {
                 let text = "no Ingress of the input names this TLS Secret".to_owned();
                 let object = format!("Secret {key}");
                 self.findings.push(LintFinding::with_usual_remedy(
@@ -124,8 +137,19 @@ impl LintInput {
                     String::new(),
                     text,
                 ));
+                self.unused.push((key, Certificate { cert_file: chain.into(), key_file: private.into() }));
             }
         }
+    }
+
+    /// The hosts of each entry of an Ingress's `spec.tls`.
+    pub(super) fn tls_hosts(&self, ingress: &IngressKey) -> &[Vec<String>] {
+        self.unread.get(&format!("Ingress {ingress}")).map_or(&[], |unread| &unread.tls_hosts)
+    }
+
+    /// Annotations of an object that are for other controllers and that no problem names.
+    pub(super) fn annotations_of_others(&self, object: &str) -> &[String] {
+        self.unread.get(object).map_or(&[], |unread| &unread.annotations)
     }
 
     /// Whether the input lacks an object of Traefik's CRD provider; `None` where that can't be told. `Some(true)` where
@@ -140,15 +164,25 @@ impl LintInput {
         self.silenced.get(&finding.object).is_some_and(|codes| codes.iter().any(|code| code == finding.code))
     }
 
-    /// Adds where the object of a finding stands.
-    pub fn locate(&self, finding: LintFinding) -> LintFinding {
-        match self.places.get(&finding.object) {
-            Some(place) if finding.file.is_none() => at(place, finding),
-            _ => finding,
-        }
+    /// Adds where findings stand: the line of the field, else that of the object.
+    pub fn locate(&self, findings: Vec<LintFinding>) -> Vec<LintFinding> {
+        let place = |finding: &LintFinding| {
+            finding.place.clone().or_else(|| self.places.get(&finding.object).cloned())
+        };
+        let places: Vec<Option<ManifestPlace>> = findings.iter().map(place).collect();
+        let placed = places.iter().zip(&findings);
+        let wanted: Vec<(&ManifestPlace, &str)> =
+            placed.filter_map(|(place, finding)| Some((place.as_ref()?, finding.field.as_str()))).collect();
+        let mut lines = self.texts.lines(&wanted).into_iter();
+        let located = places.iter().zip(findings).map(|(place, finding)| match place {
+            Some(place) => LintFinding {
+                file: Some(place.file.to_string()),
+                line: lines.next().flatten(),
+                place: None,
+                ..finding
+            },
+            None => finding,
+        });
+        located.collect()
     }
-}
-
-fn at(place: &ManifestPlace, finding: LintFinding) -> LintFinding {
-    LintFinding { file: Some(place.file.to_string()), line: place.line, ..finding }
 }

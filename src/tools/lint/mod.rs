@@ -7,6 +7,7 @@
 //! | `regions.rs` | which router takes all that another one takes |
 //! | `routes.rs` | routes, their paths and hosts |
 //! | `certificates.rs` | certificates, keys, chains; Secrets |
+//! | `tls_hosts.rs` | hosts of `spec.tls`, beside those of rules and certificates |
 //! | `foreign.rs` | annotations of other controllers, and what they would have done |
 //! | `formats.rs` | findings as text, JSON, SARIF and GitHub's annotations |
 
@@ -17,12 +18,14 @@ pub mod formats;
 mod input;
 mod regions;
 mod routes;
+mod tls_hosts;
 
 use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::kubernetes::key::ObjectKey;
+use crate::kubernetes::key::{ObjectKey, ServiceKey};
+use crate::kubernetes::manifests::ManifestPlace;
 use crate::routing::Routing;
 use crate::translate::problem::{Category, Kind, Problem};
 use crate::translate::settings::ClassOptions;
@@ -45,13 +48,16 @@ pub struct LintFinding {
     pub code: &'static str,
     pub text: String,
     pub remedy: String,
+    /// Where its object stands, if that can't be found by its name.
+    #[serde(skip)]
+    place: Option<ManifestPlace>,
 }
 
 impl LintFinding {
     /// A finding with the severity of its code.
     fn new(code: &'static str, object: String, field: String, text: String, remedy: String) -> Self {
         let severity = codes::find(code).map_or(Severity::Warning, |code| code.severity);
-        Self { file: None, line: None, object, field, severity, code, text, remedy }
+        Self { file: None, line: None, object, field, severity, code, text, remedy, place: None }
     }
 
     /// A finding whose remedy is that of its code.
@@ -94,7 +100,21 @@ pub fn lint(routing: &Routing, input: &LintInput, settings: LintSettings<'_>) ->
     }
     findings.extend(routes::path_findings(routing));
     findings.extend(certificates::findings(routing, settings));
+    findings.extend(certificates::unused(input, settings));
+    findings.extend(annotations_of_others(routing, input));
     findings
+}
+
+/// Annotations for other controllers, of our Ingresses and of the Services that they lead to.
+fn annotations_of_others(routing: &Routing, input: &LintInput) -> Vec<LintFinding> {
+    let fragments = || routing.table().fragments();
+    let services: BTreeSet<&ServiceKey> = fragments()
+        .flat_map(|fragment| &fragment.routers)
+        .map(|router| &router.service.owner.service)
+        .collect();
+    let services = services.into_iter().map(|service| format!("Service {service}"));
+    let objects = fragments().map(|fragment| format!("Ingress {}", fragment.ingress)).chain(services);
+    objects.flat_map(|object| foreign::of_others(&object, input.annotations_of_others(&object))).collect()
 }
 
 fn problems(routing: &Routing, input: &LintInput) -> Vec<LintFinding> {

@@ -28,6 +28,17 @@ pub enum HostRegion {
     Other(String),
 }
 
+impl HostRegion {
+    /// The host, or `*.` and the rest, if it is one of these.
+    pub fn name(&self) -> Option<String> {
+        match self {
+            Self::Exact(name) => Some(name.clone()),
+            Self::Wildcard(rest) => Some(format!("*{rest}")),
+            Self::Any | Self::Other(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for HostRegion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -60,7 +71,10 @@ impl RuleRegion {
     /// What a rule takes, if it has the form that the translation writes.
     fn new(matcher: &RuleMatcher) -> Option<Self> {
         match matcher {
-            RuleMatcher::Both(left, right) => Some(Self { host: host(left)?, path: path(right)? }),
+            RuleMatcher::All(parts) => match &**parts {
+                [left, right] => Some(Self { host: host(left)?, path: path(right)? }),
+                _ => None,
+            },
             other => match (host(other), path(other)) {
                 (Some(host), _) => Some(Self { host, path: PathRegion::Prefix(String::new()) }),
                 (None, path) => Some(Self { host: HostRegion::Any, path: path? }),
@@ -110,7 +124,8 @@ fn host(matcher: &RuleMatcher) -> Option<HostRegion> {
 
 fn path(matcher: &RuleMatcher) -> Option<PathRegion> {
     let (call, predicate) = match matcher {
-        RuleMatcher::Either(exact, below) => {
+        RuleMatcher::Any(parts) => {
+            let [exact, below] = &**parts else { return None };
             return match (path(exact)?, path(below)?) {
                 (PathRegion::Exact(path), PathRegion::Prefix(prefix)) if prefix == format!("{path}/") => {
                     Some(PathRegion::Element(path))

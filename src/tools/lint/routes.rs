@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::certificates::{self, ServedNames};
 use super::regions::{HostRegion, LintedRoute, compare};
-use super::{LintFinding, LintInput, Severity, certificates};
+use super::{LintFinding, LintInput, Severity, tls_hosts};
 use crate::kubernetes::Ingress;
 use crate::kubernetes::key::IngressKey;
 use crate::kubernetes::manifests::TraefikObject;
@@ -103,15 +104,19 @@ pub fn findings(routing: &Routing, input: &LintInput, routes: &[LintedRoute<'_>]
             ));
         }
     }
-    for (at, text) in certificates::uncovered(routing, routes) {
-        let field = fields.of(&routes[at]).0;
+    let served = ServedNames::new(routes);
+    let mut uncovered = HashSet::new();
+    for (at, host) in certificates::uncovered(routing, routes, &served) {
+        let (fragment, field) = (routes[at].fragment, fields.of(&routes[at]).0);
         found.push(LintFinding::with_usual_remedy(
             "CertificateHostMissing",
-            object(routes[at].fragment),
+            object(fragment),
             field,
-            text,
+            certificates::missing(&host, fragment),
         ));
+        uncovered.insert((&fragment.ingress, host));
     }
+    found.extend(tls_hosts::findings(routing, input, routes, &served, &uncovered));
     found.extend(shared_hosts(routes, &mut fields));
     found.extend(mixed_tls(routing, routes, &mut fields));
     found.extend(references(input, routes));

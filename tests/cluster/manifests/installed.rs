@@ -9,8 +9,8 @@ use kube::api::Api;
 use serde_json::{Value, json};
 
 use super::root;
-use crate::harness::operator::binary;
-use crate::harness::{self, ControlPlane};
+use crate::harness::operator::{SOON, binary};
+use crate::harness::{self, ControlPlane, eventually};
 use crate::operator::objects::{ADDRESS, FAST, has_router, ingress, shop_with};
 
 const CHART: &str = "manifests/helm/waybill";
@@ -35,14 +35,14 @@ async fn options(plane: &ControlPlane) -> String {
     map.data.unwrap()["waybill.yaml"].clone()
 }
 
-fn deployment(plane: &ControlPlane) -> Value {
-    let printed = plane.kubectl_ok(&["-n", "waybill", "get", "deployment", "waybill", "-o", "json"]);
+fn deployment(plane: &ControlPlane, name: &str) -> Value {
+    let printed = plane.kubectl_ok(&["-n", "waybill", "get", "deployment", name, "-o", "json"]);
     serde_json::from_str(&printed).unwrap()
 }
 
-/// Whether the API server would take the Deployment's pod, after a change to it.
-fn admits(plane: &ControlPlane, change: impl FnOnce(&mut Value)) -> Result<(), String> {
-    let mut pod = deployment(plane)["spec"]["template"].take();
+/// Whether the API server would take a Deployment's pod, after a change to it.
+fn admits(plane: &ControlPlane, name: &str, change: impl FnOnce(&mut Value)) -> Result<(), String> {
+    let mut pod = deployment(plane, name)["spec"]["template"].take();
     pod["apiVersion"] = "v1".into();
     pod["kind"] = "Pod".into();
     pod["metadata"]["name"] = "tried".into();
@@ -63,8 +63,8 @@ async fn the_chart_installs_upgrades_and_leaves_the_settings_of_classes() {
     // The pod is what the standard `restricted` asks for.
     let label = "pod-security.kubernetes.io/enforce=restricted";
     plane.kubectl_ok(&["label", "namespace", "waybill", label]);
-    admits(&plane, |_| {}).unwrap();
-    let refused = admits(&plane, |pod| pod["spec"]["securityContext"] = json!({})).unwrap_err();
+    admits(&plane, "waybill", |_| {}).unwrap();
+    let refused = admits(&plane, "waybill", |pod| pod["spec"]["securityContext"] = json!({})).unwrap_err();
     assert!(refused.contains("PodSecurity"), "{refused}");
 
     // A replica works with the options and the rights that Helm installed.
@@ -79,12 +79,14 @@ async fn the_chart_installs_upgrades_and_leaves_the_settings_of_classes() {
     drop(operator);
 
     // Settings of a class, and an upgrade that changes options, replicas and the CRD.
-    let before = deployment(&plane);
+    let before = deployment(&plane, "waybill");
     plane.apply("apiVersion: waybill.dev/v1alpha1\nkind: IngressClassParameters\nmetadata: {name: public}\nspec: {}").await;
     let crd = ["crd", "ingressclassparameters.waybill.dev"];
     plane.kubectl_ok(&["label", crd[0], crd[1], "app.kubernetes.io/name-"]);
-    helm(&plane, &["upgrade", "waybill", CHART, "--set", "replicas=3,options.operator.logFormat=text"]);
-    let after = deployment(&plane);
+    let values = "replicas=3,options.operator.logFormat=text,proxies.enabled=true,admission.enabled=true";
+    let said = helm(&plane, &["upgrade", "waybill", CHART, "--set", values]);
+    assert!(said.contains("get service traefik"), "{said}");
+    let after = deployment(&plane, "waybill");
     assert_eq!((&before["spec"]["replicas"], &after["spec"]["replicas"]), (&json!(2), &json!(3)));
     let sum = "/spec/template/metadata/annotations/checksum~1options";
     assert!(before.pointer(sum).is_some() && before.pointer(sum) != after.pointer(sum), "the pods roll");
@@ -94,8 +96,46 @@ async fn the_chart_installs_upgrades_and_leaves_the_settings_of_classes() {
     assert!(!operator.process.log().contains("{\""), "logs are text now: {}", operator.process.log());
     let labels = plane.kubectl_ok(&["get", crd[0], crd[1], "-o", "jsonpath={.metadata.labels}"]);
     assert!(labels.contains("waybill"), "the upgrade covers the CRD: {labels}");
+
+    // Proxies, whose address Ingresses get, and whose agents may read what is published.
+    admits(&plane, "traefik", |_| {}).unwrap();
+    let status = r#"{"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.77"}]}}}"#;
+    let service = [
+        "-n",
+        "waybill",
+        "patch",
+        "service",
+        "traefik",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        status,
+    ];
+    plane.kubectl_ok(&service);
+    eventually("the Ingress has the address of the proxies", SOON, async || {
+        let address = "jsonpath={.status.loadBalancer.ingress[*].ip}";
+        let found = plane.kubectl_ok(&["-n", "shop", "get", "ingress", "web", "-o", address]);
+        if found == "192.0.2.77" { Ok(()) } else { Err(found) }
+    })
+    .await;
+    let agent = "--as=system:serviceaccount:waybill:traefik";
+    for allowed in [["get", "secrets"], ["watch", "configmaps"], ["create", "leases"]] {
+        plane.kubectl_ok(&["-n", "waybill", "auth", "can-i", allowed[0], allowed[1], agent]);
+    }
     plane.assert_nothing_refused();
     drop(operator);
+
+    // The policies are in force.
+    let mut bad = ingress("shop", "bad", "web");
+    bad["metadata"]["annotations"] = json!({"traefik.ingress.kubernetes.io/router.priority": "high"});
+    let file = plane.folder().join("bad.json");
+    std::fs::write(&file, bad.to_string()).unwrap();
+    eventually("a bad annotation is refused", SOON, async || {
+        let output = plane.kubectl(&["create", "--dry-run=server", "-f", &file.display().to_string()]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if said.contains("'waybill-ingresses-deny'") { Ok(()) } else { Err(said) }
+    })
+    .await;
 
     // Removed, all that is left is the CRD with its objects, and what was published.
     helm(&plane, &["uninstall", "waybill"]);
@@ -103,10 +143,10 @@ async fn the_chart_installs_upgrades_and_leaves_the_settings_of_classes() {
     let left = plane.kubectl_ok(&[
         "get",
         "deployments,serviceaccounts,roles,rolebindings,services,poddisruptionbudgets,ingressclasses,clusterroles,\
-         clusterrolebindings",
+         clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings",
         "-A",
         "-l",
-        "app.kubernetes.io/name=waybill",
+        "app.kubernetes.io/name in (waybill, traefik)",
         "-o",
         "name",
     ]);

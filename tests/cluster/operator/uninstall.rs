@@ -1,4 +1,4 @@
-//! Uninstalling by the commands of docs/operations.md: the routing stays until it is deleted, and then nothing is left.
+//! Removing waybill by the commands of docs/upgrade.md: the routing stays until it is deleted, and then nothing is left.
 
 use std::path::Path;
 
@@ -16,18 +16,21 @@ const OUTPUT: &str = "waybill/waybill";
 /// The commands below the heading, without `kubectl`.
 fn commands() -> Vec<Vec<String>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(root.join("docs/operations.md")).unwrap();
-    let section = text.split_once("\n## Uninstalling\n").expect("the section").1;
-    let block = section.split("```").nth(1).expect("its commands");
-    let words =
-        |line: &str| {
-            line.split_whitespace()
-                .map(|word| {
-                    if word == "manifests" { root.join(word).display().to_string() } else { word.to_owned() }
-                })
-                .collect::<Vec<_>>()
-        };
-    block.lines().filter_map(|line| line.strip_prefix("kubectl ")).map(words).collect()
+    let text = std::fs::read_to_string(root.join("docs/upgrade.md")).unwrap();
+    let section = text.split_once("\n## Removing\n").expect("the section").1;
+    let words = |line: &str| {
+        line.split_whitespace()
+            .map(|word| {
+                if word == "manifests" || word == "crds" {
+                    root.join(word).display().to_string()
+                } else {
+                    word.to_owned()
+                }
+            })
+            .collect::<Vec<_>>()
+    };
+    let blocks = section.split("```").skip(1).step_by(2).flat_map(str::lines);
+    blocks.filter_map(|line| line.strip_prefix("kubectl ")).map(words).collect()
 }
 
 /// Everything that carries a label or an annotation of waybill's.
@@ -46,7 +49,7 @@ fn is_ours(object: &impl ResourceExt) -> bool {
 #[tokio::test]
 async fn nothing_is_left_but_the_statuses() {
     let commands = commands();
-    assert!(commands.len() >= 2 && commands[0][0] == "delete", "{commands:?}");
+    assert!(commands.len() > 2, "{commands:?}");
     let plane = ControlPlane::start().await;
     plane.install("crds");
     plane.install("manifests");
@@ -83,12 +86,18 @@ async fn nothing_is_left_but_the_statuses() {
     let (after, document) = plane.published(OUTPUT).await.expect("the routing stays");
     assert!(after == before && has_router(&document, "shop", "plain"), "{before:?} {after:?}");
 
-    for command in &commands {
+    let run = |command: &Vec<String>| {
         // Nobody empties a namespace in this control plane, so there is nothing to wait for.
         let mut arguments: Vec<&str> = command.iter().map(String::as_str).collect();
         arguments.push("--wait=false");
-        plane.kubectl_ok(&arguments);
-    }
+        plane.kubectl_ok(&arguments)
+    };
+    run(&commands[0]);
+    let namespaces = plane.kubectl_ok(&["get", "namespaces", "-o", "wide"]);
+    assert!(!namespaces.contains("Terminating"), "all that is published would go with it: {namespaces}");
+    let (after, _) = plane.published(OUTPUT).await.expect("the routing stays");
+    assert!(after == before, "{before:?} {after:?}");
+    commands[1..].iter().for_each(|command| _ = run(command));
     eventually("nothing is left", SOON, async || {
         let left = left(&plane).await;
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }

@@ -24,7 +24,35 @@
 {{- toJson $namespaces -}}
 {{- end -}}
 
+{{- /* The options, with the proxies' Service as the source of statuses unless they name another. */ -}}
+{{- define "waybill.options" -}}
+{{- $options := deepCopy .Values.options -}}
+{{- if and .Values.proxies.enabled (eq .Values.rbac.scope "cluster") (not (include "waybill.ingress" . | fromJson).ingressEndpoint) -}}
+{{- $endpoint := dict "publishedService" (printf "%s/traefik" .Release.Namespace) -}}
+{{- $options = merge $options (dict "providers" (dict "kubernetesIngress" (dict "ingressEndpoint" $endpoint))) -}}
+{{- end -}}
+{{- toYaml $options -}}
+{{- end -}}
+
+{{- define "waybill.output" -}}
+{{- $operator := .Values.options.operator | default dict -}}
+{{- $output := $operator.output | default dict -}}
+{{ $operator.namespace | default .Release.Namespace }}/{{ $output.name | default "waybill" }}
+{{- end -}}
+
+{{- /* A list of texts in CEL, for YAML. */ -}}
+{{- define "waybill.cel" -}}
+{{ printf "['%s']" (join "', '" .) | quote }}
+{{- end -}}
+
+{{- define "waybill.admission.classes" -}}
+{{ include "waybill.cel" (.Values.admission.classes | default (list .Values.ingressClass.name)) }}
+{{- end -}}
+
 {{- define "waybill.check" -}}
+{{- if and .Values.proxies.enabled (ne (dir (include "waybill.output" .)) .Release.Namespace) -}}
+{{- fail "proxies.enabled: the proxies read the output of their own namespace; remove options.operator.namespace" -}}
+{{- end -}}
 {{- if eq .Values.rbac.scope "namespaces" -}}
 {{- $ingress := include "waybill.ingress" . | fromJson -}}
 {{- if not (include "waybill.namespaces" . | fromJsonArray) -}}

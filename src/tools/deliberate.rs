@@ -1,0 +1,186 @@
+//! Which differences between Traefik's own provider and waybill are on purpose. They are named as in the first column of
+//! docs/migration.md.
+
+use std::collections::{BTreeSet, HashSet};
+
+use super::changed_field::ChangedField;
+use super::compared_route::{ComparedRoute, ComparedSide};
+use crate::traefik::dynamic::RouterTls;
+use crate::translate::host::Host;
+use crate::translate::name::{DEFAULT_ROUTER, without_digest};
+use crate::translate::settings::Settings;
+
+/// The rule of every request.
+const EVERYTHING: &str = r#"PathPrefix("/")"#;
+
+/// What of both sides decides whether a difference is on purpose.
+#[derive(Debug)]
+pub struct Deliberate<'s> {
+    /// Waybill's.
+    settings: &'s Settings,
+    /// Traefik has an empty rule.
+    any_empty: bool,
+    /// The default backends are those of two Ingresses.
+    other_default: bool,
+    their_routers: HashSet<String>,
+    /// Names that several routers of ours ask for.
+    contested_routers: HashSet<String>,
+    /// Names that several services of ours ask for.
+    contested_services: HashSet<String>,
+    /// Those of Ingresses.
+    namespaces: HashSet<String>,
+}
+
+impl<'s> Deliberate<'s> {
+    /// Looks at both sides as they are.
+    pub fn new(theirs: &ComparedSide, ours: &ComparedSide, settings: &'s Settings) -> Self {
+        let (theirs, ours) = (|| theirs.routes.values().flatten(), || ours.routes.values().flatten());
+        let is_default = |route: &&ComparedRoute| route.name == DEFAULT_ROUTER;
+        let from = |route: Option<&'_ ComparedRoute>| route.and_then(|route| route.from.clone());
+        let defaults = from(theirs().find(is_default)).zip(from(ours().find(is_default)));
+        Self {
+            settings,
+            any_empty: theirs().any(|route| route.rule.is_empty()),
+            other_default: defaults.is_some_and(|(theirs, ours)| theirs != ours),
+            their_routers: theirs().map(|route| route.name.clone()).collect(),
+            contested_routers: contested(ours().map(|route| &*route.name)),
+            contested_services: contested(ours().map(|route| &*route.service_name)),
+            namespaces: theirs()
+                .chain(ours())
+                .filter_map(|route| Some(namespace(route)?.to_owned()))
+                .collect(),
+        }
+    }
+
+    /// The subject of a difference in docs/migration.md, if it is on purpose.
+    pub fn subject(
+        &self,
+        theirs: Option<&ComparedRoute>,
+        ours: Option<&ComparedRoute>,
+        fields: &[ChangedField],
+    ) -> Option<&'static str> {
+        let is_default = |route: Option<&ComparedRoute>| route.is_some_and(|one| one.name == DEFAULT_ROUTER);
+        if self.other_default && (is_default(theirs) || is_default(ours)) {
+            return Some("two default backends");
+        }
+        match (theirs, ours) {
+            (None, Some(ours)) => self.gained(ours),
+            (Some(theirs), None) => self.lost(theirs),
+            (Some(theirs), Some(ours)) => self.changed(theirs, ours, fields),
+            (None, None) => None,
+        }
+    }
+
+    fn gained(&self, ours: &ComparedRoute) -> Option<&'static str> {
+        let plain = plain(&ours.name);
+        if self.any_empty && ours.rule == EVERYTHING && ours.name != DEFAULT_ROUTER {
+            Some("a path entry with neither host nor path")
+        } else if self.contested_routers.contains(plain) && self.their_routers.contains(plain) {
+            Some("routers of two Ingresses whose names normalise to one")
+        } else {
+            None
+        }
+    }
+
+    fn lost(&self, theirs: &ComparedRoute) -> Option<&'static str> {
+        if theirs.rule.is_empty() {
+            return Some("a path entry with neither host nor path");
+        }
+        let own = namespace(theirs);
+        let references: Vec<String> = theirs.clone().references().map(|name| name.clone()).collect();
+        let may_cross = self.settings.allow_cross_namespace;
+        let foreign = |name: &String| {
+            let is_own = own.is_none_or(|own| name.starts_with(&format!("{own}-")));
+            name.ends_with("@kubernetescrd") && !is_own
+        };
+        let servers = || theirs.servers.iter().flatten();
+        let odd = |url: &String| {
+            let schemes = ["http://", "https://", "h2c://"];
+            // What follows is a host and a port.
+            !schemes
+                .iter()
+                .any(|start| url.strip_prefix(start).is_some_and(|rest| !rest.contains(['/', '#', '?', '@'])))
+        };
+        let elsewhere = |url: &String| own.is_some_and(|own| self.is_elsewhere(url, own));
+        let nowhere = self.settings.cross_provider_namespaces.as_ref().is_some_and(BTreeSet::is_empty);
+        let mut items =
+            [&theirs.middlewares, &theirs.service.middlewares, &theirs.entry_points].into_iter().flatten();
+        if items.any(String::is_empty) {
+            Some("an empty list item")
+        } else if theirs.is_too_large {
+            Some("an entry of over 256 KiB")
+        } else if nowhere && references.iter().any(|name| name.contains('@')) {
+            Some("`crossProviderNamespaces: []`")
+        } else if !may_cross && references.iter().any(foreign) {
+            Some("a reference to a CRD object of another namespace")
+        } else if servers().any(odd) {
+            Some("a `service.serversscheme` other than `http`, `https` or `h2c`")
+        } else if !may_cross && servers().any(elsewhere) {
+            Some("an ExternalName of another namespace's Service")
+        } else {
+            None
+        }
+    }
+
+    /// Whether the URL of a server has a name that could be a Service of another namespace.
+    fn is_elsewhere(&self, url: &str, own: &str) -> bool {
+        let host = url.split("://").nth(1).and_then(|rest| rest.rsplit_once(':')).map(|(host, _)| host);
+        let host = host.and_then(Host::parse);
+        host.is_some_and(|host| host.could_be_foreign(own, |name| self.namespaces.contains(name)))
+    }
+
+    fn changed(
+        &self,
+        theirs: &ComparedRoute,
+        ours: &ComparedRoute,
+        fields: &[ChangedField],
+    ) -> Option<&'static str> {
+        let only = |names: &[&str]| fields.iter().all(|field| names.contains(&field.field));
+        let unfenced = || -> BTreeSet<String> {
+            let servers = theirs.servers.iter().flatten();
+            servers.filter(|url| !theirs.fenced.contains(*url)).cloned().collect()
+        };
+        let same_but_fenced = || ours.servers.as_ref().is_some_and(|servers| *servers == unfenced());
+        let service = plain(&ours.service_name);
+        if only(&["rule syntax"]) && theirs.rule_syntax.is_empty() && ours.rule_syntax == "v2" {
+            Some("`core.defaultRuleSyntax: v2`")
+        } else if only(&["fenced endpoints"])
+            || only(&["fenced endpoints", "endpoints"]) && !theirs.fenced.is_empty() && same_but_fenced()
+        {
+            Some("endpoints that terminate but still serve")
+        } else if only(&["TLS"]) && theirs.tls.as_ref().map(without_empty) == ours.tls {
+            Some("an empty list item")
+        } else if only(&["endpoints", "fenced endpoints", "service"])
+            && self.contested_services.contains(service)
+            && service == theirs.service_name
+        {
+            Some("Services whose names normalise to one")
+        } else {
+            None
+        }
+    }
+}
+
+/// The namespace of a route's Ingress.
+fn namespace(route: &ComparedRoute) -> Option<&str> {
+    Some(route.from.as_deref()?.strip_prefix("Ingress ")?.split_once('/')?.0)
+}
+
+/// The name that was asked for.
+fn plain(name: &str) -> &str {
+    without_digest(name).unwrap_or(name)
+}
+
+/// Names that one has as it is and another one with a digest.
+fn contested<'a>(names: impl Iterator<Item = &'a str>) -> HashSet<String> {
+    let names: HashSet<&str> = names.collect();
+    let moved = names.iter().filter_map(|name| without_digest(name));
+    moved.filter(|plain| names.contains(plain)).map(str::to_owned).collect()
+}
+
+/// TLS without the empty items of lists.
+fn without_empty(tls: &RouterTls) -> RouterTls {
+    let mut tls = tls.clone();
+    tls.domains.iter_mut().for_each(|domain| domain.sans.retain(|name| !name.is_empty()));
+    tls
+}
