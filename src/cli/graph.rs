@@ -12,6 +12,10 @@ use crate::redact::hide_keys;
 use crate::tools::graph::RoutingGraph;
 use crate::tools::{graph_svg, graph_text};
 
+/// What Mermaid draws unless `maxEdges` and `maxTextSize` are set.
+const MERMAID_EDGES: usize = 500;
+const MERMAID_TEXT: usize = 50_000;
+
 /// The arguments of `graph`.
 #[derive(Debug, Args)]
 pub struct Graph {
@@ -76,6 +80,15 @@ impl Graph {
                 Err(error) => return fail(streams, USAGE, &error.to_string()),
             },
         };
+        let edges = text.matches(" --> ").count();
+        if self.format == GraphFormat::Mermaid && (edges > MERMAID_EDGES || text.len() > MERMAID_TEXT) {
+            let _ = writeln!(
+                streams.stderr,
+                "note: Mermaid draws {MERMAID_EDGES} edges and {MERMAID_TEXT} letters at most where maxEdges and \
+                 maxTextSize are not set, and these are {edges} and {}: name a host or an Ingress, or use -o svg",
+                text.len()
+            );
+        }
         if let Err(error) = write_document(streams.stdout, |out| out.write_all(hide_keys(&text).as_bytes())) {
             return fail(streams, USAGE, &format!("standard output: {error}"));
         }

@@ -27,8 +27,9 @@ const LETTER: f64 = 7.23;
 /// Letters of what is shown when the pointer rests, and of what is searched.
 const TITLE_LIMIT: usize = 10_000;
 
-/// Letters of a line of a problem.
+/// Letters of a line of a problem, and the room that a further line takes.
 const PROBLEM_LINE: usize = 160;
+const FURTHER_LINE: usize = 16;
 
 /// The whole picture.
 pub fn svg(graph: &RoutingGraph) -> String {
@@ -60,10 +61,10 @@ fn count(number: usize, what: &str) -> String {
 /// A namespace; gives its height.
 fn space(out: &mut String, namespace: &GraphNamespace, y: usize) -> usize {
     let GraphNamespace { name, routes, services, problems } = namespace;
-    let problems_as_lines: Vec<String> =
-        problems.iter().flat_map(|one| wrapped(&format!("⚠ {one}"))).collect();
-    let rows = routes.len() + problems_as_lines.len();
-    let height = HEAD + rows * ROW + 12;
+    let problem_lines: Vec<Vec<String>> = problems.iter().map(|one| wrapped(one)).collect();
+    let further: usize = problem_lines.iter().map(|lines| lines.len() - 1).sum();
+    let top = HEAD + problems.len() * ROW + further * FURTHER_LINE;
+    let height = top + routes.len() * ROW + 12;
     let _ = writeln!(
         out,
         "<g class=\"space\" data-name=\"{}\" data-height=\"{height}\" transform=\"translate(0,{y})\">",
@@ -80,11 +81,17 @@ fn space(out: &mut String, namespace: &GraphNamespace, y: usize) -> usize {
         count(routes.len(), "route"),
         PATH.0 + 110
     );
-    for (at, line) in problems_as_lines.iter().enumerate() {
-        let y = HEAD + at * ROW + 17;
-        let _ = writeln!(out, "<text class=\"bad problem\" x=\"38\" y=\"{y}\">{}</text>", xml(line));
+    let mut line_y = HEAD + 17;
+    for lines in &problem_lines {
+        out.push_str("<g class=\"problem\">");
+        for (at, line) in lines.iter().enumerate() {
+            let (x, mark) = if at == 0 { (38, "⚠ ") } else { (54, "") };
+            let y = line_y + at * FURTHER_LINE;
+            let _ = write!(out, "<text class=\"bad\" x=\"{x}\" y=\"{y}\">{mark}{}</text>", xml(line));
+        }
+        out.push_str("</g>\n");
+        line_y += ROW + (lines.len() - 1) * FURTHER_LINE;
     }
-    let top = HEAD + problems_as_lines.len() * ROW;
     let mut boxes = String::new();
     let mut host_rows: Vec<(usize, usize)> = Vec::new();
     for (at, route) in routes.iter().enumerate() {
@@ -197,25 +204,22 @@ fn cut(text: &str, width: usize) -> String {
         reason = "pixels"
     )]
     let room = (width as f64 / LETTER) as usize;
-    first(text, room)
+    first(&visible(text), room)
 }
 
-/// A text as lines, which end at blanks where there are any.
+/// A text as lines, one at least, which end at blanks where there are any.
 fn wrapped(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
-    for word in shown(text).split(' ') {
+    let mut room = PROBLEM_LINE;
+    for word in visible(text).split_inclusive(' ') {
         let letters: Vec<char> = word.chars().collect();
-        for part in letters.chunks(PROBLEM_LINE - 4) {
-            let last = lines.last_mut().filter(|line| line.chars().count() + part.len() < PROBLEM_LINE);
-            match last {
-                Some(line) => {
-                    if !line.is_empty() {
-                        line.push(' ');
-                    }
-                    line.extend(part);
-                }
-                None => lines.push("  ".chars().chain(part.iter().copied()).collect()),
+        for part in letters.chunks(PROBLEM_LINE) {
+            if part.len() > room {
+                lines.push(String::new());
+                room = PROBLEM_LINE;
             }
+            room -= part.len();
+            lines.last_mut().into_iter().for_each(|line| line.extend(part));
         }
     }
     lines
@@ -233,17 +237,11 @@ fn titled(text: &str) -> String {
     lines.join("&#10;")
 }
 
-/// A tenant's text as a text or an attribute of XML. What XML has no way to write, and what turns the direction of
-/// text around, is shown as Rust would write it.
-fn xml(text: &str) -> String {
+/// A text with what XML has no way to write, and what turns the direction of text around, as Rust would write it.
+fn visible(text: &str) -> String {
     let mut out = String::new();
     for c in shown(text).chars() {
         match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
             '\u{fffe}'
             | '\u{ffff}'
             | '\u{200e}'
@@ -252,6 +250,22 @@ fn xml(text: &str) -> String {
             | '\u{2066}'..='\u{2069}' => {
                 out.extend(c.escape_unicode());
             }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A tenant's text as a text or an attribute of XML.
+fn xml(text: &str) -> String {
+    let mut out = String::new();
+    for c in visible(text).chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
             c => out.push(c),
         }
     }

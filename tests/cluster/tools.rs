@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::harness::operator::binary;
 use crate::harness::{ADMIN, ControlPlane, Process, Signal, eventually, free_port, tool};
-use crate::operator::objects::{FAST, ingress, shop_with};
+use crate::operator::objects::{
+    FAST, class, ingress, namespace, secret, service, shop_with, slice, tls_ingress,
+};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -148,4 +150,75 @@ async fn a_cluster_what_is_published_and_what_traefik_has_loaded_are_explained_a
     assert!(said.contains("waybill/other"), "{said}");
     let nobody = waybill(&plane, &["diff", "traefik:http://127.0.0.1:1", "cluster:"]);
     assert_eq!(nobody.status.code(), Some(2), "{nobody:?}");
+}
+
+/// Objects that Traefik's own provider and waybill make different things of: the namespaces `a` and `a-b`.
+fn with_differences() -> Vec<serde_json::Value> {
+    let everywhere = |namespace: &str, name: &str, service: &str| {
+        let mut ingress = ingress(namespace, name, service);
+        ingress["spec"]["rules"][0].as_object_mut().unwrap().remove("host");
+        ingress
+    };
+    let mut objects = vec![namespace("a"), namespace("a-b"), class()];
+    for (namespace, name, address) in [
+        ("a", "web", "10.1.0.1"),
+        ("a", "b-c", "10.1.0.2"),
+        ("a-b", "c", "10.1.0.3"),
+        ("a-b", "app", "10.1.0.4"),
+    ] {
+        objects.extend([service(namespace, name), slice(namespace, name, address)]);
+    }
+    // One router `a-b-d` and one service `a-b-c-80` with Traefik.
+    objects.extend([everywhere("a", "b-d", "web"), everywhere("a-b", "d", "app")]);
+    objects.extend([ingress("a", "one", "b-c"), ingress("a-b", "two", "c")]);
+    // One Secret, and one behind an entry that leads nowhere, of another type than the listed ones.
+    let tls = "kubernetes.io/tls";
+    objects.extend([secret("a", "b-s", tls, "one", "key"), secret("a-b", "s", tls, "two", "key")]);
+    objects.extend([
+        tls_ingress("a", "tls", "web", &["b-s", "gone", "opaque"]),
+        tls_ingress("a-b", "tls-b", "app", &["s"]),
+    ]);
+    objects.push(secret("a", "opaque", "Opaque", "three", "key"));
+    let mut large = ingress("a", "large", "web");
+    // Traefik takes half a minute for as many middlewares.
+    large["metadata"]["annotations"] = serde_json::json!({
+        "traefik.ingress.kubernetes.io/router.tls": "true",
+        "traefik.ingress.kubernetes.io/router.tls.domains.0.sans": vec!["m"; 70_000].join(","),
+    });
+    objects.push(large);
+    objects
+}
+
+#[tokio::test]
+async fn what_waybill_does_unlike_traefik_on_purpose_is_named() {
+    let plane = ControlPlane::start().await;
+    plane.apply_objects(&with_differences()).await;
+    let api = free_port();
+    let _traefik = traefik(&plane, api);
+    let url = format!("traefik:http://127.0.0.1:{api}");
+    let named = |output: &Output| -> Vec<String> {
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let all = ["differences", "certificates"].into_iter().filter_map(|key| value[key].as_array());
+        let mut named: Vec<String> =
+            all.flatten().map(|one| one["deliberate"].as_str().unwrap_or("no").to_owned()).collect();
+        named.sort();
+        named.dedup();
+        named
+    };
+    let expected = [
+        "Secrets whose namespace and name join to one",
+        "Services whose names normalise to one",
+        "a missing or bad Secret in `spec.tls`",
+        "an entry of over 256 KiB",
+        "routers of two Ingresses whose names normalise to one",
+    ];
+    eventually("the differences have names, and there are no others", SOON, async || {
+        let output = waybill(&plane, &["diff", &url, "cluster:", "-o", "json", "--fail-on", "unexpected"]);
+        if output.status.success() && named(&output) == expected {
+            Ok(())
+        } else {
+            Err(format!("{output:?}"))
+        }
+    })
+    .await;
 }

@@ -107,3 +107,36 @@ fn a_host_or_an_ingress_can_be_looked_at_alone() {
     let nobody = only("other.example");
     assert!(nobody.code == USAGE && nobody.stderr.contains("other.example: no route"), "{}", nobody.stderr);
 }
+
+#[test]
+fn a_problem_is_whole_and_an_output_can_be_drawn_alone() {
+    let long = format!("{SHOP}---{}", BROKEN.replace("name: gone", &format!("name: {}", "gone-".repeat(60))));
+    let picture = graph("svg", &long);
+    let letters: String =
+        picture.split("<text").skip(1).filter_map(|one| one.split(['>', '<']).nth(1)).collect();
+    assert!(
+        letters.contains(&"gone-".repeat(60)) && letters.contains("create it, or name one that is there")
+    );
+    let outcome = waybill(&["graph", "-f", "-", "--output-name", "waybill/waybill", "-o", "dot"], SHOP);
+    assert!(outcome.code == SUCCESS && outcome.stdout.contains("shop.example"), "{}", outcome.stderr);
+    let outcome = waybill(&["graph", "-f", "-", "--output-name", "waybill/other"], SHOP);
+    assert!(
+        outcome.code == USAGE && outcome.stderr.contains("name one of waybill/waybill"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn what_mermaid_would_not_draw_is_said() {
+    let path = |at: usize| {
+        format!(
+            "{{path: /{at}, pathType: Prefix, backend: {{service: {{name: web, port: {{number: 80}}}}}}}}"
+        )
+    };
+    let many: Vec<String> = (0..300).map(path).collect();
+    let large = SHOP.replace("paths: [", &format!("paths: [{}, ", many.join(", ")));
+    let outcome = waybill(&["graph", "-f", "-", "-o", "mermaid"], &large);
+    assert!(outcome.code == SUCCESS && outcome.stderr.contains("maxEdges"), "{}", outcome.stderr);
+    assert_eq!(waybill(&["graph", "-f", "-", "-o", "mermaid"], SHOP).stderr, "");
+}
