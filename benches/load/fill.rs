@@ -1,5 +1,6 @@
 //! The made-up cluster into an API server, fast.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -23,9 +24,10 @@ const NETWORKING: &str = "/apis/networking.k8s.io/v1";
 pub async fn fill(plane: &ControlPlane, count: usize) -> (usize, Duration) {
     let client = plane.admin();
     let begun = Instant::now();
-    let cluster_wide = (0..count.div_ceil(100))
-        .map(|number| {
-            let namespace = cluster::namespace(number * 100);
+    let namespaces: BTreeSet<String> = (0..count).step_by(100).map(cluster::namespace).collect();
+    let cluster_wide = namespaces
+        .into_iter()
+        .map(|namespace| {
             let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
             ("/api/v1/namespaces".to_owned(), object)
         })
@@ -38,8 +40,10 @@ pub async fn fill(plane: &ControlPlane, count: usize) -> (usize, Duration) {
 }
 
 fn objects(number: usize) -> Vec<Value> {
-    let mut objects =
-        vec![cluster::ingress(number), cluster::service(number), cluster::endpoint_slice(number, 0)];
+    let mut objects = vec![cluster::ingress(number)];
+    if cluster::backend(number) == number {
+        objects.extend([cluster::service(number), cluster::endpoint_slice(number, 0)]);
+    }
     if number.is_multiple_of(5) {
         objects.push(cluster::secret(number));
     }

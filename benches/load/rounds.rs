@@ -9,7 +9,7 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::api::{Api, ListParams};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use waybill::operator::feeds::PAGE;
@@ -195,11 +195,15 @@ pub async fn all_committed(plane: &ControlPlane, changed: &BTreeMap<usize, u8>) 
 
 /// The URLs of the servers that changes of endpoints lead to.
 pub fn urls(changed: &BTreeMap<usize, u8>) -> Vec<String> {
-    let url = |(number, generation): (&usize, &u8)| {
-        let slice = cluster::endpoint_slice(*number, *generation);
-        format!("http://{}:8080", slice["endpoints"][0]["addresses"][0].as_str().unwrap())
+    let first = |(number, generation): (&usize, &u8)| {
+        url(&cluster::endpoint_slice(*number, *generation)["endpoints"][0])
     };
-    changed.iter().map(url).collect()
+    changed.iter().map(first).collect()
+}
+
+/// The URL of the server that an endpoint becomes.
+pub fn url(endpoint: &Value) -> String {
+    format!("http://{}:8080", endpoint["addresses"][0].as_str().unwrap())
 }
 
 /// Changes the endpoints of one Service.

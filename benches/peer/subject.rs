@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -13,7 +13,13 @@ use super::harness::{ADMIN, ControlPlane, Part, Process, Signal, eventually, fre
 use super::{process, rounds};
 
 /// However slow the machine is.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(900);
+
+/// So long the peer is measured in each round, however far it gets.
+pub const PEER_WITHIN: Duration = Duration::from_secs(600);
+
+/// The peer's time is over.
+pub struct OutOfTime;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -28,6 +34,7 @@ enum Program {
 
 pub struct Subject {
     program: Program,
+    started: Instant,
 }
 
 /// CPU seconds that looks for what has arrived cost the subject and the API server.
@@ -38,9 +45,10 @@ pub struct CostOfLooking {
 }
 
 impl Subject {
-    pub async fn start(plane: &ControlPlane, kind: Kind, flags: &[&str]) -> Self {
+    pub async fn start(plane: &ControlPlane, kind: Kind, name: &str, flags: &[&str]) -> Self {
+        let started = Instant::now();
         let program = match kind {
-            Kind::Waybill => Program::Waybill(plane.operator("bench", flags).await),
+            Kind::Waybill => Program::Waybill(plane.operator(name, flags).await),
             Kind::Traefik => {
                 let (web, api) = (free_port(), free_port());
                 let mut command = Command::new(tool("traefik"));
@@ -60,7 +68,7 @@ impl Subject {
                 Program::Traefik { process: plane.spawn("traefik", &mut command), api }
             }
         };
-        Self { program }
+        Self { program, started }
     }
 
     pub fn id(&self) -> u32 {
@@ -70,34 +78,74 @@ impl Subject {
         }
     }
 
+    /// Since it was started.
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     pub fn cpu_seconds(&self) -> f64 {
         process::cpu_seconds(self.id())
     }
 
-    /// Waits until it has as many routers.
-    pub async fn loaded(&self, plane: &ControlPlane, count: usize) {
-        eventually("all routers are loaded", PATIENCE, async || {
-            let routers = match &self.program {
+    /// Bytes that waybill has written to the API server.
+    pub async fn written_bytes(&self) -> f64 {
+        match &self.program {
+            Program::Waybill(operator) => operator.sum("waybill_written_bytes_total").await,
+            Program::Traefik { .. } => f64::NAN,
+        }
+    }
+
+    async fn wait(
+        &self,
+        what: &str,
+        condition: impl AsyncFnMut() -> Result<(), String>,
+    ) -> Result<(), OutOfTime> {
+        let within = match self.program {
+            Program::Waybill(_) => Duration::MAX,
+            Program::Traefik { .. } => PEER_WITHIN.saturating_sub(self.age()),
+        };
+        tokio::time::timeout(within, eventually(what, PATIENCE, condition)).await.map_err(|_| OutOfTime)
+    }
+
+    /// Waits until it has as many routers, of Traefik's own a few more.
+    pub async fn loaded(&self, plane: &ControlPlane, wanted: usize) -> Result<(), OutOfTime> {
+        self.wait("all routers are loaded and no others", async || {
+            let (routers, own) = match &self.program {
                 Program::Waybill(operator) => {
                     // Absent until a leader has compared everything with what is published.
                     operator.metric("waybill_published_age_seconds").await.ok_or("nothing is committed")?;
-                    rounds::routers(plane).await?
+                    (rounds::routers(plane).await?, 0)
                 }
                 Program::Traefik { api, .. } => {
                     let overview = answer(*api, "/api/overview").await?;
-                    overview["http"]["routers"]["total"].as_u64().unwrap_or_default() as usize
+                    (overview["http"]["routers"]["total"].as_u64().unwrap_or_default() as usize, 4)
                 }
             };
-            if routers >= count { Ok(()) } else { Err(format!("{routers} of {count}")) }
+            let there = (wanted..=wanted + own).contains(&routers);
+            if there { Ok(()) } else { Err(format!("{routers} of {wanted}")) }
         })
-        .await;
+        .await
+    }
+
+    /// Waits until this replica could take over.
+    pub async fn ready(&self) {
+        if let Program::Waybill(operator) = &self.program {
+            operator.ready().await;
+        }
+    }
+
+    /// Dies at once.
+    pub async fn kill(self) {
+        let mut process = self.into_process();
+        process.signal(Signal::KILL);
+        process.ended(Duration::from_secs(30)).await;
     }
 
     /// Waits until all changes are in what it has loaded or published. Gives what the looks cost.
-    pub async fn arrived(&self, plane: &ControlPlane, wanted: &Wanted) -> CostOfLooking {
+    pub async fn arrived(&self, plane: &ControlPlane, wanted: &Wanted) -> Result<CostOfLooking, OutOfTime> {
         let api = || process::cpu_seconds(plane.id(Part::ApiServer));
         let cost = Cell::new((0.0, 0.0));
-        eventually("all changes have arrived", PATIENCE, async || {
+        self.wait("all changes have arrived", async || {
             // A look is megabytes: it is paid for, and not too often.
             tokio::time::sleep(Duration::from_millis(500)).await;
             let before = (self.cpu_seconds(), api());
@@ -117,11 +165,11 @@ impl Subject {
                 + wanted.priorities.iter().filter(|priority| !priorities.contains(priority)).count();
             if missing == 0 { Ok(()) } else { Err(format!("{missing} are missing")) }
         })
-        .await;
+        .await?;
         let (subject, api) = cost.get();
         // What is read from the API server costs waybill nothing.
         let subject = if matches!(self.program, Program::Waybill(_)) { 0.0 } else { subject };
-        CostOfLooking { subject, api }
+        Ok(CostOfLooking { subject, api })
     }
 
     /// What it has loaded or published: an object with `routers` and `services`.
@@ -135,11 +183,15 @@ impl Subject {
         }
     }
 
-    pub async fn stop(self) {
-        let mut process = match self.program {
+    fn into_process(self) -> Process {
+        match self.program {
             Program::Waybill(operator) => operator.process,
             Program::Traefik { process, .. } => process,
-        };
+        }
+    }
+
+    pub async fn stop(self) {
+        let mut process = self.into_process();
         process.signal(Signal::TERM);
         process.ended(Duration::from_secs(30)).await;
     }

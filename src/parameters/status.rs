@@ -196,6 +196,10 @@ impl Ledger {
         if !says_the_same(&IngressClassParametersStatus { counts: before.counts, ..wanted.clone() }, before) {
             return Due::Now(Box::new(wanted));
         }
+        // Before its first commit, a leader has not cut the routing into shards yet.
+        if observed.publication == Publication::Pending {
+            return Due::Nothing;
+        }
         let since = held.and_then(|held| held.written).map(|written| now.saturating_duration_since(written));
         match since.map(|since| COUNTS_EVERY.saturating_sub(since)) {
             Some(left) if !left.is_zero() => Due::In(left),

@@ -167,8 +167,8 @@ pub fn key_shard(output: &OutputKey, digest: &Digest, document: &str) -> io::Res
 const ROUTING_LEVEL: u32 = 6;
 
 /// Base64 compresses to three quarters, whatever the level. What saves more is the chain that certificates share, and
-/// this level finds it.
-const KEYS_LEVEL: u32 = 1;
+/// this is the lowest level that finds it.
+const KEYS_LEVEL: u32 = 2;
 
 /// gzip without a name or a time, so that equal text gives equal bytes.
 fn compressed(text: &str, level: u32) -> io::Result<ByteString> {

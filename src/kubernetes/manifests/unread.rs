@@ -8,7 +8,7 @@ use crate::kubernetes::well_known;
 /// What an Ingress or a Service says to others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnreadFields {
-    /// Keys of annotations for other controllers whose keys do not say so ([`well_known::OTHER_CONTROLLERS`]).
+    /// Keys of annotations for other controllers whose keys do not say so ([`well_known::CONTROLLERS`]).
     pub annotations: Vec<String>,
     /// The hosts of each entry of `spec.tls`.
     pub tls_hosts: Vec<Vec<String>>,

@@ -135,6 +135,8 @@ fn conditions_are_due_at_once_and_counts_now_and_then() {
     more.counts.routers = 9;
     assert_eq!(ledger.due("p", &more, start + 10 * second, at(10)), Due::In(20 * second));
     assert!(matches!(ledger.due("p", &more, start + 30 * second, at(30)), Due::Now(_)));
+    let pending = Observed { publication: Publication::Pending, ..more.clone() };
+    assert_eq!(ledger.due("p", &pending, start + 30 * second, at(30)), Due::Nothing);
 
     more.generation = Some(4);
     assert!(matches!(ledger.due("p", &more, start + 2 * second, at(2)), Due::Now(_)));

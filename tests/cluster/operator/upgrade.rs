@@ -251,8 +251,12 @@ async fn takes_over_at_rest(
     // The mark is in the text, which is written now and then.
     assert!(take("update configmaps/waybill.text ") <= 1);
     // Counts are written every 30 seconds, so the last leader may have owed them.
-    assert!(take("patch ingressclassparameters/edge status") <= 1);
-    assert_eq!(writes, BTreeMap::new(), "it wrote what was right already");
+    let of_class = take("patch ingressclassparameters/edge status");
+    // What an older release does too often is past help.
+    if next.name.starts_with("new-") || std::env::var_os("WAYBILL_OLD_BINARY").is_none() {
+        assert!(of_class <= 1, "{of_class} statuses");
+        assert_eq!(writes, BTreeMap::new(), "it wrote what was right already");
+    }
     assert_eq!(after.generation - before.generation, indexes as u64);
     if same_form {
         assert_eq!((shards, indexes), (1, 2), "one index for the epoch, a shard and an index for {mark}");

@@ -1,0 +1,206 @@
+//! What each of the two goes through.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::Api;
+use kube::runtime::{WatchStreamExt as _, watcher};
+
+use super::Figures;
+use super::changes::{Changes, Wanted};
+use super::harness::{ControlPlane, Part};
+use super::subject::{Kind, OutOfTime, PEER_WITHIN, Subject};
+use super::{cluster, fill, process};
+
+/// Changes whose way into the index is timed one by one, and the pause between them.
+const TIMED: usize = 100;
+const TIMED_PAUSE: Duration = Duration::from_millis(50);
+
+/// However slow the machine is.
+const COMMITS_WITHIN: Duration = Duration::from_secs(60);
+
+/// CPU seconds of the API server so far.
+pub fn api_seconds(plane: &ControlPlane) -> f64 {
+    process::cpu_seconds(plane.id(Part::ApiServer))
+}
+
+pub struct Phases<'a> {
+    pub plane: &'a ControlPlane,
+    pub kind: Kind,
+    pub count: usize,
+    /// Of each phase of changes.
+    pub seconds: u64,
+    /// CPU seconds that a change of an endpoint costs the API server when nobody follows.
+    pub bare: f64,
+    pub figures: &'a mut Figures,
+}
+
+impl Phases<'_> {
+    fn add(&mut self, name: &'static str, value: f64) {
+        self.figures.entry(name).or_default().push(value);
+    }
+
+    /// Measures one subject. What the peer does not get to in its time is left out.
+    pub async fn run(&mut self, changes: &mut Changes<'_>) {
+        fill::delete_output(self.plane).await;
+        let mut subject = Subject::start(self.plane, self.kind, "bench", &[]).await;
+        let mut in_time = self.loaded(&subject, "start").await;
+        if in_time.is_ok() {
+            self.add("start_cpu", subject.cpu_seconds());
+            // Traefik keeps nothing, so that every start is the first.
+            if self.kind == Kind::Waybill {
+                subject.stop().await;
+                subject = Subject::start(self.plane, self.kind, "bench", &[]).await;
+                in_time = self.loaded(&subject, "restart").await;
+            }
+        }
+        if in_time.is_ok() {
+            in_time = self.changes(&subject, changes).await;
+        }
+        if in_time.is_err() {
+            let within = PEER_WITHIN.as_secs();
+            let got = self.figures.keys().copied().collect::<Vec<_>>().join(", ");
+            println!("{} Ingresses: Traefik was stopped after {within} s; measured are {got}", self.count);
+        }
+        self.add("memory", process::peak_megabytes(subject.id()));
+        match self.kind {
+            Kind::Traefik => subject.stop().await,
+            Kind::Waybill => {
+                self.add_takeover(subject, changes).await;
+                for milliseconds in self.committed(changes).await {
+                    self.add("committed", milliseconds);
+                }
+            }
+        }
+    }
+
+    /// Adds the seconds until a subject that was just started has loaded everything.
+    async fn loaded(&mut self, subject: &Subject, name: &'static str) -> Result<(), OutOfTime> {
+        subject.loaded(self.plane, cluster::routers(0..self.count)).await?;
+        self.add(name, subject.age().as_secs_f64());
+        Ok(())
+    }
+
+    async fn changes(&mut self, subject: &Subject, changes: &mut Changes<'_>) -> Result<(), OutOfTime> {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let idle = spent(subject, 10.0, async || tokio::time::sleep(Duration::from_secs(10)).await).await;
+        self.add("idle", idle);
+        let beats = self.seconds * 10;
+        let heartbeat = spent(subject, beats as f64, async || changes.heartbeats(beats).await).await;
+        self.add("heartbeat", heartbeat);
+        let slices = self.seconds * 5;
+        let unused = spent(subject, slices as f64, async || changes.unused_slices(slices).await).await;
+        self.add("unused", unused);
+        for (name, rate) in [("used_1", 1), ("used_20", 20), ("used_200", 200)] {
+            let times = self.seconds * rate;
+            let (before_api, before_bytes) = (api_seconds(self.plane), subject.written_bytes().await);
+            let looks =
+                self.change(subject, name, times, async || changes.endpoints(times, rate).await).await?;
+            if name == "used_1" && self.kind == Kind::Waybill {
+                self.add("bytes", (subject.written_bytes().await - before_bytes) / times as f64);
+            }
+            if name == "used_20" {
+                // Without the looks for what has arrived.
+                let spent = api_seconds(self.plane) - before_api - looks;
+                self.add("api", (spent / times as f64 - self.bare) * 1_000.0);
+            }
+        }
+        let times = self.seconds;
+        self.change(subject, "shared", times, async || changes.shared(times).await).await?;
+        self.change(subject, "rollout", 1, async || changes.rollout().await).await?;
+        self.change(subject, "annotation", times, async || changes.annotations(times, 1).await).await?;
+        if self.count > cluster::LARGE_NAMESPACE {
+            self.delete_namespace(subject, changes).await?;
+        }
+        Ok(())
+    }
+
+    /// CPU milliseconds for each of `times` changes, once all of them are there. Gives the CPU seconds that looking for
+    /// them cost the API server.
+    async fn change(
+        &mut self,
+        subject: &Subject,
+        name: &'static str,
+        times: u64,
+        make: impl AsyncFnOnce() -> Wanted,
+    ) -> Result<f64, OutOfTime> {
+        let before = subject.cpu_seconds();
+        let wanted = make().await;
+        let last = Instant::now();
+        let looks = subject.arrived(self.plane, &wanted).await?;
+        if name == "used_1" {
+            self.add("arrived", last.elapsed().as_secs_f64());
+        }
+        let spent = subject.cpu_seconds() - before - looks.subject;
+        self.add(name, spent * 1_000.0 / times as f64);
+        Ok(looks.api)
+    }
+
+    async fn delete_namespace(&mut self, subject: &Subject, changes: &Changes<'_>) -> Result<(), OutOfTime> {
+        let (begun, cpu) = (Instant::now(), subject.cpu_seconds());
+        changes.delete_namespace().await;
+        let gone = subject.loaded(self.plane, cluster::routers(cluster::LARGE_NAMESPACE..self.count)).await;
+        let taken = (begun.elapsed().as_secs_f64(), subject.cpu_seconds() - cpu);
+        changes.restore_namespace().await;
+        gone?;
+        self.add("deleted", taken.0);
+        self.add("deleted_cpu", taken.1);
+        subject.loaded(self.plane, cluster::routers(0..self.count)).await
+    }
+
+    /// Kills the leader beside a replica that follows, and waits for the replica's first commit.
+    async fn add_takeover(&mut self, leader: Subject, changes: &mut Changes<'_>) {
+        let follower = Subject::start(self.plane, self.kind, "bench-follower", &[]).await;
+        follower.ready().await;
+        let begun = Instant::now();
+        leader.kill().await;
+        let wanted = changes.endpoints(1, 1).await;
+        if follower.arrived(self.plane, &wanted).await.is_ok() {
+            self.add("takeover", begun.elapsed().as_secs_f64());
+        }
+        follower.stop().await;
+    }
+
+    /// Milliseconds from changes, one by one, until the index that has them is there. Without a throttle, each is
+    /// committed by itself.
+    async fn committed(&self, changes: &mut Changes<'_>) -> Vec<f64> {
+        let flags = ["--providers.providersthrottleduration=0s"];
+        let subject = Subject::start(self.plane, Kind::Waybill, "bench", &flags).await;
+        let mut taken = Vec::new();
+        if subject.loaded(self.plane, cluster::routers(0..self.count)).await.is_err() {
+            return taken;
+        }
+        let indices: Api<ConfigMap> = Api::namespaced(self.plane.admin(), "waybill");
+        let index = watcher::Config::default().fields("metadata.name=waybill");
+        let mut versions = pin!(watcher(indices, index).applied_objects());
+        let mut next =
+            async || versions.next().await.expect("a watch without end").unwrap().metadata.resource_version;
+        let mut last = next().await;
+        for _ in 0..TIMED {
+            tokio::time::sleep(TIMED_PAUSE).await;
+            let begun = Instant::now();
+            changes.endpoints(1, 1).await;
+            let committed = async {
+                loop {
+                    let version = next().await;
+                    if version != last {
+                        break version;
+                    }
+                }
+            };
+            last = tokio::time::timeout(COMMITS_WITHIN, committed).await.expect("the change is committed");
+            taken.push(begun.elapsed().as_secs_f64() * 1_000.0);
+        }
+        subject.stop().await;
+        taken
+    }
+}
+
+/// CPU milliseconds for each of so many.
+async fn spent(subject: &Subject, times: f64, work: impl AsyncFnOnce()) -> f64 {
+    let before = subject.cpu_seconds();
+    work().await;
+    (subject.cpu_seconds() - before) * 1_000.0 / times
+}
