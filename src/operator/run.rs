@@ -166,7 +166,7 @@ impl Operator {
         let mut tasks = Tasks::default();
         let plain = (!options.metrics_secure).then(metrics);
         let server = serve::serve(listener, plain, health.clone(), until_stopped());
-        tasks.spawn("metrics and probes", steady, server.map(|served| Ok(served?)));
+        tasks.spawn("metrics and probes", steady, server.map(Ok));
         if options.metrics_secure {
             // Handshakes cost more than a renewal of the lease may wait.
             let server = secure_metrics(Arc::clone(options), metrics(), client.clone(), stopped.clone());

@@ -6,7 +6,7 @@ use tokio::runtime::Handle;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::kubernetes::client::ConnectError;
-use crate::serve::{CertificateError, ServeError};
+use crate::serve::CertificateError;
 
 /// Why the operator could not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -17,8 +17,6 @@ pub enum RunError {
     Listen { option: &'static str, value: String, source: std::io::Error },
     #[error("operator.metricsCertFile: {0}")]
     Certificate(#[from] CertificateError),
-    #[error(transparent)]
-    Serve(#[from] ServeError),
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("signals can't be received: {0}")]

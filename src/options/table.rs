@@ -259,11 +259,11 @@ options! {
     MetricsAddress "operator.metricsAddress", ValueKind::Text("address"), Default::Text(":8080"), Observation,
         "Address to serve `/metrics`, `/livez` and `/readyz` on.";
     MetricsSecure "operator.metricsSecure", ValueKind::Boolean, OFF, Observation,
-        "Serve `/metrics` at `metricsSecureAddress` over TLS, and no longer at `metricsAddress`. Only those who may `get` the          non-resource URL `/metrics` in the cluster are answered.";
+        "Serve `/metrics` at `metricsSecureAddress` over TLS, and no longer at `metricsAddress`. Only those who may `get` the non-resource URL `/metrics` in the cluster are answered.";
     MetricsSecureAddress "operator.metricsSecureAddress", ValueKind::Text("address"), Default::Text(":8443"), Observation,
         "Address to serve `/metrics` on with `metricsSecure`.";
     MetricsCertFile "operator.metricsCertFile", ValueKind::Text("path"), NONE, Observation,
-        "File with the certificate and its chain for `metricsSecure`, in PEM. It is read again when it changes. When empty, a          self-signed one is made at every start.";
+        "File with the certificate and its chain for `metricsSecure`, in PEM. It is read again when it changes. When empty, a self-signed one is made at every start.";
     MetricsKeyFile "operator.metricsKeyFile", ValueKind::Text("path"), NONE, Observation,
         "File with the private key of `metricsCertFile`, in PEM.";
     OtlpEndpoint "operator.otlpEndpoint", ValueKind::Text("URL"), NONE, Observation,

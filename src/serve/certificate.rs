@@ -37,6 +37,8 @@ pub enum CertificateError {
 /// What connections are answered with now.
 pub struct ServingCertificate {
     files: Option<CertificateFiles>,
+    /// One look at the files at a time: an older one must not put its certificate back.
+    looking: tokio::sync::Mutex<()>,
     held: Mutex<HeldConfig>,
 }
 
@@ -56,7 +58,7 @@ impl ServingCertificate {
             }
             None => HeldConfig { seen: [0; 32], config: self_signed()? },
         };
-        Ok(Self { files, held: Mutex::new(held) })
+        Ok(Self { files, looking: tokio::sync::Mutex::default(), held: Mutex::new(held) })
     }
 
     /// For the next connection. Files that can't be used change nothing; the log says so once.
@@ -70,6 +72,7 @@ impl ServingCertificate {
     }
 
     async fn look_at(&self, files: &CertificateFiles) -> Result<(), CertificateError> {
+        let _one = self.looking.lock().await;
         let texts = CertificateTexts::read(files).await;
         let sum = texts.as_ref().map_or([0; 32], CertificateTexts::sum);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,7 +92,17 @@ struct CertificateTexts {
 
 impl CertificateTexts {
     async fn read(files: &CertificateFiles) -> Result<Self, CertificateError> {
-        Ok(Self { certificate: read(&files.certificate).await?, key: read(&files.key).await? })
+        let mut certificate = read(&files.certificate).await?;
+        // A mounted Secret changes its files together, and that may be between the two reads.
+        for _ in 0..3 {
+            let key = read(&files.key).await?;
+            let again = read(&files.certificate).await?;
+            if again == certificate {
+                return Ok(Self { certificate, key });
+            }
+            certificate = again;
+        }
+        Ok(Self { certificate, key: read(&files.key).await? })
     }
 
     fn sum(&self) -> [u8; 32] {

@@ -6,6 +6,7 @@
 //! ([`secure`]) over TLS.
 
 mod certificate;
+mod connections;
 mod readers;
 mod secure;
 
@@ -33,16 +34,6 @@ pub const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// How often [`Heartbeat::during`] gives a sign of life.
 const BEAT: Duration = Duration::from_secs(5);
-
-/// How long requests under way may take once the server is told to stop.
-const GRACE: Duration = Duration::from_secs(1);
-
-/// Why there are no metrics and probes.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    #[error("the server for metrics and probes ended: {0}")]
-    Serve(#[source] std::io::Error),
-}
 
 /// What the probes ask. Cheap to clone.
 #[derive(Clone)]
@@ -131,35 +122,20 @@ impl Drop for Heartbeat {
     }
 }
 
-/// Serves until `shutdown` is done, and then at most a second more for requests under way. Without `metrics` there are
-/// only probes.
-///
-/// # Errors
-/// The server ended by itself.
+/// Serves until `shutdown` is done. Without `metrics` there are only probes.
 pub async fn serve(
     listener: TcpListener,
     metrics: Option<Metrics>,
     health: Health,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), ServeError> {
+    shutdown: impl Future<Output = ()>,
+) {
     let mut router =
         Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(health);
     if let Some(metrics) = metrics {
         router = router.route("/metrics", get(move || async move { text_of(&metrics) }));
     }
-    let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
-        shutdown.await;
-        // The receiver lives as long as the server.
-        let _ = stopping.send(());
-    });
-    tokio::select! {
-        ended = server.into_future() => ended.map_err(ServeError::Serve),
-        () = async {
-            let _ = stopped.await;
-            tokio::time::sleep(GRACE).await;
-        } => Ok(()),
-    }
+    connections::each(listener, shutdown, |stream, peer| connections::answer(stream, peer, router.clone()))
+        .await;
 }
 
 fn text_of(metrics: &Metrics) -> Response {
@@ -201,7 +177,7 @@ mod tests {
     struct Running {
         address: SocketAddr,
         stop: oneshot::Sender<()>,
-        task: tokio::task::JoinHandle<Result<(), ServeError>>,
+        task: tokio::task::JoinHandle<()>,
     }
 
     async fn start(health: Health) -> Running {
@@ -276,7 +252,7 @@ mod tests {
         holding.write_all(b"GET /metrics HTTP/1.1\r\n").await.unwrap();
         let begun = Instant::now();
         server.stop.send(()).unwrap();
-        server.task.await.unwrap().unwrap();
-        assert!(begun.elapsed() < GRACE + Duration::from_secs(5), "{:?}", begun.elapsed());
+        server.task.await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     }
 }

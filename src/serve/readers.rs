@@ -4,7 +4,8 @@
 //! make us ask without end.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
@@ -40,9 +41,11 @@ const REMEMBERED: usize = 256;
 /// Tokens of OpenID Connect with many groups have a few KiB.
 const LONGEST_TOKEN: usize = 16 << 10;
 
-/// Strangers that are asked about in a second, and at once.
-const PER_SECOND: f64 = 5.0;
-const AT_ONCE: f64 = 10.0;
+/// Strangers from one address that are asked about.
+const OF_A_PEER: Allowance = Allowance { per_second: 5.0, at_once: 10.0 };
+
+/// Strangers from all addresses together.
+const OF_ALL: Allowance = Allowance { per_second: 25.0, at_once: 50.0 };
 
 /// How often the log says that the API server can't be asked.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
@@ -80,37 +83,47 @@ impl Readers {
     }
 
     /// Whether the sender of these headers may read metrics.
-    pub async fn check(&self, headers: &HeaderMap) -> Result<(), Refused> {
+    pub async fn check(self: &Arc<Self>, headers: &HeaderMap, peer: IpAddr) -> Result<(), Refused> {
         let token = bearer(headers).ok_or(Refused::NoToken)?;
         let sum: [u8; 32] = Sha256::digest(token).into();
-        let known = self.memory().look(&sum, Instant::now());
+        let known = self.memory().look(&sum, peer, Instant::now());
         let verdict = match known {
             ReaderKnown::Verdict(verdict) => verdict,
             ReaderKnown::TooMany => {
                 self.metrics.reviews.inc(ReviewResult::Throttled);
                 return Err(Refused::TooMany);
             }
-            ReaderKnown::Ask { fallback } => match self.ask(token).await {
-                Ok(verdict) => {
-                    self.memory().note(sum, verdict, Instant::now());
-                    self.metrics.reviews.inc(match verdict {
-                        ReaderVerdict::Allowed => ReviewResult::Allowed,
-                        ReaderVerdict::Unauthenticated => ReviewResult::Unauthenticated,
-                        ReaderVerdict::Forbidden => ReviewResult::Forbidden,
-                    });
-                    verdict
-                }
-                Err(error) => {
-                    self.metrics.reviews.inc(ReviewResult::Failed);
-                    self.tell(&error);
-                    fallback.ok_or(Refused::NoAnswer)?
-                }
-            },
+            ReaderKnown::Ask { fallback } => {
+                // Goes on when the reader hangs up: else one that has lost its right could keep the old verdict so.
+                let (readers, token) = (Arc::clone(self), token.to_owned());
+                let asked = tokio::spawn(async move { readers.settle(sum, &token).await }).await;
+                asked.ok().flatten().or(fallback).ok_or(Refused::NoAnswer)?
+            }
         };
         match verdict {
             ReaderVerdict::Allowed => Ok(()),
             ReaderVerdict::Unauthenticated => Err(Refused::Unauthenticated),
             ReaderVerdict::Forbidden => Err(Refused::Forbidden),
+        }
+    }
+
+    /// Asks, and remembers the answer; `None` where there is none.
+    async fn settle(&self, sum: [u8; 32], token: &str) -> Option<ReaderVerdict> {
+        match self.ask(token).await {
+            Ok(verdict) => {
+                self.memory().note(sum, verdict, Instant::now());
+                self.metrics.reviews.inc(match verdict {
+                    ReaderVerdict::Allowed => ReviewResult::Allowed,
+                    ReaderVerdict::Unauthenticated => ReviewResult::Unauthenticated,
+                    ReaderVerdict::Forbidden => ReviewResult::Forbidden,
+                });
+                Some(verdict)
+            }
+            Err(error) => {
+                self.metrics.reviews.inc(ReviewResult::Failed);
+                self.tell(&error);
+                None
+            }
         }
     }
 
@@ -193,20 +206,51 @@ struct RememberedVerdict {
     ask_at: Instant,
 }
 
+/// So many in a second, and so many at once.
+#[derive(Clone, Copy)]
+struct Allowance {
+    per_second: f64,
+    at_once: f64,
+}
+
+/// What is left of an allowance, and when that was counted.
+#[derive(Clone, Copy)]
+struct Budget(f64, Instant);
+
+impl Budget {
+    fn left(self, allowance: Allowance, now: Instant) -> f64 {
+        let since = now.saturating_duration_since(self.1).as_secs_f64();
+        allowance.at_once.min(self.0 + since * allowance.per_second)
+    }
+
+    fn spend(&mut self, allowance: Allowance, now: Instant) -> bool {
+        let left = self.left(allowance, now);
+        let enough = left >= 1.0;
+        *self = Self(if enough { left - 1.0 } else { left }, now);
+        enough
+    }
+}
+
 /// Verdicts by the sums of tokens, and how many strangers may be asked about. Every call takes the time.
 struct ReaderMemory {
     verdicts: HashMap<[u8; 32], RememberedVerdict>,
-    /// How many may be asked about now, and when that was counted.
-    budget: (f64, Instant),
+    /// By address. One that is full again is as good as none.
+    budgets: HashMap<IpAddr, Budget>,
+    budget: Budget,
     told: Option<Instant>,
 }
 
 impl ReaderMemory {
     fn new(now: Instant) -> Self {
-        Self { verdicts: HashMap::new(), budget: (AT_ONCE, now), told: None }
+        Self {
+            verdicts: HashMap::new(),
+            budgets: HashMap::new(),
+            budget: Budget(OF_ALL.at_once, now),
+            told: None,
+        }
     }
 
-    fn look(&mut self, sum: &[u8; 32], now: Instant) -> ReaderKnown {
+    fn look(&mut self, sum: &[u8; 32], peer: IpAddr, now: Instant) -> ReaderKnown {
         if let Some(known) = self.verdicts.get_mut(sum) {
             if now < known.ask_at {
                 return ReaderKnown::Verdict(known.verdict);
@@ -219,22 +263,33 @@ impl ReaderMemory {
                 return ReaderKnown::Ask { fallback: Some(ReaderVerdict::Allowed) };
             }
         }
-        let (budget, since) = self.budget;
-        let budget = AT_ONCE.min(budget + now.saturating_duration_since(since).as_secs_f64() * PER_SECOND);
-        self.budget = (budget, now);
-        if budget < 1.0 {
-            return ReaderKnown::TooMany;
+        match self.may_ask(peer, now) {
+            true => ReaderKnown::Ask { fallback: None },
+            false => ReaderKnown::TooMany,
         }
-        self.budget.0 -= 1.0;
-        ReaderKnown::Ask { fallback: None }
+    }
+
+    fn may_ask(&mut self, peer: IpAddr, now: Instant) -> bool {
+        if self.budgets.len() >= REMEMBERED && !self.budgets.contains_key(&peer) {
+            self.budgets.retain(|_, budget| budget.left(OF_A_PEER, now) < OF_A_PEER.at_once);
+            if self.budgets.len() >= REMEMBERED {
+                return false;
+            }
+        }
+        let of_peer = self.budgets.entry(peer).or_insert(Budget(OF_A_PEER.at_once, now));
+        of_peer.spend(OF_A_PEER, now) && self.budget.spend(OF_ALL, now)
     }
 
     fn note(&mut self, sum: [u8; 32], verdict: ReaderVerdict, now: Instant) {
         if self.verdicts.len() >= REMEMBERED && !self.verdicts.contains_key(&sum) {
-            let least =
-                self.verdicts.iter().min_by_key(|(_, one)| (one.verdict == ReaderVerdict::Allowed, one.at));
-            let Some((least, one)) = least.map(|(least, one)| (*least, one.verdict)) else { return };
-            if one == ReaderVerdict::Allowed && verdict != ReaderVerdict::Allowed {
+            // One that was allowed long ago is worth no more than a refusal.
+            let counts = |one: &RememberedVerdict| {
+                one.verdict == ReaderVerdict::Allowed
+                    && now.saturating_duration_since(one.at) < WITHOUT_ANSWER
+            };
+            let least = self.verdicts.iter().min_by_key(|(_, one)| (counts(one), one.at));
+            let Some((least, kept)) = least.map(|(least, one)| (*least, counts(one))) else { return };
+            if kept && verdict != ReaderVerdict::Allowed {
                 return;
             }
             self.verdicts.remove(&least);
@@ -256,36 +311,50 @@ impl ReaderMemory {
 mod tests {
     use super::*;
 
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+
     fn sum(of: usize) -> [u8; 32] {
         Sha256::digest(of.to_string()).into()
+    }
+
+    fn refuse_thousands(memory: &mut ReaderMemory, from: Instant) {
+        for of in 1..10_000 {
+            memory.note(sum(of), ReaderVerdict::Unauthenticated, from + Duration::from_millis(of as u64));
+        }
     }
 
     #[test]
     fn a_verdict_counts_for_a_while_and_longer_while_nobody_answers() {
         let start = Instant::now();
         let mut memory = ReaderMemory::new(start);
-        assert_eq!(memory.look(&sum(1), start), ReaderKnown::Ask { fallback: None });
+        assert_eq!(memory.look(&sum(1), PEER, start), ReaderKnown::Ask { fallback: None });
         memory.note(sum(1), ReaderVerdict::Allowed, start);
         memory.note(sum(2), ReaderVerdict::Forbidden, start);
         let soon = start + REFUSED_FOR / 2;
-        assert_eq!(memory.look(&sum(1), soon), ReaderKnown::Verdict(ReaderVerdict::Allowed));
-        assert_eq!(memory.look(&sum(2), soon), ReaderKnown::Verdict(ReaderVerdict::Forbidden));
-        assert_eq!(memory.look(&sum(2), start + REFUSED_FOR), ReaderKnown::Ask { fallback: None });
+        assert_eq!(memory.look(&sum(1), PEER, soon), ReaderKnown::Verdict(ReaderVerdict::Allowed));
+        assert_eq!(memory.look(&sum(2), PEER, soon), ReaderKnown::Verdict(ReaderVerdict::Forbidden));
+        assert_eq!(memory.look(&sum(2), PEER, start + REFUSED_FOR), ReaderKnown::Ask { fallback: None });
 
         let later = start + ALLOWED_FOR;
-        assert_eq!(memory.look(&sum(1), later), ReaderKnown::Ask { fallback: Some(ReaderVerdict::Allowed) });
         assert_eq!(
-            memory.look(&sum(1), later),
+            memory.look(&sum(1), PEER, later),
+            ReaderKnown::Ask { fallback: Some(ReaderVerdict::Allowed) }
+        );
+        assert_eq!(
+            memory.look(&sum(1), PEER, later),
             ReaderKnown::Verdict(ReaderVerdict::Allowed),
             "one question at a time"
         );
         let again = later + ASK_AGAIN;
-        assert_eq!(memory.look(&sum(1), again), ReaderKnown::Ask { fallback: Some(ReaderVerdict::Allowed) });
+        assert_eq!(
+            memory.look(&sum(1), PEER, again),
+            ReaderKnown::Ask { fallback: Some(ReaderVerdict::Allowed) }
+        );
         memory.note(sum(1), ReaderVerdict::Unauthenticated, again);
-        assert_eq!(memory.look(&sum(1), again), ReaderKnown::Verdict(ReaderVerdict::Unauthenticated));
+        assert_eq!(memory.look(&sum(1), PEER, again), ReaderKnown::Verdict(ReaderVerdict::Unauthenticated));
 
         memory.note(sum(3), ReaderVerdict::Allowed, start);
-        assert_eq!(memory.look(&sum(3), start + WITHOUT_ANSWER), ReaderKnown::Ask { fallback: None });
+        assert_eq!(memory.look(&sum(3), PEER, start + WITHOUT_ANSWER), ReaderKnown::Ask { fallback: None });
     }
 
     #[test]
@@ -293,25 +362,52 @@ mod tests {
         let start = Instant::now();
         let mut memory = ReaderMemory::new(start);
         memory.note(sum(0), ReaderVerdict::Allowed, start);
-        let asked =
-            (1..10_000).filter(|of| memory.look(&sum(*of), start) == ReaderKnown::Ask { fallback: None });
-        assert_eq!(asked.count(), AT_ONCE as usize);
-        for of in 1..10_000 {
-            memory.note(sum(of), ReaderVerdict::Unauthenticated, start + Duration::from_millis(of as u64));
-        }
+        let asked = (1..10_000)
+            .filter(|of| memory.look(&sum(*of), PEER, start) == ReaderKnown::Ask { fallback: None });
+        assert_eq!(asked.count(), OF_A_PEER.at_once as usize);
+        refuse_thousands(&mut memory, start);
         assert_eq!(memory.verdicts.len(), REMEMBERED);
         let later = start + Duration::from_secs(1);
-        assert_eq!(memory.look(&sum(0), later), ReaderKnown::Verdict(ReaderVerdict::Allowed));
-        let asked = (20_000..30_000).filter(|of| memory.look(&sum(*of), later) != ReaderKnown::TooMany);
-        assert_eq!(asked.count(), PER_SECOND as usize);
+        assert_eq!(memory.look(&sum(0), PEER, later), ReaderKnown::Verdict(ReaderVerdict::Allowed));
+        let asked = (20_000..30_000).filter(|of| memory.look(&sum(*of), PEER, later) != ReaderKnown::TooMany);
+        assert_eq!(asked.count(), OF_A_PEER.per_second as usize);
         let expired = start + ALLOWED_FOR;
         for of in 30_000..31_000 {
-            memory.look(&sum(of), expired);
+            memory.look(&sum(of), PEER, expired);
         }
         assert_eq!(
-            memory.look(&sum(0), expired),
+            memory.look(&sum(0), PEER, expired),
             ReaderKnown::Ask { fallback: Some(ReaderVerdict::Allowed) }
         );
+    }
+
+    #[test]
+    fn strangers_of_one_address_take_nothing_from_another() {
+        let start = Instant::now();
+        let mut memory = ReaderMemory::new(start);
+        let other = IpAddr::from([10, 0, 0, 2]);
+        (1..10_000).for_each(|of| {
+            assert_ne!(memory.look(&sum(of), PEER, start), ReaderKnown::Verdict(ReaderVerdict::Allowed))
+        });
+        assert_eq!(memory.look(&sum(0), other, start), ReaderKnown::Ask { fallback: None });
+        // All addresses together are bounded too, and so is what is kept of them.
+        let later = start + Duration::from_secs(60);
+        let addresses = (0..60_000u32).map(|of| IpAddr::from((0x0a01_0000 + of).to_be_bytes()));
+        let asked = addresses.filter(|peer| memory.look(&sum(0), *peer, later) != ReaderKnown::TooMany);
+        assert_eq!(asked.count(), OF_ALL.at_once as usize);
+        assert!(memory.budgets.len() <= REMEMBERED);
+    }
+
+    #[test]
+    fn readers_of_long_ago_make_room_for_refusals() {
+        let start = Instant::now();
+        let mut memory = ReaderMemory::new(start);
+        for of in 0..REMEMBERED {
+            memory.note(sum(100_000 + of), ReaderVerdict::Allowed, start);
+        }
+        let later = start + WITHOUT_ANSWER;
+        memory.note(sum(1), ReaderVerdict::Forbidden, later);
+        assert_eq!(memory.look(&sum(1), PEER, later), ReaderKnown::Verdict(ReaderVerdict::Forbidden));
     }
 
     #[test]

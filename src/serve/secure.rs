@@ -1,36 +1,21 @@
 //! `/metrics` over TLS, for those who may read it.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use axum::{Extension, Router};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
 use super::certificate::ServingCertificate;
+use super::connections::{self, PROMPT};
 use super::readers::{Readers, Refused};
 use super::text_of;
 use crate::metrics::Metrics;
-
-/// Connections at once; more wait until one is over.
-const CONNECTIONS: usize = 64;
-
-/// A connection carries one request. All of it has to be over within this, its handshake and its header within half.
-const LONGEST: Duration = Duration::from_secs(20);
-
-/// The longest header of a request, a token included.
-const LONGEST_HEADER: usize = 32 << 10;
-
-/// After the system could not accept a connection.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves until `shutdown` is done.
 pub async fn serve_secure(
@@ -42,46 +27,24 @@ pub async fn serve_secure(
 ) {
     let router = Router::new().route("/metrics", get(show)).with_state((Arc::new(readers), metrics));
     let certificate = Arc::new(certificate);
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let accept = async {
-        loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let (certificate, router) = (Arc::clone(&certificate), router.clone());
-                    tokio::spawn(async move {
-                        // Whoever breaks off or stays silent is nobody to tell of.
-                        let _ = tokio::time::timeout(LONGEST, answer(stream, &certificate, router)).await;
-                        drop(place);
-                    });
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "a connection for metrics can't be accepted");
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
-        }
-    };
-    tokio::select! {
-        () = accept => {}
-        () = shutdown => {}
-    }
+    connections::each(listener, shutdown, |stream, peer| {
+        answer(stream, peer, Arc::clone(&certificate), router.clone())
+    })
+    .await;
 }
 
-async fn answer(stream: TcpStream, certificate: &ServingCertificate, router: Router) {
+async fn answer(stream: TcpStream, peer: IpAddr, certificate: Arc<ServingCertificate>, router: Router) {
     let acceptor = certificate.acceptor().await;
-    let Ok(Ok(stream)) = tokio::time::timeout(LONGEST / 2, acceptor.accept(stream)).await else { return };
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(LONGEST / 2)
-        .keep_alive(false)
-        .max_buf_size(LONGEST_HEADER)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let _ = connection.await;
+    let Ok(Ok(stream)) = tokio::time::timeout(PROMPT, acceptor.accept(stream)).await else { return };
+    connections::answer(stream, peer, router).await;
 }
 
-async fn show(State((readers, metrics)): State<(Arc<Readers>, Metrics)>, headers: HeaderMap) -> Response {
-    match readers.check(&headers).await {
+async fn show(
+    State((readers, metrics)): State<(Arc<Readers>, Metrics)>,
+    Extension(peer): Extension<IpAddr>,
+    headers: HeaderMap,
+) -> Response {
+    match readers.check(&headers, peer).await {
         Ok(()) => text_of(&metrics),
         Err(refused) => refused.into_response(),
     }

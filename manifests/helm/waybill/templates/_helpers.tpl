@@ -50,6 +50,9 @@
 {{- end -}}
 
 {{- define "waybill.check" -}}
+{{- if (.Values.options.operator | default dict).metricsSecure -}}
+{{- fail "options.operator.metricsSecure: the chart has no rights and ports for it yet; install with kustomize and its component metrics-secure" -}}
+{{- end -}}
 {{- if and .Values.proxies.enabled (ne (dir (include "waybill.output" .)) .Release.Namespace) -}}
 {{- fail "proxies.enabled: the proxies read the output of their own namespace; remove options.operator.namespace" -}}
 {{- end -}}
