@@ -4,7 +4,7 @@
 //! each for an hour at most, and statuses wait for `operator.statusDelay` at most. A report counts from when it was seen,
 //! by our own clock: the clocks of agents decide nothing.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,9 @@ const REMEMBERED: usize = 256;
 
 /// The longest that a report counts, whatever it says.
 const LONGEST: Duration = Duration::from_secs(3600);
+
+/// So long agents may be unknown. If their Leases can't be listed by then, those that were seen count.
+const LISTING: Duration = Duration::from_secs(60);
 
 /// Between two log lines about Leases that do not count, and between two looks for those that ran out.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -81,23 +84,41 @@ impl Commits {
 /// when it is an agent's turn.
 const UP_TO_DATE: Duration = Duration::from_secs(30);
 
-/// How many agents of each output live, and how many of them are up to date. Shared by the parts of a term.
+/// How many agents of an output live and how many of them are up to date, once that is known.
+pub type Totals = Option<(u64, u64)>;
+
+/// The totals of each output that was committed in this term. Shared by the parts of a term.
 #[derive(Clone, Default)]
-pub struct AgentTotals(Arc<Mutex<BTreeMap<OutputKey, (u64, u64)>>>);
+pub struct AgentTotals(Arc<Mutex<BTreeMap<OutputKey, Totals>>>);
 
 impl AgentTotals {
     /// Those of all outputs.
-    pub fn set(&self, totals: BTreeMap<OutputKey, (u64, u64)>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = totals;
+    pub fn set(&self, totals: BTreeMap<OutputKey, Totals>) {
+        *self.locked() = totals;
     }
 
-    /// The sums over some outputs.
-    pub fn of<'a>(&self, outputs: impl IntoIterator<Item = &'a OutputKey>) -> (u64, u64) {
-        let totals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        outputs
-            .into_iter()
-            .filter_map(|output| totals.get(output))
-            .fold((0, 0), |(live, updated), one| (live + one.0, updated + one.1))
+    /// Those of an output that was just committed.
+    pub fn add(&self, output: OutputKey, totals: Totals) {
+        self.locked().insert(output, totals);
+    }
+
+    /// Whether all of these outputs were committed in this term.
+    pub fn are_committed(&self, outputs: &BTreeSet<OutputKey>) -> bool {
+        let totals = self.locked();
+        outputs.iter().all(|output| totals.contains_key(output))
+    }
+
+    /// The sums over some outputs, if all of them are known.
+    pub fn of(&self, outputs: &BTreeSet<OutputKey>) -> Totals {
+        let totals = self.locked();
+        outputs.iter().try_fold((0, 0), |(live, updated), output| {
+            let one = (*totals.get(output)?)?;
+            Some((live + one.0, updated + one.1))
+        })
+    }
+
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<OutputKey, Totals>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -123,8 +144,10 @@ struct KnownAgent {
 }
 
 /// The agents of one namespace.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct KnownAgents {
+    /// When its Leases were asked for first.
+    begun: Instant,
     /// Whether its Leases have been listed, or can't be.
     listed: bool,
     /// By the name of the Lease.
@@ -155,7 +178,7 @@ impl Agents {
         let namespace = output.namespace();
         let mut known = lock(&self.known);
         if !known.contains_key(namespace) {
-            known.insert(namespace.to_owned(), KnownAgents::default());
+            known.insert(namespace.to_owned(), KnownAgents::new(Instant::now()));
             let leases: Api<Lease> = Api::namespaced(self.client.clone(), namespace);
             self.metrics.watch_age.begun(WatchKind::AgentLease, leases.resource_url());
             let follower = Follower {
@@ -193,6 +216,11 @@ impl Agents {
             .unwrap_or_default()
     }
 
+    /// The totals of an output with these commits.
+    pub fn totals(&self, output: &OutputKey, commits: &Commits, now: Instant) -> Totals {
+        lock(&self.known).get(output.namespace())?.totals(output, commits, now)
+    }
+
     /// Done when a report has come that says something new.
     pub async fn changed(&self) {
         self.changed.notified().await;
@@ -215,6 +243,10 @@ enum Ignored {
 }
 
 impl KnownAgents {
+    fn new(begun: Instant) -> Self {
+        Self { begun, listed: false, agents: HashMap::new(), tidied: None }
+    }
+
     fn live<'a>(&'a self, output: &'a OutputKey, now: Instant) -> impl Iterator<Item = &'a KnownAgent> {
         self.agents.values().filter(move |agent| agent.until > now && agent.output == output.name())
     }
@@ -232,6 +264,14 @@ impl KnownAgents {
             current: counts.current + usize::from(agent.loaded >= commit),
             slowest: Some(counts.slowest.map_or(agent.loaded, |slowest| slowest.min(agent.loaded))),
         })
+    }
+
+    fn totals(&self, output: &OutputKey, commits: &Commits, now: Instant) -> Totals {
+        if !self.listed && now.saturating_duration_since(self.begun) < LISTING {
+            return None;
+        }
+        let counts = self.count(output, commits.up_to_date(now), now);
+        Some((counts.live as u64, counts.current as u64))
     }
 
     /// Takes a Lease; whether it says something new. What can't be read changes nothing.
@@ -378,111 +418,4 @@ impl Follower {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::published::agents;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn output() -> OutputKey {
-        OutputKey::new("edge", "public")
-    }
-
-    /// The report number `number` of an agent.
-    fn lease(output: &OutputKey, identity: &str, loaded: Commit, number: u64) -> Lease {
-        serde_json::from_value(serde_json::json!({
-            "metadata": {
-                "name": agents::lease_name(output, identity), "labels": agents::labels(output),
-                "annotations": agents::annotations(loaded.0, loaded.1),
-            },
-            // The clock of this agent is years behind.
-            "spec": {"leaseDurationSeconds": 30, "renewTime": format!("2011-11-26T08:00:00.{number:06}Z")},
-        }))
-        .unwrap()
-    }
-
-    fn counts(known: &KnownAgents, commit: Commit, now: Instant) -> (usize, usize) {
-        let counts = known.count(&output(), commit, now);
-        (counts.live, counts.current)
-    }
-
-    #[test]
-    fn how_old_what_is_not_loaded_yet_is() {
-        let begun = Instant::now();
-        let mut commits = Commits::default();
-        for (at, commit) in [(0, (1, 1)), (1, (1, 2)), (2, (1, 2)), (3, (2, 3))] {
-            commits.push(commit, begun + Duration::from_secs(at));
-        }
-        let now = begun + Duration::from_secs(10);
-        let age = |loaded| commits.age_after(loaded, now).as_secs();
-        assert_eq!((age((1, 1)), age((1, 2)), age((2, 3)), age((2, 4))), (9, 7, 0, 0));
-        let settled = |seconds| commits.up_to_date(begun + Duration::from_secs(seconds));
-        assert_eq!([settled(29), settled(30), settled(32), settled(90)], [(0, 0), (1, 1), (1, 2), (2, 3)]);
-        for generation in 0..1_000 {
-            commits.push((3, generation), now);
-        }
-        assert_eq!((commits.newest(), commits.0.len()), (Some((3, 999)), REMEMBERED));
-    }
-
-    #[test]
-    fn who_has_loaded_what() {
-        let other = OutputKey::new("edge", "internal");
-        let now = Instant::now();
-        let mut known = KnownAgents::default();
-        assert_eq!(known.loaded_by_all(&output(), now), (0, 0), "there may be some");
-        known.listed = true;
-        assert_eq!(known.loaded_by_all(&output(), now), EVERYTHING, "nobody is waited for");
-        for (output, identity, loaded) in
-            [(&output(), "a", (1, 5)), (&output(), "b", (1, 4)), (&other, "c", (1, 1))]
-        {
-            assert!(known.take(&lease(output, identity, loaded, 0), now).unwrap());
-        }
-        assert_eq!(counts(&known, (1, 5), now), (2, 1));
-        assert_eq!(counts(&known, (1, 4), now), (2, 2));
-        assert_eq!(counts(&known, (2, 1), now), (2, 0), "a later epoch");
-        assert_eq!(known.loaded_by_all(&output(), now), (1, 4));
-
-        // One reports again, the other runs out.
-        assert!(!known.take(&lease(&output(), "a", (1, 5), 1), now + 20 * SECOND).unwrap(), "no news");
-        assert_eq!(counts(&known, (1, 5), now + 40 * SECOND), (1, 1));
-        assert_eq!(known.loaded_by_all(&output(), now + 40 * SECOND), (1, 5));
-    }
-
-    #[test]
-    fn only_a_new_report_makes_an_agent_count_for_longer() {
-        let now = Instant::now();
-        let mut known = KnownAgents::default();
-        known.take(&lease(&output(), "a", (1, 5), 0), now).unwrap();
-        // A list shows it again, or somebody edits it: with a longer duration, too.
-        let mut again = lease(&output(), "a", (1, 5), 0);
-        again.spec.as_mut().unwrap().lease_duration_seconds = Some(i32::MAX);
-        known.take(&again, now + 20 * SECOND).unwrap();
-        assert_eq!(counts(&known, (1, 5), now + 31 * SECOND).0, 0);
-        // A clock that goes back tells a new report all the same, and none counts for years.
-        again.spec.as_mut().unwrap().renew_time.as_mut().unwrap().0 = "1999-01-01T00:00:00Z".parse().unwrap();
-        assert!(known.take(&again, now + 40 * SECOND).unwrap(), "it counts again");
-        assert_eq!(counts(&known, (1, 5), now + 41 * SECOND).0, 1);
-        assert_eq!(counts(&known, (1, 5), now + 40 * SECOND + LONGEST).0, 0);
-    }
-
-    #[test]
-    fn garbage_changes_nothing_and_what_is_known_is_bounded() {
-        let now = Instant::now();
-        let mut known = KnownAgents::default();
-        known.take(&lease(&output(), "a", (1, 5), 0), now).unwrap();
-        let mut garbage = lease(&output(), "a", (1, 5), 1);
-        garbage.metadata.annotations.as_mut().unwrap().insert(agents::LOADED.to_owned(), "x".repeat(200_000));
-        assert!(matches!(known.take(&garbage, now), Err(Ignored::Unreadable(_))));
-        assert_eq!(counts(&known, (1, 5), now), (1, 1));
-
-        for number in 0..LIMIT + 100 {
-            let _ = known.take(&lease(&output(), &format!("forged-{number}"), (0, 1), 0), now);
-        }
-        assert_eq!(known.agents.len(), LIMIT);
-        let late = lease(&output(), "late", (1, 5), 0);
-        assert!(matches!(known.take(&late, now), Err(Ignored::TooMany)));
-        // Those that ran out make room.
-        known.take(&late, now + 60 * SECOND).unwrap();
-        assert_eq!(known.agents.len(), 1);
-    }
-}
+mod tests;

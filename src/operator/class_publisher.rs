@@ -19,7 +19,7 @@ use crate::operator::problems::{ProblemReports, ReportedBy};
 use crate::parameters::IngressClassParametersStatus;
 use crate::parameters::resolve::{Reason, Standing};
 use crate::parameters::resource::ClassCounts;
-use crate::parameters::status::{Due, Ledger};
+use crate::parameters::status::{Due, Known, Ledger};
 use crate::publish::Backoff;
 use crate::publish::PublishError;
 use crate::publish::Requests;
@@ -200,10 +200,14 @@ impl ClassPublisher {
         let classes = routing.classes();
         let mut due = Vec::new();
         for object in objects {
+            let outputs = outputs(routing, &object);
+            // First: what was committed was counted before.
+            let publication = self.live.publication(&outputs);
             let mut counts = counts(routing, &object);
-            (counts.agents, counts.updated_agents) = self.agents.of(&outputs(routing, &object));
-            let publication = self.live.publication(&outputs(routing, &object));
-            let observed = classes.observed(routing.stores(), &object, publication, counts);
+            let agents = self.agents.of(&outputs);
+            (counts.agents, counts.updated_agents) = agents.unwrap_or_default();
+            let known = Known { shards: self.agents.are_committed(&outputs), agents: agents.is_some() };
+            let observed = classes.observed(routing.stores(), &object, publication, counts, known);
             let pending = observed.accepted.as_ref().is_some_and(|verdict| verdict.reason == Reason::Pending);
             if pending {
                 continue;

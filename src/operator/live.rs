@@ -160,13 +160,14 @@ impl Live {
         self.tell(keys);
     }
 
-    /// Whether this replica leads. One that does not collects nothing, which nobody would ever take, and takes over
-    /// what the leader remembers of classes.
+    /// Whether this replica leads. One that does not collects nothing, which nobody would ever take, takes over what the
+    /// leader remembers of classes, and forgets what became of its own commits.
     pub fn set_leading(&self, leading: bool) {
         let mut notes = self.notes();
         notes.leading = leading;
         if !leading {
             notes.pending = Pending::default();
+            notes.publications.clear();
             drop(notes);
             while self.problems.try_next().is_some() {}
         }

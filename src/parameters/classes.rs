@@ -13,7 +13,7 @@ use super::resolve::{
     resolve,
 };
 use super::resource::ClassCounts;
-use super::status::{Observed, Publication};
+use super::status::{Known, Observed, Publication};
 use crate::kubernetes::IngressClass;
 use crate::kubernetes::key::{ObjectKey, OutputKey};
 use crate::translate::pause::Pause;
@@ -339,13 +339,14 @@ impl Classes {
         object: &str,
         publication: Publication,
         counts: ClassCounts,
+        known: Known,
     ) -> Observed {
         let named = || self.resolutions.iter().filter(|(_, one)| one.object.as_deref() == Some(object));
         // Classes differ only in what they fall back on; what is judged is one and the same object.
         let accepted: Option<Verdict> = named().find_map(|(_, resolution)| resolution.verdict.clone());
         let classes = named().map(|(class, resolution)| (Arc::clone(class), resolution.standing)).collect();
         let generation = stores.parameters().get(&ObjectKey::new("", object)).and_then(|one| one.generation);
-        Observed { generation, accepted, classes, publication, counts }
+        Observed { generation, accepted, classes, publication, counts, known }
     }
 }
 

@@ -44,6 +44,15 @@ pub struct Observed {
     pub classes: BTreeMap<Arc<str>, Standing>,
     pub publication: Publication,
     pub counts: ClassCounts,
+    pub known: Known,
+}
+
+/// Which counts a leader knows. Before its first commit it has not cut the routing into shards, and agents have to be
+/// listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    pub shards: bool,
+    pub agents: bool,
 }
 
 /// The status that says what was observed. `before` is the one that is there: a condition whose status stays keeps its time, and
@@ -188,17 +197,20 @@ impl Ledger {
     pub fn due(&self, object: &str, observed: &Observed, now: Instant, wall: Timestamp) -> Due {
         let held = self.held.get(object);
         let before = held.and_then(|held| held.status.as_ref());
-        let wanted = status(observed, before, wall);
+        let mut wanted = status(observed, before, wall);
         let Some(before) = before else { return Due::Now(Box::new(wanted)) };
+        if !observed.known.shards {
+            wanted.counts.shards = before.counts.shards;
+        }
+        if !observed.known.agents {
+            wanted.counts.agents = before.counts.agents;
+            wanted.counts.updated_agents = before.counts.updated_agents;
+        }
         if says_the_same(before, &wanted) {
             return Due::Nothing;
         }
         if !says_the_same(&IngressClassParametersStatus { counts: before.counts, ..wanted.clone() }, before) {
             return Due::Now(Box::new(wanted));
-        }
-        // Before its first commit, a leader has not cut the routing into shards yet.
-        if observed.publication == Publication::Pending {
-            return Due::Nothing;
         }
         let since = held.and_then(|held| held.written).map(|written| now.saturating_duration_since(written));
         match since.map(|since| COUNTS_EVERY.saturating_sub(since)) {

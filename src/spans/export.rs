@@ -18,6 +18,7 @@ use prost::Message;
 use tokio::sync::mpsc;
 
 use super::{SpansState, text};
+use crate::kubernetes::with_causes;
 use crate::metrics::{Metrics, SpanResult};
 
 /// Spans that are sent together, and how long the first of them waits for the others.
@@ -30,7 +31,7 @@ const WITHIN: Duration = Duration::from_secs(5);
 /// What is done after it took nothing.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// At the end of the process.
+/// So long sending goes on when the process ends.
 const LAST: Duration = Duration::from_secs(1);
 
 /// How often the log says that spans are lost.
@@ -55,6 +56,8 @@ pub struct Exporter {
     metrics: Metrics,
     client: Client<HttpConnector, Full<Bytes>>,
     told: Option<Instant>,
+    /// Spans of the batch that is being sent.
+    sending: usize,
 }
 
 /// Why spans are lost.
@@ -65,7 +68,7 @@ enum ExportError {
     #[error("{0}")]
     Request(#[from] http::Error),
     #[error("it can't be reached: {0}")]
-    Unreachable(#[source] hyper_util::client::legacy::Error),
+    Unreachable(String),
     #[error("it answers {0}")]
     Refused(http::StatusCode),
 }
@@ -79,54 +82,60 @@ impl Exporter {
         metrics: Metrics,
     ) -> Self {
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { collector, spans, shared, metrics, client, told: None }
+        Self { collector, spans, shared, metrics, client, told: None, sending: 0 }
     }
 
-    /// Runs until `stop` is done, and sends what is left then.
+    /// Runs until `stop` is done, and then for as long as it takes to send what waits, at most for [`LAST`].
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
-        let mut batch = Vec::new();
-        'running: loop {
-            tokio::select! {
-                () = tokio::time::sleep(EVERY) => {}
-                () = &mut stop => break 'running,
-            }
+        let mut pause = EVERY;
+        loop {
+            let stopping = tokio::select! {
+                () = tokio::time::sleep(pause) => false,
+                () = &mut stop => true,
+            };
             if let Some(shared) = self.shared.upgrade() {
                 shared.sweep();
             }
-            while self.take(&mut batch) {
-                let sent = tokio::select! {
-                    sent = self.send(&mut batch) => sent,
-                    () = &mut stop => break 'running,
-                };
-                if !sent {
-                    tokio::select! {
-                        () = tokio::time::sleep(PAUSE) => {}
-                        () = &mut stop => break 'running,
+            let mut sending = std::pin::pin!(self.send_waiting());
+            if !stopping {
+                tokio::select! {
+                    sent = &mut sending => {
+                        pause = if sent { EVERY } else { PAUSE };
+                        continue;
                     }
+                    () = &mut stop => {}
                 }
             }
+            let _ = tokio::time::timeout(LAST, sending).await;
+            break;
         }
-        if self.take(&mut batch) {
-            let _ = tokio::time::timeout(LAST, self.send(&mut batch)).await;
+        self.spans.close();
+        let left = self.sending + std::iter::from_fn(|| self.spans.try_recv().ok()).count();
+        self.metrics.spans.add(SpanResult::Dropped, left as u64);
+    }
+
+    /// Sends what waits. A batch that is not full is the last one: the next waits for more. Whether the collector took
+    /// all.
+    async fn send_waiting(&mut self) -> bool {
+        loop {
+            let batch: Vec<Span> = std::iter::from_fn(|| self.spans.try_recv().ok()).take(BATCH).collect();
+            let full = batch.len() == BATCH;
+            if !batch.is_empty() && !self.send(batch).await {
+                return false;
+            }
+            if !full {
+                return true;
+            }
         }
     }
 
-    /// Fills a batch with what is there; whether there is anything.
-    fn take(&mut self, batch: &mut Vec<Span>) -> bool {
-        while batch.len() < BATCH
-            && let Ok(span) = self.spans.try_recv()
-        {
-            batch.push(span);
-        }
-        !batch.is_empty()
-    }
-
-    /// Sends a batch and empties it; whether the collector took it.
-    async fn send(&mut self, batch: &mut Vec<Span>) -> bool {
-        let count = batch.len() as u64;
-        let body = self.message(std::mem::take(batch)).encode_to_vec();
+    /// Sends a batch; whether the collector took it.
+    async fn send(&mut self, batch: Vec<Span>) -> bool {
+        self.sending = batch.len();
+        let body = self.message(batch).encode_to_vec();
         let sent = tokio::time::timeout(WITHIN, self.post(body.into())).await;
+        let count = std::mem::take(&mut self.sending) as u64;
         match sent.unwrap_or(Err(ExportError::Late)) {
             Ok(()) => {
                 self.metrics.spans.add(SpanResult::Sent, count);
@@ -162,10 +171,17 @@ impl Exporter {
             .header(header::CONTENT_TYPE, "application/x-protobuf")
             .header(header::USER_AGENT, concat!("waybill/", env!("CARGO_PKG_VERSION")))
             .body(Full::new(body))?;
-        let answer = self.client.request(request).await.map_err(ExportError::Unreachable)?;
+        let answer = self
+            .client
+            .request(request)
+            .await
+            .map_err(|error| ExportError::Unreachable(with_causes(&error)))?;
         let status = answer.status();
         // Read to its end, so that the connection can be used again.
         let _ = Limited::new(answer.into_body(), LONGEST_ANSWER).collect().await;
         if status.is_success() { Ok(()) } else { Err(ExportError::Refused(status)) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,7 +36,7 @@ const WAITING: usize = 128;
 /// A change that nobody works on for so long is over: it changed nothing, or another one of the same object took its place.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// So long an output may be held, and so long proxies may take.
+/// So long a change is followed while its output is held or fails, and so long proxies may take.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 const LONGEST_LOAD: Duration = Duration::from_secs(60);
 
@@ -258,7 +258,7 @@ impl CommitSpan {
         }
     }
 
-    /// It was not done: its changes wait on.
+    /// It was not done: its changes wait on, as many as may.
     pub fn failed(self, why: &str) {
         let now = Instant::now();
         let mut open = self.shared.open();
@@ -271,9 +271,19 @@ impl CommitSpan {
                 self.shared.send(span);
             }
         }
-        let waiting = open.waiting.entry(self.output).or_default();
-        waiting.splice(0..0, self.traces);
-        waiting.truncate(WAITING);
+        let mut waits = self.traces;
+        for trace in open.waiting.remove(&self.output).unwrap_or_default() {
+            // One that was reconciled again meanwhile waits once.
+            if waits.contains(&trace) {
+                self.shared.end(&mut open, trace);
+            } else {
+                waits.push(trace);
+            }
+        }
+        for trace in waits.split_off(waits.len().min(WAITING)) {
+            self.shared.end(&mut open, trace);
+        }
+        open.waiting.insert(self.output, waits);
     }
 }
 
@@ -330,6 +340,9 @@ impl SpansState {
 
     fn close(&self, open: &mut OpenTraces, trace: TraceNumber) {
         let Some(known) = open.traces.remove(&trace) else { return };
+        if known.reconciled == 0 {
+            return;
+        }
         let object = &known.object;
         let attributes = vec![
             text("waybill.kind", object.kind),
@@ -365,8 +378,11 @@ impl SpansState {
         for commit in done {
             self.end_loading(&mut open, &commit, Some("an agent has not reported it in time"));
         }
-        let over =
-            |trace: &OpenTrace| trace.seen.elapsed() >= if trace.awaited > 0 { LONGEST_WAIT } else { IDLE };
+        // Attempts that fail are no progress.
+        let over = |trace: &OpenTrace| match trace.awaited {
+            0 => trace.seen.elapsed() >= IDLE,
+            _ => trace.begun.elapsed() >= LONGEST_WAIT,
+        };
         let over: Vec<_> =
             open.traces.iter().filter(|(_, one)| over(one)).map(|(number, _)| *number).collect();
         for trace in over {

@@ -110,6 +110,58 @@ fn everything_is_bounded_and_what_is_dropped_counted() {
 }
 
 #[test]
+fn a_commit_that_goes_on_failing_is_not_followed_for_ever() {
+    let (spans, mut sent, _) = followed();
+    let output = OutputKey::new("edge", "public");
+    let web = IngressKey::new("shop", "web");
+    let Some(long_ago) = Instant::now().checked_sub(LONGEST_WAIT) else { return };
+    let trace = spans.begin(slice("a"), long_ago, 1).unwrap();
+    spans.reconciled(trace, &web, Instant::now(), [&output].into_iter());
+    spans.committing(&output).unwrap().failed("forbidden");
+    let shared = spans.0.as_ref().unwrap();
+    shared.sweep();
+    assert!(shared.open().traces.is_empty() && shared.open().waiting.is_empty());
+    assert_eq!(names(&mut sent), ["reconcile", "commit", "change"]);
+}
+
+#[test]
+fn what_waits_again_after_a_failure_waits_once_and_what_does_not_fit_ends() {
+    let (spans, mut sent, _) = followed();
+    let output = OutputKey::new("edge", "public");
+    let web = IngressKey::new("shop", "web");
+    let now = Instant::now();
+    let begin = || {
+        let trace = spans.begin(slice("a"), now, 1).unwrap();
+        spans.reconciled(trace, &web, now, [&output].into_iter());
+        trace
+    };
+    let again = begin();
+    let commit = spans.committing(&output).unwrap();
+    spans.reconciled(again, &web, now, [&output].into_iter());
+    let later: Vec<_> = (0..WAITING - 1).map(|_| begin()).collect();
+    commit.failed("forbidden");
+    let commit = spans.committing(&output).unwrap();
+    assert_eq!(commit.traces, [vec![again], later].concat());
+    begin();
+    commit.failed("forbidden");
+    assert_eq!(names(&mut sent).iter().filter(|name| *name == "change").count(), 1, "one too many");
+    spans.committing(&output).unwrap().committed(&facts(1, false));
+    assert_eq!(names(&mut sent).iter().filter(|name| *name == "change").count(), WAITING);
+    assert!(spans.0.as_ref().unwrap().open().traces.is_empty());
+}
+
+#[test]
+fn a_change_that_reconciles_nothing_is_no_trace() {
+    let (spans, mut sent, _) = followed();
+    spans.begin(slice("a"), Instant::now(), 1).unwrap();
+    let shared = spans.0.as_ref().unwrap();
+    let Some(long_ago) = Instant::now().checked_sub(IDLE) else { return };
+    shared.open().traces.values_mut().for_each(|trace| trace.seen = long_ago);
+    shared.sweep();
+    assert!(shared.open().traces.is_empty() && names(&mut sent).is_empty());
+}
+
+#[test]
 fn nothing_happens_where_it_is_off() {
     let spans = Spans::default();
     assert!(!spans.is_on() && spans.begin(slice("a"), Instant::now(), 1).is_none());

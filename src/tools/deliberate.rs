@@ -18,8 +18,8 @@ const EVERYTHING: &str = r#"PathPrefix("/")"#;
 pub struct Deliberate<'s> {
     /// Waybill's.
     settings: &'s Settings,
-    /// Traefik has an empty rule.
-    any_empty: bool,
+    /// Ingresses, as far as they are known, for which Traefik has an empty rule.
+    empty_rules: HashSet<Option<String>>,
     /// The default backends are those of two Ingresses.
     other_default: bool,
     their_routers: HashSet<String>,
@@ -40,7 +40,10 @@ impl<'s> Deliberate<'s> {
         let defaults = from(theirs().find(is_default)).zip(from(ours().find(is_default)));
         Self {
             settings,
-            any_empty: theirs().any(|route| route.rule.is_empty()),
+            empty_rules: theirs()
+                .filter(|route| route.rule.is_empty())
+                .map(|route| route.from.clone())
+                .collect(),
             other_default: defaults.is_some_and(|(theirs, ours)| theirs != ours),
             their_routers: theirs().map(|route| route.name.clone()).collect(),
             contested_routers: contested(ours().map(|route| &*route.name)),
@@ -73,7 +76,11 @@ impl<'s> Deliberate<'s> {
 
     fn gained(&self, ours: &ComparedRoute) -> Option<&'static str> {
         let plain = plain(&ours.name);
-        if self.any_empty && ours.rule == EVERYTHING && ours.name != DEFAULT_ROUTER {
+        let had_empty = match &ours.from {
+            Some(_) => self.empty_rules.contains(&ours.from) || self.empty_rules.contains(&None),
+            None => !self.empty_rules.is_empty(),
+        };
+        if had_empty && ours.rule == EVERYTHING && ours.name != DEFAULT_ROUTER {
             Some("a path entry with neither host nor path")
         } else if self.contested_routers.contains(plain) && self.their_routers.contains(plain) {
             Some("routers of two Ingresses whose names normalise to one")

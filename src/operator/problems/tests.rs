@@ -3,7 +3,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::kubernetes::key::OutputKey;
 use crate::metrics::WatchKind;
+use crate::parameters::status::Publication;
 use crate::routing::Routing;
 use crate::translate::settings::ClassOptions;
 use crate::watch::{Scope, SecretSource, Watched};
@@ -231,7 +233,10 @@ fn a_follower_collects_nothing() {
     bench.ingress("i-1", "many");
     assert!(!bench.live.take_pending().statuses.is_empty());
     bench.ingress("i-2", "many");
+    let output = OutputKey::new("edge", "public");
+    bench.live.set_publication(&output, Publication::Committed);
     bench.live.set_leading(false);
+    assert_eq!(bench.live.publication(&[output].into()), Publication::Pending, "another replica commits now");
     let pending = bench.live.take_pending();
     assert!(pending.statuses.is_empty() && pending.outputs.is_empty(), "{pending:?}");
     bench.ingress("i-3", "many");

@@ -353,15 +353,17 @@ impl Publisher {
                 output.counts = snapshot.desired.counts;
                 output.shards = (snapshot.desired.routing_shards.len(), snapshot.desired.key_shards.len());
                 (output.held, output.paused) = (false, false);
+                let commit = output.writer.index().map_or((0, 0), |index| (index.epoch, index.generation));
+                output.commits.push(commit, now);
+                // Before anybody hears of the commit: what is written then has the counts of this term.
+                self.agent_totals.add(key.clone(), self.agents.totals(key, &output.commits, now));
                 let resumed = !self.live.is_committed(key);
                 self.live.set_publication(key, Publication::Committed);
-                let commit = output.writer.index().map_or((0, 0), |index| (index.epoch, index.generation));
                 if let Some(span) = span {
                     let bytes = if let Ok(Outcome::Committed(report)) = &outcome { report.bytes } else { 0 };
                     let awaited = self.agents.loaded_by_all(key) < commit;
                     span.committed(&CommitFacts { epoch: commit.0, generation: commit.1, bytes, awaited });
                 }
-                output.commits.push(commit, now);
                 self.statuses.committed(key, commit, resumed, self.agents.loaded_by_all(key));
                 // Only now may what has moved here leave where it was: nothing is ever in neither.
                 self.live.settle(key, &arrived);

@@ -17,13 +17,16 @@ impl Publisher {
         let mut totals = BTreeMap::new();
         for (key, output) in &self.outputs {
             let Some(newest) = output.commits.newest() else { continue };
+            let name = key.to_string();
+            self.metrics.statuses_unconfirmed.add(&name, 0);
+            let known = self.agents.totals(key, &output.commits, now);
+            totals.insert(key.clone(), known);
+            if known.is_none() {
+                continue;
+            }
             let counts = self.agents.count(key, newest);
             let slowest =
                 counts.slowest.map_or(Duration::ZERO, |slowest| output.commits.age_after(slowest, now));
-            let name = key.to_string();
-            self.metrics.statuses_unconfirmed.add(&name, 0);
-            let updated = self.agents.count(key, output.commits.up_to_date(now)).current;
-            totals.insert(key.clone(), (counts.live as u64, updated as u64));
             live.push((name.clone(), counts.live as f64));
             behind.push((name.clone(), (counts.live - counts.current) as f64));
             lag.push((name, slowest.as_secs_f64()));

@@ -76,10 +76,13 @@ fn one_objects_change_touches_the_classes_that_name_it() {
     }
     assert_eq!((strict(&classes, "a"), strict(&classes, "c")), (Some(true), Some(false)));
 
-    let observed = classes.observed(&stores, "shared", Publication::Committed, ClassCounts::default());
+    let known = Known { shards: true, agents: true };
+    let observed =
+        |name| classes.observed(&stores, name, Publication::Committed, ClassCounts::default(), known);
+    let unused = observed("other");
+    let observed = observed("shared");
     assert_eq!((observed.classes.len(), observed.generation), (2, Some(7)));
     assert_eq!(observed.accepted.unwrap().reason, Reason::Accepted);
-    let unused = classes.observed(&stores, "other", Publication::Committed, ClassCounts::default());
     assert_eq!((unused.accepted, unused.classes.len()), (None, 0));
 }
 

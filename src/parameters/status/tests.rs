@@ -17,6 +17,7 @@ fn observed() -> Observed {
             agents: 2,
             updated_agents: 1,
         },
+        known: Known { shards: true, agents: true },
     }
 }
 
@@ -135,13 +136,41 @@ fn conditions_are_due_at_once_and_counts_now_and_then() {
     more.counts.routers = 9;
     assert_eq!(ledger.due("p", &more, start + 10 * second, at(10)), Due::In(20 * second));
     assert!(matches!(ledger.due("p", &more, start + 30 * second, at(30)), Due::Now(_)));
-    let pending = Observed { publication: Publication::Pending, ..more.clone() };
-    assert_eq!(ledger.due("p", &pending, start + 30 * second, at(30)), Due::Nothing);
 
     more.generation = Some(4);
     assert!(matches!(ledger.due("p", &more, start + 2 * second, at(2)), Due::Now(_)));
     let class = Observed { classes: BTreeMap::new(), ..observed() };
     assert!(matches!(ledger.due("p", &class, start + 2 * second, at(2)), Due::Now(_)));
+}
+
+#[test]
+fn what_a_new_leader_has_not_counted_stays_as_it_is() {
+    let mut ledger = Ledger::default();
+    let now = Instant::now();
+    ledger.seen("p", &json(&status(&observed(), None, at(0))));
+    let zero = ClassCounts { shards: 0, agents: 0, updated_agents: 0, ..observed().counts };
+    let new = Observed {
+        publication: Publication::Pending,
+        counts: zero,
+        known: Known { shards: false, agents: false },
+        ..observed()
+    };
+    assert_eq!(ledger.due("p", &new, now, at(1)), Due::Nothing);
+    let written = |observed: &Observed| match ledger.due("p", observed, now, at(1)) {
+        Due::Now(status) => status.counts,
+        due => panic!("{due:?}"),
+    };
+    // The class is paused, or no commit succeeds, or something else has to be said.
+    let paused = Observed { publication: Publication::Held(Category::Paused), ..new.clone() };
+    assert_eq!(written(&paused), observed().counts);
+    let failing = Observed { publication: Publication::Failing("timeout"), ..new.clone() };
+    assert_eq!(written(&failing), observed().counts);
+    let more = Observed { counts: ClassCounts { routers: 9, ..zero }, ..new.clone() };
+    assert_eq!(written(&more), ClassCounts { routers: 9, ..observed().counts });
+    let cut = Observed { known: Known { shards: true, agents: false }, ..new.clone() };
+    assert_eq!(written(&cut), ClassCounts { shards: 0, ..observed().counts });
+    let counted = Observed { known: Known { shards: true, agents: true }, ..new };
+    assert_eq!(written(&counted), zero);
 }
 
 #[test]
