@@ -215,9 +215,9 @@ struct Allowance {
 
 /// What is left of an allowance, and when that was counted.
 #[derive(Clone, Copy)]
-struct Budget(f64, Instant);
+struct ReviewBudget(f64, Instant);
 
-impl Budget {
+impl ReviewBudget {
     fn left(self, allowance: Allowance, now: Instant) -> f64 {
         let since = now.saturating_duration_since(self.1).as_secs_f64();
         allowance.at_once.min(self.0 + since * allowance.per_second)
@@ -235,8 +235,8 @@ impl Budget {
 struct ReaderMemory {
     verdicts: HashMap<[u8; 32], RememberedVerdict>,
     /// By address. One that is full again is as good as none.
-    budgets: HashMap<IpAddr, Budget>,
-    budget: Budget,
+    budgets: HashMap<IpAddr, ReviewBudget>,
+    budget: ReviewBudget,
     told: Option<Instant>,
 }
 
@@ -245,7 +245,7 @@ impl ReaderMemory {
         Self {
             verdicts: HashMap::new(),
             budgets: HashMap::new(),
-            budget: Budget(OF_ALL.at_once, now),
+            budget: ReviewBudget(OF_ALL.at_once, now),
             told: None,
         }
     }
@@ -276,7 +276,7 @@ impl ReaderMemory {
                 return false;
             }
         }
-        let of_peer = self.budgets.entry(peer).or_insert(Budget(OF_A_PEER.at_once, now));
+        let of_peer = self.budgets.entry(peer).or_insert(ReviewBudget(OF_A_PEER.at_once, now));
         of_peer.spend(OF_A_PEER, now) && self.budget.spend(OF_ALL, now)
     }
 
