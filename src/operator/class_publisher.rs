@@ -19,7 +19,7 @@ use crate::operator::problems::{ProblemReports, ReportedBy};
 use crate::parameters::IngressClassParametersStatus;
 use crate::parameters::resolve::{Reason, Standing};
 use crate::parameters::resource::ClassCounts;
-use crate::parameters::status::{Due, Known, Ledger};
+use crate::parameters::status::{CountsKnown, Due, Ledger};
 use crate::publish::Backoff;
 use crate::publish::PublishError;
 use crate::publish::Requests;
@@ -206,7 +206,7 @@ impl ClassPublisher {
             let mut counts = counts(routing, &object);
             let agents = self.agents.of(&outputs);
             (counts.agents, counts.updated_agents) = agents.unwrap_or_default();
-            let known = Known { shards: self.agents.are_committed(&outputs), agents: agents.is_some() };
+            let known = CountsKnown { shards: self.agents.are_committed(&outputs), agents: agents.is_some() };
             let observed = classes.observed(routing.stores(), &object, publication, counts, known);
             let pending = observed.accepted.as_ref().is_some_and(|verdict| verdict.reason == Reason::Pending);
             if pending {

@@ -13,7 +13,7 @@ use super::resolve::{
     resolve,
 };
 use super::resource::ClassCounts;
-use super::status::{Known, Observed, Publication};
+use super::status::{CountsKnown, Observed, Publication};
 use crate::kubernetes::IngressClass;
 use crate::kubernetes::key::{ObjectKey, OutputKey};
 use crate::translate::pause::Pause;
@@ -339,7 +339,7 @@ impl Classes {
         object: &str,
         publication: Publication,
         counts: ClassCounts,
-        known: Known,
+        known: CountsKnown,
     ) -> Observed {
         let named = || self.resolutions.iter().filter(|(_, one)| one.object.as_deref() == Some(object));
         // Classes differ only in what they fall back on; what is judged is one and the same object.

@@ -44,13 +44,13 @@ pub struct Observed {
     pub classes: BTreeMap<Arc<str>, Standing>,
     pub publication: Publication,
     pub counts: ClassCounts,
-    pub known: Known,
+    pub known: CountsKnown,
 }
 
 /// Which counts a leader knows. Before its first commit it has not cut the routing into shards, and agents have to be
 /// listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct CountsKnown {
     pub shards: bool,
     pub agents: bool,
 }

@@ -76,7 +76,7 @@ fn one_objects_change_touches_the_classes_that_name_it() {
     }
     assert_eq!((strict(&classes, "a"), strict(&classes, "c")), (Some(true), Some(false)));
 
-    let known = Known { shards: true, agents: true };
+    let known = CountsKnown { shards: true, agents: true };
     let observed =
         |name| classes.observed(&stores, name, Publication::Committed, ClassCounts::default(), known);
     let unused = observed("other");

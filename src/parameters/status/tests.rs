@@ -17,7 +17,7 @@ fn observed() -> Observed {
             agents: 2,
             updated_agents: 1,
         },
-        known: Known { shards: true, agents: true },
+        known: CountsKnown { shards: true, agents: true },
     }
 }
 
@@ -152,7 +152,7 @@ fn what_a_new_leader_has_not_counted_stays_as_it_is() {
     let new = Observed {
         publication: Publication::Pending,
         counts: zero,
-        known: Known { shards: false, agents: false },
+        known: CountsKnown { shards: false, agents: false },
         ..observed()
     };
     assert_eq!(ledger.due("p", &new, now, at(1)), Due::Nothing);
@@ -167,9 +167,9 @@ fn what_a_new_leader_has_not_counted_stays_as_it_is() {
     assert_eq!(written(&failing), observed().counts);
     let more = Observed { counts: ClassCounts { routers: 9, ..zero }, ..new.clone() };
     assert_eq!(written(&more), ClassCounts { routers: 9, ..observed().counts });
-    let cut = Observed { known: Known { shards: true, agents: false }, ..new.clone() };
+    let cut = Observed { known: CountsKnown { shards: true, agents: false }, ..new.clone() };
     assert_eq!(written(&cut), ClassCounts { shards: 0, ..observed().counts });
-    let counted = Observed { known: Known { shards: true, agents: true }, ..new };
+    let counted = Observed { known: CountsKnown { shards: true, agents: true }, ..new };
     assert_eq!(written(&counted), zero);
 }
 

@@ -13,7 +13,7 @@ use waybill::metrics::{Metrics, WriteKind, WriteResult};
 use waybill::parameters::memory::{AcceptedParameters, Memory};
 use waybill::parameters::resolve::{Found, Inputs, NamespaceLabels, Standing, resolve};
 use waybill::parameters::resource::ClassCounts;
-use waybill::parameters::status::{Known, Observed, Publication, status};
+use waybill::parameters::status::{CountsKnown, Observed, Publication, status};
 use waybill::parameters::{IngressClassParameters, IngressClassParametersStatus};
 use waybill::publish::PublishError;
 use waybill::publish::Requests;
@@ -64,7 +64,7 @@ fn observed(object: &IngressClassParameters, class: &str, spec: &Value) -> Obser
             agents: 3,
             updated_agents: 2,
         },
-        known: Known { shards: true, agents: true },
+        known: CountsKnown { shards: true, agents: true },
     }
 }
 
