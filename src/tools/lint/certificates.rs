@@ -37,7 +37,7 @@ pub fn findings(routing: &Routing, settings: LintSettings<'_>) -> Vec<LintFindin
         let faults = known.entry(content).or_insert_with(|| faults(content.0, content.1, settings));
         found.extend(faults.iter().map(|(code, field, text)| {
             let (object, field) = (format!("Secret {secret}"), (*field).to_owned());
-            LintFinding::with_usual_remedy(code, object, field, text.clone())
+            LintFinding::new(code, object, field, text.clone())
         }));
     }
     found
@@ -50,7 +50,7 @@ pub fn unused(input: &LintInput, settings: LintSettings<'_>) -> Vec<LintFinding>
         let object = format!("Secret {secret}");
         faults.into_iter().map(move |(code, field, text)| LintFinding {
             severity: Severity::Note,
-            ..LintFinding::with_usual_remedy(
+            ..LintFinding::new(
                 code,
                 object.clone(),
                 field.to_owned(),

@@ -63,7 +63,7 @@ pub fn findings(
         };
         let certain = served.are_all_of(fragment, routing);
         let mut told = |code, field, text| {
-            found.push(LintFinding::with_usual_remedy(code, format!("Ingress {key}"), field, text));
+            found.push(LintFinding::new(code, format!("Ingress {key}"), field, text));
         };
         let rules = rule_hosts(ingress);
         let own = HostSet::new(rules.keys().cloned());
