@@ -15,7 +15,7 @@ use super::regions::{HostRegion, LintedRoute};
 use super::{LintFinding, LintInput, LintSettings, Severity};
 use crate::kubernetes::key::{IngressKey, SecretKey};
 use crate::routing::Routing;
-use crate::tools::certificate::CertificateFacts;
+use crate::tools::certificate::{CertificateFacts, wildcard};
 use crate::traefik::dynamic::Certificate;
 use crate::translate::fragment::Fragment;
 
@@ -188,8 +188,7 @@ impl<'a> ServedNames<'a> {
 
     /// Whether Traefik has a certificate for a host, which may begin with `*.`.
     pub fn cover(&self, host: &str) -> bool {
-        let wildcard = host.find('.').map(|dot| format!("*{}", &host[dot..]));
-        self.names.contains(host) || wildcard.is_some_and(|name| self.names.contains(&name))
+        self.names.contains(host) || wildcard(host).is_some_and(|name| self.names.contains(&name))
     }
 
     /// Whether all Secrets that an Ingress names are there and can be read, and there is one.

@@ -8,6 +8,7 @@ use super::{LintFinding, LintInput};
 use crate::kubernetes::Ingress;
 use crate::kubernetes::key::IngressKey;
 use crate::routing::Routing;
+use crate::tools::certificate::wildcard;
 use crate::translate::fragment::Fragment;
 
 /// Hosts that a text names.
@@ -33,10 +34,6 @@ impl HostSet {
             || self.above.contains(host)
             || wildcard(host).is_some_and(|above| self.hosts.contains(&above))
     }
-}
-
-fn wildcard(host: &str) -> Option<String> {
-    Some(format!("*{}", &host[host.find('.')?..]))
 }
 
 /// Hosts of `spec.tls` that no route or no certificate is for, and hosts of rules that are missing in it. Those of
