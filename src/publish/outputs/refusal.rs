@@ -49,8 +49,8 @@ impl Refusals {
     }
 }
 
-/// The problem that a failed commit is, and the uid of the object that it is about where that is known. `None` for
-/// what passes by itself.
+/// A failed commit as a problem, and the uid of the object that it is about where that is known. `None` for what passes
+/// by itself.
 ///
 /// Its words are the same at every attempt, since other words are another Event; the API server's own are logged.
 pub fn refusal_problem(
