@@ -52,6 +52,24 @@ impl From<Sha256> for Digest {
     }
 }
 
+/// A text is not the spelling of a [`Digest`].
+#[derive(Debug)]
+pub struct NoDigest;
+
+impl TryFrom<&str> for Digest {
+    type Error = NoDigest;
+
+    /// Reads what `Display` writes, and no other spelling of it.
+    fn try_from(hex: &str) -> Result<Self, NoDigest> {
+        let mut all = [0; 32];
+        for (at, byte) in all.iter_mut().enumerate() {
+            let digits = hex.get(2 * at..2 * at + 2).ok_or(NoDigest)?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| NoDigest)?;
+        }
+        Some(Self(all)).filter(|digest| digest.to_string() == hex).ok_or(NoDigest)
+    }
+}
+
 impl fmt::Display for Digest {
     /// Lower-case hex, 64 digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,6 +103,11 @@ mod tests {
         let digest = Digest::new("abc");
         assert_eq!(digest.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(digest.short(), "xj4bnp4pahh6");
+        let hex = digest.to_string();
+        assert_eq!(Digest::try_from(hex.as_str()).ok(), Some(digest));
+        for other in ["", "0", "é", &hex[1..], &format!("{hex}0"), &hex.to_uppercase(), &hex.replace("ba", "+a")] {
+            assert!(Digest::try_from(other).is_err(), "{other}");
+        }
         assert_eq!(place("abc"), 0xba78_16bf_8f01_cfea);
     }
 }

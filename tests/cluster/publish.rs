@@ -100,13 +100,21 @@ async fn edits_and_deletions_are_put_back_and_foreign_fields_left_alone() {
     assert_eq!(bench.committed().await.generation, generation + 1, "it goes on counting");
     bench.assert_published().await;
 
-    // Shards: one deleted, one whose checksum was edited, a key shard deleted.
+    // Shards: those whose checksums were edited, one deleted, a key shard deleted.
     let shards = bench.shard_names().await;
-    bench.config_maps().delete(&shards[0], &DeleteParams::default()).await.unwrap();
     let edit = serde_json::json!({"metadata": {"annotations": {"waybill.dev/sha256": "0"}}});
-    bench.config_maps().patch(&shards[1], &params, &Patch::Merge(&edit)).await.unwrap();
     let keys = bench.secrets().list(&ListParams::default()).await.unwrap().items;
     let keys = keys[0].metadata.name.clone().unwrap();
+    bench.config_maps().patch(&shards[1], &params, &Patch::Merge(&edit)).await.unwrap();
+    assert!(bench.watch().await, "a checksum was edited");
+    let report = bench.committed().await;
+    assert_eq!((report.routing_shards, report.key_shards, report.index), (1, 0, false), "{report:?}");
+    bench.secrets().patch(&keys, &params, &Patch::Merge(&edit)).await.unwrap();
+    assert!(bench.watch().await, "a key shard's checksum was edited");
+    let report = bench.committed().await;
+    assert_eq!((report.routing_shards, report.key_shards, report.index), (0, 1, false), "{report:?}");
+    bench.config_maps().delete(&shards[0], &DeleteParams::default()).await.unwrap();
+    bench.config_maps().patch(&shards[1], &params, &Patch::Merge(&edit)).await.unwrap();
     bench.secrets().delete(&keys, &DeleteParams::default()).await.unwrap();
     bench.watch().await;
     let report = bench.committed().await;

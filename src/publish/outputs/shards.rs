@@ -1,4 +1,16 @@
 //! Which shards of an output are there, and which of them nobody needs any more.
+//!
+//! | state | meaning | begins | ends |
+//! | --- | --- | --- | --- |
+//! | held | the object is there | list, watch, own create | it is deleted, or loses a label |
+//! | named | the last index names it | commit | a commit without it |
+//! | unnamed | held, and the last index does not name it | seen or created before its commit; a commit without it | a commit with it |
+//! | kept | unnamed, and spared: a withdrawal that is held may need it | the caller says so | the caller says so |
+//! | garbage | unnamed for 2 generations and 60 s, and not kept | time, commits | its DELETE; a commit with it |
+//! | doomed | a DELETE of this object may be on its way | taken as garbage; found unnamed | another object of that name; a commit with it |
+//! | damaged | named, and not held or its sum does not fit its name | deleted or edited | made anew |
+//!
+//! An index may name a shard once it is held, not doomed, and has the right sum ([`Shards::holds`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -65,8 +77,8 @@ pub fn named_by(index: &Index) -> BTreeSet<ShardKey> {
 pub struct Shard {
     pub uid: Option<String>,
     pub version: Option<String>,
-    /// What its annotation says that it holds.
-    pub sha256: Option<String>,
+    /// What its annotation says that it holds; `None` where its name is not made of that, so that readers refuse it.
+    sha256: Option<Digest>,
     /// The first generation that did not name it, and when that was; `None` while the index names it.
     unnamed: Option<(u64, Instant)>,
     /// A DELETE of this very object may be on its way, from this writer or an earlier leader. It has to be made anew
@@ -106,11 +118,12 @@ impl Shards {
             // The generation that is next has not named it yet.
             None => Some((self.generation, now)),
         };
-        let annotations = metadata.annotations.as_ref();
+        let annotation = metadata.annotations.iter().find_map(|all| all.get(SHA256_ANNOTATION));
+        let sha256 = annotation.and_then(|text| Digest::try_from(text.as_str()).ok());
         let shard = Shard {
             uid: metadata.uid.clone(),
             version: metadata.resource_version.clone(),
-            sha256: annotations.and_then(|annotations| annotations.get(SHA256_ANNOTATION)).cloned(),
+            sha256: sha256.filter(|digest| digest.short() == key.1),
             unnamed,
             doomed,
         };
@@ -135,7 +148,7 @@ impl Shards {
     pub fn holds(&self, part: Part, digest: &Digest) -> bool {
         self.held
             .get(&key(part, digest))
-            .is_some_and(|held| !held.doomed && held.sha256 == Some(digest.to_string()))
+            .is_some_and(|held| !held.doomed && held.sha256 == Some(*digest))
     }
 
     /// Whether the last index names it.
@@ -145,11 +158,8 @@ impl Shards {
 
     /// Whether a shard that the last index names is missing, or not as it was written.
     pub fn is_damaged(&self) -> bool {
-        self.named.iter().any(|key| {
-            // The name says the sha256's beginning; that a person edits one into another of equal beginning is left
-            // to `holds`.
-            self.held.get(key).is_none_or(|held| held.sha256.is_none())
-        })
+        // The name is made of the beginning of the sum. One edited into another of equal beginning is left to `holds`.
+        self.named.iter().any(|key| self.held.get(key).is_none_or(|held| held.sha256.is_none()))
     }
 
     /// Whether all of these are there, and none is about to be deleted.
@@ -363,10 +373,22 @@ mod tests {
         assert!(shards.holds(Part::Routing, &digest) && !shards.is_damaged());
         shards.gone(&key, Some("an earlier object of that name"));
         assert!(shards.holds(Part::Routing, &digest));
-        shards.seen(key.clone(), &ObjectMeta { uid: Some("1".into()), ..ObjectMeta::default() }, now);
-        assert!(!shards.holds(Part::Routing, &digest) && shards.is_damaged());
-        shards.relist(Part::Routing, now, [(key.clone(), metadata(&digest, "1"))]);
-        assert!(!shards.is_damaged());
+        let with = |sum: &str| ObjectMeta {
+            annotations: Some([(SHA256_ANNOTATION.to_owned(), sum.to_owned())].into()),
+            ..metadata(&digest, "1")
+        };
+        for (what, edited) in [
+            ("removed", ObjectMeta { annotations: None, ..metadata(&digest, "1") }),
+            ("no sum", with("0")),
+            ("another sum", with(&Digest::new("y").to_string())),
+            ("in capitals", with(&digest.to_string().to_uppercase())),
+        ] {
+            shards.seen(key.clone(), &edited, now);
+            assert!(!shards.holds(Part::Routing, &digest) && shards.is_damaged(), "{what}");
+            assert!(!shards.has_all(&[key.clone()].into()), "{what}");
+            shards.relist(Part::Routing, now, [(key.clone(), metadata(&digest, "1"))]);
+            assert!(!shards.is_damaged(), "{what}");
+        }
         shards.relist(Part::Keys, now, []);
         assert!(!shards.is_damaged(), "another part");
         shards.relist(Part::Routing, now, []);
