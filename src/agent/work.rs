@@ -64,6 +64,10 @@ pub struct Work {
     pending: bool,
     /// The version of an index that can never be taken.
     refused: Option<String>,
+    /// The version of an index whose shards could not be fetched, and when they are asked for again.
+    fetch_again: Option<(String, Instant)>,
+    /// The version of the index whose refusal was counted last.
+    counted: Option<String>,
     /// An older index than the one that was taken, and since when.
     older: Option<(Mark, Instant)>,
     failures: u32,
@@ -78,6 +82,8 @@ impl Work {
             taken: None,
             pending: false,
             refused: None,
+            fetch_again: None,
+            counted: None,
             older: None,
             failures: 0,
         };
@@ -185,11 +191,24 @@ impl Work {
             }
             _ => {}
         }
+        if let Some((failed, at)) = &self.fetch_again
+            && *failed == version
+            && let Some(rest) = at.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())
+        {
+            return Some(rest);
+        }
         self.parts.state.seen(mark, Mark { generation: index.awaited, ..mark });
         let named = self.parts.reader.named(&index);
         let missing = named.iter().filter(|name| !self.assembly.holds(name)).cloned().collect();
         let result = match self.parts.reader.fetch(missing).await {
             Ok(fetched) => self.assembly.take(&index, &named, fetched),
+            // The operator makes a damaged shard anew under the same name, and the index stays as it is.
+            Err(FetchError::Refused(refusal @ NotHandedOn::Published(_))) => {
+                self.count(&version, &refusal);
+                let reason = format!("generation {mark} is refused, and what is loaded stays: {refusal}");
+                self.parts.state.reason(Topic::Shards, Some(reason));
+                return self.fetch_failed(version);
+            }
             Err(FetchError::Refused(refusal)) => Err(refusal),
             Err(FetchError::Missing(name)) => {
                 // Once is nothing: most likely a newer index is on its way.
@@ -197,12 +216,12 @@ impl Work {
                     let reason = format!("generation {mark}: its shard {name} is not there");
                     self.parts.state.reason(Topic::Shards, Some(reason));
                 }
-                return self.failed();
+                return self.fetch_failed(version);
             }
             Err(FetchError::Api(reason)) => {
                 let reason = format!("generation {mark} can't be read: {reason}");
                 self.parts.state.reason(Topic::Shards, Some(reason));
-                return self.failed();
+                return self.fetch_failed(version);
             }
         };
         self.failures = 0;
@@ -219,8 +238,23 @@ impl Work {
         None
     }
 
+    /// A newer index is not kept waiting.
+    fn fetch_failed(&mut self, version: String) -> Option<Duration> {
+        let pause = self.failed();
+        self.fetch_again = pause.map(|pause| (version, Instant::now() + pause));
+        pause
+    }
+
+    /// Counts the refusal of an index once, however often its shards are asked for.
+    fn count(&mut self, version: &str, refusal: &NotHandedOn) {
+        if self.counted.as_deref() != Some(version) {
+            self.counted = Some(version.to_owned());
+            self.parts.metrics.refused(refusal);
+        }
+    }
+
     fn refuse(&mut self, version: String, refusal: &NotHandedOn, topic: Topic) {
-        self.parts.metrics.refused(refusal);
+        self.count(&version, refusal);
         self.parts.state.reason(topic, Some(format!("refused, and what is loaded stays: {refusal}")));
         self.refused = Some(version);
     }

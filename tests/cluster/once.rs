@@ -7,9 +7,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use kube::api::{Patch, PatchParams};
 use serde_json::Value;
 
-use crate::harness::ControlPlane;
+use crate::harness::{ControlPlane, eventually};
 use crate::harness::operator::{SOON, binary};
 use crate::output::{Bench, MANY};
 
@@ -78,4 +79,30 @@ async fn once_writes_what_is_published_and_ends() {
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("no whole generation within 60 s: there is no index"), "{said}");
     assert!(!nothing.join("current").exists());
+}
+
+/// The index stays as it is when a shard is made anew.
+#[tokio::test]
+async fn a_damaged_shard_is_asked_for_until_it_is_right() {
+    let mut bench = Bench::new(MANY, 0).await;
+    bench.committed().await;
+    let before = bench.index_object().await;
+    let shard = bench.shard_names().await.remove(0);
+    let edit = serde_json::json!({"metadata": {"annotations": {"waybill.dev/sha256": null}}});
+    bench.config_maps().patch(&shard, &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
+
+    let place = tempfile::tempdir().unwrap();
+    let mut agent = bench.plane.spawn("once", &mut once(bench.plane, &bench.output.to_string(), place.path()));
+    eventually("the shard is refused", SOON, async || {
+        let log = agent.log();
+        if log.contains("refused") && log.contains(&shard) { Ok(()) } else { Err(log) }
+    })
+    .await;
+    assert!(bench.watch().await);
+    let report = bench.committed().await;
+    assert_eq!((report.routing_shards, report.index), (1, false), "{report:?}");
+    let status = agent.ended(SOON).await;
+    assert_eq!(status.code(), Some(0), "{}", agent.log());
+    let after = bench.index_object().await;
+    assert_eq!(after.metadata.resource_version, before.metadata.resource_version);
 }
