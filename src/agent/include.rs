@@ -43,13 +43,21 @@ pub struct Included {
 }
 
 /// The folder of the user's files.
+///
+/// A process that starts does not know what a file said that is wrong now. It may be what keeps strangers out, so it is
+/// not taken for absent: until every file was right once, what was handed on before this process began stands, and
+/// where there is no such thing, nothing is handed on.
 #[derive(Debug)]
 pub struct Include {
     folder: PathBuf,
     seen: Option<Digest>,
     /// What each file said when it was last right.
     right: BTreeMap<String, Value>,
-    included: Included,
+    /// Whether the folder was read once without a fault in a file that was never right. From then on a new file that is
+    /// wrong counts as absent.
+    decided: bool,
+    /// What the files say; before that is decided, what was handed on before this process began, if that is known.
+    included: Option<Included>,
     /// What was refused, and why.
     faults: Vec<String>,
     handed_on: Included,
@@ -77,7 +85,8 @@ impl Include {
             folder,
             seen: None,
             right: BTreeMap::new(),
-            included: Included::default(),
+            decided: false,
+            included: None,
             faults: Vec::new(),
             handed_on: Included::default(),
             loaded: None,
@@ -85,23 +94,26 @@ impl Include {
         }
     }
 
-    /// What is to be handed on: what the files say, or what Traefik had loaded before it refused that.
-    pub fn included(&self) -> &Included {
+    /// What is to be handed on: what the files say, or what Traefik had loaded before it refused that. `None` where
+    /// nothing may be handed on yet.
+    pub fn included(&self) -> Option<&Included> {
         match (self.suspicion, &self.loaded) {
-            (Suspicion::Refused, Some(loaded)) => loaded,
-            _ => &self.included,
+            (Suspicion::Refused, Some(loaded)) => Some(loaded),
+            _ => self.included.as_ref(),
         }
     }
 
-    /// A document of ours was handed on before this process began.
-    pub fn resume(&mut self, document: &str) {
-        let files = parse("", document).map(|value| BTreeMap::from([(String::new(), value)]));
-        self.handed_on = join(&files.unwrap_or_default(), &mut Vec::new());
+    /// This document of ours was handed on before this process began. False where it can't be used.
+    pub fn resume(&mut self, document: &str) -> bool {
+        let Ok(value) = parse("", document) else { return false };
+        self.handed_on = join(&BTreeMap::from([(String::new(), value)]), &mut Vec::new());
+        self.included = Some(self.handed_on.clone());
+        true
     }
 
     /// [`Self::included`] is handed on.
     pub fn handed_on(&mut self) {
-        self.handed_on = self.included().clone();
+        self.handed_on = self.included().cloned().unwrap_or_default();
     }
 
     /// Traefik has loaded what was handed on.
@@ -115,7 +127,9 @@ impl Include {
     pub fn not_loaded(&mut self) -> bool {
         let Some(loaded) = &self.loaded else { return false };
         self.suspicion = match self.suspicion {
-            Suspicion::None if self.handed_on == self.included && self.included != *loaded => {
+            Suspicion::None
+                if self.included.as_ref() == Some(&self.handed_on) && self.handed_on != *loaded =>
+            {
                 Suspicion::Refused
             }
             Suspicion::Refused if self.handed_on == *loaded => Suspicion::Unfounded,
@@ -136,13 +150,23 @@ impl Include {
         self.faults.iter().cloned().chain(refused).collect()
     }
 
+    /// What stands in the place of a file that was never right.
+    fn instead(&self) -> &'static str {
+        match (self.decided, &self.included) {
+            (true, _) => "it is left out until it is right",
+            (false, Some(_)) => "what was on disk before stands",
+            (false, None) => "nothing is handed to Traefik until it is right",
+        }
+    }
+
     /// Reads the folder again. True where anything in it changed. A file that can't be used counts as it was when it
     /// was last right, and a folder that can't be read likewise.
     pub fn reload(&mut self) -> bool {
         let files = match read(&self.folder) {
             Ok(files) => files,
             Err(error) => {
-                let fault = format!("{}: {error}", self.folder.display());
+                let stands = if self.decided { "what its files said before stands" } else { self.instead() };
+                let fault = format!("{}: {error}; {stands}", self.folder.display());
                 let changed = self.faults != [fault.clone()];
                 self.faults = vec![fault];
                 self.seen = None;
@@ -156,6 +180,7 @@ impl Include {
         }
         self.right.retain(|name, _| files.contains_key(name));
         let mut faults = Vec::new();
+        let mut known = true;
         for (name, text) in files {
             match parse(&name, &text).and_then(|value| check(&value).map(|()| value)) {
                 Ok(value) => {
@@ -163,14 +188,20 @@ impl Include {
                 }
                 Err(reason) => {
                     let stands = match self.right.contains_key(&name) {
-                        true => "; what it said before stands",
-                        false => "",
+                        true => "what it said before stands",
+                        false => {
+                            known = false;
+                            self.instead()
+                        }
                     };
-                    faults.push(format!("{}: {reason}{stands}", self.folder.join(&name).display()));
+                    faults.push(format!("{}: {reason}; {stands}", self.folder.join(&name).display()));
                 }
             }
         }
-        self.included = join(&self.right, &mut faults);
+        self.decided |= known;
+        if self.decided {
+            self.included = Some(join(&self.right, &mut faults));
+        }
         self.faults = faults;
         self.suspicion = Suspicion::None;
         true
@@ -343,140 +374,5 @@ pub fn sections(lines: impl Fn(&'static str, &'static str) -> Vec<String>) -> St
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, Include) {
-        let place = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            std::fs::write(place.path().join(name), text).unwrap();
-        }
-        let include = Include::new(place.path().to_owned());
-        (place, include)
-    }
-
-    #[test]
-    fn files_are_joined_and_templates_become_text() {
-        let (place, mut include) = folder(&[
-            (
-                "a.yaml",
-                "http:\n  middlewares:\n    auth:\n      basicAuth: {users: ['{{ env \"HOME\" }}']}\n",
-            ),
-            ("b.toml", "[http.middlewares.strip.stripPrefix]\nprefixes = [\"/x\"]\n"),
-            ("c.yml", "tls: {certificates: [{certFile: a, keyFile: b}]}"),
-            ("ignored.txt", "?"),
-            ("empty.yaml", "\n"),
-        ]);
-        assert!(include.reload());
-        assert!(!include.reload());
-        assert_eq!(include.faults(), Vec::<String>::new());
-        assert_eq!(
-            include.included().document(),
-            "{\"http\":{\"middlewares\":{\n\
-             \"auth\":{\"basicAuth\":{\"users\":[\"\\u007b\\u007b env \\\"HOME\\\" }}\"]}},\n\
-             \"strip\":{\"stripPrefix\":{\"prefixes\":[\"/x\"]}}\n\
-             }},\"tls\":{\"certificates\":[\n{\"certFile\":\"a\",\"keyFile\":\"b\"}\n]}}\n"
-        );
-        std::fs::remove_file(place.path().join("a.yaml")).unwrap();
-        assert!(include.reload());
-        assert!(!include.included().document().contains("auth"));
-    }
-
-    #[test]
-    fn a_bad_file_costs_no_other_and_counts_as_it_was() {
-        let (place, mut include) = folder(&[
-            ("a.yaml", "http: {middlewares: {one: {addPrefix: {prefix: /a}}}}"),
-            ("b.yaml", "http: {middlewares: {two: {addPrefix: {prefix: /b}}}}"),
-        ]);
-        include.reload();
-        for (bad, said) in [
-            ("http: {}", "http: it is empty"),
-            ("http: {middleware: {a: {b: c}}}", "http.middleware: Traefik knows only"),
-            ("htp: {routers: {a: {b: c}}}", "htp: Traefik knows no such section"),
-            ("http: {routers: {}}", "http.routers: it is empty"),
-            ("http: {routers: {a: {}}}", "http.routers.a: it is empty"),
-            ("http: {middlewares: {waybill-1-2: {addPrefix: {prefix: /}}}}", "waybill's own"),
-            ("a: b: c", "a.yaml"),
-            ("[1]", "no map"),
-        ] {
-            std::fs::write(place.path().join("a.yaml"), bad).unwrap();
-            assert!(include.reload(), "{bad}");
-            let faults = include.faults().join("\n");
-            assert!(
-                faults.contains(said) && faults.contains("what it said before stands"),
-                "{bad}: {faults}"
-            );
-            let document = include.included().document();
-            assert!(document.contains("\"one\"") && document.contains("\"two\""), "{document}");
-        }
-    }
-
-    #[test]
-    fn names_that_collide_are_refused() {
-        let (_place, mut include) = folder(&[
-            ("a.yaml", "http: {routers: {x: {rule: a, service: s}, y: {rule: b, service: s}}}"),
-            ("b.yaml", "http: {routers: {y: {rule: c, service: s}}}"),
-        ]);
-        include.reload();
-        assert_eq!(include.faults(), ["b.yaml: http.routers.y: another file has it as well"]);
-        let (kept, collisions) = include.included().without(|(_, name)| &**name == "x");
-        assert_eq!(collisions, ["http.routers.x"]);
-        assert_eq!(kept.lines("http", "routers"), [r#""y":{"rule":"b","service":"s"}"#]);
-    }
-
-    #[test]
-    fn a_folder_that_is_gone_changes_nothing() {
-        let (place, mut include) =
-            folder(&[("a.yaml", "http: {middlewares: {one: {addPrefix: {prefix: /a}}}}")]);
-        include.reload();
-        let before = include.included().document();
-        drop(place);
-        assert!(include.reload());
-        assert!(!include.reload(), "it is told once");
-        assert_eq!((include.included().document(), include.faults().len()), (before, 1));
-    }
-
-    #[test]
-    fn what_traefik_does_not_load_is_taken_back() {
-        let (place, mut include) =
-            folder(&[("a.yaml", "http: {middlewares: {one: {addPrefix: {prefix: /good}}}}")]);
-        let change = |include: &mut Include, field: &str| {
-            let text = format!("http: {{middlewares: {{one: {{addPrefix: {{{field}: /a}}}}}}}}");
-            std::fs::write(place.path().join("a.yaml"), text).unwrap();
-            assert!(include.reload());
-        };
-        include.reload();
-        include.handed_on();
-        assert!(!include.not_loaded(), "there is nothing to go back to");
-        let before = include.included().document();
-        include = Include::new(place.path().to_owned());
-        include.resume(&before);
-        include.loaded();
-        assert!(include.reload());
-        include.handed_on();
-        assert!(!include.not_loaded(), "another cause: these files were loaded before");
-
-        change(&mut include, "prefx");
-        assert!(!include.not_loaded(), "it is not handed on yet");
-        include.handed_on();
-        assert!(include.not_loaded());
-        assert!(include.included().document().contains("/good"));
-        assert!(include.faults().concat().contains("Traefik did not load"), "{:?}", include.faults());
-        include.handed_on();
-        include.loaded();
-        assert_eq!(include.faults().len(), 1, "the files are as wrong as before");
-
-        // A change is tried. Where going back does not help either, it was something else.
-        change(&mut include, "prefix");
-        assert_eq!(include.faults(), Vec::<String>::new());
-        include.handed_on();
-        assert!(include.not_loaded());
-        include.handed_on();
-        assert!(include.not_loaded());
-        assert!(include.included().document().contains("prefix\":\"/a"));
-        include.handed_on();
-        assert!(!include.not_loaded());
-        include.loaded();
-        assert_eq!(include.faults(), Vec::<String>::new());
-    }
-}
+#[path = "include_tests.rs"]
+mod tests;

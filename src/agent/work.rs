@@ -87,18 +87,27 @@ impl Work {
             older: None,
             failures: 0,
         };
+        let resumed = work.resume_include();
         work.reload_include();
         work.pending = false;
-        if let Some(current) = work.parts.folder.as_ref().and_then(Folder::current) {
+        let current = work.parts.folder.as_ref().and_then(Folder::current);
+        if let Some(current) = current.filter(|_| resumed) {
             let mark = Mark { epoch: current.epoch, generation: current.generation };
             tracing::info!("generation {mark} is on disk from before and goes on being served");
             work.handed_on(mark);
         }
-        let before = work.parts.folder.as_ref().and_then(|folder| folder.text(USER_FILE));
-        if let (Some(include), Some(text)) = (&mut work.parts.include, before) {
-            include.resume(&text);
-        }
         work
+    }
+
+    /// False where it is not known which files of the user's were handed on before.
+    fn resume_include(&mut self) -> bool {
+        let Some(include) = &mut self.parts.include else { return true };
+        let Some(folder) = &self.parts.folder else { return false };
+        let Some(current) = folder.current() else { return false };
+        match current.files.contains_key(USER_FILE) {
+            true => folder.text(USER_FILE).is_some_and(|text| include.resume(&text)),
+            false => include.resume(""),
+        }
     }
 
     /// Works for ever.
@@ -129,6 +138,7 @@ impl Work {
 
     /// Works until a generation is handed on.
     pub async fn once(&mut self, mut seen: watch::Receiver<SeenIndex>) {
+        let mut include = tokio::time::interval(INCLUDE_EVERY);
         loop {
             let newest = seen.borrow_and_update().clone();
             let again = self.step(newest).await;
@@ -138,6 +148,7 @@ impl Work {
             tokio::select! {
                 changed = seen.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(again.unwrap_or(LONGEST_PAUSE)) => {}
+                _ = include.tick() => self.reload_include(),
             }
         }
     }
@@ -296,7 +307,7 @@ impl Work {
         }
         let assembly = &self.assembly;
         let (user, collisions) = match &self.parts.include {
-            Some(include) => include.included().without(|key| assembly.has(key)),
+            Some(include) => include.included()?.without(|key| assembly.has(key)),
             None => Default::default(),
         };
         self.tell_include(&collisions);

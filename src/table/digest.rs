@@ -105,7 +105,9 @@ mod tests {
         assert_eq!(digest.short(), "xj4bnp4pahh6");
         let hex = digest.to_string();
         assert_eq!(Digest::try_from(hex.as_str()).ok(), Some(digest));
-        for other in ["", "0", "é", &hex[1..], &format!("{hex}0"), &hex.to_uppercase(), &hex.replace("ba", "+a")] {
+        for other in
+            ["", "0", "é", &hex[1..], &format!("{hex}0"), &hex.to_uppercase(), &hex.replace("ba", "+a")]
+        {
             assert!(Digest::try_from(other).is_err(), "{other}");
         }
         assert_eq!(place("abc"), 0xba78_16bf_8f01_cfea);

@@ -10,8 +10,8 @@ use std::time::Duration;
 use kube::api::{Patch, PatchParams};
 use serde_json::Value;
 
-use crate::harness::{ControlPlane, eventually};
 use crate::harness::operator::{SOON, binary};
+use crate::harness::{ControlPlane, eventually};
 use crate::output::{Bench, MANY};
 
 /// How long it waits for an index, and a busy machine.
@@ -92,7 +92,8 @@ async fn a_damaged_shard_is_asked_for_until_it_is_right() {
     bench.config_maps().patch(&shard, &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
 
     let place = tempfile::tempdir().unwrap();
-    let mut agent = bench.plane.spawn("once", &mut once(bench.plane, &bench.output.to_string(), place.path()));
+    let mut agent =
+        bench.plane.spawn("once", &mut once(bench.plane, &bench.output.to_string(), place.path()));
     eventually("the shard is refused", SOON, async || {
         let log = agent.log();
         if log.contains("refused") && log.contains(&shard) { Ok(()) } else { Err(log) }

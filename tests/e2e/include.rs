@@ -11,6 +11,9 @@ use crate::world::{Edge, World};
 /// The agent gives Traefik 15 s to load before it takes something back.
 const TAKES_BACK_WITHIN: Duration = Duration::from_secs(45);
 
+/// Refused by the agent.
+const WRONG: &str = "http: {middlewares: {tag: {}}}\n";
+
 fn tag(edge: &Edge, field: &str, value: &str) {
     let text = format!("http: {{middlewares: {{tag: {{headers: {{{field}: {{x-tag: {value}}}}}}}}}}}\n");
     // As a mounted ConfigMap changes: in one step.
@@ -47,6 +50,36 @@ async fn is_well(edge: &Edge) {
     .await;
 }
 
+/// A new agent knows nothing of what a file said before.
+async fn stays_unready_until_the_files_are_right(world: &World) {
+    let mut edge = Edge::prepared(world, "fresh").await;
+    std::fs::write(edge.include.join("tag.yaml"), WRONG).unwrap();
+    edge.start_agent(world);
+    eventually("the routing is fetched", SOON, async || {
+        match edge.metric("waybill_agent_fetched_shards_total").await {
+            Some(count) if count > 0.0 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    eventually("it is not ready, and says why", SOON, async || {
+        let [startup, ready] = [edge.probe("/startupz").await?, edge.probe("/readyz").await?];
+        let said = "tag.yaml: http.middlewares.tag: it is empty or no map, which Traefik refuses; nothing is handed to \
+                    Traefik until it is right";
+        match (startup.status, ready.status) {
+            (503, 503) if startup.body.contains(said) && ready.body.contains(said) => Ok(()),
+            other => Err(format!("{other:?}: {}", ready.body)),
+        }
+    })
+    .await;
+    assert_eq!(edge.on_disk(), "");
+    tag(&edge, "customRequestHeaders", "fresh");
+    edge.start_traefik(world).await;
+    tagged(&edge, "fresh").await;
+    is_well(&edge).await;
+    edge.stop_agent().await;
+}
+
 pub async fn a_file_that_traefik_refuses_is_taken_back() {
     let world = World::start(&[]).await;
     let mut edge = Edge::start(&world, "edge").await;
@@ -66,6 +99,19 @@ pub async fn a_file_that_traefik_refuses_is_taken_back() {
     says(&edge, "bad.yaml: http.routers: it is empty", SOON).await;
     std::fs::remove_file(edge.include.join("bad.yaml")).unwrap();
     is_well(&edge).await;
+
+    // The same with an agent that starts while a file is wrong: what is on disk is all that it knows.
+    std::fs::write(edge.include.join("tag.yaml"), WRONG).unwrap();
+    says(&edge, "tag.yaml: http.middlewares.tag: it is empty", SOON).await;
+    edge.start_agent(&world);
+    says(&edge, "it is empty or no map, which Traefik refuses; what was on disk before stands", SOON).await;
+    world.apply(&[simple("between", "web")]).await;
+    edge.answers(&[("between.example/", "web")]).await;
+    tagged(&edge, "second").await;
+    stays_unready_until_the_files_are_right(&world).await;
+    tag(&edge, "customRequestHeaders", "second");
+    is_well(&edge).await;
+    tagged(&edge, "second").await;
 
     // A field that only Traefik knows to be wrong: it refuses everything until the files are taken back.
     tag(&edge, "customRequestHaeders", "third");

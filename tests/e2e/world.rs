@@ -151,13 +151,32 @@ impl Edge {
     }
 
     async fn start_at(world: &World, name: &str, folder: &Path, output: &str) -> Self {
+        let mut edge = Self::new(world, name, folder, output).await;
+        edge.start_agent(world);
+        edge.start_traefik(world).await;
+        edge
+    }
+
+    /// Starts Traefik once it may, and waits until the edge is ready.
+    pub async fn start_traefik(&mut self, world: &World) {
+        started(self.agent_port).await;
+        self.restart_traefik(world);
+        self.ready().await;
+    }
+
+    /// Nothing of it runs yet, and its folders are empty.
+    pub async fn prepared(world: &World, name: &str) -> Self {
+        Self::new(world, name, &world.plane.folder().join(name), OUTPUT).await
+    }
+
+    async fn new(world: &World, name: &str, folder: &Path, output: &str) -> Self {
         let include = world.plane.folder().join(format!("{name}-include"));
         std::fs::create_dir_all(&include).unwrap();
         let [agent_port, web, secure, api] = std::array::from_fn(|_| free_port());
         let (namespace, _) = output.split_once('/').unwrap();
         let token = world.plane.service_account_token(namespace, "traefik").await;
         std::fs::write(world.plane.folder().join(format!("{name}.token")), token).unwrap();
-        let mut edge = Self {
+        Self {
             agent: None,
             traefik: None,
             name: name.to_owned(),
@@ -169,12 +188,7 @@ impl Edge {
             web,
             secure,
             api,
-        };
-        edge.start_agent(world);
-        started(agent_port).await;
-        edge.restart_traefik(world);
-        edge.ready().await;
-        edge
+        }
     }
 
     /// Starts the agent, anew where there is one.

@@ -146,9 +146,7 @@ impl Shards {
     /// Whether a shard is there as wanted: one whose annotation was edited is refused by readers, and one that may be
     /// deleted any moment is as good as none.
     pub fn holds(&self, part: Part, digest: &Digest) -> bool {
-        self.held
-            .get(&key(part, digest))
-            .is_some_and(|held| !held.doomed && held.sha256 == Some(*digest))
+        self.held.get(&key(part, digest)).is_some_and(|held| !held.doomed && held.sha256 == Some(*digest))
     }
 
     /// Whether the last index names it.
