@@ -102,7 +102,7 @@ impl Bench {
         let mut created = 0;
         for (position, digest) in wanted.routing_shards.iter().enumerate() {
             if self.published.routing_shards.get(position) != Some(digest) {
-                let document = output.routing_shard(digest).unwrap_or_default();
+                let document = output.routing_shard(digest).unwrap().document();
                 created +=
                     usize::from(black_box(objects::routing_shard(&self.output, digest, &document)).is_ok());
             }
