@@ -13,12 +13,13 @@ use kube::{Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 
+use super::LeaseOptions;
 use super::guard::{LeaseGuard, WriteError, answered};
 use super::record::{self, LeaseRecord};
-use super::{LeaseOptions, random};
 use crate::kubernetes::request::with_timeout;
 use crate::kubernetes::well_known::WAYBILL;
 use crate::metrics::{Metrics, WatchKind, WriteFailure, WriteKind, WriteResult};
+use crate::publish::backoff::random;
 use crate::publish::error::failure;
 
 /// How long a release waits for writes under way. Where they take longer, the lease is left to run out.

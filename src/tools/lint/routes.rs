@@ -65,10 +65,10 @@ pub fn findings(routing: &Routing, input: &LintInput, routes: &[LintedRoute<'_>]
         let field = fields.of(route).1;
         let object = object(route.fragment);
         found.push(match route.owner {
-            Some(_) => LintFinding::with_usual_remedy("UnreachableRoute", object, field, text),
+            Some(_) => LintFinding::new("UnreachableRoute", object, field, text),
             None => {
-                let remedy = "remove the default backend, or narrow the other route".to_owned();
-                LintFinding::new("UnreachableRoute", object, field, text, remedy)
+                let remedy = "remove the default backend, or narrow the other route";
+                LintFinding::new("UnreachableRoute", object, field, text).with_remedy(remedy)
             }
         });
     }
@@ -83,32 +83,27 @@ pub fn findings(routing: &Routing, input: &LintInput, routes: &[LintedRoute<'_>]
             route.ranked.priority
         );
         let field = fields.of(route).1;
-        found.push(LintFinding::with_usual_remedy("DuplicateRoute", object(route.fragment), field, text));
+        found.push(LintFinding::new("DuplicateRoute", object(route.fragment), field, text));
     }
     for route in routes {
         if let Some((why, _)) = route.ranked.refusal() {
             let text = format!("{why} ({})", route.ranked.router.rule);
             let field = fields.of(route).1;
-            found.push(LintFinding::with_usual_remedy("RefusedRule", object(route.fragment), field, text));
+            found.push(LintFinding::new("RefusedRule", object(route.fragment), field, text));
         } else if route.region.as_ref().is_some_and(|region| !region.is_attainable()) {
             let text = format!(
                 "{} never gets a request: Traefik resolves and decodes a path before it compares it",
                 in_words(&route.ranked.router.rule)
             );
             let field = fields.of(route).1;
-            found.push(LintFinding::with_usual_remedy(
-                "UnreachablePath",
-                object(route.fragment),
-                field,
-                text,
-            ));
+            found.push(LintFinding::new("UnreachablePath", object(route.fragment), field, text));
         }
     }
     let served = ServedNames::new(routes);
     let mut uncovered = HashSet::new();
     for (at, host) in certificates::uncovered(routing, routes, &served) {
         let (fragment, field) = (routes[at].fragment, fields.of(&routes[at]).0);
-        found.push(LintFinding::with_usual_remedy(
+        found.push(LintFinding::new(
             "CertificateHostMissing",
             object(fragment),
             field,
@@ -140,12 +135,7 @@ fn shared_hosts<'a>(routes: &[LintedRoute<'a>], fields: &mut RouteFields<'a>) ->
         }
         let text = format!("Ingress {first} of another namespace has routes on {host} too");
         let field = fields.of(route).0;
-        found.push(LintFinding::with_usual_remedy(
-            "HostInTwoNamespaces",
-            object(route.fragment),
-            field,
-            text,
-        ));
+        found.push(LintFinding::new("HostInTwoNamespaces", object(route.fragment), field, text));
     }
     found
 }
@@ -188,7 +178,7 @@ fn mixed_tls<'a>(
                 "Ingress {other} has TLS on {host}, and this one has neither spec.tls nor router.tls"
             );
             let field = fields.of(route).0;
-            found.push(LintFinding::with_usual_remedy("MixedTls", object(route.fragment), field, text));
+            found.push(LintFinding::new("MixedTls", object(route.fragment), field, text));
         }
     }
     found
@@ -202,7 +192,7 @@ fn references(input: &LintInput, routes: &[LintedRoute<'_>]) -> BTreeSet<LintFin
             let Some(has_others) = input.lacks(&TraefikObject { kind, name: name.into() }) else { continue };
             let text = format!("{name}@kubernetescrd: no {kind} of the input has this name");
             let field = format!("metadata.annotations[{TRAEFIK_PREFIX}{annotation}]");
-            let mut finding = LintFinding::with_usual_remedy("ReferenceNotFound", object(), field, text);
+            let mut finding = LintFinding::new("ReferenceNotFound", object(), field, text);
             // Where there is none of its kind at all, they are elsewhere.
             if !has_others {
                 finding.severity = Severity::Note;
@@ -227,10 +217,10 @@ fn references(input: &LintInput, routes: &[LintedRoute<'_>]) -> BTreeSet<LintFin
             check("TLSOption", std::slice::from_ref(&tls.options), &ingress, "router.tls.options");
         }
         if let Some(owner) = route.owner
-            && services.insert(&owner.service.owner)
+            && services.insert(&owner.owner)
         {
-            let service = || format!("Service {}", owner.service.owner.service);
-            let http = &owner.service.service;
+            let service = || format!("Service {}", owner.owner.service);
+            let http = &owner.service;
             check("Middleware", &http.middlewares, &service, "service.middlewares");
             let transport = std::slice::from_ref(&http.load_balancer.servers_transport);
             check("ServersTransport", transport, &service, "service.serverstransport");
@@ -279,17 +269,17 @@ fn paths_of(fragment: &Arc<Fragment>, ingress: &Ingress, found: &mut Vec<LintFin
             if let Some(before) = seen.insert((host, path, &one.path_type), field()) {
                 let text =
                     format!("{host}{path} is in the same Ingress at {before} as well; the last one counts");
-                found.push(LintFinding::with_usual_remedy("DuplicateRoute", object(), field(), text));
+                found.push(LintFinding::new("DuplicateRoute", object(), field(), text));
             }
             match PathType::parse(Some(&one.path_type)) {
                 PathType::ImplementationSpecific if by_pattern => {
                     let text = format!("PathRegexp looks for {path:?} anywhere in the path");
-                    found.push(LintFinding::with_usual_remedy("UnanchoredPattern", object(), field(), text));
+                    found.push(LintFinding::new("UnanchoredPattern", object(), field(), text));
                 }
                 kind => {
                     if looks_like_pattern(path) && !(templates && path.contains('{')) {
                         let text = format!("{path:?} looks like a pattern and is compared as it is written");
-                        found.push(LintFinding::with_usual_remedy("PatternInPath", object(), field(), text));
+                        found.push(LintFinding::new("PatternInPath", object(), field(), text));
                     }
                     if kind == PathType::Prefix && letters && !path.is_empty() && !path.ends_with('/') {
                         let (_, _, count) = open.get_or_insert((field(), path, 0));
@@ -307,6 +297,6 @@ fn paths_of(fragment: &Arc<Fragment>, ingress: &Ingress, found: &mut Vec<LintFin
         };
         let text =
             format!("{path} takes {path}x too, because Traefik compares a Prefix letter by letter{others}");
-        found.push(LintFinding::with_usual_remedy("PrefixNotStrict", object(), field, text));
+        found.push(LintFinding::new("PrefixNotStrict", object(), field, text));
     }
 }
