@@ -161,7 +161,7 @@ impl LintArguments {
             found.into_iter().partition(|finding| silence.covers(finding, &input));
         let fails = self.fail_on.least().is_some_and(|least| found.iter().any(|one| one.severity <= least));
         let held = routing.stores().ingresses().len();
-        let ingresses = routing.told_of().len();
+        let ingresses = routing.own_ingresses().len();
         let count = |severity| found.iter().filter(|one| one.severity == severity).count();
         let mut report = LintReport {
             errors: count(Severity::Error),

@@ -102,7 +102,7 @@ impl ClassPublisher {
         }
     }
 
-    /// A ConfigMap of someone else that has the name of ours is a problem for a person.
+    /// Reports somebody else's ConfigMap of the name that ours needs: only a person can fix that.
     fn report_memory(&self, error: Option<&PublishError>) {
         let problem = match error {
             Some(PublishError::OutputNameTaken { taken, remedy, .. }) => {

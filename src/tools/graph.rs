@@ -114,7 +114,7 @@ impl RoutingGraph {
                 collected.entry(key.namespace().to_owned()).or_default().routes.push((route, service));
             }
         }
-        for key in routing.told_of() {
+        for key in routing.own_ingresses() {
             // One that a class refuses has no output.
             if routing.table().fragment(&key).map_or(output.is_some(), |one| !is_wanted(one.output())) {
                 continue;

@@ -450,14 +450,14 @@ enum Renewal {
     Gone,
 }
 
-/// Waits until the channel holds `wanted`; for ever when nobody can change it any more.
+/// Waits until the channel holds `wanted`; forever when its sender is gone.
 async fn until(channel: &mut watch::Receiver<bool>, wanted: bool) {
     if channel.wait_for(|held| *held == wanted).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// Waits for a change; for ever when nobody can make one any more.
+/// Waits for a change; forever when the sender is gone.
 async fn changed(channel: &mut watch::Receiver<bool>) {
     if channel.changed().await.is_err() {
         std::future::pending::<()>().await;

@@ -17,7 +17,7 @@ use k8s_openapi::api::networking::v1::Ingress;
 
 use crate::key_queue::KeyQueue;
 use crate::kubernetes::key::IngressKey;
-use crate::metrics::{Queue, WriteKind};
+use crate::metrics::{Queue, WriteFailure, WriteKind};
 use crate::publish::backoff::Backoff;
 use crate::publish::error::{FailureLog, PublishError};
 use crate::publish::rate::Rate;
@@ -238,7 +238,7 @@ impl<V: StatusView> StatusWriter<V> {
 
 /// Whether the API server has another Ingress of that name.
 fn is_made_anew(error: &PublishError) -> bool {
-    let PublishError::Invalid { source, .. } = error else { return false };
+    let PublishError::Api { failure: WriteFailure::Invalid, source, .. } = error else { return false };
     let kube::Error::Api(status) = &**source else { return false };
     let causes = status.details.iter().flat_map(|details| &details.causes);
     causes.map(|cause| &cause.field).any(|field| field == "metadata.uid")

@@ -1,4 +1,4 @@
-//! What is wrong with routing, be it a problem or legal: codes, findings, formats. Pure: routing in, findings out.
+//! What is wrong with routing, illegal or legal: codes, findings, formats. Pure: routing in, findings out.
 //!
 //! | file | what |
 //! | --- | --- |

@@ -38,6 +38,14 @@ impl<'a> RouteFields<'a> {
         field
             .map_or_else(Default::default, |field| (format!("spec.rules[{}].host", field.rule), field.path()))
     }
+
+    fn of_host(&mut self, code: &'static str, route: &LintedRoute<'a>, text: String) -> LintFinding {
+        LintFinding::new(code, object(route.fragment), self.of(route).0, text)
+    }
+
+    fn of_path(&mut self, code: &'static str, route: &LintedRoute<'a>, text: String) -> LintFinding {
+        LintFinding::new(code, object(route.fragment), self.of(route).1, text)
+    }
 }
 
 fn object(fragment: &Fragment) -> String {
@@ -47,6 +55,24 @@ fn object(fragment: &Fragment) -> String {
 /// What is wrong with the routes of an output.
 pub fn findings(routing: &Routing, input: &LintInput, routes: &[LintedRoute<'_>]) -> Vec<LintFinding> {
     let mut fields = RouteFields { routing, known: HashMap::new() };
+    let mut found = without_requests(routes, &mut fields);
+    let served = ServedNames::new(routes);
+    let mut uncovered = HashSet::new();
+    for (at, host) in certificates::uncovered(routing, routes, &served) {
+        let fragment = routes[at].fragment;
+        let text = certificates::missing(&host, fragment);
+        found.push(fields.of_host("CertificateHostMissing", &routes[at], text));
+        uncovered.insert((&fragment.ingress, host));
+    }
+    found.extend(tls_hosts::findings(routing, input, routes, &served, &uncovered));
+    found.extend(shared_hosts(routes, &mut fields));
+    found.extend(mixed_tls(routing, routes, &mut fields));
+    found.extend(references(input, routes));
+    found
+}
+
+/// Routes that get no request, and those of which nobody knows whether they do.
+fn without_requests<'a>(routes: &[LintedRoute<'a>], fields: &mut RouteFields<'a>) -> Vec<LintFinding> {
     let mut found = Vec::new();
     let (hidden, same) = compare(routes);
     for (at, by) in hidden {
@@ -62,14 +88,10 @@ pub fn findings(routing: &Routing, input: &LintInput, routes: &[LintedRoute<'_>]
             hider.ranked.priority,
             route.ranked.priority,
         );
-        let field = fields.of(route).1;
-        let object = object(route.fragment);
+        let finding = fields.of_path("UnreachableRoute", route, text);
         found.push(match route.owner {
-            Some(_) => LintFinding::new("UnreachableRoute", object, field, text),
-            None => {
-                let remedy = "remove the default backend, or narrow the other route";
-                LintFinding::new("UnreachableRoute", object, field, text).with_remedy(remedy)
-            }
+            Some(_) => finding,
+            None => finding.with_remedy("remove the default backend, or narrow the other route"),
         });
     }
     for (at, first) in same {
@@ -82,39 +104,20 @@ pub fn findings(routing: &Routing, input: &LintInput, routes: &[LintedRoute<'_>]
             first.fragment.ingress,
             route.ranked.priority
         );
-        let field = fields.of(route).1;
-        found.push(LintFinding::new("DuplicateRoute", object(route.fragment), field, text));
+        found.push(fields.of_path("DuplicateRoute", route, text));
     }
     for route in routes {
         if let Some((why, _)) = route.ranked.refusal() {
             let text = format!("{why} ({})", route.ranked.router.rule);
-            let field = fields.of(route).1;
-            found.push(LintFinding::new("RefusedRule", object(route.fragment), field, text));
+            found.push(fields.of_path("RefusedRule", route, text));
         } else if route.region.as_ref().is_some_and(|region| !region.is_attainable()) {
             let text = format!(
                 "{} never gets a request: Traefik resolves and decodes a path before it compares it",
                 in_words(&route.ranked.router.rule)
             );
-            let field = fields.of(route).1;
-            found.push(LintFinding::new("UnreachablePath", object(route.fragment), field, text));
+            found.push(fields.of_path("UnreachablePath", route, text));
         }
     }
-    let served = ServedNames::new(routes);
-    let mut uncovered = HashSet::new();
-    for (at, host) in certificates::uncovered(routing, routes, &served) {
-        let (fragment, field) = (routes[at].fragment, fields.of(&routes[at]).0);
-        found.push(LintFinding::new(
-            "CertificateHostMissing",
-            object(fragment),
-            field,
-            certificates::missing(&host, fragment),
-        ));
-        uncovered.insert((&fragment.ingress, host));
-    }
-    found.extend(tls_hosts::findings(routing, input, routes, &served, &uncovered));
-    found.extend(shared_hosts(routes, &mut fields));
-    found.extend(mixed_tls(routing, routes, &mut fields));
-    found.extend(references(input, routes));
     found
 }
 
@@ -134,8 +137,7 @@ fn shared_hosts<'a>(routes: &[LintedRoute<'a>], fields: &mut RouteFields<'a>) ->
             continue;
         }
         let text = format!("Ingress {first} of another namespace has routes on {host} too");
-        let field = fields.of(route).0;
-        found.push(LintFinding::new("HostInTwoNamespaces", object(route.fragment), field, text));
+        found.push(fields.of_host("HostInTwoNamespaces", route, text));
     }
     found
 }
@@ -177,8 +179,7 @@ fn mixed_tls<'a>(
             let text = format!(
                 "Ingress {other} has TLS on {host}, and this one has neither spec.tls nor router.tls"
             );
-            let field = fields.of(route).0;
-            found.push(LintFinding::new("MixedTls", object(route.fragment), field, text));
+            found.push(fields.of_host("MixedTls", route, text));
         }
     }
     found
