@@ -96,9 +96,9 @@ fn are_together(fragment: &Fragment) -> bool {
 }
 
 /// A shard as it was when it was asked for, not yet as text: at the first commit all of them are to be written.
-pub struct ShardContent(Entries);
+pub struct ShardContent(KindEntries);
 
-enum Entries {
+enum KindEntries {
     Routers(PartEntries<RouterLines>),
     Services(PartEntries<ServiceLines>),
     Certificates(PartEntries<CertificateLines>),
@@ -108,9 +108,9 @@ impl ShardContent {
     /// Its document.
     pub fn document(&self) -> String {
         match &self.0 {
-            Entries::Routers(entries) => entries.document(),
-            Entries::Services(entries) => entries.document(),
-            Entries::Certificates(entries) => entries.document(),
+            KindEntries::Routers(entries) => entries.document(),
+            KindEntries::Services(entries) => entries.document(),
+            KindEntries::Certificates(entries) => entries.document(),
         }
     }
 }
@@ -260,13 +260,13 @@ impl Output {
 
     /// A routing shard; `None` when a change has done away with it.
     pub fn routing_shard(&self, digest: &Digest) -> Option<ShardContent> {
-        let routers = self.router_lines.shard(digest).map(Entries::Routers);
-        routers.or_else(|| self.service_lines.shard(digest).map(Entries::Services)).map(ShardContent)
+        let routers = self.router_lines.shard(digest).map(KindEntries::Routers);
+        routers.or_else(|| self.service_lines.shard(digest).map(KindEntries::Services)).map(ShardContent)
     }
 
     /// A key shard, with keys; `None` when a change has done away with it.
     pub fn key_shard(&self, digest: &Digest) -> Option<ShardContent> {
-        self.certificates.shard(digest).map(Entries::Certificates).map(ShardContent)
+        self.certificates.shard(digest).map(KindEntries::Certificates).map(ShardContent)
     }
 
     /// Which of all places each entry is at, routers before services.
