@@ -17,7 +17,7 @@ use crate::kubernetes::client::Environment;
 use crate::kubernetes::manifests::Manifests;
 use crate::offline;
 use crate::options::Loaded;
-use crate::redact::hide_keys;
+use crate::redact::hide_keys_in_lines;
 use crate::tools::lint::formats::LintReport;
 use crate::tools::lint::{self, LintFinding, LintInput, LintSettings, Severity, Silence, codes};
 use crate::translate::settings::ClassOptions;
@@ -185,7 +185,7 @@ impl LintArguments {
             LintFormat::Sarif => json(&report.sarif())?,
             LintFormat::Github => report.github(),
         };
-        streams.print(&hide_keys(&text))?;
+        streams.print(&hide_keys_in_lines(&text))?;
         Ok(match fails {
             _ if unreadable => USAGE,
             true => PROBLEMS,
