@@ -61,7 +61,7 @@ const CARGO: &str = "#!/bin/sh\n[ \"$1 $2 $3\" = 'run --release --' ] && shift 3
 
 /// A command that only reads is repeated for so long, until it prints what its page shows.
 const SHOWN_WITHIN: Duration = Duration::from_secs(35);
-const READS: &[&str] = &["kubectl get ", "kubectl describe ", "kubectl explain ", "waybill "];
+const READS: &str = r"^(waybill|kubectl (-n \S+ )?(get|describe|explain)) [^>]*$";
 
 /// A place to type commands in.
 struct Shell {
@@ -191,8 +191,7 @@ impl Shell {
     /// Runs a command; what it printed, or how that differs from what it should have done.
     fn ends_and_prints(&self, command: &str, code: i32, shown: Option<&str>) -> Result<String> {
         let begun = Instant::now();
-        let only_reads =
-            READS.iter().any(|beginning| command.starts_with(beginning)) && !command.contains('>');
+        let only_reads = Regex::new(READS)?.is_match(command);
         loop {
             let output = self.run(command)?;
             let printed = said(&output);
