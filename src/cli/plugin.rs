@@ -81,7 +81,7 @@ mod tests {
         for command in [&["explain", "http://a.example/"][..], &["graph"], &["lint"]] {
             let refused = called("waybill", command, "");
             assert!(
-                refused.code == 2 && refused.stderr.contains("<--filename <PATH>|--cluster>"),
+                refused.code == 2 && refused.stderr.contains("<--filename <PATH>|--cluster"),
                 "{}",
                 refused.stderr
             );
