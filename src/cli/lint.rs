@@ -9,7 +9,7 @@ use k8s_openapi::api::networking::v1::IngressClassSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
-use super::input::Input;
+use super::input::{Input, SOURCE};
 use super::progress::Progress;
 use super::{CommandError, CommandResult, PROBLEMS, SUCCESS, Streams, USAGE, json};
 use crate::kubernetes::IngressClass;
@@ -32,7 +32,7 @@ pub struct LintArguments {
     input: Input,
 
     /// Explain every code with an example, and read nothing
-    #[arg(long, exclusive = true)]
+    #[arg(long, exclusive = true, group = SOURCE)]
     list: bool,
 
     /// Do not report this code; repeatable
