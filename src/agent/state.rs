@@ -274,7 +274,7 @@ mod tests {
     use super::*;
 
     fn state(asks: bool) -> AgentState {
-        AgentState::new(AgentMetrics::new().unwrap(), asks)
+        AgentState::new(AgentMetrics::new(&OutputKey::new("waybill", "waybill")).unwrap(), asks)
     }
 
     fn mark(generation: u64) -> Mark {
