@@ -14,9 +14,12 @@ use super::harness::{ControlPlane, Part};
 use super::subject::{Kind, OutOfTime, PEER_WITHIN, Subject};
 use super::{cluster, fill, process};
 
-/// Changes whose way into the index is timed one by one, and the pause between them.
-const TIMED: usize = 100;
-const TIMED_PAUSE: Duration = Duration::from_millis(50);
+/// Changes whose way into the index is timed one by one: without a throttle, and with the default one.
+const TIMED: u32 = 100;
+const TIMED_WITH_THROTTLE: u32 = 12;
+
+/// Of `providersThrottleDuration`.
+const DEFAULT_THROTTLE: Duration = Duration::from_secs(2);
 
 /// However slow the machine is.
 const COMMITS_WITHIN: Duration = Duration::from_secs(60);
@@ -69,9 +72,12 @@ impl Phases<'_> {
             Kind::Traefik => subject.stop().await,
             Kind::Waybill => {
                 self.add_takeover(subject, changes).await;
-                for milliseconds in self.committed(changes).await {
-                    self.add("committed", milliseconds);
-                }
+                let unthrottled = ["--providers.providersthrottleduration=0s"];
+                let pause = |_| Duration::from_millis(50);
+                self.add_committed("committed", changes, &unthrottled, TIMED, pause).await;
+                // So that changes come at all times between one commit and when the next one may be.
+                let pause = |change| DEFAULT_THROTTLE / TIMED_WITH_THROTTLE * change;
+                self.add_committed("throttled", changes, &[], TIMED_WITH_THROTTLE, pause).await;
             }
         }
     }
@@ -163,14 +169,19 @@ impl Phases<'_> {
         follower.stop().await;
     }
 
-    /// Milliseconds from changes, one by one, until the index that has them is there. Without a throttle, each is
-    /// committed by itself.
-    async fn committed(&self, changes: &mut Changes<'_>) -> Vec<f64> {
-        let flags = ["--providers.providersthrottleduration=0s"];
-        let subject = Subject::start(self.plane, Kind::Waybill, "bench", &flags).await;
-        let mut taken = Vec::new();
+    /// Adds the milliseconds from each of some changes until the index that has it is there. A change is there once the
+    /// API server has answered. Each has its commit before the next one is made, and a pause before it.
+    async fn add_committed(
+        &mut self,
+        name: &'static str,
+        changes: &mut Changes<'_>,
+        flags: &[&str],
+        times: u32,
+        pause: impl Fn(u32) -> Duration,
+    ) {
+        let subject = Subject::start(self.plane, Kind::Waybill, "bench", flags).await;
         if subject.loaded(self.plane, cluster::routers(0..self.count)).await.is_err() {
-            return taken;
+            return;
         }
         let indices: Api<ConfigMap> = Api::namespaced(self.plane.admin(), "waybill");
         let index = watcher::Config::default().fields("metadata.name=waybill");
@@ -178,10 +189,10 @@ impl Phases<'_> {
         let mut next =
             async || versions.next().await.expect("a watch without end").unwrap().metadata.resource_version;
         let mut last = next().await;
-        for _ in 0..TIMED {
-            tokio::time::sleep(TIMED_PAUSE).await;
-            let begun = Instant::now();
+        for change in 0..times {
+            tokio::time::sleep(pause(change)).await;
             changes.endpoints(1, 1).await;
+            let answered = Instant::now();
             let committed = async {
                 loop {
                     let version = next().await;
@@ -191,10 +202,9 @@ impl Phases<'_> {
                 }
             };
             last = tokio::time::timeout(COMMITS_WITHIN, committed).await.expect("the change is committed");
-            taken.push(begun.elapsed().as_secs_f64() * 1_000.0);
+            self.add(name, answered.elapsed().as_secs_f64() * 1_000.0);
         }
         subject.stop().await;
-        taken
     }
 }
 

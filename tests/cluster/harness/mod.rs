@@ -348,6 +348,8 @@ impl ControlPlane {
         let mut command = Command::new(tools::folder().join("etcd"));
         command
             .args(["--name", "test", "--unsafe-no-fsync", "--log-level", "warn"])
+            // The benches' largest clusters need more than the default of 2 GiB.
+            .args(["--quota-backend-bytes", "8589934592"])
             .args(["--data-dir", &format!("{}/etcd", self.folder.display())])
             .args(["--listen-client-urls", &socket("client"), "--advertise-client-urls", &socket("client")])
             .args(["--listen-peer-urls", &socket("peer"), "--initial-advertise-peer-urls", &socket("peer")])
