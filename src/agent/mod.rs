@@ -126,7 +126,8 @@ impl Agent {
     }
 
     fn prepare(&self, client: Client) -> Result<(Work, TaskParts), AgentError> {
-        let metrics = AgentMetrics::new()?;
+        let metrics = AgentMetrics::new(&self.output)?;
+        metrics.heard.start();
         let state = AgentState::new(metrics.clone(), self.traefik_api.is_some());
         let reader = OutputReader::new(client, self.output.clone(), metrics.clone());
         let folder = self.directory.as_deref().map(Folder::open).transpose()?;

@@ -313,9 +313,11 @@ async fn each_alert_fires_and_goes_out() {
     let running = plane.prometheus(&prometheus, &config(&rules_file, &targets, &agents, port, &reader));
     let mut run = Run { prometheus: running, plane, unseen: dashboard_queries("60s") };
     let prometheus = &run.prometheus;
-    eventually("all replicas and agents are scraped", SOON, async || match prometheus.query("sum(up)").await?.first() {
-        Some((_, value)) if *value == 6.0 => Ok(()),
-        other => Err(format!("{other:?}")),
+    eventually("all replicas and agents are scraped", SOON, async || {
+        match prometheus.query("sum(up)").await?.first() {
+            Some((_, value)) if *value == 6.0 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
     })
     .await;
 

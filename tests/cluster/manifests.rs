@@ -122,7 +122,8 @@ fn replicas_and_agents_are_scraped() {
             let wanted = monitor["spec"]["selector"]["matchLabels"].as_object();
             let mut wanted = wanted.into_iter().flatten();
             let containers = ["initContainers", "containers"].map(|key| template["spec"][key].as_array());
-            let mut ports = containers.into_iter().flatten().flatten().flat_map(|one| one["ports"].as_array());
+            let mut ports =
+                containers.into_iter().flatten().flatten().flat_map(|one| one["ports"].as_array());
             if deployment["metadata"]["namespace"] == monitor["metadata"]["namespace"]
                 && wanted.all(|(label, value)| template["metadata"]["labels"][label] == *value)
                 && ports.any(|ports| ports.iter().any(|one| one["name"] == *port))
