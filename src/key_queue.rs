@@ -7,6 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::Stream;
 use tokio::sync::Notify;
 
+/// So many places an empty queue keeps. A start fills it with every key there is, which rarely wait again at once.
+const KEPT: usize = 1024;
+
 /// Keys that wait, oldest first, each with what was said at its first mention.
 #[derive(Debug)]
 pub struct KeyQueue<K, V> {
@@ -20,10 +23,15 @@ struct Queued<K, V> {
     waiting: HashMap<K, V>,
 }
 
+impl<K, V> Default for Queued<K, V> {
+    fn default() -> Self {
+        Self { order: VecDeque::new(), waiting: HashMap::new() }
+    }
+}
+
 impl<K, V> Default for KeyQueue<K, V> {
     fn default() -> Self {
-        let inner = Queued { order: VecDeque::new(), waiting: HashMap::new() };
-        Self { inner: Mutex::new(inner), arrival: Notify::new() }
+        Self { inner: Mutex::default(), arrival: Notify::new() }
     }
 }
 
@@ -61,6 +69,8 @@ impl<K: Hash + Eq + Clone, V> KeyQueue<K, V> {
         let value = inner.waiting.remove(&key)?;
         if !inner.order.is_empty() {
             self.arrival.notify_one();
+        } else if inner.order.capacity() > KEPT {
+            *inner = Queued::default();
         }
         Some((key, value))
     }
@@ -114,6 +124,15 @@ mod tests {
         assert_eq!(queue.try_next(), Some(("b", 5)));
         assert_eq!(queue.try_next(), None);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn an_empty_queue_gives_back_the_memory_of_a_long_one() {
+        let queue = KeyQueue::default();
+        queue.extend((0..100_000).map(|key| (key, ())));
+        while queue.try_next().is_some() {}
+        let inner = queue.inner();
+        assert!(inner.order.capacity() <= KEPT && inner.waiting.capacity() <= KEPT);
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::digest::{Digest, place};
+use super::digest::Digest;
 use super::hash;
 use super::shards::Content;
 use crate::kubernetes::key::SecretKey;
@@ -32,8 +32,8 @@ impl Content for RoutingLines {
         count.saturating_mul(224).clamp(24 * 1024, 96 * 1024)
     }
 
-    fn place((_, key): &Self::Key) -> u64 {
-        place(key)
+    fn cell((_, key): &Self::Key) -> usize {
+        hash::cell(key)
     }
 
     fn length(line: &Self::Value) -> usize {
@@ -98,8 +98,8 @@ impl Content for CertificateLines {
         160 * 1024
     }
 
-    fn place(secret: &SecretKey) -> u64 {
-        place(&secret.to_string())
+    fn cell(secret: &SecretKey) -> usize {
+        hash::cell(&secret.to_string())
     }
 
     fn length(kept: &KeptCertificate) -> usize {

@@ -65,10 +65,13 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// The first 64 bits of a key's sha256: where the key belongs, on every machine and in every release.
-pub(super) fn place(key: &str) -> u64 {
+/// The first 64 bits of a sha256: where something belongs, on every machine and in every release.
+pub(super) type Place = u64;
+
+/// The place of a text.
+pub(super) fn place(text: &str) -> Place {
     let mut bits = [0; 8];
-    bits.copy_from_slice(&Sha256::digest(key.as_bytes())[..8]);
+    bits.copy_from_slice(&Sha256::digest(text.as_bytes())[..8]);
     u64::from_be_bytes(bits)
 }
 

@@ -2,8 +2,9 @@
 //!
 //! Each claimant asks for one plain key. If several ask for the same key, the least (the oldest) gets it. Every other is
 //! moved on to `{key}-{h}`, with `h` from its namespace and name. A claimant that was moved on to a key takes precedence
-//! over those that ask for that key directly. So guessing somebody's key gains nothing: the guesser is moved on itself. Moving on lengthens a key (up to its limit, where the whole key takes part in the digest), so what
-//! everyone ends up with is decided by the set of claimants alone.
+//! over those that ask for that key directly. So guessing somebody's key gains nothing: the guesser is moved on itself.
+//! Moving on lengthens a key (up to its limit, where the whole key takes part in the digest), so what everyone ends up
+//! with is decided by the set of claimants alone.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::content::{CertificateLines, KeptCertificate, RoutingLines, Section, lines};
-use super::digest::Digest;
+use super::digest::{Digest, Place, place};
 use super::hash::{self, RoutingHash};
 use super::names::{Claimant, Names};
 use super::shards::{Content, Shards};
@@ -84,6 +84,15 @@ struct Affected {
     services: Vec<Arc<str>>,
     /// Services whose content changed.
     contents: Vec<ServiceOwner>,
+}
+
+/// An Ingress with more routers than this has them all over the shards, by their own keys: together they would be larger
+/// than a shard.
+const TOGETHER: usize = 128;
+
+/// Whether the routers of an Ingress are in one shard, so that a changed annotation costs that one.
+fn are_together(fragment: &Fragment) -> bool {
+    fragment.routers.len() <= TOGETHER
 }
 
 /// The routing of one output.
@@ -227,6 +236,12 @@ impl Output {
         self.certificates.document(digest)
     }
 
+    /// Which of all places each entry is at, routers before services.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> Vec<Place> {
+        self.routing.places().into_values().collect()
+    }
+
     /// Whether another Ingress is the default backend that `fragment` wants to be.
     pub(super) fn default_backend_is_taken_from(&self, fragment: &Fragment) -> bool {
         fragment.default_backend.is_some()
@@ -273,9 +288,10 @@ impl Output {
                         self.router_names.claim(owner.clone(), &owner.key, &mut touched.routers);
                     }
                     Some((before, index)) => {
-                        let same = before.routers.get(index).is_some_and(|before| {
-                            before.router == router.router && before.service.owner == router.service.owner
-                        });
+                        let same = are_together(&before) == are_together(fragment)
+                            && before.routers.get(index).is_some_and(|before| {
+                                before.router == router.router && before.service.owner == router.service.owner
+                            });
                         if !same {
                             touched.routers.extend(self.router_names.key_of(&owner, &owner.key));
                         }
@@ -356,7 +372,8 @@ impl Output {
         for (secret, fragment) in &new {
             if old.get(secret).is_none_or(|before| before.certificate != fragment.certificate) {
                 let kept = KeptCertificate::new(fragment.certificate.clone());
-                changed |= self.certificates.put((*secret).clone(), kept).is_some();
+                changed |=
+                    self.certificates.put(place(&secret.to_string()), (*secret).clone(), kept).is_some();
             }
             if !old.contains_key(secret) {
                 *self.secrets.entry((*secret).clone()).or_default() += 1;
@@ -410,8 +427,9 @@ impl Output {
             let router = Router { service: DEFAULT_BACKEND.to_owned(), ..first.router.clone() };
             let router_line = document::router_line(DEFAULT_ROUTER, &router);
             let service_line = document::service_line(DEFAULT_BACKEND, &first.service);
+            let place = place(DEFAULT_ROUTER);
             // Both, whatever the first says.
-            self.put(router_key, router_line) | self.put(service_key, service_line)
+            self.put(place, router_key, router_line) | self.put(place, service_key, service_line)
         } else {
             self.remove(&router_key) | self.remove(&service_key)
         };
@@ -440,11 +458,11 @@ impl Output {
             let Some(shared) = self.services.get(&owner) else { continue };
             let Some(key) = self.service_names.key_of(&owner, &shared.content.key) else { continue };
             let line = document::service_line(&key, &shared.content.service);
-            changed |= self.put((Section::Service, key), line);
+            changed |= self.put(place(&owner.service.to_string()), (Section::Service, key), line);
         }
         for key in routers.into_iter().collect::<BTreeSet<_>>() {
             match self.rendered_router(&key) {
-                Some(line) => changed |= self.put((Section::Router, key), line),
+                Some((place, line)) => changed |= self.put(place, (Section::Router, key), line),
                 None => changed |= self.remove(&(Section::Router, key)),
             }
         }
@@ -452,8 +470,8 @@ impl Output {
     }
 
     /// Sets a line; whether that changed anything.
-    fn put(&mut self, key: <RoutingLines as Content>::Key, line: String) -> bool {
-        self.routing.put(key, line.into()).inspect(|cell| self.hash.changed(*cell)).is_some()
+    fn put(&mut self, place: Place, key: <RoutingLines as Content>::Key, line: String) -> bool {
+        self.routing.put(place, key, line.into()).inspect(|cell| self.hash.changed(*cell)).is_some()
     }
 
     /// Removes a line; whether it was there.
@@ -461,13 +479,14 @@ impl Output {
         self.routing.remove(key).inspect(|cell| self.hash.changed(*cell)).is_some()
     }
 
-    /// The line of the router that has `key`.
-    fn rendered_router(&self, key: &str) -> Option<String> {
+    /// Place and line of the router that has `key`.
+    fn rendered_router(&self, key: &str) -> Option<(Place, String)> {
         let (fragment, index) = self.routers.get(self.router_names.holder(key)?)?;
         let RouterFragment { router, service, .. } = fragment.routers.get(*index)?;
         let shared = self.services.get(&service.owner)?;
         let service = self.service_names.key_of(&service.owner, &shared.content.key)?;
         let router = Router { service: String::from(&*service), ..router.clone() };
-        Some(document::router_line(key, &router))
+        let place = if are_together(fragment) { place(&fragment.ingress.to_string()) } else { place(key) };
+        Some((place, document::router_line(key, &router)))
     }
 }

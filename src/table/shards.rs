@@ -1,20 +1,20 @@
 //! Entries cut into shards, so that a change costs the shard that it is in and no other.
 //!
 //! ```text
-//! sha256 of an entry's key    7f…                            cell 0x7f of 256
-//! cells   00 01 02 … 3f │ 40 … 7f │ 80 … bf │ c0 … ff         one sum each, for the hash of the whole
-//! buckets       0       │    1    │    2    │    3            a power of two, as many as the size asks for
-//! shards        a       │   b c   │    d    │                 one a bucket; more above the limit of a shard
+//! sha256 of an entry's key     7f…                             cell 0x7f of 256: a sum each, for the hash of the whole
+//! sha256 of an entry's owner   2c…                             its place
+//! buckets                      00…  │  40…  │  80…  │  c0…     a power of two, as many as the size asks for
+//! shards                        a   │  b c  │   d   │          one a bucket; more above the limit of a shard
 //! ```
 //!
-//! Cells never change, so the hash of the whole does not depend on how many shards there are. Buckets are runs of
-//! cells, or parts of one when there are more than 256. An empty bucket is no shard, and one above [`PART_LIMIT`] is
-//! several: an object has a limit of its own, and a tenant could choose names that all fall into one bucket. Readers
-//! only join shards, so how they were cut is not part of the format.
+//! Cells never change, so the hash of the whole does not depend on how many shards there are. Buckets are ranges of
+//! places. What changes together has one place, so a changed Ingress costs one shard however many paths it has. An empty
+//! bucket is no shard, and one above [`PART_LIMIT`] is several: an object has a limit of its own, and a tenant could
+//! choose names that all fall into one bucket. Readers only join shards, so how they were cut is not part of the format.
 
 use std::collections::BTreeMap;
 
-use super::digest::Digest;
+use super::digest::{Digest, Place};
 use super::hash::CELLS;
 use crate::traefik::escape::Sink;
 use crate::translate::size::ENTRY_LIMIT;
@@ -31,8 +31,8 @@ pub(super) trait Content {
     /// Above this many bytes in a bucket on average, `count` buckets become twice as many. They become half as many
     /// when those would be filled to less than half of what they are doubled at.
     fn grow_above(count: usize) -> usize;
-    /// The first 64 bits of the key's sha256.
-    fn place(key: &Self::Key) -> u64;
+    /// The cell of a key ([`super::hash::cell`]).
+    fn cell(key: &Self::Key) -> usize;
     /// Bytes that an entry adds to a document.
     fn length(value: &Self::Value) -> usize;
     /// Writes a document of sorted entries.
@@ -43,14 +43,23 @@ pub(super) trait Content {
         Self: 'a;
 }
 
-/// The entries whose keys' sha256 begins with one byte.
-type Cell<C> = BTreeMap<<C as Content>::Key, (u64, <C as Content>::Value)>;
+/// The entries of a bucket.
+struct Bucket<C: Content> {
+    entries: BTreeMap<C::Key, C::Value>,
+    /// `None` when an entry has changed since.
+    shards: Option<Vec<Digest>>,
+}
 
-/// Entries, in cells and cut into shards.
+impl<C: Content> Default for Bucket<C> {
+    fn default() -> Self {
+        Self { entries: BTreeMap::new(), shards: None }
+    }
+}
+
+/// Entries, by the cell of their key and by their place, and cut into shards.
 pub(super) struct Shards<C: Content> {
-    cells: Vec<Cell<C>>,
-    /// The shards of each bucket; `None` when an entry has changed since.
-    buckets: Vec<Option<Vec<Digest>>>,
+    cells: Vec<BTreeMap<C::Key, (Place, C::Value)>>,
+    buckets: Vec<Bucket<C>>,
     len: usize,
     bytes: usize,
 }
@@ -59,7 +68,7 @@ impl<C: Content> Default for Shards<C> {
     fn default() -> Self {
         Self {
             cells: (0..CELLS).map(|_| BTreeMap::new()).collect(),
-            buckets: vec![Some(Vec::new())],
+            buckets: vec![Bucket::default()],
             len: 0,
             bytes: 0,
         }
@@ -69,12 +78,14 @@ impl<C: Content> Default for Shards<C> {
 impl<C: Content> Shards<C> {
     /// All entries, sorted. For what is done seldom: it sorts them.
     pub fn sorted(&self) -> Vec<(&C::Key, &C::Value)> {
-        sorted(self.cells.iter().flatten())
+        let mut sorted: Vec<_> = self.buckets.iter().flat_map(|bucket| &bucket.entries).collect();
+        sorted.sort_unstable_by_key(|(key, _)| *key);
+        sorted
     }
 
     /// All entries, in no order.
     pub fn values(&self) -> impl Iterator<Item = &C::Value> {
-        self.cells.iter().flat_map(BTreeMap::values).map(|(_, value)| value)
+        self.buckets.iter().flat_map(|bucket| bucket.entries.values())
     }
 
     /// The entries of a cell, sorted.
@@ -92,37 +103,46 @@ impl<C: Content> Shards<C> {
         self.bytes
     }
 
-    /// Sets an entry. Gives its cell when that changed anything.
-    pub fn put(&mut self, key: C::Key, value: C::Value) -> Option<usize> {
-        let place = C::place(&key);
-        let cell = index(place, CELLS);
+    /// Sets an entry. Gives its cell when its value is another than before.
+    pub fn put(&mut self, place: Place, key: C::Key, value: C::Value) -> Option<usize> {
+        let cell = C::cell(&key);
         self.bytes += C::length(&value);
-        match self.cells[cell].insert(key, (place, value.clone())) {
-            Some((_, old)) => {
-                self.bytes -= C::length(&old);
-                if old == value {
-                    return None;
+        let old = self.cells[cell].insert(key.clone(), (place, value.clone()));
+        let same = match &old {
+            Some((from, old)) => {
+                self.bytes -= C::length(old);
+                if *from != place {
+                    self.bucket(*from).remove(&key);
                 }
+                old == &value
             }
-            None => self.len += 1,
+            None => {
+                self.len += 1;
+                false
+            }
+        };
+        if !same || old.is_some_and(|(from, _)| from != place) {
+            self.bucket(place).insert(key, value);
         }
-        self.changed(place);
-        Some(cell)
+        (!same).then_some(cell)
     }
 
     /// Removes an entry. Gives its cell when it was there.
     pub fn remove(&mut self, key: &C::Key) -> Option<usize> {
-        let cell = index(C::place(key), CELLS);
+        let cell = C::cell(key);
         let (place, value) = self.cells[cell].remove(key)?;
         self.bytes -= C::length(&value);
         self.len -= 1;
-        self.changed(place);
+        self.bucket(place).remove(key);
         Some(cell)
     }
 
-    fn changed(&mut self, place: u64) {
+    /// The entries of the bucket of a place, which are about to change.
+    fn bucket(&mut self, place: Place) -> &mut BTreeMap<C::Key, C::Value> {
         let bucket = index(place, self.buckets.len());
-        self.buckets[bucket] = None;
+        let bucket = &mut self.buckets[bucket];
+        bucket.shards = None;
+        &mut bucket.entries
     }
 
     /// Brings the number of buckets in line with the size and hashes what changed. Work: the changed buckets,
@@ -136,28 +156,30 @@ impl<C: Content> Shards<C> {
             count /= 2;
         }
         if count != self.buckets.len() {
-            self.buckets = vec![None; count];
-        }
-        for bucket in 0..count {
-            if self.buckets[bucket].is_none() {
-                let parts = self.parts(bucket);
-                let shards =
-                    parts.iter().map(|part| Digest::written(|sink| C::write(sink, part.iter().copied())));
-                self.buckets[bucket] = Some(shards.collect());
+            let mut buckets: Vec<Bucket<C>> = (0..count).map(|_| Bucket::default()).collect();
+            for (key, (place, value)) in self.cells.iter().flatten() {
+                buckets[index(*place, count)].entries.insert(key.clone(), value.clone());
             }
+            self.buckets = buckets;
+        }
+        for bucket in self.buckets.iter_mut().filter(|bucket| bucket.shards.is_none()) {
+            let parts = bucket.parts();
+            let shards =
+                parts.iter().map(|part| Digest::written(|sink| C::write(sink, part.iter().copied())));
+            bucket.shards = Some(shards.collect());
         }
     }
 
     /// The shards, in order. Right after a [`Self::refresh`] that is all of them.
     pub fn digests(&self) -> impl Iterator<Item = Digest> {
-        self.buckets.iter().flatten().flatten().copied()
+        self.buckets.iter().filter_map(|bucket| bucket.shards.as_ref()).flatten().copied()
     }
 
     /// The document of a shard; `None` when there is no such shard any more.
     pub fn document(&self, digest: &Digest) -> Option<String> {
-        self.buckets.iter().enumerate().find_map(|(bucket, shards)| {
-            let position = shards.as_ref()?.iter().position(|shard| shard == digest)?;
-            let parts = self.parts(bucket);
+        self.buckets.iter().find_map(|bucket| {
+            let position = bucket.shards.as_ref()?.iter().position(|shard| shard == digest)?;
+            let parts = bucket.parts();
             let part = parts.get(position)?;
             let bytes: usize = part.iter().map(|(_, value)| C::length(value)).sum();
             let mut text = String::with_capacity(bytes + 128);
@@ -166,26 +188,25 @@ impl<C: Content> Shards<C> {
         })
     }
 
+    /// Where each entry is.
+    #[cfg(test)]
+    pub fn places(&self) -> BTreeMap<C::Key, Place> {
+        self.cells.iter().flatten().map(|(key, (place, _))| (key.clone(), *place)).collect()
+    }
+
     /// The number of buckets.
     #[cfg(test)]
     pub fn buckets(&self) -> usize {
         self.buckets.len()
     }
+}
 
-    /// The entries of a bucket, sorted and cut into shards of at most [`PART_LIMIT`] bytes. An entry above it is alone.
-    fn parts(&self, bucket: usize) -> Vec<Vec<(&C::Key, &C::Value)>> {
-        let count = self.buckets.len();
-        let cells = if count <= CELLS {
-            let each = CELLS / count;
-            bucket * each..(bucket + 1) * each
-        } else {
-            let cell = bucket / (count / CELLS);
-            cell..cell + 1
-        };
-        let entries = self.cells[cells].iter().flatten();
+impl<C: Content> Bucket<C> {
+    /// The entries, cut into shards of at most [`PART_LIMIT`] bytes. An entry above it is alone.
+    fn parts(&self) -> Vec<Vec<(&C::Key, &C::Value)>> {
         let mut parts: Vec<Vec<_>> = Vec::new();
         let mut bytes = 0;
-        for (key, value) in sorted(entries.filter(|(_, (place, _))| index(*place, count) == bucket)) {
+        for (key, value) in &self.entries {
             bytes += C::length(value);
             match parts.last_mut() {
                 Some(part) if bytes <= PART_LIMIT => part.push((key, value)),
@@ -199,12 +220,6 @@ impl<C: Content> Shards<C> {
     }
 }
 
-fn sorted<'a, K: Ord, V>(entries: impl Iterator<Item = (&'a K, &'a (u64, V))>) -> Vec<(&'a K, &'a V)> {
-    let mut sorted: Vec<_> = entries.map(|(key, (_, value))| (key, value)).collect();
-    sorted.sort_unstable_by_key(|(key, _)| *key);
-    sorted
-}
-
 /// Which of `count` the top bits of `place` name. `count` is a power of two.
 fn index(place: u64, count: usize) -> usize {
     match count.trailing_zeros() {
@@ -216,6 +231,7 @@ fn index(place: u64, count: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::super::digest::place;
+    use super::super::hash;
     use super::*;
 
     /// A document is a line for each entry.
@@ -230,8 +246,8 @@ mod tests {
             if count < 16 { 96 * 1024 } else { 192 * 1024 }
         }
 
-        fn place(key: &String) -> u64 {
-            place(key)
+        fn cell(key: &String) -> usize {
+            hash::cell(key)
         }
 
         fn length(value: &String) -> usize {
@@ -246,10 +262,15 @@ mod tests {
         }
     }
 
+    /// Each is its own owner.
+    fn put(shards: &mut Shards<Lines>, key: &str, value: String) -> Option<usize> {
+        shards.put(place(key), key.to_owned(), value)
+    }
+
     fn filled(count: usize, length: usize) -> Shards<Lines> {
         let mut shards = Shards::default();
         for at in 0..count {
-            shards.put(format!("key-{at}"), format!("{at:>length$}"));
+            put(&mut shards, &format!("key-{at}"), format!("{at:>length$}"));
         }
         shards.refresh();
         shards
@@ -290,7 +311,7 @@ mod tests {
         assert_eq!(shards.buckets(), 16);
         let extra = |at: usize| (format!("more-{at}"), format!("{at:>1023}"));
         let (key, value) = extra(0);
-        shards.put(key.clone(), value);
+        put(&mut shards, &key, value);
         shards.refresh();
         assert_eq!(shards.buckets(), 32);
         shards.remove(&key);
@@ -312,9 +333,9 @@ mod tests {
     fn a_change_touches_one_shard() {
         let mut shards = filled(1_000, 1023);
         let before: Vec<_> = shards.digests().collect();
-        assert_eq!(shards.put("key-7".to_owned(), format!("{:>1023}", 7)), None);
-        assert!(shards.put("key-7".to_owned(), "changed".to_owned()).is_some());
-        assert_eq!(shards.buckets.iter().filter(|bucket| bucket.is_none()).count(), 1);
+        assert_eq!(put(&mut shards, "key-7", format!("{:>1023}", 7)), None);
+        assert!(put(&mut shards, "key-7", "changed".to_owned()).is_some());
+        assert_eq!(shards.buckets.iter().filter(|bucket| bucket.shards.is_none()).count(), 1);
         shards.refresh();
         let after: Vec<_> = shards.digests().collect();
         assert_eq!(before.iter().zip(&after).filter(|(before, after)| before != after).count(), 1);
@@ -331,14 +352,44 @@ mod tests {
         let mut shards: Shards<Lines> = Shards::default();
         let crowd = (0..).map(|at| format!("key-{at}")).filter(|key| place(key) >> 60 == 0).take(20);
         for key in crowd {
-            shards.put(key.clone(), format!("{key:>60000}"));
+            put(&mut shards, &key, format!("{key:>60000}"));
         }
-        shards.put("huge".to_owned(), "x".repeat(2 * PART_LIMIT));
+        put(&mut shards, "huge", "x".repeat(2 * PART_LIMIT));
         shards.refresh();
         assert_eq!(shards.buckets(), 16);
         let documents = documents(&shards);
         assert!(documents.len() >= 6, "{}", documents.len());
         assert_eq!(documents.iter().filter(|text| text.len() > PART_LIMIT).count(), 1);
         assert_eq!(documents.iter().map(String::len).sum::<usize>(), shards.bytes());
+    }
+
+    /// Entries of one owner change together, and one that changes hands moves to its new owner's bucket.
+    #[test]
+    fn entries_of_an_owner_share_a_shard() {
+        let mut shards = filled(1_000, 1023);
+        let before: Vec<_> = shards.digests().collect();
+        let differ = |shards: &Shards<Lines>| {
+            before.iter().zip(shards.digests()).filter(|(before, after)| *before != after).count()
+        };
+        for at in 0..20 {
+            assert!(shards.put(place("shop"), format!("path-{at}"), "to it".to_owned()).is_some());
+        }
+        shards.refresh();
+        assert_eq!(differ(&shards), 1);
+        let elsewhere =
+            (0..).map(|at| format!("other-{at}")).find(|key| place(key) >> 60 != place("shop") >> 60);
+        let elsewhere = place(&elsewhere.unwrap_or_default());
+        assert_eq!(
+            shards.put(elsewhere, "path-0".to_owned(), "to it".to_owned()),
+            None,
+            "the same for readers"
+        );
+        shards.refresh();
+        assert_eq!((differ(&shards), shards.len()), (2, 1_020));
+        for at in 0..20 {
+            assert!(shards.remove(&format!("path-{at}")).is_some());
+        }
+        shards.refresh();
+        assert_eq!(differ(&shards), 0);
     }
 }

@@ -241,6 +241,11 @@ mod generated {
                     let tls = (!certificates.is_empty()).then_some(Tls { certificates });
                     let read = Configuration { http: wanted.http, tls };
                     prop_assert_eq!(of.hash(), crate::published::read::hash(&read));
+                    let mut anew = Table::new();
+                    for fragment in set.values() {
+                        anew.set(fragment.clone());
+                    }
+                    prop_assert_eq!(of.places(), anew.output(&output).map_or(Vec::new(), Output::places));
 
                     of.refresh();
                     let routing: Vec<_> = of.routing_shards().filter_map(|shard| of.routing_shard(&shard)).collect();
@@ -458,4 +463,59 @@ fn one_changed_server_costs_one_shard() {
     assert_eq!(change.outputs, [default_output()]);
     let after = shards(&mut table);
     assert_eq!(before.iter().zip(&after).filter(|(before, after)| before != after).count(), 1);
+}
+
+/// What all routers of an Ingress share costs one shard, up to as many routers as a shard has room for. Where they are
+/// follows from how many there are now.
+#[test]
+fn a_changed_annotation_costs_one_shard() {
+    let of = |paths: usize, entry_point: &str| {
+        let service = service_of(1, "shop", "web", "80", 0);
+        let routers = (0..paths).map(|path| {
+            let mut router = router(&format!("shop-web-{path}"), &"r".repeat(200), service.clone());
+            router.router.entry_points = vec![entry_point.to_owned()];
+            router
+        });
+        fragment("shop", "web", 1, routers.collect())
+    };
+    let other = |at: usize| {
+        let service = service_of(1, "shop", &format!("s{at}"), "80", 0);
+        fragment(
+            "shop",
+            &format!("i{at}"),
+            1,
+            vec![router(&format!("shop-i{at}"), &"r".repeat(200), service)],
+        )
+    };
+    let filled = |web: Fragment| {
+        let mut table = Table::new();
+        for at in 0..2_000 {
+            table.set(other(at));
+        }
+        table.set(web);
+        table
+    };
+    let shards = |table: &mut Table| {
+        let output = table.output_mut(&default_output()).expect("it is there");
+        output.refresh();
+        output.routing_shards().collect::<Vec<_>>()
+    };
+    let mut table = filled(of(100, "web"));
+    let before = shards(&mut table);
+    assert!(before.len() >= 16, "{}", before.len());
+    table.set(of(100, "websecure"));
+    let after = shards(&mut table);
+    assert_eq!(before.iter().zip(&after).filter(|(before, after)| before != after).count(), 1);
+
+    let one = |table: &Table| {
+        let places = table.output(&default_output()).map(Output::places).unwrap_or_default();
+        // The routers of this Ingress are the last ones, since they are sorted by key.
+        places[2_000..2_100].iter().collect::<BTreeSet<_>>().len()
+    };
+    assert_eq!(one(&table), 1);
+    table.set(of(200, "websecure"));
+    assert_eq!(one(&table), 100);
+    assert_eq!(shards(&mut table), shards(&mut filled(of(200, "websecure"))));
+    table.set(of(100, "websecure"));
+    assert_eq!((one(&table), shards(&mut table)), (1, after));
 }
