@@ -118,7 +118,7 @@ impl Routing {
     }
 
     /// The Ingresses that are ours, refused ones included, in no order.
-    pub fn told_of(&self) -> Vec<IngressKey> {
+    pub fn own_ingresses(&self) -> Vec<IngressKey> {
         let fragments = self.table.fragments().map(|fragment| fragment.ingress.clone());
         fragments.chain(self.refused.keys().cloned()).collect()
     }

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::cluster::ClusterArguments;
-use super::{PROBLEMS, SUCCESS, Streams, USAGE, fail, run};
+use super::{CommandError, CommandResult, SUCCESS, run};
 use crate::agent::{Agent, AgentError, TraefikApi};
 use crate::kubernetes::client::{self, Environment};
 use crate::kubernetes::key::OutputKey;
@@ -58,28 +58,20 @@ fn address(text: &str) -> Result<ListenAddress, String> {
 
 impl AgentArguments {
     /// Runs the agent; gives the exit code.
-    pub fn run(self, loaded: &Loaded, environment: &Environment, streams: &mut Streams<'_>) -> u8 {
+    pub fn run(self, loaded: &Loaded, environment: &Environment) -> CommandResult {
         run::start_logging(&loaded.options);
         // It waits nearly all the time, and what it does it does one after the other.
         let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        let runtime = match threads {
-            Ok(runtime) => runtime,
-            Err(error) => return fail(streams, PROBLEMS, &format!("no threads: {error}")),
-        };
-        match runtime.block_on(self.start(loaded, environment)) {
-            Ok(()) => SUCCESS,
-            Err((code, message)) => fail(streams, code, &message),
-        }
+        let runtime = threads.map_err(|error| CommandError::problem(format!("no threads: {error}")))?;
+        runtime.block_on(self.start(loaded, environment)).map(|()| SUCCESS)
     }
 
-    async fn start(self, loaded: &Loaded, environment: &Environment) -> Result<(), (u8, String)> {
+    async fn start(self, loaded: &Loaded, environment: &Environment) -> Result<(), CommandError> {
         let access = &loaded.options.access;
         let environment = self.cluster.environment(environment.clone(), access);
         let identity = lease::identity(&environment.variables);
-        let metrics = Metrics::new("agent").map_err(|error| (PROBLEMS, error.to_string()))?;
-        let connection = client::connect(access, &environment, &identity, &metrics)
-            .await
-            .map_err(|error| (USAGE, error.to_string()))?;
+        let metrics = Metrics::new("agent").map_err(CommandError::problem)?;
+        let connection = client::connect(access, &environment, &identity, &metrics).await?;
         for warning in &connection.warnings {
             tracing::warn!("{warning}");
         }
@@ -102,14 +94,15 @@ impl AgentArguments {
             output = %agent.output,
             "starting"
         );
-        let code = |error: AgentError| {
-            let usage = matches!(error, AgentError::Folder(_));
-            (if usage { USAGE } else { PROBLEMS }, error.to_string())
+        let failed = |error: AgentError| match error {
+            AgentError::Folder(_) => CommandError::from(error),
+            other => CommandError::problem(other),
         };
         if self.once {
-            return agent.once(connection.client).await.map_err(code);
+            return agent.once(connection.client).await.map_err(failed);
         }
-        let signals = |error: std::io::Error| (PROBLEMS, format!("signals can't be received: {error}"));
+        let signals =
+            |error: std::io::Error| CommandError::problem(format!("signals can't be received: {error}"));
         let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
         let stop = async {
@@ -119,13 +112,15 @@ impl AgentArguments {
             }
         };
         let probes = listen("--metrics-address", &self.metrics_address).await?;
-        agent.run(connection.client, probes, stop).await.map_err(code)
+        agent.run(connection.client, probes, stop).await.map_err(failed)
     }
 }
 
-async fn listen(flag: &str, address: &ListenAddress) -> Result<TcpListener, (u8, String)> {
+async fn listen(flag: &str, address: &ListenAddress) -> Result<TcpListener, CommandError> {
     TcpListener::bind(address.sockets()).await.map_err(|error| {
         let address = address.as_str();
-        (USAGE, format!("{flag}: {address:?} can't be listened on: {error}; choose another port or address"))
+        CommandError::usage(format!(
+            "{flag}: {address:?} can't be listened on: {error}; choose another port or address"
+        ))
     })
 }

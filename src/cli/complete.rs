@@ -15,7 +15,7 @@ use kube::config::Kubeconfig;
 
 use super::input::Input;
 use super::plugin::{CalledAs, has_argument};
-use super::{SUCCESS, Streams, write_document};
+use super::{SUCCESS, Streams};
 use crate::kubernetes::Ingress;
 use crate::kubernetes::client::Environment;
 use crate::options::{self, Loaded};
@@ -69,7 +69,7 @@ pub fn run(
         text.push('\n');
     }
     text.push_str(if unfinished { ":6\n" } else { ":4\n" });
-    let _ = write_document(streams.stdout, |out| out.write_all(text.as_bytes()));
+    let _ = streams.print(&text);
     SUCCESS
 }
 

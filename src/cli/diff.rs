@@ -6,11 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::{Args, ValueEnum, ValueHint};
 
-use super::cluster::{ClusterArguments, NoConnection};
-use super::git::{self, GitError};
-use super::input::{self, InputError};
-use super::show::{self, ShowError};
-use super::{NoOutput, PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
+use super::cluster::ClusterArguments;
+use super::{CommandError, CommandResult, NoOutput, PROBLEMS, SUCCESS, Streams, json};
+use super::{git, input, show};
 use crate::agent::TraefikApi;
 use crate::kubernetes::client::Environment;
 use crate::kubernetes::key::OutputKey;
@@ -100,29 +98,6 @@ enum RoutingSource {
     Traefik(TraefikApi),
 }
 
-/// Why there is no routing to compare.
-#[derive(Debug, thiserror::Error)]
-enum SourceError {
-    #[error(transparent)]
-    Manifests(#[from] ManifestError),
-    #[error(transparent)]
-    Git(#[from] GitError),
-    #[error(transparent)]
-    Cluster(#[from] InputError),
-    #[error(transparent)]
-    Connection(#[from] NoConnection),
-    #[error(transparent)]
-    Published(#[from] ShowError),
-    #[error("Traefik: {0}")]
-    Traefik(String),
-    #[error("no thread: {0}")]
-    Thread(#[from] std::io::Error),
-    #[error(transparent)]
-    Output(#[from] NoOutput),
-    #[error("a document can't be read, see above")]
-    Unreadable,
-}
-
 /// Reads a source on a command line.
 fn routing_source(text: &str) -> Result<RoutingSource, String> {
     let Some((kind, rest)) = text.split_once(':') else { return Ok(RoutingSource::Path(text.into())) };
@@ -139,7 +114,12 @@ fn routing_source(text: &str) -> Result<RoutingSource, String> {
 
 impl DiffArguments {
     /// Reads both, compares, prints; gives the exit code.
-    pub fn run(&self, loaded: &Loaded, environment: &Environment, streams: &mut Streams<'_>) -> u8 {
+    pub fn run(
+        &self,
+        loaded: &Loaded,
+        environment: &Environment,
+        streams: &mut Streams<'_>,
+    ) -> CommandResult {
         let loaded = &*input::limited(loaded, self.namespace.as_deref());
         // kubectl's plugin compares with the cluster where one source is named.
         let (before, after) = match &self.after {
@@ -149,13 +129,13 @@ impl DiffArguments {
         let stdin =
             |source: &RoutingSource| matches!(source, RoutingSource::Path(path) if path.as_os_str() == "-");
         if stdin(before) && stdin(after) {
-            return fail(streams, USAGE, &ManifestError::StdinTwice.to_string());
+            return Err(ManifestError::StdinTwice.into());
         }
         let reads_cluster =
             |source: &RoutingSource| matches!(source, RoutingSource::Cluster | RoutingSource::Published(_));
         if self.connect.is_given() && !reads_cluster(before) && !reads_cluster(after) {
             let message = "--context and --kubeconfig name a cluster: compare with cluster: or published:, or leave them out";
-            return fail(streams, USAGE, message);
+            return Err(CommandError::usage(message));
         }
         // One output has to be compared with one where the other side knows no other.
         let published = [before, after].into_iter().find_map(|source| match source {
@@ -167,32 +147,24 @@ impl DiffArguments {
         };
         if self.namespace.is_some() && (single(before) || single(after)) {
             let message = "-n names a namespace, and of what is published or loaded nobody knows the namespace: leave it out";
-            return fail(streams, USAGE, message);
+            return Err(CommandError::usage(message));
         }
         let wanted =
             self.output.clone().or(published).or_else(|| {
                 (single(before) || single(after)).then(|| loaded.options.settings.output.clone())
             });
-        let before = match self.side(before, wanted.as_ref(), loaded, environment, streams) {
-            Ok(side) => side,
-            Err(error) => return fail(streams, USAGE, &format!("A: {error}")),
+        let mut side = |name: &str, source: &RoutingSource| {
+            self.side(source, wanted.as_ref(), loaded, environment, streams)
+                .map_err(|error| CommandError::usage(format!("{name}: {}", error.message)))
         };
-        let after = match self.side(after, wanted.as_ref(), loaded, environment, streams) {
-            Ok(side) => side,
-            Err(error) => return fail(streams, USAGE, &format!("B: {error}")),
-        };
+        let (before, after) = (side("A", before)?, side("B", after)?);
         let outcome = diff::diff(before, after, &loaded.options.settings);
         let text = match self.format {
             DiffFormat::Text => diff_text::text(&outcome, super::is_colourful(environment)),
-            DiffFormat::Json => match serde_json::to_string_pretty(&outcome) {
-                Ok(text) => text + "\n",
-                Err(error) => return fail(streams, USAGE, &error.to_string()),
-            },
+            DiffFormat::Json => json(&outcome)?,
         };
-        if let Err(error) = write_document(streams.stdout, |out| out.write_all(hide_keys(&text).as_bytes())) {
-            return fail(streams, USAGE, &format!("standard output: {error}"));
-        }
-        if self.fails(&outcome) { PROBLEMS } else { SUCCESS }
+        streams.print(&hide_keys(&text))?;
+        Ok(if self.fails(&outcome) { PROBLEMS } else { SUCCESS })
     }
 
     fn has_traefik(&self) -> bool {
@@ -216,7 +188,7 @@ impl DiffArguments {
         loaded: &Loaded,
         environment: &Environment,
         streams: &mut Streams<'_>,
-    ) -> Result<ComparedSide, SourceError> {
+    ) -> Result<ComparedSide, CommandError> {
         let (manifests, of_cluster) = match source {
             RoutingSource::Path(path) => {
                 (Manifests::read(std::slice::from_ref(path), &mut *streams.stdin)?, false)
@@ -243,7 +215,7 @@ impl DiffArguments {
         };
         input::report(&manifests, "an input", streams);
         if !manifests.faults.is_empty() {
-            return Err(SourceError::Unreadable);
+            return Err(CommandError::usage("a document can't be read, see above"));
         }
         let servers_known = of_cluster || !manifests.slices.is_empty();
         if !servers_known {
@@ -267,18 +239,20 @@ impl DiffArguments {
         Ok(ComparedSide { routes: routes.collect(), certificates, ..ComparedSide::default() })
     }
 
-    fn of_traefik(&self, api: &TraefikApi, wanted: Option<&OutputKey>) -> Result<ComparedSide, SourceError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let get = async |path: &'static str| -> Result<Bytes, SourceError> {
+    fn of_traefik(&self, api: &TraefikApi, wanted: Option<&OutputKey>) -> Result<ComparedSide, CommandError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| CommandError::usage(format!("no thread: {error}")))?;
+        let get = async |path: &'static str| -> Result<Bytes, CommandError> {
             let answer = tokio::time::timeout(ANSWER_WITHIN, api.get(path, ANSWER_LIMIT)).await;
             let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {ANSWER_WITHIN:?}")));
             let answer = answer.and_then(|body| body.ok_or_else(|| "it answered 404".to_owned()));
-            answer.map_err(|error| SourceError::Traefik(format!("{path}: {error}")))
+            answer.map_err(|error| CommandError::usage(format!("Traefik: {path}: {error}")))
         };
         let (raw, points) = runtime.block_on(async {
-            Ok::<_, SourceError>((get("/api/rawdata").await?, get("/api/entrypoints").await?))
+            Ok::<_, CommandError>((get("/api/rawdata").await?, get("/api/entrypoints").await?))
         })?;
-        let loaded = LoadedRoutes::parse(&raw, &points, &self.providers).map_err(SourceError::Traefik)?;
+        let loaded = LoadedRoutes::parse(&raw, &points, &self.providers)
+            .map_err(|error| CommandError::usage(format!("Traefik: {error}")))?;
         let side = single_side(wanted, loaded.routes);
         Ok(ComparedSide { entry_points: Some(loaded.entry_points), providers: loaded.providers, ..side })
     }

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use clap_complete::Shell;
 
 use super::plugin::CalledAs;
-use super::{PROBLEMS, SUCCESS, Streams, USAGE, write_document};
+use super::{CommandError, CommandResult, Streams};
 use crate::options::{documentation, schema};
 
 /// `waybill options`
@@ -28,27 +28,18 @@ enum OptionsFormat {
 
 impl PrintOptions {
     /// Prints every option; gives the exit code.
-    pub fn run(&self, streams: &mut Streams<'_>) -> u8 {
-        print(
-            streams,
-            &match self.format {
-                OptionsFormat::Markdown => documentation::markdown(),
-                OptionsFormat::Yaml => documentation::yaml(),
-                OptionsFormat::Schema => format!("{:#}\n", schema::schema()),
-            },
-        )
+    pub fn run(&self, streams: &mut Streams<'_>) -> CommandResult {
+        streams.print(&match self.format {
+            OptionsFormat::Markdown => documentation::markdown(),
+            OptionsFormat::Yaml => documentation::yaml(),
+            OptionsFormat::Schema => format!("{:#}\n", schema::schema()),
+        })
     }
 }
 
 /// Prints the CRD; gives the exit code.
-pub fn crds(streams: &mut Streams<'_>) -> u8 {
-    match crate::parameters::crd_yaml() {
-        Ok(text) => print(streams, &text),
-        Err(error) => {
-            let _ = writeln!(streams.stderr, "the CRD can't be printed: {error}");
-            PROBLEMS
-        }
-    }
+pub fn crds(streams: &mut Streams<'_>) -> CommandResult {
+    streams.print(&crate::parameters::crd_yaml().map_err(CommandError::problem)?)
 }
 
 /// `waybill completions`
@@ -60,7 +51,7 @@ pub struct Completions {
 
 impl Completions {
     /// Prints them; gives the exit code.
-    pub fn run(&self, streams: &mut Streams<'_>) -> u8 {
+    pub fn run(&self, streams: &mut Streams<'_>) -> CommandResult {
         let script = match self.shell {
             Shell::Bash => include_str!("completions/waybill.bash"),
             Shell::Zsh => include_str!("completions/waybill.zsh"),
@@ -73,10 +64,10 @@ impl Completions {
                     "waybill",
                     &mut script,
                 );
-                return print(streams, &String::from_utf8_lossy(&script));
+                return streams.print(&String::from_utf8_lossy(&script));
             }
         };
-        print(streams, script)
+        streams.print(script)
     }
 }
 
@@ -89,40 +80,22 @@ pub struct Man {
 
 impl Man {
     /// Prints a page; gives the exit code.
-    pub fn run(&self, called: CalledAs, streams: &mut Streams<'_>) -> u8 {
+    pub fn run(&self, called: CalledAs, streams: &mut Streams<'_>) -> CommandResult {
         let mut commands = super::command(called);
         // Gives subcommands their full names.
         commands.build();
         let command = match &self.command {
             None => commands,
-            Some(name) => match commands.find_subcommand(name) {
-                Some(command) => {
-                    let name = format!("waybill-{name}");
-                    command.clone().name(name).version(env!("CARGO_PKG_VERSION"))
-                }
-                None => {
-                    let _ = writeln!(streams.stderr, "error: {name}: no such command; see `waybill help`");
-                    return USAGE;
-                }
-            },
+            Some(name) => {
+                let command = commands.find_subcommand(name).ok_or_else(|| {
+                    CommandError::usage(format!("{name}: no such command; see `waybill help`"))
+                })?;
+                command.clone().name(format!("waybill-{name}")).version(env!("CARGO_PKG_VERSION"))
+            }
         };
         let mut page = Vec::new();
-        if let Err(error) = clap_mangen::Man::new(command).render(&mut page) {
-            let _ = writeln!(streams.stderr, "error: {error}");
-            return PROBLEMS;
-        }
-        print(streams, &String::from_utf8_lossy(&page))
-    }
-}
-
-/// Prints a document; gives the exit code.
-pub(super) fn print(streams: &mut Streams<'_>, text: &str) -> u8 {
-    match write_document(streams.stdout, |out| out.write_all(text.as_bytes())) {
-        Ok(()) => SUCCESS,
-        Err(error) => {
-            let _ = writeln!(streams.stderr, "standard output: {error}");
-            USAGE
-        }
+        clap_mangen::Man::new(command).render(&mut page)?;
+        streams.print(&String::from_utf8_lossy(&page))
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use clap::{Args, ValueEnum};
 
 use super::input::Input;
-use super::{NoOutput, PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
+use super::{CommandResult, NoOutput, PROBLEMS, SUCCESS, Streams, USAGE, json};
 use crate::kubernetes::client::Environment;
 use crate::kubernetes::key::{OutputKey, ServiceKey};
 use crate::offline;
@@ -67,15 +67,14 @@ enum ExplainFormat {
 
 impl Explain {
     /// Reads, explains, prints; gives the exit code.
-    pub fn run(&self, loaded: &Loaded, environment: &Environment, streams: &mut Streams<'_>) -> u8 {
-        let request = match WebRequest::new(&self.url, &self.method, &self.headers, self.from) {
-            Ok(request) => request,
-            Err(error) => return fail(streams, USAGE, &error.to_string()),
-        };
-        let manifests = match self.input.read(loaded, environment, streams) {
-            Ok(manifests) => manifests,
-            Err(error) => return fail(streams, USAGE, &error.to_string()),
-        };
+    pub fn run(
+        &self,
+        loaded: &Loaded,
+        environment: &Environment,
+        streams: &mut Streams<'_>,
+    ) -> CommandResult {
+        let request = WebRequest::new(&self.url, &self.method, &self.headers, self.from)?;
+        let manifests = self.input.read(loaded, environment, streams)?;
         let unreadable = !manifests.faults.is_empty();
         let mut not_serving = NotServing::new();
         for slice in &manifests.slices {
@@ -87,9 +86,7 @@ impl Explain {
         }
         let options = self.input.options(&manifests, loaded);
         let routing = offline::routing(manifests, &options);
-        if let Err(error) = NoOutput::check(&routing, self.output.as_ref()) {
-            return fail(streams, USAGE, &error.to_string());
-        }
+        NoOutput::check(&routing, self.output.as_ref())?;
         let outputs = routing.table().outputs();
         let mut answers: Vec<Explanation> = outputs
             .filter(|(key, _)| self.output.as_ref().is_none_or(|wanted| wanted == *key))
@@ -107,19 +104,13 @@ impl Explain {
         let limit = if self.all { usize::MAX } else { explained::CANDIDATES_SHOWN };
         let text = match self.format {
             ExplainFormat::Text => explained::text(&answers, limit, super::is_colourful(environment)),
-            ExplainFormat::Json => match serde_json::to_string_pretty(&answers) {
-                Ok(text) => text + "\n",
-                Err(error) => return fail(streams, PROBLEMS, &error.to_string()),
-            },
+            ExplainFormat::Json => json(&answers)?,
         };
-        let printed = write_document(streams.stdout, |out| out.write_all(hide_keys(&text).as_bytes()));
-        if let Err(error) = printed {
-            return fail(streams, USAGE, &format!("standard output: {error}"));
-        }
-        match answers.iter().any(|answer| answer.served_by.is_some()) {
+        streams.print(&hide_keys(&text))?;
+        Ok(match answers.iter().any(|answer| answer.served_by.is_some()) {
             _ if unreadable => USAGE,
             true => SUCCESS,
             false => PROBLEMS,
-        }
+        })
     }
 }

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::input::Input;
-use super::{NoOutput, SUCCESS, Streams, USAGE, fail, write_document};
+use super::{CommandError, CommandResult, NoOutput, SUCCESS, Streams, USAGE, json};
 use crate::kubernetes::client::Environment;
 use crate::kubernetes::key::OutputKey;
 use crate::offline;
@@ -50,35 +50,29 @@ enum GraphFormat {
 
 impl Graph {
     /// Reads, draws, prints; gives the exit code.
-    pub fn run(&self, loaded: &Loaded, environment: &Environment, streams: &mut Streams<'_>) -> u8 {
-        let manifests = match self.input.read(loaded, environment, streams) {
-            Ok(manifests) => manifests,
-            Err(error) => return fail(streams, USAGE, &error.to_string()),
-        };
+    pub fn run(
+        &self,
+        loaded: &Loaded,
+        environment: &Environment,
+        streams: &mut Streams<'_>,
+    ) -> CommandResult {
+        let manifests = self.input.read(loaded, environment, streams)?;
         let unreadable = !manifests.faults.is_empty();
         let options = self.input.options(&manifests, loaded);
         let endpoints_known = self.input.is_cluster() || !manifests.slices.is_empty();
         let routing = offline::routing(manifests, &options);
-        if let Err(error) = NoOutput::check(&routing, self.output.as_ref()) {
-            return fail(streams, USAGE, &error.to_string());
-        }
+        NoOutput::check(&routing, self.output.as_ref())?;
         let graph = RoutingGraph::new(&routing, endpoints_known, self.output.as_ref(), &self.only);
         if graph.namespaces.is_empty() && !self.only.is_empty() {
             let only = self.only.join(", ");
-            return fail(
-                streams,
-                USAGE,
-                &format!("{only}: no route or problem is about it; leave it out to see all"),
-            );
+            let message = format!("{only}: no route or problem is about it; leave it out to see all");
+            return Err(CommandError::usage(message));
         }
         let text = match self.format {
             GraphFormat::Svg => graph_svg::svg(&graph),
             GraphFormat::Dot => graph_text::dot(&graph),
             GraphFormat::Mermaid => graph_text::mermaid(&graph),
-            GraphFormat::Json => match serde_json::to_string_pretty(&graph) {
-                Ok(text) => text + "\n",
-                Err(error) => return fail(streams, USAGE, &error.to_string()),
-            },
+            GraphFormat::Json => json(&graph)?,
         };
         let edges = text.matches(" --> ").count();
         if self.format == GraphFormat::Mermaid && (edges > MERMAID_EDGES || text.len() > MERMAID_TEXT) {
@@ -89,9 +83,7 @@ impl Graph {
                 text.len()
             );
         }
-        if let Err(error) = write_document(streams.stdout, |out| out.write_all(hide_keys(&text).as_bytes())) {
-            return fail(streams, USAGE, &format!("standard output: {error}"));
-        }
-        if unreadable { USAGE } else { SUCCESS }
+        streams.print(&hide_keys(&text))?;
+        Ok(if unreadable { USAGE } else { SUCCESS })
     }
 }

@@ -250,15 +250,9 @@ async fn listed(
         };
         for path in paths {
             let selector = if plural == "secrets" { "?fieldSelector=type%3Dkubernetes.io%2Ftls" } else { "" };
-            let failed = |message: String| InputError::List { path: path.clone(), message };
-            let request = http::Request::get(format!("{path}{selector}")).body(Vec::new());
-            let request = request.map_err(|error| failed(error.to_string()))?;
-            match client.request_text(request).await {
-                Ok(text) => manifests.add(&path.as_str().into(), text.as_bytes()),
-                Err(kube::Error::Api(status)) if optional && matches!(status.code, 403 | 404) => {
-                    refused.push(path);
-                }
-                Err(error) => return Err(failed(with_causes(&error))),
+            match text_of(&client, &path, selector, optional).await? {
+                Some(text) => manifests.add(&path.as_str().into(), text.as_bytes()),
+                None => refused.push(path),
             }
         }
     }
@@ -269,6 +263,23 @@ async fn listed(
         }
     }
     Ok((manifests, refused))
+}
+
+/// What the API server answers for a path; `None` where it refuses, or knows nothing of, what can be done without.
+async fn text_of(
+    client: &Client,
+    path: &str,
+    query: &str,
+    optional: bool,
+) -> Result<Option<String>, InputError> {
+    let failed = |message: String| InputError::List { path: path.to_owned(), message };
+    let request = http::Request::get(format!("{path}{query}")).body(Vec::new());
+    let request = request.map_err(|error| failed(error.to_string()))?;
+    match client.request_text(request).await {
+        Ok(text) => Ok(Some(text)),
+        Err(kube::Error::Api(status)) if optional && matches!(status.code, 403 | 404) => Ok(None),
+        Err(error) => Err(failed(with_causes(&error))),
+    }
 }
 
 /// Secrets that Ingresses name and that are of another type than the listed ones.
@@ -290,14 +301,7 @@ async fn named_secrets(client: &Client, manifests: &Manifests) -> Result<Vec<Str
         .collect();
     let answers = named.into_iter().map(|(namespace, name)| async move {
         let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
-        let failed = |message: String| InputError::List { path: path.clone(), message };
-        let request =
-            http::Request::get(&path).body(Vec::new()).map_err(|error| failed(error.to_string()))?;
-        match client.request_text(request).await {
-            Ok(text) => Ok(Some(text)),
-            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(None),
-            Err(error) => Err(failed(with_causes(&error))),
-        }
+        text_of(client, &path, "", true).await
     });
     let texts: Vec<Option<String>> = stream::iter(answers).buffered(AT_ONCE).try_collect().await?;
     Ok(texts.into_iter().flatten().collect())

@@ -9,10 +9,9 @@ use k8s_openapi::api::networking::v1::IngressClassSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
-use super::documents;
 use super::input::Input;
 use super::progress::Progress;
-use super::{PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
+use super::{CommandError, CommandResult, PROBLEMS, SUCCESS, Streams, USAGE, json};
 use crate::kubernetes::IngressClass;
 use crate::kubernetes::client::Environment;
 use crate::kubernetes::manifests::Manifests;
@@ -136,18 +135,17 @@ struct IgnoreEntry {
 
 impl LintArguments {
     /// Reads, looks, prints; gives the exit code.
-    pub fn run(&self, loaded: &Loaded, environment: &Environment, streams: &mut Streams<'_>) -> u8 {
+    pub fn run(
+        &self,
+        loaded: &Loaded,
+        environment: &Environment,
+        streams: &mut Streams<'_>,
+    ) -> CommandResult {
         if self.list {
-            return documents::print(streams, &codes::list());
+            return streams.print(&codes::list());
         }
-        let silence = match self.silence() {
-            Ok(silence) => silence,
-            Err(message) => return fail(streams, USAGE, &message),
-        };
-        let (mut manifests, texts) = match self.input.read_to_lint(loaded, environment, streams) {
-            Ok(read) => read,
-            Err(error) => return fail(streams, USAGE, &error.to_string()),
-        };
+        let silence = self.silence()?;
+        let (mut manifests, texts) = self.input.read_to_lint(loaded, environment, streams)?;
         let progress = Progress::new("linting");
         let unreadable = !manifests.faults.is_empty();
         let options = self.input.options(&manifests, loaded);
@@ -163,7 +161,7 @@ impl LintArguments {
             found.into_iter().partition(|finding| silence.covers(finding, &input));
         let fails = self.fail_on.least().is_some_and(|least| found.iter().any(|one| one.severity <= least));
         let held = routing.stores().ingresses().len();
-        let ingresses = routing.told_of().len();
+        let ingresses = routing.own_ingresses().len();
         let count = |severity| found.iter().filter(|one| one.severity == severity).count();
         let mut report = LintReport {
             errors: count(Severity::Error),
@@ -181,43 +179,24 @@ impl LintArguments {
         report.findings.sort();
         report.findings.dedup();
         drop(progress);
-        self.print(&report, unreadable, fails, environment, streams)
-    }
-
-    fn print(
-        &self,
-        report: &LintReport,
-        unreadable: bool,
-        fails: bool,
-        environment: &Environment,
-        streams: &mut Streams<'_>,
-    ) -> u8 {
-        let json = |value: serde_json::Result<String>| value.map(|text| text + "\n");
         let text = match self.format {
-            LintFormat::Text => Ok(report.text(super::is_colourful(environment))),
-            LintFormat::Json => json(serde_json::to_string_pretty(report)),
-            LintFormat::Sarif => json(serde_json::to_string_pretty(&report.sarif())),
-            LintFormat::Github => Ok(report.github()),
+            LintFormat::Text => report.text(super::is_colourful(environment)),
+            LintFormat::Json => json(&report)?,
+            LintFormat::Sarif => json(&report.sarif())?,
+            LintFormat::Github => report.github(),
         };
-        let text = match text {
-            Ok(text) => text,
-            Err(error) => return fail(streams, PROBLEMS, &error.to_string()),
-        };
-        let printed = write_document(streams.stdout, |out| out.write_all(hide_keys(&text).as_bytes()));
-        if let Err(error) = printed {
-            return fail(streams, USAGE, &format!("standard output: {error}"));
-        }
-        match fails {
+        streams.print(&hide_keys(&text))?;
+        Ok(match fails {
             _ if unreadable => USAGE,
             true => PROBLEMS,
             false => SUCCESS,
-        }
+        })
     }
 
-    fn silence(&self) -> Result<Silence, String> {
+    fn silence(&self) -> Result<Silence, CommandError> {
         let mut silence = Silence { codes: self.ignore.iter().cloned().collect(), ..Silence::default() };
         let Some(path) = self.ignore_file.clone().or_else(ignore_file) else { return Ok(silence) };
-        let failed = |message: String| format!("{}: {message}", path.display());
+        let failed = |message: String| CommandError::usage(format!("{}: {message}", path.display()));
         let text = std::fs::read_to_string(&path).map_err(|error| failed(error.to_string()))?;
         let options = serde_saphyr::options! { with_snippet: false };
         let file: IgnoreFile = serde_saphyr::from_str_with_options(&text, options).map_err(|error| {

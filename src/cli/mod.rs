@@ -19,15 +19,17 @@ mod show;
 mod version;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use serde::Serialize;
 
 use crate::kubernetes::client::Environment;
 use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::name::{is_label, is_subdomain};
-use crate::options::table::Group;
+use crate::options::table::{Entry, Group, TABLE};
 use crate::options::{self, Flags, Id, Loaded};
 use crate::routing::Routing;
 use plugin::CalledAs;
@@ -150,6 +152,60 @@ pub struct Streams<'a> {
     pub stderr: &'a mut dyn Write,
 }
 
+impl Streams<'_> {
+    /// Prints a document, as [`Self::write`].
+    fn print(&mut self, text: &str) -> CommandResult {
+        self.write(|out| out.write_all(text.as_bytes()))
+    }
+
+    /// Writes a document to standard output. A reader that has seen enough (`| head`) is no failure.
+    fn write(&mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> CommandResult {
+        let mut buffered = io::BufWriter::with_capacity(1 << 16, &mut *self.stdout);
+        match write(&mut buffered).and_then(|()| buffered.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                // What is left in the buffer must not be tried again when it is dropped.
+                let _ = buffered.into_parts();
+                Ok(SUCCESS)
+            }
+            Err(error) => Err(CommandError::usage(format!("standard output: {error}"))),
+            Ok(()) => Ok(SUCCESS),
+        }
+    }
+}
+
+/// The exit code of a command, or why it could not go on.
+type CommandResult = Result<u8, CommandError>;
+
+/// Why a command can't go on: what is said on standard error, and the exit code.
+#[derive(Debug)]
+struct CommandError {
+    code: u8,
+    prefix: &'static str,
+    message: String,
+}
+
+impl CommandError {
+    fn usage(message: impl Into<String>) -> Self {
+        Self { code: USAGE, prefix: "error: ", message: message.into() }
+    }
+
+    fn problem(error: impl fmt::Display) -> Self {
+        Self { code: PROBLEMS, ..Self::usage(error.to_string()) }
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.prefix, self.message)
+    }
+}
+
+impl<E: std::error::Error> From<E> for CommandError {
+    fn from(error: E) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
 /// Runs the command that the process was called with.
 pub fn main() -> ExitCode {
     let mut streams = Streams {
@@ -182,134 +238,90 @@ pub fn run(
     let arguments = options::split_arguments(arguments, &names);
     let matches =
         command.try_get_matches_from(arguments.rest).and_then(|matches| Cli::from_arg_matches(&matches));
-    match matches {
-        Ok(Cli { command: Command::Render(render) }) => {
-            with_options(&arguments.flags, environment, streams, |loaded, streams| {
-                render.run(loaded, streams)
-            })
-        }
-        Ok(Cli { command: Command::Run }) => {
-            with_options(&arguments.flags, environment, streams, |loaded, streams| {
-                run::start(loaded, environment, streams)
-            })
-        }
-        Ok(Cli { command: Command::Agent(agent) }) => {
-            with_options(&arguments.flags, environment, streams, |loaded, streams| {
-                agent.run(loaded, environment, streams)
-            })
-        }
-        Ok(Cli { command: Command::Show(show) }) => {
-            with_options(&arguments.flags, environment, streams, |loaded, streams| {
-                show.run(loaded, environment, streams)
-            })
-        }
-        Ok(Cli { command: Command::Explain(explain) }) => {
-            with_options(&arguments.flags, environment, streams, |loaded, streams| {
-                explain.run(loaded, environment, streams)
-            })
-        }
-        Ok(Cli { command: Command::Graph(graph) }) => {
-            with_options(&arguments.flags, environment, streams, |loaded, streams| {
-                graph.run(loaded, environment, streams)
-            })
-        }
-        Ok(Cli { command: Command::Diff(diff) }) => {
-            with_options(&arguments.flags, environment, streams, |loaded, streams| {
-                diff.run(loaded, environment, streams)
-            })
-        }
-        Ok(Cli { command: Command::Lint(lint) }) => {
-            with_options(&arguments.flags, environment, streams, |loaded, streams| {
-                lint.run(loaded, environment, streams)
-            })
-        }
-        Ok(Cli { command: Command::Check(check) }) => {
-            with_options(&arguments.flags, environment, streams, |loaded, streams| {
-                check.run(loaded, environment, streams)
-            })
-        }
-        Ok(Cli { command: Command::Options(options) }) => options.run(streams),
-        Ok(Cli { command: Command::Crds }) => documents::crds(streams),
-        Ok(Cli { command: Command::Completions(completions) }) => completions.run(streams),
-        Ok(Cli { command: Command::Man(man) }) => man.run(called, streams),
-        Ok(Cli { command: Command::Version(version) }) => version.run(streams),
+    let outcome = match matches {
+        Ok(Cli { command }) => command.run(called, &arguments.flags, environment, streams),
         Err(error) => {
-            let code = u8::try_from(error.exit_code()).unwrap_or(USAGE);
             let text = error.render();
             let out: &mut dyn Write = if error.use_stderr() { streams.stderr } else { streams.stdout };
             // Whoever closed the stream does not want to know.
             let _ = write!(out, "{text}").and_then(|()| out.flush());
-            code
+            return u8::try_from(error.exit_code()).unwrap_or(USAGE);
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        let _ = writeln!(streams.stderr, "{error}");
+        error.code
+    })
+}
+
+impl Command {
+    /// Runs it; gives the exit code.
+    fn run(
+        self,
+        called: CalledAs,
+        flags: &Flags,
+        environment: &Environment,
+        streams: &mut Streams<'_>,
+    ) -> CommandResult {
+        let load = |streams: &mut Streams<'_>| loaded(flags, environment, streams);
+        match self {
+            Self::Render(render) => render.run(&load(streams)?, streams),
+            Self::Run => run::start(&load(streams)?, environment),
+            Self::Agent(agent) => agent.run(&load(streams)?, environment),
+            Self::Show(show) => show.run(&load(streams)?, environment, streams),
+            Self::Explain(explain) => explain.run(&load(streams)?, environment, streams),
+            Self::Graph(graph) => graph.run(&load(streams)?, environment, streams),
+            Self::Diff(diff) => diff.run(&load(streams)?, environment, streams),
+            Self::Lint(lint) => lint.run(&load(streams)?, environment, streams),
+            Self::Check(check) => check.run(&load(streams)?, environment, streams),
+            Self::Options(options) => options.run(streams),
+            Self::Crds => documents::crds(streams),
+            Self::Completions(completions) => completions.run(streams),
+            Self::Man(man) => man.run(called, streams),
+            Self::Version(version) => version.run(streams),
         }
     }
 }
 
 /// The commands, with the operator's options in the help of those that read them.
 fn command(called: CalledAs) -> clap::Command {
-    let command = Cli::command()
-        .mut_subcommand("run", |run| run.args(options::documentation::arguments(|_| true)))
-        .mut_subcommand("check", |check| check.args(options::documentation::arguments(|_| true)))
-        .mut_subcommand("render", |render| {
-            render.args(options::documentation::arguments(|entry| {
-                matches!(entry.group, Group::Selection | Group::Routing | Group::Status)
-                    || matches!(entry.id, Id::Namespace | Id::OutputName | Id::LeaseName)
-            }))
-        })
-        .mut_subcommand("explain", |explain| {
-            explain.args(options::documentation::arguments(|entry| {
-                matches!(entry.group, Group::Selection | Group::Routing | Group::Connection)
-                    || matches!(entry.id, Id::Namespace | Id::OutputName | Id::LeaseName)
-            }))
-        })
-        .mut_subcommand("graph", |graph| {
-            graph.args(options::documentation::arguments(|entry| {
-                matches!(entry.group, Group::Selection | Group::Routing | Group::Connection)
-                    || matches!(entry.id, Id::Namespace | Id::OutputName | Id::LeaseName)
-            }))
-        })
-        .mut_subcommand("diff", |diff| {
-            diff.args(options::documentation::arguments(|entry| {
-                matches!(entry.group, Group::Selection | Group::Routing | Group::Connection)
-                    || matches!(entry.id, Id::Namespace | Id::OutputName | Id::LeaseName)
-            }))
-        })
-        .mut_subcommand("lint", |lint| {
-            lint.args(options::documentation::arguments(|entry| {
-                matches!(entry.group, Group::Selection | Group::Routing | Group::Connection)
-                    || matches!(entry.id, Id::Namespace | Id::OutputName | Id::LeaseName)
-            }))
-        })
-        .mut_subcommand("show", |show| {
-            show.args(options::documentation::arguments(|entry| {
-                entry.group == Group::Connection || matches!(entry.id, Id::Namespace | Id::OutputName)
-            }))
-        })
-        .mut_subcommand("agent", |agent| {
-            agent.args(options::documentation::arguments(|entry| entry.group == Group::Connection))
-        });
+    let command = Cli::command().mut_subcommands(|command| {
+        let name = command.get_name().to_owned();
+        if !TABLE.iter().any(|entry| reads(&name, entry)) {
+            return command;
+        }
+        command.args(options::documentation::arguments(|entry| reads(&name, entry)))
+    });
     if called == CalledAs::Plugin { plugin::command(command) } else { command }
 }
 
-/// Reads and checks the options, says what there is to say about them, and goes on.
-fn with_options(
+/// Whether an option changes what a command does.
+fn reads(command: &str, option: &Entry) -> bool {
+    let output = matches!(option.id, Id::Namespace | Id::OutputName);
+    let routing =
+        output || option.id == Id::LeaseName || matches!(option.group, Group::Selection | Group::Routing);
+    match command {
+        "run" | "check" => true,
+        "render" => routing || option.group == Group::Status,
+        "explain" | "graph" | "diff" | "lint" => routing || option.group == Group::Connection,
+        "show" => output || option.group == Group::Connection,
+        "agent" => option.group == Group::Connection,
+        _ => false,
+    }
+}
+
+/// Reads and checks the options, and says what there is to say about them.
+fn loaded(
     flags: &Flags,
     environment: &Environment,
     streams: &mut Streams<'_>,
-    run: impl FnOnce(&Loaded, &mut Streams<'_>) -> u8,
-) -> u8 {
-    match options::load(flags, environment) {
-        Ok(loaded) => {
-            let notes = loaded.notes();
-            for line in loaded.warnings.iter().chain(&notes) {
-                let _ = writeln!(streams.stderr, "warning: {line}");
-            }
-            run(&loaded, streams)
-        }
-        Err(faults) => {
-            let _ = writeln!(streams.stderr, "{faults}");
-            USAGE
-        }
+) -> Result<Loaded, CommandError> {
+    let loaded = options::load(flags, environment)
+        .map_err(|faults| CommandError { prefix: "", ..CommandError::from(faults) })?;
+    for line in loaded.warnings.iter().chain(&loaded.notes()) {
+        let _ = writeln!(streams.stderr, "warning: {line}");
     }
+    Ok(loaded)
 }
 
 /// Whether what is printed may be coloured.
@@ -319,10 +331,9 @@ fn is_colourful(environment: &Environment) -> bool {
     is_terminal && environment.get("NO_COLOR").is_none()
 }
 
-/// Says why a command can't go on; gives the exit code.
-fn fail(streams: &mut Streams<'_>, code: u8, message: &str) -> u8 {
-    let _ = writeln!(streams.stderr, "error: {message}");
-    code
+/// A value for programs.
+fn json(value: &impl Serialize) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(value).map(|text| text + "\n")
 }
 
 /// Reads the name of an output on a command line.
@@ -351,25 +362,6 @@ impl NoOutput {
         };
         let all: Vec<_> = routing.table().outputs().map(|(key, _)| key.to_string()).collect();
         Err(Self { wanted: wanted.clone(), all: all.join(", ") })
-    }
-}
-
-/// Writes a document to standard output. A reader that has seen enough (`| head`) is no failure.
-///
-/// # Errors
-/// Whatever else keeps it from being written.
-fn write_document(
-    stdout: &mut dyn Write,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
-    let mut buffered = io::BufWriter::with_capacity(1 << 16, &mut *stdout);
-    match write(&mut buffered).and_then(|()| buffered.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-            // What is left in the buffer must not be tried again when it is dropped.
-            let _ = buffered.into_parts();
-            Ok(())
-        }
-        result => result,
     }
 }
 

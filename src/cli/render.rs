@@ -10,7 +10,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{NoOutput, PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
+use super::{CommandError, CommandResult, NoOutput, PROBLEMS, SUCCESS, Streams, USAGE};
 use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::manifests::Manifests;
 use crate::offline;
@@ -69,48 +69,39 @@ enum RenderFormat {
 
 impl Render {
     /// Reads, translates, prints; gives the exit code.
-    pub fn run(&self, loaded: &Loaded, streams: &mut Streams<'_>) -> u8 {
-        let manifests = match Manifests::read(&self.filenames, &mut *streams.stdin) {
-            Ok(manifests) => manifests,
-            Err(error) => return fail(streams, USAGE, &error.to_string()),
-        };
+    pub fn run(&self, loaded: &Loaded, streams: &mut Streams<'_>) -> CommandResult {
+        let manifests = Manifests::read(&self.filenames, &mut *streams.stdin)?;
         let mut report = RenderReport::new(&manifests);
         let mut routing = offline::routing(manifests, &loaded.options);
         report.add_routing(&routing, &loaded.options);
         report.ignore(&self.ignore);
         // A closed standard error does not keep the routing from being printed.
         let _ = report.print(streams.stderr);
-        let outputs = match self.outputs(&routing, &loaded.options.settings.output) {
-            Ok(outputs) => outputs,
-            Err(message) => return fail(streams, USAGE, &message),
-        };
-        let printed = write_document(streams.stdout, |out| self.print(out, &mut routing, &outputs));
-        if let Err(error) = printed {
-            return fail(streams, USAGE, &format!("standard output: {error}"));
-        }
-        match report.faults.is_empty() {
+        let outputs = self.outputs(&routing, &loaded.options.settings.output)?;
+        streams.write(|out| self.print(out, &mut routing, &outputs))?;
+        Ok(match report.faults.is_empty() {
             false => USAGE,
             true if self.strict && report.has_problems() => PROBLEMS,
             true => SUCCESS,
-        }
+        })
     }
 
     /// The outputs to print: the one that was asked for, or all that hold something; the operator's own when none
     /// does.
-    fn outputs(&self, routing: &Routing, own: &OutputKey) -> Result<Vec<OutputKey>, String> {
+    fn outputs(&self, routing: &Routing, own: &OutputKey) -> Result<Vec<OutputKey>, CommandError> {
         let list = |keys: &[&OutputKey]| keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         if let Some(wanted) = &self.output {
-            NoOutput::check(routing, Some(wanted)).map_err(|error| error.to_string())?;
+            NoOutput::check(routing, Some(wanted))?;
             return Ok(vec![wanted.clone()]);
         }
         let filled: Vec<&OutputKey> =
             routing.table().outputs().filter(|(_, output)| !output.is_empty()).map(|(key, _)| key).collect();
         match filled.as_slice() {
             [] => Ok(vec![own.clone()]),
-            [_, _, ..] if self.format == RenderFormat::Json => Err(format!(
+            [_, _, ..] if self.format == RenderFormat::Json => Err(CommandError::usage(format!(
                 "json is one document and there are several outputs: choose one with --output-name: {}",
                 list(&filled)
-            )),
+            ))),
             filled => Ok(filled.iter().map(|key| (*key).clone()).collect()),
         }
     }

@@ -2,23 +2,20 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{PROBLEMS, SUCCESS, Streams, USAGE};
+use super::{CommandError, CommandResult, PROBLEMS, SUCCESS, USAGE};
 use crate::kubernetes::client::Environment;
 use crate::operator::run::Operator;
 use crate::options::{Loaded, LogFormat, Options};
 use crate::redact::KeylessWriter;
 
 /// Runs the operator; gives the exit code.
-pub fn start(loaded: &Loaded, environment: &Environment, streams: &mut Streams<'_>) -> u8 {
+pub(super) fn start(loaded: &Loaded, environment: &Environment) -> CommandResult {
     start_logging(&loaded.options);
     let operator = Operator::new(loaded.options.clone(), environment.clone());
-    match operator.and_then(|operator| operator.run(told_to_stop())) {
-        Ok(()) => SUCCESS,
-        Err(error) => {
-            let _ = writeln!(streams.stderr, "waybill: {error}");
-            if error.is_usage() { USAGE } else { PROBLEMS }
-        }
-    }
+    operator.and_then(|operator| operator.run(told_to_stop())).map(|()| SUCCESS).map_err(|error| {
+        let code = if error.is_usage() { USAGE } else { PROBLEMS };
+        CommandError { code, prefix: "waybill: ", message: error.to_string() }
+    })
 }
 
 /// Starts logging, for this process.

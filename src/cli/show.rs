@@ -10,7 +10,7 @@ use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
 use super::cluster::ClusterArguments;
-use super::{PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
+use super::{CommandError, CommandResult, Streams, json};
 use crate::kubernetes::client::Environment;
 use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::with_causes;
@@ -77,31 +77,34 @@ pub enum ShowError {
 
 impl Show {
     /// Reads and prints; gives the exit code.
-    pub fn run(&self, loaded: &Loaded, environment: &Environment, streams: &mut Streams<'_>) -> u8 {
-        let output = match self.output(&loaded.options.settings.output) {
-            Ok(output) => output,
-            Err(message) => return fail(streams, USAGE, &message),
-        };
+    pub fn run(
+        &self,
+        loaded: &Loaded,
+        environment: &Environment,
+        streams: &mut Streams<'_>,
+    ) -> CommandResult {
+        let output = self.output(&loaded.options.settings.output).map_err(CommandError::usage)?;
         let answer = self.cluster.ask(loaded, environment, async |connection| {
             let client = connection.client;
             let published = published(client.clone(), &output).await?;
             let agents = agents(client, &output, &published.index).await;
             Ok::<_, ShowError>((published, agents))
         });
-        match answer {
-            Ok(Ok((published, agents))) => {
-                if let Some(ReportedAgents { live, current }) = agents {
-                    let generation = published.index.generation;
-                    let _ = writeln!(
-                        streams.stderr,
-                        "{current} of {live} agents report generation {generation} or a later one"
-                    );
-                }
-                self.print(&published, streams)
-            }
-            Ok(Err(error)) => fail(streams, PROBLEMS, &error.to_string()),
-            Err(error) => fail(streams, USAGE, &error.to_string()),
+        let (published, agents) = answer?.map_err(CommandError::problem)?;
+        if let Some(ReportedAgents { live, current }) = agents {
+            let generation = published.index.generation;
+            let _ = writeln!(
+                streams.stderr,
+                "{current} of {live} agents report generation {generation} or a later one"
+            );
         }
+        let keys = if self.show_secrets { Keys::Shown } else { Keys::LeftOut };
+        let text = match self.format {
+            ShowFormat::Json => format!("{}\n", published.document(keys).trim_end()),
+            ShowFormat::Yaml => yaml::block(&published.document(keys)),
+            ShowFormat::Index => json(&published.index)?,
+        };
+        streams.print(&text)
     }
 
     fn output(&self, own: &OutputKey) -> Result<OutputKey, String> {
@@ -117,22 +120,6 @@ impl Show {
             (None, None) => own.namespace(),
         };
         Ok(OutputKey::new(namespace, named.map_or(own.name(), |(_, name)| name)))
-    }
-
-    fn print(&self, published: &Published, streams: &mut Streams<'_>) -> u8 {
-        let keys = if self.show_secrets { Keys::Shown } else { Keys::LeftOut };
-        let text = match self.format {
-            ShowFormat::Json => format!("{}\n", published.document(keys).trim_end()),
-            ShowFormat::Yaml => yaml::block(&published.document(keys)),
-            ShowFormat::Index => match serde_json::to_string_pretty(&published.index) {
-                Ok(text) => format!("{text}\n"),
-                Err(error) => return fail(streams, PROBLEMS, &error.to_string()),
-            },
-        };
-        match write_document(streams.stdout, |out| out.write_all(text.as_bytes())) {
-            Ok(()) => SUCCESS,
-            Err(error) => fail(streams, USAGE, &format!("standard output: {error}")),
-        }
     }
 }
 

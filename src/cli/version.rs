@@ -2,8 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::documents::print;
-use super::{PROBLEMS, Streams, fail};
+use super::{CommandResult, Streams, json};
 
 /// What the tests run against; a test holds them to the modules that tests/tools builds.
 macro_rules! traefik {
@@ -49,24 +48,18 @@ enum VersionFormat {
 
 impl Version {
     /// Prints it; gives the exit code.
-    pub fn run(&self, streams: &mut Streams<'_>) -> u8 {
+    pub fn run(&self, streams: &mut Streams<'_>) -> CommandResult {
         let text = match self.format {
             VersionFormat::Text => format!("waybill {LONG}\n"),
-            VersionFormat::Json => {
-                let value = serde_json::json!({
-                    "version": SHORT,
-                    "commit": env!("WAYBILL_COMMIT"),
-                    "commitDate": env!("WAYBILL_COMMIT_DATE"),
-                    "traefik": traefik!(),
-                    "kubernetes": kubernetes!(),
-                });
-                match serde_json::to_string_pretty(&value) {
-                    Ok(text) => format!("{text}\n"),
-                    Err(error) => return fail(streams, PROBLEMS, &error.to_string()),
-                }
-            }
+            VersionFormat::Json => json(&serde_json::json!({
+                "version": SHORT,
+                "commit": env!("WAYBILL_COMMIT"),
+                "commitDate": env!("WAYBILL_COMMIT_DATE"),
+                "traefik": traefik!(),
+                "kubernetes": kubernetes!(),
+            }))?,
         };
-        print(streams, &text)
+        streams.print(&text)
     }
 }
 

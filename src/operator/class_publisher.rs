@@ -19,7 +19,7 @@ use crate::operator::problems::{ProblemReports, ReportedBy};
 use crate::parameters::IngressClassParametersStatus;
 use crate::parameters::resolve::{Reason, Standing};
 use crate::parameters::resource::ClassCounts;
-use crate::parameters::status::{CountsKnown, Due, Ledger};
+use crate::parameters::status::{CountsKnown, Ledger};
 use crate::publish::Backoff;
 use crate::publish::PublishError;
 use crate::publish::Requests;
@@ -102,7 +102,7 @@ impl ClassPublisher {
         }
     }
 
-    /// A ConfigMap of someone else that has the name of ours is a problem for a person.
+    /// Reports somebody else's ConfigMap of the name that ours needs: only a person can fix that.
     fn report_memory(&self, error: Option<&PublishError>) {
         let problem = match error {
             Some(PublishError::OutputNameTaken { taken, remedy, .. }) => {
@@ -158,7 +158,7 @@ impl ClassPublisher {
                     self.ledger.forget(&object);
                     self.used.remove(&object);
                 }
-                Written::Done | Written::Unchanged => self.ledger.written(&object, *status, Instant::now()),
+                Written::Done | Written::Unchanged => self.ledger.written(&object, status, Instant::now()),
             }
         }
         Ok(())
@@ -196,7 +196,7 @@ impl ClassPublisher {
         &self,
         routing: &Routing,
         objects: BTreeSet<Arc<str>>,
-    ) -> Vec<(Arc<str>, Box<IngressClassParametersStatus>)> {
+    ) -> Vec<(Arc<str>, IngressClassParametersStatus)> {
         let classes = routing.classes();
         let mut due = Vec::new();
         for object in objects {
@@ -212,7 +212,7 @@ impl ClassPublisher {
             if pending {
                 continue;
             }
-            if let Due::Now(status) = self.ledger.due(&object, &observed, Instant::now(), Timestamp::now()) {
+            if let Some(status) = self.ledger.due(&object, &observed, Instant::now(), Timestamp::now()) {
                 due.push((object, status));
             }
         }

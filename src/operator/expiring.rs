@@ -15,7 +15,7 @@ const AGAIN: Duration = Duration::from_secs(60);
 
 const DAY: i64 = 24 * 3600;
 
-/// Looks now and then, without end.
+/// Looks once a minute, until it is dropped.
 pub async fn count_expiring(live: Arc<Live>, metrics: Metrics) {
     // When a certificate ends never changes, so each is parsed once.
     let mut ends: HashMap<Digest, i64> = HashMap::new();

@@ -32,8 +32,8 @@ pub const WATCH_SECONDS: u32 = 30;
 /// between what is kept of it is hard to use again. Each costs a round trip, and there is one after the other.
 pub const PAGE: u32 = 500;
 
-/// A kind that fails is told of at most this often.
-const TELL_AGAIN: Duration = Duration::from_secs(30);
+/// Failures of the watches of a kind are logged at most this often.
+const LOG_AGAIN: Duration = Duration::from_secs(30);
 
 /// The longest pause before a failed watch is tried again: an API server that is back is not kept waiting.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -67,7 +67,7 @@ struct Watching {
     live: Arc<Live>,
     metrics: Metrics,
     watch_seconds: u32,
-    /// When it was last told that the API server is away.
+    /// When it was last logged that the API server is away.
     away: Arc<Mutex<Reminder>>,
 }
 
@@ -240,7 +240,7 @@ impl Watching {
 
     async fn watch_namespaces(&self) {
         let api: Api<Namespace> = Api::all(self.client.clone());
-        let mut told = Reminder::default();
+        let mut logged = Reminder::default();
         let mut listed = false;
         let path = api.resource_url().to_owned();
         self.metrics.watch_age.begun(WatchKind::Namespace, &path);
@@ -266,7 +266,7 @@ impl Watching {
                                 .set_sources(|sources| sources.namespaces = NamespaceSource::Unavailable);
                         }
                     }
-                    self.failed(WatchKind::Namespace, &error, &mut told);
+                    self.failed(WatchKind::Namespace, &error, &mut logged);
                 }
             }
         }
@@ -285,7 +285,7 @@ impl Watching {
     {
         let context = self.clone();
         async move {
-            let mut told = Reminder::default();
+            let mut logged = Reminder::default();
             let mut missing = false;
             let mut listing = false;
             let path = api.resource_url().to_owned();
@@ -320,7 +320,7 @@ impl Watching {
                         context.metrics.watch_age.heard(kind, &path, Instant::now());
                         tokio::time::sleep(LOOK_FOR_CRD).await;
                     }
-                    Err(error) => context.failed(kind, &error, &mut told),
+                    Err(error) => context.failed(kind, &error, &mut logged),
                 }
             }
         }
@@ -336,14 +336,14 @@ impl Watching {
     ) where
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
-        let mut told = Reminder::default();
+        let mut logged = Reminder::default();
         let path = api.resource_url().to_owned();
         self.metrics.watch_age.begun(kind, &path);
         let mut events = events(api, config);
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => self.take(kind, &path, event, &apply),
-                Err(error) => self.failed(kind, &error, &mut told),
+                Err(error) => self.failed(kind, &error, &mut logged),
             }
         }
     }
@@ -366,17 +366,17 @@ impl Watching {
             self.metrics.watch_age.heard(kind, path, Instant::now());
         }
         let object = self.live.spans.is_on().then(|| changed(kind, &event)).flatten();
-        self.live.event_of(kind, object, |routing| apply(routing, event));
+        self.live.watch_event(kind, object, |routing| apply(routing, event));
     }
 
-    fn failed(&self, kind: WatchKind, error: &watcher::Error, told: &mut Reminder) {
+    fn failed(&self, kind: WatchKind, error: &watcher::Error, logged: &mut Reminder) {
         self.metrics.watch_errors.inc(kind);
         if is_unreachable(error) {
             // It is away for all watches alike.
             if self.away.lock().unwrap_or_else(PoisonError::into_inner).again() {
                 tracing::warn!(error = %with_causes(error), "the API server can't be reached; trying again");
             }
-        } else if told.again() {
+        } else if logged.again() {
             tracing::warn!(kind = kind.as_str(), error = %with_causes(error), "watch failed; trying again");
         }
     }
@@ -398,13 +398,13 @@ fn changed<K: Resource>(kind: WatchKind, event: &Event<K>) -> Option<ChangedObje
     })
 }
 
-/// Whether it is time to tell of a failure again.
+/// Whether it is time to log a failure again.
 #[derive(Debug, Default)]
 struct Reminder(Option<Instant>);
 
 impl Reminder {
     fn again(&mut self) -> bool {
-        let due = self.0.is_none_or(|at| at.elapsed() >= TELL_AGAIN);
+        let due = self.0.is_none_or(|at| at.elapsed() >= LOG_AGAIN);
         if due {
             self.0 = Some(Instant::now());
         }
@@ -433,7 +433,7 @@ where
     let begin = move || watcher::watcher(api.clone(), config.clone()).boxed();
     let state = (begin(), begin, watcher::DefaultBackoff::default(), Duration::ZERO);
     stream::unfold(state, |(mut events, begin, mut backoff, pause)| async move {
-        // Even no time at all is rounded up to a tick of the timer, a millisecond for every object of a list.
+        // Sleeping for no time still takes a tick of the timer, which is a millisecond for each object of a list.
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }

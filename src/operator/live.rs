@@ -154,10 +154,10 @@ impl Live {
         self.collect(|pending| pending.look_at_all(outputs));
     }
 
-    /// Every Ingress's problems have to be told: for a new leader.
+    /// Has the problems of every Ingress reported: for a new leader.
     pub fn all_problems_pending(&self) {
-        let keys = self.routing().told_of();
-        self.tell(keys);
+        let keys = self.routing().own_ingresses();
+        self.report_problems(keys);
     }
 
     /// Whether this replica leads. One that does not collects nothing, which nobody would ever take, takes over what the
@@ -191,8 +191,8 @@ impl Live {
         }
     }
 
-    /// Has the problems of these Ingresses told.
-    fn tell(&self, keys: impl IntoIterator<Item = IngressKey>) {
+    /// Has the problems of these Ingresses reported.
+    fn report_problems(&self, keys: impl IntoIterator<Item = IngressKey>) {
         if self.leads() {
             self.problems.extend(keys.into_iter().map(|key| (key, ())));
         }
@@ -200,11 +200,11 @@ impl Live {
 
     /// Takes something in that no watch event says.
     pub fn event(&self, kind: WatchKind, apply: impl FnOnce(&mut Routing) -> Touched) {
-        self.event_of(kind, None, apply);
+        self.watch_event(kind, None, apply);
     }
 
     /// Takes a watch event in. `object` is what changed, where a trace is to begin with it.
-    pub fn event_of(
+    pub fn watch_event(
         &self,
         kind: WatchKind,
         object: Option<ChangedObject>,
@@ -258,7 +258,7 @@ impl Live {
         self.metrics.translations.add(Trigger::Resync, translated as u64);
         self.secrets.extend(fetch.into_iter().map(|secret| (secret, ())));
         self.collect(|pending| pending.look_at_all(routing.table().outputs().map(|(key, _)| key.clone())));
-        self.tell(routing.told_of());
+        self.report_problems(routing.own_ingresses());
         self.phase.send_replace(Phase::Synced);
         tracing::info!(
             ingresses = translated,
@@ -389,7 +389,7 @@ impl Live {
     fn leave(&self, routing: &mut Routing, key: &IngressKey) {
         let change = routing.settle(key);
         self.notes().moving.remove(key);
-        self.tell(change.problems);
+        self.report_problems(change.problems);
         // Nobody waits for it as for a change of their own: statuses don't either.
         self.collect(|pending| pending.look_at(change.outputs));
     }
@@ -452,7 +452,7 @@ impl Live {
         self.secrets.extend(reconciled.fetch.into_iter().map(|secret| (secret, ())));
         // Where there are problems, the Ingress or a Service that it leads to may be another one of that name.
         let again = routing.has_problems(key).then(|| key.clone());
-        self.tell(reconciled.problems.into_iter().chain(again));
+        self.report_problems(reconciled.problems.into_iter().chain(again));
         {
             let mut notes = self.notes();
             if !routing.table().is_moving(key) {

@@ -109,7 +109,7 @@ impl ProblemReports {
         self.set(ReportedBy::Ingress(key), problems);
     }
 
-    /// Reports the problems of every Ingress whose problems change, without end.
+    /// Reports the problems of every Ingress whose problems change, until it is dropped.
     pub async fn follow(self: Arc<Self>) {
         loop {
             let (key, ()) = self.live.problems.next().await;

@@ -85,7 +85,7 @@ async fn fetch_one(client: Client, live: Arc<Live>, key: SecretKey, places: Arc<
     }
 }
 
-/// Withdraws certificates of deleted Secrets when their time is over, without end.
+/// Withdraws certificates of deleted Secrets when their time is over, until it is dropped.
 pub async fn expire(live: Arc<Live>) {
     loop {
         let due = live.routing().stores().gone_secrets_due();

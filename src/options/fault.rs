@@ -120,15 +120,15 @@ pub fn plain(text: &str) -> String {
 
 /// Text without anything that could break the line.
 pub fn escaped(text: &str) -> String {
-    text.chars().flat_map(printable).collect()
-}
-
-fn printable(c: char) -> Box<dyn Iterator<Item = char>> {
-    if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
-        Box::new(c.escape_default())
-    } else {
-        Box::new(std::iter::once(c))
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
     }
+    out
 }
 
 fn cut(text: &str, end: usize) -> String {

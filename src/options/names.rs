@@ -1,4 +1,4 @@
-//! Whose a name is: an option of ours, something of Traefik's alone, or a slip, and then of which name.
+//! What a name stands for: an option, something that only Traefik reads, or a misspelling, and then of which name.
 
 use super::table::{Entry, Form, TABLE};
 

@@ -29,7 +29,7 @@ impl ValueKind {
     }
 }
 
-/// What an option is without anyone's word.
+/// The value of an option that nobody sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Default {
     /// This text, read like a user's.

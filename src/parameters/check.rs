@@ -18,7 +18,7 @@ use super::resource::{
 use crate::translate::problem::Problem;
 use text::TextRule;
 
-/// SpecFaults that are told of one object; what is beyond is only counted.
+/// Faults of one object that are listed; more are only counted.
 pub const MAX_FAULTS: usize = 16;
 
 /// Bytes that a spec may take as JSON: every class's last accepted one is kept in a single ConfigMap of at most

@@ -155,15 +155,6 @@ fn published<'a>(
     }
 }
 
-/// What to do about one object's status.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Due {
-    Nothing,
-    /// Only counts differ; look again after that time.
-    In(Duration),
-    Now(Box<IngressClassParametersStatus>),
-}
-
 /// What was written about every object, and when. One for each term of a leader.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -193,12 +184,19 @@ impl Ledger {
         self.held.remove(object);
     }
 
-    /// What to write of what was observed, if anything: by the monotonic `now`, with `wall` for the times in it.
-    pub fn due(&self, object: &str, observed: &Observed, now: Instant, wall: Timestamp) -> Due {
+    /// The status to write now, if any; one in which only the counts differ waits for a while. `now` is monotonic, `wall`
+    /// is for the times in it.
+    pub fn due(
+        &self,
+        object: &str,
+        observed: &Observed,
+        now: Instant,
+        wall: Timestamp,
+    ) -> Option<IngressClassParametersStatus> {
         let held = self.held.get(object);
         let before = held.and_then(|held| held.status.as_ref());
         let mut wanted = status(observed, before, wall);
-        let Some(before) = before else { return Due::Now(Box::new(wanted)) };
+        let Some(before) = before else { return Some(wanted) };
         if !observed.known.shards {
             wanted.counts.shards = before.counts.shards;
         }
@@ -207,16 +205,14 @@ impl Ledger {
             wanted.counts.updated_agents = before.counts.updated_agents;
         }
         if says_the_same(before, &wanted) {
-            return Due::Nothing;
+            return None;
         }
         if !says_the_same(&IngressClassParametersStatus { counts: before.counts, ..wanted.clone() }, before) {
-            return Due::Now(Box::new(wanted));
+            return Some(wanted);
         }
-        let since = held.and_then(|held| held.written).map(|written| now.saturating_duration_since(written));
-        match since.map(|since| COUNTS_EVERY.saturating_sub(since)) {
-            Some(left) if !left.is_zero() => Due::In(left),
-            _ => Due::Now(Box::new(wanted)),
-        }
+        let written = held.and_then(|held| held.written);
+        let waits = written.is_some_and(|at| now.saturating_duration_since(at) < COUNTS_EVERY);
+        (!waits).then_some(wanted)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Growing waits between attempts.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 /// Waits that double from the first to the longest. Each is shortened by up to a quarter at random, so that what failed at
@@ -9,32 +10,35 @@ pub struct Backoff {
     first: Duration,
     longest: Duration,
     next: Duration,
-    noise: u64,
 }
 
 impl Backoff {
     /// The first and the longest wait.
     pub fn new(first: Duration, longest: Duration) -> Self {
-        // std's random seed is good enough here.
-        let noise = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8) | 1;
-        Self { first, longest, next: first, noise }
+        Self { first, longest, next: first }
     }
 
     /// How long to wait before the next attempt.
     pub fn next_wait(&mut self) -> Duration {
         let full = self.next.min(self.longest);
         self.next = full.saturating_mul(2).min(self.longest);
-        // xorshift64
-        self.noise ^= self.noise << 13;
-        self.noise ^= self.noise >> 7;
-        self.noise ^= self.noise << 17;
-        full - full.mul_f64((self.noise % 1024) as f64 / 4096.0)
+        full - full.mul_f64(random() / 4.0)
     }
 
     /// Starts over, after a success.
     pub fn reset(&mut self) {
         self.next = self.first;
     }
+}
+
+/// The standard library seeds its hash maps from the system's randomness, which is good enough here.
+pub(super) fn random_bits() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// Between 0 and 1.
+pub(super) fn random() -> f64 {
+    (random_bits() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]

@@ -25,30 +25,12 @@ pub enum PublishError {
     /// The object or its namespace is not there (404).
     #[error("{object}: not found: {}; create the namespace, or set another one for the output", words(.source))]
     NotFound { object: String, source: Box<kube::Error> },
-    /// RBAC or an admission plugin refused it (401, 403).
-    #[error("{object}: refused: {}; grant the right (manifests/base/role.yaml) or fix the policy", words(.source))]
-    Forbidden { object: String, source: Box<kube::Error> },
-    /// 403.
-    #[error("{object}: refused by a quota: {}; raise the ResourceQuota of its namespace", words(.source))]
-    QuotaExceeded { object: String, source: Box<kube::Error> },
-    /// 413.
-    #[error("{object}: too large for the API server: {}; raise its limit of a request's size", words(.source))]
-    TooLarge { object: String, source: Box<kube::Error> },
-    /// 400, 422.
-    #[error("{object}: invalid: {}; look for an admission policy, else report this as a bug", words(.source))]
-    Invalid { object: String, source: Box<kube::Error> },
-    /// 429.
-    #[error("{object}: the API server is busy: {}; it is tried again", words(.source))]
-    Throttled { object: String, source: Box<kube::Error> },
+    /// Another answer that says what `failure` is. Without a connection it may have been written all the same.
+    #[error("{object}: {}", answer(*.failure, .source))]
+    Api { object: String, failure: WriteFailure, source: Box<kube::Error> },
     /// No answer in time, or the API server dropped it (504). It may have been written all the same.
     #[error("{object}: no answer within {:.1} s; it is tried again", .waited.as_secs_f64())]
     Timeout { object: String, waited: Duration },
-    /// Another 5xx.
-    #[error("{object}: the API server failed: {}; it is tried again", words(.source))]
-    Unavailable { object: String, source: Box<kube::Error> },
-    /// No connection, or it broke. It may have been written all the same.
-    #[error("{object}: no answer from the API server: {}; it is tried again", words(.source))]
-    Unreachable { object: String, source: Box<kube::Error> },
     /// The lease ran out before the write could be started, or a later leader has written.
     #[error("{object}: not written, since this replica no longer leads")]
     LeaseLost { object: String },
@@ -90,15 +72,9 @@ impl PublishError {
         match failure {
             WriteFailure::Conflict => Self::Conflict { object },
             WriteFailure::NotFound => Self::NotFound { object, source },
-            WriteFailure::Forbidden => Self::Forbidden { object, source },
-            WriteFailure::QuotaExceeded => Self::QuotaExceeded { object, source },
-            WriteFailure::TooLarge => Self::TooLarge { object, source },
-            WriteFailure::Invalid => Self::Invalid { object, source },
-            WriteFailure::Throttled => Self::Throttled { object, source },
             WriteFailure::Timeout => Self::Timeout { object, waited: Duration::ZERO },
-            WriteFailure::ServerError => Self::Unavailable { object, source },
-            WriteFailure::Unreachable => Self::Unreachable { object, source },
-            _ => Self::Other { object, source },
+            WriteFailure::Other => Self::Other { object, source },
+            failure => Self::Api { object, failure, source },
         }
     }
 
@@ -119,14 +95,8 @@ impl PublishError {
         match self {
             Self::Conflict { .. } => WriteFailure::Conflict,
             Self::NotFound { .. } => WriteFailure::NotFound,
-            Self::Forbidden { .. } => WriteFailure::Forbidden,
-            Self::QuotaExceeded { .. } => WriteFailure::QuotaExceeded,
-            Self::TooLarge { .. } => WriteFailure::TooLarge,
-            Self::Invalid { .. } => WriteFailure::Invalid,
-            Self::Throttled { .. } => WriteFailure::Throttled,
+            Self::Api { failure, .. } => *failure,
             Self::Timeout { .. } => WriteFailure::Timeout,
-            Self::Unavailable { .. } => WriteFailure::ServerError,
-            Self::Unreachable { .. } => WriteFailure::Unreachable,
             Self::LeaseLost { .. } => WriteFailure::NotLeader,
             Self::NewerFormat { .. } => WriteFailure::NewerFormat,
             Self::OutputNameTaken { .. } => WriteFailure::NameTaken,
@@ -193,6 +163,22 @@ pub(super) fn failure(error: &kube::Error) -> WriteFailure {
         | kube::Error::ReadEvents(_) => WriteFailure::Unreachable,
         _ => WriteFailure::Other,
     }
+}
+
+/// What an answer means, the answer itself, and what to do.
+fn answer(failure: WriteFailure, error: &kube::Error) -> String {
+    let (what, remedy) = match failure {
+        WriteFailure::Forbidden => {
+            ("refused", "grant the right (manifests/base/role.yaml) or fix the policy")
+        }
+        WriteFailure::QuotaExceeded => ("refused by a quota", "raise the ResourceQuota of its namespace"),
+        WriteFailure::TooLarge => ("too large for the API server", "raise its limit of a request's size"),
+        WriteFailure::Invalid => ("invalid", "look for an admission policy, else report this as a bug"),
+        WriteFailure::Throttled => ("the API server is busy", "it is tried again"),
+        WriteFailure::Unreachable => ("no answer from the API server", "it is tried again"),
+        _ => ("the API server failed", "it is tried again"),
+    };
+    format!("{what}: {}; {remedy}", words(error))
 }
 
 /// What is shown of an answer: one line of bounded length.

@@ -1,11 +1,13 @@
-//! Requests built by hand, because kube's own have no `?timeout=`: without it, the API server could do a write long after
-//! the lease has passed on. Every write asks the guard first, and waits for its answer no longer than the API server may
-//! take.
+//! Requests of a term. Every write asks the guard first, tells the API server by `?timeout=` until when it may do it, so
+//! that none is done long after the lease has passed on, and waits for the answer no longer than that.
 
 use std::time::Duration;
 
-use http::header::{ACCEPT, CONTENT_TYPE};
-use kube::core::PartialObjectMeta;
+use http::HeaderValue;
+use http::header::ACCEPT;
+use kube::api::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::request::{Error as BuildError, Request};
+use kube::core::{ObjectList, PartialObjectMeta};
 use kube::{Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,9 +24,12 @@ const READ: Duration = Duration::from_secs(10);
 
 const ATTEMPTS: u32 = 4;
 
-const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
-const JSON: &str = "application/json";
+/// Objects in one answer to a list.
+const PAGE: u32 = 500;
+
+/// What the answers to writes are asked to hold.
+const METADATA: HeaderValue =
+    HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
 
 /// An object to read or write.
 #[derive(Clone, Debug)]
@@ -32,47 +37,65 @@ pub struct ObjectTarget {
     kind: WriteKind,
     /// Kind, namespace and name, as messages have them.
     pub object: String,
-    collection: String,
-    path: String,
+    collection: Request,
+    name: String,
 }
 
+/// A write, unless its body cannot be serialised.
+type Built = Result<Write, PublishError>;
+
 impl ObjectTarget {
-    /// The object of this name. `kind` is what writing it counts as.
+    /// The object of this name; `namespace` is empty for cluster-scoped ones. `kind` is what writing it counts as.
     pub fn new<K: Resource<DynamicType = ()>>(kind: WriteKind, namespace: &str, name: &str) -> Self {
-        let collection = K::url_path(&(), Some(namespace));
-        let path = format!("{collection}/{name}");
-        Self { kind, object: format!("{} {namespace}/{name}", K::kind(&())), collection, path }
+        let (namespace, slash) = if namespace.is_empty() { (None, "") } else { (Some(namespace), "/") };
+        Self {
+            kind,
+            object: format!("{} {}{slash}{name}", K::kind(&()), namespace.unwrap_or_default()),
+            collection: Request::new(K::url_path(&(), namespace)),
+            name: name.to_owned(),
+        }
     }
 
-    fn write(&self, method: http::Method, path: &str, body: &impl Serialize) -> Built {
-        let target = format!("{path}?fieldManager={MANAGER}");
-        Write::new(self.kind, self.object.clone(), method, target, body)
+    fn write(&self, request: Result<http::Request<Vec<u8>>, BuildError>) -> Built {
+        let mut request = request.map_err(|error| PublishError::other(self.object.as_str(), error))?;
+        request.headers_mut().insert(ACCEPT, METADATA);
+        Ok(Write { kind: self.kind, object: self.object.clone(), request })
     }
 
     /// Creates it.
     pub fn create(&self, body: &impl Serialize) -> Built {
-        self.write(http::Method::POST, &self.collection, body)
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        self.write(json(body).and_then(|body| self.collection.create(&params, body)))
     }
 
     /// Replaces it; the resourceVersion has to be in `body`.
     pub fn replace(&self, body: &impl Serialize) -> Built {
-        self.write(http::Method::PUT, &self.path, body)
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        self.write(json(body).and_then(|body| self.collection.replace(&self.name, &params, body)))
     }
 
     /// Merges `body` into it.
     pub fn merge(&self, body: &impl Serialize) -> Built {
-        let write = self.write(http::Method::PATCH, &self.path, body)?;
-        Ok(Write { content_type: "application/merge-patch+json", ..write })
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        self.write(self.collection.patch(&self.name, &params, &Patch::Merge(body)))
+    }
+
+    /// Applies `body` to its status by force.
+    pub fn apply_status(&self, body: &impl Serialize) -> Built {
+        let params = PatchParams::apply(MANAGER).force();
+        self.write(self.collection.patch_subresource("status", &self.name, &params, &Patch::Apply(body)))
     }
 
     /// Deletes it if it has this uid and resourceVersion.
     pub fn delete(&self, uid: &Option<String>, version: &Option<String>) -> Built {
-        let preconditions = serde_json::json!({"uid": uid, "resourceVersion": version});
-        let body = serde_json::json!({
-            "kind": "DeleteOptions", "apiVersion": "v1", "preconditions": preconditions,
-        });
-        Write::new(self.kind, self.object.clone(), http::Method::DELETE, self.path.clone(), &body)
+        let preconditions = Preconditions { uid: uid.clone(), resource_version: version.clone() };
+        let params = DeleteParams::default().preconditions(preconditions);
+        self.write(self.collection.delete(&self.name, &params))
     }
+}
+
+fn json(body: &impl Serialize) -> Result<Vec<u8>, BuildError> {
+    serde_json::to_vec(body).map_err(BuildError::SerializeBody)
 }
 
 /// A write before it gets its time-out.
@@ -81,49 +104,13 @@ pub struct Write {
     kind: WriteKind,
     /// Kind, namespace and name.
     object: String,
-    method: http::Method,
-    target: String,
-    content_type: &'static str,
-    body: Vec<u8>,
+    request: http::Request<Vec<u8>>,
 }
 
-/// A write, unless its body cannot be serialised.
-type Built = Result<Write, PublishError>;
-
 impl Write {
-    fn new(
-        kind: WriteKind,
-        object: String,
-        method: http::Method,
-        target: String,
-        body: &impl Serialize,
-    ) -> Built {
-        match serde_json::to_vec(body) {
-            Ok(body) => Ok(Self { kind, object, method, target, content_type: JSON, body }),
-            Err(error) => Err(PublishError::other(object, error)),
-        }
-    }
-
-    /// Applies `body` by force to the object at `path`.
-    pub fn apply(kind: WriteKind, object: String, path: &str, body: &impl Serialize) -> Built {
-        let target = format!("{path}?fieldManager={MANAGER}&force=true");
-        let write = Self::new(kind, object, http::Method::PATCH, target, body)?;
-        Ok(Self { content_type: "application/apply-patch+yaml", ..write })
-    }
-
     /// Bytes of its body.
     pub fn bytes(&self) -> u64 {
-        self.body.len() as u64
-    }
-
-    fn request(&self) -> Result<http::Request<Vec<u8>>, PublishError> {
-        http::Request::builder()
-            .method(self.method.clone())
-            .uri(&self.target)
-            .header(CONTENT_TYPE, self.content_type)
-            .header(ACCEPT, METADATA)
-            .body(self.body.clone())
-            .map_err(|error| PublishError::other(self.object.as_str(), error))
+        self.request.body().len() as u64
     }
 }
 
@@ -172,12 +159,11 @@ impl Requests {
 
     async fn attempt(&self, write: &Write) -> Result<PartialObjectMeta, PublishError> {
         let object = || write.object.clone();
-        let request = write.request()?;
         let Some(permit) = self.guard.begin_write() else {
             return Err(PublishError::LeaseLost { object: object() });
         };
         let timeout = permit.timeout();
-        permit.send(&self.client, request).await.map_err(|error| match error {
+        permit.send(&self.client, write.request.clone()).await.map_err(|error| match error {
             WriteError::Api(error) => {
                 match PublishError::new(object(), error, write.kind == WriteKind::KeyShard) {
                     PublishError::Timeout { object, .. } => PublishError::Timeout { object, waited: timeout },
@@ -203,7 +189,7 @@ impl Requests {
 
     /// Reads the whole object, if it exists.
     pub async fn get<T: DeserializeOwned>(&self, target: &ObjectTarget) -> Result<Option<T>, PublishError> {
-        self.read(&target.object, &target.path, JSON).await
+        self.read(&target.object, target.collection.get(&target.name, &GetParams::default())).await
     }
 
     /// Reads the object's metadata, if it exists.
@@ -211,7 +197,7 @@ impl Requests {
         &self,
         target: &ObjectTarget,
     ) -> Result<Option<PartialObjectMeta>, PublishError> {
-        self.read(&target.object, &target.path, METADATA).await
+        self.read(&target.object, target.collection.get_metadata(&target.name, &GetParams::default())).await
     }
 
     /// Lists metadata of the collection at `path`, page by page.
@@ -221,17 +207,16 @@ impl Requests {
         path: &str,
         selector: &str,
     ) -> Result<Vec<PartialObjectMeta>, PublishError> {
-        let mut all = Vec::new();
-        let mut next = String::new();
+        let (collection, mut all) = (Request::new(path), Vec::new());
+        let mut params = ListParams::default().labels(selector).limit(PAGE);
         loop {
-            let query = list_query(selector, &next);
-            let page: Option<kube::core::ObjectList<PartialObjectMeta>> =
-                self.read(object, &format!("{path}?{query}"), METADATA_LIST).await?;
-            let Some(page) = page else { return Ok(all) };
-            all.extend(page.items);
-            next = page.metadata.continue_.unwrap_or_default();
-            if next.is_empty() {
-                return Ok(all);
+            let page = self.read(object, collection.list_metadata(&params)).await?;
+            let Some(ObjectList { items, metadata, .. }) = page else { return Ok(all) };
+            let items: Vec<PartialObjectMeta> = items;
+            all.extend(items);
+            match metadata.continue_.filter(|next| !next.is_empty()) {
+                Some(next) => params = params.continue_token(&next),
+                None => return Ok(all),
             }
         }
     }
@@ -239,13 +224,9 @@ impl Requests {
     async fn read<T: DeserializeOwned>(
         &self,
         object: &str,
-        target: &str,
-        accept: &'static str,
+        request: Result<http::Request<Vec<u8>>, BuildError>,
     ) -> Result<Option<T>, PublishError> {
-        let request = http::Request::get(target)
-            .header(ACCEPT, accept)
-            .body(Vec::new())
-            .map_err(|error| PublishError::other(object, error))?;
+        let request = request.map_err(|error| PublishError::other(object, error))?;
         match tokio::time::timeout(READ, self.client.request(request)).await {
             Ok(Ok(read)) => Ok(Some(read)),
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(None),
@@ -277,15 +258,6 @@ impl Drop for Count<'_> {
             metrics.written_bytes.add(write.kind, *result, write.bytes());
         }
     }
-}
-
-fn list_query(selector: &str, from: &str) -> String {
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    query.append_pair("labelSelector", selector).append_pair("limit", "500");
-    if !from.is_empty() {
-        query.append_pair("continue", from);
-    }
-    query.finish()
 }
 
 #[cfg(test)]

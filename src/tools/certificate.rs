@@ -49,9 +49,14 @@ impl CertificateFacts {
 
     /// Whether Traefik serves a host with it: the host itself, or its first label replaced by `*`.
     pub fn covers(&self, host: &str) -> bool {
-        let wildcard = host.find('.').map_or_else(|| "*".to_owned(), |at| format!("*{}", &host[at..]));
+        let wildcard = wildcard(host).unwrap_or_else(|| "*".to_owned());
         self.names.iter().any(|name| name == host || name.trim_end_matches('.') == wildcard)
     }
+}
+
+/// A host with `*` in place of its first label; `None` where it has one label alone.
+pub fn wildcard(host: &str) -> Option<String> {
+    Some(format!("*{}", &host[host.find('.')?..]))
 }
 
 fn address(bytes: &[u8]) -> Option<String> {

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::certificate_difference::CertificateDifference;
+use super::output_route::OutputRoute;
 use super::rule::{RuleCall, RuleTree};
 use crate::table::Output;
 use crate::traefik::dynamic::{Configuration, HttpService, Observability, Router, RouterTls};
-use crate::translate::name::{DEFAULT_BACKEND, DEFAULT_ROUTER};
 
 /// Longer rules are compared as they are written. Our own have some 100 bytes.
 const RULE_LIMIT: usize = 16 << 10;
@@ -97,24 +97,13 @@ impl ComparedRoute {
 
     /// The routes of an output.
     pub fn of_output(output: &Output, servers_known: bool) -> Vec<Self> {
-        let named = output.routers().map(|(name, fragment, router, service_name)| {
-            let owner = &router.service.owner;
-            Self {
-                service_name: service_name.to_string(),
-                backend: Some(format!("Service {}, port {}", owner.service, owner.port)),
-                from: Some(format!("Ingress {}", fragment.ingress)),
-                ..Self::new(&name, &router.router, &router.service.service, servers_known)
-            }
-        });
-        let default = output.default_backend().and_then(|fragment| {
-            let backend = fragment.default_backend.as_deref()?;
-            Some(Self {
-                from: Some(format!("Ingress {}", fragment.ingress)),
-                service_name: DEFAULT_BACKEND.to_owned(),
-                ..Self::new(DEFAULT_ROUTER, &backend.router, &backend.service, servers_known)
-            })
-        });
-        named.chain(default).collect()
+        let compared = |route: OutputRoute<'_>| Self {
+            service_name: route.service_name.to_string(),
+            backend: route.owner.map(|own| format!("Service {}, port {}", own.owner.service, own.owner.port)),
+            from: Some(format!("Ingress {}", route.fragment.ingress)),
+            ..Self::new(&route.name, route.router, route.service, servers_known)
+        };
+        OutputRoute::all(output).map(compared).collect()
     }
 
     /// The routes of what is published.

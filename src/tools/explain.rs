@@ -10,15 +10,14 @@ use serde::Serialize;
 use super::certificate::{self, CertificateFacts};
 use super::fields::RuleFields;
 use super::matching::RuleMatcher;
+use super::output_route::OutputRoute;
 use super::rule::RuleError;
 use super::web_request::WebRequest;
 use crate::kubernetes::Ingress;
 use crate::kubernetes::key::{IngressKey, ServiceKey};
 use crate::routing::Routing;
 use crate::table::Output;
-use crate::traefik::dynamic::{HttpService, Router};
-use crate::translate::fragment::{Fragment, ServiceFragment};
-use crate::translate::name::{DEFAULT_BACKEND, DEFAULT_ROUTER};
+use crate::traefik::dynamic::Router;
 
 /// Traefik refuses priorities above this.
 const PRIORITY_LIMIT: i64 = i64::MAX - 1000;
@@ -178,15 +177,10 @@ pub struct Explanation {
 /// Addresses of endpoints that do not serve, by Service.
 pub type NotServing = HashMap<ServiceKey, Vec<String>>;
 
-/// One router of an output with all that is known of it.
+/// A route of an output that is ready to be asked.
 struct Origin<'a> {
-    name: Arc<str>,
+    route: OutputRoute<'a>,
     ranked: RankedRouter<'a>,
-    fragment: &'a Fragment,
-    service_name: Arc<str>,
-    service: &'a HttpService,
-    /// Not for the default backend.
-    owner: Option<&'a ServiceFragment>,
 }
 
 /// What an output does with a request. `entry_point` is the one that it arrives at; none stands for any.
@@ -198,35 +192,17 @@ pub fn explain(
     not_serving: &NotServing,
 ) -> Explanation {
     let (output_name, output) = output;
-    let default = output.default_backend().and_then(|fragment| {
-        let backend = fragment.default_backend.as_deref()?;
-        Some(Origin {
-            name: DEFAULT_ROUTER.into(),
-            ranked: RankedRouter::new(&backend.router),
-            fragment,
-            service_name: DEFAULT_BACKEND.into(),
-            service: &backend.service,
-            owner: None,
-        })
-    });
-    let named = output.routers().map(|(name, fragment, router, service_name)| Origin {
-        name,
-        ranked: RankedRouter::new(&router.router),
-        fragment,
-        service_name,
-        service: &router.service.service,
-        owner: Some(&router.service),
-    });
+    let all = OutputRoute::all(output).map(|route| Origin { ranked: RankedRouter::new(route.router), route });
     let about_host = |origin: &Origin<'_>| match &origin.ranked.matcher {
         Ok(matcher) => matcher.matches_host(request),
         Err(_) => origin.ranked.router.rule.contains(&request.host),
     };
-    let mut origins: Vec<Origin<'_>> = named.chain(default).filter(about_host).collect();
+    let mut origins: Vec<Origin<'_>> = all.filter(about_host).collect();
     origins.sort_by(|one, other| {
-        other.ranked.priority.cmp(&one.ranked.priority).then_with(|| one.name.cmp(&other.name))
+        other.ranked.priority.cmp(&one.ranked.priority).then_with(|| one.route.name.cmp(&other.route.name))
     });
     let winner = origins.iter().position(|origin| origin.ranked.takes(request, entry_point));
-    let first = winner.map(|at| (at, origins[at].ranked.priority, Arc::clone(&origins[at].name)));
+    let first = winner.map(|at| (at, origins[at].ranked.priority, Arc::clone(&origins[at].route.name)));
     let candidates: Vec<RouteCandidate> = origins
         .iter()
         .enumerate()
@@ -287,7 +263,7 @@ fn judge(
     };
     if needs_priority {
         let above = priority.saturating_add(1);
-        candidate.to_win.push(match origin.owner {
+        candidate.to_win.push(match origin.route.owner {
             Some(_) => format!(
                 "the annotation traefik.ingress.kubernetes.io/router.priority: \"{above}\" or more on {}",
                 candidate.from
@@ -299,9 +275,9 @@ fn judge(
 
 fn described(routing: &Routing, origin: &Origin<'_>, not_serving: &NotServing) -> RouteCandidate {
     let router = origin.ranked.router;
-    let ingress = &origin.fragment.ingress;
+    let ingress = &origin.route.fragment.ingress;
     RouteCandidate {
-        router: origin.name.to_string(),
+        router: origin.route.name.to_string(),
         verdict: RouteVerdict::Misses,
         because: Vec::new(),
         to_win: Vec::new(),
@@ -313,7 +289,7 @@ fn described(routing: &Routing, origin: &Origin<'_>, not_serving: &NotServing) -
         tls: router.tls.is_some(),
         middlewares: router.middlewares.clone(),
         from: format!("Ingress {ingress}"),
-        field: match origin.owner {
+        field: match origin.route.owner {
             Some(_) => routing
                 .stores()
                 .ingresses()
@@ -324,12 +300,13 @@ fn described(routing: &Routing, origin: &Origin<'_>, not_serving: &NotServing) -
             None => "spec.defaultBackend".to_owned(),
         },
         service: ExplainedService {
-            name: origin.service_name.to_string(),
+            name: origin.route.service_name.to_string(),
             from: service_of(routing, origin).map_or_else(String::new, |service| {
-                let port = origin.owner.map_or_else(String::new, |own| format!(", port {}", own.owner.port));
+                let port =
+                    origin.route.owner.map_or_else(String::new, |own| format!(", port {}", own.owner.port));
                 format!("Service {service}{port}")
             }),
-            middlewares: origin.service.middlewares.clone(),
+            middlewares: origin.route.service.middlewares.clone(),
             endpoints: endpoints(routing, origin, not_serving),
         },
     }
@@ -337,10 +314,10 @@ fn described(routing: &Routing, origin: &Origin<'_>, not_serving: &NotServing) -
 
 /// The Service that a router leads to.
 fn service_of(routing: &Routing, origin: &Origin<'_>) -> Option<ServiceKey> {
-    if let Some(fragment) = origin.owner {
+    if let Some(fragment) = origin.route.owner {
         return Some(fragment.owner.service.clone());
     }
-    let ingress = &origin.fragment.ingress;
+    let ingress = &origin.route.fragment.ingress;
     let spec = routing.stores().ingresses().get(ingress)?.spec.as_ref()?;
     let service = spec.default_backend.as_ref()?.service.as_ref()?;
     Some(ServiceKey::new(ingress.namespace(), service.name.as_str()))
@@ -356,7 +333,7 @@ fn endpoints(routing: &Routing, origin: &Origin<'_>, not_serving: &NotServing) -
         let address = slices.iter().flat_map(|slice| &slice.addresses).find(|address| *address.host == *host);
         address.map_or("address", |address| if address.terminating { "terminating" } else { "serving" })
     };
-    let served = &origin.service.load_balancer.servers;
+    let served = &origin.route.service.load_balancer.servers;
     let served = served
         .iter()
         .map(|server| ExplainedEndpoint { address: server.url.clone(), state: state(&server.url) });

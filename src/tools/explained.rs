@@ -43,6 +43,11 @@ pub(super) fn shown(text: &str) -> String {
         .collect()
 }
 
+/// `1 route`, `2 routes`.
+pub(super) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 fn line(out: &mut String, indent: usize, name: &str, value: &str) {
     let _ = writeln!(out, "{:indent$}{name:<13}{}", "", shown(value));
 }

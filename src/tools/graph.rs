@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::compared_route::host_and_path;
-use crate::kubernetes::key::{IngressKey, OutputKey};
+use super::output_route::OutputRoute;
+use crate::kubernetes::key::OutputKey;
 use crate::routing::Routing;
-use crate::traefik::dynamic::{HttpService, Router};
 
 /// What is drawn.
 #[derive(Debug, Default, Serialize)]
@@ -81,49 +81,40 @@ impl RoutingGraph {
     ) -> Self {
         let is_wanted = |key: &OutputKey| output.is_none_or(|wanted| wanted == key);
         let mut collected: BTreeMap<String, DrawnNamespace> = BTreeMap::new();
-        let mut add =
-            |output: &str, key: &IngressKey, router: &Router, service: &HttpService, name: String| {
-                let place = host_and_path(&router.rule);
-                let (host, path) = match place {
+        for (output_key, output) in routing.table().outputs().filter(|(key, _)| is_wanted(key)) {
+            for OutputRoute { fragment, router, service, owner, .. } in OutputRoute::all(output) {
+                let (host, path) = match host_and_path(&router.rule) {
                     Some((host, path)) => {
                         (host.unwrap_or_default(), path.unwrap_or_else(|| "every path".to_owned()))
                     }
                     None => (String::new(), router.rule.clone()),
                 };
+                let key = &fragment.ingress;
                 let ingress = key.to_string();
                 if !only.is_empty() && !only.iter().any(|one| *one == host || *one == ingress) {
-                    return;
+                    continue;
                 }
+                let name = owner.map_or_else(
+                    || "default backend".to_owned(),
+                    |own| format!("{}:{}", own.owner.service.name(), own.owner.port),
+                );
                 let servers = service.load_balancer.servers.iter().map(|server| server.url.clone());
+                let service = GraphService { name, endpoints: endpoints_known.then(|| servers.collect()) };
                 let route = GraphRoute {
                     host,
                     path,
                     service: 0,
                     rule: router.rule.clone(),
                     ingress,
-                    output: output.to_owned(),
+                    output: output_key.to_string(),
                     tls: router.tls.is_some(),
                     middlewares: router.middlewares.clone(),
                     problem: routing.has_problems(key),
                 };
-                let service = GraphService { name, endpoints: endpoints_known.then(|| servers.collect()) };
                 collected.entry(key.namespace().to_owned()).or_default().routes.push((route, service));
-            };
-        for (output_key, output) in routing.table().outputs().filter(|(key, _)| is_wanted(key)) {
-            let output_key = output_key.to_string();
-            for (_, fragment, router, _) in output.routers() {
-                let owner = &router.service.owner;
-                let name = format!("{}:{}", owner.service.name(), owner.port);
-                add(&output_key, &fragment.ingress, &router.router, &router.service.service, name);
-            }
-            if let Some(fragment) = output.default_backend()
-                && let Some(backend) = &fragment.default_backend
-            {
-                let name = "default backend".to_owned();
-                add(&output_key, &fragment.ingress, &backend.router, &backend.service, name);
             }
         }
-        for key in routing.told_of() {
+        for key in routing.own_ingresses() {
             // One that a class refuses has no output.
             if routing.table().fragment(&key).map_or(output.is_some(), |one| !is_wanted(one.output())) {
                 continue;

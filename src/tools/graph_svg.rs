@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::explained::shown;
+use super::explained::{counted, shown};
 use super::graph::{GraphNamespace, GraphRoute, GraphService, RoutingGraph};
 
 const STYLE: &str = include_str!("graph.css");
@@ -41,7 +41,7 @@ pub fn svg(graph: &RoutingGraph) -> String {
     let height = y + 16;
     let (routes, spaces) = (graph.routes(), graph.namespaces.len());
     let problems: usize = graph.namespaces.iter().map(|one| one.problems.len()).sum();
-    let counts = format!("{}, {}", count(routes, "route"), count(spaces, "namespace"));
+    let counts = format!("{}, {}", counted(routes, "route"), counted(spaces, "namespace"));
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" viewBox=\"0 0 {WIDTH} {height}\">\n\
          <title>Routing</title>\n<style>\n{STYLE}</style>\n\
@@ -49,13 +49,8 @@ pub fn svg(graph: &RoutingGraph) -> String {
          <text class=\"title\" x=\"20\" y=\"34\">Routing</text><text class=\"soft\" x=\"104\" y=\"34\">{counts}</text>\
          <text class=\"bad\" x=\"400\" y=\"34\">{}</text>\n\
          {groups}<script>\n//<![CDATA[\n{SCRIPT}//]]>\n</script>\n</svg>\n",
-        if problems > 0 { count(problems, "problem") } else { String::new() }
+        if problems > 0 { counted(problems, "problem") } else { String::new() }
     )
-}
-
-/// `1 route`, `2 routes`.
-fn count(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// A namespace; gives its height.
@@ -70,7 +65,7 @@ fn space(out: &mut String, namespace: &GraphNamespace, y: usize) -> usize {
         "<g class=\"space\" data-name=\"{}\" data-height=\"{height}\" transform=\"translate(0,{y})\">",
         xml(name)
     );
-    let bad = if problems.is_empty() { String::new() } else { count(problems.len(), "problem") };
+    let bad = if problems.is_empty() { String::new() } else { counted(problems.len(), "problem") };
     let _ = writeln!(
         out,
         "<g class=\"head\"><rect width=\"{WIDTH}\" height=\"30\"/><text class=\"arrow\" x=\"20\" y=\"20\">▾</text>\
@@ -78,7 +73,7 @@ fn space(out: &mut String, namespace: &GraphNamespace, y: usize) -> usize {
          <text class=\"bad\" x=\"{}\" y=\"20\">{bad}</text></g>\n<g class=\"body\">",
         xml(&cut(name, HOST.1)),
         PATH.0,
-        count(routes.len(), "route"),
+        counted(routes.len(), "route"),
         PATH.0 + 110
     );
     let mut line_y = HEAD + 17;

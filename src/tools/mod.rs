@@ -6,6 +6,7 @@
 //! | `rule.rs` | the text of a rule to a tree |
 //! | `web_request.rs` | a URL to what Traefik routes by |
 //! | `matching.rs` | does a rule match a request, and if not, why |
+//! | `output_route.rs` | each router of an output with what it comes from |
 //! | `fields.rs` | which field of an Ingress a rule comes from |
 //! | `certificate.rs` | which certificate a host is served with |
 //! | `explain.rs`, `explained.rs` | the candidates for a request in Traefik's order; as text |
@@ -33,6 +34,7 @@ pub mod graph_text;
 pub mod invalid;
 pub mod lint;
 pub mod matching;
+mod output_route;
 mod pattern;
 pub mod problems;
 pub mod raw_data;

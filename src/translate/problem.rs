@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
 use crate::kubernetes::Ingress;
-use crate::kubernetes::key::ServiceKey;
+use crate::kubernetes::key::{ObjectKey, ServiceKey};
 use crate::redact::hide_keys;
 
 /// The kind of an object that a problem is about.
@@ -136,9 +136,15 @@ impl Subject {
     }
 }
 
+impl From<(Kind, &ObjectKey)> for Subject {
+    fn from((kind, key): (Kind, &ObjectKey)) -> Self {
+        Self { kind, namespace: key.namespace().to_owned(), name: key.name().to_owned() }
+    }
+}
+
 impl From<&ServiceKey> for Subject {
     fn from(key: &ServiceKey) -> Self {
-        Self { kind: Kind::Service, namespace: key.namespace().to_owned(), name: key.name().to_owned() }
+        Self::from((Kind::Service, &key.0))
     }
 }
 

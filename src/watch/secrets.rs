@@ -15,7 +15,7 @@ use crate::watch::pem;
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 
-/// Which watch tells of a Secret.
+/// Which watch shows a Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SecretSource {
     /// The watch of type `kubernetes.io/tls`, with data.
@@ -77,7 +77,7 @@ impl From<&Secret> for SecretState {
 /// A Secret that exists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SecretEntry {
-    /// The newest resourceVersion that a watch told of.
+    /// The newest resourceVersion that a watch has shown.
     version: Box<str>,
     /// What was read, and at which resourceVersion.
     held: Option<(Box<str>, SecretState)>,
@@ -98,7 +98,7 @@ impl SecretEntry {
         }
     }
 
-    /// What the translation is told. Data that is older than the newest version stands until the newer one has
+    /// What the translation sees. Data that is older than the newest version stands until the newer one has
     /// been fetched, or could not be.
     fn state(&self) -> SecretState {
         match &self.held {
@@ -171,7 +171,7 @@ impl Secrets {
         }
     }
 
-    /// How many Secrets one watch told of.
+    /// How many Secrets a watch has shown.
     pub fn count(&self, source: SecretSource) -> usize {
         self.of(source).len()
     }
@@ -247,7 +247,7 @@ impl Secrets {
         let failed = wanted && held.is_none() && known.is_some_and(|known| known.failed);
         let entry = SecretEntry { version, held, failed };
         let fetch = wanted && !entry.fresh();
-        // Where a fetch follows, its outcome is the change; nothing is told twice.
+        // Where a fetch follows, its outcome is the change; nothing is reported twice.
         let changed = self.replace(source, key, entry).changed && !fetch;
         SecretChange { changed, fetch }
     }
@@ -315,7 +315,7 @@ impl Secrets {
         self.state(key) != before
     }
 
-    /// A GET failed, and not with 404. True when the state changed, or is one that can be told for the first time.
+    /// A GET failed, and not with 404. True when the state changed, or is known for the first time.
     pub fn fetch_failed(&mut self, key: &SecretKey) -> bool {
         let before = self.state(key);
         let unread = self.is_unread(key);

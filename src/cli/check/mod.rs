@@ -12,7 +12,7 @@ use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
 use super::cluster::ClusterArguments;
-use super::{PROBLEMS, SUCCESS, Streams, USAGE, fail, write_document};
+use super::{CommandResult, PROBLEMS, SUCCESS, Streams};
 use crate::kubernetes::IngressClass;
 use crate::kubernetes::client::{Connection, Environment};
 use crate::kubernetes::key::ServiceKey;
@@ -63,18 +63,19 @@ type OwnClasses = BTreeMap<String, Option<IngressClassParameters>>;
 
 impl CheckArguments {
     /// Checks and prints; gives the exit code.
-    pub fn run(&self, loaded: &Loaded, environment: &Environment, streams: &mut Streams<'_>) -> u8 {
+    pub fn run(
+        &self,
+        loaded: &Loaded,
+        environment: &Environment,
+        streams: &mut Streams<'_>,
+    ) -> CommandResult {
         let lines = self.cluster.ask(loaded, environment, async |connection| {
             let Connection { client, address, warnings, .. } = connection;
             let lines = warnings.into_iter().map(|warning| (Finding::Note, warning)).collect();
             let list = Checklist { client, options: &loaded.options, user: self.user.as_deref(), lines };
             list.filled(&address).await
-        });
-        let lines = match lines {
-            Ok(lines) => lines,
-            Err(error) => return fail(streams, USAGE, &error.to_string()),
-        };
-        let printed = write_document(streams.stdout, |out| {
+        })?;
+        streams.write(|out| {
             lines.iter().try_for_each(|(finding, text)| {
                 let word = match finding {
                     Finding::Ok => "ok",
@@ -83,12 +84,9 @@ impl CheckArguments {
                 };
                 writeln!(out, "{word:<5} {}", hide_keys(text))
             })
-        });
-        match printed {
-            Err(error) => fail(streams, USAGE, &format!("standard output: {error}")),
-            Ok(()) if lines.iter().any(|(finding, _)| *finding == Finding::Fail) => PROBLEMS,
-            Ok(()) => SUCCESS,
-        }
+        })?;
+        let fails = lines.iter().any(|(finding, _)| *finding == Finding::Fail);
+        Ok(if fails { PROBLEMS } else { SUCCESS })
     }
 }
 

@@ -76,7 +76,7 @@ impl RenderReport {
     fn summarise(&self, routing: &Routing) -> String {
         let mut parts = Vec::new();
         let held = routing.stores().ingresses().iter().count();
-        let ours = routing.told_of().len();
+        let ours = routing.own_ingresses().len();
         if self.ingresses > 0 {
             parts.push(format!("{ours} ours"));
         }

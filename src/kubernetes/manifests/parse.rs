@@ -373,7 +373,7 @@ fn is_relative(api_version: &str, wanted: &str) -> bool {
 }
 
 /// Notes a document or an item that can't be read. What a parser says about a Secret may show a key, so of those
-/// only the place is told.
+/// only the place is said.
 fn fault(manifests: &mut Manifests, place: ManifestPlace, kind: Option<&String>, message: &str, text: &str) {
     let shows_secret = |text: &str| text.contains("Secret") || text.contains("PRIVATE KEY");
     let (message, remedy) = match kind {

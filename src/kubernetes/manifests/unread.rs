@@ -1,4 +1,4 @@
-//! Fields that decide nothing, so that the types have no place for them, and that people are told of.
+//! Fields that decide nothing, so the types leave them out, and that `waybill lint` reports.
 
 use serde_json::{Map, Value};
 

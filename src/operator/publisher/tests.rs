@@ -16,7 +16,7 @@ use crate::{offline, options};
 fn refused() -> PublishError {
     let status = Status { code: 403, ..Status::default() };
     let source = Box::new(kube::Error::Api(Box::new(status)));
-    PublishError::Forbidden { object: "ConfigMap edge/out".to_owned(), source }
+    PublishError::Api { object: "ConfigMap edge/out".to_owned(), failure: WriteFailure::Forbidden, source }
 }
 
 /// A publisher with one output, in front of an API server that has its namespace and takes everything.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use http::Uri;
 
+use crate::translate::annotation::go_boolean;
+
 pub mod duration;
 pub mod name;
 
@@ -25,13 +27,9 @@ impl Wrong {
 /// The outcome of a check.
 pub type Checked<T> = Result<T, Wrong>;
 
-/// A boolean in exactly the forms of Go's `strconv.ParseBool`.
+/// A boolean in the forms that annotations take.
 pub fn boolean(text: &str) -> Checked<bool> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-        _ => Err(Wrong::new("not a boolean", "write true or false")),
-    }
+    go_boolean(text).ok_or_else(|| Wrong::new("not a boolean", "write true or false"))
 }
 
 /// `on` or `off`, in any case; writers of YAML 1.1 turn the two into `true` and `false`.

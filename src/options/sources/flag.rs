@@ -57,7 +57,7 @@ pub fn split_arguments(arguments: impl IntoIterator<Item = OsString>, subcommand
         match names::resolve(&flag.name) {
             Name::Unknown if !flag.name.contains('.') || flag.is_file() => rest.push(argument),
             Name::Unknown => {
-                // What may be its value goes with it: it may be a token, and clap would show it.
+                // The next argument may be its value, and a token, which clap would show. So it is taken out too.
                 if flag.value.is_none() {
                     arguments.next_if(|next| next_is_value(next) && !is_command(next));
                 }

@@ -13,12 +13,13 @@ use kube::{Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 
+use super::LeaseOptions;
 use super::guard::{LeaseGuard, WriteError, answered};
 use super::record::{self, LeaseRecord};
-use super::{LeaseOptions, random};
 use crate::kubernetes::request::with_timeout;
 use crate::kubernetes::well_known::WAYBILL;
 use crate::metrics::{Metrics, WatchKind, WriteFailure, WriteKind, WriteResult};
+use crate::publish::backoff::random;
 use crate::publish::error::failure;
 
 /// How long a release waits for writes under way. Where they take longer, the lease is left to run out.
@@ -449,14 +450,14 @@ enum Renewal {
     Gone,
 }
 
-/// Waits until the channel holds `wanted`; for ever when nobody can change it any more.
+/// Waits until the channel holds `wanted`; forever when its sender is gone.
 async fn until(channel: &mut watch::Receiver<bool>, wanted: bool) {
     if channel.wait_for(|held| *held == wanted).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// Waits for a change; for ever when nobody can make one any more.
+/// Waits for a change; forever when the sender is gone.
 async fn changed(channel: &mut watch::Receiver<bool>) {
     if channel.changed().await.is_err() {
         std::future::pending::<()>().await;

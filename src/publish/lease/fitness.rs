@@ -26,13 +26,13 @@ impl Default for Limits {
     }
 }
 
-/// Whether watches of a kind decide about it. Those of what is published run on the leader alone: whether another
-/// replica would fare better nobody can know, and a leader that gave up would have none of them that could live again.
+/// Whether watches of a kind decide about it. Those of published objects run only on the leader, so nobody
+/// knows whether they would work on another replica. A leader that gave up would end them, so they could never recover.
 fn counts(kind: WatchKind) -> bool {
     !matches!(kind, WatchKind::OwnConfigMap | WatchKind::OwnSecret | WatchKind::Lease | WatchKind::AgentLease)
 }
 
-/// Takes the replica out of the election while a watch is dead, without end. Where all replicas are out nobody leads,
+/// Takes the replica out of the election while a watch is dead, until it is dropped. Where all replicas are out nobody leads,
 /// and what is published stays, until one has all its watches again.
 pub async fn keep_fit(lease: LeaseHandle, metrics: Metrics, limits: Limits) {
     let mut fit = true;

@@ -16,7 +16,7 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// How much longer than the API server we wait for the answer that it gave up.
 const ANSWER_GRACE: Duration = Duration::from_millis(500);
 
-/// One term of leadership. It never comes back to life: the next election gives another guard. Cheap to
+/// One term of leadership. Once ended it stays so: the next election gives another guard. Cheap to
 /// clone.
 #[derive(Clone, Debug)]
 pub struct LeaseGuard(Arc<Term>);
@@ -76,8 +76,8 @@ impl LeaseGuard {
     /// The epoch to publish under, given that of the index that is there. Ask once a term and output.
     ///
     /// It is this term's, unless the index has an equal or higher one: then the Lease was deleted, or
-    /// there is no election (any more). The result is always higher than what is there, so that a new
-    /// writer is told from the last one.
+    /// there is no election (any more). The result is always higher than what is there, so that
+    /// readers can tell a new writer from the last one.
     pub fn epoch_over(&self, index: Option<u64>) -> u64 {
         let own = self.epoch().unwrap_or_default();
         index.map_or(own, |index| own.max(index.saturating_add(1)))

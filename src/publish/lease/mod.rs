@@ -15,8 +15,9 @@ mod guard;
 mod record;
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
+
+use crate::publish::backoff::{random, random_bits};
 
 pub use elector::{Elector, LeaseHandle};
 pub use fitness::{Limits, keep_fit};
@@ -83,16 +84,6 @@ pub fn identity(variables: &BTreeMap<String, String>) -> String {
     };
     let name = known("POD_NAME").or_else(host).or_else(|| known("HOSTNAME"));
     format!("{}_{:08x}", name.as_deref().unwrap_or("waybill"), random_bits() >> 32)
-}
-
-/// The standard library seeds its hash maps from the system's randomness, which is good enough here.
-fn random_bits() -> u64 {
-    RandomState::new().build_hasher().finish()
-}
-
-/// Between 0 and 1.
-fn random() -> f64 {
-    (random_bits() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::kubernetes::key::OutputKey;
-use crate::metrics::Label as _;
+use crate::metrics::{Label as _, WriteFailure};
 use crate::publish::error::PublishError;
 use crate::publish::outputs::withdrawal::index_subject;
 use crate::translate::problem::{Category, Problem};
@@ -23,7 +23,7 @@ pub struct Refusals {
 impl Refusals {
     /// A request failed. `retired` says whether the output is one that no class has; those of others do not count.
     pub fn note(&mut self, error: &PublishError, now: Instant, retired: impl FnOnce() -> bool) {
-        if !matches!(error, PublishError::Forbidden { .. } | PublishError::NotFound { .. }) {
+        if !matches!(error.category(), WriteFailure::Forbidden | WriteFailure::NotFound) {
             return;
         }
         if !retired() {
@@ -49,8 +49,8 @@ impl Refusals {
     }
 }
 
-/// The problem that a failed commit is, and the uid of the object that it is about where that is known. `None` for
-/// what passes by itself.
+/// A failed commit as a problem, and the uid of the object that it is about where that is known. `None` for what passes
+/// by itself.
 ///
 /// Its words are the same at every attempt, since other words are another Event; the API server's own are logged.
 pub fn refusal_problem(
@@ -81,17 +81,17 @@ pub fn refusal_problem(
             };
             Some((problem, taken.uid.clone()))
         }
-        PublishError::QuotaExceeded { .. } => {
+        PublishError::Api { failure: WriteFailure::QuotaExceeded, .. } => {
             refused("a ResourceQuota of the output's namespace leaves no room for an object; raise it")
         }
-        PublishError::Forbidden { .. } => refused(
+        PublishError::Api { failure: WriteFailure::Forbidden, .. } => refused(
             "the API server refuses to write an object; grant the right (manifests/base/role.yaml), or fix the \
              admission policy",
         ),
-        PublishError::TooLarge { .. } => {
+        PublishError::Api { failure: WriteFailure::TooLarge, .. } => {
             refused("the API server takes nothing of an object's size; raise its request limit")
         }
-        PublishError::Invalid { .. } => {
+        PublishError::Api { failure: WriteFailure::Invalid, .. } => {
             refused("the API server finds an object invalid; look for an admission policy or webhook")
         }
         PublishError::NewerFormat { .. } => {

@@ -134,11 +134,7 @@ impl Withdrawal {
 
 /// The index of an output.
 pub fn index_subject(output: &OutputKey) -> Subject {
-    Subject {
-        kind: Kind::ConfigMap,
-        namespace: output.namespace().to_owned(),
-        name: output.name().to_owned(),
-    }
+    Subject::from((Kind::ConfigMap, &output.0))
 }
 
 #[cfg(test)]

@@ -2,13 +2,13 @@
 //! settings accepted last ([`crate::parameters::memory`]).
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use serde::Serialize;
 
 use crate::metrics::WriteKind;
+use crate::parameters::IngressClassParameters;
 use crate::parameters::memory::{self, Memory};
 use crate::parameters::resource::{GROUP, IngressClassParametersStatus, KIND, VERSION};
 use crate::publish::error::PublishError;
-use crate::publish::requests::{ObjectTarget, Requests, Write};
+use crate::publish::requests::{ObjectTarget, Requests};
 use crate::translate::problem::Kind;
 
 const NAME_TAKEN: &str = "delete or rename it, or set another operator.leaderElection.leaseName";
@@ -31,21 +31,6 @@ pub struct ClassWriter {
     lease_name: String,
 }
 
-/// A status alone, for server-side apply.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct StatusApply<'a> {
-    api_version: String,
-    kind: &'static str,
-    metadata: Identity<'a>,
-    status: &'a IngressClassParametersStatus,
-}
-
-#[derive(Serialize)]
-struct Identity<'a> {
-    name: &'a str,
-}
-
 impl ClassWriter {
     /// `namespace` is the operator's, `lease_name` is `operator.leaderElection.leaseName`.
     pub fn new(requests: Requests, namespace: impl Into<String>, lease_name: impl Into<String>) -> Self {
@@ -62,14 +47,13 @@ impl ClassWriter {
         name: &str,
         status: &IngressClassParametersStatus,
     ) -> Result<Written, PublishError> {
-        let body = StatusApply {
-            api_version: format!("{GROUP}/{VERSION}"),
-            kind: KIND,
-            metadata: Identity { name },
-            status,
-        };
-        let path = format!("/apis/{GROUP}/{VERSION}/ingressclassparameters/{name}/status");
-        let write = Write::apply(WriteKind::ParametersStatus, format!("{KIND} {name}"), &path, &body)?;
+        let target = ObjectTarget::new::<IngressClassParameters>(WriteKind::ParametersStatus, "", name);
+        let write = target.apply_status(&serde_json::json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"),
+            "kind": KIND,
+            "metadata": {"name": name},
+            "status": status,
+        }))?;
         match self.requests.write_repeated(&write).await {
             Ok(_) => Ok(Written::Done),
             Err(PublishError::NotFound { .. }) => Ok(Written::Gone),

@@ -206,11 +206,7 @@ impl StatusPolicy {
         self.records.get(key).filter(|record| record.contested)?;
         Some(Problem {
             category: Category::StatusContested,
-            subject: Subject {
-                kind: Kind::Ingress,
-                namespace: key.namespace().to_owned(),
-                name: key.name().to_owned(),
-            },
+            subject: Subject::from((Kind::Ingress, &key.0)),
             field: "status.loadBalancer.ingress".to_owned(),
             value: String::new(),
             remedy:

@@ -14,15 +14,14 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use k8s_openapi::Resource as _;
 use k8s_openapi::api::networking::v1::Ingress;
-use kube::Resource as _;
 
 use crate::key_queue::KeyQueue;
 use crate::kubernetes::key::IngressKey;
-use crate::metrics::{Queue, WriteKind};
+use crate::metrics::{Queue, WriteFailure, WriteKind};
 use crate::publish::backoff::Backoff;
 use crate::publish::error::{FailureLog, PublishError};
 use crate::publish::rate::Rate;
-use crate::publish::requests::{Requests, Write};
+use crate::publish::requests::{ObjectTarget, Requests, Write};
 use crate::publish::statuses::policy::{Decision, Entries, StatusPolicy, StatusState};
 use crate::translate::problem::Problem;
 
@@ -239,7 +238,7 @@ impl<V: StatusView> StatusWriter<V> {
 
 /// Whether the API server has another Ingress of that name.
 fn is_made_anew(error: &PublishError) -> bool {
-    let PublishError::Invalid { source, .. } = error else { return false };
+    let PublishError::Api { failure: WriteFailure::Invalid, source, .. } = error else { return false };
     let kube::Error::Api(status) = &**source else { return false };
     let causes = status.details.iter().flat_map(|details| &details.causes);
     causes.map(|cause| &cause.field).any(|field| field == "metadata.uid")
@@ -264,7 +263,6 @@ async fn write(requests: Requests, key: IngressKey, state: StatusState, entries:
 /// since, whose routing may not be published. An empty list is sent as such: a field that is left out stays while another
 /// manager owns it too.
 fn request(key: &IngressKey, uid: Option<&str>, entries: &Entries) -> Result<Write, PublishError> {
-    let path = format!("{}/{}/status", Ingress::url_path(&(), Some(key.namespace())), key.name());
     let mut body = serde_json::json!({
         "apiVersion": Ingress::API_VERSION,
         "kind": Ingress::KIND,
@@ -274,7 +272,9 @@ fn request(key: &IngressKey, uid: Option<&str>, entries: &Entries) -> Result<Wri
     if let Some(uid) = uid {
         body["metadata"]["uid"] = uid.into();
     }
-    Write::apply(WriteKind::IngressStatus, format!("status of Ingress {key}"), &path, &body)
+    let mut target = ObjectTarget::new::<Ingress>(WriteKind::IngressStatus, key.namespace(), key.name());
+    target.object = format!("status of {}", target.object);
+    target.apply_status(&body)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::regions::{HostRegion, LintedRoute};
 use super::{LintFinding, LintInput, LintSettings, Severity};
 use crate::kubernetes::key::{IngressKey, SecretKey};
 use crate::routing::Routing;
-use crate::tools::certificate::CertificateFacts;
+use crate::tools::certificate::{CertificateFacts, wildcard};
 use crate::traefik::dynamic::Certificate;
 use crate::translate::fragment::Fragment;
 
@@ -37,7 +37,7 @@ pub fn findings(routing: &Routing, settings: LintSettings<'_>) -> Vec<LintFindin
         let faults = known.entry(content).or_insert_with(|| faults(content.0, content.1, settings));
         found.extend(faults.iter().map(|(code, field, text)| {
             let (object, field) = (format!("Secret {secret}"), (*field).to_owned());
-            LintFinding::with_usual_remedy(code, object, field, text.clone())
+            LintFinding::new(code, object, field, text.clone())
         }));
     }
     found
@@ -50,7 +50,7 @@ pub fn unused(input: &LintInput, settings: LintSettings<'_>) -> Vec<LintFinding>
         let object = format!("Secret {secret}");
         faults.into_iter().map(move |(code, field, text)| LintFinding {
             severity: Severity::Note,
-            ..LintFinding::with_usual_remedy(
+            ..LintFinding::new(
                 code,
                 object.clone(),
                 field.to_owned(),
@@ -188,8 +188,7 @@ impl<'a> ServedNames<'a> {
 
     /// Whether Traefik has a certificate for a host, which may begin with `*.`.
     pub fn cover(&self, host: &str) -> bool {
-        let wildcard = host.find('.').map(|dot| format!("*{}", &host[dot..]));
-        self.names.contains(host) || wildcard.is_some_and(|name| self.names.contains(&name))
+        self.names.contains(host) || wildcard(host).is_some_and(|name| self.names.contains(&name))
     }
 
     /// Whether all Secrets that an Ingress names are there and can be read, and there is one.

@@ -159,5 +159,5 @@ fn finding(object: &str, key: &str, remedy: &str) -> LintFinding {
         (None, _) => (format!("{key:?} has no effect on this object"), usual.to_owned()),
     };
     let field = format!("metadata.annotations[{key}]");
-    LintFinding::new(Category::IgnoredAnnotation.as_str(), object.to_owned(), field, text, remedy)
+    LintFinding::new(Category::IgnoredAnnotation.as_str(), object, field, text).with_remedy(remedy)
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::LintFinding;
 use super::codes::{CODES, Severity, sentence};
 use crate::table::Digest;
-use crate::tools::explained::{Paint, shown};
+use crate::tools::explained::{Paint, counted, shown};
 
 /// Results that GitHub takes of one run.
 const SARIF_LIMIT: usize = 25_000;
@@ -142,10 +142,6 @@ impl LintReport {
         }
         out
     }
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A finding in one text.

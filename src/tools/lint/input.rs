@@ -9,6 +9,7 @@ use crate::kubernetes::key::{IngressKey, SecretKey};
 use crate::kubernetes::manifests::{ManifestPlace, ManifestTexts, Manifests, TraefikObject, UnreadFields};
 use crate::tools::invalid;
 use crate::traefik::dynamic::Certificate;
+use crate::translate::problem::{Kind, Subject};
 
 /// The annotation that silences codes for its object: their names, with commas between.
 const SILENCING: &str = "waybill.dev/lint-ignore";
@@ -53,57 +54,45 @@ impl LintInput {
 
     fn look(&mut self, manifests: &Manifests) {
         for ingress in &manifests.ingresses {
-            self.note_silenced("Ingress", &ingress.metadata);
+            self.note_silenced(Kind::Ingress, &ingress.metadata);
             self.findings.extend(invalid::fields(ingress).into_iter().map(|one| {
                 let text = format!("an API server refuses this: {:?}", one.value);
-                LintFinding::new("InvalidObject", one.subject.to_string(), one.field, text, one.remedy)
+                LintFinding::new("InvalidObject", one.subject.to_string(), one.field, text)
+                    .with_remedy(one.remedy)
             }));
         }
-        manifests.services.iter().for_each(|one| self.note_silenced("Service", &one.metadata));
-        manifests.secrets.iter().for_each(|one| self.note_silenced("Secret", &one.metadata));
-        manifests.classes.iter().for_each(|one| self.note_silenced("IngressClass", &one.metadata));
+        manifests.services.iter().for_each(|one| self.note_silenced(Kind::Service, &one.metadata));
+        manifests.secrets.iter().for_each(|one| self.note_silenced(Kind::Secret, &one.metadata));
+        manifests.classes.iter().for_each(|one| self.note_silenced(Kind::IngressClass, &one.metadata));
         let parameters = manifests.parameters.iter();
-        parameters.for_each(|one| self.note_silenced("IngressClassParameters", &one.metadata));
-
-        for one in &manifests.unnamed {
-            let text = "an API server refuses an Ingress without a name".to_owned();
-            let object = format!("Ingress {}", one.read_as);
-            let finding = LintFinding::new(
-                "InvalidObject",
-                object,
-                "metadata.name".to_owned(),
-                text,
-                "give it a name".to_owned(),
-            );
-            self.findings.push(LintFinding { place: Some(one.place.clone()), ..finding });
-        }
-        for one in &manifests.quoted {
+        parameters.for_each(|one| self.note_silenced(Kind::IngressClassParameters, &one.metadata));
+        self.findings.extend(manifests.unnamed.iter().map(|one| {
+            let text = "an API server refuses an Ingress without a name";
+            LintFinding::new("InvalidObject", format!("Ingress {}", one.read_as), "metadata.name", text)
+                .with_remedy("give it a name")
+                .at(&one.place)
+        }));
+        self.findings.extend(manifests.quoted.iter().map(|one| {
             let text = format!("an API server refuses this: {:?} in quotes", one.value);
-            let remedy = "write the number without quotes".to_owned();
-            let finding = LintFinding::new("InvalidObject", String::new(), one.field.clone(), text, remedy);
-            self.findings.push(LintFinding { place: Some(one.place.clone()), ..finding });
-        }
-        for one in &manifests.repeated {
+            LintFinding::new("InvalidObject", "", &one.field, text)
+                .with_remedy("write the number without quotes")
+                .at(&one.place)
+        }));
+        self.findings.extend(manifests.repeated.iter().map(|one| {
             let text = format!("the object is already in {}, and the later one counts", one.before);
-            let finding =
-                LintFinding::with_usual_remedy("RepeatedObject", one.object.clone(), String::new(), text);
-            self.findings.push(LintFinding { place: Some(one.again.clone()), ..finding });
-        }
+            LintFinding::new("RepeatedObject", &one.object, "", text).at(&one.again)
+        }));
     }
 
-    fn note_silenced(&mut self, kind: &str, metadata: &ObjectMeta) {
+    fn note_silenced(&mut self, kind: Kind, metadata: &ObjectMeta) {
         let Some(value) = metadata.annotations.as_ref().and_then(|all| all.get(SILENCING)) else { return };
-        let name = metadata.name.as_deref().unwrap_or_default();
-        let object = match metadata.namespace.as_deref() {
-            Some(namespace) => format!("{kind} {namespace}/{name}"),
-            None => format!("{kind} {name}"),
-        };
+        let object = Subject::new(kind, metadata).to_string();
         let named: Vec<String> = value.split(',').map(|code| code.trim().to_owned()).collect();
         let unknown = named.iter().filter(|code| !code.is_empty() && codes::find(code).is_none()).take(10);
         self.findings.extend(unknown.map(|code| {
             let field = format!("metadata.annotations[{SILENCING}]");
             let text = format!("there is no code {code:?}");
-            LintFinding::with_usual_remedy("UnknownLintCode", object.clone(), field, text)
+            LintFinding::new("UnknownLintCode", &object, field, text)
         }));
         self.silenced.insert(object, named);
     }
@@ -129,14 +118,8 @@ impl LintInput {
             if let (Some(chain), Some(private), false) =
                 (text("tls.crt"), text("tls.key"), named.contains(&key))
             {
-                let text = "no Ingress of the input names this TLS Secret".to_owned();
-                let object = format!("Secret {key}");
-                self.findings.push(LintFinding::with_usual_remedy(
-                    "UnusedSecret",
-                    object,
-                    String::new(),
-                    text,
-                ));
+                let text = "no Ingress of the input names this TLS Secret";
+                self.findings.push(LintFinding::new("UnusedSecret", format!("Secret {key}"), "", text));
                 self.unused.push((key, Certificate { cert_file: chain.into(), key_file: private.into() }));
             }
         }

@@ -1,4 +1,4 @@
-//! What is wrong with routing, be it a problem or legal: codes, findings, formats. Pure: routing in, findings out.
+//! What is wrong with routing, illegal or legal: codes, findings, formats. Pure: routing in, findings out.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -54,16 +54,34 @@ pub struct LintFinding {
 }
 
 impl LintFinding {
-    /// A finding with the severity of its code.
-    fn new(code: &'static str, object: String, field: String, text: String, remedy: String) -> Self {
-        let severity = codes::find(code).map_or(Severity::Warning, |code| code.severity);
-        Self { file: None, line: None, object, field, severity, code, text, remedy, place: None }
+    /// A finding with the severity and the remedy of its code.
+    fn new(
+        code: &'static str,
+        object: impl Into<String>,
+        field: impl Into<String>,
+        text: impl Into<String>,
+    ) -> Self {
+        let (severity, remedy) =
+            codes::find(code).map_or((Severity::Warning, ""), |code| (code.severity, code.remedy));
+        Self {
+            file: None,
+            line: None,
+            object: object.into(),
+            field: field.into(),
+            severity,
+            code,
+            text: text.into(),
+            remedy: remedy.to_owned(),
+            place: None,
+        }
     }
 
-    /// A finding whose remedy is that of its code.
-    fn with_usual_remedy(code: &'static str, object: String, field: String, text: String) -> Self {
-        let remedy = codes::find(code).map_or("", |code| code.remedy);
-        Self::new(code, object, field, text, remedy.to_owned())
+    fn with_remedy(self, remedy: impl Into<String>) -> Self {
+        Self { remedy: remedy.into(), ..self }
+    }
+
+    fn at(self, place: &ManifestPlace) -> Self {
+        Self { place: Some(place.clone()), ..self }
     }
 }
 
@@ -75,7 +93,7 @@ impl From<Problem> for LintFinding {
             "" => meaning.to_owned(),
             value => format!("{meaning}: {value:?}"),
         };
-        Self::new(code, problem.subject.to_string(), problem.field, text, problem.remedy)
+        Self::new(code, problem.subject.to_string(), problem.field, text).with_remedy(problem.remedy)
     }
 }
 
@@ -154,8 +172,8 @@ fn missing_classes(routing: &Routing, options: &ClassOptions) -> Vec<LintFinding
         ingresses.into_iter().map(move |ingress| {
             let text =
                 format!("IngressClass {class:?} is not in the input, so that the Ingress is not looked at");
-            let field = "spec.ingressClassName".to_owned();
-            LintFinding::with_usual_remedy("ClassNotFound", format!("Ingress {ingress}"), field, text)
+            let field = "spec.ingressClassName";
+            LintFinding::new("ClassNotFound", format!("Ingress {ingress}"), field, text)
         })
     });
     findings.collect()

@@ -11,10 +11,9 @@ use crate::kubernetes::key::IngressKey;
 use crate::table::Output;
 use crate::tools::explain::RankedRouter;
 use crate::tools::matching::{Predicate, RuleMatcher};
+use crate::tools::output_route::OutputRoute;
 use crate::tools::web_request::WebRequest;
-use crate::traefik::dynamic::Router;
-use crate::translate::fragment::{Fragment, RouterFragment};
-use crate::translate::name::DEFAULT_ROUTER;
+use crate::translate::fragment::{Fragment, ServiceFragment};
 
 /// The hosts that a rule takes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -157,7 +156,7 @@ pub struct LintedRoute<'a> {
     pub name: Arc<str>,
     pub fragment: &'a Fragment,
     /// Not for the default backend.
-    pub owner: Option<&'a RouterFragment>,
+    pub owner: Option<&'a ServiceFragment>,
     pub ranked: RankedRouter<'a>,
     /// Each once; `""` stands for Traefik's default ones.
     pub entry_points: Vec<&'a str>,
@@ -166,12 +165,7 @@ pub struct LintedRoute<'a> {
 }
 
 impl<'a> LintedRoute<'a> {
-    fn new(
-        name: Arc<str>,
-        fragment: &'a Fragment,
-        owner: Option<&'a RouterFragment>,
-        router: &'a Router,
-    ) -> Self {
+    fn new(OutputRoute { name, fragment, router, owner, .. }: OutputRoute<'a>) -> Self {
         let ranked = RankedRouter::new(router);
         let mut entry_points: Vec<&str> = router.entry_points.iter().map(String::as_str).collect();
         entry_points.sort_unstable();
@@ -186,14 +180,7 @@ impl<'a> LintedRoute<'a> {
 
     /// The routers of an output; those of older Ingresses first.
     pub fn of_output(output: &'a Output) -> Vec<Self> {
-        let named = output
-            .routers()
-            .map(|(name, fragment, router, _)| Self::new(name, fragment, Some(router), &router.router));
-        let default = output.default_backend().and_then(|fragment| {
-            let backend = fragment.default_backend.as_deref()?;
-            Some(Self::new(DEFAULT_ROUTER.into(), fragment, None, &backend.router))
-        });
-        let mut all: Vec<Self> = named.chain(default).collect();
+        let mut all: Vec<Self> = OutputRoute::all(output).map(Self::new).collect();
         all.sort_by(|one, other| one.age().cmp(&other.age()).then_with(|| one.name.cmp(&other.name)));
         all
     }

@@ -1,9 +1,11 @@
 //! What is said of routes, against the matcher that `explain` uses.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::*;
-use crate::traefik::dynamic::RouterTls;
+use crate::traefik::dynamic::{HttpService, Router, RouterTls};
 use crate::translate::fragment::{Created, Uid};
 use crate::translate::rule::{self, Matcher};
 use crate::translate::settings::RuleSyntax;
@@ -61,9 +63,22 @@ fn fragment() -> Fragment {
     }
 }
 
+static SERVICE: LazyLock<HttpService> = LazyLock::new(HttpService::default);
+
 fn routes<'a>(fragment: &'a Fragment, routers: &'a [Router]) -> Vec<LintedRoute<'a>> {
     let named = routers.iter().enumerate();
-    named.map(|(at, router)| LintedRoute::new(at.to_string().into(), fragment, None, router)).collect()
+    named
+        .map(|(at, router)| {
+            LintedRoute::new(OutputRoute {
+                name: at.to_string().into(),
+                fragment,
+                router,
+                service_name: "".into(),
+                service: &SERVICE,
+                owner: None,
+            })
+        })
+        .collect()
 }
 
 proptest! {

@@ -38,6 +38,14 @@ impl<'a> RouteFields<'a> {
         field
             .map_or_else(Default::default, |field| (format!("spec.rules[{}].host", field.rule), field.path()))
     }
+
+    fn of_host(&mut self, code: &'static str, route: &LintedRoute<'a>, text: String) -> LintFinding {
+        LintFinding::new(code, object(route.fragment), self.of(route).0, text)
+    }
+
+    fn of_path(&mut self, code: &'static str, route: &LintedRoute<'a>, text: String) -> LintFinding {
+        LintFinding::new(code, object(route.fragment), self.of(route).1, text)
+    }
 }
 
 fn object(fragment: &Fragment) -> String {
@@ -47,6 +55,24 @@ fn object(fragment: &Fragment) -> String {
 /// What is wrong with the routes of an output.
 pub fn findings(routing: &Routing, input: &LintInput, routes: &[LintedRoute<'_>]) -> Vec<LintFinding> {
     let mut fields = RouteFields { routing, known: HashMap::new() };
+    let mut found = without_requests(routes, &mut fields);
+    let served = ServedNames::new(routes);
+    let mut uncovered = HashSet::new();
+    for (at, host) in certificates::uncovered(routing, routes, &served) {
+        let fragment = routes[at].fragment;
+        let text = certificates::missing(&host, fragment);
+        found.push(fields.of_host("CertificateHostMissing", &routes[at], text));
+        uncovered.insert((&fragment.ingress, host));
+    }
+    found.extend(tls_hosts::findings(routing, input, routes, &served, &uncovered));
+    found.extend(shared_hosts(routes, &mut fields));
+    found.extend(mixed_tls(routing, routes, &mut fields));
+    found.extend(references(input, routes));
+    found
+}
+
+/// Routes that get no request, and those of which nobody knows whether they do.
+fn without_requests<'a>(routes: &[LintedRoute<'a>], fields: &mut RouteFields<'a>) -> Vec<LintFinding> {
     let mut found = Vec::new();
     let (hidden, same) = compare(routes);
     for (at, by) in hidden {
@@ -62,14 +88,10 @@ pub fn findings(routing: &Routing, input: &LintInput, routes: &[LintedRoute<'_>]
             hider.ranked.priority,
             route.ranked.priority,
         );
-        let field = fields.of(route).1;
-        let object = object(route.fragment);
+        let finding = fields.of_path("UnreachableRoute", route, text);
         found.push(match route.owner {
-            Some(_) => LintFinding::with_usual_remedy("UnreachableRoute", object, field, text),
-            None => {
-                let remedy = "remove the default backend, or narrow the other route".to_owned();
-                LintFinding::new("UnreachableRoute", object, field, text, remedy)
-            }
+            Some(_) => finding,
+            None => finding.with_remedy("remove the default backend, or narrow the other route"),
         });
     }
     for (at, first) in same {
@@ -82,44 +104,20 @@ pub fn findings(routing: &Routing, input: &LintInput, routes: &[LintedRoute<'_>]
             first.fragment.ingress,
             route.ranked.priority
         );
-        let field = fields.of(route).1;
-        found.push(LintFinding::with_usual_remedy("DuplicateRoute", object(route.fragment), field, text));
+        found.push(fields.of_path("DuplicateRoute", route, text));
     }
     for route in routes {
         if let Some((why, _)) = route.ranked.refusal() {
             let text = format!("{why} ({})", route.ranked.router.rule);
-            let field = fields.of(route).1;
-            found.push(LintFinding::with_usual_remedy("RefusedRule", object(route.fragment), field, text));
+            found.push(fields.of_path("RefusedRule", route, text));
         } else if route.region.as_ref().is_some_and(|region| !region.is_attainable()) {
             let text = format!(
                 "{} never gets a request: Traefik resolves and decodes a path before it compares it",
                 in_words(&route.ranked.router.rule)
             );
-            let field = fields.of(route).1;
-            found.push(LintFinding::with_usual_remedy(
-                "UnreachablePath",
-                object(route.fragment),
-                field,
-                text,
-            ));
+            found.push(fields.of_path("UnreachablePath", route, text));
         }
     }
-    let served = ServedNames::new(routes);
-    let mut uncovered = HashSet::new();
-    for (at, host) in certificates::uncovered(routing, routes, &served) {
-        let (fragment, field) = (routes[at].fragment, fields.of(&routes[at]).0);
-        found.push(LintFinding::with_usual_remedy(
-            "CertificateHostMissing",
-            object(fragment),
-            field,
-            certificates::missing(&host, fragment),
-        ));
-        uncovered.insert((&fragment.ingress, host));
-    }
-    found.extend(tls_hosts::findings(routing, input, routes, &served, &uncovered));
-    found.extend(shared_hosts(routes, &mut fields));
-    found.extend(mixed_tls(routing, routes, &mut fields));
-    found.extend(references(input, routes));
     found
 }
 
@@ -139,13 +137,7 @@ fn shared_hosts<'a>(routes: &[LintedRoute<'a>], fields: &mut RouteFields<'a>) ->
             continue;
         }
         let text = format!("Ingress {first} of another namespace has routes on {host} too");
-        let field = fields.of(route).0;
-        found.push(LintFinding::with_usual_remedy(
-            "HostInTwoNamespaces",
-            object(route.fragment),
-            field,
-            text,
-        ));
+        found.push(fields.of_host("HostInTwoNamespaces", route, text));
     }
     found
 }
@@ -187,8 +179,7 @@ fn mixed_tls<'a>(
             let text = format!(
                 "Ingress {other} has TLS on {host}, and this one has neither spec.tls nor router.tls"
             );
-            let field = fields.of(route).0;
-            found.push(LintFinding::with_usual_remedy("MixedTls", object(route.fragment), field, text));
+            found.push(fields.of_host("MixedTls", route, text));
         }
     }
     found
@@ -202,7 +193,7 @@ fn references(input: &LintInput, routes: &[LintedRoute<'_>]) -> BTreeSet<LintFin
             let Some(has_others) = input.lacks(&TraefikObject { kind, name: name.into() }) else { continue };
             let text = format!("{name}@kubernetescrd: no {kind} of the input has this name");
             let field = format!("metadata.annotations[{TRAEFIK_PREFIX}{annotation}]");
-            let mut finding = LintFinding::with_usual_remedy("ReferenceNotFound", object(), field, text);
+            let mut finding = LintFinding::new("ReferenceNotFound", object(), field, text);
             // Where there is none of its kind at all, they are elsewhere.
             if !has_others {
                 finding.severity = Severity::Note;
@@ -227,10 +218,10 @@ fn references(input: &LintInput, routes: &[LintedRoute<'_>]) -> BTreeSet<LintFin
             check("TLSOption", std::slice::from_ref(&tls.options), &ingress, "router.tls.options");
         }
         if let Some(owner) = route.owner
-            && services.insert(&owner.service.owner)
+            && services.insert(&owner.owner)
         {
-            let service = || format!("Service {}", owner.service.owner.service);
-            let http = &owner.service.service;
+            let service = || format!("Service {}", owner.owner.service);
+            let http = &owner.service;
             check("Middleware", &http.middlewares, &service, "service.middlewares");
             let transport = std::slice::from_ref(&http.load_balancer.servers_transport);
             check("ServersTransport", transport, &service, "service.serverstransport");
@@ -279,17 +270,17 @@ fn paths_of(fragment: &Arc<Fragment>, ingress: &Ingress, found: &mut Vec<LintFin
             if let Some(before) = seen.insert((host, path, &one.path_type), field()) {
                 let text =
                     format!("{host}{path} is in the same Ingress at {before} as well; the last one counts");
-                found.push(LintFinding::with_usual_remedy("DuplicateRoute", object(), field(), text));
+                found.push(LintFinding::new("DuplicateRoute", object(), field(), text));
             }
             match PathType::parse(Some(&one.path_type)) {
                 PathType::ImplementationSpecific if by_pattern => {
                     let text = format!("PathRegexp looks for {path:?} anywhere in the path");
-                    found.push(LintFinding::with_usual_remedy("UnanchoredPattern", object(), field(), text));
+                    found.push(LintFinding::new("UnanchoredPattern", object(), field(), text));
                 }
                 kind => {
                     if looks_like_pattern(path) && !(templates && path.contains('{')) {
                         let text = format!("{path:?} looks like a pattern and is compared as it is written");
-                        found.push(LintFinding::with_usual_remedy("PatternInPath", object(), field(), text));
+                        found.push(LintFinding::new("PatternInPath", object(), field(), text));
                     }
                     if kind == PathType::Prefix && letters && !path.is_empty() && !path.ends_with('/') {
                         let (_, _, count) = open.get_or_insert((field(), path, 0));
@@ -307,6 +298,6 @@ fn paths_of(fragment: &Arc<Fragment>, ingress: &Ingress, found: &mut Vec<LintFin
         };
         let text =
             format!("{path} takes {path}x too, because Traefik compares a Prefix letter by letter{others}");
-        found.push(LintFinding::with_usual_remedy("PrefixNotStrict", object(), field, text));
+        found.push(LintFinding::new("PrefixNotStrict", object(), field, text));
     }
 }

@@ -8,6 +8,7 @@ use super::{LintFinding, LintInput};
 use crate::kubernetes::Ingress;
 use crate::kubernetes::key::IngressKey;
 use crate::routing::Routing;
+use crate::tools::certificate::wildcard;
 use crate::translate::fragment::Fragment;
 
 /// Hosts that a text names.
@@ -35,10 +36,6 @@ impl HostSet {
     }
 }
 
-fn wildcard(host: &str) -> Option<String> {
-    Some(format!("*{}", &host[host.find('.')?..]))
-}
-
 /// Hosts of `spec.tls` that no route or no certificate is for, and hosts of rules that are missing in it. Those of
 /// `uncovered` are reported already.
 pub fn findings(
@@ -63,7 +60,7 @@ pub fn findings(
         };
         let certain = served.are_all_of(fragment, routing);
         let mut told = |code, field, text| {
-            found.push(LintFinding::with_usual_remedy(code, format!("Ingress {key}"), field, text));
+            found.push(LintFinding::new(code, format!("Ingress {key}"), field, text));
         };
         let rules = rule_hosts(ingress);
         let own = HostSet::new(rules.keys().cloned());

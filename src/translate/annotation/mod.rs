@@ -22,6 +22,7 @@ pub use form::ValueForm;
 pub use ignored::{MAY_BE_OPEN, NO_EFFECT, RESTRICTING, without_effect};
 pub use router::RouterAnnotations;
 pub use service::ServiceAnnotations;
+pub use value::boolean as go_boolean;
 
 /// A key behind the prefix in lower case, and what its value may be. `0` stands for any label of a domain.
 type KnownAnnotation = (&'static str, ValueForm);

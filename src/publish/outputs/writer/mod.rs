@@ -134,7 +134,7 @@ impl OutputWriter {
         }
     }
 
-    /// The uid of that index, for whoever tells of it.
+    /// The uid of that index, for Events about it.
     pub fn index_uid(&self) -> Option<&str> {
         self.index_uid.as_deref()
     }
