@@ -30,9 +30,6 @@ type KnownAnnotation = (&'static str, ValueForm);
 /// What is said of a key that nobody knows, and to which no other is close.
 pub const NO_SUCH: &str = "no such annotation; remove it, or see docs/annotations.md for those there are";
 
-/// Items that a list may have. In memory an item takes many times its bytes, in each router and service that has it.
-pub const ITEMS_LIMIT: usize = 1_000;
-
 /// Every annotation there is.
 pub fn known() -> impl Iterator<Item = KnownAnnotation> {
     RouterAnnotations::KNOWN.iter().chain(ServiceAnnotations::KNOWN).copied()
@@ -125,12 +122,6 @@ pub(super) fn parse<T: Annotated>(
         return Ok(T::default());
     }
     let mut faults = AnnotationFaults { subject, known: T::KNOWN, fatal: Vec::new(), minor: problems };
-    for entry in entries.iter().filter(|entry| !entry.overridden) {
-        faults.check_length(entry);
-    }
-    if !faults.fatal.is_empty() {
-        return Err(faults.fatal);
-    }
     let parsed = T::read(&entries, &mut faults);
     if faults.fatal.is_empty() { Ok(parsed) } else { Err(faults.fatal) }
 }
@@ -250,15 +241,6 @@ impl AnnotationFaults<'_> {
         parsed
     }
 
-    /// No value but a list has that many commas.
-    fn check_length(&mut self, entry: &Annotation<'_>) {
-        let items = 1 + entry.value.bytes().filter(|byte| *byte == b',').count();
-        if items > ITEMS_LIMIT {
-            let remedy = format!("the list has {items} items, and may have {ITEMS_LIMIT}; shorten it");
-            self.fatal(Category::InvalidAnnotation, entry, remedy);
-        }
-    }
-
     /// A list in which an empty item changes nothing for those that are left.
     fn list(&mut self, entry: &Annotation<'_>) -> Vec<String> {
         let (items, dropped) = value::list(entry.value);
@@ -316,30 +298,6 @@ mod tests {
                 parse::<ServiceAnnotations>(Some(&annotations), &subject, &mut minor).err(),
             ];
             assert_eq!(faults, [None, None], "{key}");
-        }
-    }
-
-    #[test]
-    fn a_list_has_a_limit() {
-        let subject = || Subject { kind: Kind::Ingress, namespace: String::new(), name: String::new() };
-        for (key, items, refused) in [
-            ("router.middlewares", ITEMS_LIMIT, false),
-            ("router.middlewares", ITEMS_LIMIT + 1, true),
-            ("router.entrypoints", ITEMS_LIMIT + 1, true),
-            ("router.tls.domains.0.sans", ITEMS_LIMIT + 1, true),
-            ("service.middlewares", ITEMS_LIMIT, false),
-            ("service.middlewares", ITEMS_LIMIT + 1, true),
-        ] {
-            let annotations = BTreeMap::from([(format!("{PREFIX}{key}"), vec!["a@file"; items].join(","))]);
-            let mut minor = Problems::default();
-            let faults = match key.starts_with("router") {
-                true => parse::<RouterAnnotations>(Some(&annotations), &subject, &mut minor).err(),
-                false => parse::<ServiceAnnotations>(Some(&annotations), &subject, &mut minor).err(),
-            };
-            let said =
-                faults.unwrap_or_default().iter().map(|fault| fault.remedy.clone()).collect::<Vec<_>>();
-            let wanted = "the list has 1001 items, and may have 1000; shorten it";
-            assert_eq!(said, if refused { vec![wanted] } else { vec![] }, "{key}");
         }
     }
 
