@@ -172,11 +172,12 @@ load: ## The operator at 10,000 Ingresses in a real API server: times, memory, C
 	tests/tools/build etcd kube-apiserver kubectl
 	$(CARGO) bench --locked --bench load -- --ingresses $(INGRESSES)
 
-# Sizes: make bench-peer INGRESSES=1000,50000; where Traefik takes more memory than there is: ALONE=1
+# Sizes: make bench-peer INGRESSES=1000,50000; where Traefik takes more memory than there is: ALONE=1;
+# with the Ingresses in ten classes with outputs of their own: OUTPUTS=10
 .PHONY: bench-peer
 bench-peer: ## Waybill beside the whole Traefik at 1,000 and 10,000 Ingresses in one run; fails when a ratio is missed
 	tests/tools/build etcd kube-apiserver kubectl traefik
-	$(CARGO) bench --locked --bench peer-bench -- $(if $(filter command line environment,$(origin INGRESSES)),--ingresses $(INGRESSES)) $(if $(ALONE),--alone)
+	$(CARGO) bench --locked --bench peer-bench -- $(if $(filter command line environment,$(origin INGRESSES)),--ingresses $(INGRESSES)) $(if $(ALONE),--alone) $(if $(OUTPUTS),--outputs $(OUTPUTS))
 
 .PHONY: load-edge
 load-edge: ## Operator, agent and a real Traefik at 10,000 Ingresses: from a change to Traefik's API, CPU, memory

@@ -2,9 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use futures::Stream;
 use tokio::sync::Notify;
 
 /// So many places an empty queue keeps. A start fills it with every key there is, which rarely wait again at once.
@@ -94,22 +93,12 @@ impl<K: Hash + Eq + Clone, V> KeyQueue<K, V> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-
-    /// The keys as they come, without end.
-    pub fn stream(self: Arc<Self>) -> impl Stream<Item = (K, V)> + Send + 'static
-    where
-        K: Send + 'static,
-        V: Send + 'static,
-    {
-        futures::stream::unfold(self, |queue| async move {
-            let entry = queue.next().await;
-            Some((entry, queue))
-        })
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]

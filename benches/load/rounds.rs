@@ -22,6 +22,9 @@ use super::{cluster, fill, process};
 
 const OUTPUT: &str = "waybill/waybill";
 
+/// A label of indices.
+pub const INDICES: &str = "waybill.dev/part=index";
+
 /// However slow the machine is.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -218,11 +221,21 @@ pub async fn change_endpoint(client: &Client, number: usize, generation: u8) {
 
 /// Routers in what is published.
 pub async fn routers(plane: &ControlPlane) -> Result<usize, String> {
-    let indices: Api<ConfigMap> = Api::namespaced(plane.admin(), "waybill");
-    let index = indices.get_opt("waybill").await.map_err(|error| error.to_string())?.ok_or("no index")?;
-    let text = index.data.and_then(|mut data| data.remove("index.json")).ok_or("no index.json")?;
-    let index: Index = Index::parse(&text).map_err(|error| error.to_string())?;
-    Ok(index.counts.routers)
+    Ok(indices(plane).await?.values().map(|index| index.counts.routers).sum())
+}
+
+/// The indices of all outputs, by name.
+pub async fn indices(plane: &ControlPlane) -> Result<BTreeMap<String, Index>, String> {
+    let maps: Api<ConfigMap> = Api::namespaced(plane.admin(), "waybill");
+    let listed =
+        maps.list(&ListParams::default().labels(INDICES)).await.map_err(|error| error.to_string())?;
+    let read = listed.items.into_iter().map(|map| {
+        let text = map.data.and_then(|mut data| data.remove("index.json")).ok_or("no index.json")?;
+        let index = Index::parse(&text).map_err(|error| error.to_string())?;
+        Ok((map.metadata.name.unwrap_or_default(), index))
+    });
+    let read: BTreeMap<String, Index> = read.collect::<Result<_, String>>()?;
+    if read.is_empty() { Err("no index".to_owned()) } else { Ok(read) }
 }
 
 async fn generation(plane: &ControlPlane) -> u64 {

@@ -31,17 +31,18 @@ mod subject;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use changes::Changes;
 use clap::Parser;
-use harness::ControlPlane;
+use harness::{ControlPlane, eventually};
 use phases::Phases;
 use report::Sample;
 use serde_json::{Value, json};
 use subject::Kind;
 
 /// Figures, in the order of the table.
-const FIGURES: [(&str, &str); 21] = [
+const FIGURES: [(&str, &str); 22] = [
     ("start", "s until everything is loaded"),
     ("start_cpu", "CPU s of it"),
     ("restart", "s until a restart has found that nothing is to be done"),
@@ -50,7 +51,8 @@ const FIGURES: [(&str, &str); 21] = [
     ("unused", "CPU ms for a slice that nobody uses, 5 a second"),
     ("used_1", "CPU ms for an endpoint change, 1 a second"),
     ("arrived", "s from the last of these until it is loaded"),
-    ("bytes", "bytes written for one of these"),
+    ("bytes", "bytes of commits for one of these"),
+    ("text", "bytes of the text for one of these, at most one in 30 s"),
     ("used_20", "CPU ms for an endpoint change, 20 a second"),
     ("api", "CPU ms of the API server for one of these, beyond the change itself"),
     ("used_200", "CPU ms for an endpoint change, 200 a second"),
@@ -107,6 +109,9 @@ struct Arguments {
     /// Seconds for each phase of changes.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
+    /// Outputs that the Ingresses are spread over; several have an IngressClass each.
+    #[arg(long, default_value_t = 1)]
+    outputs: usize,
     /// Measures waybill alone, where memory does not suffice for Traefik.
     #[arg(long)]
     alone: bool,
@@ -120,6 +125,7 @@ type Figures = BTreeMap<&'static str, Vec<f64>>;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    cluster::OUTPUTS.set(arguments.outputs.max(1)).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let mut missed = Vec::new();
     let mut kept = Vec::new();
@@ -202,12 +208,29 @@ fn table(count: usize, mut waybill: Figures, mut traefik: Figures, alone: bool) 
     missed
 }
 
+/// Makes IngressClassParameters, as soon as their definition is in use, and the classes that name them.
+async fn make_classes(plane: &ControlPlane, classes: Vec<(Value, Value)>) {
+    let client = plane.admin();
+    for (parameters, class) in classes {
+        eventually("parameters can be made", Duration::from_secs(60), async || {
+            let path = "/apis/waybill.dev/v1alpha1/ingressclassparameters";
+            let body = serde_json::to_vec(&parameters).unwrap();
+            let request =
+                http::Request::post(path).header("content-type", "application/json").body(body).unwrap();
+            client.request_text(request).await.map(drop).map_err(|error| error.to_string())
+        })
+        .await;
+        fill::write(&client, "POST", "/apis/networking.k8s.io/v1/ingressclasses".to_owned(), class).await;
+    }
+}
+
 async fn measure(arguments: &Arguments, count: usize) -> [Figures; 2] {
     let plane = ControlPlane::start().await;
     let (made, took) = fill::fill(&plane, count).await;
     println!("{count} Ingresses: {made} objects made in {:.0} s", took.as_secs_f64());
     plane.install("crds");
     plane.install("manifests");
+    make_classes(&plane, cluster::classes()).await;
     let mut figures = [Figures::new(), Figures::new()];
     let mut changes = Changes { plane: &plane, client: plane.admin(), count, made: 0, rollouts: 0 };
     let before = phases::api_seconds(&plane);

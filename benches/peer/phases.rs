@@ -12,7 +12,7 @@ use super::Figures;
 use super::changes::{Changes, Wanted};
 use super::harness::{ControlPlane, Part};
 use super::subject::{Kind, OutOfTime, PEER_WITHIN, Subject};
-use super::{cluster, fill, process};
+use super::{cluster, fill, process, rounds};
 
 /// Changes whose way into the index is timed one by one: without a throttle, and with the default one.
 const TIMED: u32 = 100;
@@ -91,12 +91,13 @@ impl Phases<'_> {
 
     async fn changes(&mut self, subject: &Subject, changes: &mut Changes<'_>) -> Result<(), OutOfTime> {
         tokio::time::sleep(Duration::from_secs(3)).await;
-        let idle = spent(subject, 10.0, async || tokio::time::sleep(Duration::from_secs(10)).await).await;
+        // CPU time is counted in hundredths of a second, which are much beside what these take.
+        let idle = spent(subject, 20.0, async || tokio::time::sleep(Duration::from_secs(20)).await).await;
         self.add("idle", idle);
-        let beats = self.seconds * 10;
+        let beats = self.seconds.max(20) * 10;
         let heartbeat = spent(subject, beats as f64, async || changes.heartbeats(beats).await).await;
         self.add("heartbeat", heartbeat);
-        let slices = self.seconds * 5;
+        let slices = self.seconds.max(20) * 5;
         let unused = spent(subject, slices as f64, async || changes.unused_slices(slices).await).await;
         self.add("unused", unused);
         for (name, rate) in [("used_1", 1), ("used_20", 20), ("used_200", 200)] {
@@ -105,7 +106,9 @@ impl Phases<'_> {
             let looks =
                 self.change(subject, name, times, async || changes.endpoints(times, rate).await).await?;
             if name == "used_1" && self.kind == Kind::Waybill {
-                self.add("bytes", (subject.written_bytes().await - before_bytes) / times as f64);
+                let bytes = subject.written_bytes().await;
+                self.add("bytes", (bytes[0] - before_bytes[0]) / times as f64);
+                self.add("text", (bytes[1] - before_bytes[1]) / times as f64);
             }
             if name == "used_20" {
                 // Without the looks for what has arrived.
@@ -184,11 +187,14 @@ impl Phases<'_> {
             return;
         }
         let indices: Api<ConfigMap> = Api::namespaced(self.plane.admin(), "waybill");
-        let index = watcher::Config::default().fields("metadata.name=waybill");
+        let index = watcher::Config::default().labels(rounds::INDICES);
         let mut versions = pin!(watcher(indices, index).applied_objects());
         let mut next =
             async || versions.next().await.expect("a watch without end").unwrap().metadata.resource_version;
-        let mut last = next().await;
+        let mut last = None;
+        for _ in rounds::indices(self.plane).await.unwrap() {
+            last = next().await;
+        }
         for change in 0..times {
             tokio::time::sleep(pause(change)).await;
             changes.endpoints(1, 1).await;

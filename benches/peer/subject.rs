@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::changes::Wanted;
 use super::harness::operator::{Operator, get};
@@ -87,12 +87,13 @@ impl Subject {
         process::cpu_seconds(self.id())
     }
 
-    /// Bytes that waybill has written to the API server.
-    pub async fn written_bytes(&self) -> f64 {
-        match &self.program {
-            Program::Waybill(operator) => operator.sum("waybill_written_bytes_total").await,
-            Program::Traefik { .. } => f64::NAN,
-        }
+    /// Bytes that waybill has written to the API server: for commits, and as text.
+    pub async fn written_bytes(&self) -> [f64; 2] {
+        let Program::Waybill(operator) = &self.program else { return [f64::NAN; 2] };
+        let of =
+            async |kind: &str| operator.sum(&format!("waybill_written_bytes_total{{kind=\"{kind}\"")).await;
+        let shards = of("routing_shard").await + of("key_shard").await;
+        [of("index").await + shards, of("text").await]
     }
 
     async fn wait(
@@ -176,8 +177,16 @@ impl Subject {
     async fn sections(&self, plane: &ControlPlane) -> Result<Value, String> {
         match &self.program {
             Program::Waybill(_) => {
-                let (_, mut document) = plane.published("waybill/waybill").await.ok_or("no index")?;
-                Ok(document["http"].take())
+                let mut all = json!({"routers": {}, "services": {}});
+                for output in rounds::indices(plane).await?.into_keys() {
+                    let (_, mut document) =
+                        plane.published(&format!("waybill/{output}")).await.ok_or("no index")?;
+                    for section in ["routers", "services"] {
+                        let Value::Object(entries) = document["http"][section].take() else { continue };
+                        all[section].as_object_mut().into_iter().for_each(|all| all.extend(entries.clone()));
+                    }
+                }
+                Ok(all)
             }
             Program::Traefik { api, .. } => answer(*api, "/api/rawdata").await,
         }

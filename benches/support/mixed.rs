@@ -8,7 +8,9 @@
 //!
 //! A slice has 3 endpoints, every tenth 20, every tenth 1, and every hundredth 100.
 
-use serde_json::Value;
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
 
 #[path = "cluster.rs"]
 #[allow(dead_code, unused_imports, reason = "the other parts of it are the same in both")]
@@ -21,6 +23,37 @@ pub const LARGE_NAMESPACE: usize = 1_000;
 
 /// Ingresses with the Service of the first one.
 pub const SHARED: usize = 500;
+
+/// How many outputs the Ingresses are spread over, namespace by namespace; one unless it is set. Several have a class
+/// each.
+pub static OUTPUTS: OnceLock<usize> = OnceLock::new();
+
+fn outputs() -> usize {
+    OUTPUTS.get().copied().unwrap_or(1)
+}
+
+/// The name of the class of an Ingress.
+fn class_of(number: usize) -> String {
+    let namespace = if number < LARGE_NAMESPACE { 0 } else { number / 100 };
+    if outputs() == 1 { "traefik".to_owned() } else { format!("traefik-{}", namespace % outputs()) }
+}
+
+/// Where several outputs are wanted: the classes and their parameters, each with an output of its own.
+pub fn classes() -> Vec<(Value, Value)> {
+    let of = |number: usize| {
+        let name = format!("traefik-{number}");
+        let parameters = json!({
+            "apiVersion": "waybill.dev/v1alpha1", "kind": "IngressClassParameters", "metadata": {"name": name},
+            "spec": {"output": {"name": name}},
+        });
+        let mut class = class();
+        class["metadata"]["name"] = name.as_str().into();
+        class["spec"]["parameters"] =
+            json!({"apiGroup": "waybill.dev", "kind": "IngressClassParameters", "name": name});
+        (parameters, class)
+    };
+    if outputs() == 1 { Vec::new() } else { (0..outputs()).map(of).collect() }
+}
 
 /// A Service of 20 endpoints that one Ingress has.
 pub const TWENTY_ENDPOINTS: usize = SHARED + 1;
@@ -57,6 +90,7 @@ pub fn routers(numbers: std::ops::Range<usize>) -> usize {
 /// The Ingress with this number.
 pub fn ingress(number: usize) -> Value {
     let mut ingress = placed(number, uniform::ingress(number));
+    ingress["spec"]["ingressClassName"] = class_of(number).into();
     let rule = &mut ingress["spec"]["rules"][0];
     let mut first = rule["http"]["paths"][0].take();
     first["backend"]["service"]["name"] = format!("app-{}", backend(number)).into();

@@ -132,12 +132,13 @@ impl Render {
 fn print_manifests(out: &mut dyn Write, key: &OutputKey, output: &mut Output, keys: bool) -> io::Result<()> {
     let desired = DesiredOutput::new(output);
     for digest in &desired.routing_shards {
-        if let Some(document) = output.routing_shard(digest) {
-            print_object(out, &objects::routing_shard(key, digest, &document)?)?;
+        if let Some(shard) = output.routing_shard(digest) {
+            print_object(out, &objects::routing_shard(key, digest, &shard.document())?)?;
         }
     }
     for digest in &desired.key_shards {
-        let Some(document) = output.key_shard(digest) else { continue };
+        let Some(shard) = output.key_shard(digest) else { continue };
+        let document = shard.document();
         let document = if keys {
             document
         } else {

@@ -71,8 +71,6 @@ keys! {
     IngressKey,
     /// A Service.
     ServiceKey,
-    /// An EndpointSlice.
-    SliceKey,
     /// A Secret.
     SecretKey,
     /// An output: the namespace and the name of an index (docs/published.md).

@@ -10,29 +10,23 @@ use crate::traefik::document::{self, Keys};
 use crate::traefik::dynamic::Certificate;
 use crate::traefik::escape::Sink;
 
-/// Routers and services; the content of routing shards.
-pub(super) struct RoutingLines;
+/// Routers by key.
+pub(super) struct RouterLines;
 
-/// The section that a line is in.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Section {
-    Router,
-    Service,
-}
+/// Services by key.
+pub(super) struct ServiceLines;
 
-impl Content for RoutingLines {
-    type Key = (Section, Arc<str>);
+impl Content for RouterLines {
+    type Key = Arc<str>;
     type Value = Arc<str>;
 
-    /// A changed endpoint writes a shard and the index, which names all of them: 12 bytes each. Twice as many make a
-    /// shard smaller by about a fifteenth of its text (gzip, then base64), so that pays for the longer index above some
-    /// 185 bytes a bucket for each bucket that there is. A little later, since each is an object to be made, watched
-    /// and fetched too; never for what is small anyway, and always for what takes long to compress.
+    /// Routers change seldom, are much alike, and gzip leaves a tenth of them, so there are few shards, which every index
+    /// names. Of very many routers shards may be larger still.
     fn grow_above(count: usize) -> usize {
-        count.saturating_mul(224).clamp(24 * 1024, 96 * 1024)
+        count.saturating_mul(1024).clamp(96 * 1024, 192 * 1024)
     }
 
-    fn cell((_, key): &Self::Key) -> usize {
+    fn cell(key: &Self::Key) -> usize {
         hash::cell(key)
     }
 
@@ -44,22 +38,43 @@ impl Content for RoutingLines {
         sink: &mut impl Sink,
         entries: impl Iterator<Item = (&'a Self::Key, &'a Self::Value)> + Clone,
     ) {
-        document::write(
-            sink,
-            lines(entries.clone(), Section::Router),
-            lines(entries, Section::Service),
-            [],
-            Keys::LeftOut,
-        );
+        document::write(sink, lines(entries), [], [], Keys::LeftOut);
     }
 }
 
-/// The lines of a section.
+impl Content for ServiceLines {
+    type Key = Arc<str>;
+    type Value = Arc<str>;
+
+    /// A changed endpoint writes a shard and the index, which names all of them: 12 bytes each. Twice as many make a
+    /// shard smaller by about a fourteenth of its text (gzip, then base64), so that pays for the longer index above some
+    /// 165 bytes a bucket for each bucket that there is. Never for what is small anyway, and always for what takes long
+    /// to compress.
+    fn grow_above(count: usize) -> usize {
+        count.saturating_mul(165).clamp(12 * 1024, 48 * 1024)
+    }
+
+    fn cell(key: &Self::Key) -> usize {
+        hash::cell(key)
+    }
+
+    fn length(line: &Self::Value) -> usize {
+        line.len() + 2
+    }
+
+    fn write<'a>(
+        sink: &mut impl Sink,
+        entries: impl Iterator<Item = (&'a Self::Key, &'a Self::Value)> + Clone,
+    ) {
+        document::write(sink, [], lines(entries), [], Keys::LeftOut);
+    }
+}
+
+/// The lines of routers or services.
 pub(super) fn lines<'a>(
-    entries: impl Iterator<Item = (&'a (Section, Arc<str>), &'a Arc<str>)>,
-    section: Section,
+    entries: impl Iterator<Item = (&'a Arc<str>, &'a Arc<str>)>,
 ) -> impl Iterator<Item = &'a str> {
-    entries.filter(move |((of, _), _)| *of == section).map(|(_, line)| &**line)
+    entries.map(|(_, line)| &**line)
 }
 
 /// CertificateLines with their keys; the content of key shards.
@@ -93,9 +108,9 @@ impl Content for CertificateLines {
     type Key = SecretKey;
     type Value = KeptCertificate;
 
-    /// CertificateLines change seldom, and every index names all shards.
-    fn grow_above(_: usize) -> usize {
-        160 * 1024
+    /// Certificates change seldom, and every index names all shards.
+    fn grow_above(count: usize) -> usize {
+        count.saturating_mul(2048).clamp(160 * 1024, 240 * 1024)
     }
 
     fn cell(secret: &SecretKey) -> usize {

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub use digest::Digest;
-pub use output::{Counts, Output};
+pub use output::{Counts, Output, ShardContent};
 
 use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::translate::fragment::Fragment;

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::content::{CertificateLines, KeptCertificate, RoutingLines, Section, lines};
+use super::content::{CertificateLines, KeptCertificate, RouterLines, ServiceLines, lines};
 use super::digest::{Digest, Place, place};
 use super::hash::{self, RoutingHash};
 use super::names::{Claimant, Names};
-use super::shards::{Content, Shards};
+use super::shards::{PartEntries, Shards};
 use crate::kubernetes::key::{IngressKey, SecretKey};
 use crate::small_set::SmallSet;
 use crate::traefik::document::{self, Keys};
@@ -95,6 +95,26 @@ fn are_together(fragment: &Fragment) -> bool {
     fragment.routers.len() <= TOGETHER
 }
 
+/// A shard as it was when it was asked for, not yet as text: at the first commit all of them are to be written.
+pub struct ShardContent(KindEntries);
+
+enum KindEntries {
+    Routers(PartEntries<RouterLines>),
+    Services(PartEntries<ServiceLines>),
+    Certificates(PartEntries<CertificateLines>),
+}
+
+impl ShardContent {
+    /// Its document.
+    pub fn document(&self) -> String {
+        match &self.0 {
+            KindEntries::Routers(entries) => entries.document(),
+            KindEntries::Services(entries) => entries.document(),
+            KindEntries::Certificates(entries) => entries.document(),
+        }
+    }
+}
+
 /// The routing of one output.
 pub struct Output {
     routers: HashMap<RouterOwner, (Arc<Fragment>, usize)>,
@@ -107,7 +127,8 @@ pub struct Output {
     secrets: HashMap<SecretKey, usize>,
     /// How many routers come from the Ingresses of each namespace that has any, the default router included.
     by_namespace: HashMap<Arc<str>, usize>,
-    routing: Shards<RoutingLines>,
+    router_lines: Shards<RouterLines>,
+    service_lines: Shards<ServiceLines>,
     certificates: Shards<CertificateLines>,
     hash: RoutingHash,
 }
@@ -122,7 +143,8 @@ impl Default for Output {
             default_backends: BTreeMap::new(),
             secrets: HashMap::new(),
             by_namespace: HashMap::new(),
-            routing: Shards::default(),
+            router_lines: Shards::default(),
+            service_lines: Shards::default(),
             certificates: Shards::default(),
             hash: RoutingHash::default(),
         }
@@ -157,38 +179,47 @@ impl Output {
 
     /// Bytes of routers and services as text, without certificates and without what is around the lines.
     pub fn routing_bytes(&self) -> usize {
-        self.routing.bytes()
+        self.router_lines.bytes() + self.service_lines.bytes()
     }
 
     /// The whole as one document: routers and services by key, certificates by namespace and name of their Secret.
     pub fn assembled(&self, keys: Keys) -> String {
-        let mut text = String::with_capacity(self.routing.bytes() + self.certificates.bytes() + 128);
-        let (routing, certificates) = (self.routing.sorted(), self.certificates.sorted());
+        let certificates = self.certificates.sorted();
+        self.document(
+            self.certificates.bytes(),
+            certificates.iter().map(|(_, kept)| &*kept.certificate),
+            keys,
+        )
+    }
+
+    /// Routers and services as one document.
+    pub fn routing(&self) -> String {
+        self.document(0, [], Keys::LeftOut)
+    }
+
+    fn document<'a>(
+        &'a self,
+        more: usize,
+        certificates: impl IntoIterator<Item = &'a Certificate>,
+        keys: Keys,
+    ) -> String {
+        let mut text = String::with_capacity(self.routing_bytes() + more + 128);
+        let (routers, services) = (self.router_lines.sorted(), self.service_lines.sorted());
         document::write(
             &mut text,
-            lines(routing.iter().copied(), Section::Router),
-            lines(routing.iter().copied(), Section::Service),
-            certificates.iter().map(|(_, kept)| &*kept.certificate),
+            lines(routers.into_iter()),
+            lines(services.into_iter()),
+            certificates,
             keys,
         );
         text
     }
 
-    /// Routers and services as one document.
-    pub fn routing(&self) -> String {
-        let mut text = String::with_capacity(self.routing.bytes() + 128);
-        RoutingLines::write(&mut text, self.routing.sorted().into_iter());
-        text
-    }
-
     /// The hash of the whole ([`hash`]). Costs what has changed since it was last asked for.
     pub fn hash(&mut self) -> Digest {
-        let Self { hash, routing, certificates, .. } = self;
+        let Self { hash, router_lines, service_lines, certificates, .. } = self;
         hash.take(
-            |cell| {
-                let entries = routing.cell(cell);
-                hash::cell_sum(lines(entries.clone(), Section::Router), lines(entries, Section::Service))
-            },
+            |cell| hash::cell_sum(lines(router_lines.cell(cell)), lines(service_lines.cell(cell))),
             || certificates.values().map(|kept| kept.sum).collect(),
         )
     }
@@ -212,13 +243,14 @@ impl Output {
 
     /// Brings the shards up to date: their number in line with the size, the changed ones hashed.
     pub fn refresh(&mut self) {
-        self.routing.refresh();
+        self.router_lines.refresh();
+        self.service_lines.refresh();
         self.certificates.refresh();
     }
 
-    /// The routing shards, in order. Right after [`Self::refresh`] that is all of them.
+    /// The routing shards, in order: those with routers, then those with services. Right after [`Self::refresh`] that is all of them.
     pub fn routing_shards(&self) -> impl Iterator<Item = Digest> {
-        self.routing.digests()
+        self.router_lines.digests().chain(self.service_lines.digests())
     }
 
     /// The key shards, in order. Right after [`Self::refresh`] that is all of them.
@@ -226,20 +258,22 @@ impl Output {
         self.certificates.digests()
     }
 
-    /// The document of a routing shard; `None` when a change has done away with it.
-    pub fn routing_shard(&self, digest: &Digest) -> Option<String> {
-        self.routing.document(digest)
+    /// A routing shard; `None` when a change has done away with it.
+    pub fn routing_shard(&self, digest: &Digest) -> Option<ShardContent> {
+        let routers = self.router_lines.shard(digest).map(KindEntries::Routers);
+        routers.or_else(|| self.service_lines.shard(digest).map(KindEntries::Services)).map(ShardContent)
     }
 
-    /// The document of a key shard, with keys; `None` when a change has done away with it.
-    pub fn key_shard(&self, digest: &Digest) -> Option<String> {
-        self.certificates.document(digest)
+    /// A key shard, with keys; `None` when a change has done away with it.
+    pub fn key_shard(&self, digest: &Digest) -> Option<ShardContent> {
+        self.certificates.shard(digest).map(KindEntries::Certificates).map(ShardContent)
     }
 
     /// Which of all places each entry is at, routers before services.
     #[cfg(test)]
     pub(super) fn places(&self) -> Vec<Place> {
-        self.routing.places().into_values().collect()
+        let services = self.service_lines.places();
+        self.router_lines.places().into_values().chain(services.into_values()).collect()
     }
 
     /// Whether another Ingress is the default backend that `fragment` wants to be.
@@ -419,8 +453,7 @@ impl Output {
             before.into_iter().chain(after).filter(|ingress| Some(ingress) != own).collect()
         };
 
-        let router_key = (Section::Router, Arc::from(DEFAULT_ROUTER));
-        let service_key = (Section::Service, Arc::from(DEFAULT_BACKEND));
+        let (router_key, service_key) = (Arc::from(DEFAULT_ROUTER), Arc::from(DEFAULT_BACKEND));
         let first =
             self.default_backends.first_key_value().and_then(|(_, first)| first.default_backend.as_deref());
         let changed = if let Some(first) = first {
@@ -429,9 +462,10 @@ impl Output {
             let service_line = document::service_line(DEFAULT_BACKEND, &first.service);
             let place = place(DEFAULT_ROUTER);
             // Both, whatever the first says.
-            self.put(place, router_key, router_line) | self.put(place, service_key, service_line)
+            self.put_router(place, router_key, router_line)
+                | self.put_service(place, service_key, service_line)
         } else {
-            self.remove(&router_key) | self.remove(&service_key)
+            self.remove_router(&router_key) | self.remove_service(&service_key)
         };
         (changed, others)
     }
@@ -451,32 +485,50 @@ impl Output {
                             .filter_map(|router| self.router_names.key_of(router, &router.key)),
                     );
                 }
-                None => changed |= self.remove(&(Section::Service, key)),
+                None => changed |= self.remove_service(&key),
             }
         }
         for owner in contents {
             let Some(shared) = self.services.get(&owner) else { continue };
             let Some(key) = self.service_names.key_of(&owner, &shared.content.key) else { continue };
             let line = document::service_line(&key, &shared.content.service);
-            changed |= self.put(place(&owner.service.to_string()), (Section::Service, key), line);
+            changed |= self.put_service(place(&owner.service.to_string()), key, line);
         }
         for key in routers.into_iter().collect::<BTreeSet<_>>() {
             match self.rendered_router(&key) {
-                Some((place, line)) => changed |= self.put(place, (Section::Router, key), line),
-                None => changed |= self.remove(&(Section::Router, key)),
+                Some((place, line)) => changed |= self.put_router(place, key, line),
+                None => changed |= self.remove_router(&key),
             }
         }
         changed
     }
 
-    /// Sets a line; whether that changed anything.
-    fn put(&mut self, place: Place, key: <RoutingLines as Content>::Key, line: String) -> bool {
-        self.routing.put(place, key, line.into()).inspect(|cell| self.hash.changed(*cell)).is_some()
+    /// Sets the line of a router; whether that changed anything.
+    fn put_router(&mut self, place: Place, key: Arc<str>, line: String) -> bool {
+        let cell = self.router_lines.put(place, key, line.into());
+        self.changed(cell)
     }
 
-    /// Removes a line; whether it was there.
-    fn remove(&mut self, key: &<RoutingLines as Content>::Key) -> bool {
-        self.routing.remove(key).inspect(|cell| self.hash.changed(*cell)).is_some()
+    /// Sets the line of a service; whether that changed anything.
+    fn put_service(&mut self, place: Place, key: Arc<str>, line: String) -> bool {
+        let cell = self.service_lines.put(place, key, line.into());
+        self.changed(cell)
+    }
+
+    /// Removes the line of a router; whether it was there.
+    fn remove_router(&mut self, key: &Arc<str>) -> bool {
+        let cell = self.router_lines.remove(key);
+        self.changed(cell)
+    }
+
+    /// Removes the line of a service; whether it was there.
+    fn remove_service(&mut self, key: &Arc<str>) -> bool {
+        let cell = self.service_lines.remove(key);
+        self.changed(cell)
+    }
+
+    fn changed(&mut self, cell: Option<usize>) -> bool {
+        cell.inspect(|cell| self.hash.changed(*cell)).is_some()
     }
 
     /// Place and line of the router that has `key`.

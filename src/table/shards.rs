@@ -43,6 +43,9 @@ pub(super) trait Content {
         Self: 'a;
 }
 
+/// The entries of a cell, each with its place.
+type Cell<C> = BTreeMap<<C as Content>::Key, (Place, <C as Content>::Value)>;
+
 /// The entries of a bucket.
 struct Bucket<C: Content> {
     entries: BTreeMap<C::Key, C::Value>,
@@ -58,7 +61,7 @@ impl<C: Content> Default for Bucket<C> {
 
 /// Entries, by the cell of their key and by their place, and cut into shards.
 pub(super) struct Shards<C: Content> {
-    cells: Vec<BTreeMap<C::Key, (Place, C::Value)>>,
+    cells: Vec<Cell<C>>,
     buckets: Vec<Bucket<C>>,
     len: usize,
     bytes: usize,
@@ -175,16 +178,12 @@ impl<C: Content> Shards<C> {
         self.buckets.iter().filter_map(|bucket| bucket.shards.as_ref()).flatten().copied()
     }
 
-    /// The document of a shard; `None` when there is no such shard any more.
-    pub fn document(&self, digest: &Digest) -> Option<String> {
+    /// The entries of a shard; `None` when there is no such shard any more.
+    pub fn shard(&self, digest: &Digest) -> Option<PartEntries<C>> {
         self.buckets.iter().find_map(|bucket| {
             let position = bucket.shards.as_ref()?.iter().position(|shard| shard == digest)?;
-            let parts = bucket.parts();
-            let part = parts.get(position)?;
-            let bytes: usize = part.iter().map(|(_, value)| C::length(value)).sum();
-            let mut text = String::with_capacity(bytes + 128);
-            C::write(&mut text, part.iter().copied());
-            Some(text)
+            let part = bucket.parts().into_iter().nth(position)?;
+            Some(PartEntries(part.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect()))
         })
     }
 
@@ -198,6 +197,19 @@ impl<C: Content> Shards<C> {
     #[cfg(test)]
     pub fn buckets(&self) -> usize {
         self.buckets.len()
+    }
+}
+
+/// The entries of a shard, sorted. They share the memory of the table's.
+pub(super) struct PartEntries<C: Content>(Vec<(C::Key, C::Value)>);
+
+impl<C: Content> PartEntries<C> {
+    /// Their document.
+    pub fn document(&self) -> String {
+        let bytes: usize = self.0.iter().map(|(_, value)| C::length(value)).sum();
+        let mut text = String::with_capacity(bytes + 128);
+        C::write(&mut text, self.0.iter().map(|(key, value)| (key, value)));
+        text
     }
 }
 
@@ -277,7 +289,7 @@ mod tests {
     }
 
     fn documents(shards: &Shards<Lines>) -> Vec<String> {
-        shards.digests().filter_map(|digest| shards.document(&digest)).collect()
+        shards.digests().filter_map(|digest| Some(shards.shard(&digest)?.document())).collect()
     }
 
     #[test]
@@ -340,9 +352,9 @@ mod tests {
         let after: Vec<_> = shards.digests().collect();
         assert_eq!(before.iter().zip(&after).filter(|(before, after)| before != after).count(), 1);
         let gone = before.iter().find(|digest| !after.contains(digest));
-        assert!(gone.is_some_and(|gone| shards.document(gone).is_none()));
+        assert!(gone.is_some_and(|gone| shards.shard(gone).is_none()));
         for digest in after {
-            assert_eq!(shards.document(&digest).map(|text| Digest::new(&text)), Some(digest));
+            assert_eq!(shards.shard(&digest).map(|shard| Digest::new(&shard.document())), Some(digest));
         }
     }
 

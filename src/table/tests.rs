@@ -10,7 +10,9 @@ use super::reference;
 use super::*;
 use crate::kubernetes::key::{SecretKey, ServiceKey};
 use crate::traefik::document::{self, Keys};
-use crate::traefik::dynamic::{Certificate, Configuration, HttpService, LoadBalancer, Router, Server, Tls};
+use crate::traefik::dynamic::{
+    Certificate, Configuration, Http, HttpService, LoadBalancer, Router, Server, Tls,
+};
 use crate::translate::fragment::{
     CertificateFragment, Created, DefaultBackend, RouterFragment, ServiceFragment, ServiceOwner, Uid,
 };
@@ -248,9 +250,14 @@ mod generated {
                     prop_assert_eq!(of.places(), anew.output(&output).map_or(Vec::new(), Output::places));
 
                     of.refresh();
-                    let routing: Vec<_> = of.routing_shards().filter_map(|shard| of.routing_shard(&shard)).collect();
-                    prop_assert_eq!(routing.is_empty(), http.routers.is_empty());
-                    prop_assert!(routing.iter().all(|shard| *shard == of.routing()));
+                    let shards: Vec<_> = of.routing_shards().filter_map(|shard| Some(of.routing_shard(&shard)?.document())).collect();
+                    let part = |http: Http| {
+                        let there = http != Http::default();
+                        there.then(|| text(&Configuration { http: Some(http), tls: None }, Keys::LeftOut))
+                    };
+                    let routers = part(Http { routers: http.routers, ..Http::default() });
+                    let services = part(Http { services: http.services, ..Http::default() });
+                    prop_assert_eq!(shards, routers.into_iter().chain(services).collect::<Vec<_>>());
                 }
             }
         }
@@ -426,7 +433,11 @@ fn certificates_are_counted() {
         output.refresh();
         let shards: Vec<_> = output.key_shards().collect();
         assert!(shards.len() <= 1 && output.routing_shards().next().is_none());
-        shards.first().and_then(|shard| output.key_shard(shard)).unwrap_or_default()
+        shards
+            .first()
+            .and_then(|shard| output.key_shard(shard))
+            .map(|shard| shard.document())
+            .unwrap_or_default()
     };
     assert!(certificates(&mut table).contains("KEY a/x1"));
     table.set(with("one", &[]));

@@ -56,14 +56,6 @@ impl RuleTree {
         if parser.rest().is_empty() { Ok(tree) } else { Err(parser.missing("&& or ||")) }
     }
 
-    /// Every call, from left to right.
-    pub fn calls(&self) -> Vec<&RuleCall> {
-        match self {
-            Self::Call(call) => vec![call],
-            Self::And(parts) | Self::Or(parts) => parts.iter().flat_map(Self::calls).collect(),
-        }
-    }
-
     fn inverted(self) -> Self {
         let inverted = |parts: Vec<Self>| parts.into_iter().map(Self::inverted).collect();
         match self {

@@ -73,11 +73,11 @@ async fn an_ingress_becomes_routing_an_address_and_events() {
 
     // What Traefik's own reader of files makes of it.
     let parsed = plane.parsed("waybill/waybill").await;
-    assert_eq!(parsed.len(), 1, "{parsed:#?}");
-    let rules: Vec<&str> = parsed[0]["http"]["routers"]
-        .as_object()
-        .unwrap()
-        .values()
+    assert_eq!(parsed.len(), 2, "routers and services: {parsed:#?}");
+    let rules: Vec<&str> = parsed
+        .iter()
+        .filter_map(|part| part["http"]["routers"].as_object())
+        .flat_map(|routers| routers.values())
         .map(|router| router["rule"].as_str().unwrap())
         .collect();
     assert!(

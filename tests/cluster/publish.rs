@@ -18,13 +18,13 @@ async fn a_small_output_is_committed_once_and_no_more() {
     let report = bench.committed().await;
     assert_eq!(
         (report.generation, report.index, report.routing_shards, report.key_shards),
-        (1, true, 1, 1),
+        (1, true, 2, 1),
         "{report:?}"
     );
     bench.assert_published().await;
     let writes = bench.writes();
     let created = |kind: &str| ("create".to_owned(), kind.to_owned(), 201);
-    assert_eq!(writes.len(), 3, "{writes:?}");
+    assert_eq!(writes.len(), 4, "{writes:?}");
     assert!(writes.contains(&created("secrets")), "{writes:?}");
     assert_eq!(writes.last(), Some(&created("configmaps")), "the index comes last");
 
@@ -33,7 +33,7 @@ async fn a_small_output_is_committed_once_and_no_more() {
         assert_eq!(bench.commit().await.unwrap(), Outcome::Unchanged);
         assert!(!bench.watch().await);
     }
-    assert_eq!(bench.writes().len(), 3);
+    assert_eq!(bench.writes().len(), 4);
     bench.set(1, "v2", false);
     let report = bench.committed().await;
     assert_eq!((report.generation, report.routing_shards, report.key_shards), (2, 1, 0));
@@ -57,13 +57,13 @@ async fn a_large_output_has_several_shards_and_a_change_costs_one() {
     assert!(report.bytes < 24_000, "{report:?}");
     assert_eq!(bench.writes().len(), first + 2);
     bench.assert_published().await;
-    // Back to one shard.
+    // Back to one shard of each section.
     for at in 3..MANY {
         bench.remove(at);
     }
     bench.committed().await;
     bench.assert_published().await;
-    assert_eq!(bench.index().await.shards().count(), 1);
+    assert_eq!(bench.index().await.shards().count(), 2);
 }
 
 #[tokio::test]

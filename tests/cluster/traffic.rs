@@ -15,7 +15,10 @@ use k8s_openapi::api::networking::v1::Ingress;
 use kube::api::Api;
 use serde_json::{Value, json};
 
+use waybill::traefik::document::Keys;
+
 use crate::harness::operator::{Operator, SOON, get_host};
+use crate::harness::published::Reader;
 use crate::harness::{ControlPlane, Process, eventually, free_port, tool};
 use crate::operator::objects::{ADDRESS, FAST, class, namespace};
 
@@ -86,13 +89,12 @@ impl Traefik {
         Self { _process: plane.spawn("traefik", &mut command), web, secure, folder }
     }
 
-    /// Hands it every document of the output, each put in place at once.
+    /// Hands it the output as one file, put in place at once. Of a file for each shard it would load some before the others.
     async fn take(&self, plane: &ControlPlane) {
-        for (at, document) in plane.documents(OUTPUT).await.into_iter().enumerate() {
-            let draft = plane.folder().join("draft");
-            std::fs::write(&draft, document).unwrap();
-            std::fs::rename(&draft, self.folder.join(format!("{at}.yaml"))).unwrap();
-        }
+        let published = Reader::named(&plane.admin(), OUTPUT).now(100).await.unwrap();
+        let draft = plane.folder().join("draft");
+        std::fs::write(&draft, published.document(Keys::Shown)).unwrap();
+        std::fs::rename(&draft, self.folder.join("routing.yaml")).unwrap();
     }
 
     /// Status and body of what it answers to a request for `http://HOST/PATH`.

@@ -73,8 +73,10 @@ fn manifests_are_the_objects_that_would_be_applied() {
     }
     let objects: Vec<k8s_openapi::api::core::v1::ConfigMap> =
         objects.into_iter().map(|object| serde_json::from_value(object).unwrap()).collect();
-    let [shard, index] = &objects[..] else { panic!("{objects:?}") };
-    assert!(crate::published::read::routing_document(shard).unwrap().contains("shop-web-80"));
+    let [routers, services, index] = &objects[..] else { panic!("{objects:?}") };
+    let document = |shard| crate::published::read::routing_document(shard).unwrap();
+    assert!(document(routers).contains("\"service\":\"shop-web-80\""));
+    assert!(document(services).contains("\"shop-web-80\":"));
     assert_eq!(index.metadata.name.as_deref(), Some("waybill"));
     let parsed = crate::published::read::index(index).unwrap();
     assert_eq!((parsed.counts.routers, parsed.counts.services, parsed.counts.certificates), (1, 1, 1));

@@ -4,13 +4,12 @@ use std::collections::HashMap;
 
 use crate::published::desired_output::DesiredOutput;
 use crate::published::objects::{Part, TEXT_LIMIT};
-use crate::table::{Digest, Output};
+use crate::table::{Digest, Output, ShardContent};
 
-/// What an output has to be, with the documents of the shards that have to be written.
-#[derive(Clone, Debug)]
+/// What an output has to be, with the content of the shards that have to be written.
 pub struct Snapshot {
     pub desired: DesiredOutput,
-    documents: HashMap<(Part, Digest), String>,
+    shards: HashMap<(Part, Digest), ShardContent>,
     /// Bytes of routers and services as text.
     pub text_bytes: usize,
     /// That text, where it was asked for and is not too large.
@@ -22,21 +21,21 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Takes what `output` is now, with the documents of the shards that are `needed`.
+    /// Takes what `output` is now, with the content of the shards that are `needed`.
     pub fn new(output: &mut Output, needed: impl Fn(Part, &Digest) -> bool) -> Self {
         let desired = DesiredOutput::new(output);
-        let mut documents = HashMap::new();
+        let mut shards = HashMap::new();
         for (part, digest) in desired.shards().filter(|(part, digest)| needed(*part, digest)) {
-            let document = match part {
+            let content = match part {
                 Part::Keys => output.key_shard(&digest),
                 _ => output.routing_shard(&digest),
             };
-            if let Some(document) = document {
-                documents.insert((part, digest), document);
+            if let Some(content) = content {
+                shards.insert((part, digest), content);
             }
         }
         let text_bytes = output.routing_bytes();
-        Self { desired, documents, text_bytes, text: None, retired: false, awaited: false }
+        Self { desired, shards, text_bytes, text: None, retired: false, awaited: false }
     }
 
     /// Takes the text as well. `output` is as it was for [`Self::new`].
@@ -48,8 +47,9 @@ impl Snapshot {
         self
     }
 
-    /// The document of a shard, where it was asked for.
-    pub fn document(&self, part: Part, digest: &Digest) -> Option<&str> {
-        self.documents.get(&(part, *digest)).map(String::as_str)
+    /// The document of a shard, where it was asked for. It is made here, so that no more of them are in memory than are
+    /// written at once.
+    pub fn document(&self, part: Part, digest: &Digest) -> Option<String> {
+        self.shards.get(&(part, *digest)).map(ShardContent::document)
     }
 }

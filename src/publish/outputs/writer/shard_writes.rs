@@ -85,9 +85,9 @@ impl OutputWriter {
         }
         let packed = |error: std::io::Error| PublishError::other(target.object.as_str(), error);
         let write = if part == Part::Keys {
-            target.create(&objects::key_shard(&self.output, digest, document).map_err(packed)?)?
+            target.create(&objects::key_shard(&self.output, digest, &document).map_err(packed)?)?
         } else {
-            target.create(&objects::routing_shard(&self.output, digest, document).map_err(packed)?)?
+            target.create(&objects::routing_shard(&self.output, digest, &document).map_err(packed)?)?
         };
         match self.requests.write_repeated(&write).await {
             Ok(written) => Ok((written.metadata, write.bytes())),
@@ -103,7 +103,7 @@ impl OutputWriter {
                 if ours && self.shards.is_named(&key) {
                     return Ok((found.metadata, 0));
                 }
-                if !ours && (!right || !self.lost_its_labels(part, &target, document).await?) {
+                if !ours && (!right || !self.lost_its_labels(part, &target, &document).await?) {
                     let kind = if part == Part::Keys { Kind::Secret } else { Kind::ConfigMap };
                     return Err(PublishError::name_taken(kind, &found.metadata, NAME_TAKEN.to_owned()));
                 }
