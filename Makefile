@@ -184,6 +184,11 @@ load-edge: ## Operator, agent and a real Traefik at 10,000 Ingresses: from a cha
 	tests/tools/build etcd kube-apiserver kubectl traefik
 	$(CARGO) bench --locked --bench load -- --edge --ingresses $(INGRESSES)
 
+.PHONY: load-tracing
+load-tracing: ## What operator.otlpEndpoint costs: CPU for a changed endpoint with traces and without
+	tests/tools/build etcd kube-apiserver kubectl
+	$(CARGO) bench --locked --bench load -- --tracing --ingresses $(INGRESSES)
+
 ##@ Running
 
 .PHONY: run-local

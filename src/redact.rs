@@ -27,6 +27,22 @@ pub fn hide_keys(text: &str) -> Cow<'_, str> {
     Cow::Owned(hidden)
 }
 
+/// As [`hide_keys`] line by line, for a document of many texts that each are in one line: a block without an end costs
+/// its own line alone.
+pub fn hide_keys_in_lines(text: &str) -> Cow<'_, str> {
+    if !MARKS.iter().any(|mark| text.contains(mark)) {
+        return Cow::Borrowed(text);
+    }
+    text.split_inclusive('\n')
+        .flat_map(|line| {
+            let kept = hide_keys(line);
+            let cut = line.ends_with('\n') && !kept.ends_with('\n');
+            [kept, Cow::Borrowed(if cut { "\n" } else { "" })]
+        })
+        .collect::<String>()
+        .into()
+}
+
 /// What is shown of a text in at most `limit` bytes: no key, and `…` in the place of what is cut off.
 pub fn shown(text: &str, limit: usize) -> String {
     let mut shown = hide_keys(text).into_owned();
@@ -58,11 +74,7 @@ pub struct KeylessWriter<W>(pub W);
 impl<W: Write> Write for KeylessWriter<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
-        let mut kept = hide_keys(&text).into_owned();
-        if text.ends_with('\n') && !kept.ends_with('\n') {
-            kept.push('\n');
-        }
-        self.0.write_all(kept.as_bytes())?;
+        self.0.write_all(hide_keys_in_lines(&text).as_bytes())?;
         Ok(line.len())
     }
 
@@ -91,6 +103,15 @@ mod tests {
             assert_eq!(hide_keys(text), wanted);
         }
         assert!(matches!(hide_keys("nothing"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn a_block_without_an_end_costs_its_line_alone() {
+        for (text, wanted) in
+            [("a\nb\n", "a\nb\n"), ("a -----BEGIN x\nb\n-----BEGIN y", "a (not shown)\nb\n(not shown)")]
+        {
+            assert_eq!(hide_keys_in_lines(text), wanted);
+        }
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod harness;
 mod process;
 mod report;
 mod rounds;
+mod tracing;
 
 use std::process::ExitCode;
 
@@ -79,6 +80,9 @@ struct Arguments {
     /// Measures the whole way instead: operator, agent and a real Traefik.
     #[arg(long)]
     edge: bool,
+    /// Measures what traces cost instead: CPU for a changed endpoint at 20 a second, with a collector and without.
+    #[arg(long, conflicts_with = "edge")]
+    tracing: bool,
     /// A profiler and its arguments to run the operator under, as one argument; `{pid}` is its process id.
     #[arg(long)]
     attach: Option<String>,
@@ -108,6 +112,10 @@ async fn measure(arguments: &Arguments) -> Vec<String> {
     plane.install("manifests");
     if arguments.edge {
         return edge::measure(&plane, count, arguments.changes).await;
+    }
+
+    if arguments.tracing {
+        return tracing::measure(&plane, arguments).await;
     }
 
     let (mut wall, mut cpu, mut start_memory, mut change_memory) = (vec![], vec![], vec![], vec![]);

@@ -279,7 +279,7 @@ pub async fn endpoints(
 }
 
 /// Changes a second, and for how many of them it is counted what they cost without an operator.
-const BUSY: u64 = 20;
+pub const BUSY: u64 = 20;
 const BARE_CHANGES: u64 = 100;
 
 /// Megabytes that etcd is given to keep in five minutes in which 20 endpoints change a second, without the changes
@@ -319,6 +319,23 @@ async fn busy(plane: &ControlPlane, count: usize, changes: std::ops::Range<u64>)
         change_endpoint(&client, number, address).await;
     }
     changed
+}
+
+/// CPU milliseconds for a change while [`BUSY`] endpoints change a second, commits included.
+pub async fn busy_cpu(
+    plane: &ControlPlane,
+    operator: &Operator,
+    count: usize,
+    changes: std::ops::Range<u64>,
+) -> f64 {
+    // What follows the first commit is no part of it.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let id = operator.process.id();
+    let before = process::cpu_seconds(id);
+    let number = changes.end - changes.start;
+    let changed = busy(plane, count, changes).await;
+    all_committed(plane, &changed).await;
+    (process::cpu_seconds(id) - before) * 1_000.0 / number as f64
 }
 
 /// Bytes that were ever put into etcd, by its own count.

@@ -9,6 +9,7 @@ use prometheus::{
 };
 
 use super::error::NotHandedOn;
+use crate::kubernetes::key::OutputKey;
 
 const SECONDS: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0];
 
@@ -65,10 +66,16 @@ pub struct AgentMetrics {
 }
 
 impl AgentMetrics {
-    /// All of them, registered.
-    pub fn new() -> Result<Self, prometheus::Error> {
+    /// All of them, registered, for an agent of this output.
+    pub fn new(output: &OutputKey) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let r = &registry;
+        #[cfg(target_os = "linux")]
+        r.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        let info = Opts::new("waybill_agent_build_info", "Always 1.")
+            .const_label("version", env!("CARGO_PKG_VERSION"))
+            .const_label("output", output.to_string());
+        register(r, IntGauge::with_opts(info)?)?.set(1);
         let since = |name, help| {
             Ok::<_, prometheus::Error>(SinceGauge {
                 gauge: register(r, Gauge::new(name, help)?)?,
@@ -93,7 +100,7 @@ impl AgentMetrics {
         Ok(Self {
             heard: since(
                 "waybill_agent_index_age_seconds",
-                "Seconds since the API server was last heard of: a list, an event, a bookmark, an orderly end.",
+                "Seconds since the API server was last heard of (a list, an event, a bookmark, an orderly end), or since the start.",
             )?,
             lag: since(
                 "waybill_agent_lag_seconds",
@@ -182,7 +189,8 @@ mod tests {
     #[test]
     fn each_is_in_the_docs() {
         let page = include_str!("../../docs/agent.md");
-        let text = AgentMetrics::new().unwrap().render().unwrap();
+        let output = OutputKey::new("waybill", "waybill");
+        let text = AgentMetrics::new(&output).unwrap().render().unwrap();
         let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
         let missing: Vec<&str> = names.filter(|name| !page.contains(&format!("`{name}`"))).collect();
         assert_eq!(missing, Vec::<&str>::new());

@@ -30,7 +30,7 @@ pub use error::NotHandedOn;
 pub use proxy::TraefikApi;
 
 use crate::kubernetes::key::OutputKey;
-use crate::serve::Health;
+use crate::serve::{Health, serve};
 use folder::Folder;
 use include::Include;
 use metrics::AgentMetrics;
@@ -81,10 +81,9 @@ impl Agent {
         let (work, parts) = self.prepare(client.clone())?;
         let mut tasks = JoinSet::new();
         let probe_router = serve::probes(parts.state.clone(), parts.metrics, health.clone());
-        tasks.spawn(async move { axum::serve(probes, probe_router).await.map_or((), |()| ()) });
+        tasks.spawn(serve(probes, probe_router, std::future::pending()));
         if let Some(listener) = self.http.take() {
-            let router = parts.document.server();
-            tasks.spawn(async move { axum::serve(listener, router).await.map_or((), |()| ()) });
+            tasks.spawn(serve(listener, parts.document.server(), std::future::pending()));
         }
         tasks.spawn(parts.reader.follow(parts.seen_sender));
         if let Some(api) = self.traefik_api {
@@ -127,7 +126,8 @@ impl Agent {
     }
 
     fn prepare(&self, client: Client) -> Result<(Work, TaskParts), AgentError> {
-        let metrics = AgentMetrics::new()?;
+        let metrics = AgentMetrics::new(&self.output)?;
+        metrics.heard.start();
         let state = AgentState::new(metrics.clone(), self.traefik_api.is_some());
         let reader = OutputReader::new(client, self.output.clone(), metrics.clone());
         let folder = self.directory.as_deref().map(Folder::open).transpose()?;
@@ -159,4 +159,70 @@ struct TaskParts {
     wake: std::sync::Arc<tokio::sync::Notify>,
     seen_sender: watch::Sender<SeenIndex>,
     seen: watch::Receiver<SeenIndex>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::net::SocketAddr;
+    use std::time::Instant;
+
+    use kube::client::Body;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpSocket, TcpStream};
+
+    use super::*;
+
+    async fn connect(from: &str, to: SocketAddr) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+        socket.connect(to).await.unwrap()
+    }
+
+    /// Waits until the other side closes; a reset is as good.
+    async fn closed(stream: &mut TcpStream) -> String {
+        let mut text = Vec::new();
+        let _ = tokio::time::timeout(Duration::from_secs(15), stream.read_to_end(&mut text)).await.unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn idle_and_slow_clients_keep_nobody_from_its_ports() {
+        let nobody = |_: axum::http::Request<Body>| {
+            std::future::pending::<Result<axum::http::Response<Body>, Infallible>>()
+        };
+        let client = Client::new(tower::service_fn(nobody), "default");
+        let folder = tempfile::tempdir().unwrap();
+        let probes = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ports = [(probes.local_addr().unwrap(), "/livez", 200), (http.local_addr().unwrap(), "/", 503)];
+        let agent = Agent {
+            output: OutputKey::new("waybill", "waybill"),
+            identity: "proxy".to_owned(),
+            directory: Some(folder.path().to_owned()),
+            http: Some(http),
+            traefik_api: None,
+            include: None,
+        };
+        let running = tokio::spawn(agent.run(client, probes, std::future::pending()));
+        for (address, path, code) in ports {
+            let mut idle = Vec::new();
+            for _ in 0..64 {
+                idle.push(connect("127.0.0.2", address).await);
+            }
+            // Many of one address are closed at once, so that they take no file descriptors.
+            assert_eq!(closed(idle.last_mut().unwrap()).await, "");
+            let mut stream = connect("127.0.0.1", address).await;
+            stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+            let text = closed(&mut stream).await;
+            assert!(text.starts_with(&format!("HTTP/1.1 {code}")), "{text}");
+            // Half a header is not waited for.
+            let begun = Instant::now();
+            let mut slow = connect("127.0.0.1", address).await;
+            slow.write_all(b"GET / HTTP/1.1\r\nHost:").await.unwrap();
+            closed(&mut slow).await;
+            assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        }
+        running.abort();
+    }
 }

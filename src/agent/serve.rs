@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::folder::marker;
 use super::metrics::AgentMetrics;
 use super::state::{AgentState, Mark};
-use crate::serve::Health;
+use crate::serve::{Health, metrics_text};
 
 /// `/livez`, `/readyz`, `/startupz` and `/metrics`.
 pub fn probes(state: AgentState, metrics: AgentMetrics, health: Health) -> Router {
@@ -21,15 +21,7 @@ pub fn probes(state: AgentState, metrics: AgentMetrics, health: Health) -> Route
         .route("/startupz", get(move || async move { probe(state.started()) }))
         .route("/readyz", get(move || async move { probe(ready.ready()) }))
         .route("/livez", get(move || async move { probe(alive(&health)) }))
-        .route(
-            "/metrics",
-            get(move || async move {
-                match metrics.render() {
-                    Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
-                    Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-                }
-            }),
-        )
+        .route("/metrics", get(move || async move { metrics_text(metrics.render()) }))
 }
 
 fn alive(health: &Health) -> Result<String, String> {

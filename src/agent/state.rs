@@ -272,9 +272,10 @@ fn lines(first: &str, inner: &Knowledge) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kubernetes::key::OutputKey;
 
     fn state(asks: bool) -> AgentState {
-        AgentState::new(AgentMetrics::new().unwrap(), asks)
+        AgentState::new(AgentMetrics::new(&OutputKey::new("waybill", "waybill")).unwrap(), asks)
     }
 
     fn mark(generation: u64) -> Mark {

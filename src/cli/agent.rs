@@ -18,6 +18,7 @@ use crate::publish::lease;
 
 /// The arguments of `agent`.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("destination").required(true).multiple(true))]
 pub struct AgentArguments {
     /// The output to read
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = super::output_key)]
@@ -25,11 +26,11 @@ pub struct AgentArguments {
 
     /// The folder to write, best on tmpfs: private keys are in it. Traefik's providers.file.directory is its folder
     /// `dynamic`
-    #[arg(long, value_name = "DIR", required_unless_present = "http")]
+    #[arg(long, value_name = "DIR", group = "destination")]
     directory: Option<PathBuf>,
 
     /// Answer Traefik's HTTP provider here, best on loopback: private keys are in the answer
-    #[arg(long, value_name = "ADDRESS", value_parser = address, conflicts_with = "once")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address, conflicts_with = "once", group = "destination")]
     http: Option<ListenAddress>,
 
     /// Traefik's API, to be ready only once Traefik serves the routing

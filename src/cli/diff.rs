@@ -15,7 +15,7 @@ use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::manifests::{ManifestError, Manifests};
 use crate::offline;
 use crate::options::Loaded;
-use crate::redact::hide_keys;
+use crate::redact::hide_keys_in_lines;
 use crate::tools::certificate_difference::TlsData;
 use crate::tools::compared_route::{ComparedRoute, ComparedSide};
 use crate::tools::diff::{self, RouteChange, RoutingDiff};
@@ -163,7 +163,7 @@ impl DiffArguments {
             DiffFormat::Text => diff_text::text(&outcome, super::is_colourful(environment)),
             DiffFormat::Json => json(&outcome)?,
         };
-        streams.print(&hide_keys(&text))?;
+        streams.print(&hide_keys_in_lines(&text))?;
         Ok(if self.fails(&outcome) { PROBLEMS } else { SUCCESS })
     }
 

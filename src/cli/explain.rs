@@ -10,7 +10,7 @@ use crate::kubernetes::client::Environment;
 use crate::kubernetes::key::{OutputKey, ServiceKey};
 use crate::offline;
 use crate::options::Loaded;
-use crate::redact::hide_keys;
+use crate::redact::hide_keys_in_lines;
 use crate::tools::explain::{self, Explanation, NotServing};
 use crate::tools::explained;
 use crate::tools::web_request::WebRequest;
@@ -106,7 +106,7 @@ impl Explain {
             ExplainFormat::Text => explained::text(&answers, limit, super::is_colourful(environment)),
             ExplainFormat::Json => json(&answers)?,
         };
-        streams.print(&hide_keys(&text))?;
+        streams.print(&hide_keys_in_lines(&text))?;
         Ok(match answers.iter().any(|answer| answer.served_by.is_some()) {
             _ if unreadable => USAGE,
             true => SUCCESS,

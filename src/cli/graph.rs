@@ -8,7 +8,7 @@ use crate::kubernetes::client::Environment;
 use crate::kubernetes::key::OutputKey;
 use crate::offline;
 use crate::options::Loaded;
-use crate::redact::hide_keys;
+use crate::redact::hide_keys_in_lines;
 use crate::tools::graph::RoutingGraph;
 use crate::tools::{graph_svg, graph_text};
 
@@ -69,10 +69,11 @@ impl Graph {
             return Err(CommandError::usage(message));
         }
         let text = match self.format {
+            // It hides them text by text, since one line has many.
             GraphFormat::Svg => graph_svg::svg(&graph),
-            GraphFormat::Dot => graph_text::dot(&graph),
-            GraphFormat::Mermaid => graph_text::mermaid(&graph),
-            GraphFormat::Json => json(&graph)?,
+            GraphFormat::Dot => hide_keys_in_lines(&graph_text::dot(&graph)).into_owned(),
+            GraphFormat::Mermaid => hide_keys_in_lines(&graph_text::mermaid(&graph)).into_owned(),
+            GraphFormat::Json => hide_keys_in_lines(&json(&graph)?).into_owned(),
         };
         let edges = text.matches(" --> ").count();
         if self.format == GraphFormat::Mermaid && (edges > MERMAID_EDGES || text.len() > MERMAID_TEXT) {
@@ -83,7 +84,7 @@ impl Graph {
                 text.len()
             );
         }
-        streams.print(&hide_keys(&text))?;
+        streams.print(&text)?;
         Ok(if unreadable { USAGE } else { SUCCESS })
     }
 }

@@ -21,21 +21,19 @@ use crate::options::{Loaded, Options};
 use crate::redact::hide_keys;
 use crate::translate::settings::BrokenBackends;
 
+/// The group of arguments of which one says where the objects come from.
+pub const SOURCE: &str = "source";
+
 /// Where the objects come from.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new(SOURCE).required(true))]
 pub struct Input {
     /// Manifests as YAML or JSON: a file, a directory with all below it, or - for standard input
-    #[arg(
-        short = 'f',
-        long = "filename",
-        value_name = "PATH",
-        num_args = 1,
-        required_unless_present = "cluster"
-    )]
+    #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1, group = SOURCE)]
     filenames: Vec<PathBuf>,
 
     /// Read the objects of a cluster, which is only read: by --context, KUBECONFIG or the current context, as kubectl does
-    #[arg(long, conflicts_with = "filenames")]
+    #[arg(long, group = SOURCE)]
     cluster: bool,
 
     /// Look at this namespace only, as if there were no other

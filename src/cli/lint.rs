@@ -9,7 +9,7 @@ use k8s_openapi::api::networking::v1::IngressClassSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
-use super::input::Input;
+use super::input::{Input, SOURCE};
 use super::progress::Progress;
 use super::{CommandError, CommandResult, PROBLEMS, SUCCESS, Streams, USAGE, json};
 use crate::kubernetes::IngressClass;
@@ -17,7 +17,7 @@ use crate::kubernetes::client::Environment;
 use crate::kubernetes::manifests::Manifests;
 use crate::offline;
 use crate::options::Loaded;
-use crate::redact::hide_keys;
+use crate::redact::hide_keys_in_lines;
 use crate::tools::lint::formats::LintReport;
 use crate::tools::lint::{self, LintFinding, LintInput, LintSettings, Severity, Silence, codes};
 use crate::translate::settings::ClassOptions;
@@ -32,7 +32,7 @@ pub struct LintArguments {
     input: Input,
 
     /// Explain every code with an example, and read nothing
-    #[arg(long, exclusive = true)]
+    #[arg(long, exclusive = true, group = SOURCE)]
     list: bool,
 
     /// Do not report this code; repeatable
@@ -185,7 +185,7 @@ impl LintArguments {
             LintFormat::Sarif => json(&report.sarif())?,
             LintFormat::Github => report.github(),
         };
-        streams.print(&hide_keys(&text))?;
+        streams.print(&hide_keys_in_lines(&text))?;
         Ok(match fails {
             _ if unreadable => USAGE,
             true => PROBLEMS,

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use clap::builder::Resettable;
+use super::input::SOURCE;
 
 /// The name that the program was called by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +44,8 @@ pub fn command(command: clap::Command) -> clap::Command {
             "diff" => command.mut_arg("after", |after| {
                 after.required(false).help("What is: as A. With one source alone, A is cluster: and B is that source")
             }),
-            _ if has_argument(&command, "filenames") && has_argument(&command, "cluster") => {
-                command.mut_arg("filenames", |filenames| {
-                    filenames.required_unless_present(Resettable::<clap::Id>::Reset)
-                })
+            _ if command.get_groups().any(|group| group.get_id() == SOURCE) => {
+                command.mut_group(SOURCE, |group| group.required(false))
             }
             _ => command,
         })
@@ -79,6 +77,14 @@ mod tests {
         assert!(both.code == 2 && both.stderr.contains("-f"), "{}", both.stderr);
         for arguments in [&["explain", "http://a.example/"][..], &["diff", "-"]] {
             assert_eq!(called("waybill", arguments, "").code, 2, "{arguments:?}");
+        }
+        for command in [&["explain", "http://a.example/"][..], &["graph"], &["lint"]] {
+            let refused = called("waybill", command, "");
+            assert!(
+                refused.code == 2 && refused.stderr.contains("<--filename <PATH>|--cluster"),
+                "{}",
+                refused.stderr
+            );
         }
     }
 

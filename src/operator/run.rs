@@ -165,7 +165,7 @@ impl Operator {
         let steady = &Handle::current();
         let mut tasks = Tasks::default();
         let plain = (!options.metrics_secure).then(metrics);
-        let server = serve::serve(listener, plain, health.clone(), until_stopped());
+        let server = serve::serve(listener, serve::probes(plain, health.clone()), until_stopped());
         tasks.spawn("metrics and probes", steady, server.map(Ok));
         if options.metrics_secure {
             // Handshakes cost more than a renewal of the lease may wait.

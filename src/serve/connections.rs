@@ -67,7 +67,7 @@ pub(super) async fn each<A: Future<Output = ()> + Send + 'static>(
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                tracing::debug!(%error, "a connection for metrics or probes can't be accepted");
+                tracing::debug!(%error, "a connection can't be accepted");
                 tokio::time::sleep(PAUSE).await;
             }
         }

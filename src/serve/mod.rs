@@ -1,4 +1,4 @@
-//! `/metrics`, `/livez` and `/readyz`.
+//! `/metrics`, `/livez` and `/readyz`, and the bounds of every port that waybill listens on.
 //!
 //! `/livez` fails only when the process is stuck: a loop that promised to give a sign of life has given
 //! none for [`STUCK_AFTER`]. An API server that is away is no reason. `/readyz` answers 200 once all
@@ -122,24 +122,24 @@ impl Drop for Heartbeat {
     }
 }
 
-/// Serves until `shutdown` is done. Without `metrics` there are only probes.
-pub async fn serve(
-    listener: TcpListener,
-    metrics: Option<Metrics>,
-    health: Health,
-    shutdown: impl Future<Output = ()>,
-) {
-    let mut router =
-        Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(health);
-    if let Some(metrics) = metrics {
-        router = router.route("/metrics", get(move || async move { text_of(&metrics) }));
+/// What the operator's port answers. Without `metrics` there are only probes.
+pub fn probes(metrics: Option<Metrics>, health: Health) -> Router {
+    let router = Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(health);
+    match metrics {
+        Some(metrics) => router.route("/metrics", get(move || async move { metrics_text(metrics.render()) })),
+        None => router,
     }
+}
+
+/// Serves until `shutdown` is done, with as many connections as [`connections`] allows.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
     connections::each(listener, shutdown, |stream, peer| connections::answer(stream, peer, router.clone()))
         .await;
 }
 
-fn text_of(metrics: &Metrics) -> Response {
-    match metrics.render() {
+/// The answer of `/metrics`.
+pub fn metrics_text(rendered: Result<String, prometheus::Error>) -> Response {
+    match rendered {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
@@ -185,7 +185,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let metrics = Metrics::new("x").unwrap();
-        let task = tokio::spawn(serve(listener, Some(metrics), health, async {
+        let task = tokio::spawn(serve(listener, probes(Some(metrics), health), async {
             let _ = stopped.await;
         }));
         Running { address, stop, task }

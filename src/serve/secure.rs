@@ -13,8 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::certificate::ServingCertificate;
 use super::connections::{self, PROMPT};
+use super::metrics_text;
 use super::readers::{Readers, Refused};
-use super::text_of;
 use crate::metrics::Metrics;
 
 /// Serves until `shutdown` is done.
@@ -45,7 +45,7 @@ async fn show(
     headers: HeaderMap,
 ) -> Response {
     match readers.check(&headers, peer).await {
-        Ok(()) => text_of(&metrics),
+        Ok(()) => metrics_text(metrics.render()),
         Err(refused) => refused.into_response(),
     }
 }

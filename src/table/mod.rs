@@ -93,6 +93,7 @@ impl Table {
     }
 
     fn replace(&mut self, ingress: &IngressKey, new: Option<Arc<Fragment>>, keep: bool) -> Change {
+        let new = new.map(|fragment| self.share_services(fragment));
         let old = self.fragments.get(ingress).cloned();
         if old == new {
             return Change::default();
@@ -122,6 +123,21 @@ impl Table {
             change.problems.push(ingress.clone());
         }
         change
+    }
+
+    /// Lets a fragment have the services that its output holds already instead of equal ones of its own: hundreds of
+    /// Ingresses may lead to one Service with thousands of endpoints.
+    fn share_services(&self, mut fragment: Arc<Fragment>) -> Arc<Fragment> {
+        let output = self.outputs.get(fragment.output());
+        if let (Some(output), Some(fragment)) = (output, Arc::get_mut(&mut fragment)) {
+            for router in &mut fragment.routers {
+                let held = output.service(&router.service.owner);
+                if let Some(held) = held.filter(|held| **held == router.service) {
+                    router.service = Arc::clone(held);
+                }
+            }
+        }
+        fragment
     }
 
     fn replace_in(

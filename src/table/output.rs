@@ -285,6 +285,11 @@ impl Output {
                 .is_some_and(|((_, holder), _)| *holder != fragment.ingress)
     }
 
+    /// A service as routers have it.
+    pub(super) fn service(&self, owner: &ServiceOwner) -> Option<&Arc<ServiceFragment>> {
+        Some(&self.services.get(owner)?.content)
+    }
+
     /// Replaces what an Ingress contributes. Gives whether anything that is published changed, and the other
     /// Ingress (at most two) that has become the default backend or is it no more.
     pub(super) fn replace(

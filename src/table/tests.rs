@@ -367,6 +367,26 @@ fn the_last_content_of_a_shared_service_wins() {
     assert!(table.output(&default_output()).is_none());
 }
 
+/// However many Ingresses lead to a Service, its endpoints are held once.
+#[test]
+fn ingresses_share_what_they_lead_to() {
+    let mut table = Table::new();
+    let held = |table: &Table, name: &str| {
+        Arc::clone(&table.fragment(&IngressKey::new("a", name)).expect("it is there").routers[0].service)
+    };
+    let set = |table: &mut Table, name: &str, url: &str| {
+        let mut shared = Arc::unwrap_or_clone(service_of(1, "a", "s", "80", 0));
+        shared.service = service(url);
+        table.set(fragment("a", name, 1, vec![router(name, "r", shared.into())]));
+    };
+    for url in ["http://one", "http://two"] {
+        for name in ["x", "y", "z"] {
+            set(&mut table, name, url);
+        }
+        assert!(["y", "z"].iter().all(|name| Arc::ptr_eq(&held(&table, "x"), &held(&table, name))), "{url}");
+    }
+}
+
 /// An Ingress that moves is in both outputs until it is settled, wherever it goes meanwhile, and in none once it is gone.
 #[test]
 fn what_moves_stays_where_it_was_until_it_is_settled() {

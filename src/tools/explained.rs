@@ -36,10 +36,13 @@ impl Paint {
     }
 }
 
-/// A tenant's text in a line of ours.
+/// A tenant's text in a line of ours, which it can neither end nor turn round.
 pub(super) fn shown(text: &str) -> String {
+    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .flat_map(
+            |c| if c.is_control() || turns(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] },
+        )
         .collect()
 }
 

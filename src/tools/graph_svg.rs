@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::explained::{counted, shown};
 use super::graph::{GraphNamespace, GraphRoute, GraphService, RoutingGraph};
+use crate::redact::hide_keys;
 
 const STYLE: &str = include_str!("graph.css");
 const SCRIPT: &str = include_str!("graph.js");
@@ -235,16 +236,9 @@ fn titled(text: &str) -> String {
 /// A text with what XML has no way to write, and what turns the direction of text around, as Rust would write it.
 fn visible(text: &str) -> String {
     let mut out = String::new();
-    for c in shown(text).chars() {
+    for c in shown(&hide_keys(text)).chars() {
         match c {
-            '\u{fffe}'
-            | '\u{ffff}'
-            | '\u{200e}'
-            | '\u{200f}'
-            | '\u{202a}'..='\u{202e}'
-            | '\u{2066}'..='\u{2069}' => {
-                out.extend(c.escape_unicode());
-            }
+            '\u{fffe}' | '\u{ffff}' => out.extend(c.escape_unicode()),
             c => out.push(c),
         }
     }

@@ -106,7 +106,10 @@ impl<'a> Rewriter<'a> {
     /// The repetition `{n}`, `{n,}` or `{n,m}` that the brace just read begins. Go takes other braces literally.
     fn count(&self) -> Result<Option<&'a str>, String> {
         let from = &self.input[self.at - 1..];
-        let Some(end) = from.find('}') else { return Ok(None) };
+        let end = 1 + from[1..].bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b',').count();
+        if !from[end..].starts_with('}') {
+            return Ok(None);
+        }
         let (least, most) = from[1..end].split_once(',').map_or((&from[1..end], None), |(a, b)| (a, Some(b)));
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         if !is_number(least) || most.is_some_and(|most| !most.is_empty() && !is_number(most)) {
@@ -166,7 +169,15 @@ impl<'a> Rewriter<'a> {
                 let value = u32::from_str_radix(&format!("{character}{digits}"), 8).unwrap_or_default();
                 self.out.push_str(&format!("\\x{{{value:X}}}"));
             }
-            'a' | 'f' | 't' | 'n' | 'r' | 'v' | 'x' | 'p' | 'P' => self.out.extend(['\\', character]),
+            'a' | 'f' | 't' | 'n' | 'r' | 'v' => self.out.extend(['\\', character]),
+            'x' | 'p' | 'P' => {
+                self.out.extend(['\\', character]);
+                // `\p{Greek}`: no repetition.
+                let braces = self.rest().starts_with('{').then(|| self.rest().find('}')).flatten();
+                let name = &self.rest()[..braces.map_or(0, |end| end + 1)];
+                self.out.push_str(name);
+                self.at += name.len();
+            }
             'A' | 'z' if !in_class => self.out.extend(['\\', character]),
             _ if character.is_ascii_punctuation() => {
                 self.out.push_str(&format!("\\x{:02X}", u32::from(character)));
@@ -230,6 +241,10 @@ mod tests {
             (r"^\101$", &["A"], &["101"]),
             ("(?i)^/API", &["/api"], &["/ap"]),
             ("^/a??b", &["/b", "/ab"], &["/aab"]),
+            (r"^/\p{L}+$", &["/é", "/ab"], &["/1"]),
+            (r"^/\PL$", &["/1"], &["/a"]),
+            (r"^/[\P{Greek}]{2}$", &["/ab"], &["/αb", "/a"]),
+            (r"^\x{1F600}\x{41}\x42$", &["\u{1F600}AB"], &["AB"]),
         ] {
             let regex = compile(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
             matched.iter().for_each(|text| assert!(regex.is_match(text), "{pattern} {text}"));

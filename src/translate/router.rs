@@ -187,10 +187,18 @@ impl<'a> Translation<'a> {
         } else {
             (at(), Problem::shown(&router.rule))
         };
-        let remedy = format!(
-            "a router of this Ingress would be over {} KiB as text, which is the limit; shorten what it is made from",
-            size::ENTRY_LIMIT / 1024
-        );
+        let remedy = if bytes > size::ENTRY_LIMIT {
+            format!(
+                "a router of this Ingress would be over {} KiB as text, which is the limit; shorten what it is made from",
+                size::ENTRY_LIMIT / 1024
+            )
+        } else {
+            format!(
+                "a router of this Ingress would have more than {} middlewares, entry points and names of certificates; \
+                 shorten these lists",
+                size::ITEMS_LIMIT
+            )
+        };
         let subject = Subject::ingress(self.ingress);
         let category = Category::EntryTooLarge;
         self.findings.problems.add(|| Problem { category, subject, field, value, remedy });

@@ -183,12 +183,14 @@ pub(super) fn check_host(
 
 /// A service that is too large to be published.
 pub(super) fn too_large(key: &ServiceKey, servers: usize, bytes: usize) -> BrokenBackend {
-    BrokenBackend::new(
-        Category::EntryTooLarge,
+    let remedy = if bytes > size::ENTRY_LIMIT {
         format!(
             "Service {key} has {servers} servers and is at least {}; spread it over several Services, or have \
              service.nativelb set",
             size::said(bytes)
-        ),
-    )
+        )
+    } else {
+        format!("Service {key} has more than {} middlewares; shorten service.middlewares", size::ITEMS_LIMIT)
+    };
+    BrokenBackend::new(Category::EntryTooLarge, remedy)
 }

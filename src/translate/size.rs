@@ -11,6 +11,10 @@ use crate::traefik::dynamic::{Certificate, HttpService, Router};
 /// the same size, so that with its labels and in base64 it is far below the 1 MiB of an object.
 pub const ENTRY_LIMIT: usize = 256 * 1024;
 
+/// Middlewares, entry points and names of certificates that a router or service may have. In memory each takes many times
+/// its bytes, again for each port of a Service.
+pub const ITEMS_LIMIT: usize = 1_000;
+
 /// Bytes that all routers and services of an Ingress may have, counted as [`Budget`] does: enough for 10,000 paths,
 /// which is about what fits into an object.
 pub const INGRESS_LIMIT: usize = 4 * 1024 * 1024;
@@ -59,13 +63,21 @@ fn service_texts(service: &HttpService) -> impl Iterator<Item = usize> {
     texts.chain(&service.middlewares).chain(cookie).chain([&balancer.servers_transport]).map(String::len)
 }
 
-/// The bytes of a router that is too large.
+/// The bytes of a router that is too large, or has too many items.
 pub fn router(key: &str, router: &Router) -> Option<usize> {
+    let domains = router.tls.iter().flat_map(|tls| &tls.domains);
+    let sans = domains.map(|domain| domain.sans.len()).sum::<usize>();
+    if router.entry_points.len() + router.middlewares.len() + sans > ITEMS_LIMIT {
+        return Some(router_line(key, router).len());
+    }
     above(router_texts(router), || router_line(key, router).len())
 }
 
-/// The bytes of a service that is too large.
+/// The bytes of a service that is too large, or has too many middlewares.
 pub fn service(key: impl Display, service: &HttpService) -> Option<usize> {
+    if service.middlewares.len() > ITEMS_LIMIT {
+        return Some(service_line(&key.to_string(), service).len());
+    }
     above(service_texts(service), || service_line(&key.to_string(), service).len())
 }
 
@@ -202,7 +214,8 @@ mod tests {
                 ..Router::default()
             };
             let bytes = router_line("key", &candidate).len();
-            prop_assert_eq!(router("key", &candidate), Some(bytes).filter(|bytes| *bytes > ENTRY_LIMIT));
+            let many = [0, 1, 7].contains(&field) && texts.len() > ITEMS_LIMIT;
+            prop_assert_eq!(router("key", &candidate), Some(bytes).filter(|bytes| many || *bytes > ENTRY_LIMIT));
             let candidate = HttpService {
                 middlewares: list(0),
                 load_balancer: LoadBalancer {
@@ -215,7 +228,8 @@ mod tests {
                 },
             };
             let bytes = service_line("key", &candidate).len();
-            prop_assert_eq!(service("key", &candidate), Some(bytes).filter(|bytes| *bytes > ENTRY_LIMIT));
+            let many = field == 0 && texts.len() > ITEMS_LIMIT;
+            prop_assert_eq!(service("key", &candidate), Some(bytes).filter(|bytes| many || *bytes > ENTRY_LIMIT));
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::harness::operator::{Operator, SOON, binary};
 use crate::harness::prometheus::{Prometheus, dashboard_queries, job, program};
-use crate::harness::{ADMIN, ControlPlane, Part, eventually, free_port, skip};
+use crate::harness::{ADMIN, ControlPlane, Part, Process, eventually, free_port, skip, tool};
 use crate::operator::objects::{
     ADDRESS, FAST, has_router, ingress, namespace, service, shop_with, slice, tls_ingress,
 };
@@ -28,9 +28,10 @@ fn factor() -> u32 {
 
 /// What is compared with the program's own times, which can't be shortened: a watch may be silent for 30 s, and an agent
 /// reports every 10 s.
-const THRESHOLDS: [(&str, &str); 2] = [
+const THRESHOLDS: [(&str, &str); 3] = [
     ("(waybill_watch_age_seconds) > 90", "(waybill_watch_age_seconds) > 40"),
     ("(waybill_agents_lag_seconds) > 120", "(waybill_agents_lag_seconds) > 12"),
+    ("(waybill_agent_index_age_seconds) > 90", "(waybill_agent_index_age_seconds) > 40"),
 ];
 
 /// Every duration in a query or a rule, `10m` or `90s`, made shorter.
@@ -177,15 +178,44 @@ fn of_class(mut ingress: Value, class: &str) -> Value {
     ingress
 }
 
-/// The agent of an output, with the token of the example's service account. Gives its port too.
-async fn agent(plane: &ControlPlane) -> crate::harness::Process {
-    let token = plane.folder().join("agent.token");
-    std::fs::write(&token, plane.service_account_token("edge-public", "traefik").await).unwrap();
+/// An agent that serves metrics at a port.
+struct Agent {
+    process: Process,
+    port: u16,
+}
+
+/// An agent of `edge-public/public` with the token of the example's service account, which reaches the API server at `port`.
+async fn agent(plane: &ControlPlane, name: &str, port: u16, more: &[&str]) -> Agent {
+    let token = plane.service_account_token("edge-public", "traefik").await;
+    let kubeconfig = plane.folder().join(format!("{name}.kubeconfig"));
+    let text = plane.kubeconfig(&token).replace(&format!(":{}'", plane.port()), &format!(":{port}'"));
+    std::fs::write(&kubeconfig, text).unwrap();
+    let metrics = free_port();
     let mut command = Command::new(binary());
-    command.args(["agent", "--output=edge-public/public", "--metrics-address=127.0.0.1:0", "--directory"]);
-    command.arg(plane.folder().join("agent")).env_clear().env("POD_NAME", "proxy");
-    plane.reached_by(&mut command, &token);
-    plane.spawn("agent", &mut command)
+    command
+        .args(["agent", "--output=edge-public/public", "--directory"])
+        .arg(plane.folder().join(name))
+        .arg(format!("--metrics-address=127.0.0.1:{metrics}"))
+        .arg(format!("--kubeconfig={}", kubeconfig.display()))
+        .args(more)
+        .env_clear()
+        .env("POD_NAME", name);
+    Agent { process: plane.spawn(name, &mut command), port: metrics }
+}
+
+/// What an agent's folder is for.
+fn traefik(plane: &ControlPlane, folder: &str, api: u16) -> Process {
+    let mut command = Command::new(tool("traefik"));
+    command
+        .args(["--entrypoints.web.address=127.0.0.1:0", "--entrypoints.websecure.address=127.0.0.1:0"])
+        .args(["--api.insecure=true", "--api.dashboard=false", "--providers.file.watch=true"])
+        .arg(format!("--entrypoints.traefik.address=127.0.0.1:{api}"))
+        .arg(format!("--providers.file.directory={}", plane.folder().join(folder).join("dynamic").display()))
+        .args(["--providers.providersthrottleduration=100ms", "--global.checknewversion=false"])
+        .arg("--global.sendanonymoususage=false")
+        .env_clear()
+        .env("HOME", plane.folder());
+    plane.spawn("traefik", &mut command)
 }
 
 /// A replica that hears nothing of the API server until it is let through.
@@ -203,7 +233,7 @@ async fn deaf(plane: &ControlPlane) -> (Operator, Silence) {
     (plane.operator_by("deaf", command), silence)
 }
 
-fn config(rules: &PathBuf, plain: &[u16], secure: u16, reader: &PathBuf) -> Value {
+fn config(rules: &PathBuf, plain: &[u16], agents: &[u16], secure: u16, reader: &PathBuf) -> Value {
     let every = format!("{}ms", 30_000 / factor());
     let secure_job = json!({
         "scheme": "https",
@@ -213,7 +243,11 @@ fn config(rules: &PathBuf, plain: &[u16], secure: u16, reader: &PathBuf) -> Valu
     json!({
         "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every},
         "rule_files": [rules],
-        "scrape_configs": [job("plain", plain, json!({})), job("secure", &[secure], secure_job)],
+        "scrape_configs": [
+            job("plain", plain, json!({})),
+            job("agents", agents, json!({})),
+            job("secure", &[secure], secure_job),
+        ],
     })
 }
 
@@ -262,7 +296,11 @@ async fn each_alert_fires_and_goes_out() {
         "--operator.status=off",
     ];
     let twin = plane.operator_with_token("twin", ADMIN, &twin_flags);
-    let agent = agent(&plane).await;
+    let api = free_port();
+    let traefik_api = format!("--traefik-api=http://127.0.0.1:{api}");
+    let proxy = agent(&plane, "proxy", plane.port(), &[&traefik_api]).await;
+    let _traefik = traefik(&plane, "proxy", api);
+    let deaf_proxy = agent(&plane, "deaf-proxy", silence.port, &[]).await;
     second.ready().await;
     twin.leads().await;
 
@@ -271,12 +309,15 @@ async fn each_alert_fires_and_goes_out() {
     let reader = plane.folder().join("reader.token");
     std::fs::write(&reader, plane.service_account_token("waybill", "waybill-metrics-reader").await).unwrap();
     let targets = [first.port(), deaf.port(), twin.port()];
-    let running = plane.prometheus(&prometheus, &config(&rules_file, &targets, port, &reader));
+    let agents = [proxy.port, deaf_proxy.port];
+    let running = plane.prometheus(&prometheus, &config(&rules_file, &targets, &agents, port, &reader));
     let mut run = Run { prometheus: running, plane, unseen: dashboard_queries("60s") };
     let prometheus = &run.prometheus;
-    eventually("all replicas are scraped", SOON, async || match prometheus.query("sum(up)").await?.first() {
-        Some((_, value)) if *value == 4.0 => Ok(()),
-        other => Err(format!("{other:?}")),
+    eventually("all replicas and agents are scraped", SOON, async || {
+        match prometheus.query("sum(up)").await?.first() {
+            Some((_, value)) if *value == 6.0 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
     })
     .await;
 
@@ -291,10 +332,9 @@ async fn each_alert_fires_and_goes_out() {
     let take = r#"[{"op": "replace", "path": "/rules/0/verbs", "value": ["list", "watch"]}]"#;
     let give = r#"[{"op": "replace", "path": "/rules/0/verbs", "value": ["get", "list", "watch"]}]"#;
     kubectl(&["-n", "edge-public", "patch", "role", "waybill-agent", "--type=json", "-p", take]);
-    let agents = "system:serviceaccount:edge-public:traefik";
     eventually("the agent may not fetch", SOON, async || {
-        let as_agent = format!("--as={agents}");
-        let may = run.plane.kubectl(&["auth", "can-i", "get", "configmaps", "-n", "edge-public", &as_agent]);
+        let as_agent = "--as=system:serviceaccount:edge-public:traefik";
+        let may = run.plane.kubectl(&["auth", "can-i", "get", "configmaps", "-n", "edge-public", as_agent]);
         if may.status.success() { Err("it may") } else { Ok(()) }
     })
     .await;
@@ -353,10 +393,12 @@ async fn each_alert_fires_and_goes_out() {
     run.plane.revive(Part::ApiServer).await;
 
     run.fires("WaybillWatchStale", json!({"kind": "nodes"}), 4).await;
+    run.fires("WaybillAgentStale", json!({"instance": format!("127.0.0.1:{}", deaf_proxy.port)}), 4).await;
     silence.over.send_replace(true);
     run.is_out("WaybillWatchStale", json!({}), 2).await;
+    run.is_out("WaybillAgentStale", json!({}), 2).await;
     run.is_out("WaybillForbidden", json!({}), 16).await;
-    let log = agent.log_tail();
+    let log = proxy.process.log_tail();
     let mut unseen = run.unseen.clone();
     for query in &run.unseen {
         let prometheus = &run.prometheus;
@@ -372,7 +414,7 @@ async fn each_alert_fires_and_goes_out() {
     drop((first, second, deaf));
     run.fires("WaybillNoLeader", json!({}), 4).await;
     let third = run.plane.operator("third", &[FAST, ADDRESS]).await;
-    run.prometheus.reload(&config(&rules_file, &[third.port()], port, &reader));
+    run.prometheus.reload(&config(&rules_file, &[third.port()], &agents, port, &reader));
     run.is_out("WaybillNoLeader", json!({}), 4).await;
     let left = run.prometheus.firing().await.unwrap();
     assert!(left.is_empty(), "{left:#?}");

@@ -105,3 +105,36 @@ fn secure_metrics_are_scraped_as_they_are_served() {
         assert_eq!((account, &credentials["key"]), (&subject["name"], &"token".into()));
     }
 }
+
+/// The port of each PodMonitor is one of a pod that it selects, and the agents' is among them.
+#[test]
+fn replicas_and_agents_are_scraped() {
+    let objects = overlay(
+        "resources: [../../manifests, ../../manifests/examples/traefik]\ncomponents: \
+         [../../manifests/components/prometheus, ../../manifests/components/network-policy]\n",
+    );
+    let of = |kind: &str| objects.iter().filter(|object| object["kind"] == kind).collect::<Vec<_>>();
+    let mut scraped = Vec::new();
+    for monitor in of("PodMonitor") {
+        let port = &monitor["spec"]["podMetricsEndpoints"][0]["port"];
+        for deployment in of("Deployment") {
+            let template = &deployment["spec"]["template"];
+            let wanted = monitor["spec"]["selector"]["matchLabels"].as_object();
+            let mut wanted = wanted.into_iter().flatten();
+            let containers = ["initContainers", "containers"].map(|key| template["spec"][key].as_array());
+            let mut ports =
+                containers.into_iter().flatten().flatten().flat_map(|one| one["ports"].as_array());
+            if deployment["metadata"]["namespace"] == monitor["metadata"]["namespace"]
+                && wanted.all(|(label, value)| template["metadata"]["labels"][label] == *value)
+                && ports.any(|ports| ports.iter().any(|one| one["name"] == *port))
+            {
+                scraped.push((port.as_str().unwrap(), deployment["metadata"]["name"].as_str().unwrap()));
+            }
+        }
+    }
+    assert_eq!(scraped, [("metrics", "waybill"), ("agent-metrics", "traefik")]);
+    // No policy closes the agents' port.
+    let policies = of("NetworkPolicy");
+    let labels = &policies[0]["spec"]["podSelector"]["matchLabels"];
+    assert_eq!((policies.len(), &labels["app.kubernetes.io/component"]), (1, &"operator".into()));
+}

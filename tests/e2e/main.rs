@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../../book/blocks.rs"]
+mod blocks;
 #[path = "../cluster/harness/mod.rs"]
 mod harness;
 
@@ -17,10 +19,12 @@ mod folder;
 mod include;
 mod load;
 mod objects;
+mod pages;
 mod routes;
 mod served;
 mod size;
 mod skew;
+mod stand_in;
 mod text;
 mod world;
 
@@ -34,9 +38,9 @@ use std::time::Instant;
 /// Set in the namespace.
 const INSIDE: &str = "WAYBILL_E2E_INSIDE";
 
-/// Backends are below the first two, ClusterIPs are in the third.
+/// Backends are below the first and the third, load balancers below the second, ClusterIPs are in the fourth.
 const ADDRESSES: &str = "ip link set lo up && ip route add local 10.99.0.0/16 dev lo && \
-    ip -6 address add fd99::6/128 dev lo nodad && ip route add local 10.96.0.0/16 dev lo";
+    ip route add local 203.0.113.0/24 dev lo && ip -6 address add fd99::6/128 dev lo nodad && ip route add local 10.96.0.0/16 dev lo";
 
 type Scenario = (&'static str, fn() -> Pin<Box<dyn Future<Output = ()>>>);
 
@@ -52,6 +56,7 @@ const SCENARIOS: &[Scenario] = &[
     ("classes", || Box::pin(classes::an_ingress_moves_between_two_classes())),
     ("conformance", || Box::pin(conformance::every_rule_of_the_ingress_api_holds())),
     ("skew", || Box::pin(skew::old_and_new_understand_each_other())),
+    ("pages", || Box::pin(pages::every_command_does_what_its_page_shows())),
     ("size", || Box::pin(size::an_output_grows_and_becomes_empty())),
 ];
 

@@ -208,6 +208,11 @@ impl Edge {
         self.web
     }
 
+    /// The port of entry point `websecure`.
+    pub fn secure(&self) -> u16 {
+        self.secure
+    }
+
     /// What the agent that runs now has logged.
     pub fn agent_log(&self) -> String {
         self.agent.as_ref().map(Process::log).unwrap_or_default()

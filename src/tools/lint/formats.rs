@@ -137,7 +137,7 @@ impl LintReport {
                 out,
                 "::{command} {file}{line}title={}::{}",
                 property(one.code),
-                data(&message(one))
+                data(&shown(&message(one)))
             );
         }
         out

@@ -205,11 +205,19 @@ impl ControlPlane {
         name
     }
 
-    /// Does the work of the namespace controller: deletes what is in a namespace, and lets it go.
+    /// Deletes a namespace.
     pub async fn remove_namespace(&self, name: &str) {
         let namespaces: Api<Namespace> = Api::all(self.admin());
         namespaces.delete(name, &DeleteParams::default()).await.unwrap();
-        self.kubectl_ok(&["-n", name, "delete", "configmaps,secrets,services,roles,rolebindings", "--all"]);
+        self.let_namespace_go(name).await;
+    }
+
+    /// Does the work of the namespace controller: deletes what is in a namespace that is to go, and lets it go.
+    pub async fn let_namespace_go(&self, name: &str) {
+        let namespaces: Api<Namespace> = Api::all(self.admin());
+        let kinds = "configmaps,secrets,services,roles,rolebindings,serviceaccounts,deployments,ingresses,\
+                     endpointslices,leases,poddisruptionbudgets,events";
+        self.kubectl_ok(&["-n", name, "delete", kinds, "--all"]);
         let request = http::Request::put(format!("/api/v1/namespaces/{name}/finalize"))
             .header("content-type", "application/json")
             .body(serde_json::to_vec(&serde_json::json!({

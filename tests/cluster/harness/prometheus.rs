@@ -88,15 +88,18 @@ pub fn dashboard_queries(interval: &str) -> Vec<String> {
         .flatten()
         .map(|target| target["expr"].as_str().unwrap())
         .map(|text| {
-            text.replace("$namespace", ".*").replace("$job", ".*").replace("$__rate_interval", interval)
+            ["$namespace", "$job", "$agents"]
+                .iter()
+                .fold(text.replace("$__rate_interval", interval), |text, name| text.replace(name, ".*"))
         })
         .collect()
 }
 
-/// Scraping of local ports as one job.
+/// Scraping of local ports as one job. All are the operator's but `agents`.
 pub fn job(name: &str, ports: &[u16], more: Value) -> Value {
     let targets: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-    let labels = json!({"job": "waybill", "namespace": "waybill"});
+    let of = if name == "agents" { "agents" } else { "waybill" };
+    let labels = json!({"job": of, "namespace": "waybill"});
     let mut job = json!({"job_name": name, "static_configs": [{"targets": targets, "labels": labels}]});
     if let Value::Object(more) = more {
         job.as_object_mut().unwrap().extend(more);

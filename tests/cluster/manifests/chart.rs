@@ -152,6 +152,22 @@ fn both_render_the_same_objects() {
     );
 }
 
+const NAMESPACED_PROXIES: &str = "rbac.scope=namespaces,proxies.enabled=true,\
+    options.providers.kubernetesIngress.namespaces={team-a},\
+    options.providers.kubernetesIngress.disableClusterScopeResources=true";
+const LISTED: &str = "options.providers.kubernetesIngress.namespaces={waybill,team-a,team-b}";
+
+#[test]
+fn proxies_in_a_watched_namespace_are_those_of_the_example() {
+    same(
+        overlay("resources: [../../manifests/examples/traefik-namespaced]\n"),
+        template(&format!("{NAMESPACED_PROXIES},{LISTED}")).unwrap(),
+    );
+    // An address that needs no Service.
+    let address = "options.providers.kubernetesIngress.ingressEndpoint.ip=192.0.2.1";
+    template(&format!("{NAMESPACED_PROXIES},{address}")).unwrap();
+}
+
 /// `manifests/install` and `manifests/examples/traefik`. The example's IngressClass has parameters, for the address in
 /// statuses; Helm installs no object whose CRD comes with it, so the chart puts that into the options.
 fn with_proxies() -> Vec<Value> {
@@ -228,6 +244,11 @@ fn values_that_do_not_work_are_refused_with_what_is_wrong() {
         (
             "rbac.scope=namespaces,options.providers.kubernetesIngress.namespaces={a}",
             "disableClusterScopeResources",
+        ),
+        (NAMESPACED_PROXIES, "add waybill to options.providers.kubernetesIngress.namespaces"),
+        (
+            &format!("{NAMESPACED_PROXIES},{LISTED},proxies.service.type=NodePort"),
+            "proxies.service.type of NodePort has no address",
         ),
         ("podMonitor.enabled=true,serviceMonitor.enabled=true", "twice"),
         ("proxies.enabled=true,options.operator.namespace=edge", "their own namespace"),

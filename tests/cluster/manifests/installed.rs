@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::root;
 use crate::harness::operator::{SOON, binary};
 use crate::harness::{self, ControlPlane, eventually};
-use crate::operator::objects::{ADDRESS, FAST, has_router, ingress, shop_with};
+use crate::operator::objects::{ADDRESS, FAST, has_router, ingress, namespace, service, shop_with, slice};
 
 const CHART: &str = "manifests/helm/waybill";
 
@@ -99,25 +99,7 @@ async fn the_chart_installs_upgrades_and_leaves_the_settings_of_classes() {
 
     // Proxies, whose address Ingresses get, and whose agents may read what is published.
     admits(&plane, "traefik", |_| {}).unwrap();
-    let status = r#"{"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.77"}]}}}"#;
-    let service = [
-        "-n",
-        "waybill",
-        "patch",
-        "service",
-        "traefik",
-        "--subresource=status",
-        "--type=merge",
-        "-p",
-        status,
-    ];
-    plane.kubectl_ok(&service);
-    eventually("the Ingress has the address of the proxies", SOON, async || {
-        let address = "jsonpath={.status.loadBalancer.ingress[*].ip}";
-        let found = plane.kubectl_ok(&["-n", "shop", "get", "ingress", "web", "-o", address]);
-        if found == "192.0.2.77" { Ok(()) } else { Err(found) }
-    })
-    .await;
+    addresses_follow_the_proxies(&plane, "shop").await;
     let agent = "--as=system:serviceaccount:waybill:traefik";
     for allowed in [["get", "secrets"], ["watch", "configmaps"], ["create", "leases"]] {
         plane.kubectl_ok(&["-n", "waybill", "auth", "can-i", allowed[0], allowed[1], agent]);
@@ -166,6 +148,35 @@ async fn the_chart_installs_upgrades_and_leaves_the_settings_of_classes() {
         .map(ResourceExt::name_any)
         .collect();
     assert!(names.contains(&"waybill-options".to_owned()), "{names:?}");
+}
+
+/// The Ingress `web` gets the address that the proxies' Service gets.
+async fn addresses_follow_the_proxies(plane: &ControlPlane, namespace: &str) {
+    let status = r#"{"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.77"}]}}}"#;
+    let patch = ["patch", "service", "traefik", "--subresource=status", "--type=merge", "-p", status];
+    plane.kubectl_ok(&[&["-n", "waybill"], &patch[..]].concat());
+    eventually("the Ingress has the address of the proxies", SOON, async || {
+        let address = "jsonpath={.status.loadBalancer.ingress[*].ip}";
+        let found = plane.kubectl_ok(&["-n", namespace, "get", "ingress", "web", "-o", address]);
+        if found == "192.0.2.77" { Ok(()) } else { Err(found) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn ingresses_of_some_namespaces_get_the_address_of_the_proxies() {
+    const EXAMPLE: &str = "manifests/examples/traefik-namespaced";
+    let plane = ControlPlane::start().await;
+    plane.apply_objects(&["team-a", "team-b"].map(namespace)).await;
+    plane.install(EXAMPLE);
+    let mut web = ingress("team-a", "web", "web");
+    web["spec"].as_object_mut().unwrap().remove("ingressClassName");
+    web["metadata"]["annotations"] = json!({"kubernetes.io/ingress.class": "traefik"});
+    plane.apply_objects(&[service("team-a", "web"), slice("team-a", "web", "10.1.0.1"), web]).await;
+    let operator = start(&plane, "namespaced", &root().join(EXAMPLE).join("waybill.yaml")).await;
+    operator.leads().await;
+    addresses_follow_the_proxies(&plane, "team-a").await;
+    plane.assert_nothing_refused();
 }
 
 /// A replica with a configuration file.

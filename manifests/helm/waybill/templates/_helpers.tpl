@@ -27,7 +27,7 @@
 {{- /* The options, with the proxies' Service as the source of statuses unless they name another. */ -}}
 {{- define "waybill.options" -}}
 {{- $options := deepCopy .Values.options -}}
-{{- if and .Values.proxies.enabled (eq .Values.rbac.scope "cluster") (not (include "waybill.ingress" . | fromJson).ingressEndpoint) -}}
+{{- if and .Values.proxies.enabled (not (include "waybill.ingress" . | fromJson).ingressEndpoint) -}}
 {{- $endpoint := dict "publishedService" (printf "%s/traefik" .Release.Namespace) -}}
 {{- $options = merge $options (dict "providers" (dict "kubernetesIngress" (dict "ingressEndpoint" $endpoint))) -}}
 {{- end -}}
@@ -63,6 +63,14 @@
 {{- end -}}
 {{- if not $ingress.disableClusterScopeResources -}}
 {{- fail "rbac.scope is namespaces: set options.providers.kubernetesIngress.disableClusterScopeResources to true, since there is no ClusterRole" -}}
+{{- end -}}
+{{- if and .Values.proxies.enabled (not $ingress.ingressEndpoint) -}}
+{{- if not (has .Release.Namespace (include "waybill.namespaces" . | fromJsonArray)) -}}
+{{- fail (printf "rbac.scope is namespaces: waybill does not see the proxies' Service %s/traefik, whose address Ingresses get; add %s to options.providers.kubernetesIngress.namespaces, or set options.providers.kubernetesIngress.ingressEndpoint.ip or hostname" .Release.Namespace .Release.Namespace) -}}
+{{- end -}}
+{{- if eq .Values.proxies.service.type "NodePort" -}}
+{{- fail "rbac.scope is namespaces: nodes are not read, so a proxies.service.type of NodePort has no address; set options.providers.kubernetesIngress.ingressEndpoint.ip or hostname, or another type" -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- if and .Values.podMonitor.enabled .Values.serviceMonitor.enabled -}}
