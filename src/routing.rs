@@ -17,7 +17,7 @@ use crate::translate;
 use crate::translate::class::{self, Ownership};
 use crate::translate::problem::Problem;
 use crate::translate::settings::{ClassOptions, Settings, StatusSource};
-use crate::watch::{Stores, Touched, Watched};
+use crate::watch::{Asked, Stores, Touched, Watched};
 
 /// Objects in, routing out.
 pub struct Routing {
@@ -76,6 +76,18 @@ impl Routing {
     /// The objects and who names which Secret, for events of Secrets.
     pub fn stores_and_index(&mut self) -> (&mut Stores, &DependencyIndex) {
         (&mut self.stores, &self.index)
+    }
+
+    /// A GET for a Secret begins; `None` where none is needed, or nobody names it.
+    pub fn ask_for_secret(&self, key: &SecretKey) -> Option<Asked> {
+        self.index.secret_is_named(key).then(|| self.stores.ask_for_secret(key)).flatten()
+    }
+
+    /// A GET for a Secret ended: what it brought is forgotten where nobody names the Secret any more.
+    pub fn release_unnamed(&mut self, key: &SecretKey) {
+        if !self.index.secret_is_named(key) {
+            self.stores.release_secret(key);
+        }
     }
 
     /// The routing.

@@ -195,10 +195,10 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 
-    /// Sets what only a leader may show to nothing, so that sums over replicas are right.
+    /// Sets what only a leader may show to nothing, so that sums over replicas are right. What is shown of the lease is
+    /// the election's: it may have begun the next term before the parts of the last one have ended.
     pub fn clear_leaders(&self) {
         for gauge in [
-            &self.leader,
             &self.throttle_stretch,
             &self.text_fill,
             &self.withdrawal_held,
@@ -207,11 +207,14 @@ impl Metrics {
         ] {
             gauge.set(0.0);
         }
-        for age in [&self.lease_renewal_age, &self.published_age, &self.pending_age] {
+        for age in [&self.published_age, &self.pending_age] {
             age.clear();
         }
         for gauge in [&self.agents, &self.agents_behind, &self.agents_lag] {
             gauge.show([]);
+        }
+        for queue in [Queue::Status, Queue::Event] {
+            self.queue_depth.set(queue, 0.0);
         }
         self.problems.clear();
         self.classes.clear();

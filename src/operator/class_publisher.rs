@@ -84,11 +84,10 @@ impl ClassPublisher {
                     Ok(()) => {
                         again = Instant::now() + if adopted { LOOK } else { Duration::ZERO };
                         adopted = true;
-                        self.report_memory(None);
                         backoff.reset();
                     }
                     Err(error) => {
-                        self.report_memory(Some(&error));
+                        self.memory_refused(&error);
                         tracing::warn!(%error, "settings or statuses of classes were not written; trying again");
                         again = Instant::now() + backoff.next_wait();
                     }
@@ -102,25 +101,21 @@ impl ClassPublisher {
         }
     }
 
-    /// Reports somebody else's ConfigMap of the name that ours needs: only a person can fix that.
-    fn report_memory(&self, error: Option<&PublishError>) {
-        let problem = match error {
-            Some(PublishError::OutputNameTaken { taken, remedy, .. }) => {
-                self.problems.set_uid(&taken.subject, &taken.uid);
-                Some(Problem {
-                    category: Category::OutputNameTaken,
-                    subject: taken.subject.clone(),
-                    field: "metadata.labels".to_owned(),
-                    value: String::new(),
-                    remedy: format!(
-                        "waybill remembers the settings of classes under this name, and it lacks waybill's labels; \
-                         {remedy}"
-                    ),
-                })
-            }
-            _ => None,
+    /// Reports somebody else's ConfigMap of the name that ours needs: only a person can fix that. It stands until ours is
+    /// there.
+    fn memory_refused(&self, error: &PublishError) {
+        let PublishError::OutputNameTaken { taken, remedy, .. } = error else { return };
+        self.problems.set_uid(&taken.subject, &taken.uid);
+        let problem = Problem {
+            category: Category::OutputNameTaken,
+            subject: taken.subject.clone(),
+            field: "metadata.labels".to_owned(),
+            value: String::new(),
+            remedy: format!(
+                "waybill remembers the settings of classes under this name, and it lacks waybill's labels; {remedy}"
+            ),
         };
-        self.problems.set(ReportedBy::ClassMemory, problem.into_iter().collect());
+        self.problems.set(ReportedBy::ClassMemory, vec![problem]);
     }
 
     /// Takes over what the last leader remembered, which the watch may not have shown yet.
@@ -137,6 +132,7 @@ impl ClassPublisher {
     async fn write(&mut self) -> Result<(), PublishError> {
         let memory = self.live.routing().classes().memory().clone();
         self.writer.write_memory(&memory).await?;
+        self.problems.set(ReportedBy::ClassMemory, Vec::new());
         self.report();
         let due = {
             let routing = self.live.routing();
@@ -152,16 +148,22 @@ impl ClassPublisher {
             });
             self.due(&routing, objects)
         };
+        let mut refused = Ok(());
         for (object, status) in due {
-            match self.writer.write_status(&object, &status).await? {
-                Written::Gone => {
+            match self.writer.write_status(&object, &status).await {
+                Ok(Written::Gone) => {
                     self.ledger.forget(&object);
                     self.used.remove(&object);
                 }
-                Written::Done | Written::Unchanged => self.ledger.written(&object, status, Instant::now()),
+                Ok(Written::Done | Written::Unchanged) => {
+                    self.ledger.written(&object, status, Instant::now());
+                }
+                Err(error @ PublishError::LeaseLost { .. }) => return Err(error),
+                // The others get theirs all the same.
+                Err(error) => refused = refused.and(Err(error)),
             }
         }
-        Ok(())
+        refused
     }
 
     /// Reports the problems of classes, and how many of them run on which settings.
@@ -274,4 +276,85 @@ fn counts(routing: &Routing, object: &str) -> ClassCounts {
     };
     counts.shards = outputs(routing, object).iter().map(shards).sum::<usize>() as u64;
     counts
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use http::{Method, Request, Response};
+    use kube::Client;
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+    use crate::kubernetes::manifests::Manifests;
+    use crate::metrics::Metrics;
+    use crate::publish::lease::LeaseGuard;
+    use crate::publish::problems::Events;
+    use crate::translate::problem::{Kind, Subject};
+    use crate::{offline, options};
+
+    const CLASSES: &str = "
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: a}
+spec: {controller: traefik.io/ingress-controller, parameters: {apiGroup: waybill.dev, kind: IngressClassParameters, name: a}}
+---
+apiVersion: waybill.dev/v1alpha1
+kind: IngressClassParameters
+metadata: {name: a}
+spec: {output: {name: a, namespace: edge}}
+---
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: b}
+spec: {controller: traefik.io/ingress-controller, parameters: {apiGroup: waybill.dev, kind: IngressClassParameters, name: b}}
+---
+apiVersion: waybill.dev/v1alpha1
+kind: IngressClassParameters
+metadata: {name: b}
+spec: {output: {name: b, namespace: edge}}
+";
+
+    #[tokio::test]
+    async fn a_status_that_is_refused_keeps_no_other_from_being_written() {
+        let patched: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = Arc::clone(&patched);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let seen = Arc::clone(&seen);
+            async move {
+                let (parts, body) = request.into_parts();
+                let failure = |code| json!({"kind": "Status", "status": "Failure", "code": code});
+                let (code, answer) = match parts.method {
+                    Method::GET => (404, failure(404)),
+                    Method::PATCH => {
+                        let path = parts.uri.path().to_owned();
+                        let refused = path.ends_with("/a/status");
+                        seen.lock().unwrap().push(path);
+                        if refused { (403, failure(403)) } else { (200, json!({"metadata": {}})) }
+                    }
+                    _ => (201, serde_json::from_slice(&body.collect_bytes().await?)?),
+                };
+                let answer = Response::builder().status(code).body(Body::from(serde_json::to_vec(&answer)?));
+                Ok::<_, tower::BoxError>(answer?)
+            }
+        });
+        let options = options::from_yaml_str("").unwrap().options;
+        let mut manifests = Manifests::default();
+        manifests.add(&"classes.yaml".into(), CLASSES.as_bytes());
+        let metrics = Metrics::new("x").unwrap();
+        let live = Arc::new(Live::new(offline::routing(manifests, &options), metrics.clone()));
+        let operator = Subject { kind: Kind::ConfigMap, namespace: "w".into(), name: "w".into() };
+        let problems =
+            Arc::new(ProblemReports::new(Events::new(operator), Arc::clone(&live), metrics.clone()));
+        let client = Client::new(service, "default");
+        let requests = Requests::new(client, LeaseGuard::without_lease(), metrics);
+        let writer = ClassWriter::new(requests.clone(), "waybill", "waybill");
+        let mut publisher = ClassPublisher::new(writer, live, problems, requests, AgentTotals::default());
+        let error = publisher.write().await.unwrap_err();
+        assert!(error.to_string().contains("IngressClassParameters a"), "{error}");
+        let written = patched.lock().unwrap();
+        assert!(written.last().is_some_and(|path| path.ends_with("/b/status")), "{written:?}");
+    }
 }

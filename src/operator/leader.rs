@@ -78,7 +78,11 @@ impl Leader {
         };
         tokio::select! {
             () = self.live.reached(Phase::Synced) => {}
-            () = over => return Ok(()),
+            () = over => {
+                // The lease may still be renewed, and then nobody would publish.
+                guard.end();
+                return Ok(());
+            }
         }
         let options = &self.options;
         let events = Events::new(index_subject(&options.settings.output));
@@ -156,5 +160,42 @@ impl Leader {
         }
         following.stop().await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use http::{Request, Response};
+    use kube::client::Body;
+
+    use super::*;
+    use crate::kubernetes::manifests::Manifests;
+    use crate::publish::lease::{Elector, Timings};
+    use crate::{offline, options};
+
+    #[tokio::test]
+    async fn a_term_that_ends_before_the_first_lists_is_not_renewed() {
+        let nobody = tower::service_fn(|_: Request<Body>| async {
+            Ok::<_, tower::BoxError>(Response::new(Body::empty()))
+        });
+        let metrics = Metrics::new("x").unwrap();
+        let options = Arc::new(options::from_yaml_str("").unwrap().options);
+        let routing = offline::routing(Manifests::default(), &options);
+        let leader = Leader {
+            client: Client::new(nobody, "default"),
+            live: Arc::new(Live::new(routing, metrics.clone())),
+            lease: Elector::without_election(metrics.clone()).1,
+            metrics,
+            health: Health::default(),
+            identity: "first".to_owned(),
+            options,
+        };
+        let timings = Timings::default();
+        let guard = LeaseGuard::begin(1, timings, Instant::now() - timings.renew_deadline);
+        assert!(!guard.may_start_write() && guard.write_deadline().is_some(), "a late renewal would count");
+        leader.term(guard.clone()).await.unwrap();
+        assert_eq!(guard.write_deadline(), None);
     }
 }

@@ -58,7 +58,7 @@ async fn fetch_one(client: Client, live: Arc<Live>, key: SecretKey, places: Arc<
     let api: Api<Secret> = Api::namespaced(client, key.namespace());
     let mut wait = RETRY.0;
     loop {
-        let Some(asked) = live.routing().stores().ask_for_secret(&key) else { return key };
+        let Some(asked) = live.routing().ask_for_secret(&key) else { return key };
         let answer = {
             let Ok(_place) = places.acquire().await else { return key };
             tokio::time::timeout(TIMEOUT, api.get_opt(key.name())).await
@@ -66,10 +66,12 @@ async fn fetch_one(client: Client, live: Arc<Live>, key: SecretKey, places: Arc<
         let error = match answer {
             Ok(Ok(secret)) => {
                 live.event(WatchKind::TlsSecret, |routing| {
-                    routing.stores_mut().secret_fetched(&key, &asked, secret.as_ref())
+                    let touched = routing.stores_mut().secret_fetched(&key, &asked, secret.as_ref());
+                    routing.release_unnamed(&key);
+                    touched
                 });
                 wait = RETRY.0;
-                if live.routing().stores().ask_for_secret(&key).is_some() {
+                if live.routing().ask_for_secret(&key).is_some() {
                     // It has changed since. One that goes on changing must not take up all places.
                     tokio::time::sleep(wait).await;
                 }
@@ -79,7 +81,11 @@ async fn fetch_one(client: Client, live: Arc<Live>, key: SecretKey, places: Arc<
             Err(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
         };
         tracing::warn!(secret = %key, %error, "Secret could not be read; trying again");
-        live.event(WatchKind::TlsSecret, |routing| routing.stores_mut().secret_fetch_failed(&key));
+        live.event(WatchKind::TlsSecret, |routing| {
+            let touched = routing.stores_mut().secret_fetch_failed(&key);
+            routing.release_unnamed(&key);
+            touched
+        });
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RETRY.1);
     }
@@ -95,5 +101,84 @@ pub async fn expire(live: Arc<Live>) {
         }
         let wait = due.filter(|due| *due > now).map_or(LOOK, |due| (due - now).min(LOOK));
         tokio::time::sleep(wait).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use kube::runtime::watcher::Event;
+    use serde_json::json;
+
+    use super::*;
+    use crate::kubernetes::Ingress;
+    use crate::kubernetes::key::IngressKey;
+    use crate::kubernetes::manifests::Manifests;
+    use crate::metrics::{Metrics, Trigger};
+    use crate::operator::live::Cause;
+    use crate::watch::{Scope, SecretSource};
+    use crate::{offline, options};
+
+    const CLUSTER: &str = "
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: traefik}
+spec: {controller: traefik.io/ingress-controller}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: web, namespace: shop}
+spec: {ingressClassName: traefik, tls: [{secretName: tls}], rules: [{host: web.example.com}]}
+";
+
+    /// Deletes the Ingress that names the Secret.
+    fn delete_ingress(live: &Live) {
+        let ingress = IngressKey::new("shop", "web");
+        {
+            let mut routing = live.routing();
+            let deleted = routing.stores().ingresses().get(&ingress).map(|held| Ingress::clone(held));
+            if let Some(deleted) = deleted {
+                routing.stores_mut().apply_ingress(&Scope::All, Event::Delete(deleted));
+            }
+        }
+        let cause = Cause { trigger: Trigger::Ingress, at: Instant::now(), trace: None };
+        live.reconcile(&ingress, cause).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_nobody_names_any_more_is_neither_kept_nor_fetched() {
+        let options = options::from_yaml_str("").unwrap().options;
+        let mut manifests = Manifests::default();
+        manifests.add(&"cluster.yaml".into(), CLUSTER.as_bytes());
+        let metrics = Metrics::new("x").unwrap();
+        let live = Arc::new(Live::new(offline::routing(manifests, &options), metrics));
+        let key = SecretKey::new("shop", "tls");
+        let metadata = json!({"name": "tls", "namespace": "shop", "resourceVersion": "1"});
+        let seen = serde_json::from_value(json!({"metadata": metadata})).unwrap();
+        live.routing().stores_mut().apply_secret_metadata(
+            SecretSource::Others,
+            &Scope::All,
+            Event::Apply(seen),
+            |_| true,
+        );
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (count, during) = (Arc::clone(&asked), Arc::clone(&live));
+        let service = tower::service_fn(move |_: Request<Body>| {
+            count.fetch_add(1, Ordering::Relaxed);
+            delete_ingress(&during);
+            let answer = json!({"metadata": metadata, "data": {"tls.crt": "QQ==", "tls.key": "QQ=="}});
+            async move { Ok::<_, tower::BoxError>(Response::new(Body::from(serde_json::to_vec(&answer)?))) }
+        });
+        let places = Arc::new(Semaphore::new(1));
+        // The second one is queued since before the Ingress went.
+        for _ in 0..2 {
+            let client = Client::new(service.clone(), "default");
+            fetch_one(client, Arc::clone(&live), key.clone(), Arc::clone(&places)).await;
+            assert_eq!(asked.load(Ordering::Relaxed), 1);
+            assert!(live.routing().stores().secret_needs_fetch(&key), "its data is kept");
+        }
     }
 }

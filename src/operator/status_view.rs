@@ -7,7 +7,7 @@
 //!
 //! An Ingress waits for its own output alone: until its change is committed, its status stays as it is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,9 @@ struct HeldStatuses {
     waiting: HashMap<IngressKey, Awaited>,
     /// Those without the address that they should have, whose routing is committed.
     arriving: HashMap<IngressKey, Arrival>,
+    /// Those that have our address and no routing since before this term; `None` until it has looked. What an earlier
+    /// term published of them may still be out, until every output is committed.
+    inherited: Option<HashSet<IngressKey>>,
 }
 
 /// The commit that an Ingress waits for.
@@ -110,6 +113,11 @@ impl Statuses {
             }
         }
         let mut held = self.held();
+        if all && held.inherited.is_none() {
+            let ours = ingresses.iter().filter(|(_, ingress)| we_own(ingress));
+            let ours = ours.map(|(key, _)| IngressKey(key.clone()));
+            held.inherited = Some(ours.filter(|key| routing.table().fragment(key).is_none()).collect());
+        }
         let mut now = Vec::new();
         for (key, changed) in keys {
             let fragment = routing.table().fragment(&key);
@@ -128,6 +136,7 @@ impl Statuses {
                 }
             }
         }
+        now.extend(self.let_inherited_go(&mut held, &routing));
         drop(held);
         let faults = all.then(|| faults(&routing));
         drop(routing);
@@ -153,7 +162,7 @@ impl Statuses {
     pub fn committed(&self, output: &OutputKey, commit: Commit, resumed: bool, loaded: Commit) {
         let routing = self.live.routing();
         let mut held = self.held();
-        let HeldStatuses { waiting, arriving } = &mut *held;
+        let HeldStatuses { waiting, arriving, .. } = &mut *held;
         let until = Instant::now() + self.delay;
         let released = loaded >= commit || self.delay.is_zero();
         let mut now = Vec::new();
@@ -170,6 +179,7 @@ impl Statuses {
             }
             now.push((key, ()));
         }
+        now.extend(self.let_inherited_go(&mut held, &routing));
         drop(held);
         if resumed && self.enabled {
             let of_output = routing.table().fragments().filter(|fragment| fragment.output() == output);
@@ -181,11 +191,26 @@ impl Statuses {
 
     /// An output is let go, so there is no commit of it to wait for.
     pub fn forget_output(&self, output: &OutputKey) {
+        let routing = self.live.routing();
         let mut held = self.held();
         held.arriving.retain(|_, one| one.of.output != *output);
-        let now: Vec<_> = held.waiting.extract_if(|_, one| one.output == *output).collect();
+        let gone = held.waiting.extract_if(|_, one| one.output == *output);
+        let mut now: Vec<_> = gone.map(|(key, _)| (key, ())).collect();
+        now.extend(self.let_inherited_go(&mut held, &routing));
         drop(held);
-        self.queue.extend(now.into_iter().map(|(key, _)| (key, ())));
+        drop(routing);
+        self.queue.extend(now);
+    }
+
+    /// The Ingresses of which nothing is published any more, as is known once every output is committed.
+    fn let_inherited_go(&self, held: &mut HeldStatuses, routing: &Routing) -> Vec<(IngressKey, ())> {
+        let Some(inherited) = held.inherited.as_mut().filter(|inherited| !inherited.is_empty()) else {
+            return Vec::new();
+        };
+        if !routing.table().outputs().all(|(output, _)| self.live.is_committed(output)) {
+            return Vec::new();
+        }
+        std::mem::take(inherited).into_iter().map(|key| (key, ())).collect()
     }
 
     /// Lets those go whose commit every proxy has, as `loaded` says of an output, and those that have waited for too
@@ -260,9 +285,10 @@ impl StatusView for Statuses {
         // Nothing new of it is published, so no address is written or withdrawn either.
         let still = waits
             || routing.is_paused(key)
-            || fragment.is_some_and(|one| {
-                one.uid != Uid::from(&ingress.metadata) || !self.live.is_committed(one.output())
-            });
+            || match fragment {
+                Some(one) => one.uid != Uid::from(&ingress.metadata) || !self.live.is_committed(one.output()),
+                None => held.inherited.as_ref().is_some_and(|inherited| inherited.contains(key)),
+            };
         let wanted = match fragment {
             Some(fragment) if !still => self.wanted(&fragment.settings, &routing),
             _ => DesiredStatus::LeaveAlone,

@@ -104,6 +104,11 @@ impl PublishError {
         }
     }
 
+    /// Whether nobody has to do anything about it: it is over once it is tried again, or another replica leads.
+    pub fn is_passing(&self) -> bool {
+        self.is_transient() || matches!(self, Self::Conflict { .. } | Self::LeaseLost { .. })
+    }
+
     /// Whether the same request may succeed a moment later.
     pub fn is_transient(&self) -> bool {
         use WriteFailure::{ServerError, Throttled, Timeout, Unreachable};

@@ -412,15 +412,23 @@ impl Publisher {
         if output.failed != Some(error.category()) {
             tracing::warn!(output = %key, %error, "not published; trying again");
         }
-        output.failed = Some(error.category());
+        let again = output.failed.replace(error.category()).is_some();
         output.refusals.note(error, Instant::now(), || self.live.routing().is_retired(key));
-        self.live.set_publication(key, Publication::Failing(Label::as_str(error.category())));
-        let problem = refusal_problem(key, output.writer.index_uid(), error).map(|(problem, uid)| {
-            self.problems.set_uid(&problem.subject, &uid);
-            problem
-        });
-        output.problems[0] = problem.into_iter().collect();
+        // A single failure that passes by itself says nothing of what is published.
+        if again || !error.is_passing() {
+            self.live.set_publication(key, Publication::Failing(Label::as_str(error.category())));
+        }
+        self.refused(key, 0, error);
         self.report(key);
+    }
+
+    /// Notes what an error says of an output, in place of what was last known. One that passes by itself says nothing.
+    fn refused(&mut self, key: &OutputKey, of: usize, error: &PublishError) {
+        let Some(output) = self.outputs.get_mut(key) else { return };
+        if let Some((problem, uid)) = refusal_problem(key, output.writer.index_uid(), error) {
+            self.problems.set_uid(&problem.subject, &uid);
+            output.problems[of] = vec![problem];
+        }
     }
 }
 

@@ -101,3 +101,25 @@ async fn garbage_that_was_deleted_ends_a_refusal() {
     publisher.upkept(Some((key.clone(), collected(1))));
     assert!(!output(&mut publisher, &key).refusals.has_begun());
 }
+
+#[tokio::test]
+async fn a_failure_that_passes_by_itself_takes_nothing_back() {
+    let key = OutputKey::new("edge", "out");
+    let mut publisher = publisher(&key);
+    let passing = || PublishError::Conflict { object: "ConfigMap edge/out".to_owned() };
+    let text = |error| Some((key.clone(), Upkeep::Text(Err(error))));
+    publisher.failed(&key, &refused());
+    publisher.upkept(text(refused()));
+    let standing = output(&mut publisher, &key).problems.clone();
+    assert!(standing.iter().all(|problems| problems.len() == 1), "{standing:?}");
+    publisher.failed(&key, &passing());
+    publisher.upkept(text(passing()));
+    assert_eq!(output(&mut publisher, &key).problems, standing);
+
+    publisher.commit(&key).await;
+    assert!(output(&mut publisher, &key).problems[0].is_empty());
+    publisher.failed(&key, &passing());
+    assert!(publisher.live.is_committed(&key), "a single one");
+    publisher.failed(&key, &passing());
+    assert!(!publisher.live.is_committed(&key));
+}

@@ -6,7 +6,7 @@ use super::{OutputState, Publisher};
 use crate::kubernetes::key::OutputKey;
 use crate::operator::problems::ReportedBy;
 use crate::publish::PublishError;
-use crate::publish::outputs::{Collected, GIVE_UP, TextFound, delete_shards, refusal_problem, write_text};
+use crate::publish::outputs::{Collected, GIVE_UP, TextFound, delete_shards, write_text};
 use crate::published::objects::OUTPUT_LABEL;
 
 /// Outputs whose garbage or text is worked on at once.
@@ -131,25 +131,18 @@ impl Publisher {
             }
             Upkeep::Text(written) => {
                 output.text.ended(now, &written);
-                output.problems[1] = match &written {
+                match &written {
                     Ok(found) => {
                         output.refusals.reset();
                         output.throttle.wrote(now, found.bytes);
-                        Vec::new()
+                        output.problems[1].clear();
                     }
                     Err(error) => {
                         output.refusals.note(error, now, || self.live.routing().is_retired(&key));
                         tracing::info!(output = %key, %error, "the text is not written; trying again");
-                        let problem = refusal_problem(&key, output.writer.index_uid(), error);
-                        problem
-                            .into_iter()
-                            .map(|(problem, uid)| {
-                                self.problems.set_uid(&problem.subject, &uid);
-                                problem
-                            })
-                            .collect()
+                        self.refused(&key, 1, error);
                     }
-                };
+                }
                 self.report(&key);
             }
         }

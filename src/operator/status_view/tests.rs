@@ -203,6 +203,40 @@ fn an_address_is_withdrawn_when_the_routing_is() {
 }
 
 #[test]
+fn a_new_leader_withdraws_no_address_while_an_output_may_still_hold_the_routing() {
+    let statuses = statuses();
+    let outputs: Vec<OutputKey> =
+        statuses.live.routing().table().outputs().map(|(key, _)| key.clone()).collect();
+    let rest: Vec<&OutputKey> = outputs.iter().filter(|key| **key != output("a")).collect();
+    assert!(outputs.len() > rest.len() && !rest.is_empty(), "{outputs:?}");
+    // No change says which output it was in.
+    look_at(&statuses, BTreeMap::new(), true, |_| true);
+    assert!(leaves_alone(&statuses, "left"), "not a single commit");
+    for key in &rest {
+        statuses.live.set_publication(key, Publication::Committed);
+        statuses.committed(key, (1, 1), false, (1, 1));
+    }
+    for publication in [
+        Publication::Held(Category::WithdrawalHeld),
+        Publication::Held(Category::Paused),
+        Publication::Failing("quota_exceeded"),
+    ] {
+        statuses.live.set_publication(&output("a"), publication);
+        look_at(&statuses, BTreeMap::new(), true, |_| false);
+        assert!(leaves_alone(&statuses, "left"), "{publication:?}");
+    }
+    queued(&statuses);
+    statuses.live.set_publication(&output("a"), Publication::Committed);
+    statuses.committed(&output("a"), (1, 2), true, (1, 2));
+    assert_eq!(queued(&statuses), ["a", "left"]);
+    assert!(!statuses.state(&key("left")).unwrap().ours, "withdrawn");
+    // An output that fails from now on holds nothing of it.
+    statuses.live.set_publication(&output("a"), Publication::Failing("quota_exceeded"));
+    look_at(&statuses, BTreeMap::new(), true, |_| false);
+    assert!(!statuses.state(&key("left")).unwrap().ours);
+}
+
+#[test]
 fn what_waits_for_an_output_that_never_commits_is_bounded() {
     let statuses = statuses();
     let keys = (0..1_000).map(|at| (key(&format!("deleted-{at}")), Some(output("a"))));

@@ -166,6 +166,8 @@ impl Elector {
     fn end(&mut self, guard: &LeaseGuard) {
         guard.end();
         self.guard.send_replace(None);
+        self.metrics.leader.set(0.0);
+        self.metrics.lease_renewal_age.clear();
         self.metrics.clear_leaders();
     }
 

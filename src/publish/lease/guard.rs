@@ -32,7 +32,7 @@ struct Term {
 
 impl LeaseGuard {
     /// A term that began with a record sent at `sent`.
-    pub(super) fn begin(epoch: u64, timings: Timings, sent: Instant) -> Self {
+    pub(crate) fn begin(epoch: u64, timings: Timings, sent: Instant) -> Self {
         Self::new(Some((epoch, timings)), sent)
     }
 

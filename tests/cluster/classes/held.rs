@@ -23,6 +23,8 @@ async fn a_held_withdrawal_outlives_the_process_and_is_done_once_confirmed() {
     published(&plane, PUBLIC, "shop", "web").await;
     published(&plane, INTERNAL, "team-a", "tool").await;
     let maps: Api<ConfigMap> = Api::namespaced(plane.admin(), "edge-internal");
+    let has_address = json!([{"hostname": "internal.example.com"}]);
+    address(&plane, "team-a", "tool", &has_address).await;
 
     delete_class(&plane, "internal").await;
     metric(&first, HELD, 1.0).await;
@@ -53,6 +55,9 @@ async fn a_held_withdrawal_outlives_the_process_and_is_done_once_confirmed() {
     // The others are published all the while.
     plane.apply(&ingress("shop", "more", "public")).await;
     published(&plane, PUBLIC, "shop", "more").await;
+    // The one whose routing stands keeps its address. A withdrawal would have been written before this one.
+    address(&plane, "shop", "more", &json!([{"ip": "192.0.2.10"}])).await;
+    address(&plane, "team-a", "tool", &has_address).await;
     second.process.signal(Signal::TERM);
     second.process.ended(SOON).await;
 
@@ -67,6 +72,7 @@ async fn a_held_withdrawal_outlives_the_process_and_is_done_once_confirmed() {
     plane.eventually_published(INTERNAL, "it is withdrawn", |document| *document == json!({})).await;
     metric(&third, HELD, 0.0).await;
     metric(&third, "waybill_problems{category=\"WithdrawalHeld\"}", 0.0).await;
+    address(&plane, "team-a", "tool", &Value::Null).await;
     assert!(has_router(&plane.published(PUBLIC).await.unwrap().1, "shop", "web"));
     assert!(refused(&plane).is_empty(), "{:#?}", refused(&plane));
 }

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::networking::v1::Ingress;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, DeleteParams, ListParams};
 use waybill::publish::lease::Timings;
 
 use super::objects::{ADDRESS, FAST, has_router, ingress, secret, shop_with, tls_ingress};
@@ -15,6 +16,8 @@ const OUTPUT: &str = "waybill/waybill";
 
 /// For a change to be published once there is a leader, on a busy machine.
 const MARGIN: Duration = Duration::from_secs(2);
+
+const LEADS: &str = "leader_election_master_status{name=\"waybill\"}";
 
 const LEASE: Duration = Duration::from_secs(3);
 const RENEW: Duration = Duration::from_secs(2);
@@ -62,7 +65,7 @@ async fn a_killed_leader_is_followed_and_a_released_lease_taken_at_once() {
         .await;
     let mut second = replica(&plane, "second").await;
     second.ready().await;
-    let following = second.metric("leader_election_master_status{name=\"waybill\"}").await;
+    let following = second.metric(LEADS).await;
     assert_eq!(following, Some(0.0));
     let statuses_settle = async |ingress: &str| {
         let ingresses: Api<Ingress> = Api::namespaced(plane.admin(), "shop");
@@ -153,4 +156,36 @@ async fn a_killed_leader_is_followed_and_a_released_lease_taken_at_once() {
     println!("an idle leader ended {:.2?} after SIGTERM", told.elapsed());
     assert!(status.success(), "{}", third.process.log_tail());
     plane.assert_nothing_refused();
+}
+
+#[tokio::test]
+async fn a_leader_whose_lease_was_deleted_shows_that_it_leads_again() {
+    let plane = ControlPlane::start().await;
+    plane.install("manifests");
+    plane.apply_objects(&shop_with([ingress("shop", "first", "web")])).await;
+    let first = replica(&plane, "first").await;
+    first.leads().await;
+    let is_published = |name: &'static str| {
+        let what = format!("{name} is published");
+        let plane = &plane;
+        async move {
+            plane.eventually_published(OUTPUT, &what, |document| has_router(document, "shop", name)).await.0
+        }
+    };
+    let before = is_published("first").await;
+    let leases: Api<Lease> = Api::namespaced(plane.admin(), "waybill");
+    leases.delete("waybill", &DeleteParams::default()).await.unwrap();
+    first.shows("waybill_leases_lost_total", 1.0).await;
+    first.shows(LEADS, 1.0).await;
+    // The new term publishes only once all parts of the old one have ended.
+    let after = eventually("the epoch is written", SOON, async || match plane.published(OUTPUT).await {
+        Some((index, _)) if index.epoch > before.epoch => Ok(index),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    assert!(after.generation > before.generation);
+    plane.apply_objects(&[ingress("shop", "second", "web")]).await;
+    is_published("second").await;
+    assert_eq!(first.metric(LEADS).await, Some(1.0));
+    assert_eq!(first.metric("waybill_leases_lost_total").await, Some(1.0), "one term, not another one");
 }
