@@ -11,9 +11,9 @@ use crate::traefik::dynamic::{Certificate, HttpService, Router};
 /// the same size, so that with its labels and in base64 it is far below the 1 MiB of an object.
 pub const ENTRY_LIMIT: usize = 256 * 1024;
 
-/// Middlewares, entry points and names of certificates that a router or service may have. In memory each takes many times
-/// its bytes, again for each port of a Service.
-pub const ITEMS_LIMIT: usize = 1_000;
+/// Middlewares, entry points and names of certificates that a router or service may have. In memory each takes some 64
+/// bytes, however short it is, and again for each port of a Service.
+pub const ITEMS_LIMIT: usize = ENTRY_LIMIT / 64;
 
 /// Bytes that all routers and services of an Ingress may have, counted as [`Budget`] does: enough for 10,000 paths,
 /// which is about what fits into an object.
@@ -187,7 +187,7 @@ mod tests {
 
     prop_compose! {
         /// Texts around the size from which on a line is rendered, and long lists of short ones.
-        fn texts()(long in prop::collection::vec(0..60_000usize, 0..3), short in 0..3_000usize,
+        fn texts()(long in prop::collection::vec(0..60_000usize, 0..3), short in 0..6_000usize,
                    with in prop::sample::select(vec!['x', '{', '\u{1}'])) -> Vec<String> {
             let long = long.into_iter().map(|length| std::iter::repeat_n(with, length).collect());
             long.chain(std::iter::repeat_n(with.to_string(), short)).collect()
