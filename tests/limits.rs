@@ -98,6 +98,21 @@ fn an_ingress_that_fills_an_object_with_paths_is_published_whole() {
     assert_eq!((routers, services), (10_000, 500));
 }
 
+/// Short items take far more memory than text, so they are counted too.
+#[test]
+fn very_many_middlewares_cost_their_ingress_alone() {
+    let many = json!({"traefik.ingress.kubernetes.io/router.middlewares": vec!["m@file"; 5_000].join(",")});
+    let mut objects = vec![class(), ingress("many", 1, many, |_| 1), ingress("small", 2, json!({}), |_| 1)];
+    objects.extend(service("web", 1, json!({})));
+    let routing = routing(&objects);
+    assert_eq!(size(&routing).0, 2);
+    let said: Vec<String> = routing.all_problems().iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    for part in ["EntryTooLarge", "/many", "metadata.annotations", "more than 4096 middlewares", "shorten"] {
+        assert!(said[0].contains(part), "{part}: {}", said[0]);
+    }
+}
+
 #[test]
 fn annotations_that_each_path_multiplies_cost_their_ingress_its_last_paths() {
     let mut objects = vec![
