@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::digest::Digest;
 use super::hash;
-use super::shards::Content;
+use super::shards::{Content, PartEntries};
 use crate::kubernetes::key::SecretKey;
 use crate::traefik::document::{self, Keys};
 use crate::traefik::dynamic::Certificate;
@@ -126,5 +126,26 @@ impl Content for CertificateLines {
         entries: impl Iterator<Item = (&'a SecretKey, &'a KeptCertificate)> + Clone,
     ) {
         document::write(sink, [], [], entries.map(|(_, kept)| &*kept.certificate), Keys::Shown);
+    }
+}
+
+/// A shard as it was when it was asked for, not yet as text: at the first commit all of them are to be written.
+pub struct ShardContent(pub(super) KindEntries);
+
+/// The entries of a shard, by what it holds.
+pub(super) enum KindEntries {
+    Routers(PartEntries<RouterLines>),
+    Services(PartEntries<ServiceLines>),
+    Certificates(PartEntries<CertificateLines>),
+}
+
+impl ShardContent {
+    /// Its document.
+    pub fn document(&self) -> String {
+        match &self.0 {
+            KindEntries::Routers(entries) => entries.document(),
+            KindEntries::Services(entries) => entries.document(),
+            KindEntries::Certificates(entries) => entries.document(),
+        }
     }
 }

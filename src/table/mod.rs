@@ -9,8 +9,11 @@ mod digest;
 pub mod hash;
 mod names;
 mod output;
+mod owners;
 mod shards;
 
+#[cfg(test)]
+mod cost_tests;
 #[cfg(test)]
 #[path = "reference_tests.rs"]
 mod reference;
@@ -20,8 +23,9 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+pub use content::ShardContent;
 pub use digest::Digest;
-pub use output::{Counts, Output, ShardContent};
+pub use output::{Counts, Output};
 
 use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::translate::fragment::Fragment;

@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::content::{CertificateLines, KeptCertificate, RouterLines, ServiceLines, lines};
+use super::content::{
+    CertificateLines, KeptCertificate, KindEntries, RouterLines, ServiceLines, ShardContent, lines,
+};
 use super::digest::{Digest, Place, place};
 use super::hash::{self, RoutingHash};
-use super::names::{Claimant, Names};
-use super::shards::{PartEntries, Shards};
+use super::names::Names;
+use super::owners::{RouterOwner, SharedService, by_key};
+use super::shards::Shards;
 use crate::kubernetes::key::{IngressKey, SecretKey};
 use crate::small_set::SmallSet;
 use crate::traefik::document::{self, Keys};
@@ -15,7 +18,7 @@ use crate::traefik::dynamic::{Certificate, Router};
 use crate::translate::fragment::{
     CertificateFragment, Created, Fragment, RouterFragment, ServiceFragment, ServiceOwner,
 };
-use crate::translate::name::{self, DEFAULT_BACKEND, DEFAULT_ROUTER};
+use crate::translate::name::{DEFAULT_BACKEND, DEFAULT_ROUTER};
 
 /// How much an output holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,56 +26,6 @@ pub struct Counts {
     pub routers: usize,
     pub services: usize,
     pub certificates: usize,
-}
-
-/// A router of an Ingress. Ordered by the Ingress's age.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct RouterOwner {
-    created: Created,
-    ingress: IngressKey,
-    key: Arc<str>,
-}
-
-impl RouterOwner {
-    fn new(fragment: &Fragment, router: &RouterFragment) -> Self {
-        Self { created: fragment.created, ingress: fragment.ingress.clone(), key: router.key.clone() }
-    }
-}
-
-impl Claimant for RouterOwner {
-    fn identity(&self) -> String {
-        self.ingress.to_string()
-    }
-}
-
-impl Claimant for ServiceOwner {
-    /// Also differs for two ports that normalise to one key, and for two ways to build a Service.
-    fn identity(&self) -> String {
-        let mut identity = self.service.to_string();
-        if name::normalize(&self.port) != *self.port {
-            identity.push('/');
-            identity.push_str(&self.port);
-        }
-        if self.variant != 0 {
-            identity.push_str(&format!("#{:x}", self.variant));
-        }
-        identity
-    }
-}
-
-/// A service and the routers that lead to it; it is gone with the last of them.
-struct SharedService {
-    content: Arc<ServiceFragment>,
-    routers: SmallSet<RouterOwner>,
-}
-
-/// The routers of a fragment. Their keys are distinct; if they weren't, the last would count.
-fn by_key(fragment: Option<&Arc<Fragment>>) -> BTreeMap<&str, (usize, &RouterFragment)> {
-    fragment
-        .into_iter()
-        .flat_map(|fragment| fragment.routers.iter().enumerate())
-        .map(|(index, router)| (&*router.key, (index, router)))
-        .collect()
 }
 
 /// What a change has to be rendered again for.
@@ -93,26 +46,6 @@ const TOGETHER: usize = 128;
 /// Whether the routers of an Ingress are in one shard, so that a changed annotation costs that one.
 fn are_together(fragment: &Fragment) -> bool {
     fragment.routers.len() <= TOGETHER
-}
-
-/// A shard as it was when it was asked for, not yet as text: at the first commit all of them are to be written.
-pub struct ShardContent(KindEntries);
-
-enum KindEntries {
-    Routers(PartEntries<RouterLines>),
-    Services(PartEntries<ServiceLines>),
-    Certificates(PartEntries<CertificateLines>),
-}
-
-impl ShardContent {
-    /// Its document.
-    pub fn document(&self) -> String {
-        match &self.0 {
-            KindEntries::Routers(entries) => entries.document(),
-            KindEntries::Services(entries) => entries.document(),
-            KindEntries::Certificates(entries) => entries.document(),
-        }
-    }
 }
 
 /// The routing of one output.
@@ -248,7 +181,8 @@ impl Output {
         self.certificates.refresh();
     }
 
-    /// The routing shards, in order: those with routers, then those with services. Right after [`Self::refresh`] that is all of them.
+    /// The routing shards, in order: those with routers, then those with services. Right after [`Self::refresh`] that is
+    /// all of them.
     pub fn routing_shards(&self) -> impl Iterator<Item = Digest> {
         self.router_lines.digests().chain(self.service_lines.digests())
     }

@@ -28,7 +28,7 @@ pub(super) fn service(url: &str) -> HttpService {
 }
 
 /// A service whose content follows from its owner, as translation gives it.
-fn service_of(
+pub(super) fn service_of(
     created: i64,
     namespace: &str,
     service_name: &str,
@@ -47,11 +47,16 @@ fn service_of(
     })
 }
 
-fn router(key: &str, rule: &str, service: Arc<ServiceFragment>) -> RouterFragment {
+pub(super) fn router(key: &str, rule: &str, service: Arc<ServiceFragment>) -> RouterFragment {
     RouterFragment { key: key.into(), router: Router { rule: rule.to_owned(), ..Router::default() }, service }
 }
 
-fn fragment(namespace: &str, ingress: &str, created: i64, routers: Vec<RouterFragment>) -> Fragment {
+pub(super) fn fragment(
+    namespace: &str,
+    ingress: &str,
+    created: i64,
+    routers: Vec<RouterFragment>,
+) -> Fragment {
     Fragment {
         ingress: IngressKey::new(namespace, ingress),
         created: Created(created),
@@ -66,7 +71,7 @@ fn fragment(namespace: &str, ingress: &str, created: i64, routers: Vec<RouterFra
     }
 }
 
-fn certificate(namespace: &str, secret: &str) -> CertificateFragment {
+pub(super) fn certificate(namespace: &str, secret: &str) -> CertificateFragment {
     CertificateFragment {
         secret: SecretKey::new(namespace, secret),
         certificate: Arc::new(Certificate {
@@ -77,7 +82,7 @@ fn certificate(namespace: &str, secret: &str) -> CertificateFragment {
     }
 }
 
-fn default_output() -> OutputKey {
+pub(super) fn default_output() -> OutputKey {
     Settings::default().output
 }
 
@@ -464,89 +469,4 @@ fn certificates_are_counted() {
     assert!(!certificates(&mut table).contains("KEY a/x1") && certificates(&mut table).contains("KEY a/y0"));
     table.remove(&IngressKey::new("a", "two"));
     assert_eq!(certificates(&mut table), "");
-}
-
-/// One changed server among 2,000 Services costs one shard; nothing else is rendered or hashed again.
-#[test]
-fn one_changed_server_costs_one_shard() {
-    let mut table = Table::new();
-    let of = |at: usize, url: &str| {
-        let shared = service_of(1, "shop", &format!("s{at}"), "80", 0);
-        let changed = Arc::new(ServiceFragment { service: service(url), ..(*shared).clone() });
-        fragment(
-            "shop",
-            &format!("i{at}"),
-            1,
-            vec![router(&format!("shop-i{at}"), "PathPrefix(\"/\")", changed)],
-        )
-    };
-    for at in 0..2_000 {
-        table.set(of(at, "http://10.0.0.1:8080"));
-    }
-    let shards = |table: &mut Table| {
-        let output = table.output_mut(&default_output()).expect("it is there");
-        output.refresh();
-        output.routing_shards().collect::<Vec<_>>()
-    };
-    let before = shards(&mut table);
-    assert!(before.len() >= 2, "{}", before.len());
-    let change = table.set(of(7, "http://10.0.0.2:8080"));
-    assert_eq!(change.outputs, [default_output()]);
-    let after = shards(&mut table);
-    assert_eq!(before.iter().zip(&after).filter(|(before, after)| before != after).count(), 1);
-}
-
-/// What all routers of an Ingress share costs one shard, up to as many routers as a shard has room for. Where they are
-/// follows from how many there are now.
-#[test]
-fn a_changed_annotation_costs_one_shard() {
-    let of = |paths: usize, entry_point: &str| {
-        let service = service_of(1, "shop", "web", "80", 0);
-        let routers = (0..paths).map(|path| {
-            let mut router = router(&format!("shop-web-{path}"), &"r".repeat(200), service.clone());
-            router.router.entry_points = vec![entry_point.to_owned()];
-            router
-        });
-        fragment("shop", "web", 1, routers.collect())
-    };
-    let other = |at: usize| {
-        let service = service_of(1, "shop", &format!("s{at}"), "80", 0);
-        fragment(
-            "shop",
-            &format!("i{at}"),
-            1,
-            vec![router(&format!("shop-i{at}"), &"r".repeat(200), service)],
-        )
-    };
-    let filled = |web: Fragment| {
-        let mut table = Table::new();
-        for at in 0..2_000 {
-            table.set(other(at));
-        }
-        table.set(web);
-        table
-    };
-    let shards = |table: &mut Table| {
-        let output = table.output_mut(&default_output()).expect("it is there");
-        output.refresh();
-        output.routing_shards().collect::<Vec<_>>()
-    };
-    let mut table = filled(of(100, "web"));
-    let before = shards(&mut table);
-    assert!(before.len() >= 16, "{}", before.len());
-    table.set(of(100, "websecure"));
-    let after = shards(&mut table);
-    assert_eq!(before.iter().zip(&after).filter(|(before, after)| before != after).count(), 1);
-
-    let one = |table: &Table| {
-        let places = table.output(&default_output()).map(Output::places).unwrap_or_default();
-        // The routers of this Ingress are the last ones, since they are sorted by key.
-        places[2_000..2_100].iter().collect::<BTreeSet<_>>().len()
-    };
-    assert_eq!(one(&table), 1);
-    table.set(of(200, "websecure"));
-    assert_eq!(one(&table), 100);
-    assert_eq!(shards(&mut table), shards(&mut filled(of(200, "websecure"))));
-    table.set(of(100, "websecure"));
-    assert_eq!((one(&table), shards(&mut table)), (1, after));
 }
