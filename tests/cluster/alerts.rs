@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::harness::operator::{Operator, SOON, binary};
+use crate::harness::operator::{Operator, SOON, binary, get};
 use crate::harness::prometheus::{Prometheus, dashboard_queries, job, program};
 use crate::harness::{ADMIN, ControlPlane, Part, Process, eventually, free_port, skip, tool};
 use crate::operator::objects::{
@@ -203,8 +203,16 @@ async fn agent(plane: &ControlPlane, name: &str, port: u16, more: &[&str]) -> Ag
     Agent { process: plane.spawn(name, &mut command), port: metrics }
 }
 
-/// What an agent's folder is for.
-fn traefik(plane: &ControlPlane, folder: &str, api: u16) -> Process {
+/// What an agent's folder is for. It starts as in the manifests: once the agent's startup probe succeeds, since Traefik
+/// never looks again for a folder that was not there.
+async fn traefik(plane: &ControlPlane, folder: &str, agent: &Agent, api: u16) -> Process {
+    eventually("there is something for Traefik to start with", SOON, async || {
+        match get(agent.port, "/startupz").await? {
+            (200, _) => Ok(()),
+            (status, body) => Err(format!("{status} {body}")),
+        }
+    })
+    .await;
     let mut command = Command::new(tool("traefik"));
     command
         .args(["--entrypoints.web.address=127.0.0.1:0", "--entrypoints.websecure.address=127.0.0.1:0"])
@@ -299,7 +307,7 @@ async fn each_alert_fires_and_goes_out() {
     let api = free_port();
     let traefik_api = format!("--traefik-api=http://127.0.0.1:{api}");
     let proxy = agent(&plane, "proxy", plane.port(), &[&traefik_api]).await;
-    let _traefik = traefik(&plane, "proxy", api);
+    let _traefik = traefik(&plane, "proxy", &proxy, api).await;
     let deaf_proxy = agent(&plane, "deaf-proxy", silence.port, &[]).await;
     second.ready().await;
     twin.leads().await;
