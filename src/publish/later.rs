@@ -18,6 +18,7 @@ impl<K> Default for Later<K> {
 }
 
 impl<K: Hash + Ord + Clone> Later<K> {
+    /// Looks at a key then, unless that was to be earlier.
     pub(super) fn add(&mut self, key: K, at: Instant) {
         if let Some(before) = self.times.get(&key).copied() {
             if before <= at {
@@ -29,6 +30,7 @@ impl<K: Hash + Ord + Clone> Later<K> {
         self.order.insert((at, key));
     }
 
+    /// Does not look at a key any more.
     pub(super) fn remove(&mut self, key: &K) {
         if let Some(entry) = self.times.remove_entry(key) {
             self.order.remove(&(entry.1, entry.0));
