@@ -64,7 +64,7 @@ fn fragment(settings: &Arc<Settings>, at: usize, port: u16) -> Fragment {
         certificates: Vec::new(),
         problems: Vec::new(),
         uses_nodes: false,
-        uses_namespaces: false,
+        namespaces: Box::default(),
     }
 }
 

@@ -12,16 +12,18 @@ use crate::kubernetes::Ingress;
 use crate::kubernetes::key::{IngressKey, SecretKey, ServiceKey};
 use crate::kubernetes::well_known::CLASS_ANNOTATION;
 use crate::small_set::SmallSet;
+use crate::watch::ANY_NAMESPACE;
 
 /// What an Ingress depends on. Lists are sorted and without doubles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dependencies {
-    pub services: Vec<ServiceKey>,
-    pub secrets: Vec<SecretKey>,
+    pub services: Box<[ServiceKey]>,
+    pub secrets: Box<[SecretKey]>,
     /// Its class: `spec.ingressClassName`, or else the annotation.
     pub class: Option<Arc<str>>,
     pub nodes: bool,
-    pub namespaces: bool,
+    /// Namespaces whose coming or going concerns it, or [`ANY_NAMESPACE`] alone.
+    pub namespaces: Box<[Arc<str>]>,
 }
 
 impl Dependencies {
@@ -54,7 +56,7 @@ impl Dependencies {
             secrets: secrets.into_iter().map(|name| SecretKey::new(Arc::clone(&namespace), name)).collect(),
             class: spec.ingress_class_name.as_ref().or_else(annotation).map(|name| name.as_str().into()),
             nodes: false,
-            namespaces: false,
+            namespaces: Box::default(),
         }
     }
 }
@@ -70,8 +72,8 @@ pub struct DependencyIndex {
     by_service: Users<ServiceKey>,
     by_secret: Users<SecretKey>,
     by_class: Users<Arc<str>>,
+    by_namespace: Users<Arc<str>>,
     nodes: HashSet<IngressKey>,
-    namespaces: HashSet<IngressKey>,
 }
 
 /// What changed in who names which Secret.
@@ -105,15 +107,17 @@ impl DependencyIndex {
             }
         }
         if let Some(class) = &mut dependencies.class {
-            self.by_class.add(class, &key);
-            // One name in memory for all Ingresses of the class.
-            if let Some((known, _)) = self.by_class.0.get_key_value(class) {
-                *class = Arc::clone(known);
-            }
+            self.by_class.add_sharing(class, &key);
+        }
+        for namespace in &mut dependencies.namespaces {
+            self.by_namespace.add_sharing(namespace, &key);
         }
         let last = self.drop_users(&key, &before, &dependencies);
-        set_member(&mut self.nodes, &key, dependencies.nodes);
-        set_member(&mut self.namespaces, &key, dependencies.namespaces);
+        if dependencies.nodes {
+            self.nodes.insert(key.clone());
+        } else {
+            self.nodes.remove(&key);
+        }
         self.dependencies.insert(key, dependencies);
         SecretsNamed { first, last }
     }
@@ -125,7 +129,6 @@ impl DependencyIndex {
         };
         let last = self.drop_users(&key, &before, &Dependencies::default());
         self.nodes.remove(&key);
-        self.namespaces.remove(&key);
         SecretsNamed { first: Vec::new(), last }
     }
 
@@ -149,6 +152,11 @@ impl DependencyIndex {
         }
         if let Some(class) = before.class.as_ref().filter(|class| after.class.as_ref() != Some(class)) {
             self.by_class.remove(class, key);
+        }
+        for namespace in &before.namespaces {
+            if after.namespaces.binary_search(namespace).is_err() {
+                self.by_namespace.remove(namespace, key);
+            }
         }
         last
     }
@@ -178,9 +186,9 @@ impl DependencyIndex {
         self.nodes.iter()
     }
 
-    /// The Ingresses that depend on which namespaces there are, in no order.
-    pub fn dependents_of_namespaces(&self) -> impl Iterator<Item = &IngressKey> {
-        self.namespaces.iter()
+    /// The Ingresses that depend on whether there is this namespace, in no order.
+    pub fn dependents_of_namespace(&self, namespace: &str) -> impl Iterator<Item = &IngressKey> {
+        self.by_namespace.of(namespace).chain(self.by_namespace.of(ANY_NAMESPACE))
     }
 
     /// Whether an Ingress names this Secret.
@@ -200,22 +208,24 @@ impl DependencyIndex {
             && self.by_service.0.is_empty()
             && self.by_secret.0.is_empty()
             && self.by_class.0.is_empty()
+            && self.by_namespace.0.is_empty()
             && self.nodes.is_empty()
-            && self.namespaces.is_empty()
-    }
-}
-
-fn set_member(set: &mut HashSet<IngressKey>, key: &IngressKey, member: bool) {
-    if member {
-        set.insert(key.clone());
-    } else {
-        set.remove(key);
     }
 }
 
 /// Ingresses by what they use.
 #[derive(Debug)]
 struct Users<K>(HashMap<K, SmallSet<IngressKey>>);
+
+impl Users<Arc<str>> {
+    /// Adds a user; the name shares the memory of the one that others use.
+    fn add_sharing(&mut self, used: &mut Arc<str>, user: &IngressKey) {
+        self.add(used, user);
+        if let Some((known, _)) = self.0.get_key_value(used) {
+            *used = Arc::clone(known);
+        }
+    }
+}
 
 impl<K> Default for Users<K> {
     fn default() -> Self {
@@ -279,11 +289,11 @@ mod tests {
         }))
         .unwrap();
         let expected = Dependencies {
-            services: vec![ServiceKey::new("web", "fallback"), ServiceKey::new("web", "web")],
-            secrets: vec![SecretKey::new("web", "a"), SecretKey::new("web", "b")],
+            services: [ServiceKey::new("web", "fallback"), ServiceKey::new("web", "web")].into(),
+            secrets: [SecretKey::new("web", "a"), SecretKey::new("web", "b")].into(),
             class: Some("public".into()),
             nodes: false,
-            namespaces: false,
+            namespaces: Box::default(),
         };
         assert_eq!(Dependencies::new(&ingress, "web".into()), expected);
         let mut annotated = ingress;
@@ -320,14 +330,14 @@ mod tests {
             secrets in prop::collection::vec(0..4u8, 0..4),
             class in prop::option::of(0..3u8),
             nodes: bool,
-            namespaces: bool,
+            namespaces in prop::collection::vec(0..4u8, 0..4),
         ) -> Dependencies {
             Dependencies {
-                services: sorted(services.into_iter().map(|n| ServiceKey::new("web", n.to_string()))),
-                secrets: sorted(secrets.into_iter().map(|n| SecretKey::new("web", n.to_string()))),
+                services: sorted(services.into_iter().map(|n| ServiceKey::new("web", n.to_string()))).into(),
+                secrets: sorted(secrets.into_iter().map(|n| SecretKey::new("web", n.to_string()))).into(),
                 class: class.map(|n| n.to_string().into()),
                 nodes,
-                namespaces,
+                namespaces: sorted(namespaces.into_iter().map(|n| n.to_string().into())).into(),
             }
         }
     }
@@ -380,8 +390,8 @@ mod tests {
                     );
                     prop_assert_eq!(sorted(index.dependents_of_nodes().cloned()), search(&|d| d.nodes));
                     prop_assert_eq!(
-                        sorted(index.dependents_of_namespaces().cloned()),
-                        search(&|d| d.namespaces)
+                        sorted(index.dependents_of_namespace(&n.to_string()).cloned()),
+                        search(&|d| d.namespaces.iter().any(|one| **one == n.to_string()))
                     );
                     prop_assert_eq!(index.secret_is_named(&secret), named.contains(&secret));
                 }

@@ -156,8 +156,8 @@ impl Routing {
         if touched.nodes {
             keys.extend(self.index.dependents_of_nodes().cloned());
         }
-        if touched.namespaces {
-            keys.extend(self.index.dependents_of_namespaces().cloned());
+        for namespace in &touched.namespaces {
+            keys.extend(self.index.dependents_of_namespace(namespace).cloned());
         }
         keys
     }
@@ -370,7 +370,7 @@ impl Routing {
         if dependencies.secrets.iter().any(|secret| self.stores.secrets().is_unread(secret)) {
             // It is reconciled again with the answer. Until then it stays as it was, rather than lose its
             // certificates for the time of a commit.
-            let mut fetch = dependencies.secrets.clone();
+            let mut fetch = dependencies.secrets.to_vec();
             let named = self.index.set(key, dependencies);
             for secret in &named.last {
                 self.stores.release_secret(secret);
@@ -378,9 +378,9 @@ impl Routing {
             fetch.retain(|secret| self.stores.secret_needs_fetch(secret));
             return Ok(Reconciled { fetch, ..Reconciled::default() });
         }
-        let fragment = caught(key, || translate::translate(key, &ingress, &settings, &self.stores))?;
+        let mut fragment = caught(key, || translate::translate(key, &ingress, &settings, &self.stores))?;
         dependencies.nodes = fragment.uses_nodes;
-        dependencies.namespaces = fragment.uses_namespaces;
+        dependencies.namespaces = std::mem::take(&mut fragment.namespaces);
         let named = self.index.set(key, dependencies);
         for secret in &named.last {
             self.stores.release_secret(secret);
@@ -439,6 +439,9 @@ fn dependencies(key: &IngressKey, ingress: &Ingress, ours: bool) -> Dependencies
     if ours { dependencies } else { Dependencies { class: dependencies.class, ..Dependencies::default() } }
 }
 
+#[cfg(test)]
+#[path = "routing/namespace_tests.rs"]
+mod namespace_tests;
 #[cfg(test)]
 #[path = "routing/tests.rs"]
 mod tests;

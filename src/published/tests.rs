@@ -73,7 +73,7 @@ fn fragment(at: usize, certificate_length: usize) -> Fragment {
             .collect(),
         problems: Vec::new(),
         uses_nodes: false,
-        uses_namespaces: false,
+        namespaces: Box::default(),
     }
 }
 

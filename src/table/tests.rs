@@ -67,7 +67,7 @@ pub(super) fn fragment(
         certificates: Vec::new(),
         problems: Vec::new(),
         uses_nodes: false,
-        uses_namespaces: false,
+        namespaces: Box::default(),
     }
 }
 

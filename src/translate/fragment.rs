@@ -26,7 +26,8 @@ pub struct Fragment {
     /// What is wrong with it, in the order of its fields.
     pub problems: Vec<Problem>,
     pub uses_nodes: bool,
-    pub uses_namespaces: bool,
+    /// Namespaces whose coming or going may change this, or [`ANY_NAMESPACE`](crate::watch::ANY_NAMESPACE) alone.
+    pub namespaces: Box<[Arc<str>]>,
 }
 
 impl Fragment {

@@ -84,7 +84,7 @@ pub fn translate(key: &IngressKey, ingress: &Ingress, settings: &Arc<Settings>, 
         certificates,
         problems: findings.problems.into_vec(),
         uses_nodes: findings.uses_nodes,
-        uses_namespaces: findings.uses_namespaces,
+        namespaces: findings.namespaces.into_iter().collect(),
     }
 }
 

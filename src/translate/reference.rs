@@ -7,7 +7,7 @@ use super::annotation::References;
 use super::findings::IngressFindings;
 use super::problem::{Category, Problem, Subject};
 use super::settings::Settings;
-use crate::watch::Stores;
+use crate::watch::{Stores, longer_namespaces};
 
 const CRD_PROVIDER: &str = "@kubernetescrd";
 
@@ -23,8 +23,7 @@ pub(super) fn check(
 ) -> bool {
     let mut allowed = true;
     for references in annotations {
-        let uses_namespaces = &mut findings.uses_namespaces;
-        let refused = refusal(&references.names, namespace, settings, lookup, uses_namespaces);
+        let refused = refusal(&references.names, namespace, settings, lookup, findings);
         let Some((category, value, remedy)) = refused else { continue };
         allowed = false;
         let (subject, field, value) = (subject(), references.field(), Problem::shown(value));
@@ -39,7 +38,7 @@ fn refusal<'a>(
     namespace: &str,
     settings: &Settings,
     lookup: &Stores,
-    uses_namespaces: &mut bool,
+    findings: &mut IngressFindings,
 ) -> Option<(Category, &'a str, String)> {
     let first = references.first()?;
     if let Some(namespaces) = &settings.cross_provider_namespaces
@@ -57,9 +56,8 @@ fn refusal<'a>(
     references.iter().find_map(|reference| {
         let name = reference.strip_suffix(CRD_PROVIDER)?;
         let own = name.strip_prefix(namespace).is_some_and(|rest| rest.starts_with('-'));
-        if own {
-            *uses_namespaces = true;
-            lookup.longer_namespace(namespace, name)?;
+        if own && !longer_namespaces(namespace, name).any(|longer| findings.has_namespace(longer, lookup)) {
+            return None;
         }
         let remedy = format!(
             "refer to an object of namespace {namespace} only, as {namespace}-NAME{CRD_PROVIDER} (and not with a name \

@@ -121,7 +121,7 @@ impl Target<'_> {
         let mut servers = Vec::with_capacity(first.len());
         for (address, number) in first {
             let host = self.host(&address.host, number)?;
-            check_host(host, self.key, self.settings, self.lookup, &mut findings.uses_namespaces)?;
+            check_host(host, self.key, self.settings, self.lookup, findings)?;
             servers.push(self.server(host, number)?);
         }
         Ok(servers)
@@ -159,14 +159,11 @@ pub(super) fn check_host(
     key: &ServiceKey,
     settings: &Settings,
     lookup: &Stores,
-    uses_namespaces: &mut bool,
+    findings: &mut IngressFindings,
 ) -> Result<(), BrokenBackend> {
     let own = key.namespace();
     let foreign = !settings.allow_cross_namespace
-        && host.could_be_foreign(own, |label| {
-            *uses_namespaces = true;
-            lookup.longer_namespace("", &format!("{label}-")).as_deref() == Some(label)
-        });
+        && host.could_be_foreign(own, |label| findings.has_namespace(label, lookup));
     if !foreign {
         return Ok(());
     }

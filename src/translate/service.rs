@@ -143,7 +143,7 @@ impl<'a> NamedService<'a> {
             }
             let name = object.external_name.as_deref().unwrap_or_default();
             if let Some(host) = Host::parse(name) {
-                server::check_host(host, key, settings, lookup, &mut findings.uses_namespaces)?;
+                server::check_host(host, key, settings, lookup, findings)?;
             }
         }
         let annotations = self.annotations.get_or_init(|| self.read_annotations(object, findings)).as_ref();

@@ -28,11 +28,12 @@ pub(super) fn count<T>(
     key: &ObjectKey,
     change: &ObjectChange<T>,
 ) {
-    touched.namespaces |= match (&change.before, &change.after) {
+    let news = match (&change.before, &change.after) {
         (None, Some(_)) => known.add(key.namespace()),
         (Some(_), None) => known.remove(key.namespace()),
         _ => false,
     };
+    touched.namespaces.extend(news.then(|| key.shared_namespace()));
 }
 
 /// The key of an object without a namespace.

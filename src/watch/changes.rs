@@ -30,8 +30,8 @@ pub struct Touched {
     pub labels: Vec<Arc<str>>,
     /// A ConfigMap that remembers accepted parameters changed.
     pub class_memory: bool,
-    /// The set of namespaces that hold an Ingress or a Service changed.
-    pub namespaces: bool,
+    /// Namespaces that hold an Ingress or a Service and held none before, or the other way around.
+    pub namespaces: Vec<Arc<str>>,
     /// The address of a node changed, or a node came or went.
     pub nodes: bool,
 }
@@ -53,7 +53,7 @@ impl Touched {
         self.parameters.extend(other.parameters);
         self.labels.extend(other.labels);
         self.class_memory |= other.class_memory;
-        self.namespaces |= other.namespaces;
+        self.namespaces.extend(other.namespaces);
         self.nodes |= other.nodes;
     }
 }

@@ -23,5 +23,6 @@ mod stores;
 pub use changes::Touched;
 pub use collection::Scope;
 pub use deleted_secrets::STAYS;
+pub use namespaces::{ANY_NAMESPACE, longer_namespaces};
 pub use secrets::{Asked, SecretFault, SecretSource, SecretState};
 pub use stores::{Parameters, Stores, Watched};

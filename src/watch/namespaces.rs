@@ -3,6 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// The longest a namespace's name can be (a DNS label).
+const LONGEST: usize = 63;
+
+/// No namespace is called so: it stands for all of them.
+pub const ANY_NAMESPACE: &str = "";
+
 /// Namespaces, each with the number of objects that hold it in memory.
 #[derive(Debug, Default)]
 pub struct KnownNamespaces {
@@ -10,9 +16,6 @@ pub struct KnownNamespaces {
 }
 
 impl KnownNamespaces {
-    /// The longest a namespace's name can be (a DNS label).
-    const LONGEST: usize = 63;
-
     /// One object more; true when the namespace was not known.
     pub fn add(&mut self, namespace: &str) -> bool {
         if let Some(count) = self.counts.get_mut(namespace) {
@@ -39,20 +42,21 @@ impl KnownNamespaces {
         self.counts.get_key_value(namespace).map_or_else(|| namespace.into(), |(known, _)| Arc::clone(known))
     }
 
-    /// The longest known namespace `n` that is longer than `namespace` and for which `reference` begins with
-    /// `n-`.
-    pub fn longest_prefix(&self, namespace: &str, reference: &str) -> Option<Arc<str>> {
-        let dashes = reference.bytes().take(Self::LONGEST + 1).enumerate().filter(|(_, byte)| *byte == b'-');
-        let mut longest = None;
-        for (end, _) in dashes.filter(|(end, _)| *end > namespace.len()) {
-            if let Some((known, _)) =
-                reference.get(..end).and_then(|prefix| self.counts.get_key_value(prefix))
-            {
-                longest = Some(Arc::clone(known));
-            }
-        }
-        longest
+    /// Whether there is such a namespace.
+    pub fn contains(&self, namespace: &str) -> bool {
+        self.counts.contains_key(namespace)
     }
+}
+
+/// The names longer than `namespace` of namespaces whose reference `reference` could be: each, with a dash, is how it
+/// begins.
+pub fn longer_namespaces<'a>(namespace: &str, reference: &'a str) -> impl Iterator<Item = &'a str> {
+    let shortest = namespace.len() + 1;
+    let dashes = reference.match_indices('-').map(|(end, _)| end);
+    dashes
+        .skip_while(move |end| *end < shortest)
+        .take_while(|end| *end <= LONGEST)
+        .filter_map(|end| reference.get(..end))
 }
 
 #[cfg(test)]
@@ -71,18 +75,16 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_known_namespace_decides_whose_a_reference_is() {
-        let mut known = KnownNamespaces::default();
-        for namespace in ["a", "a-b", "a-b-c", "x"] {
-            known.add(namespace);
-        }
-        let longest = |namespace, reference| known.longest_prefix(namespace, reference);
-        assert_eq!(longest("a", "a-b-c-auth").as_deref(), Some("a-b-c"));
-        assert_eq!(longest("a", "a-b-c").as_deref(), Some("a-b"));
-        assert_eq!(longest("a", "a-auth"), None);
-        assert_eq!(longest("a-b-c", "a-b-c-auth"), None);
-        assert_eq!(longest("a", "é-b"), None);
-        let far = format!("{}-x", "n".repeat(64));
-        assert_eq!(longest("a", &far), None);
+    fn a_reference_could_be_one_of_each_longer_namespace_with_which_it_begins() {
+        let longer = |namespace, reference| longer_namespaces(namespace, reference).collect::<Vec<_>>();
+        assert_eq!(longer("a", "a-b-c-auth"), ["a-b", "a-b-c"]);
+        assert_eq!(longer("a", "a-b-c"), ["a-b"]);
+        assert_eq!(longer("a", "a--"), ["a-"]);
+        assert_eq!(longer("a", "a-é-b"), ["a-é"]);
+        assert_eq!(longer("a", "a-auth"), [""; 0]);
+        assert_eq!(longer("a-b-c", "a-b-c-auth"), [""; 0]);
+        let long = "n".repeat(63);
+        assert_eq!(longer("a", &format!("{long}-x")), [long.as_str()]);
+        assert_eq!(longer("a", &format!("{long}n-x")), [""; 0]);
     }
 }

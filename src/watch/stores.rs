@@ -371,9 +371,9 @@ impl Stores {
         self.watched.nodes.then(|| self.nodes.external_ips())
     }
 
-    /// The longest known namespace longer than `namespace` with which and a dash `reference` begins.
-    pub fn longer_namespace(&self, namespace: &str, reference: &str) -> Option<Arc<str>> {
-        self.known.longest_prefix(namespace, reference)
+    /// Whether a namespace holds an Ingress or a Service, as far as is watched.
+    pub fn has_namespace(&self, namespace: &str) -> bool {
+        self.known.contains(namespace)
     }
 }
 

@@ -224,6 +224,6 @@ fn fragment(output: &OutputKey, namespace: &str, at: usize, version: &str, certi
         certificates: certificate.into_iter().collect(),
         problems: Vec::new(),
         uses_nodes: false,
-        uses_namespaces: false,
+        namespaces: Box::default(),
     }
 }

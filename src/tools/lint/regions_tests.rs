@@ -59,7 +59,7 @@ fn fragment() -> Fragment {
         certificates: Vec::new(),
         problems: Vec::new(),
         uses_nodes: false,
-        uses_namespaces: false,
+        namespaces: Box::default(),
     }
 }
 

@@ -63,7 +63,10 @@ fn names(stores: &Stores, service: &str) -> Vec<String> {
 fn a_service_that_changed_nowhere_that_is_read_touches_nothing() {
     let mut stores = stores();
     let touched = stores.apply_service(&Scope::All, Event::Apply(service("web", "a", 1, 80)));
-    assert_eq!(touched, Touched { services: vec![web("a")], namespaces: true, ..Touched::default() });
+    assert_eq!(
+        touched,
+        Touched { services: vec![web("a")], namespaces: vec!["web".into()], ..Touched::default() }
+    );
     let mut update = service("web", "a", 2, 80);
     update.metadata.labels = Some([("app".to_owned(), "a".to_owned())].into());
     assert!(stores.apply_service(&Scope::All, Event::Apply(update)).is_empty());
@@ -85,7 +88,10 @@ fn what_a_relist_no_longer_names_is_touched_and_gone() {
     assert_eq!(touched, Touched { services: vec![web("a")], ..Touched::default() });
     assert_eq!(stores.service(&web("a")), None);
     let touched = stores.apply_service(&Scope::All, Event::Delete(service("web", "b", 1, 80)));
-    assert_eq!(touched, Touched { services: vec![web("b")], namespaces: true, ..Touched::default() });
+    assert_eq!(
+        touched,
+        Touched { services: vec![web("b")], namespaces: vec!["web".into()], ..Touched::default() }
+    );
 }
 
 #[test]
@@ -195,7 +201,8 @@ fn namespaces_are_known_by_their_ingresses_and_services() {
     assert_eq!(stores.services().len(), 2);
     assert!(stores.services().synced());
     assert!(!stores.routing_synced());
-    assert_eq!(stores.longer_namespace("web", "web-shop-auth").as_deref(), Some("web-shop"));
+    let has = ["web", "web-shop", "elsewhere"].map(|namespace| stores.has_namespace(namespace));
+    assert_eq!(has, [true, true, false]);
 }
 
 /// A step of any history: a list or a single event, of a Service or a slice.
