@@ -133,10 +133,10 @@ fn very_many_references_depend_on_any_namespace() {
     };
     take(&mut routing, &ingress(true, "a", "few", &references(64)));
     take(&mut routing, &ingress(true, "a", "many", &references(4_000)));
-    assert_eq!(take(&mut routing, &service(true, "zz", "s")), keys(&["many"]));
-    assert_eq!(take(&mut routing, &service(true, "a-n63", "s")), keys(&["few", "many"]));
     let kept = |name: &str| routing.index.dependencies(&IngressKey::new("a", name)).unwrap().namespaces.len();
     assert_eq!((kept("few"), kept("many")), (64, 1));
+    assert_eq!(take(&mut routing, &service(true, "zz", "s")), keys(&["many"]));
+    assert_eq!(take(&mut routing, &service(true, "a-n63", "s")), keys(&["few", "many"]));
 }
 
 /// Objects that come, change and go, in namespaces whose names begin with each other.

@@ -76,7 +76,9 @@ mod tests {
 
     #[test]
     fn a_reference_could_be_one_of_each_longer_namespace_with_which_it_begins() {
-        let longer = |namespace, reference| longer_namespaces(namespace, reference).collect::<Vec<_>>();
+        fn longer<'a>(namespace: &str, reference: &'a str) -> Vec<&'a str> {
+            longer_namespaces(namespace, reference).collect()
+        }
         assert_eq!(longer("a", "a-b-c-auth"), ["a-b", "a-b-c"]);
         assert_eq!(longer("a", "a-b-c"), ["a-b"]);
         assert_eq!(longer("a", "a--"), ["a-"]);
