@@ -49,6 +49,8 @@ pub struct ClassPublisher {
     reported: BTreeSet<Arc<str>>,
     /// Parameters that a class has named in this term.
     used: BTreeSet<Arc<str>>,
+    /// What the last leader remembered is taken over. Until then nothing may replace it.
+    adopted: bool,
 }
 
 impl ClassPublisher {
@@ -69,25 +71,22 @@ impl ClassPublisher {
             ledger: Ledger::default(),
             reported: BTreeSet::new(),
             used: BTreeSet::new(),
+            adopted: false,
         }
     }
 
     /// Writes until the guard allows no more. May be dropped at any point.
     pub async fn run(mut self) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        let mut adopted = false;
         let mut again = Instant::now();
         while self.requests.allowed() {
             if again <= Instant::now() {
-                let result = if adopted { self.write().await } else { self.adopt().await };
-                match result {
+                match self.write().await {
                     Ok(()) => {
-                        again = Instant::now() + if adopted { LOOK } else { Duration::ZERO };
-                        adopted = true;
+                        again = Instant::now() + LOOK;
                         backoff.reset();
                     }
                     Err(error) => {
-                        self.memory_refused(&error);
                         tracing::warn!(%error, "settings or statuses of classes were not written; trying again");
                         again = Instant::now() + backoff.next_wait();
                     }
@@ -129,11 +128,29 @@ impl ClassPublisher {
         Ok(())
     }
 
+    /// Remembers, reports and writes statuses, each of them whatever becomes of the others.
     async fn write(&mut self) -> Result<(), PublishError> {
+        let remembered = self.remember().await;
+        match &remembered {
+            Ok(()) => self.problems.set(ReportedBy::ClassMemory, Vec::new()),
+            Err(error) => self.memory_refused(error),
+        }
+        self.report();
+        let written = self.write_statuses().await;
+        remembered.and(written)
+    }
+
+    async fn remember(&mut self) -> Result<(), PublishError> {
+        if !self.adopted {
+            self.adopt().await?;
+            self.adopted = true;
+        }
         let memory = self.live.routing().classes().memory().clone();
         self.writer.write_memory(&memory).await?;
-        self.problems.set(ReportedBy::ClassMemory, Vec::new());
-        self.report();
+        Ok(())
+    }
+
+    async fn write_statuses(&mut self) -> Result<(), PublishError> {
         let due = {
             let routing = self.live.routing();
             self.used.extend(routing.classes().objects());
@@ -285,7 +302,7 @@ mod tests {
     use http::{Method, Request, Response};
     use kube::Client;
     use kube::client::Body;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::kubernetes::manifests::Manifests;
@@ -317,44 +334,108 @@ metadata: {name: b}
 spec: {output: {name: b, namespace: edge}}
 ";
 
+    /// What the API server answers: an error's code, an object, or `None` for the object that was sent.
+    type Answer = Result<Option<Value>, u16>;
+
+    struct Bench {
+        publisher: ClassPublisher,
+        metrics: Metrics,
+        /// The paths that were patched.
+        patched: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Bench {
+        fn new(manifest: &str, answer: impl Fn(&Method, &str) -> Answer + Clone + Send + 'static) -> Self {
+            let patched: Arc<Mutex<Vec<String>>> = Arc::default();
+            let seen = Arc::clone(&patched);
+            let service = tower::service_fn(move |request: Request<Body>| {
+                let (seen, answer) = (Arc::clone(&seen), answer.clone());
+                async move {
+                    let (parts, body) = request.into_parts();
+                    let path = parts.uri.path().to_owned();
+                    let (code, answer) = match answer(&parts.method, &path) {
+                        Ok(Some(object)) => (200, object),
+                        Ok(None) => (201, serde_json::from_slice(&body.collect_bytes().await?)?),
+                        Err(code) => (code, json!({"kind": "Status", "status": "Failure", "code": code})),
+                    };
+                    if parts.method == Method::PATCH {
+                        seen.lock().unwrap().push(path);
+                    }
+                    let answer =
+                        Response::builder().status(code).body(Body::from(serde_json::to_vec(&answer)?));
+                    Ok::<_, tower::BoxError>(answer?)
+                }
+            });
+            let options = options::from_yaml_str("").unwrap().options;
+            let mut manifests = Manifests::default();
+            manifests.add(&"classes.yaml".into(), manifest.as_bytes());
+            let metrics = Metrics::new("x").unwrap();
+            let live = Arc::new(Live::new(offline::routing(manifests, &options), metrics.clone()));
+            let operator = Subject { kind: Kind::ConfigMap, namespace: "w".into(), name: "w".into() };
+            let problems =
+                Arc::new(ProblemReports::new(Events::new(operator), Arc::clone(&live), metrics.clone()));
+            let client = Client::new(service, "default");
+            let requests = Requests::new(client, LeaseGuard::without_lease(), metrics.clone());
+            let writer = ClassWriter::new(requests.clone(), "waybill", "waybill");
+            let publisher = ClassPublisher::new(writer, live, problems, requests, AgentTotals::default());
+            Self { publisher, metrics, patched }
+        }
+    }
+
     #[tokio::test]
     async fn a_status_that_is_refused_keeps_no_other_from_being_written() {
-        let patched: Arc<Mutex<Vec<String>>> = Arc::default();
-        let seen = Arc::clone(&patched);
-        let service = tower::service_fn(move |request: Request<Body>| {
-            let seen = Arc::clone(&seen);
-            async move {
-                let (parts, body) = request.into_parts();
-                let failure = |code| json!({"kind": "Status", "status": "Failure", "code": code});
-                let (code, answer) = match parts.method {
-                    Method::GET => (404, failure(404)),
-                    Method::PATCH => {
-                        let path = parts.uri.path().to_owned();
-                        let refused = path.ends_with("/a/status");
-                        seen.lock().unwrap().push(path);
-                        if refused { (403, failure(403)) } else { (200, json!({"metadata": {}})) }
-                    }
-                    _ => (201, serde_json::from_slice(&body.collect_bytes().await?)?),
-                };
-                let answer = Response::builder().status(code).body(Body::from(serde_json::to_vec(&answer)?));
-                Ok::<_, tower::BoxError>(answer?)
-            }
+        let mut bench = Bench::new(CLASSES, |method, path| match *method {
+            Method::GET => Err(404),
+            Method::PATCH if path.ends_with("/a/status") => Err(403),
+            Method::PATCH => Ok(Some(json!({"metadata": {}}))),
+            _ => Ok(None),
         });
-        let options = options::from_yaml_str("").unwrap().options;
-        let mut manifests = Manifests::default();
-        manifests.add(&"classes.yaml".into(), CLASSES.as_bytes());
-        let metrics = Metrics::new("x").unwrap();
-        let live = Arc::new(Live::new(offline::routing(manifests, &options), metrics.clone()));
-        let operator = Subject { kind: Kind::ConfigMap, namespace: "w".into(), name: "w".into() };
-        let problems =
-            Arc::new(ProblemReports::new(Events::new(operator), Arc::clone(&live), metrics.clone()));
-        let client = Client::new(service, "default");
-        let requests = Requests::new(client, LeaseGuard::without_lease(), metrics);
-        let writer = ClassWriter::new(requests.clone(), "waybill", "waybill");
-        let mut publisher = ClassPublisher::new(writer, live, problems, requests, AgentTotals::default());
-        let error = publisher.write().await.unwrap_err();
+        let error = bench.publisher.write().await.unwrap_err();
         assert!(error.to_string().contains("IngressClassParameters a"), "{error}");
-        let written = patched.lock().unwrap();
-        assert!(written.last().is_some_and(|path| path.ends_with("/b/status")), "{written:?}");
+        let patched = bench.patched.lock().unwrap();
+        assert!(patched.last().is_some_and(|path| path.ends_with("/b/status")), "{patched:?}");
+    }
+
+    /// From the first moment of a term, and whatever keeps the ConfigMap from being read or written.
+    #[tokio::test]
+    async fn without_its_memory_the_problems_and_statuses_of_classes_are_written_all_the_same() {
+        let manifest = CLASSES.replace("{output: {name: b,", "{output: {name: NO,");
+        let strangers =
+            || Ok(Some(json!({"metadata": {"name": "waybill.classes", "namespace": "waybill", "uid": "u"}})));
+        let cases: [(fn(&Method) -> Answer, f64); 3] = [
+            (|_| Err(403), 0.0),
+            (|method| Err(if *method == Method::GET { 404 } else { 403 }), 0.0),
+            (|_| Err(409), 1.0),
+        ];
+        for (memory, taken) in cases {
+            let bench = Bench::new(&manifest, move |method, path| match *method {
+                Method::PATCH => Ok(Some(json!({"metadata": {}}))),
+                _ if path.contains("configmaps") && taken > 0.0 => strangers(),
+                _ => memory(method),
+            });
+            let all_there = async {
+                loop {
+                    let text = bench.metrics.render().unwrap();
+                    let shows = |line: &str| text.lines().any(|other| other == line);
+                    let statuses = bench.patched.lock().unwrap().len();
+                    if shows("waybill_problems{category=\"InvalidParameters\"} 2")
+                        && shows(&format!("waybill_problems{{category=\"OutputNameTaken\"}} {taken}"))
+                        && shows("waybill_ingressclasses{settings=\"current\"} 1")
+                        && shows("waybill_ingressclasses{settings=\"not_accepted\"} 1")
+                        && statuses >= 2
+                    {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            tokio::select! {
+                () = bench.publisher.run() => unreachable!("the guard has no end"),
+                written = tokio::time::timeout(Duration::from_secs(10), all_there) => {
+                    let text = bench.metrics.render().unwrap();
+                    assert!(written.is_ok(), "{:?} {text}", bench.patched.lock().unwrap());
+                }
+            }
+        }
     }
 }

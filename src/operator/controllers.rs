@@ -29,6 +29,7 @@ use crate::key_queue::KeyQueue;
 use crate::kubernetes::key::{IngressKey, ObjectKey};
 use crate::kubernetes::{Ingress, IngressClass};
 use crate::metrics::{Controller as Name, Metrics, Queue, ReconcileResult, Trigger};
+use crate::operator::line_limit::LineLimit;
 use crate::operator::live::{Cause, Live};
 use crate::routing::ReconcileError;
 
@@ -40,6 +41,9 @@ const WINDOW: usize = 64;
 
 /// A reconciliation that failed comes again after this.
 const AGAIN: Duration = Duration::from_secs(30);
+
+/// Log lines about reconciliations that failed: so many a second, and so many at once.
+const LINES: (u32, u32) = (1, 20);
 
 /// A key in the form that a Controller takes.
 type QueuedObject<K> = PartialObjectMeta<K>;
@@ -80,6 +84,7 @@ struct Window<K: Resource<DynamicType = ()> + Clone + 'static, R> {
     again: Duration,
     space: Arc<Semaphore>,
     lookups: Mutex<Lookups<K>>,
+    lines: Mutex<LineLimit>,
 }
 
 /// What the Controller finds, and why each key is to be reconciled.
@@ -106,7 +111,8 @@ where
         writer.apply_watcher_event(&Event::InitDone);
         let lookups = Mutex::new(Lookups { causes: HashMap::new(), writer });
         let space = Arc::new(Semaphore::new(WINDOW));
-        Arc::new(Self { queue, names, metrics, reconcile, again, space, lookups })
+        let lines = Mutex::new(LineLimit::new(LINES.0, LINES.1));
+        Arc::new(Self { queue, names, metrics, reconcile, again, space, lookups, lines })
     }
 
     async fn run(self: Arc<Self>, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
@@ -185,7 +191,10 @@ where
     }
 
     fn failed(&self, object: &QueuedObject<K>, error: &ReconcileError) -> Action {
-        tracing::error!(%error, "a reconciliation has failed; it is tried again in a while");
+        let line = self.lines.lock().unwrap_or_else(PoisonError::into_inner).allows(Instant::now());
+        if let Some(not_logged) = line {
+            tracing::error!(%error, not_logged, "a reconciliation has failed; it is tried again in a while");
+        }
         self.metrics.reconciles.inc(self.names.0, ReconcileResult::Error);
         self.take_in(key_of(object), Cause::again(), None);
         Action::requeue(self.again)

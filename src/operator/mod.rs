@@ -14,6 +14,7 @@ mod controllers;
 mod expiring;
 pub mod feeds;
 mod leader;
+mod line_limit;
 pub mod live;
 mod own_watches;
 mod pending;

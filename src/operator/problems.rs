@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use crate::kubernetes::key::{IngressKey, ObjectKey, OutputKey};
 use crate::metrics::Metrics;
+use crate::operator::line_limit::LineLimit;
 use crate::operator::live::Live;
-use crate::publish::Rate;
 use crate::publish::problems::{Events, ProblemRegistry};
 use crate::translate::problem::{Category, Kind, Problem, Subject};
 
@@ -42,9 +42,7 @@ struct State {
     registry: ProblemRegistry<ReportedBy>,
     /// The uids of objects that no store holds, such as an index.
     uids: HashMap<Subject, String>,
-    lines: Rate,
-    /// Problems that were not logged since the last line.
-    not_logged: u64,
+    lines: LineLimit,
 }
 
 impl ProblemReports {
@@ -53,8 +51,7 @@ impl ProblemReports {
         let state = State {
             registry: ProblemRegistry::default(),
             uids: HashMap::new(),
-            lines: Rate::new(LINES.0, LINES.1),
-            not_logged: 0,
+            lines: LineLimit::new(LINES.0, LINES.1),
         };
         show_counts(&state.registry, &metrics);
         Self { state: Mutex::new(state), events, live, metrics }
@@ -139,11 +136,7 @@ fn show_counts(registry: &ProblemRegistry<ReportedBy>, metrics: &Metrics) {
 
 impl State {
     fn log(&mut self, problem: &Problem) {
-        if self.lines.take(Instant::now()).is_err() {
-            self.not_logged += 1;
-            return;
-        }
-        let not_logged = std::mem::take(&mut self.not_logged);
+        let Some(not_logged) = self.lines.allows(Instant::now()) else { return };
         if not_logged > 0 {
             tracing::warn!(
                 problems = not_logged,

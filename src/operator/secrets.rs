@@ -2,7 +2,7 @@
 //! whose Secrets were deleted.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kube::{Api, Client};
@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use crate::kubernetes::key::SecretKey;
 use crate::kubernetes::{Secret, with_causes};
 use crate::metrics::WatchKind;
+use crate::operator::line_limit::LineLimit;
 use crate::operator::live::Live;
 
 /// GETs at once.
@@ -23,12 +24,16 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// First and longest wait before a GET is tried again that failed, or whose answer was old when it came.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// Log lines about GETs that failed: so many a second, and so many at once. The owners get Events.
+const LINES: (u32, u32) = (1, 20);
+
 /// Looks for certificates whose time is over at least this often.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Fetches what [`Live::secrets`] asks for, without end.
 pub async fn fetch(client: Client, live: Arc<Live>) {
     let places = Arc::new(Semaphore::new(CONCURRENCY));
+    let lines = Arc::new(Mutex::new(LineLimit::new(LINES.0, LINES.1)));
     let mut running: JoinSet<SecretKey> = JoinSet::new();
     let mut wanted = HashSet::new();
     let mut again = HashSet::new();
@@ -49,12 +54,19 @@ pub async fn fetch(client: Client, live: Arc<Live>) {
             again.insert(key);
             continue;
         }
-        running.spawn(fetch_one(client.clone(), Arc::clone(&live), key, Arc::clone(&places)));
+        let (places, lines) = (Arc::clone(&places), Arc::clone(&lines));
+        running.spawn(fetch_one(client.clone(), Arc::clone(&live), key, places, lines));
     }
 }
 
 /// Fetches one Secret until there is an answer, or nobody wants it any more.
-async fn fetch_one(client: Client, live: Arc<Live>, key: SecretKey, places: Arc<Semaphore>) -> SecretKey {
+async fn fetch_one(
+    client: Client,
+    live: Arc<Live>,
+    key: SecretKey,
+    places: Arc<Semaphore>,
+    lines: Arc<Mutex<LineLimit>>,
+) -> SecretKey {
     let api: Api<Secret> = Api::namespaced(client, key.namespace());
     let mut wait = RETRY.0;
     loop {
@@ -80,7 +92,10 @@ async fn fetch_one(client: Client, live: Arc<Live>, key: SecretKey, places: Arc<
             Ok(Err(error)) => with_causes(&error),
             Err(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
         };
-        tracing::warn!(secret = %key, %error, "Secret could not be read; trying again");
+        let line = lines.lock().unwrap_or_else(PoisonError::into_inner).allows(Instant::now());
+        if let Some(not_logged) = line {
+            tracing::warn!(secret = %key, %error, not_logged, "Secret could not be read; trying again");
+        }
         live.event(WatchKind::TlsSecret, |routing| {
             let touched = routing.stores_mut().secret_fetch_failed(&key);
             routing.release_unnamed(&key);
@@ -112,6 +127,8 @@ mod tests {
     use kube::client::Body;
     use kube::runtime::watcher::Event;
     use serde_json::json;
+    use tracing_subscriber::Layer;
+    use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
     use super::*;
     use crate::kubernetes::Ingress;
@@ -175,10 +192,11 @@ spec: {ingressClassName: traefik, tls: [{secretName: tls}], rules: [{host: web.e
             async move { Ok::<_, tower::BoxError>(Response::new(Body::from(serde_json::to_vec(&answer)?))) }
         });
         let places = Arc::new(Semaphore::new(1));
+        let lines = Arc::new(Mutex::new(LineLimit::new(1, 1)));
         // The second one is queued since before the Ingress went.
         for _ in 0..2 {
             let client = Client::new(service.clone(), "default");
-            fetch_one(client, Arc::clone(&live), key.clone(), Arc::clone(&places)).await;
+            fetch_one(client, Arc::clone(&live), key.clone(), Arc::clone(&places), Arc::clone(&lines)).await;
             assert_eq!(asked.load(Ordering::Relaxed), 1);
             assert!(live.routing().stores().secret_needs_fetch(&key), "its data is kept");
         }
@@ -249,5 +267,61 @@ spec: {ingressClassName: traefik, tls: [{secretName: tls}], rules: [{host: web.e
         });
         assert_eq!(*live.phase().borrow(), Phase::Synced);
         assert!(live.routing().table().fragment(&IngressKey::new("shop", "stays")).is_some());
+    }
+
+    /// Counts the warnings of this thread.
+    struct Warnings(Arc<AtomicUsize>);
+
+    impl<S: tracing::Subscriber> Layer<S> for Warnings {
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            if *event.metadata().level() == tracing::Level::WARN {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// A tenant can have thousands of Secrets and take away the right to read them.
+    #[tokio::test]
+    async fn thousands_of_secrets_that_cannot_be_read_are_a_few_lines() {
+        const SECRETS: usize = 1_000;
+        let options = options::from_yaml_str("").unwrap().options;
+        let mut manifests = Manifests::default();
+        let tls: Vec<_> = (0..SECRETS).map(|at| json!({"secretName": format!("s-{at}")})).collect();
+        let tls = format!("tls: {}", serde_json::to_string(&tls).unwrap());
+        let cluster = CLUSTER.replace("tls: [{secretName: tls}]", &tls);
+        manifests.add(&"cluster.yaml".into(), cluster.as_bytes());
+        let live = Arc::new(Live::new(offline::routing(manifests, &options), Metrics::new("x").unwrap()));
+        for at in 0..SECRETS {
+            let name = format!("s-{at}");
+            let seen = json!({"metadata": {"name": name, "namespace": "shop", "resourceVersion": "1"}});
+            live.routing().stores_mut().apply_secret_metadata(
+                SecretSource::Others,
+                &Scope::All,
+                Event::Apply(serde_json::from_value(seen).unwrap()),
+                |_| true,
+            );
+            live.secrets.push(SecretKey::new("shop", name), ());
+        }
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let service = tower::service_fn(move |_: Request<Body>| {
+            count.fetch_add(1, Ordering::Relaxed);
+            let refused = json!({"kind": "Status", "status": "Failure", "code": 403});
+            let refused = Response::builder().status(403).body(Body::from(refused.to_string().into_bytes()));
+            async move { Ok::<_, tower::BoxError>(refused?) }
+        });
+        let lines = Arc::new(AtomicUsize::new(0));
+        let subscriber = tracing_subscriber::registry().with(Warnings(Arc::clone(&lines)));
+        let _logged = tracing::subscriber::set_default(subscriber);
+        tokio::select! {
+            () = fetch(Client::new(service, "default"), live) => unreachable!("it has no end"),
+            () = async {
+                while asked.load(Ordering::Relaxed) < SECRETS + 8 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            } => {}
+        }
+        let lines = lines.load(Ordering::Relaxed);
+        assert!((1..=40).contains(&lines), "{lines} lines");
     }
 }
