@@ -337,6 +337,9 @@ spec: {output: {name: b, namespace: edge}}
     /// What the API server answers: an error's code, an object, or `None` for the object that was sent.
     type Answer = Result<Option<Value>, u16>;
 
+    /// What it answers where the memory is concerned.
+    type OfMemory = fn(&Method) -> Answer;
+
     struct Bench {
         publisher: ClassPublisher,
         metrics: Metrics,
@@ -402,7 +405,7 @@ spec: {output: {name: b, namespace: edge}}
         let manifest = CLASSES.replace("{output: {name: b,", "{output: {name: NO,");
         let strangers =
             || Ok(Some(json!({"metadata": {"name": "waybill.classes", "namespace": "waybill", "uid": "u"}})));
-        let cases: [(fn(&Method) -> Answer, f64); 3] = [
+        let cases: [(OfMemory, f64); 3] = [
             (|_| Err(403), 0.0),
             (|method| Err(if *method == Method::GET { 404 } else { 403 }), 0.0),
             (|_| Err(409), 1.0),
