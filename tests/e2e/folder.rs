@@ -49,15 +49,6 @@ pub async fn a_folder_that_can_t_be_written_blanks_nothing() {
     mount(&["-o", "remount,rw"], &folder);
     edge.answers(&[("one.example/", "web")]).await;
 
-    // Read-only when the agent starts, and nothing is new.
-    edge.loaded(&world).await;
-    mount(&["-o", "remount,ro"], &folder);
-    edge.start_agent(&world);
-    says(&edge, "can't be written").await;
-    mount(&["-o", "remount,rw"], &folder);
-    world.apply(&[simple("two", "web")]).await;
-    edge.answers(&[("two.example/", "web")]).await;
-
     // Full.
     let filler = folder.join("filler");
     let _ = std::fs::write(&filler, vec![0; 64 << 10]);
@@ -71,6 +62,15 @@ pub async fn a_folder_that_can_t_be_written_blanks_nothing() {
     edge.answers(&[("large.example/", "web"), ("steady.example/", "web")]).await;
     edge.ready().await;
     assert!(edge.metric("waybill_agent_refusals_total{reason=\"folder\"}").await.unwrap() >= 2.0);
+
+    // Read-only when the agent starts, and nothing is new.
+    edge.loaded(&world).await;
+    mount(&["-o", "remount,ro"], &folder);
+    edge.start_agent(&world);
+    says(&edge, "can't be written").await;
+    mount(&["-o", "remount,rw"], &folder);
+    world.apply(&[simple("two", "web")]).await;
+    edge.answers(&[("two.example/", "web")]).await;
     drop(edge);
     let _ = Command::new("umount").arg("-l").arg(&folder).status();
 }
