@@ -371,7 +371,7 @@ fn explain_says_that_a_rule_cannot_be_evaluated() {
     assert_eq!(outcome.code, PROBLEMS, "{}", outcome.stderr);
     for part in [
         "No router is known to serve it, but the rule of one or more cannot be evaluated here.",
-        "1. shop-web-shop-example-pl-400  cannot be evaluated here",
+        "1. shop-web-shop-example-pL-400  cannot be evaluated here",
     ] {
         assert!(outcome.stdout.contains(part), "{part}: {}", outcome.stdout);
     }
