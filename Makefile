@@ -226,9 +226,10 @@ manifests: ## Write the admission policies from the table of annotations, instal
 	$(CARGO) run --locked --quiet --example admission-policies >manifests/.new
 	mv manifests/.new manifests/components/admission/policies.yaml
 	$(KUBECTL) kustomize manifests/helm/everything >target/manifests/everything.yaml
+	$(KUBECTL) kustomize manifests/helm/secure >target/manifests/secure.yaml
 	$(KUBECTL) kustomize manifests/namespaced/team-a >target/manifests/team-a.yaml
 	$(KUBECTL) kustomize manifests/examples/traefik >target/manifests/proxies.yaml
-	$(CARGO) run --locked --quiet --example helm-chart -- target/manifests/{everything,team-a,proxies}.yaml
+	$(CARGO) run --locked --quiet --example helm-chart -- target/manifests/{everything,secure,team-a,proxies}.yaml
 	{ echo '# Made by `make manifests`: kubectl apply --server-side -f manifests/install.yaml'; $(KUBECTL) kustomize manifests/install; } >manifests/.new
 	mv manifests/.new manifests/install.yaml
 

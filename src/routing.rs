@@ -286,21 +286,27 @@ impl Routing {
 
     /// [`Routing::note_dependencies`] of every Ingress.
     pub fn note_all_dependencies(&mut self) {
-        let keys: Vec<IngressKey> =
-            self.stores.ingresses().iter().map(|(key, _)| IngressKey(key.clone())).collect();
-        for key in &keys {
-            self.note_dependencies(key);
-        }
+        let keys = self.stores.ingresses().iter().map(|(key, _)| IngressKey(key.clone())).collect();
+        self.note_dependencies(keys);
     }
 
-    /// Notes what an Ingress depends on, without translating it: before Secrets are listed it must be known which of
-    /// them anybody names.
-    pub fn note_dependencies(&mut self, key: &IngressKey) {
-        let Some(ingress) = self.stores.ingresses().get(key).map(Arc::clone) else {
-            return;
-        };
-        let ours = self.claim(&ingress) != Ownership::NotOurs;
-        self.index.set(key, dependencies(key, &ingress, ours));
+    /// Notes what Ingresses depend on, which may be gone, without translating them: before Secrets are listed it must be
+    /// known which of them anybody names. Gives those whose data must be fetched.
+    pub fn note_dependencies(&mut self, keys: BTreeSet<IngressKey>) -> Vec<SecretKey> {
+        let mut fetch = Vec::new();
+        for key in &keys {
+            let named = match self.stores.ingresses().get(key).map(Arc::clone) {
+                Some(ingress) => {
+                    let ours = self.claim(&ingress) != Ownership::NotOurs;
+                    self.index.set(key, dependencies(key, &ingress, ours))
+                }
+                None => self.index.remove(key),
+            };
+            named.last.iter().for_each(|secret| self.stores.release_secret(secret));
+            fetch.extend(named.first);
+        }
+        fetch.retain(|secret| self.stores.secret_needs_fetch(secret));
+        fetch
     }
 
     fn claim(&self, ingress: &Ingress) -> Ownership {
@@ -364,15 +370,13 @@ impl Routing {
         if dependencies.secrets.iter().any(|secret| self.stores.secrets().is_unread(secret)) {
             // It is reconciled again with the answer. Until then it stays as it was, rather than lose its
             // certificates for the time of a commit.
+            let mut fetch = dependencies.secrets.clone();
             let named = self.index.set(key, dependencies);
             for secret in &named.last {
                 self.stores.release_secret(secret);
             }
-            let needed = |secret: &SecretKey| self.stores.secret_needs_fetch(secret);
-            return Ok(Reconciled {
-                fetch: named.first.into_iter().filter(needed).collect(),
-                ..Reconciled::default()
-            });
+            fetch.retain(|secret| self.stores.secret_needs_fetch(secret));
+            return Ok(Reconciled { fetch, ..Reconciled::default() });
         }
         let fragment = caught(key, || translate::translate(key, &ingress, &settings, &self.stores))?;
         dependencies.nodes = fragment.uses_nodes;

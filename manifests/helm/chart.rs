@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use waybill::options::schema;
 
@@ -17,10 +17,23 @@ pub const WRITTEN_BY_HAND: &[&str] =
     &["templates/_helpers.tpl", "templates/NOTES.txt", "templates/options.yaml"];
 
 const MARK: &str = "{{- /* Made by `make manifests` from what kustomize renders. */ -}}\n";
+const SECURE: &str = "(.Values.options.operator | default dict).metricsSecure";
 const CLUSTER: &str = r#"eq .Values.rbac.scope "cluster""#;
 
+/// What the chart is made from, by kustomize: all that is not in the others; the same with metrics over TLS; the rights in a
+/// watched namespace; the proxies.
+pub const RENDERED: [&str; 4] = [
+    "manifests/helm/everything",
+    "manifests/helm/secure",
+    "manifests/namespaced/team-a",
+    "manifests/examples/traefik",
+];
+
 /// Every generated file by its path in the chart.
-pub fn files(everything: &str, namespaced: &str, proxies: &str) -> Result<BTreeMap<String, String>> {
+pub fn files(rendered: &[String]) -> Result<BTreeMap<String, String>> {
+    let [everything, secure, namespaced, proxies] = rendered else {
+        bail!("name the files with what kustomize renders of {}", RENDERED.join(", "));
+    };
     let mut files = BTreeMap::new();
     for document in proxies.split("\n---\n") {
         let object = Object::try_from(document)?;
@@ -31,13 +44,19 @@ pub fn files(everything: &str, namespaced: &str, proxies: &str) -> Result<BTreeM
             files.insert(file, text);
         }
     }
-    for document in everything.split("\n---\n") {
-        let object = Object::try_from(document)?;
-        let made = object.is("Namespace", "waybill") || object.name.starts_with("waybill-options-");
-        if !made {
-            let text = object.template().with_context(|| format!("{} {}", object.kind, object.name))?;
-            files.insert(object.file(), text);
+    let plain: Vec<Object> = everything.split("\n---\n").map(Object::try_from).collect::<Result<_>>()?;
+    for document in secure.split("\n---\n") {
+        let secure = Object::try_from(document)?;
+        if secure.is("Namespace", "waybill") || secure.name.starts_with("waybill-options-") {
+            continue;
         }
+        let plain = plain.iter().find(|object| object.is(secure.kind, secure.name));
+        let text = match plain {
+            Some(plain) => plain.template(&secure),
+            None => Ok(conditional(SECURE, &common(secure.text))),
+        };
+        let text = text.with_context(|| format!("{} {}", secure.kind, secure.name))?;
+        files.insert(secure.file(), text);
     }
     files.insert("templates/watched.yaml".to_owned(), watched(namespaced));
     files.insert("values.schema.json".to_owned(), format!("{:#}\n", values_schema()));
@@ -97,8 +116,20 @@ impl Object<'_> {
         }
     }
 
-    fn template(&self) -> Result<String> {
+    /// `secure` is the same object with metrics over TLS.
+    fn template(&self, secure: &Self) -> Result<String> {
         let text = common(self.text);
+        let differ = match (self.kind, self.name) {
+            ("Deployment", "waybill") => Some(("        ports:\n", "        readinessProbe:\n")),
+            ("Service", "waybill-metrics") => Some(("  ports:\n", "  selector:\n")),
+            ("PodMonitor", "waybill") => Some(("  podMetricsEndpoints:\n", "  selector:\n")),
+            ("ServiceMonitor", "waybill") => Some(("  endpoints:\n", "  selector:\n")),
+            _ => None,
+        };
+        let text = match differ {
+            Some((start, end)) => either(&text, &common(secure.text), start, end)?,
+            None => text,
+        };
         let text = match self.kind {
             "CustomResourceDefinition" => once(
                 &text,
@@ -175,6 +206,22 @@ impl Object<'_> {
     }
 }
 
+/// `plain`, with the lines between two others as `secure` has them where metrics are served over TLS.
+fn either(plain: &str, secure: &str, start: &str, end: &str) -> Result<String> {
+    let section = |text: &str| -> Result<(usize, usize)> {
+        let from = text.find(start).with_context(|| format!("no {start:?}"))? + start.len();
+        Ok((from, from + text[from..].find(end).with_context(|| format!("no {end:?}"))?))
+    };
+    let ((from, to), (secure_from, secure_to)) = (section(plain)?, section(secure)?);
+    Ok(format!(
+        "{}{{{{- if {SECURE} }}}}\n{}{{{{- else }}}}\n{}{{{{- end }}}}\n{}",
+        &plain[..from],
+        &secure[secure_from..secure_to],
+        &plain[from..to],
+        &plain[to..]
+    ))
+}
+
 fn conditional(condition: &str, text: &str) -> String {
     format!("{MARK}{{{{- if {condition} }}}}\n{text}\n{{{{- end }}}}\n")
 }
@@ -189,6 +236,10 @@ fn common(text: &str) -> String {
             .or_else(|| line.strip_prefix("  policyName: waybill"))
             .or_else(|| line.strip_prefix("      serviceAccountName: waybill"));
         lines.push(match name {
+            // Whatever names the account that reads metrics, or the Secret with its token.
+            _ if line.ends_with(": waybill-metrics-reader") => {
+                line.replace(": waybill-", ": {{ include \"waybill.name\" $ }}-")
+            }
             _ if line == "  namespace: waybill" => "  namespace: {{ $.Release.Namespace }}".to_owned(),
             Some(rest) if rest.is_empty() || rest.starts_with('-') => {
                 let (key, _) = line.split_once(": ").unwrap_or((&line, ""));

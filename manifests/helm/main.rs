@@ -8,15 +8,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [everything, namespaced, proxies] = arguments.as_slice() else {
-        anyhow::bail!(
-            "name the files with what kustomize renders of helm/everything, namespaced/team-a and examples/traefik"
-        );
-    };
-    let read = |path: &str| std::fs::read_to_string(path).with_context(|| path.to_owned());
+    let mut rendered = Vec::new();
+    for path in std::env::args().skip(1) {
+        rendered.push(std::fs::read_to_string(&path).with_context(|| path.clone())?);
+    }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(chart::FOLDER);
-    let files = chart::files(&read(everything)?, &read(namespaced)?, &read(proxies)?)?;
+    let files = chart::files(&rendered)?;
     for entry in std::fs::read_dir(folder.join("templates"))? {
         let path = entry?.path();
         let name = path.strip_prefix(&folder)?.to_string_lossy().into_owned();

@@ -299,6 +299,25 @@ impl Label for WriteResult {
     }
 }
 
+impl From<WatchKind> for Trigger {
+    fn from(kind: WatchKind) -> Self {
+        match kind {
+            WatchKind::Ingress => Self::Ingress,
+            WatchKind::IngressClass | WatchKind::Parameters => Self::IngressClass,
+            WatchKind::Service => Self::Service,
+            WatchKind::EndpointSlice => Self::EndpointSlice,
+            WatchKind::TlsSecret | WatchKind::SecretMetadata => Self::Secret,
+            WatchKind::Node => Self::Node,
+            WatchKind::Namespace => Self::Namespace,
+            WatchKind::ClassMemory
+            | WatchKind::OwnConfigMap
+            | WatchKind::OwnSecret
+            | WatchKind::Lease
+            | WatchKind::AgentLease => Self::Resync,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -97,12 +97,12 @@ metrics! {
     watch_age: Watches = |c, _| Watches::new(
         c, "waybill_watch_age_seconds",
         "Seconds since a watch of this kind last gave a sign of life: a completed list, its opening, an event, a \
-         bookmark, an orderly end. If there are several watches of a kind, that of the quietest. Absent while the kind \
-         is not watched.");
+         bookmark, an orderly end, and the answer 403 in one of several watched namespaces. If there are several watches \
+         of a kind, that of the quietest. Absent while the kind is not watched.");
     candidate: Gauge = |c, _| c.gauge(
         "waybill_candidate",
-        "1 while this replica takes part in the election; 0 once one of its watches has been dead for over 60 seconds, \
-         until all of them live again.");
+        "1 while this replica takes part in the election: from when all its watches have listed, and not while one of \
+         them has been dead for over 60 seconds, until all of them live again.");
     watch_restarts: CounterBy<WatchKind> = |c, _| c.counter_by(
         "waybill_watch_restarts_total", "kind", "Full lists after the first one, because a watch could not resume.");
     watch_errors: CounterBy<WatchKind> = |c, _| c.counter_by(

@@ -1,19 +1,23 @@
 //! The watches: one task for each kind and namespace, whose events go into the routing.
 
+mod events;
+#[cfg(test)]
+mod tests;
+
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
-use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind, NamespaceResourceScope};
-use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
+use self::events::is_unreachable;
+pub use self::events::{events, refusal};
 use crate::kubernetes::well_known::{CLASSES_PART, PART_LABEL};
 use crate::kubernetes::{
     EndpointSlice, Ingress, IngressClass, MetadataOf, Namespace, Node, Secret, WireService, with_causes,
@@ -35,11 +39,12 @@ pub const PAGE: u32 = 500;
 /// Failures of the watches of a kind are logged at most this often.
 const LOG_AGAIN: Duration = Duration::from_secs(30);
 
-/// The longest pause before a failed watch is tried again: an API server that is back is not kept waiting.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
 /// Beside the pause after any failure: a CRD that is not installed is looked for once in 5 to 10 s.
 const LOOK_FOR_CRD: Duration = Duration::from_secs(5);
+
+/// A watched namespace that has refused its first list for so long counts as empty, so that it holds up no other. The
+/// watch does not count as dead by then ([`crate::publish::lease::Limits`]).
+pub const WAIT_FOR_RIGHT: Duration = Duration::from_secs(30);
 
 /// Secrets of Helm's releases are large, many, and of no use here.
 const NOT_HELM: &str = "owner!=helm";
@@ -55,6 +60,8 @@ pub struct Feeds {
     pub class_memory: String,
     /// After how many seconds a watch ends and goes on where it was: [`WATCH_SECONDS`], less in tests.
     pub watch_seconds: u32,
+    /// How long the first list of a namespace may be refused: [`WAIT_FOR_RIGHT`], less in tests.
+    pub wait_for_right: Duration,
 }
 
 /// A task that ends only by being dropped.
@@ -67,8 +74,11 @@ struct Watching {
     live: Arc<Live>,
     metrics: Metrics,
     watch_seconds: u32,
+    wait_for_right: Duration,
     /// When it was last logged that the API server is away.
     away: Arc<Mutex<Reminder>>,
+    /// Kinds that were listed in some namespace.
+    listed: Arc<Mutex<Vec<WatchKind>>>,
 }
 
 /// All watches, as tasks to be spawned.
@@ -78,7 +88,9 @@ pub fn feeds(feeds: &Feeds, client: &Client, live: &Arc<Live>, metrics: &Metrics
         live: Arc::clone(live),
         metrics: metrics.clone(),
         watch_seconds: feeds.watch_seconds,
+        wait_for_right: feeds.wait_for_right,
         away: Arc::default(),
+        listed: Arc::default(),
     };
     let scopes = live.routing().stores().watched().scopes();
     let mut tasks: Vec<Task> = Vec::new();
@@ -148,9 +160,10 @@ impl Watching {
             + Send
             + 'static,
     {
-        let scope = scope.clone();
+        let (scope, of) = (scope.clone(), scope.clone());
         let api = api::<K>(&self.client, &scope);
-        self.clone().feed(kind, api, config, move |routing, event| apply(routing, &scope, event)).boxed()
+        let apply = move |routing: &mut Routing, event| apply(routing, &of, event);
+        self.clone().feed(kind, scope, api, config, apply).boxed()
     }
 
     fn cluster<K>(
@@ -162,21 +175,21 @@ impl Watching {
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
     {
-        self.clone().feed(kind, Api::all(self.client.clone()), config, apply).boxed()
+        self.clone().feed(kind, Scope::All, Api::all(self.client.clone()), config, apply).boxed()
     }
 
     /// TLS Secrets with their data. Begun once it is known which of them anybody names, since the data of the others
     /// is dropped as it arrives.
     fn secrets(&self, scope: &Scope) -> Task {
-        let (context, scope) = (self.clone(), scope.clone());
+        let (context, scope, of) = (self.clone(), scope.clone(), scope.clone());
         async move {
             context.live.reached(Phase::SecretsNamed).await;
             let api = api::<Secret>(&context.client, &scope);
             let config = context.config().fields("type=kubernetes.io/tls").labels(NOT_HELM);
             context
-                .feed(WatchKind::TlsSecret, api, config, move |routing, event| {
+                .feed(WatchKind::TlsSecret, scope, api, config, move |routing, event| {
                     let (stores, index) = routing.stores_and_index();
-                    stores.apply_secret(SecretSource::Tls, &scope, event, |key| index.secret_is_named(key))
+                    stores.apply_secret(SecretSource::Tls, &of, event, |key| index.secret_is_named(key))
                 })
                 .await;
         }
@@ -185,15 +198,15 @@ impl Watching {
 
     /// Metadata of all other Secrets.
     fn secret_metadata(&self, scope: &Scope) -> Task {
-        let (context, scope) = (self.clone(), scope.clone());
+        let (context, scope, of) = (self.clone(), scope.clone(), scope.clone());
         async move {
             context.live.reached(Phase::SecretsNamed).await;
             let api = api::<MetadataOf<Secret>>(&context.client, &scope);
             let config = context.config().fields("type!=kubernetes.io/tls").labels(NOT_HELM);
             context
-                .feed(WatchKind::SecretMetadata, api, config, move |routing, event| {
+                .feed(WatchKind::SecretMetadata, scope, api, config, move |routing, event| {
                     let (stores, index) = routing.stores_and_index();
-                    stores.apply_secret_metadata(SecretSource::Others, &scope, event, |key| {
+                    stores.apply_secret_metadata(SecretSource::Others, &of, event, |key| {
                         index.secret_is_named(key)
                     })
                 })
@@ -209,7 +222,7 @@ impl Watching {
         let label = format!("{PART_LABEL}={CLASSES_PART}");
         let config = self.config().labels(&label).fields(&format!("metadata.name={name}"));
         self.clone()
-            .feed(WatchKind::ClassMemory, api, config, |routing, event| {
+            .feed(WatchKind::ClassMemory, Scope::All, api, config, |routing, event| {
                 routing.stores_mut().apply_class_memory(event)
             })
             .boxed()
@@ -327,9 +340,12 @@ impl Watching {
         .boxed()
     }
 
+    /// Follows the objects of a kind. Whoever owns a watched namespace can take our rights there away, and is not to hold
+    /// up the others by it: then what was read of it stays, and where nothing was read it counts as empty.
     async fn feed<K>(
         self,
         kind: WatchKind,
+        scope: Scope,
         api: Api<K>,
         config: watcher::Config,
         apply: impl Fn(&mut Routing, Event<K>) -> Touched,
@@ -337,15 +353,58 @@ impl Watching {
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
         let mut logged = Reminder::default();
+        let mut listed = false;
+        let mut refused_since = None;
         let path = api.resource_url().to_owned();
         self.metrics.watch_age.begun(kind, &path);
         let mut events = events(api, config);
         while let Some(event) = events.next().await {
             match event {
-                Ok(event) => self.take(kind, &path, event, &apply),
-                Err(error) => self.failed(kind, &error, &mut logged),
+                Ok(event) => {
+                    if matches!(event, Event::InitDone) {
+                        listed = true;
+                        self.note_listed(kind);
+                    }
+                    if !matches!(event, Event::Init) {
+                        refused_since = None;
+                    }
+                    self.take(kind, &path, event, &apply);
+                }
+                Err(error) => {
+                    self.failed(kind, &error, &mut logged);
+                    let (Scope::Namespace(namespace), Some(403)) = (&scope, refusal(&error)) else {
+                        refused_since = None;
+                        continue;
+                    };
+                    let since = *refused_since.get_or_insert_with(Instant::now);
+                    if listed {
+                        self.metrics.watch_age.heard(kind, &path, Instant::now());
+                    } else if since.elapsed() >= self.wait_for_right && self.was_listed(kind) {
+                        tracing::warn!(
+                            kind = kind.as_str(),
+                            %namespace,
+                            "may not be read in this namespace, so there are none until it may"
+                        );
+                        listed = true;
+                        self.take(kind, &path, Event::InitDone, &apply);
+                    }
+                }
             }
         }
+    }
+
+    /// A kind was listed in some namespace.
+    fn note_listed(&self, kind: WatchKind) {
+        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !listed.contains(&kind) {
+            listed.push(kind);
+        }
+    }
+
+    /// Whether a kind was listed in any namespace. If it was not, the fault is in our own rights, and everything would
+    /// count as gone.
+    fn was_listed(&self, kind: WatchKind) -> bool {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner).contains(&kind)
     }
 
     fn take<K: Resource>(
@@ -422,68 +481,9 @@ where
     }
 }
 
-/// The events of a watch, with a pause after each failure that grows while nothing but failures come. kube's own way
-/// begins anew with every attempt, since an attempt that fails is an event too. A watch that is refused before it begins
-/// is listed anew: with 410, which kube does only where the same comes as an event, with 404, since a CRD that is back
-/// has other objects, and with 403, since the right may be gone for long.
-pub fn events<K>(api: Api<K>, config: watcher::Config) -> BoxStream<'static, watcher::Result<Event<K>>>
-where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-{
-    let begin = move || watcher::watcher(api.clone(), config.clone()).boxed();
-    let state = (begin(), begin, watcher::DefaultBackoff::default(), Duration::ZERO);
-    stream::unfold(state, |(mut events, begin, mut backoff, pause)| async move {
-        // Sleeping for no time still takes a tick of the timer, which is a millisecond for each object of a list.
-        if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
-        }
-        let event = events.next().await?;
-        if let Err(error @ watcher::Error::WatchStartFailed(_)) = &event
-            && matches!(refusal(error), Some(403 | 404 | 410))
-        {
-            events = begin();
-        }
-        let pause = match &event {
-            Err(_) => backoff.next().unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE),
-            Ok(Event::Init) => Duration::ZERO,
-            Ok(_) => {
-                backoff.reset();
-                Duration::ZERO
-            }
-        };
-        Some((event, (events, begin, backoff, pause)))
-    })
-    .boxed()
-}
-
 /// IngressClassParameters, read as they are: an API server without our schema may hold anything.
 fn parameters_resource() -> ApiResource {
     let kind = GroupVersionKind::gvk("waybill.dev", "v1alpha1", "IngressClassParameters");
     // The plural is the same word, which can't be guessed.
     ApiResource::from_gvk_with_plural(&kind, "ingressclassparameters")
 }
-
-/// The code of an answer that refuses a list or a watch. An API server that knows nothing of a group answers 404
-/// without a Status, so only the code tells.
-pub fn refusal(error: &watcher::Error) -> Option<u16> {
-    use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
-    match error {
-        InitialListFailed(kube::Error::Api(status))
-        | WatchStartFailed(kube::Error::Api(status))
-        | WatchFailed(kube::Error::Api(status))
-        | WatchError(status) => Some(status.code),
-        _ => None,
-    }
-}
-
-/// Whether there was no answer at all.
-fn is_unreachable(error: &watcher::Error) -> bool {
-    use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
-    let (InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error)) = error else {
-        return false;
-    };
-    matches!(error, kube::Error::Service(_) | kube::Error::HyperError(_))
-}
-
-#[cfg(test)]
-mod tests;

@@ -219,18 +219,22 @@ impl Live {
         let phase = *self.phase.borrow();
         match phase {
             Phase::Synced => {
-                let cause = Cause { trigger: trigger(kind), at, trace: None };
+                let cause = Cause { trigger: kind.into(), at, trace: None };
                 self.dispatch(&mut routing, touched, cause, object);
             }
             _ => {
+                let mut fetch = touched.fetch.clone();
                 if phase == Phase::SecretsNamed {
                     // Nothing is queued before all is listed, and then all Ingresses are translated.
+                    let mut ingresses: BTreeSet<IngressKey> = touched.ingresses.iter().cloned().collect();
                     for class in routing.affected_classes(&touched) {
                         let changed = routing.resolve_class(&class);
                         self.note_classes(&routing, changed);
+                        ingresses.extend(routing.of_class(&class));
                     }
+                    fetch.extend(routing.note_dependencies(ingresses));
                 }
-                self.secrets.extend(touched.fetch.into_iter().map(|secret| (secret, ())));
+                self.secrets.extend(fetch.into_iter().map(|secret| (secret, ())));
                 self.advance(&mut routing, phase);
             }
         }
@@ -478,22 +482,5 @@ impl Live {
                 pending.outputs.entry(output).or_default().since(waiting);
             }
         });
-    }
-}
-
-fn trigger(kind: WatchKind) -> Trigger {
-    match kind {
-        WatchKind::Ingress => Trigger::Ingress,
-        WatchKind::IngressClass | WatchKind::Parameters => Trigger::IngressClass,
-        WatchKind::Service => Trigger::Service,
-        WatchKind::EndpointSlice => Trigger::EndpointSlice,
-        WatchKind::TlsSecret | WatchKind::SecretMetadata => Trigger::Secret,
-        WatchKind::Node => Trigger::Node,
-        WatchKind::Namespace => Trigger::Namespace,
-        WatchKind::ClassMemory
-        | WatchKind::OwnConfigMap
-        | WatchKind::OwnSecret
-        | WatchKind::Lease
-        | WatchKind::AgentLease => Trigger::Resync,
     }
 }

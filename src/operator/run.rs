@@ -157,6 +157,11 @@ impl Operator {
         };
         let listener = listen("operator.metricsAddress", &options.metrics_address).await?;
         let (elector, lease) = self.elector(electing.client);
+        let listed = {
+            let live = Arc::clone(&self.live);
+            async move { live.reached(Phase::Synced).await }
+        };
+        let fitness = keep_fit(lease.clone(), self.metrics.clone(), listed, Limits::default());
         let health = Health::default();
         let live = || Arc::clone(&self.live);
         let metrics = || self.metrics.clone();
@@ -175,7 +180,7 @@ impl Operator {
             tasks.spawn(SECURE_METRICS, workers, server.map(Ok));
         }
         tasks.spawn(ELECTION, steady, elector.run(until_stopped()).map(Ok));
-        tasks.spawn("fitness", steady, keep_fit(lease.clone(), metrics(), Limits::default()).map(Ok));
+        tasks.spawn("fitness", steady, fitness.map(Ok));
         tasks.spawn("readiness", steady, ready(live(), health.clone()).map(Ok));
         for feed in feeds::feeds(&what_to_watch(options), &client, &self.live, &self.metrics) {
             tasks.spawn("watches", workers, feed.map(Ok));
@@ -262,6 +267,7 @@ fn what_to_watch(options: &Options) -> Feeds {
         namespace: options.namespace.clone(),
         class_memory: memory::name(&options.leader_election.lease_name),
         watch_seconds: feeds::WATCH_SECONDS,
+        wait_for_right: feeds::WAIT_FOR_RIGHT,
     }
 }
 

@@ -118,8 +118,10 @@ mod tests {
     use crate::kubernetes::key::IngressKey;
     use crate::kubernetes::manifests::Manifests;
     use crate::metrics::{Metrics, Trigger};
-    use crate::operator::live::Cause;
-    use crate::watch::{Scope, SecretSource};
+    use crate::operator::live::{Cause, Phase};
+    use crate::routing::Routing;
+    use crate::translate::settings::ClassOptions;
+    use crate::watch::{Scope, SecretSource, Watched};
     use crate::{offline, options};
 
     const CLUSTER: &str = "
@@ -180,5 +182,72 @@ spec: {ingressClassName: traefik, tls: [{secretName: tls}], rules: [{host: web.e
             assert_eq!(asked.load(Ordering::Relaxed), 1);
             assert!(live.routing().stores().secret_needs_fetch(&key), "its data is kept");
         }
+    }
+
+    /// The first lists are not through when an Ingress comes to name a Secret whose data was dropped, and another one goes.
+    #[tokio::test]
+    async fn what_changes_while_secrets_are_listed_counts() {
+        let routing = Routing::new(
+            Watched { namespaces: None, nodes: false },
+            ClassOptions { lookup_disabled: true, ..ClassOptions::default() },
+            Arc::default(),
+        );
+        let live = Live::new(routing, Metrics::new("x").unwrap());
+        let ingress = |name: &str, secret: &str| -> Ingress {
+            let annotations = json!({"kubernetes.io/ingress.class": "traefik"});
+            serde_json::from_value(json!({
+                "metadata": {"name": name, "namespace": "shop", "annotations": annotations},
+                "spec": {"tls": [{"secretName": secret}], "rules": [{"host": "web.example.com"}]},
+            }))
+            .unwrap()
+        };
+        let secret = |name: &str| -> Secret {
+            let metadata = json!({"name": name, "namespace": "shop", "resourceVersion": "1"});
+            serde_json::from_value(json!({"metadata": metadata})).unwrap()
+        };
+        let ingresses = |event| {
+            live.event(WatchKind::Ingress, |routing| routing.stores_mut().apply_ingress(&Scope::All, event));
+        };
+        let secrets = |source, event| {
+            live.event(WatchKind::TlsSecret, |routing| {
+                let (stores, index) = routing.stores_and_index();
+                stores.apply_secret(source, &Scope::All, event, |key| index.secret_is_named(key))
+            });
+        };
+        for event in [
+            Event::Init,
+            Event::InitApply(ingress("stays", "old")),
+            Event::InitApply(ingress("goes", "gone")),
+            Event::InitDone,
+        ] {
+            ingresses(event);
+        }
+        for event in [Event::Init, Event::InitDone] {
+            live.event(WatchKind::Service, |routing| routing.stores_mut().apply_service(&Scope::All, event));
+        }
+        for event in [Event::Init, Event::InitDone] {
+            live.event(WatchKind::EndpointSlice, |routing| {
+                routing.stores_mut().apply_slice(&Scope::All, event)
+            });
+        }
+        assert_eq!(*live.phase().borrow(), Phase::SecretsNamed);
+        for event in [Event::Init, Event::InitApply(secret("new")), Event::InitDone] {
+            secrets(SecretSource::Tls, event);
+        }
+        ingresses(Event::Apply(ingress("stays", "new")));
+        ingresses(Event::Delete(ingress("goes", "gone")));
+        for event in [Event::Init, Event::InitDone] {
+            secrets(SecretSource::Others, event);
+        }
+        assert_eq!(*live.phase().borrow(), Phase::SecretsNamed, "the certificate is not read yet");
+        let new = SecretKey::new("shop", "new");
+        assert_eq!(live.secrets.try_next(), Some((new.clone(), ())));
+        assert!(!live.routing().stores_and_index().1.secret_is_named(&SecretKey::new("shop", "gone")));
+        let asked = live.routing().ask_for_secret(&new).unwrap();
+        live.event(WatchKind::TlsSecret, |routing| {
+            routing.stores_mut().secret_fetched(&new, &asked, Some(&secret("new")))
+        });
+        assert_eq!(*live.phase().borrow(), Phase::Synced);
+        assert!(live.routing().table().fragment(&IngressKey::new("shop", "stays")).is_some());
     }
 }

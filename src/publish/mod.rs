@@ -11,6 +11,7 @@
 
 mod backoff;
 mod error;
+mod later;
 pub mod lease;
 pub mod outputs;
 pub mod problems;

@@ -120,12 +120,18 @@ pub struct Requests {
     client: Client,
     guard: LeaseGuard,
     metrics: Metrics,
+    attempts: u32,
 }
 
 impl Requests {
     /// The client must not retry by itself, as kube's does by default.
     pub fn new(client: Client, guard: LeaseGuard, metrics: Metrics) -> Self {
-        Self { client, guard, metrics }
+        Self { client, guard, metrics, attempts: ATTEMPTS }
+    }
+
+    /// Whether [`Self::write_repeated`] repeats anything from now on.
+    pub fn set_repeated(&mut self, repeated: bool) {
+        self.attempts = if repeated { ATTEMPTS } else { 1 };
     }
 
     /// The metrics in which writes are counted.
@@ -178,7 +184,7 @@ impl Requests {
     /// As [`Self::write`], repeated a few times while the failure is transient. Only for writes that may be done twice.
     pub async fn write_repeated(&self, write: &Write) -> Result<PartialObjectMeta, PublishError> {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
-        for _ in 1..ATTEMPTS {
+        for _ in 1..self.attempts {
             match self.write(write).await {
                 Err(error) if error.is_transient() => tokio::time::sleep(backoff.next_wait()).await,
                 done => return done,

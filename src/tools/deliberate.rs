@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::changed_field::ChangedField;
 use super::compared_route::{ComparedRoute, ComparedSide};
-use crate::traefik::dynamic::RouterTls;
+use crate::traefik::dynamic::{LIST_SEPARATOR, RouterTls};
 use crate::translate::host::Host;
 use crate::translate::name::{DEFAULT_ROUTER, without_digest};
 use crate::translate::settings::Settings;
@@ -112,7 +112,10 @@ impl<'s> Deliberate<'s> {
         let nowhere = self.settings.cross_provider_namespaces.as_ref().is_some_and(BTreeSet::is_empty);
         let mut items =
             [&theirs.middlewares, &theirs.service.middlewares, &theirs.entry_points].into_iter().flatten();
-        if items.any(String::is_empty) {
+        let sans = theirs.tls.iter().flat_map(|tls| &tls.domains).flat_map(|domain| &domain.sans);
+        if items.clone().chain(sans).any(|item| item.contains(LIST_SEPARATOR)) {
+            Some("a list item with the character U+2551")
+        } else if items.any(String::is_empty) {
             Some("an empty list item")
         } else if theirs.is_too_large {
             Some("an entry of over 256 KiB")

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::explain::{ExplainedService, Explanation, RouteCandidate, RouteVerdict};
+use crate::redact::printable;
 
 /// Candidates that are printed unless all are asked for.
 pub const CANDIDATES_SHOWN: usize = 10;
@@ -38,12 +39,7 @@ impl Paint {
 
 /// A tenant's text in a line of ours, which it can neither end nor turn round.
 pub(super) fn shown(text: &str) -> String {
-    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars()
-        .flat_map(
-            |c| if c.is_control() || turns(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] },
-        )
-        .collect()
+    printable(text).into_owned()
 }
 
 /// `1 route`, `2 routes`.

@@ -39,6 +39,10 @@ pub struct Tls {
     pub certificates: Vec<Certificate>,
 }
 
+/// What Traefik's file and HTTP providers put between the items of a list before they take it apart again, so that an item
+/// with it becomes several (`file/raw_node.go` and `parser/element_fill.go` of paerser).
+pub const LIST_SEPARATOR: char = '║';
+
 /// A router.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -93,10 +93,16 @@ pub(super) fn secret_event<K: Resource>(
     let mut touched = Touched::default();
     match event {
         Event::Init => secrets.begin_list(source, scope),
-        Event::InitDone => touched.secrets = secrets.end_list(source, scope),
+        // One that was made again as another type may have come first, and was not fetched while the old one was there.
+        Event::InitDone => {
+            touched.secrets = secrets.end_list(source, scope);
+            touched.fetch.extend(touched.secrets.iter().filter(|key| secrets.needs_fetch(key)).cloned());
+        }
         Event::Delete(object) => {
-            let key = key_of(&object, known).map(SecretKey);
-            touched.secrets.extend(key.filter(|key| secrets.remove(source, key).changed));
+            let Some(key) = key_of(&object, known).map(SecretKey) else { return touched };
+            let changed = secrets.remove(source, &key).changed;
+            touched.fetch.extend(secrets.needs_fetch(&key).then(|| key.clone()));
+            touched.secrets.extend(changed.then_some(key));
         }
         Event::Apply(object) | Event::InitApply(object) => {
             let Some(key) = key_of(&object, known).map(SecretKey) else { return touched };

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::api::{Api, Patch, PatchParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use waybill::kubernetes::client::{Access, Environment, Token, connect};
+use waybill::kubernetes::key::IngressKey;
 use waybill::metrics::{Label, Metrics, WatchKind};
 use waybill::operator::feeds::{self, Feeds};
 use waybill::operator::live::{Live, Phase};
@@ -20,6 +21,7 @@ use waybill::watch::Watched;
 
 use crate::harness::operator::{Operator, SOON};
 use crate::harness::{ControlPlane, StallingProxy, eventually};
+use crate::operator::objects::{annotated, namespace, service, slice};
 
 /// In place of 30, 60 and 35 s.
 const WATCH_SECONDS: u32 = 3;
@@ -28,6 +30,11 @@ const LIMITS: Limits = Limits {
     live_within: Duration::from_secs(7),
     look: Duration::from_millis(100),
 };
+
+const LEASE: Duration = Duration::from_secs(6);
+
+/// In place of 30 s.
+const WAIT_FOR_RIGHT: Duration = Duration::from_secs(3);
 
 /// kube gives up a watch that is silent for so long after its end is due.
 const IDLE: Duration = Duration::from_secs(5);
@@ -61,30 +68,52 @@ struct Replica {
 }
 
 impl Replica {
-    /// `url` is the API server's, or a proxy's before it.
+    /// `url` is the API server's, or a proxy's before it. It watches the whole cluster.
     async fn start(plane: &ControlPlane, url: &str, name: &str, lease: &str, limits: Limits) -> Self {
         grant(plane, name).await;
+        let token = plane.service_account_token("waybill", name).await;
+        let replica = Self::begin(plane, url, token, name, lease, limits, None).await;
+        tokio::time::timeout(SOON, replica.live.reached(Phase::Synced)).await.expect("it has listed");
+        replica
+    }
+
+    /// With the rights of the shipped overlay for some namespaces.
+    async fn of_teams(plane: &ControlPlane, name: &str) -> Self {
+        let token = plane.service_account_token("waybill", "waybill").await;
+        let teams = ["team-a", "team-b"].map(Arc::from).to_vec();
+        Self::begin(plane, &plane.url(), token, name, "waybill", LIMITS, Some(teams)).await
+    }
+
+    async fn begin(
+        plane: &ControlPlane,
+        url: &str,
+        token: String,
+        name: &str,
+        lease: &str,
+        limits: Limits,
+        namespaces: Option<Vec<Arc<str>>>,
+    ) -> Self {
         let metrics = Metrics::new("waybill").unwrap();
         let access = Access {
             endpoint: Some(url.parse().unwrap()),
-            token: Some(Token::new(plane.service_account_token("waybill", name).await)),
+            token: Some(Token::new(token)),
             cert_auth_file_path: Some(plane.ca_file().to_owned()),
         };
         let outside =
             Environment { variables: [].into(), service_account: "/not/there".into(), context: None };
         let client = connect(&access, &outside, name, &metrics).await.unwrap().client;
-        let watched = Watched { namespaces: None, nodes: true };
-        let live = Arc::new(Live::new(
-            Routing::new(watched, ClassOptions::default(), Arc::default()),
-            metrics.clone(),
-        ));
+        let whole = namespaces.is_none();
+        let watched = Watched { namespaces, nodes: whole };
+        let classes = ClassOptions { lookup_disabled: !whole, ..ClassOptions::default() };
+        let live = Arc::new(Live::new(Routing::new(watched, classes, Arc::default()), metrics.clone()));
         let what = Feeds {
             label_selector: String::new(),
-            classes: true,
-            nodes: true,
+            classes: whole,
+            nodes: whole,
             namespace: "waybill".into(),
             class_memory: format!("{lease}.classes"),
             watch_seconds: WATCH_SECONDS,
+            wait_for_right: WAIT_FOR_RIGHT,
         };
         let mut tasks = JoinSet::new();
         for feed in feeds::feeds(&what, &client, &live, &metrics) {
@@ -95,18 +124,29 @@ impl Replica {
             namespace: "waybill".into(),
             name: lease.into(),
             identity: name.into(),
-            timings: Timings {
-                lease_duration: 6 * second,
-                renew_deadline: 4 * second,
-                retry_period: second / 2,
-            },
+            timings: Timings { lease_duration: LEASE, renew_deadline: 4 * second, retry_period: second / 2 },
         };
         let (elector, lease) = Elector::new(client, options, metrics.clone());
         tasks.spawn(elector.run(std::future::pending()));
-        tasks.spawn(keep_fit(lease.clone(), metrics.clone(), limits));
-        let replica = Self { name: name.into(), lease, metrics, live, _tasks: tasks };
-        tokio::time::timeout(SOON, replica.live.reached(Phase::Synced)).await.expect("it has listed");
-        replica
+        let listed = Arc::clone(&live);
+        let listed = async move { listed.reached(Phase::Synced).await };
+        tasks.spawn(keep_fit(lease.clone(), metrics.clone(), listed, limits));
+        Self { name: name.into(), lease, metrics, live, _tasks: tasks }
+    }
+
+    /// Whether it has read an Ingress.
+    fn has(&self, namespace: &str, name: &str) -> bool {
+        self.live.routing().stores().ingresses().get(&IngressKey::new(namespace, name)).is_some()
+    }
+
+    /// Waits until it has exactly these Ingresses of these.
+    async fn reads(&self, what: &str, wanted: &[(&str, &str, bool)]) {
+        eventually(&format!("{}: {what}", self.name), SOON, async || {
+            let of = |(namespace, name, _): &(&str, &str, bool)| self.has(namespace, name);
+            let wrong: Vec<_> = wanted.iter().filter(|one| of(one) != one.2).collect();
+            if wrong.is_empty() { Ok(()) } else { Err(format!("not so: {wrong:?}")) }
+        })
+        .await;
     }
 
     fn leads(&self) -> bool {
@@ -129,7 +169,8 @@ impl Replica {
             &format!("{} has lost {}", self.name, kind.as_str()),
             Duration::from_secs(90),
             async || {
-                let (_, age) = self.metrics.watch_age.quietest(|of| of == kind, Instant::now()).unwrap();
+                let quietest = self.metrics.watch_age.quietest(|of| of == kind, Instant::now());
+                let age = quietest.map_or(Duration::ZERO, |(_, age)| age);
                 let out = !self.leads() && self.metrics.candidate.get() == 0.0;
                 if out && age > LIMITS.dead_after { Ok(()) } else { Err(format!("{age:?}, out: {out}")) }
             },
@@ -240,6 +281,81 @@ async fn whoever_loses_a_watch_of_any_kind_gives_the_lease_up_and_none_flaps() {
         (WatchKind::ClassMemory, "configmaps"),
     ];
     join_all(kinds.map(|(kind, resource)| lose(&plane, kind, resource))).await;
+}
+
+/// Whoever owns a watched namespace can take our rights in it away: with the RoleBinding, or with the namespace.
+#[tokio::test]
+async fn a_namespace_that_may_not_be_read_holds_up_no_other() {
+    let plane = ControlPlane::start().await;
+    for name in ["team-a", "team-b"] {
+        let web = [service(name, "web"), slice(name, "web", "10.1.0.1"), annotated(name, "web", "web")];
+        plane.apply_objects(&[namespace(name)]).await;
+        plane.apply_objects(&web).await;
+    }
+    plane.install("manifests/namespaced");
+    let first = Replica::of_teams(&plane, "first").await;
+    first.is_leader(true, SOON).await;
+    first.reads("both are read", &[("team-a", "web", true), ("team-b", "web", true)]).await;
+    let take = |team: &str| {
+        let binding = plane.kubectl_ok(&["-n", team, "get", "rolebinding", "waybill-watched", "-o", "json"]);
+        plane.kubectl_ok(&["-n", team, "delete", "rolebinding", "waybill-watched"]);
+        let mut binding: Value = serde_json::from_str(&binding).unwrap();
+        let metadata = binding["metadata"].as_object_mut().unwrap();
+        metadata.retain(|key, _| matches!(&**key, "name" | "namespace"));
+        binding
+    };
+    let of_b = take("team-b");
+    plane.may_no_longer("list", "ingresses", "team-b").await;
+
+    // It goes on to lead and to read the other, and keeps what it has read of this one.
+    let begun = Instant::now();
+    for kind in [WatchKind::Ingress, WatchKind::Service, WatchKind::EndpointSlice, WatchKind::TlsSecret] {
+        first.fails_on(kind, 2).await;
+    }
+    plane.kubectl_ok(&["-n", "team-b", "delete", "ingress", "web"]);
+    eventually("it leads all the time", SOON, async || {
+        let quietest = first.metrics.watch_age.quietest(|_| true, Instant::now());
+        assert!(first.leads() && first.metrics.candidate.get() == 1.0, "{quietest:?}");
+        if begun.elapsed() > 2 * LIMITS.dead_after { Ok(()) } else { Err("it does") }
+    })
+    .await;
+    plane.apply_objects(&[annotated("team-a", "later", "web")]).await;
+    first.reads("the other team's is read", &[("team-a", "later", true), ("team-b", "web", true)]).await;
+
+    // One that starts only now does without it.
+    let second = Replica::of_teams(&plane, "second").await;
+    tokio::time::timeout(SOON, second.live.reached(Phase::Synced))
+        .await
+        .expect("it has listed the other one");
+    second
+        .reads(
+            "one team's are read",
+            &[("team-a", "web", true), ("team-a", "later", true), ("team-b", "web", false)],
+        )
+        .await;
+    drop(first);
+    second.is_leader(true, SOON).await;
+
+    plane.apply_objects(&[of_b, annotated("team-b", "back", "web")]).await;
+    second.reads("the right is back", &[("team-b", "back", true), ("team-b", "web", false)]).await;
+
+    // Where no namespace may be read, the fault is not a team's, and nothing counts as gone.
+    take("team-a");
+    take("team-b");
+    plane.may_no_longer("list", "ingresses", "team-a").await;
+    let third = Replica::of_teams(&plane, "third").await;
+    third.gives_up_over(WatchKind::Ingress).await;
+    assert_eq!(*third.live.phase().borrow(), Phase::Listing);
+    second.reads("all stays", &[("team-a", "web", true), ("team-b", "back", true)]).await;
+
+    // It does not take the Lease either, although nobody else would.
+    drop(second);
+    let begun = Instant::now();
+    eventually("the Lease is up", SOON, async || {
+        assert!(!third.leads());
+        if begun.elapsed() > 2 * LEASE { Ok(()) } else { Err("it may not be yet") }
+    })
+    .await;
 }
 
 /// A kind that may be missing everywhere takes nobody out.

@@ -20,6 +20,10 @@ const HOSTILE: &[&str] = &[
     "a\u{2028}b\u{2029}c\u{feff}d",
     "new\nline\ttab",
     "<script>&amp;",
+    // The end of an item, in a list of Traefik's.
+    "a║b",
+    // A domain without a name is an empty section.
+    "",
 ];
 
 /// Annotations whose values are free text, or lists of it.

@@ -279,6 +279,14 @@ fn example(difference: Difference, make: &Make<'_>) -> Example {
             vec![vec!["PathPrefix(\"/\") middlewares=[\"a@file\",\"\",\"b@file\"] -> http://10.0.0.1:8080"]],
             vec![],
         ),
+        Difference::ListSeparator => Example::new(
+            joined(vec![
+                web(),
+                vec![plain("web", annotated("router.middlewares", "a@file║b@file"), "/", "web")],
+            ]),
+            vec![vec!["PathPrefix(\"/\") middlewares=[\"a@file║b@file\"] -> http://10.0.0.1:8080"]],
+            vec![],
+        ),
         Difference::ServersScheme => {
             let mut objects = web();
             objects[0]["metadata"]["annotations"] =

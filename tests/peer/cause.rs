@@ -184,6 +184,10 @@ impl<'a> Case<'a> {
     /// Whether an Ingress's references are refused, by its annotations alone.
     pub fn refuses_ingress(&self, ingress: &Value) -> Option<super::difference::Difference> {
         let middlewares = annotation(ingress, "router.middlewares").unwrap_or_default();
+        let lists = [middlewares, annotation(ingress, "router.entrypoints").unwrap_or_default()];
+        if lists.iter().any(|list| list.contains('║')) {
+            return Some(super::difference::Difference::ListSeparator);
+        }
         let mut references: Vec<&str> =
             middlewares.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
         let tls_off = annotation(ingress, "router.tls")

@@ -125,6 +125,9 @@ fn outcome_is_empty(outcome: &Outcome) -> bool {
 
 /// Makes of a router of Traefik's what waybill should have; returns why it should not have it at all.
 fn adapt(case: &Case<'_>, route: &mut Route, tally: &mut Tally) -> Option<Difference> {
+    if has_separator(&route.meaning) {
+        return Some(Difference::ListSeparator);
+    }
     let meaning = &mut route.meaning;
     let had_entry_points = meaning.get("entryPoints").is_some();
     // A list of middlewares with an empty item blocks the path.
@@ -191,6 +194,17 @@ fn too_large(meaning: &Value) -> bool {
 fn remove(object: &mut Value, key: &str) {
     if let Some(fields) = object.as_object_mut() {
         fields.remove(key);
+    }
+}
+
+/// Whether a list has an item with the character that Traefik's file provider splits lists at.
+fn has_separator(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items
+            .iter()
+            .any(|item| item.as_str().is_some_and(|text| text.contains('║')) || has_separator(item)),
+        Value::Object(fields) => fields.values().any(has_separator),
+        _ => false,
     }
 }
 

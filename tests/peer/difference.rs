@@ -57,6 +57,8 @@ differences! {
     ServersScheme = "a `service.serversscheme` other than `http`, `https` or `h2c`",
     /// An empty item in a list: Traefik keeps it, and the router does not load; waybill blocks the path.
     EmptyListItem = "an empty list item",
+    /// An item that Traefik's file provider would make two of, so waybill refuses the annotation.
+    ListSeparator = "a list item with the character U+2551",
     /// A reference into another namespace while `allowCrossNamespace` is off, which Traefik's provider does not have.
     CrossNamespaceReference = "a reference to a CRD object of another namespace",
     /// An ExternalName that could be a Service of another namespace to the proxy's resolver, while `allowCrossNamespace` is off.

@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 use waybill::translate::annotation::{
-    self, MAY_BE_OPEN, NO_EFFECT, NO_SUCH, RESTRICTING, ValueForm, WITHOUT_EFFECT,
+    self, MAY_BE_OPEN, NO_EFFECT, NO_SUCH, RESTRICTING, SEPARATED, ValueForm, WITHOUT_EFFECT,
 };
 use waybill::translate::problem::Category;
 
@@ -129,11 +129,18 @@ impl Annotated {
         use Category::{EmptyListItem, InvalidAnnotation, InvalidPathMatcher};
         let not_boolean = format!("!($v in {IS_BOOLEAN})");
         let not_scheme = "!($v.lowerAscii() in ['', 'http', 'https', 'h2c'])";
+        let separated = |name, form| {
+            let rule = self.about(name, InvalidAnnotation, form, "read", "$v.contains('║')");
+            rule.map(|rule| Rule { remedy: SEPARATED, ..rule })
+        };
         let not_matcher = format!("!($v in ['', 'Path', 'PathPrefix', 'PathRegexp']) && {CHOOSES_MATCHER}");
         [
             self.about("notBoolean", InvalidAnnotation, ValueForm::Boolean, "read", &not_boolean),
             self.about("notInteger", InvalidAnnotation, ValueForm::Integer, "read", NOT_INTEGER),
             self.about("notScheme", InvalidAnnotation, ValueForm::Scheme, "read", not_scheme),
+            separated("splitMiddlewares", ValueForm::Middlewares),
+            separated("splitEntryPoints", ValueForm::EntryPoints),
+            separated("splitList", ValueForm::List),
             self.about("noMiddleware", EmptyListItem, ValueForm::Middlewares, "read", EMPTY_ITEM),
             self.about("noEntryPoint", EmptyListItem, ValueForm::EntryPoints, "read", EMPTY_ITEMS),
             self.about("notMatcher", InvalidPathMatcher, ValueForm::PathMatcher, "read", &not_matcher),

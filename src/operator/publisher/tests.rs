@@ -1,5 +1,7 @@
 //! When refusals make a retired output one to give up, and when they are over.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use http::{Request, Response};
 use kube::client::Body;
 use kube::core::Status;
@@ -19,23 +21,27 @@ fn refused() -> PublishError {
     PublishError::Api { object: "ConfigMap edge/out".to_owned(), failure: WriteFailure::Forbidden, source }
 }
 
-/// A publisher with one output, in front of an API server that has its namespace and takes everything.
+/// An API server that has the namespace of every output and takes everything.
+async fn answer(request: Request<Body>) -> Result<Response<Body>, tower::BoxError> {
+    let (parts, body) = request.into_parts();
+    let (code, answer) = match (parts.method, parts.uri.path()) {
+        (http::Method::GET, "/api/v1/namespaces") => (200, json!({"metadata": {}, "items": [{}]})),
+        (http::Method::GET, path) if path.ends_with('s') => (200, json!({"metadata": {}, "items": []})),
+        (http::Method::GET, _) => (404, json!({"kind": "Status", "status": "Failure", "code": 404})),
+        _ => (201, serde_json::from_slice(&body.collect_bytes().await?)?),
+    };
+    Ok(Response::builder().status(code).body(Body::from(serde_json::to_vec(&answer)?))?)
+}
+
+/// A publisher with one output.
 fn publisher(key: &OutputKey) -> Publisher {
-    let service = tower::service_fn(|request: Request<Body>| async move {
-        let (parts, body) = request.into_parts();
-        let (code, answer) = match (parts.method, parts.uri.path()) {
-            (http::Method::GET, "/api/v1/namespaces") => (200, json!({"metadata": {}, "items": [{}]})),
-            (http::Method::GET, path) if path.ends_with('s') => (200, json!({"metadata": {}, "items": []})),
-            (http::Method::GET, _) => (404, json!({"kind": "Status", "status": "Failure", "code": 404})),
-            _ => (201, serde_json::from_slice(&body.collect_bytes().await?)?),
-        };
-        let answer = Response::builder().status(code).body(Body::from(serde_json::to_vec(&answer)?));
-        Ok::<_, tower::BoxError>(answer?)
-    });
-    let client = Client::new(service, "default");
+    publisher_of(key, Client::new(tower::service_fn(answer), "default"), Manifests::default())
+}
+
+fn publisher_of(key: &OutputKey, client: Client, manifests: Manifests) -> Publisher {
     let metrics = Metrics::new("x").unwrap();
     let options = options::from_yaml_str("").unwrap().options;
-    let live = Arc::new(Live::new(offline::routing(Manifests::default(), &options), metrics.clone()));
+    let live = Arc::new(Live::new(offline::routing(manifests, &options), metrics.clone()));
     let operator = Subject { kind: Kind::ConfigMap, namespace: "w".into(), name: "w".into() };
     let problems = Arc::new(ProblemReports::new(Events::new(operator), Arc::clone(&live), metrics.clone()));
     let statuses = Arc::new(Statuses::new(Arc::clone(&live), Arc::clone(&problems), false, Duration::ZERO));
@@ -122,4 +128,65 @@ async fn a_failure_that_passes_by_itself_takes_nothing_back() {
     assert!(publisher.live.is_committed(&key), "a single one");
     publisher.failed(&key, &passing());
     assert!(!publisher.live.is_committed(&key));
+}
+
+/// An admission webhook that hangs, say: each request takes 10 s, and other outputs wait for all of them.
+#[tokio::test]
+async fn an_output_whose_writes_fail_costs_the_others_little_time() {
+    let key = options::from_yaml_str("").unwrap().options.settings.output;
+    let mut manifests = Manifests::default();
+    let mut cluster = "\
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: traefik}
+spec: {controller: traefik.io/ingress-controller}
+"
+    .to_owned();
+    for at in 0..1_000 {
+        cluster.push_str(&format!(
+            "---
+apiVersion: v1
+kind: Service
+metadata: {{name: s{at}, namespace: shop}}
+spec: {{ports: [{{port: 80}}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: s{at}, namespace: shop, labels: {{kubernetes.io/service-name: s{at}}}}}
+addressType: IPv4
+ports: [{{port: 80}}]
+endpoints: [{{addresses: [10.0.0.1]}}]
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {{name: s{at}, namespace: shop}}
+spec:
+  ingressClassName: traefik
+  defaultBackend: {{service: {{name: s{at}, port: {{number: 80}}}}}}
+  rules: [{{host: s{at}.example.com, http: {{paths: [{{path: /, pathType: Prefix, backend: {{service: {{name: s{at}, port: {{number: 80}}}}}}}}]}}}}]
+"
+        ));
+    }
+    manifests.add(&"cluster.yaml".into(), cluster.as_bytes());
+    let posts = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&posts);
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let creates = request.method() == http::Method::POST;
+        count.fetch_add(usize::from(creates), Ordering::Relaxed);
+        async move {
+            if !creates {
+                return answer(request).await;
+            }
+            let status = json!({"kind": "Status", "status": "Failure", "code": 504});
+            Ok(Response::builder().status(504).body(Body::from(serde_json::to_vec(&status)?))?)
+        }
+    });
+    let mut publisher = publisher_of(&key, Client::new(service, "default"), manifests);
+    // So many at once, each tried four times; while it goes on to fail, once.
+    for most in [8 * 4, 8, 8] {
+        posts.store(0, Ordering::Relaxed);
+        publisher.commit(&key).await;
+        let asked = posts.load(Ordering::Relaxed);
+        assert!((1..=most).contains(&asked), "{asked}, and not {most}");
+    }
 }

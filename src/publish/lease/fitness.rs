@@ -32,17 +32,35 @@ fn counts(kind: WatchKind) -> bool {
     !matches!(kind, WatchKind::OwnConfigMap | WatchKind::OwnSecret | WatchKind::Lease | WatchKind::AgentLease)
 }
 
-/// Takes the replica out of the election while a watch is dead, until it is dropped. Where all replicas are out nobody leads,
-/// and what is published stays, until one has all its watches again.
-pub async fn keep_fit(lease: LeaseHandle, metrics: Metrics, limits: Limits) {
+/// Keeps the replica out of the election until everything is `listed`, and while a watch is dead. Where all replicas are out
+/// nobody leads, and what is published stays, until one has all its watches again. Makes a future that ends only by being
+/// dropped; the replica is out from this call on.
+pub fn keep_fit(
+    lease: LeaseHandle,
+    metrics: Metrics,
+    listed: impl Future<Output = ()>,
+    limits: Limits,
+) -> impl Future<Output = ()> {
+    let takes_part = move |fit: bool, metrics: &Metrics| {
+        metrics.candidate.set(f64::from(u8::from(fit)));
+        lease.set_candidate(fit);
+    };
+    takes_part(false, &metrics);
+    async move {
+        listed.await;
+        takes_part(true, &metrics);
+        watch_over(metrics, takes_part, limits).await;
+    }
+}
+
+async fn watch_over(metrics: Metrics, takes_part: impl Fn(bool, &Metrics), limits: Limits) {
     let mut fit = true;
     loop {
         let quietest = metrics.watch_age.quietest(counts, Instant::now());
         let age = quietest.map_or(Duration::ZERO, |(_, age)| age);
         if let Some(now) = judge(fit, age, &limits) {
             fit = now;
-            metrics.candidate.set(f64::from(u8::from(fit)));
-            lease.set_candidate(fit);
+            takes_part(fit, &metrics);
             match quietest {
                 Some((kind, _)) if !fit => tracing::warn!(
                     kind = kind.as_str(),

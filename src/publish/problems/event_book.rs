@@ -1,5 +1,5 @@
 //! Which Events to write: the problems that each object has, compared with the Events that were written. No I/O and no
-//! clock.
+//! clock. Objects take turns, an Event each, so that none holds up the others.
 //!
 //! ```text
 //! report ─▶ ObjectState ─▶ ready ─▶ next ─▶ (the write) ─▶ written | failed ─▶ later
@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::publish::backoff::Backoff;
+use crate::publish::later::Later;
 use crate::publish::problems::event_text::{
-    EventText, EventTopic, ObjectEvents, delayed, object_events, resolved,
+    EventText, EventTopic, ObjectEvents, PER_OBJECT, delayed, object_events, resolved,
 };
 use crate::publish::rate::Rate;
 use crate::translate::problem::{Problem, Subject};
@@ -58,7 +59,7 @@ struct ObjectState {
     written: BTreeMap<EventText, (EventTopic, i32, Instant)>,
     /// Events that may exist: an attempt failed that may have succeeded, or an Event with other words is to follow.
     doubtful: BTreeMap<EventText, EventTopic>,
-    /// Events whose problem is over, which is yet to be written.
+    /// Events whose problem is over, which is yet to be written; a topic has one at most.
     over: VecDeque<(EventTopic, EventText)>,
     /// Writes that have not ended.
     under_way: usize,
@@ -80,6 +81,11 @@ impl ObjectState {
     fn is_done(&self) -> bool {
         self.wanted.is_empty() && self.written.is_empty() && self.over.is_empty() && self.under_way == 0
     }
+
+    /// Until when a failure keeps its Events from being written.
+    fn held_until(&self, now: Instant) -> Option<Instant> {
+        self.retry.as_ref().map(|(at, _)| *at).filter(|at| *at > now)
+    }
 }
 
 /// The Events of all objects.
@@ -88,7 +94,7 @@ pub struct EventBook {
     objects: HashMap<Subject, ObjectState>,
     ready: VecDeque<Subject>,
     /// When to look at objects again, to refresh and to retry.
-    later: BTreeSet<(Instant, Subject)>,
+    later: Later<Subject>,
     rate: Rate,
     suppressed: u64,
     /// The object whose Event says that objects wait, and when it was written.
@@ -102,7 +108,7 @@ impl EventBook {
         Self {
             objects: HashMap::new(),
             ready: VecDeque::new(),
-            later: BTreeSet::new(),
+            later: Later::default(),
             rate: Rate::new(PER_SECOND, PER_SECOND),
             suppressed: 0,
             operator,
@@ -137,11 +143,12 @@ impl EventBook {
         let unwanted = known.filter(|(event, _)| !wanted.contains_key(*event));
         let unwanted: Vec<_> = unwanted.map(|(event, topic)| (topic.clone(), event.clone())).collect();
         let mut reworded = BTreeMap::new();
+        let mut over = BTreeSet::new();
         for (topic, event) in std::mem::take(&mut object.over).into_iter().chain(unwanted) {
             if object.stands(&topic) {
                 // In other words, or again. Until those are written, this is the one that people see.
                 reworded.entry(topic).or_insert(event);
-            } else if !object.over.iter().any(|(other, _)| *other == topic) {
+            } else if over.insert(topic.clone()) {
                 object.over.push_back((topic, event));
             }
         }
@@ -159,8 +166,13 @@ impl EventBook {
         match self.objects.get_mut(subject) {
             // It keeps its place in the queue, so that an object that comes and goes takes one place only.
             Some(object) if object.queued => *object = ObjectState { queued: true, ..ObjectState::new("") },
-            _ => drop(self.objects.remove(subject)),
+            _ => self.remove(subject),
         }
+    }
+
+    fn remove(&mut self, subject: &Subject) {
+        self.objects.remove(subject);
+        self.later.remove(subject);
     }
 
     /// Whether the Events of an object are about the one with this uid.
@@ -171,7 +183,7 @@ impl EventBook {
     /// Forgets an object about which nothing is left to be written.
     fn tidy(&mut self, subject: &Subject) {
         if self.objects.get(subject).is_some_and(|object| object.is_done() && !object.queued) {
-            self.objects.remove(subject);
+            self.remove(subject);
         }
     }
 
@@ -187,11 +199,7 @@ impl EventBook {
 
     /// What to write next.
     pub fn next(&mut self, now: Instant) -> Next {
-        while let Some((at, subject)) = self.later.first().cloned() {
-            if at > now {
-                break;
-            }
-            self.later.remove(&(at, subject.clone()));
+        while let Some(subject) = self.later.due(now) {
             if let Some(object) = self.objects.get_mut(&subject)
                 && !std::mem::replace(&mut object.queued, true)
             {
@@ -201,32 +209,36 @@ impl EventBook {
         if let Some(action) = self.report_delay(now) {
             return Next::Act(action);
         }
-        while let Some(subject) = self.ready.front() {
-            let Some(object) = self.objects.get_mut(subject) else {
-                self.ready.pop_front();
-                continue;
-            };
-            let retry = object.retry.as_ref().map(|(at, _)| *at).filter(|at| *at > now);
-            let action = if retry.is_some() { None } else { action(subject, object, now) };
-            let Some(action) = action else {
-                // Nothing is left to be written about it now.
-                object.queued = false;
-                let refresh = object.written.values().map(|(.., at)| *at + REFRESH).min();
-                if let Some(at) = retry.or(refresh) {
-                    self.later.insert((at, subject.clone()));
-                } else if object.is_done() {
-                    self.objects.remove(subject);
+        while let Some(subject) = self.ready.pop_front() {
+            let Some(object) = self.objects.get_mut(&subject) else { continue };
+            let action = next_action(&subject, object, now);
+            if let Some(action) = &action {
+                if let Err(wait) = self.rate.take(now) {
+                    self.ready.push_front(subject);
+                    return Next::Wait(Some(now + wait));
                 }
-                self.ready.pop_front();
-                continue;
-            };
-            if let Err(wait) = self.rate.take(now) {
-                return Next::Wait(Some(now + wait));
+                begin(object, action, now);
             }
-            begin(object, &action, now);
-            return Next::Act(action);
+            self.line_up(subject, now);
+            if let Some(action) = action {
+                return Next::Act(action);
+            }
         }
-        Next::Wait(self.later.first().map(|(at, _)| *at))
+        Next::Wait(self.later.next())
+    }
+
+    /// An object had its turn. It goes behind the others if more is to be written about it now.
+    fn line_up(&mut self, subject: Subject, now: Instant) {
+        let Some(object) = self.objects.get_mut(&subject) else { return };
+        object.queued = next_action(&subject, object, now).is_some();
+        if object.queued {
+            return self.ready.push_back(subject);
+        }
+        let refresh = object.written.values().map(|(.., at)| *at + REFRESH).min();
+        match object.held_until(now).or(refresh) {
+            Some(at) => self.later.add(subject, at),
+            None => self.tidy(&subject),
+        }
     }
 
     /// One Event about all objects that wait, at most twice an hour.
@@ -271,7 +283,7 @@ impl EventBook {
             if object.stands(&topic) {
                 object.doubtful.insert(event, topic);
             } else {
-                object.over.push_front((topic, event));
+                object.over.push_back((topic, event));
             }
         }
         let at = match object.retry.take() {
@@ -283,7 +295,7 @@ impl EventBook {
                 object.retry.insert((now + backoff.next_wait(), backoff)).0
             }
         };
-        self.later.insert((at, action.subject.clone()));
+        self.later.add(action.subject.clone(), at);
     }
 
     fn object(&mut self, action: &Action) -> Option<&mut ObjectState> {
@@ -292,8 +304,11 @@ impl EventBook {
     }
 }
 
-/// The next Event about an object.
-fn action(subject: &Subject, object: &ObjectState, now: Instant) -> Option<Action> {
+/// The next Event about an object. What begins comes before what is over, unless so many ends wait that they would pile up.
+fn next_action(subject: &Subject, object: &ObjectState, now: Instant) -> Option<Action> {
+    if object.held_until(now).is_some() {
+        return None;
+    }
     let act = |event: &EventText, count, over| Action {
         subject: subject.clone(),
         uid: object.uid.clone(),
@@ -302,7 +317,8 @@ fn action(subject: &Subject, object: &ObjectState, now: Instant) -> Option<Actio
         over,
         of_all: false,
     };
-    if let Some(new) = object.wanted.keys().find(|event| !object.written.contains_key(event)) {
+    let new = object.wanted.keys().find(|event| !object.written.contains_key(event));
+    if let Some(new) = new.filter(|_| object.over.len() < PER_OBJECT) {
         return Some(act(new, 1, None));
     }
     if let Some((topic, event)) = object.over.front() {

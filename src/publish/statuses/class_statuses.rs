@@ -97,6 +97,14 @@ impl ClassWriter {
             None => self.target().create(&map)?,
         };
         self.requests.write(&write).await?;
+        for class in memory.encode().left_out {
+            tracing::warn!(
+                %class,
+                limit = memory::MAX_BYTES,
+                "the settings of all classes are too long to be remembered; this class has no routing after a restart \
+                 with parameters that are refused: shorten its IngressClassParameters"
+            );
+        }
         Ok(Written::Done)
     }
 

@@ -6,7 +6,7 @@
 //!
 //! Whoever fills the queue makes sure that the routing of an Ingress is committed before its status is written.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use crate::kubernetes::key::IngressKey;
 use crate::metrics::{Queue, WriteFailure, WriteKind};
 use crate::publish::backoff::Backoff;
 use crate::publish::error::{FailureLog, PublishError};
+use crate::publish::later::Later;
 use crate::publish::rate::Rate;
 use crate::publish::requests::{ObjectTarget, Requests, Write};
 use crate::publish::statuses::policy::{Decision, Entries, StatusPolicy, StatusState};
@@ -38,37 +39,6 @@ pub trait StatusView: Send + Sync {
     fn contested(&self, key: &IngressKey, problem: Option<Problem>);
 }
 
-/// Keys to look at later, each at the earliest of its times.
-#[derive(Default)]
-struct Later {
-    times: HashMap<IngressKey, Instant>,
-    order: BTreeSet<(Instant, IngressKey)>,
-}
-
-impl Later {
-    fn add(&mut self, key: IngressKey, at: Instant) {
-        if let Some(before) = self.times.get(&key).copied() {
-            if before <= at {
-                return;
-            }
-            self.order.remove(&(before, key.clone()));
-        }
-        self.times.insert(key.clone(), at);
-        self.order.insert((at, key));
-    }
-
-    fn due(&mut self, now: Instant) -> Option<IngressKey> {
-        self.order.first().filter(|(at, _)| *at <= now)?;
-        let (_, key) = self.order.pop_first()?;
-        self.times.remove(&key);
-        Some(key)
-    }
-
-    fn next(&self) -> Option<Instant> {
-        self.order.first().map(|(at, _)| *at)
-    }
-}
-
 /// Writes statuses for one term of a leader.
 pub struct StatusWriter<V> {
     requests: Requests,
@@ -78,7 +48,7 @@ pub struct StatusWriter<V> {
     next: Option<IngressKey>,
     rate: Rate,
     policy: StatusPolicy,
-    later: Later,
+    later: Later<IngressKey>,
     failures: HashMap<IngressKey, Backoff>,
     /// Being written.
     busy: HashSet<IngressKey>,
@@ -283,23 +253,6 @@ mod tests {
 
     fn key(name: &str) -> IngressKey {
         IngressKey::new("ns", name)
-    }
-
-    #[test]
-    fn later_keeps_the_earliest_time_of_a_key() {
-        let now = Instant::now();
-        let mut later = Later::default();
-        later.add(key("a"), now + Duration::from_secs(5));
-        later.add(key("a"), now + Duration::from_secs(9));
-        later.add(key("a"), now + Duration::from_secs(2));
-        later.add(key("b"), now + Duration::from_secs(3));
-        assert_eq!(later.due(now), None);
-        assert_eq!(later.next(), Some(now + Duration::from_secs(2)));
-        let late = now + Duration::from_secs(60);
-        assert_eq!(
-            [later.due(late), later.due(late), later.due(late)],
-            [Some(key("a")), Some(key("b")), None]
-        );
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub enum ValueForm {
     Text,
 }
 
+/// What is wrong with a list that holds [`crate::traefik::dynamic::LIST_SEPARATOR`].
+pub const SEPARATED: &str = "remove the character U+2551: Traefik takes it for the end of an item";
+
 impl ValueForm {
     /// What would be right; nothing where every text is.
     pub fn remedy(self) -> &'static str {

@@ -16,9 +16,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 
 use crate::kubernetes::well_known::TRAEFIK_PREFIX as PREFIX;
+use crate::traefik::dynamic::LIST_SEPARATOR;
 use crate::translate::problem::{Category, Problem, Problems, Subject};
 
-pub use form::ValueForm;
+pub use form::{SEPARATED, ValueForm};
 pub use ignored::{MAY_BE_OPEN, NO_EFFECT, RESTRICTING, without_effect};
 pub use router::RouterAnnotations;
 pub use service::ServiceAnnotations;
@@ -241,9 +242,17 @@ impl AnnotationFaults<'_> {
         parsed
     }
 
+    /// The items of a list, and whether empty ones were dropped.
+    fn items(&mut self, entry: &Annotation<'_>) -> (Vec<String>, bool) {
+        if entry.value.contains(LIST_SEPARATOR) {
+            self.fatal(Category::InvalidAnnotation, entry, SEPARATED);
+        }
+        value::list(entry.value)
+    }
+
     /// A list in which an empty item changes nothing for those that are left.
     fn list(&mut self, entry: &Annotation<'_>) -> Vec<String> {
-        let (items, dropped) = value::list(entry.value);
+        let (items, dropped) = self.items(entry);
         if dropped {
             self.minor(Category::EmptyListItem, entry, ValueForm::List.remedy());
         }
@@ -306,7 +315,7 @@ mod tests {
     fn the_forms_in_the_table_are_those_that_are_checked() {
         let subject = || Subject { kind: Kind::Ingress, namespace: String::new(), name: String::new() };
         for (key, form) in known() {
-            for value in ["", "true", "7", "x", "a,,b", " , ", "h2c"] {
+            for value in ["", "true", "7", "x", "a,,b", " , ", "a║b", "h2c"] {
                 let annotations = BTreeMap::from([(format!("{PREFIX}{key}"), value.to_owned())]);
                 let mut found = Problems::default();
                 let fatal = if key.starts_with("router.") {
@@ -328,6 +337,9 @@ mod tests {
                     (ValueForm::Switch, _) => Some((Category::UnclearSwitch, form.remedy())),
                     (ValueForm::EntryPoints, "a,,b") => {
                         Some((Category::EmptyListItem, ValueForm::List.remedy()))
+                    }
+                    (ValueForm::List | ValueForm::Middlewares | ValueForm::EntryPoints, "a║b") => {
+                        Some((Category::InvalidAnnotation, SEPARATED))
                     }
                     (ValueForm::List | ValueForm::Middlewares, "a,,b" | " , ")
                     | (ValueForm::EntryPoints, " , ") => Some((Category::EmptyListItem, form.remedy())),

@@ -127,14 +127,14 @@ impl RouterReader<'_, '_> {
         match key {
             "entrypoints" => {
                 let (items, dropped) = value::list(entry.value);
-                if !items.is_empty() || !dropped {
-                    self.parsed.entry_points = self.faults.list(entry);
-                } else {
+                if items.is_empty() && dropped {
                     self.block(entry, ValueForm::EntryPoints);
+                } else {
+                    self.parsed.entry_points = self.faults.list(entry);
                 }
             }
             "middlewares" => {
-                let (items, dropped) = value::list(entry.value);
+                let (items, dropped) = self.faults.items(entry);
                 self.parsed.middlewares = References::new(items, entry);
                 if dropped {
                     self.block(entry, ValueForm::Middlewares);

@@ -1,6 +1,6 @@
 //! The annotations of a Service: `service.*`.
 
-use super::{Annotated, Annotation, AnnotationFaults, KnownAnnotation, References, Switch, ValueForm, value};
+use super::{Annotated, Annotation, AnnotationFaults, KnownAnnotation, References, Switch, ValueForm};
 use crate::traefik::dynamic::{Cookie, Sticky};
 use crate::translate::problem::Category;
 
@@ -85,7 +85,7 @@ impl ServiceAnnotations {
             "serverstransport" => self.servers_transport = References::one(entry),
             "passhostheader" => self.pass_host_header = faults.boolean(entry),
             "middlewares" => {
-                let (items, dropped) = value::list(entry.value);
+                let (items, dropped) = faults.items(entry);
                 self.middlewares = References::new(items, entry);
                 if dropped {
                     // Traefik does not load such a service, and without the item it might be open.

@@ -159,6 +159,30 @@ fn a_secret_is_fetched_when_it_is_wanted() {
     assert_eq!(touched.secrets, [key]);
 }
 
+/// The two watches of Secrets know nothing of each other: that of the new type may be ahead.
+#[test]
+fn a_secret_that_was_made_again_as_another_type_is_fetched() {
+    let key = SecretKey::new("web", "tls");
+    let of = |version: &str| -> Secret {
+        parse(json!({"metadata": {"namespace": "web", "name": "tls", "resourceVersion": version}}))
+    };
+    for relisted in [false, true] {
+        let mut stores = stores();
+        stores.apply_secret(SecretSource::Tls, &Scope::All, Event::Apply(of("1")), |_| true);
+        let again = Event::Apply(MetadataOf::from(of("2").metadata));
+        stores.apply_secret_metadata(SecretSource::Others, &Scope::All, again, |_| true);
+        assert!(stores.ask_for_secret(&key).is_none(), "what is known of the old one is fresh");
+        let touched = if relisted {
+            stores.apply_secret(SecretSource::Tls, &Scope::All, Event::Init, |_| true);
+            stores.apply_secret(SecretSource::Tls, &Scope::All, Event::InitDone, |_| true)
+        } else {
+            stores.apply_secret(SecretSource::Tls, &Scope::All, Event::Delete(of("1")), |_| true)
+        };
+        assert_eq!(touched.fetch, std::slice::from_ref(&key), "relisted: {relisted}");
+        assert!(stores.ask_for_secret(&key).is_some());
+    }
+}
+
 #[test]
 fn namespaces_are_known_by_their_ingresses_and_services() {
     let mut stores = Stores::new(watched(Some(vec!["web".into(), "web-shop".into()])));

@@ -88,11 +88,7 @@ fn same(kustomize: Vec<Value>, helm: Vec<Value>) {
 
 #[test]
 fn what_is_generated_is_up_to_date() {
-    let everything = kustomize(&root().join("manifests/helm/everything"));
-    let of = |folder: &str| kustomize(&root().join(folder));
-    let files =
-        generated::files(&everything, &of("manifests/namespaced/team-a"), &of("manifests/examples/traefik"));
-    let files = files.unwrap();
+    let files = generated::files(&generated::RENDERED.map(|folder| kustomize(&root().join(folder)))).unwrap();
     let folder = root().join(generated::FOLDER);
     for (name, text) in &files {
         let there = std::fs::read_to_string(folder.join(name)).unwrap_or_default();
@@ -150,6 +146,36 @@ fn both_render_the_same_objects() {
         )
         .unwrap(),
     );
+}
+
+/// The component sets the option as a flag, since it knows nothing of the file; the chart has it in the file.
+#[test]
+fn metrics_over_tls_are_those_of_the_component() {
+    for (scraped, value) in [("podmonitor", "podMonitor"), ("servicemonitor", "serviceMonitor")] {
+        let components = [scraped, "metrics-secure"].map(|name| format!("../../manifests/components/{name}"));
+        let mut expected = overlay(&format!(
+            "resources: [../../manifests/install]\ncomponents: [{}]\n",
+            components.join(", ")
+        ));
+        let mut changed = 0;
+        for object in &mut expected {
+            if let Some(arguments) = object.pointer_mut("/spec/template/spec/containers/0/args") {
+                let arguments = arguments.as_array_mut().unwrap();
+                changed += arguments.extract_if(.., |one| *one == "--operator.metricsSecure=true").count();
+            }
+            if let Some(text) = object.pointer_mut("/data/waybill.yaml") {
+                let mut options: Value = serde_saphyr::from_str(text.as_str().unwrap()).unwrap();
+                options["operator"]["metricsSecure"] = true.into();
+                *text = options.to_string().into();
+                changed += 1;
+            }
+        }
+        assert_eq!(changed, 2);
+        same(
+            expected,
+            template(&format!("{value}.enabled=true,options.operator.metricsSecure=true")).unwrap(),
+        );
+    }
 }
 
 const NAMESPACED_PROXIES: &str = "rbac.scope=namespaces,proxies.enabled=true,\
@@ -232,6 +258,11 @@ fn another_name_and_namespace_are_used_throughout() {
         })
         .collect();
     same(expected, documents(&printed.unwrap()));
+
+    let secure = "podMonitor.enabled=true,options.operator.metricsSecure=true";
+    let printed = helm(&["template", "edge", generated::FOLDER, "-n", "proxies", "--set", secure]).unwrap();
+    let named = |name: &str| printed.matches(name).count();
+    assert_eq!((named("waybill-metrics-reader"), named(" edge-waybill-metrics-reader")), (8, 8), "{printed}");
 }
 
 #[test]
@@ -253,6 +284,8 @@ fn values_that_do_not_work_are_refused_with_what_is_wrong() {
         ("podMonitor.enabled=true,serviceMonitor.enabled=true", "twice"),
         ("proxies.enabled=true,options.operator.namespace=edge", "their own namespace"),
         ("proxies.service.type=Ingress", "LoadBalancer"),
+        ("options.operator.metricsAddress=:9090", "options.operator.metricsAddress"),
+        ("options.operator.metricsSecureAddress=0.0.0.0:9443", "ends in it"),
         ("admission.classAnnotations={it's}", "classAnnotations"),
     ] {
         let said = template(set).expect_err(set);

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::objects::{FAST, class, has_router, ingress, namespace, service, slice};
+use super::objects::{FAST, annotated, class, has_router, ingress, namespace, service, slice};
 use crate::harness::operator::binary;
 use crate::harness::{AuditEvent, ControlPlane};
 
@@ -16,13 +16,6 @@ const OUTPUT: &str = "waybill/waybill";
 fn cluster_wide(requests: &[AuditEvent]) -> BTreeSet<&str> {
     let without = requests.iter().filter(|event| event.object_ref.namespace.is_empty());
     without.map(|event| event.object_ref.resource.as_str()).collect()
-}
-
-fn annotated(namespace: &str, name: &str, service: &str) -> serde_json::Value {
-    let mut ingress = ingress(namespace, name, service);
-    ingress["spec"].as_object_mut().unwrap().remove("ingressClassName");
-    ingress["metadata"]["annotations"] = json!({"kubernetes.io/ingress.class": "traefik"});
-    ingress
 }
 
 #[tokio::test]

@@ -125,3 +125,11 @@ pub fn urls(document: &Value, namespace: &str, service: &str) -> Vec<String> {
     let urls = servers.as_array().into_iter().flatten();
     urls.map(|server| server["url"].as_str().unwrap().to_owned()).collect()
 }
+
+/// An Ingress with the annotation for its class, as where classes are not read.
+pub fn annotated(namespace: &str, name: &str, service: &str) -> Value {
+    let mut ingress = ingress(namespace, name, service);
+    ingress["spec"].as_object_mut().unwrap().remove("ingressClassName");
+    ingress["metadata"]["annotations"] = json!({"kubernetes.io/ingress.class": "traefik"});
+    ingress
+}

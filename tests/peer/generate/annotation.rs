@@ -20,6 +20,7 @@ const REFERENCES: &[&str] =
     &["auth@file", "$-auth@kubernetescrd", "plain", "$-a@kubernetescrd, b@file ", "{{x}}@file", "'`\"%@file"];
 const ODD_REFERENCES: &[&str] = &[
     "",
+    "a@file║$-b@kubernetescrd",
     ",",
     "a,,b",
     " , ",

@@ -50,8 +50,13 @@
 {{- end -}}
 
 {{- define "waybill.check" -}}
-{{- if (.Values.options.operator | default dict).metricsSecure -}}
-{{- fail "options.operator.metricsSecure: the chart has no rights and ports for it yet; install with kustomize and its component metrics-secure" -}}
+{{- $operator := .Values.options.operator | default dict -}}
+{{- range $option, $port := dict "metricsAddress" ":8080" "metricsSecureAddress" ":8443" -}}
+{{- with index $operator $option -}}
+{{- if not (hasSuffix $port .) -}}
+{{- fail (printf "options.operator.%s: the port of the probes and of what scrapes is %s; leave the option out, or write an address that ends in it" $option $port) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- if and .Values.proxies.enabled (ne (dir (include "waybill.output" .)) .Release.Namespace) -}}
 {{- fail "proxies.enabled: the proxies read the output of their own namespace; remove options.operator.namespace" -}}

@@ -211,6 +211,13 @@ impl OutputWriter {
     /// # Errors
     /// Whatever kept it from being committed. What is published is whole: the last commit, or this one.
     pub async fn commit(&mut self, snapshot: &Snapshot) -> Result<Outcome, PublishError> {
+        let outcome = self.commit_anew(snapshot).await;
+        // Other outputs wait meanwhile, so one that failed has to do without patience until it works again.
+        self.requests.set_repeated(!outcome.as_ref().is_err_and(PublishError::is_transient));
+        outcome
+    }
+
+    async fn commit_anew(&mut self, snapshot: &Snapshot) -> Result<Outcome, PublishError> {
         self.take_over().await?;
         let mut report = Report::default();
         let mut attempt = 0;

@@ -29,7 +29,6 @@ impl OutputWriter {
         report: &mut Report,
     ) -> Result<(), PublishError> {
         let this = &*self;
-        let mut failed = false;
         let mut results = Vec::with_capacity(missing.len());
         let mut writes =
             stream::iter(missing.to_vec())
@@ -38,9 +37,10 @@ impl OutputWriter {
                 })
                 .buffer_unordered(CONCURRENT);
         while let Some(done) = writes.next().await {
-            failed |= done.2.as_ref().is_err_and(|error| !error.is_transient());
+            let failed = done.2.is_err();
             results.push(done);
-            // A quota that refused one refuses the next as well. What is under way is found by the next attempt.
+            // A quota that refused one refuses the next as well, and a webhook that hangs would hold up other outputs for each
+            // of them. What is under way is found by the next attempt.
             if failed {
                 break;
             }

@@ -52,7 +52,7 @@ fn a_problem_is_written_once_refreshed_and_ended() {
     let over = "spec.tls[0].secretName: no longer a problem".to_owned();
     assert_eq!(drain(&mut book, start + 2 * REFRESH), [("SecretNotFoundResolved".into(), over, 1)]);
     assert!(matches!(book.next(start + 20 * REFRESH), Next::Wait(None)));
-    assert!(book.objects.is_empty() && book.later.is_empty());
+    assert!(book.objects.is_empty() && book.later.next().is_none());
 }
 
 #[test]
@@ -279,7 +279,7 @@ fn an_end_that_fails_is_written_again_though_nothing_else_was_left_to_say() {
     }
     assert_eq!(drain(&mut book, now).len(), 1);
     assert_eq!(drain(&mut book, now + 2 * REFRESH), []);
-    assert!(book.objects.is_empty() && book.later.is_empty());
+    assert!(book.objects.is_empty() && book.later.next().is_none());
 }
 
 /// The beginning and the end are under way together, and both fail.
@@ -300,7 +300,7 @@ fn an_end_that_overtakes_its_beginning_is_written_when_either_fails() {
         let written = drain(&mut book, start + Duration::from_secs(60));
         assert_eq!(written, [("NoEndpointsResolved".to_owned(), "f: no longer a problem".to_owned(), 1)]);
         drain(&mut book, start + 2 * REFRESH);
-        assert!(book.objects.is_empty() && book.later.is_empty());
+        assert!(book.objects.is_empty() && book.later.next().is_none());
     }
 }
 
@@ -399,4 +399,75 @@ fn that_many_wait_settles_nothing_about_the_object_it_is_said_on() {
     }
     let written = drain(&mut book, now + Duration::from_secs(2));
     assert_eq!(written, [("PausedResolved".to_owned(), "f: no longer a problem".to_owned(), 1)]);
+}
+
+/// So many problems, with fields that nothing before had.
+fn unheard_of(turn: u32) -> Vec<Problem> {
+    (0..PER_OBJECT)
+        .map(|at| problem(Category::UnknownAnnotation, &format!("annotations[{turn}-{at}]"), "x"))
+        .collect()
+}
+
+#[test]
+fn an_object_with_ever_new_problems_holds_up_nobody_and_each_of_them_ends() {
+    let start = Instant::now();
+    let mut book = EventBook::new(operator());
+    let mut written: Vec<(Subject, String, Instant)> = Vec::new();
+    let mut write_until = |book: &mut EventBook, end: Instant, mut now: Instant| loop {
+        match book.next(now) {
+            Next::Act(action) => {
+                let field = action.event.note.split(':').next().unwrap_or_default();
+                written.push((action.subject.clone(), format!("{} {field}", action.event.reason), now));
+                book.written(&action);
+            }
+            Next::Wait(Some(at)) if at < end => now = at,
+            Next::Wait(_) => return written.len(),
+        }
+    };
+    let turn = Duration::from_millis(500);
+    let mut now = start;
+    for at in 0..120 {
+        book.report(&subject("a"), "u", &unheard_of(at));
+        if at == 60 {
+            book.report(&subject("b"), "v", &[problem(Category::NoEndpoints, "f", "b")]);
+        }
+        write_until(&mut book, now + turn, now);
+        now += turn;
+        let over = book.objects.get(&subject("a")).map_or(0, |object| object.over.len());
+        assert!(over <= 2 * PER_OBJECT, "{over} ends wait");
+        assert!(book.later.len() <= 2, "{} times for two objects", book.later.len());
+    }
+    book.report(&subject("a"), "u", &[]);
+    let count = write_until(&mut book, now + Duration::from_secs(10), now);
+    assert!(count <= 20 + 20 * 70, "{count} Events in 70 seconds");
+    let other = written.iter().find(|(about, ..)| *about == subject("b")).map(|(_, _, at)| *at);
+    let waited = other.map(|at| at - (start + 60 * turn));
+    assert!(waited.is_some_and(|waited| waited <= Duration::from_millis(100)), "{waited:?}");
+    let of = |reason: &str| -> BTreeSet<String> {
+        let fields = written.iter().filter_map(|(_, text, _)| text.strip_prefix(reason));
+        fields.map(str::to_owned).collect()
+    };
+    let begun = of("UnknownAnnotation ");
+    assert!(begun.len() > 500, "{} of 1,200", begun.len());
+    assert_eq!(begun, of("UnknownAnnotationResolved "));
+}
+
+#[test]
+fn an_object_whose_events_are_written_waits_no_more() {
+    let mut now = Instant::now();
+    let mut book = EventBook::new(operator());
+    for at in 0..100 {
+        book.report(&subject(&format!("web-{at}")), "u", &[problem(Category::NoEndpoints, "f", "a")]);
+    }
+    let mut waiting = book.waiting();
+    assert_eq!(waiting, 100);
+    while waiting > 0 {
+        match book.next(now) {
+            Next::Act(_) => {
+                waiting -= 1;
+                assert_eq!(book.waiting(), waiting);
+            }
+            Next::Wait(at) => now = at.unwrap(),
+        }
+    }
 }
