@@ -360,6 +360,28 @@ fn explain_names_the_router_that_serves_a_request() {
 }
 
 #[test]
+fn explain_says_that_a_rule_cannot_be_evaluated() {
+    let pattern = SHOP
+        .replace(
+            "labels: {tier: front}",
+            r#"annotations: {traefik.ingress.kubernetes.io/router.pathmatcher: PathRegexp}"#,
+        )
+        .replace("path: /, pathType: Prefix", r"path: '/\pL{400}', pathType: ImplementationSpecific");
+    let outcome = waybill(&["explain", "http://shop.example/", "-f", "-"], &pattern);
+    assert_eq!(outcome.code, PROBLEMS, "{}", outcome.stderr);
+    for part in [
+        "No router is known to serve it, but the rule of one or more cannot be evaluated here.",
+        "1. shop-web-shop-example-pL-400  cannot be evaluated here",
+    ] {
+        assert!(outcome.stdout.contains(part), "{part}: {}", outcome.stdout);
+    }
+    let outcome = waybill(&["lint", "-f", "-", "--ignore", "UnanchoredPattern"], &pattern);
+    assert!(!outcome.stdout.contains("RefusedRule"), "{}", outcome.stdout);
+    let elsewhere = waybill(&["explain", "http://b.example/", "-f", "-"], &pattern);
+    assert!(elsewhere.stdout.contains("No router serves it"), "{}", elsewhere.stdout);
+}
+
+#[test]
 fn explain_without_endpoint_slices_still_knows_the_routes() {
     let slices = SHOP.split("---").filter(|document| !document.contains("EndpointSlice"));
     let outcome =
