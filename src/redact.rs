@@ -1,5 +1,5 @@
 //! Keeps private keys out of everything that people read: logs, Events, conditions, errors, what `render` prints.
-//! Somebody may have pasted one into an annotation, a path or a name.
+//! Somebody may have pasted one into an annotation, a path or a name. Nor may such a text break the line that shows it.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -41,6 +41,23 @@ pub fn hide_keys_in_lines(text: &str) -> Cow<'_, str> {
         })
         .collect::<String>()
         .into()
+}
+
+/// A text of somebody else in a line of ours, which it can neither end nor turn round.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let escaped = |c: char| c.is_control() || turns(c);
+    if !text.contains(escaped) {
+        return Cow::Borrowed(text);
+    }
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match escaped(c) {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    Cow::Owned(line)
 }
 
 /// What is shown of a text in at most `limit` bytes: no key, and `…` in the place of what is cut off.
@@ -112,6 +129,12 @@ mod tests {
         {
             assert_eq!(hide_keys_in_lines(text), wanted);
         }
+    }
+
+    #[test]
+    fn a_line_stays_one_line_and_its_letters_stay() {
+        assert!(matches!(printable(r#"é "quoted" \e `x`"#), Cow::Borrowed(r#"é "quoted" \e `x`"#)));
+        assert_eq!(printable("é\n\u{1b}[2J\u{9b}\u{202e}\0"), r"é\n\u{1b}[2J\u{9b}\u{202e}\u{0}");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What one Ingress may cost: its annotations go into each of its routers and those of a Service into each of its ports,
-//! so a little text could become a lot of routing.
+//! so a little text could become a lot of routing. And what it may cost those who ask about the routing.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::process::{Command, Output};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -213,4 +214,95 @@ fn that_an_ingress_is_too_large_is_told_however_many_problems_it_has() {
     assert!(size(&routing).0 > 10);
     assert_eq!(routing.all_problems().len(), 1_000);
     assert_eq!(too_large(&routing).len(), 1);
+}
+
+/// What a command may take that would take hours and many GB if its work grew as the product of paths and endpoints.
+const CPU_SECONDS: usize = 60;
+const KIB_OF_MEMORY: usize = 3 << 19;
+
+/// Runs the program, which ends when it takes more; gives what it prints.
+fn asked(name: &str, arguments: &[&str], objects: &[Value]) -> String {
+    let input = format!("{}/{name}.json", env!("CARGO_TARGET_TMPDIR"));
+    std::fs::write(&input, json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string())
+        .unwrap();
+    let limits = format!("ulimit -v {KIB_OF_MEMORY} && ulimit -t {CPU_SECONDS} && exec \"$@\"");
+    let Output { status, stdout, stderr } = Command::new("sh")
+        .args(["-c", &limits, "sh", env!("CARGO_BIN_EXE_waybill")])
+        .args(arguments.iter().map(|one| if *one == "INPUT" { &input } else { *one }))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&stderr);
+    std::fs::remove_file(&input).unwrap();
+    assert!(status.code().is_some_and(|code| code < 2), "{name}: {status}: {said}");
+    String::from_utf8(stdout).unwrap()
+}
+
+/// An Ingress of patterns, for every host.
+fn patterns(paths: impl Iterator<Item = String>) -> Vec<Value> {
+    let annotations = json!({"traefik.ingress.kubernetes.io/router.pathmatcher": "PathRegexp"});
+    let mut all = ingress("patterns", 0, annotations, |_| 1);
+    let backend = json!({"service": {"name": "web", "port": {"number": 1}}});
+    let path = |path| json!({"path": path, "pathType": "ImplementationSpecific", "backend": backend});
+    all["spec"]["rules"] = json!([{"http": {"paths": paths.map(path).collect::<Vec<_>>()}}]);
+    let mut objects = vec![class(), all, ingress("other", 1, json!({}), |_| 1)];
+    objects.extend(service("web", 1, json!({})));
+    objects
+}
+
+#[test]
+fn patterns_that_grow_when_they_are_compiled_cost_those_who_ask_little() {
+    for (name, objects) in [
+        (
+            "unicode",
+            patterns((0..500).map(|at| format!("/\\pL{{{}}}a{at:04}", if at == 0 { 400 } else { 150 }))),
+        ),
+        // Each takes milliseconds to be read alone.
+        ("case", patterns((0..10_000).map(|at| format!("/{at}(?i)[ -\u{10ffff}][ -\u{10ffff}]")))),
+        ("long", patterns((0..70).map(|at| format!("/{at}(?i){}", "[ -\u{10ffff}]".repeat(2_000))))),
+    ] {
+        let found = asked(name, &["lint", "-f", "INPUT", "--severity", "error", "-o", "json"], &objects);
+        let found: Value = serde_json::from_str(&found).unwrap();
+        assert_eq!(found["errors"], 0);
+        let text = asked(name, &["explain", "http://other.shop.example/0", "-f", "INPUT"], &objects);
+        for part in [
+            "Router shop-other-other-shop-example-0 serves it",
+            "cannot be evaluated here, because this costs too much: PathRegexp(",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}
+
+#[test]
+fn explain_and_lint_take_each_path_of_an_ingress_once() {
+    let mut objects = vec![class(), ingress("many", 8_000, json!({}), |_| 1)];
+    objects.extend(service("web", 1, json!({})));
+    let text = asked("paths", &["explain", "http://many.shop.example/12", "-f", "INPUT"], &objects);
+    assert!(text.contains("spec.rules[0].http.paths[12]"), "{text}");
+}
+
+/// A Service with 6,000 endpoints.
+fn wide_service() -> Vec<Value> {
+    let [service, slice] = service("web", 1, json!({}));
+    let slices = (0..6).map(|part| {
+        let mut slice = slice.clone();
+        slice["metadata"]["name"] = json!(format!("web-{part}"));
+        let addresses = (0..1_000).map(|at| format!("10.{part}.{}.{}", at / 250, at % 250));
+        slice["endpoints"] = addresses.map(|address| json!({"addresses": [address]})).collect();
+        slice
+    });
+    std::iter::once(service).chain(slices).collect()
+}
+
+#[test]
+fn explain_takes_each_endpoint_of_a_service_once() {
+    let mut objects = vec![class(), ingress("many", 10_000, json!({}), |_| 1)];
+    objects.extend(wide_service());
+    for format in ["text", "json"] {
+        let url = "http://many.shop.example/12";
+        let name = format!("explain-{format}");
+        let text = asked(&name, &["explain", url, "-f", "INPUT", "-o", format], &objects);
+        assert!(text.contains("http://10.5.3.249:1"), "{} bytes", text.len());
+        assert!(text.len() < 32 << 20, "{} bytes", text.len());
+    }
 }

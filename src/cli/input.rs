@@ -18,7 +18,7 @@ use crate::kubernetes::manifests::{ManifestError, ManifestTexts, Manifests};
 use crate::kubernetes::name::{is_label, is_subdomain};
 use crate::kubernetes::with_causes;
 use crate::options::{Loaded, Options};
-use crate::redact::hide_keys;
+use crate::redact::{hide_keys, printable};
 use crate::translate::settings::BrokenBackends;
 
 /// The group of arguments of which one says where the objects come from.
@@ -193,7 +193,7 @@ pub fn namespace(text: &str) -> Result<String, String> {
 /// Says on standard error what is wrong with what was read.
 pub fn report(manifests: &Manifests, input: &str, streams: &mut Streams<'_>) {
     for fault in &manifests.faults {
-        let _ = writeln!(streams.stderr, "error: {}", hide_keys(&fault.to_string()));
+        let _ = writeln!(streams.stderr, "error: {}", printable(&hide_keys(&fault.to_string())));
     }
     if manifests.ingresses.is_empty() {
         let _ = writeln!(streams.stderr, "warning: there is no Ingress in {input}");

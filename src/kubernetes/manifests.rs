@@ -136,6 +136,8 @@ pub struct Manifests {
     pub unread: HashMap<String, UnreadFields>,
     /// Where each object stands, to notice one that comes again.
     seen: HashMap<String, Earlier>,
+    /// The last number that an Ingress without a name got, by namespace and what its name begins with.
+    numbers: HashMap<String, usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -249,13 +251,20 @@ impl Manifests {
             let namespace = namespace_of(meta);
             let base = meta.generate_name.as_deref().unwrap_or_default().trim_end_matches('-');
             let separator = if base.is_empty() { "" } else { "-" };
-            let numbered = (2_usize..).map(|number| format!("{base}{separator}{number}"));
-            let name = std::iter::once(base.to_owned())
-                .chain(numbered)
-                .find(|name| !self.seen.contains_key(&format!("{INGRESS} {namespace}/{name}")));
-            let read_as = format!("{namespace}/{}", name.as_deref().unwrap_or_default());
-            self.unnamed.push(Unnamed { place: place.clone(), read_as });
-            meta.name = name;
+            // All numbers before the last one are taken.
+            let number = self.numbers.entry(format!("{namespace}/{base}")).or_insert(1);
+            let name = loop {
+                let name = match *number {
+                    1 => base.to_owned(),
+                    number => format!("{base}{separator}{number}"),
+                };
+                if !self.seen.contains_key(&format!("{INGRESS} {namespace}/{name}")) {
+                    break name;
+                }
+                *number += 1;
+            };
+            self.unnamed.push(Unnamed { place: place.clone(), read_as: format!("{namespace}/{name}") });
+            meta.name = Some(name);
         }
         self.put(|all| &mut all.ingresses, INGRESS, ingress, place);
     }
@@ -272,6 +281,9 @@ fn namespace_or_default(namespace: Option<&str>) -> &str {
     namespace.filter(|namespace| !namespace.is_empty()).unwrap_or("default")
 }
 
+#[cfg(test)]
+#[path = "manifests/cost_tests.rs"]
+mod cost_tests;
 #[cfg(test)]
 #[path = "manifests/tests.rs"]
 mod tests;

@@ -74,9 +74,20 @@ impl<'a> RankedRouter<'a> {
         all
     }
 
-    /// Whether it takes a request that no other router takes first.
-    pub fn takes(&self, request: &WebRequest, entry_point: Option<&str>) -> bool {
-        self.obstacles(request, entry_point).is_empty()
+    /// Whether it takes a request that no other router takes first; `None` where that is not known here.
+    pub fn takes(&self, request: &WebRequest, entry_point: Option<&str>) -> Option<bool> {
+        match (self.obstacles(request, entry_point).is_empty(), &self.matcher) {
+            (true, Ok(matcher)) => matcher.matches(request),
+            _ => Some(false),
+        }
+    }
+
+    /// Whether it is about the host of a request, as far as that is known here.
+    fn is_about(&self, request: &WebRequest) -> bool {
+        match &self.matcher {
+            Ok(matcher) => matcher.may_match_host(request),
+            Err(_) => self.router.rule.contains(&request.host),
+        }
     }
 }
 
@@ -91,6 +102,8 @@ pub enum RouteVerdict {
     /// It would take the request, but another one comes first.
     Later,
     Misses,
+    /// Whether it would take the request is not known here: a pattern of its rule is too costly to be evaluated.
+    Unknown,
 }
 
 /// A router that is about the request's host.
@@ -127,6 +140,15 @@ pub struct ExplainedService {
     pub name: String,
     /// `Service namespace/name, port PORT`; a default backend's without its port.
     pub from: String,
+    /// Only of the first candidate that leads to the service, and of the one that serves.
+    #[serde(flatten)]
+    pub content: Option<Arc<ServiceContent>>,
+}
+
+/// What happens in a service.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceContent {
     pub middlewares: Vec<String>,
     pub endpoints: Vec<ExplainedEndpoint>,
 }
@@ -177,10 +199,35 @@ pub struct Explanation {
 /// Addresses of endpoints that do not serve, by Service.
 pub type NotServing = HashMap<ServiceKey, Vec<String>>;
 
-/// A route of an output that is ready to be asked.
+/// A route of an output and what keeps it from taking the request.
 struct Origin<'a> {
     route: OutputRoute<'a>,
-    ranked: RankedRouter<'a>,
+    priority: i64,
+    /// Whether it takes the request; `None` where that is not known here.
+    takes: Option<bool>,
+    obstacles: Vec<(String, String)>,
+    /// Matchers that are not known here.
+    unknown: Vec<String>,
+}
+
+impl<'a> Origin<'a> {
+    /// A route, if it is about the host. Its matcher is dropped, because that of a tenant may be large.
+    fn new(route: OutputRoute<'a>, request: &WebRequest, entry_point: Option<&str>) -> Option<Self> {
+        let ranked = RankedRouter::new(route.router);
+        if !ranked.is_about(request) {
+            return None;
+        }
+        let takes = ranked.takes(request, entry_point);
+        let matcher = ranked.matcher.as_ref().ok().filter(|_| takes.is_none());
+        let unknown = matcher.map_or_else(Vec::new, |matcher| matcher.unknown(request));
+        Some(Self {
+            priority: ranked.priority,
+            takes,
+            obstacles: ranked.obstacles(request, entry_point),
+            unknown: unknown.into_iter().map(ToString::to_string).collect(),
+            route,
+        })
+    }
 }
 
 /// What an output does with a request. `entry_point` is the one that it arrives at; none stands for any.
@@ -192,26 +239,21 @@ pub fn explain(
     not_serving: &NotServing,
 ) -> Explanation {
     let (output_name, output) = output;
-    let all = OutputRoute::all(output).map(|route| Origin { ranked: RankedRouter::new(route.router), route });
-    let about_host = |origin: &Origin<'_>| match &origin.ranked.matcher {
-        Ok(matcher) => matcher.matches_host(request),
-        Err(_) => origin.ranked.router.rule.contains(&request.host),
-    };
-    let mut origins: Vec<Origin<'_>> = all.filter(about_host).collect();
+    let all = OutputRoute::all(output);
+    let mut origins: Vec<Origin<'_>> =
+        all.filter_map(|route| Origin::new(route, request, entry_point)).collect();
     origins.sort_by(|one, other| {
-        other.ranked.priority.cmp(&one.ranked.priority).then_with(|| one.route.name.cmp(&other.route.name))
+        other.priority.cmp(&one.priority).then_with(|| one.route.name.cmp(&other.route.name))
     });
-    let winner = origins.iter().position(|origin| origin.ranked.takes(request, entry_point));
-    let first = winner.map(|at| (at, origins[at].ranked.priority, Arc::clone(&origins[at].route.name)));
-    let candidates: Vec<RouteCandidate> = origins
-        .iter()
-        .enumerate()
-        .map(|(at, origin)| {
-            let mut candidate = described(routing, origin, not_serving);
-            judge(&mut candidate, origin, at, first.as_ref(), request, entry_point);
-            candidate
-        })
-        .collect();
+    let winner = origins.iter().position(|origin| origin.takes == Some(true));
+    let first = winner.map(|at| (at, origins[at].priority, Arc::clone(&origins[at].route.name)));
+    let mut described =
+        Descriptions { routing, not_serving, fields: HashMap::new(), services: HashMap::new() };
+    let candidates = origins.into_iter().enumerate().map(|(at, origin)| {
+        let mut candidate = described.candidate(&origin, winner == Some(at));
+        judge(&mut candidate, origin, at, first.as_ref());
+        candidate
+    });
     let sent = &request.sent_path;
     let routed = String::from_utf8_lossy(&request.path).into_owned();
     Explanation {
@@ -219,36 +261,37 @@ pub fn explain(
         method: request.method.clone(),
         url: format!("{}://{}{sent}", if request.https { "https" } else { "http" }, request.host_header),
         routed_path: (routed != *sent).then_some(routed),
+        candidates: candidates.collect(),
         served_by: first.map(|(_, _, name)| name.to_string()),
         certificate: request.https.then(|| served_certificate(routing, output_name, &request.host)),
         problems: problems(routing, &request.host),
         similar_hosts: if winner.is_none() { similar_hosts(routing, &request.host) } else { Vec::new() },
-        candidates,
     }
 }
 
 /// The router that serves: where it stands, its priority and its name.
 type First = (usize, i64, Arc<str>);
 
-fn judge(
-    candidate: &mut RouteCandidate,
-    origin: &Origin<'_>,
-    at: usize,
-    first: Option<&First>,
-    request: &WebRequest,
-    entry_point: Option<&str>,
-) {
-    (candidate.because, candidate.to_win) = origin.ranked.obstacles(request, entry_point).into_iter().unzip();
+fn judge(candidate: &mut RouteCandidate, origin: Origin<'_>, at: usize, first: Option<&First>) {
+    let (takes, own) = (origin.takes, origin.priority);
+    (candidate.because, candidate.to_win) = origin.obstacles.into_iter().unzip();
+    if takes.is_none() {
+        candidate.verdict = RouteVerdict::Unknown;
+        candidate.because.push(format!(
+            "its rule cannot be evaluated here, because this costs too much: {}; Traefik may take it",
+            origin.unknown.join(", ")
+        ));
+    }
     let Some((winner, priority, name)) = first else { return };
-    let own = origin.ranked.priority;
-    candidate.verdict = match candidate.because.is_empty() {
-        true if at == *winner => RouteVerdict::Serves,
-        true if own == *priority => RouteVerdict::Tied,
-        true => RouteVerdict::Later,
-        false => RouteVerdict::Misses,
-    };
+    if takes == Some(true) {
+        candidate.verdict = match own {
+            _ if at == *winner => RouteVerdict::Serves,
+            own if own == *priority => RouteVerdict::Tied,
+            _ => RouteVerdict::Later,
+        };
+    }
     match candidate.verdict {
-        RouteVerdict::Serves | RouteVerdict::Misses => {}
+        RouteVerdict::Serves | RouteVerdict::Misses | RouteVerdict::Unknown => {}
         RouteVerdict::Tied => candidate.because.push(format!(
             "it matches too and has the priority of {name}, {own}: which of the two Traefik takes is not defined"
         )),
@@ -259,7 +302,7 @@ fn judge(
     let needs_priority = match candidate.verdict {
         RouteVerdict::Serves => false,
         RouteVerdict::Tied | RouteVerdict::Later => true,
-        RouteVerdict::Misses => at > *winner,
+        RouteVerdict::Misses | RouteVerdict::Unknown => at > *winner,
     };
     if needs_priority {
         let above = priority.saturating_add(1);
@@ -273,68 +316,105 @@ fn judge(
     }
 }
 
-fn described(routing: &Routing, origin: &Origin<'_>, not_serving: &NotServing) -> RouteCandidate {
-    let router = origin.ranked.router;
-    let ingress = &origin.route.fragment.ingress;
-    RouteCandidate {
-        router: origin.route.name.to_string(),
-        verdict: RouteVerdict::Misses,
-        because: Vec::new(),
-        to_win: Vec::new(),
-        rule: router.rule.clone(),
-        rule_syntax: router.rule_syntax.clone(),
-        priority: origin.ranked.priority,
-        default_priority: router.priority == 0,
-        entry_points: router.entry_points.clone(),
-        tls: router.tls.is_some(),
-        middlewares: router.middlewares.clone(),
-        from: format!("Ingress {ingress}"),
-        field: match origin.route.owner {
-            Some(_) => routing
-                .stores()
-                .ingresses()
-                .get(ingress)
-                .and_then(|ingress| RuleFields::new(ingress).get(&router.rule))
-                .filter(|field| !field.shared)
-                .map_or_else(String::new, |field| field.path()),
-            None => "spec.defaultBackend".to_owned(),
-        },
-        service: ExplainedService {
-            name: origin.route.service_name.to_string(),
-            from: service_of(routing, origin).map_or_else(String::new, |service| {
-                let port =
-                    origin.route.owner.map_or_else(String::new, |own| format!(", port {}", own.owner.port));
-                format!("Service {service}{port}")
-            }),
-            middlewares: origin.route.service.middlewares.clone(),
-            endpoints: endpoints(routing, origin, not_serving),
-        },
+/// What candidates have in common is made once: thousands of an Ingress may lead to a Service with thousands of
+/// endpoints.
+struct Descriptions<'a> {
+    routing: &'a Routing,
+    not_serving: &'a NotServing,
+    fields: HashMap<&'a IngressKey, RuleFields>,
+    /// By the name of the service.
+    services: HashMap<Arc<str>, Arc<ServiceContent>>,
+}
+
+impl<'a> Descriptions<'a> {
+    fn candidate(&mut self, origin: &Origin<'a>, serves: bool) -> RouteCandidate {
+        let route = &origin.route;
+        let (router, ingress) = (route.router, &route.fragment.ingress);
+        let service = service_of(self.routing, route);
+        let name = Arc::clone(&route.service_name);
+        let known = self.services.contains_key(&name);
+        let content = self.services.entry(name).or_insert_with(|| {
+            Arc::new(ServiceContent {
+                middlewares: route.service.middlewares.clone(),
+                endpoints: endpoints(self.routing, route, service.as_ref(), self.not_serving),
+            })
+        });
+        RouteCandidate {
+            router: route.name.to_string(),
+            verdict: RouteVerdict::Misses,
+            because: Vec::new(),
+            to_win: Vec::new(),
+            rule: router.rule.clone(),
+            rule_syntax: router.rule_syntax.clone(),
+            priority: origin.priority,
+            default_priority: router.priority == 0,
+            entry_points: router.entry_points.clone(),
+            tls: router.tls.is_some(),
+            middlewares: router.middlewares.clone(),
+            from: format!("Ingress {ingress}"),
+            service: ExplainedService {
+                name: route.service_name.to_string(),
+                from: service.map_or_else(String::new, |service| {
+                    let port =
+                        route.owner.map_or_else(String::new, |own| format!(", port {}", own.owner.port));
+                    format!("Service {service}{port}")
+                }),
+                content: (serves || !known).then(|| Arc::clone(content)),
+            },
+            field: self.field(route),
+        }
+    }
+
+    /// The field that a route comes from.
+    fn field(&mut self, route: &OutputRoute<'a>) -> String {
+        if route.owner.is_none() {
+            return "spec.defaultBackend".to_owned();
+        }
+        let ingress = &route.fragment.ingress;
+        let ingresses = self.routing.stores().ingresses();
+        let fields = self.fields.entry(ingress).or_insert_with(|| {
+            ingresses.get(ingress).map_or_else(RuleFields::default, |one| RuleFields::new(one))
+        });
+        let field = fields.get(&route.router.rule).filter(|field| !field.shared);
+        field.map_or_else(String::new, |field| field.path())
     }
 }
 
 /// The Service that a router leads to.
-fn service_of(routing: &Routing, origin: &Origin<'_>) -> Option<ServiceKey> {
-    if let Some(fragment) = origin.route.owner {
+fn service_of(routing: &Routing, route: &OutputRoute<'_>) -> Option<ServiceKey> {
+    if let Some(fragment) = route.owner {
         return Some(fragment.owner.service.clone());
     }
-    let ingress = &origin.route.fragment.ingress;
+    let ingress = &route.fragment.ingress;
     let spec = routing.stores().ingresses().get(ingress)?.spec.as_ref()?;
     let service = spec.default_backend.as_ref()?.service.as_ref()?;
     Some(ServiceKey::new(ingress.namespace(), service.name.as_str()))
 }
 
-fn endpoints(routing: &Routing, origin: &Origin<'_>, not_serving: &NotServing) -> Vec<ExplainedEndpoint> {
-    let service = service_of(routing, origin);
-    let service = service.as_ref();
+fn endpoints(
+    routing: &Routing,
+    route: &OutputRoute<'_>,
+    service: Option<&ServiceKey>,
+    not_serving: &NotServing,
+) -> Vec<ExplainedEndpoint> {
     let slices = service.map(|service| routing.stores().endpoint_slices(service)).unwrap_or_default();
+    let mut terminating: HashMap<&str, bool> = HashMap::new();
+    for address in slices.iter().flat_map(|slice| &slice.addresses) {
+        terminating.entry(&address.host).or_insert(address.terminating);
+    }
     let state = |url: &str| {
         let host = url.split("://").nth(1).unwrap_or_default();
         let host = host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']);
-        let address = slices.iter().flat_map(|slice| &slice.addresses).find(|address| *address.host == *host);
-        address.map_or("address", |address| if address.terminating { "terminating" } else { "serving" })
+        match terminating.get(host) {
+            Some(true) => "terminating",
+            Some(false) => "serving",
+            None => "address",
+        }
     };
-    let served = &origin.route.service.load_balancer.servers;
-    let served = served
+    let served = route
+        .service
+        .load_balancer
+        .servers
         .iter()
         .map(|server| ExplainedEndpoint { address: server.url.clone(), state: state(&server.url) });
     let others = service.and_then(|service| not_serving.get(service)).into_iter().flatten();

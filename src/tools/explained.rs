@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::explain::{ExplainedService, Explanation, RouteCandidate, RouteVerdict};
+use crate::redact::printable;
 
 /// Candidates that are printed unless all are asked for.
 pub const CANDIDATES_SHOWN: usize = 10;
@@ -38,12 +39,7 @@ impl Paint {
 
 /// A tenant's text in a line of ours, which it can neither end nor turn round.
 pub(super) fn shown(text: &str) -> String {
-    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars()
-        .flat_map(
-            |c| if c.is_control() || turns(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] },
-        )
-        .collect()
+    printable(text).into_owned()
 }
 
 /// `1 route`, `2 routes`.
@@ -62,10 +58,24 @@ fn explanation(out: &mut String, one: &Explanation, limit: usize, paint: Paint) 
         let _ = writeln!(out, "Traefik compares rules with the path {path:?}.");
     }
     out.push('\n');
+    let unknown = |least: i64| {
+        let mut all = one.candidates.iter().take_while(|candidate| candidate.priority >= least);
+        all.any(|candidate| candidate.verdict == RouteVerdict::Unknown)
+    };
     match one.candidates.iter().find(|candidate| candidate.verdict == RouteVerdict::Serves) {
         Some(winner) => {
-            let _ = writeln!(out, "{}", paint.with("1;32", &format!("Router {} serves it.", winner.router)));
+            let unless = match unknown(winner.priority) {
+                true => ", unless one does whose rule cannot be evaluated here",
+                false => "",
+            };
+            let text = format!("Router {} serves it{unless}.", winner.router);
+            let _ = writeln!(out, "{}", paint.with("1;32", &text));
             served(out, winner);
+        }
+        None if unknown(i64::MIN) => {
+            let text =
+                "No router is known to serve it, but the rule of one or more cannot be evaluated here.";
+            let _ = writeln!(out, "{}", paint.with("1;33", text));
         }
         None => {
             let _ = writeln!(out, "{}", paint.with("1;31", "No router serves it: Traefik answers 404."));
@@ -128,13 +138,14 @@ fn served(out: &mut String, winner: &RouteCandidate) {
 fn service(out: &mut String, service: &ExplainedService) {
     let from = if service.from.is_empty() { String::new() } else { format!(" ({})", service.from) };
     line(out, 2, "service", &format!("{}{from}", service.name));
-    if !service.middlewares.is_empty() {
-        line(out, 4, "middlewares", &service.middlewares.join(" → "));
+    let Some(content) = &service.content else { return };
+    if !content.middlewares.is_empty() {
+        line(out, 4, "middlewares", &content.middlewares.join(" → "));
     }
-    if service.endpoints.is_empty() {
+    if content.endpoints.is_empty() {
         line(out, 4, "endpoints", "none: Traefik answers 503");
     }
-    for endpoint in &service.endpoints {
+    for endpoint in &content.endpoints {
         line(out, 4, "endpoint", &format!("{}  {}", endpoint.address, endpoint.state));
     }
 }
@@ -145,6 +156,7 @@ fn candidate(out: &mut String, number: usize, one: &RouteCandidate, paint: Paint
         RouteVerdict::Tied => paint.with("33", "matches as well"),
         RouteVerdict::Later => "comes later".to_owned(),
         RouteVerdict::Misses => "does not match".to_owned(),
+        RouteVerdict::Unknown => paint.with("33", "cannot be evaluated here"),
     };
     let _ = writeln!(
         out,

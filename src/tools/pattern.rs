@@ -2,38 +2,97 @@
 //!
 //! Source: <https://pkg.go.dev/regexp/syntax>.
 
-use regex::Regex;
+use std::cell::OnceCell;
+
+use regex::{Regex, RegexBuilder};
+use regex_syntax::ast::ErrorKind;
+use regex_syntax::ast::parse::Parser;
+use regex_syntax::hir::translate::Translator;
 
 /// How often Go repeats at most.
 const REPEAT_LIMIT: u32 = 1000;
 
-/// A regular expression as Go understands it.
-///
-/// # Errors
-/// One line that says what is wrong with it.
-pub fn compile(pattern: &str) -> Result<Regex, String> {
-    let rewritten =
-        Rewriter { input: pattern, at: 0, out: String::with_capacity(pattern.len() + 8) }.rewrite()?;
-    Regex::new(&rewritten).map_err(|error| match error {
-        regex::Error::Syntax(text) => text.lines().last().unwrap_or_default().trim().to_owned(),
-        other => other.to_string(),
-    })
+/// Bytes of a pattern that is read. A few bytes can name thousands of characters.
+pub const PATTERN_LIMIT: usize = 4 << 10;
+
+/// Bytes that a compiled pattern may take: enough for dozens of steps, or several Unicode classes in a row.
+const COMPILED_LIMIT: usize = 256 << 10;
+
+/// A regular expression as Go understands it. Traefik takes patterns that are too costly to be evaluated here.
+#[derive(Debug)]
+pub struct Pattern {
+    rewritten: String,
+    /// Compiled once it is asked; `None` where that costs too much.
+    compiled: OnceCell<Option<Regex>>,
 }
 
-/// Whether it matches somewhere in bytes that need not be UTF-8: Go reads each byte that is not as U+FFFD.
-pub fn is_match(regex: &Regex, bytes: &[u8]) -> bool {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
-        chunk.invalid().iter().for_each(|_| text.push('\u{fffd}'));
+impl Pattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// One line that says why Go refuses it.
+    pub fn parse(pattern: &str) -> Result<Self, String> {
+        if pattern.len() > PATTERN_LIMIT {
+            return Ok(Self::unknown());
+        }
+        let rewriter = Rewriter {
+            input: pattern,
+            at: 0,
+            out: String::with_capacity(pattern.len() + 8),
+            ignores_case: false,
+            is_wide: false,
+        };
+        let (rewritten, folds) = rewriter.rewrite()?;
+        let said = |error: regex_syntax::Error| {
+            error.to_string().lines().last().unwrap_or_default().trim().to_owned()
+        };
+        let tree = match Parser::new().parse(&rewritten) {
+            // Go nests deeper.
+            Err(error) if matches!(error.kind(), ErrorKind::NestLimitExceeded(_)) => {
+                return Ok(Self::unknown());
+            }
+            tree => tree.map_err(|error| said(error.into()))?,
+        };
+        if folds {
+            return Ok(Self::unknown());
+        }
+        Translator::new().translate(&rewritten, &tree).map_err(|error| said(error.into()))?;
+        Ok(Self { rewritten, compiled: OnceCell::new() })
     }
-    regex.is_match(&text)
+
+    /// One that nothing is said about.
+    pub fn unknown() -> Self {
+        Self { rewritten: String::new(), compiled: OnceCell::from(None) }
+    }
+
+    /// Whether it matches somewhere; `None` where that is not known here.
+    pub fn is_match(&self, text: &str) -> Option<bool> {
+        let compile = || {
+            let mut builder = RegexBuilder::new(&self.rewritten);
+            builder.size_limit(COMPILED_LIMIT).dfa_size_limit(COMPILED_LIMIT).build().ok()
+        };
+        Some(self.compiled.get_or_init(compile).as_ref()?.is_match(text))
+    }
+
+    /// The same for bytes that need not be UTF-8: Go reads each byte that is not as U+FFFD.
+    pub fn is_match_in(&self, bytes: &[u8]) -> Option<bool> {
+        let mut text = String::with_capacity(bytes.len());
+        for chunk in bytes.utf8_chunks() {
+            text.push_str(chunk.valid());
+            chunk.invalid().iter().for_each(|_| text.push('\u{fffd}'));
+        }
+        self.is_match(&text)
+    }
 }
 
 struct Rewriter<'a> {
     input: &'a str,
     at: usize,
     out: String,
+    /// Some of it ignores case.
+    ignores_case: bool,
+    /// It names more characters than it has.
+    is_wide: bool,
 }
 
 impl<'a> Rewriter<'a> {
@@ -47,7 +106,9 @@ impl<'a> Rewriter<'a> {
         Some(next)
     }
 
-    fn rewrite(mut self) -> Result<String, String> {
+    /// The pattern for the crate, and whether case is ignored of so many characters that looking them all up takes
+    /// milliseconds each time.
+    fn rewrite(mut self) -> Result<(String, bool), String> {
         // Whether the last thing was a repetition, which Go does not repeat again.
         let mut repeated = false;
         while let Some(character) = self.next() {
@@ -82,7 +143,7 @@ impl<'a> Rewriter<'a> {
             }
             repeated = repeats;
         }
-        Ok(self.out)
+        Ok((self.out, self.ignores_case && self.is_wide))
     }
 
     fn one(&mut self, character: char) -> Result<(), String> {
@@ -96,6 +157,7 @@ impl<'a> Rewriter<'a> {
                 if !is_name && flags[..end].chars().any(|flag| !"imsU-".contains(flag)) {
                     return Err(format!("no such flag or group: (?{}", &flags[..end]));
                 }
+                self.ignores_case |= !is_name && flags[..end].contains('i');
                 self.out.push('(');
             }
             other => self.out.push(other),
@@ -144,6 +206,7 @@ impl<'a> Rewriter<'a> {
         match character {
             _ if !set.is_empty() => {
                 let hat = if negated { "^" } else { "" };
+                self.is_wide |= in_class && negated;
                 match in_class && !negated {
                     true => self.out.push_str(set),
                     false => self.out.push_str(&format!("[{hat}{set}]")),
@@ -175,6 +238,11 @@ impl<'a> Rewriter<'a> {
                 // `\p{Greek}`: no repetition.
                 let braces = self.rest().starts_with('{').then(|| self.rest().find('}')).flatten();
                 let name = &self.rest()[..braces.map_or(0, |end| end + 1)];
+                // Properties that Go does not know, and that some take long to look up.
+                if name.contains(['=', ':']) {
+                    return Err(format!("\\{character}{name} is no class"));
+                }
+                self.is_wide |= character != 'x';
                 self.out.push_str(name);
                 self.at += name.len();
             }
@@ -204,12 +272,18 @@ impl<'a> Rewriter<'a> {
                 '\\' => self.escape(true)?,
                 '[' if self.rest().starts_with(':') && self.rest().contains(":]") => {
                     let end = self.rest().find(":]").unwrap_or_default() + 2;
+                    self.is_wide |= self.rest().starts_with(":^");
                     self.out.push('[');
                     self.out.push_str(&self.rest()[..end]);
                     self.at += end;
                 }
                 '[' | ']' | '&' | '~' | '^' => self.out.extend(['\\', character]),
                 '-' if first || self.rest().starts_with([']', '-']) => self.out.push_str("\\-"),
+                '-' => {
+                    let end = self.rest();
+                    self.is_wide |= end.starts_with("\\x{") || end.starts_with(|c: char| !c.is_ascii());
+                    self.out.push('-');
+                }
                 other => self.out.push(other),
             }
             first = false;
@@ -246,18 +320,60 @@ mod tests {
             (r"^/[\P{Greek}]{2}$", &["/ab"], &["/αb", "/a"]),
             (r"^\x{1F600}\x{41}\x42$", &["\u{1F600}AB"], &["AB"]),
         ] {
-            let regex = compile(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
-            matched.iter().for_each(|text| assert!(regex.is_match(text), "{pattern} {text}"));
-            unmatched.iter().for_each(|text| assert!(!regex.is_match(text), "{pattern} {text}"));
+            let parsed = Pattern::parse(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
+            matched.iter().for_each(|text| assert_eq!(parsed.is_match(text), Some(true), "{pattern} {text}"));
+            unmatched
+                .iter()
+                .for_each(|text| assert_eq!(parsed.is_match(text), Some(false), "{pattern} {text}"));
         }
     }
 
     #[test]
     fn what_go_refuses_is_refused() {
-        for pattern in
-            ["a**", "*a", "(?x)a", "(?=a)", "a{1001}", "a{3,2}", "[a", "(a", "a\\", "\\y", "\\1", "(?u)a"]
-        {
-            assert!(compile(pattern).is_err(), "{pattern}");
+        for pattern in [
+            "a**",
+            "*a",
+            "(?x)a",
+            "(?=a)",
+            "a{1001}",
+            "a{3,2}",
+            "[a",
+            "(a",
+            "a\\",
+            "\\y",
+            "\\1",
+            "(?u)a",
+            r"\p{age=15.1}",
+            r"(?i)\pL(",
+            r"(?i)[ -\x{10FFFF}](",
+        ] {
+            assert!(Pattern::parse(pattern).is_err(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn what_go_takes_and_costs_too_much_here_is_not_known() {
+        let long = "x".repeat(PATTERN_LIMIT + 1);
+        let deep = format!("{}a{}", "(".repeat(900), ")".repeat(900));
+        for pattern in [
+            r"/\pL{400}",
+            r"(?:a{1000}){1000}",
+            r"(?i)^/\p{Lu}",
+            "(?i)[ -\u{10FFFF}]",
+            r"(?is:[\x00-\x{10FFFF}])",
+            r"(?i)[a\D]",
+            "(?i)[a[:^alpha:]]",
+            &long,
+            &deep,
+        ] {
+            let parsed = Pattern::parse(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
+            assert_eq!(parsed.is_match("/a"), None, "{pattern}");
+        }
+        let known =
+            [r"^/\p{Lu}{3}", "(?i)^/é[a-z0-9]", r"(?i)[^\x{e9}]", r"(?P<i>\pL)", "(?:/[a-z]{1,60}){4}"];
+        for pattern in known {
+            let parsed = Pattern::parse(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
+            assert!(parsed.is_match("/a").is_some(), "{pattern}");
         }
     }
 }

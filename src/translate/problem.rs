@@ -237,7 +237,7 @@ impl Extend<Problem> for Problems {
 }
 
 impl fmt::Display for Problem {
-    /// One line; the value is quoted so that no text of a tenant can break it.
+    /// One line where names and field are what an API server accepts; the value is quoted.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { category, subject, field, value, remedy } = self;
         f.write_str(&hide_keys(&format!("{category}: {subject}: {field}: {value:?}: {remedy}")))

@@ -78,10 +78,10 @@ impl Replica {
     }
 
     /// With the rights of the shipped overlay for some namespaces.
-    async fn of_teams(plane: &ControlPlane, name: &str, lease: &str) -> Self {
+    async fn of_teams(plane: &ControlPlane, name: &str) -> Self {
         let token = plane.service_account_token("waybill", "waybill").await;
         let teams = ["team-a", "team-b"].map(Arc::from).to_vec();
-        Self::begin(plane, &plane.url(), token, name, lease, LIMITS, Some(teams)).await
+        Self::begin(plane, &plane.url(), token, name, "waybill", LIMITS, Some(teams)).await
     }
 
     async fn begin(
@@ -104,10 +104,8 @@ impl Replica {
         let client = connect(&access, &outside, name, &metrics).await.unwrap().client;
         let whole = namespaces.is_none();
         let watched = Watched { namespaces, nodes: whole };
-        let live = Arc::new(Live::new(
-            Routing::new(watched, ClassOptions::default(), Arc::default()),
-            metrics.clone(),
-        ));
+        let classes = ClassOptions { lookup_disabled: !whole, ..ClassOptions::default() };
+        let live = Arc::new(Live::new(Routing::new(watched, classes, Arc::default()), metrics.clone()));
         let what = Feeds {
             label_selector: String::new(),
             classes: whole,
@@ -136,9 +134,9 @@ impl Replica {
         Self { name: name.into(), lease, metrics, live, _tasks: tasks }
     }
 
-    /// Whether it has read an Ingress and counts it as its own.
+    /// Whether it has read an Ingress.
     fn has(&self, namespace: &str, name: &str) -> bool {
-        self.live.routing().table().fragment(&IngressKey::new(namespace, name)).is_some()
+        self.live.routing().stores().ingresses().get(&IngressKey::new(namespace, name)).is_some()
     }
 
     /// Waits until it has exactly these Ingresses of these.
@@ -171,7 +169,8 @@ impl Replica {
             &format!("{} has lost {}", self.name, kind.as_str()),
             Duration::from_secs(90),
             async || {
-                let (_, age) = self.metrics.watch_age.quietest(|of| of == kind, Instant::now()).unwrap();
+                let quietest = self.metrics.watch_age.quietest(|of| of == kind, Instant::now());
+                let age = quietest.map_or(Duration::ZERO, |(_, age)| age);
                 let out = !self.leads() && self.metrics.candidate.get() == 0.0;
                 if out && age > LIMITS.dead_after { Ok(()) } else { Err(format!("{age:?}, out: {out}")) }
             },
@@ -294,7 +293,7 @@ async fn a_namespace_that_may_not_be_read_holds_up_no_other() {
         plane.apply_objects(&web).await;
     }
     plane.install("manifests/namespaced");
-    let first = Replica::of_teams(&plane, "first", "lease").await;
+    let first = Replica::of_teams(&plane, "first").await;
     first.is_leader(true, SOON).await;
     first.reads("both are read", &[("team-a", "web", true), ("team-b", "web", true)]).await;
     let take = |team: &str| {
@@ -324,7 +323,7 @@ async fn a_namespace_that_may_not_be_read_holds_up_no_other() {
     first.reads("the other team's is read", &[("team-a", "later", true), ("team-b", "web", true)]).await;
 
     // One that starts only now does without it.
-    let second = Replica::of_teams(&plane, "second", "lease").await;
+    let second = Replica::of_teams(&plane, "second").await;
     tokio::time::timeout(SOON, second.live.reached(Phase::Synced))
         .await
         .expect("it has listed the other one");
@@ -344,7 +343,7 @@ async fn a_namespace_that_may_not_be_read_holds_up_no_other() {
     take("team-a");
     take("team-b");
     plane.may_no_longer("list", "ingresses", "team-a").await;
-    let third = Replica::of_teams(&plane, "third", "lease").await;
+    let third = Replica::of_teams(&plane, "third").await;
     third.gives_up_over(WatchKind::Ingress).await;
     assert_eq!(*third.live.phase().borrow(), Phase::Listing);
     second.reads("all stays", &[("team-a", "web", true), ("team-b", "back", true)]).await;

@@ -230,7 +230,8 @@ impl Sent {
 
 /// The routers that may serve a request: those of the highest priority that take it.
 fn expected(routers: &BTreeMap<String, RankedRouter<'_>>, request: &WebRequest) -> Vec<String> {
-    let taking: Vec<_> = routers.iter().filter(|(_, router)| router.takes(request, None)).collect();
+    let takes = |router: &RankedRouter<'_>| router.takes(request, None) == Some(true);
+    let taking: Vec<_> = routers.iter().filter(|(_, router)| takes(router)).collect();
     let highest = taking.iter().map(|(_, router)| router.priority).max();
     taking
         .into_iter()

@@ -7,7 +7,7 @@ use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::kubernetes::manifests::Manifests;
 use crate::options::Options;
 use crate::publish::outputs::text_problem;
-use crate::redact::hide_keys;
+use crate::redact::{hide_keys, printable};
 use crate::routing::Routing;
 use crate::table::Output;
 use crate::tools::{invalid, problems};
@@ -117,16 +117,16 @@ impl RenderReport {
     pub fn print(&self, stderr: &mut dyn Write) -> io::Result<()> {
         let mut stderr = io::BufWriter::new(stderr);
         for line in &self.faults {
-            writeln!(stderr, "error: {}", hide_keys(line))?;
+            writeln!(stderr, "error: {}", printable(&hide_keys(line)))?;
         }
         for line in &self.warnings {
-            writeln!(stderr, "warning: {}", hide_keys(line))?;
+            writeln!(stderr, "warning: {}", printable(&hide_keys(line)))?;
         }
         for (category, line) in &self.problems {
-            writeln!(stderr, "{category}: {}", hide_keys(line))?;
+            writeln!(stderr, "{category}: {}", printable(&hide_keys(line)))?;
         }
         if let Some(line) = &self.skipped {
-            writeln!(stderr, "{}", hide_keys(line))?;
+            writeln!(stderr, "{}", printable(&hide_keys(line)))?;
         }
         let mut counts = BTreeMap::new();
         for (category, _) in &self.problems {

@@ -360,6 +360,28 @@ fn explain_names_the_router_that_serves_a_request() {
 }
 
 #[test]
+fn explain_says_that_a_rule_cannot_be_evaluated() {
+    let pattern = SHOP
+        .replace(
+            "labels: {tier: front}",
+            r#"annotations: {traefik.ingress.kubernetes.io/router.pathmatcher: PathRegexp}"#,
+        )
+        .replace("path: /, pathType: Prefix", r"path: '/\pL{400}', pathType: ImplementationSpecific");
+    let outcome = waybill(&["explain", "http://shop.example/", "-f", "-"], &pattern);
+    assert_eq!(outcome.code, PROBLEMS, "{}", outcome.stderr);
+    for part in [
+        "No router is known to serve it, but the rule of one or more cannot be evaluated here.",
+        "1. shop-web-shop-example-pL-400  cannot be evaluated here",
+    ] {
+        assert!(outcome.stdout.contains(part), "{part}: {}", outcome.stdout);
+    }
+    let outcome = waybill(&["lint", "-f", "-", "--ignore", "UnanchoredPattern"], &pattern);
+    assert!(!outcome.stdout.contains("RefusedRule"), "{}", outcome.stdout);
+    let elsewhere = waybill(&["explain", "http://b.example/", "-f", "-"], &pattern);
+    assert!(elsewhere.stdout.contains("No router serves it"), "{}", elsewhere.stdout);
+}
+
+#[test]
 fn explain_without_endpoint_slices_still_knows_the_routes() {
     let slices = SHOP.split("---").filter(|document| !document.contains("EndpointSlice"));
     let outcome =
@@ -387,4 +409,57 @@ fn explain_says_what_is_wrong_with_its_input() {
         assert_ne!(outcome.code, SUCCESS, "{arguments:?}");
         assert!(outcome.stderr.contains(said), "{arguments:?}: {}", outcome.stderr);
     }
+}
+
+/// Names come from whoever wrote the manifests, and lines go to a terminal or a log of CI.
+#[test]
+fn no_name_ends_a_line_or_reaches_the_terminal() {
+    const HOSTILE: &str = r"x\e[2J\u202e\n::error::x\nsummary: 1 Ingress read: 1 ours; no problems";
+    let ingress = |name: &str, annotation: &str| {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: \"{name}\", namespace: shop, \
+             annotations: {{\"{annotation}\": x}}}}\nspec: {{rules: [{{host: a.example, http: {{paths: [{{path: /, \
+             pathType: Prefix, backend: {{service: {{name: gone, port: {{number: 80}}}}}}}}]}}}}]}}\n---\n"
+        )
+    };
+    let input = [
+        ingress(HOSTILE, "a"),
+        ingress(HOSTILE, "a"),
+        ingress("key", &format!("traefik.ingress.kubernetes.io/router.{HOSTILE}")),
+        format!("apiVersion: v1\nkind: \"{HOSTILE}\"\n---\n"),
+        format!("apiVersion: v1\nkind: \"{HOSTILE}List\"\nitems: [3]\n---\n"),
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: s, \"{HOSTILE}\": 1}}\nspec: {{ports: 1}}\n"
+        ),
+    ]
+    .concat();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a\u{1b}[2J\nsummary: none.yaml");
+    std::fs::write(&file, &input).unwrap();
+    for path in ["-", file.to_str().unwrap()] {
+        let said = waybill(&["render", "-f", path], &input).stderr;
+        let raw = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+        assert!(!said.contains(raw), "{said:?}");
+        let lines: Vec<&str> = said.lines().collect();
+        let count = |start: &str| lines.iter().filter(|line| line.starts_with(start)).count();
+        assert_eq!(
+            (count("error: "), count("warning: "), count("skipped "), count("summary: ")),
+            (2, 1, 1, 1)
+        );
+        // What is wrong with the names themselves, the Services that are not there, and the key that nobody knows.
+        let named: usize =
+            ["InvalidObject: ", "ServiceNotFound: ", "UnknownAnnotation: "].map(count).iter().sum();
+        assert_eq!(lines.len(), 5 + named, "{said}");
+        assert!(
+            ["ServiceNotFound: ", "UnknownAnnotation: "].map(count).iter().all(|count| *count > 0),
+            "{said}"
+        );
+        assert!(lines.last().unwrap().starts_with("summary: 2 Ingresses read"), "{said}");
+        // The other commands that read manifests.
+        let said = waybill(&["explain", "http://a.example/", "-f", path], &input).stderr;
+        assert!(!said.contains(raw) && said.lines().count() == 2, "{said}");
+    }
+    let missing = format!("{}/no\u{1b}[2J\nsummary: none", folder.path().display());
+    let said = waybill(&["render", "-f", &missing], "").stderr;
+    assert!(said.lines().count() == 1 && !said.contains('\u{1b}'), "{said:?}");
 }

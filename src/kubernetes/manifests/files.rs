@@ -10,6 +10,8 @@ use std::sync::Arc;
 use thiserror::Error;
 use walkdir::{DirEntry, WalkDir};
 
+use crate::redact::printable;
+
 /// Bytes of one file, or of standard input, that are read. 50,000 Ingresses with all that they need are a tenth.
 const FILE_LIMIT: u64 = 1 << 30;
 /// Directories within directories that are followed.
@@ -23,13 +25,13 @@ const KUSTOMIZATION: &str = "kustomization";
 /// A path that can't be read at all.
 #[derive(Debug, Error)]
 pub enum ManifestError {
-    #[error("{path}: {error}: name a readable file or directory, or - for standard input")]
+    #[error("{}: {error}: name a readable file or directory, or - for standard input", printable(.path))]
     Io { path: String, error: io::Error },
-    #[error("{0}: longer than {FILE_LIMIT} bytes: split it into several files")]
+    #[error("{}: longer than {FILE_LIMIT} bytes: split it into several files", printable(.0))]
     TooLong(String),
-    #[error("{0}: no manifest in this directory: the names of manifests end in .yaml, .yml or .json")]
+    #[error("{}: no manifest in this directory: the names of manifests end in .yaml, .yml or .json", printable(.0))]
     NoManifest(String),
-    #[error("{0}: more than {DEPTH_LIMIT} directories deep: name a directory further down")]
+    #[error("{}: more than {DEPTH_LIMIT} directories deep: name a directory further down", printable(.0))]
     TooDeep(String),
     #[error("-: standard input is named twice: name it once")]
     StdinTwice,

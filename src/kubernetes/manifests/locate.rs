@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_saphyr::Spanned;
 
 use super::ManifestPlace;
-use super::document::documents;
+use super::document::{YamlDocument, documents};
 use super::yaml::{Booleans, yaml_options};
 
 /// The way to a value: keys of mappings, and places in lists from 0.
@@ -151,13 +151,11 @@ impl ManifestTexts {
                 by_document.entry((&place.file, line)).or_default().push(at);
             }
         }
-        let mut starts: HashMap<&Arc<str>, Vec<(usize, &[u8])>> = HashMap::new();
+        let mut rests: HashMap<&Arc<str>, Vec<&[u8]>> = HashMap::new();
         for ((file, line), members) in by_document {
             let Some(bytes) = self.0.get(file) else { continue };
-            let documents = starts
-                .entry(file)
-                .or_insert_with(|| documents(bytes).map(|one| (one.line, one.bytes)).collect());
-            let Some(text) = text_at(documents, line) else { continue };
+            let rests = rests.entry(file).or_insert_with(|| rests_of_documents(bytes));
+            let Some(text) = rests.get(line - 1).and_then(|rest| first_value(rest)) else { continue };
             let paths: Vec<ValuePath> =
                 members.iter().flat_map(|at| paths(fields[*at].0, fields[*at].1)).collect();
             let found = lines_of(text, &paths);
@@ -170,18 +168,32 @@ impl ManifestTexts {
     }
 }
 
-/// The text that begins on a line of a file: a document, or a JSON value in one.
-fn text_at<'t>(documents: &[(usize, &'t [u8])], line: usize) -> Option<&'t str> {
-    let (first, bytes) = documents[..documents.partition_point(|(first, _)| *first <= line)].last()?;
-    let text = std::str::from_utf8(bytes).ok()?;
-    let skipped: usize = text.split_inclusive('\n').take(line - first).map(str::len).sum();
-    let text = &text[skipped..];
-    // Of several JSON values only the first one.
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<serde::de::IgnoredAny>();
-    Some(match values.next() {
-        Some(Ok(_)) => &text[..values.byte_offset()],
-        _ => text,
-    })
+/// For each line of a file what is left of its document.
+fn rests_of_documents(file: &[u8]) -> Vec<&[u8]> {
+    let mut rests: Vec<&[u8]> = Vec::new();
+    for YamlDocument { mut bytes, line } in documents(file) {
+        // The line of a border belongs to the document behind it.
+        rests.resize(line - 1, b"");
+        rests.push(bytes);
+        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            bytes = &bytes[end + 1..];
+            rests.push(bytes);
+        }
+    }
+    rests
+}
+
+/// A document, or of several JSON values the first one.
+fn first_value(rest: &[u8]) -> Option<&str> {
+    if !rest.trim_ascii_start().starts_with(b"{") {
+        return std::str::from_utf8(rest).ok();
+    }
+    let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<IgnoredAny>();
+    let value = match values.next() {
+        Some(Ok(_)) => &rest[..values.byte_offset()],
+        _ => rest,
+    };
+    std::str::from_utf8(value).ok()
 }
 
 fn lines_of(text: &str, paths: &[ValuePath]) -> Vec<(usize, Option<usize>)> {

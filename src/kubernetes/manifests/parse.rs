@@ -3,6 +3,7 @@
 //! A file is cut into its documents, a document becomes a JSON value, and each object in it is decoded from there. What
 //! can't be read costs only itself: a document that is no YAML, or one object of a list.
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ const SECRET_REMEDY: &str =
     "values of `data` are base64, those of `stringData` text, and all keys and values are strings";
 /// Lists in lists that are followed.
 const LIST_LIMIT: usize = 8;
+/// Bytes of an `apiVersion` or a `kind`. Items take over those of their list, so each would cost a long one again.
+const TYPE_LIMIT: usize = 320;
 /// Bytes of a message that are shown.
 const MESSAGE_LIMIT: usize = 400;
 
@@ -82,7 +85,7 @@ fn parse_yaml(manifests: &mut Manifests, place: ManifestPlace, document: YamlDoc
         }
     };
     match serde_saphyr::from_str_with_options(text, yaml_options(text, Booleans::Yaml11)) {
-        Ok(value) => DocumentText { text, line: document.line, place }.read(manifests, value),
+        Ok(value) => DocumentText::new(text, document.line, place).read(manifests, value),
         Err(error) => {
             let line = error.location().and_then(|at| file_line(document.line, at.line()));
             let message = without_place(error.without_snippet().to_string());
@@ -97,16 +100,18 @@ fn parse_json(manifests: &mut Manifests, first: &ManifestPlace, document: YamlDo
     let text = std::str::from_utf8(document.bytes).ok()?;
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
     let mut number = 0;
+    let (mut line, mut counted) = (document.line, 0);
     loop {
         let rest = text.get(values.byte_offset()..).unwrap_or_default().trim_ascii_start();
         let start = text.len() - rest.len();
-        let line = document.line + line_breaks(&document.bytes[..start]);
+        line += line_breaks(&document.bytes[counted..start]);
+        counted = start;
         let place = ManifestPlace { document: first.document + number, line: Some(line), ..first.clone() };
         match values.next() {
             None => return Some(number),
             Some(Ok(value)) => {
                 let text = text.get(start..values.byte_offset()).unwrap_or_default();
-                DocumentText { text, line, place }.read(manifests, value);
+                DocumentText::new(text, line, place).read(manifests, value);
             }
             Some(Err(_)) if number == 0 && !first.file.ends_with(".json") => return None,
             Some(Err(error)) => {
@@ -175,30 +180,49 @@ struct DocumentText<'t> {
     /// The line of the file on which it begins.
     line: usize,
     place: ManifestPlace,
+    /// Faults in it, as indices of [`Manifests::faults`], and the ways to what is wrong. Their lines are looked for
+    /// together, since that takes a pass over the text.
+    faults: Vec<(usize, ValuePath)>,
+    /// The value with the booleans of YAML 1.2, where that makes a difference; parsed when it is first needed.
+    with_fewer_booleans: OnceCell<Option<Value>>,
 }
 
-impl DocumentText<'_> {
-    fn read(&self, manifests: &mut Manifests, value: Value) {
+impl<'t> DocumentText<'t> {
+    fn new(text: &'t str, line: usize, place: ManifestPlace) -> Self {
+        Self { text, line, place, faults: Vec::new(), with_fewer_booleans: OnceCell::new() }
+    }
+
+    fn read(mut self, manifests: &mut Manifests, value: Value) {
         self.object(manifests, value, &TypeMeta::default(), &mut Vec::new());
+        if self.faults.is_empty() {
+            return;
+        }
+        let (faults, paths): (Vec<usize>, Vec<ValuePath>) = self.faults.into_iter().unzip();
+        let found = locate::lines(self.text, yaml_options(self.text, Booleans::Yaml11), &paths);
+        for (fault, (_, line)) in faults.into_iter().zip(found) {
+            if let (Some(fault), Some(line)) = (manifests.faults.get_mut(fault), line) {
+                fault.place.line = Some(self.line + line - 1);
+            }
+        }
     }
 
     /// Reads an object, or the objects of a list. `items` are the items of lists that lead to it, and `of_list` is what
     /// the innermost one says its items are.
-    fn object(&self, manifests: &mut Manifests, value: Value, of_list: &TypeMeta, items: &mut Vec<usize>) {
+    fn object(
+        &mut self,
+        manifests: &mut Manifests,
+        value: Value,
+        of_list: &TypeMeta,
+        items: &mut Vec<usize>,
+    ) {
         let Err((kind, failure)) = self.try_object(manifests, value, of_list, items) else { return };
-        let path: ValuePath = path_of(items).chain(failure.path).collect();
-        let found = locate::lines(self.text, yaml_options(self.text, Booleans::Yaml11), &[path]);
-        let line = found.first().and_then(|(_, line)| *line);
-        let place = ManifestPlace {
-            item: items.first().map(|item| item + 1),
-            line: line.map(|line| self.line + line - 1).or(self.place.line),
-            ..self.place.clone()
-        };
+        self.faults.push((manifests.faults.len(), path_of(items).chain(failure.path).collect()));
+        let place = ManifestPlace { item: items.first().map(|item| item + 1), ..self.place.clone() };
         fault(manifests, place, Some(&kind).filter(|kind| !kind.is_empty()), &failure.message, "");
     }
 
     fn try_object(
-        &self,
+        &mut self,
         manifests: &mut Manifests,
         value: Value,
         of_list: &TypeMeta,
@@ -292,12 +316,13 @@ impl DocumentText<'_> {
             Ok(object) => return Ok(object),
             Err(error) => error,
         };
-        if has_boolean_in_mixed_case(self.text)
-            && let Ok(document) = serde_saphyr::from_str_with_options::<Value>(
-                self.text,
-                yaml_options(self.text, Booleans::Yaml12),
-            )
-            && let Some(value) = items.iter().try_fold(&document, |list, item| list.get("items")?.get(*item))
+        let document = self.with_fewer_booleans.get_or_init(|| {
+            let options = yaml_options(self.text, Booleans::Yaml12);
+            let differs = has_boolean_in_mixed_case(self.text);
+            differs.then(|| serde_saphyr::from_str_with_options(self.text, options).ok()).flatten()
+        });
+        if let Some(document) = document
+            && let Some(value) = items.iter().try_fold(document, |list, item| list.get("items")?.get(*item))
             && let Ok(object) = K::deserialize(value)
         {
             return Ok(object);
@@ -320,7 +345,11 @@ fn path_of(items: &[usize]) -> impl Iterator<Item = String> {
 /// What an object is, by itself or by the list that it is in.
 fn type_meta(object: &Map<String, Value>, of_list: &TypeMeta) -> Result<TypeMeta, Failure> {
     let text = |key: &str, of_list: &str| match object.get(key) {
-        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(Value::String(text)) if text.len() <= TYPE_LIMIT => Ok(Some(text.clone())),
+        Some(Value::String(_)) => Err(Failure {
+            message: format!("`{key}` is longer than {TYPE_LIMIT} bytes"),
+            path: vec![key.to_owned()],
+        }),
         None if !of_list.is_empty() => Ok(Some(of_list.to_owned())),
         None | Some(Value::Null) => Ok(None),
         Some(other) => Err(Failure {

@@ -9,6 +9,9 @@ use super::ManifestPlace;
 /// Fields of Ingresses, Services and EndpointSlices that hold a number and nothing else.
 const NUMBERS: [&str; 3] = ["number", "port", "nodePort"];
 
+/// Bytes of the way to such a field; each that is found keeps its own.
+const PATH_LIMIT: usize = 128;
+
 /// A number that is written as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuotedNumber {
@@ -47,6 +50,7 @@ fn fields(
 ) {
     let above = path.len();
     match value {
+        _ if above > PATH_LIMIT => {}
         Value::Object(map) => {
             for (key, value) in map {
                 path.push('.');

@@ -92,7 +92,7 @@ proptest! {
         let (hidden, same) = compare(&all);
         for request in requests() {
             for entry_point in ["web", "websecure", "other"] {
-                let takes = |at: usize| all[at].ranked.takes(&request, Some(entry_point));
+                let takes = |at: usize| all[at].ranked.takes(&request, Some(entry_point)) == Some(true);
                 for &(at, by) in &hidden {
                     let first = all[at].ranked.priority < all[by].ranked.priority;
                     let hider = (0..all.len()).any(|one| {
