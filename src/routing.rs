@@ -172,16 +172,20 @@ impl Routing {
                     && stores.class_memory().synced())
     }
 
-    /// Whether everything has been listed, and every Secret that had to be fetched was once, or could not be. Newer
-    /// versions are not waited for: whoever changes a Secret faster than it can be read must not hold up the others.
+    /// Whether everything has been listed.
     pub fn all_listed(&self) -> bool {
         let stores = &self.stores;
         self.classes_listed()
             && stores.routing_synced()
             && (!stores.watched().nodes || stores.nodes().collection.synced())
-            && !self.index.named_secrets().any(|secret| stores.secrets().is_unread(secret))
             // A class that selects by label has no routing before the labels are there.
             && !(self.classes.needs_namespaces() && self.sources.namespaces == NamespaceSource::Pending)
+    }
+
+    /// Whether every Secret that has to be fetched was once, or could not be. Newer versions are not waited for: whoever
+    /// changes a Secret faster than it can be read must not hold up the others.
+    pub fn all_fetched(&self) -> bool {
+        !self.index.named_secrets().any(|secret| self.stores.secrets().is_unread(secret))
     }
 
     /// Whether the addresses that statuses are made from may have changed.

@@ -97,7 +97,7 @@ metrics! {
     watch_age: Watches = |c, _| Watches::new(
         c, "waybill_watch_age_seconds",
         "Seconds since a watch of this kind last gave a sign of life: a completed list, its opening, an event, a \
-         bookmark, an orderly end, and the answer 403 in one of several watched namespaces. If there are several watches \
+         bookmark, an orderly end, and the answer 403 in a namespace that the options name. If there are several watches \
          of a kind, that of the quietest. Absent while the kind is not watched.");
     candidate: Gauge = |c, _| c.gauge(
         "waybill_candidate",

@@ -365,7 +365,7 @@ impl Watching {
                         listed = true;
                         self.note_listed(kind);
                     }
-                    if !matches!(event, Event::Init) {
+                    if !matches!(event, Event::Init | Event::InitApply(_)) {
                         refused_since = None;
                     }
                     self.take(kind, &path, event, &apply);

@@ -3,8 +3,8 @@
 //! There are two locks. That of the routing is held for as long as an event or a translation takes; that of the notes
 //! only to add to them or to take them away, and nothing waits for the first while it holds the second.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
@@ -12,12 +12,16 @@ use tokio::sync::{Notify, watch};
 use crate::key_queue::KeyQueue;
 use crate::kubernetes::key::{IngressKey, ObjectKey, OutputKey, SecretKey};
 use crate::metrics::{Metrics, Trigger, WatchKind};
-use crate::operator::pending::{Pending, Waiting};
+use crate::operator::pending::{Notes, Pending, Waiting};
 use crate::parameters::classes::{Changed, Sources};
 use crate::parameters::status::Publication;
 use crate::routing::{ReconcileError, Reconciled, Routing};
 use crate::spans::{ChangedObject, Spans, TraceNumber};
 use crate::watch::Touched;
+
+/// How long a start waits for Secrets that are fetched one by one. Whoever makes theirs unreadable again and again must not
+/// hold up the others; the Ingresses that name such a Secret are left out then until it was read.
+const LONGEST_FETCH: Duration = Duration::from_secs(120);
 
 /// How far the first lists are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,16 +43,6 @@ pub struct Cause {
     pub trace: Option<TraceNumber>,
 }
 
-/// What is known of outputs, beside the routing.
-#[derive(Default)]
-struct Notes {
-    pending: Pending,
-    publications: BTreeMap<OutputKey, Publication>,
-    /// Since when Ingresses that moved are in two outputs.
-    moving: HashMap<IngressKey, Instant>,
-    leading: bool,
-}
-
 /// The routing, shared between the tasks of a running operator.
 pub struct Live {
     routing: Mutex<Routing>,
@@ -64,6 +58,8 @@ pub struct Live {
     /// Whether some class needs the labels of namespaces.
     namespaces_wanted: watch::Sender<bool>,
     phase: watch::Sender<Phase>,
+    /// When everything had been listed, which is before all Secrets have been fetched.
+    pub(super) listed: OnceLock<Instant>,
     metrics: Metrics,
     pub spans: Spans,
 }
@@ -82,6 +78,7 @@ impl Live {
             classes_changed: Notify::new(),
             namespaces_wanted: watch::Sender::new(false),
             phase: watch::Sender::new(Phase::Listing),
+            listed: OnceLock::new(),
             metrics,
             spans: Spans::default(),
         }
@@ -230,7 +227,9 @@ impl Live {
                     for class in routing.affected_classes(&touched) {
                         let changed = routing.resolve_class(&class);
                         self.note_classes(&routing, changed);
-                        ingresses.extend(routing.of_class(&class));
+                        if changed.settings {
+                            ingresses.extend(routing.of_class(&class));
+                        }
                     }
                     fetch.extend(routing.note_dependencies(ingresses));
                 }
@@ -252,7 +251,17 @@ impl Live {
             self.phase.send_replace(Phase::SecretsNamed);
         }
         if *self.phase.borrow() == Phase::SecretsNamed && routing.all_listed() {
-            self.full_pass(routing);
+            let listed = *self.listed.get_or_init(Instant::now);
+            if routing.all_fetched() || listed.elapsed() >= LONGEST_FETCH {
+                self.full_pass(routing);
+            }
+        }
+    }
+
+    /// Looks whether Secrets have been waited for long enough. Call it every now and then.
+    pub fn end_fetch(&self) {
+        if *self.phase.borrow() == Phase::SecretsNamed {
+            self.advance(&mut self.routing(), Phase::SecretsNamed);
         }
     }
 

@@ -1,9 +1,10 @@
 //! What waits for the publisher: outputs with changes, and Ingresses whose status may be wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use crate::kubernetes::key::{IngressKey, OutputKey};
+use crate::parameters::status::Publication;
 
 /// When the oldest change that an output has not committed arrived.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,4 +56,14 @@ impl Waiting {
         self.change = older(self.change, other.change);
         self.deletion = older(self.deletion, other.deletion);
     }
+}
+
+/// What is known of outputs, beside the routing.
+#[derive(Default)]
+pub(super) struct Notes {
+    pub pending: Pending,
+    pub publications: BTreeMap<OutputKey, Publication>,
+    /// Since when Ingresses that moved are in two outputs.
+    pub moving: HashMap<IngressKey, Instant>,
+    pub leading: bool,
 }

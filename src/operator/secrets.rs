@@ -91,9 +91,11 @@ async fn fetch_one(client: Client, live: Arc<Live>, key: SecretKey, places: Arc<
     }
 }
 
-/// Withdraws certificates of deleted Secrets when their time is over, until it is dropped.
+/// Withdraws certificates of deleted Secrets when their time is over, and ends the wait for those that cannot be read, until
+/// it is dropped.
 pub async fn expire(live: Arc<Live>) {
     loop {
+        live.end_fetch();
         let due = live.routing().stores().gone_secrets_due();
         let now = Instant::now();
         if due.is_some_and(|due| due <= now) {
@@ -114,9 +116,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::kubernetes::Ingress;
     use crate::kubernetes::key::IngressKey;
     use crate::kubernetes::manifests::Manifests;
+    use crate::kubernetes::{Ingress, MetadataOf};
     use crate::metrics::{Metrics, Trigger};
     use crate::operator::live::{Cause, Phase};
     use crate::routing::Routing;
@@ -184,43 +186,21 @@ spec: {ingressClassName: traefik, tls: [{secretName: tls}], rules: [{host: web.e
         }
     }
 
-    /// The first lists are not through when an Ingress comes to name a Secret whose data was dropped, and another one goes.
-    #[tokio::test]
-    async fn what_changes_while_secrets_are_listed_counts() {
+    /// A replica that has listed everything but Secrets. The Ingress `stays` names the Secret `old`, `goes` names `gone`.
+    fn listing() -> Live {
         let routing = Routing::new(
             Watched { namespaces: None, nodes: false },
             ClassOptions { lookup_disabled: true, ..ClassOptions::default() },
             Arc::default(),
         );
         let live = Live::new(routing, Metrics::new("x").unwrap());
-        let ingress = |name: &str, secret: &str| -> Ingress {
-            let annotations = json!({"kubernetes.io/ingress.class": "traefik"});
-            serde_json::from_value(json!({
-                "metadata": {"name": name, "namespace": "shop", "annotations": annotations},
-                "spec": {"tls": [{"secretName": secret}], "rules": [{"host": "web.example.com"}]},
-            }))
-            .unwrap()
-        };
-        let secret = |name: &str| -> Secret {
-            let metadata = json!({"name": name, "namespace": "shop", "resourceVersion": "1"});
-            serde_json::from_value(json!({"metadata": metadata})).unwrap()
-        };
-        let ingresses = |event| {
-            live.event(WatchKind::Ingress, |routing| routing.stores_mut().apply_ingress(&Scope::All, event));
-        };
-        let secrets = |source, event| {
-            live.event(WatchKind::TlsSecret, |routing| {
-                let (stores, index) = routing.stores_and_index();
-                stores.apply_secret(source, &Scope::All, event, |key| index.secret_is_named(key))
-            });
-        };
         for event in [
             Event::Init,
             Event::InitApply(ingress("stays", "old")),
             Event::InitApply(ingress("goes", "gone")),
             Event::InitDone,
         ] {
-            ingresses(event);
+            live.event(WatchKind::Ingress, |routing| routing.stores_mut().apply_ingress(&Scope::All, event));
         }
         for event in [Event::Init, Event::InitDone] {
             live.event(WatchKind::Service, |routing| routing.stores_mut().apply_service(&Scope::All, event));
@@ -231,14 +211,56 @@ spec: {ingressClassName: traefik, tls: [{secretName: tls}], rules: [{host: web.e
             });
         }
         assert_eq!(*live.phase().borrow(), Phase::SecretsNamed);
-        for event in [Event::Init, Event::InitApply(secret("new")), Event::InitDone] {
-            secrets(SecretSource::Tls, event);
+        live
+    }
+
+    fn ingress(name: &str, secret: &str) -> Ingress {
+        let annotations = json!({"kubernetes.io/ingress.class": "traefik"});
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "namespace": "shop", "annotations": annotations},
+            "spec": {"tls": [{"secretName": secret}], "rules": [{"host": "web.example.com"}]},
+        }))
+        .unwrap()
+    }
+
+    /// A Secret, or nothing but its metadata.
+    fn secret<T: serde::de::DeserializeOwned>(name: &str) -> T {
+        let metadata = json!({"name": name, "namespace": "shop", "resourceVersion": "1"});
+        serde_json::from_value(json!({"metadata": metadata})).unwrap()
+    }
+
+    fn list_tls(live: &Live, secrets: Vec<Secret>) {
+        let all = secrets.into_iter().map(Event::InitApply);
+        for event in std::iter::once(Event::Init).chain(all).chain([Event::InitDone]) {
+            live.event(WatchKind::TlsSecret, |routing| {
+                let (stores, index) = routing.stores_and_index();
+                stores.apply_secret(SecretSource::Tls, &Scope::All, event, |key| index.secret_is_named(key))
+            });
         }
-        ingresses(Event::Apply(ingress("stays", "new")));
-        ingresses(Event::Delete(ingress("goes", "gone")));
-        for event in [Event::Init, Event::InitDone] {
-            secrets(SecretSource::Others, event);
+    }
+
+    fn list_others(live: &Live, secrets: Vec<MetadataOf<Secret>>) {
+        let all = secrets.into_iter().map(Event::InitApply);
+        for event in std::iter::once(Event::Init).chain(all).chain([Event::InitDone]) {
+            live.event(WatchKind::SecretMetadata, |routing| {
+                let (stores, index) = routing.stores_and_index();
+                stores.apply_secret_metadata(SecretSource::Others, &Scope::All, event, |key| {
+                    index.secret_is_named(key)
+                })
+            });
         }
+    }
+
+    /// The first lists are not through when an Ingress comes to name a Secret whose data was dropped, and another one goes.
+    #[tokio::test]
+    async fn what_changes_while_secrets_are_listed_counts() {
+        let live = listing();
+        list_tls(&live, vec![secret("new")]);
+        for event in [Event::Apply(ingress("stays", "new")), Event::Delete(ingress("goes", "gone"))] {
+            live.event(WatchKind::Ingress, |routing| routing.stores_mut().apply_ingress(&Scope::All, event));
+        }
+        list_others(&live, Vec::new());
+        live.end_fetch();
         assert_eq!(*live.phase().borrow(), Phase::SecretsNamed, "the certificate is not read yet");
         let new = SecretKey::new("shop", "new");
         assert_eq!(live.secrets.try_next(), Some((new.clone(), ())));
@@ -249,5 +271,18 @@ spec: {ingressClassName: traefik, tls: [{secretName: tls}], rules: [{host: web.e
         });
         assert_eq!(*live.phase().borrow(), Phase::Synced);
         assert!(live.routing().table().fragment(&IngressKey::new("shop", "stays")).is_some());
+    }
+
+    /// Whoever owns it may see to it that it is never read.
+    #[tokio::test]
+    async fn a_secret_that_is_never_read_holds_up_its_own_ingresses_alone() {
+        let live = listing();
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(121)).unwrap();
+        live.listed.set(long_ago).unwrap();
+        list_others(&live, vec![secret("old")]);
+        list_tls(&live, Vec::new());
+        assert_eq!(*live.phase().borrow(), Phase::Synced);
+        let has = |name| live.routing().table().fragment(&IngressKey::new("shop", name)).is_some();
+        assert!(has("goes") && !has("stays"));
     }
 }

@@ -307,8 +307,8 @@ fn dns_labels(generator: &mut SchemaGenerator) -> Schema {
 fn references(_: &mut SchemaGenerator) -> Schema {
     list(text(
         MAX_REFERENCE,
-        r"self.matches('^[^\\s,]+$')",
-        "write one name an entry, without blanks and commas",
+        r"self.matches('^[^\\s,║]+$')",
+        "write one name an entry, without blanks, commas and the character U+2551",
     ))
 }
 

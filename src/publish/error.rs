@@ -115,6 +115,11 @@ impl PublishError {
         matches!(self.category(), Throttled | Timeout | ServerError | Unreachable)
     }
 
+    /// Whether it took long to fail, so that trying again costs others their time.
+    pub fn is_slow(&self) -> bool {
+        matches!(self.category(), WriteFailure::Timeout | WriteFailure::Unreachable)
+    }
+
     /// Whether the write may have been done although it failed here.
     pub fn is_ambiguous(&self) -> bool {
         use WriteFailure::{Conflict, Other, ServerError, Timeout, Unreachable};

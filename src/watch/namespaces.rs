@@ -1,4 +1,4 @@
-//! The namespaces that hold an Ingress or a Service, as far as the watches tell.
+//! The namespaces that hold an Ingress or a Service, as far as the watches tell, and those that options name.
 
 use std::collections::HashMap;
 use std::sync::Arc;

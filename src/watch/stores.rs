@@ -85,6 +85,10 @@ impl Stores {
     /// Empty stores.
     pub fn new(watched: Watched) -> Self {
         let scopes = watched.scopes();
+        let mut known = KnownNamespaces::default();
+        for namespace in watched.namespaces.iter().flatten() {
+            known.add(namespace);
+        }
         Self {
             ingresses: Collection::new(&scopes),
             classes: Collection::default(),
@@ -96,7 +100,7 @@ impl Stores {
             labels: Collection::default(),
             parameters: Collection::default(),
             class_memory: Collection::default(),
-            known: KnownNamespaces::default(),
+            known,
             watched,
         }
     }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::kubernetes::name;
 use crate::parameters::resource::{MAX_LABEL_KEY, MAX_REFERENCE, MAX_SERVICE};
+use crate::traefik::dynamic::LIST_SEPARATOR;
 
 /// What a text means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +29,8 @@ impl TextRule {
             ),
             Self::Reference => (
                 MAX_REFERENCE,
-                !text.is_empty() && !text.contains(['\t', '\n', '\x0c', '\r', ' ', ',']),
-                "write one name an entry, without blanks and commas",
+                !text.is_empty() && !text.contains(['\t', '\n', '\x0c', '\r', ' ', ',', LIST_SEPARATOR]),
+                "write one name an entry, without blanks, commas and the character U+2551",
             ),
             Self::Ip => (64, is_ip(text), "write one IPv4 or IPv6 address"),
             Self::Hostname => (

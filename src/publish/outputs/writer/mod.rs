@@ -212,8 +212,8 @@ impl OutputWriter {
     /// Whatever kept it from being committed. What is published is whole: the last commit, or this one.
     pub async fn commit(&mut self, snapshot: &Snapshot) -> Result<Outcome, PublishError> {
         let outcome = self.commit_anew(snapshot).await;
-        // Other outputs wait meanwhile, so one that failed has to do without patience until it works again.
-        self.requests.set_repeated(!outcome.as_ref().is_err_and(PublishError::is_transient));
+        // Other outputs wait meanwhile, so one whose requests hang does without patience until they no longer do.
+        self.requests.set_repeated(!outcome.as_ref().is_err_and(PublishError::is_slow));
         outcome
     }
 

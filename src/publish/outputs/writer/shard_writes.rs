@@ -1,6 +1,6 @@
 //! Creating shards, and deleting those that nobody needs any more.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -17,6 +17,10 @@ use crate::published::read;
 use crate::table::Digest;
 use crate::translate::problem::Kind;
 
+/// Shards are created for no longer than this in one attempt. Other outputs have their turn before the rest, for which the next
+/// attempt goes on.
+const LONGEST: Duration = Duration::from_secs(20);
+
 /// Shards that are deleted in one go.
 const GARBAGE: usize = 64;
 
@@ -29,6 +33,7 @@ impl OutputWriter {
         report: &mut Report,
     ) -> Result<(), PublishError> {
         let this = &*self;
+        let (begun, mut slow) = (Instant::now(), None);
         let mut results = Vec::with_capacity(missing.len());
         let mut writes =
             stream::iter(missing.to_vec())
@@ -37,11 +42,16 @@ impl OutputWriter {
                 })
                 .buffer_unordered(CONCURRENT);
         while let Some(done) = writes.next().await {
-            let failed = done.2.is_err();
-            results.push(done);
             // A quota that refused one refuses the next as well, and a webhook that hangs would hold up other outputs for each
             // of them. What is under way is found by the next attempt.
-            if failed {
+            let ends = done.2.as_ref().is_err_and(|error| error.is_slow() || !error.is_transient());
+            let late = done.2.is_ok() && begun.elapsed() >= LONGEST && results.len() + 1 < missing.len();
+            if late {
+                let object = format!("shards of {}", self.output);
+                slow = Some(PublishError::Timeout { object, waited: LONGEST });
+            }
+            results.push(done);
+            if ends || late {
                 break;
             }
         }
@@ -61,7 +71,7 @@ impl OutputWriter {
                 Err(error) => first = first.or(Some(error)),
             }
         }
-        first.map_or(Ok(()), Err)
+        first.or(slow).map_or(Ok(()), Err)
     }
 
     async fn create_shard(
