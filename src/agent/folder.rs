@@ -21,6 +21,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
 use super::error::NotHandedOn;
@@ -233,6 +234,21 @@ impl Folder {
 
     fn generation_folder(&self) -> PathBuf {
         self.path(GENERATIONS).join(self.number.to_string())
+    }
+
+    /// Whether a generation can be written: makes what is missing, and leaves no trace where Traefik would see it.
+    pub fn check_writable(&mut self) -> Result<(), NotHandedOn> {
+        self.prepared = false;
+        self.prepare()?;
+        let links = format!("{WATCHED}/{LINKS}");
+        for path in [self.root.clone(), self.path(GENERATIONS), self.path(WATCHED), self.path(&links)] {
+            access(&path, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| NotHandedOn::Folder {
+                path,
+                action: "writing into it",
+                source: error.into(),
+            })?;
+        }
+        Ok(())
     }
 
     fn prepare(&mut self) -> Result<(), NotHandedOn> {

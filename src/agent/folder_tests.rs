@@ -157,6 +157,29 @@ fn what_can_t_be_written_leaves_the_last_generation_standing() {
 }
 
 #[test]
+fn a_folder_says_before_it_is_needed_that_it_can_t_be_written() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path();
+    let mut folder = Folder::open(root).unwrap();
+    folder.check_writable().unwrap();
+    folder.write(1, 1, files(&[("a.yaml", "a")])).unwrap();
+    let event = || fs::metadata(root.join("dynamic")).unwrap().modified().unwrap();
+    let before = event();
+    folder.check_writable().unwrap();
+    assert_eq!(event(), before, "nothing new for Traefik");
+    fs::rename(root.join("generations"), root.join("aside")).unwrap();
+    fs::write(root.join("generations"), "").unwrap();
+    let refused = folder.check_writable().unwrap_err().to_string();
+    assert!(refused.contains(root.join("generations").to_str().unwrap()), "{refused}");
+    if !rustix::process::geteuid().is_root() {
+        fs::set_permissions(root, fs::Permissions::from_mode(0o500)).unwrap();
+        let refused = Folder::open(&root.join("other")).unwrap_err().to_string();
+        assert!(refused.contains("Permission denied"), "{refused}");
+        fs::set_permissions(root, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+}
+
+#[test]
 fn strange_files_are_named_and_left_alone() {
     let place = tempfile::tempdir().unwrap();
     let root = place.path();

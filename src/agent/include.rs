@@ -74,6 +74,8 @@ enum Suspicion {
     None,
     /// It did not load them, so what it had loaded before is handed on.
     Refused,
+    /// It has loaded that, so it is the files.
+    Proven,
     /// It did not load that either.
     Unfounded,
 }
@@ -98,7 +100,7 @@ impl Include {
     /// nothing may be handed on yet.
     pub fn included(&self) -> Option<&Included> {
         match (self.suspicion, &self.loaded) {
-            (Suspicion::Refused, Some(loaded)) => Some(loaded),
+            (Suspicion::Refused | Suspicion::Proven, Some(loaded)) => Some(loaded),
             _ => self.included.as_ref(),
         }
     }
@@ -121,6 +123,10 @@ impl Include {
         if self.loaded.as_ref() != Some(&self.handed_on) {
             self.loaded = Some(self.handed_on.clone());
         }
+        if self.suspicion == Suspicion::Refused {
+            let is_all = self.included.as_ref() == Some(&self.handed_on);
+            self.suspicion = if is_all { Suspicion::None } else { Suspicion::Proven };
+        }
     }
 
     /// Traefik answers and does not load what was handed on. True where something else is to be handed on.
@@ -140,7 +146,7 @@ impl Include {
 
     /// What is wrong with the files.
     pub fn faults(&self) -> Vec<String> {
-        let refused = (self.suspicion == Suspicion::Refused).then(|| {
+        let refused = matches!(self.suspicion, Suspicion::Refused | Suspicion::Proven).then(|| {
             format!(
                 "{}: Traefik did not load the routing with these files in it, so it has what it had loaded of them \
                  before; Traefik's log says what it refuses, and a change of any file tries again",

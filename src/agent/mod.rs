@@ -116,7 +116,7 @@ impl Agent {
         let state = parts.state.clone();
         let follow = parts.reader.follow(parts.seen_sender);
         tokio::select! {
-            () = work.once(parts.seen) => Ok(()),
+            done = work.once(parts.seen) => Ok(done?),
             () = follow => Ok(()),
             () = tokio::time::sleep(ONCE_WITHIN) => {
                 let nothing = || "there is no index, or the API server does not answer".to_owned();

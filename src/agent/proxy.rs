@@ -47,14 +47,27 @@ impl TraefikApi {
         Ok(Self { base, client: Client::builder(TokioExecutor::new()).build_http() })
     }
 
-    /// The path prefix that a middleware adds; `None` where Traefik has no such middleware.
-    async fn prefix(&self, middleware: &str) -> Result<Option<String>, String> {
-        tokio::time::timeout(ANSWER_WITHIN, self.ask(middleware))
+    async fn answer(&self, middleware: &str) -> Result<TraefikAnswer, String> {
+        // When it started comes first: a prefix is then of this process or of a later one.
+        let answer = async {
+            Ok(TraefikAnswer { started: self.started().await?, prefix: self.prefix(middleware).await? })
+        };
+        tokio::time::timeout(ANSWER_WITHIN, answer)
             .await
             .unwrap_or_else(|_| Err(format!("no answer within {ANSWER_WITHIN:?}")))
     }
 
-    async fn ask(&self, middleware: &str) -> Result<Option<String>, String> {
+    async fn started(&self) -> Result<Option<String>, String> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Version {
+            start_date: String,
+        }
+        let body = self.get("/api/version", ANSWER_LIMIT).await?;
+        Ok(body.and_then(|body| Some(serde_json::from_slice::<Version>(&body).ok()?.start_date)))
+    }
+
+    async fn prefix(&self, middleware: &str) -> Result<Option<String>, String> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Middleware {
@@ -96,6 +109,40 @@ pub struct Marker {
     pub since: Instant,
 }
 
+/// What Traefik's API says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraefikAnswer {
+    /// When this process started, where it says so.
+    pub started: Option<String>,
+    /// The path prefix that the marker adds; `None` where there is no such middleware.
+    pub prefix: Option<String>,
+}
+
+/// When Traefik was last seen with what was handed on, and not away or started anew since.
+#[derive(Debug, Default)]
+pub struct Sight(Option<TraefikAnswer>);
+
+impl Sight {
+    /// What an answer means while `wanted` is handed on.
+    pub fn judge(&mut self, wanted: &str, answer: Result<TraefikAnswer, String>) -> Proxy {
+        let (proxy, sight) = match answer {
+            Err(reason) => (Proxy::Down(reason), None),
+            Ok(answer) if answer.prefix.as_deref() == Some(wanted) => {
+                (Proxy::Loaded(wanted.to_owned()), Some(answer))
+            }
+            Ok(answer) => {
+                let is_same = |last: &TraefikAnswer| {
+                    last.started == answer.started && last.prefix.as_deref() != Some(wanted)
+                };
+                let last = self.0.take().filter(is_same);
+                (if last.is_some() { Proxy::Behind } else { Proxy::Empty }, last)
+            }
+        };
+        self.0 = sight;
+        proxy
+    }
+}
+
 /// What Traefik was last found to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Proxy {
@@ -104,19 +151,22 @@ pub enum Proxy {
     Unknown,
     /// It does not answer: it has not started, or starts anew.
     Down(String),
-    /// It answers and has not loaded what is wanted.
+    /// It answers, and was not seen with anything that was handed on since it started: it may have no routing.
+    Empty,
+    /// It goes on with an earlier generation.
     Behind,
     /// It has loaded what this prefix marks.
     Loaded(String),
 }
 
-/// Asks for as long as somebody listens.
+/// Asks for as long as somebody listens. Nothing is wanted while a generation is being handed on.
 pub async fn follow(
     api: TraefikApi,
     mut wanted: watch::Receiver<Option<Marker>>,
     found: watch::Sender<Proxy>,
 ) {
     let mut took = Duration::ZERO;
+    let mut sight = Sight::default();
     loop {
         let Some(mark) = wanted.borrow_and_update().clone() else {
             if wanted.changed().await.is_err() {
@@ -124,11 +174,14 @@ pub async fn follow(
             }
             continue;
         };
-        let state = match api.prefix(&mark.middleware).await {
-            Ok(Some(prefix)) if prefix == mark.prefix => Proxy::Loaded(prefix),
-            Ok(_) => Proxy::Behind,
-            Err(reason) => Proxy::Down(reason),
-        };
+        let answer = api.answer(&mark.middleware).await;
+        // Traefik may have loaded the next generation already, and the last one is gone then.
+        match wanted.has_changed() {
+            Ok(false) => {}
+            Ok(true) => continue,
+            Err(_) => return,
+        }
+        let state = sight.judge(&mark.prefix, answer);
         let pause = match &state {
             Proxy::Loaded(_) => CALM,
             _ => pause(mark.since.elapsed(), took),
@@ -162,6 +215,8 @@ fn pause(elapsed: Duration, took: Duration) -> Duration {
 mod tests {
     use axum::Router;
     use axum::routing::get;
+    use http::StatusCode;
+    use tokio::sync::{mpsc, oneshot};
 
     use super::*;
 
@@ -199,19 +254,87 @@ mod tests {
     #[tokio::test]
     async fn it_says_what_is_loaded() {
         let answer = r#"{"addPrefix":{"prefix":"/7/41/abc"},"status":"enabled","name":"waybill-7-41@file"}"#;
+        let version = r#"{"Version":"3.7.13","Codename":"x","startDate":"2026-01-02T03:04:05.678Z"}"#;
         let large = "x".repeat(ANSWER_LIMIT + 1);
         let app = Router::new()
             .route("/api/http/middlewares/waybill-7-41@file", get(move || async move { answer }))
+            .route("/api/version", get(move || async move { version }))
             .route("/api/http/middlewares/large", get(move || async move { large }));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(async move { axum::serve(listener, app).await });
         let api = TraefikApi::parse(&format!("http://{address}")).unwrap();
-        assert_eq!(api.prefix("waybill-7-41@file").await, Ok(Some("/7/41/abc".to_owned())));
-        assert_eq!(api.prefix("waybill-7-42@file").await, Ok(None));
-        assert!(api.prefix("large").await.is_err());
+        let started = Some("2026-01-02T03:04:05.678Z".to_owned());
+        let answer = TraefikAnswer { started: started.clone(), prefix: Some("/7/41/abc".to_owned()) };
+        assert_eq!(api.answer("waybill-7-41@file").await, Ok(answer));
+        assert_eq!(api.answer("waybill-7-42@file").await, Ok(TraefikAnswer { started, prefix: None }));
+        assert!(api.answer("large").await.is_err());
         server.abort();
         let _ = server.await;
-        assert!(api.prefix("waybill-7-41@file").await.is_err());
+        assert!(api.answer("waybill-7-41@file").await.is_err());
+    }
+
+    /// Traefik loads a generation before the one who wrote it has said so.
+    #[tokio::test]
+    async fn what_is_asked_while_a_generation_is_handed_on_means_nothing() {
+        let (questions, mut asked) = mpsc::channel::<oneshot::Sender<bool>>(1);
+        let handler = async move || {
+            let (answer, is_there) = oneshot::channel();
+            questions.send(answer).await.unwrap();
+            match is_there.await.unwrap() {
+                true => (StatusCode::OK, r#"{"addPrefix":{"prefix":"/a"}}"#),
+                false => (StatusCode::NOT_FOUND, ""),
+            }
+        };
+        let app = Router::new().route("/api/http/middlewares/{name}", get(handler));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let api = TraefikApi::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let marker = |prefix: &str| {
+            Some(Marker { middleware: "m".to_owned(), prefix: prefix.to_owned(), since: Instant::now() })
+        };
+        let (wants, wanted) = watch::channel(marker("/a"));
+        let (found, mut finds) = watch::channel(Proxy::Unknown);
+        tokio::spawn(follow(api, wanted, found));
+        asked.recv().await.unwrap().send(true).unwrap();
+        finds.changed().await.unwrap();
+        assert_eq!(*finds.borrow_and_update(), Proxy::Loaded("/a".to_owned()));
+        wants.send_replace(marker("/a"));
+        let question = asked.recv().await.unwrap();
+        wants.send_replace(None);
+        question.send(false).unwrap();
+        wants.send_replace(marker("/b"));
+        asked.recv().await.unwrap().send(false).unwrap();
+        finds.changed().await.unwrap();
+        assert_eq!(*finds.borrow_and_update(), Proxy::Behind);
+    }
+
+    #[test]
+    fn a_traefik_without_what_it_had_was_started_anew() {
+        let answer = |started: &str, prefix: Option<&str>| {
+            let started = Some(started.to_owned()).filter(|started| !started.is_empty());
+            Ok(TraefikAnswer { started, prefix: prefix.map(str::to_owned) })
+        };
+        let loaded = |prefix: &str| Proxy::Loaded(prefix.to_owned());
+        for (one, other) in [("1", "2"), ("", "")] {
+            let mut sight = Sight::default();
+            assert_eq!(sight.judge("/a", answer(one, None)), Proxy::Empty);
+            assert_eq!(sight.judge("/a", answer(one, Some("/a"))), loaded("/a"));
+            // On the way to the next ones.
+            assert_eq!(sight.judge("/b", answer(one, None)), Proxy::Behind);
+            assert_eq!(sight.judge("/c", answer(one, None)), Proxy::Behind);
+            assert_eq!(sight.judge("/c", answer(one, Some("/c"))), loaded("/c"));
+            // What it had is gone.
+            assert_eq!(sight.judge("/c", answer(other, None)), Proxy::Empty);
+            assert_eq!(sight.judge("/d", answer(other, None)), Proxy::Empty);
+            assert_eq!(sight.judge("/d", answer(other, Some("/d"))), loaded("/d"));
+            assert_eq!(sight.judge("/d", Err("refused".to_owned())), Proxy::Down("refused".to_owned()));
+            assert_eq!(sight.judge("/e", answer(other, None)), Proxy::Empty);
+        }
+        // Between two questions, while it is behind.
+        let mut sight = Sight::default();
+        assert_eq!(sight.judge("/a", answer("1", Some("/a"))), loaded("/a"));
+        assert_eq!(sight.judge("/b", answer("2", None)), Proxy::Empty);
+        assert_eq!(sight.judge("/b", answer("2", None)), Proxy::Empty);
     }
 }

@@ -106,6 +106,10 @@ impl Reporter {
             }
             if mark.is_some() {
                 schedule.has_mark(Instant::now());
+                if self.told.flatten().is_some() {
+                    // Statuses wait for this agent already.
+                    state.reported();
+                }
             }
             if schedule.next() <= Instant::now() {
                 let done = self.report(mark).await;

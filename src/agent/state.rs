@@ -41,8 +41,8 @@ struct HandedOn {
     /// The newest generation that has this content.
     covers: Mark,
     at: Instant,
-    /// Whether Traefik had loaded it once.
-    loaded: bool,
+    /// Whether Traefik was seen with it once. It may have been started anew since.
+    seen: bool,
 }
 
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ struct Knowledge {
     /// The newest generation that Traefik was seen with since it started.
     loaded: Option<Mark>,
     proxy: Proxy,
-    /// Since when Traefik answers.
+    /// Since when Traefik answers without having been started anew.
     answers: Option<Instant>,
     reasons: BTreeMap<Topic, String>,
     /// The newest generation that statuses wait for.
@@ -62,10 +62,16 @@ struct Knowledge {
 }
 
 impl Knowledge {
+    /// Whether Traefik has loaded what was handed on last.
+    fn is_loaded(&self) -> bool {
+        let Proxy::Loaded(prefix) = &self.proxy else { return false };
+        self.written.as_ref().is_some_and(|written| written.prefix == *prefix)
+    }
+
     /// Traefik answers and has not loaded what was handed on, for so long that it most likely refuses it.
     fn late(&self) -> bool {
         let (Some(written), Some(answers)) = (&self.written, self.answers) else { return false };
-        !written.loaded && written.at.max(answers).elapsed() > LATE
+        !self.is_loaded() && written.at.max(answers).elapsed() > LATE
     }
 }
 
@@ -114,7 +120,7 @@ impl AgentState {
         let mut inner = self.lock();
         match &mut inner.written {
             Some(written) if written.prefix == prefix => written.covers = covers,
-            written => *written = Some(HandedOn { prefix, covers, at: Instant::now(), loaded: false }),
+            written => *written = Some(HandedOn { prefix, covers, at: Instant::now(), seen: false }),
         }
         self.metrics.written.set(covers.generation as i64);
         self.settle(&mut inner);
@@ -123,11 +129,14 @@ impl AgentState {
     /// Traefik was asked.
     pub fn asked(&self, proxy: Proxy) {
         let mut inner = self.lock();
-        if matches!(proxy, Proxy::Down(_)) {
-            inner.loaded = None;
-            inner.answers = None;
-        } else {
-            inner.answers.get_or_insert_with(Instant::now);
+        match &proxy {
+            Proxy::Down(_) => (inner.loaded, inner.answers) = (None, None),
+            Proxy::Empty if inner.proxy != Proxy::Empty => {
+                (inner.loaded, inner.answers) = (None, Some(Instant::now()));
+            }
+            _ => {
+                inner.answers.get_or_insert_with(Instant::now);
+            }
         }
         inner.proxy = proxy;
         self.settle(&mut inner);
@@ -138,7 +147,7 @@ impl AgentState {
         if let (Some(written), Proxy::Loaded(prefix)) = (written, proxy)
             && written.prefix == *prefix
         {
-            if !std::mem::replace(&mut written.loaded, true) {
+            if !std::mem::replace(&mut written.seen, true) {
                 self.metrics.disk_to_loaded.observe(written.at.elapsed().as_secs_f64());
             }
             *loaded = Some(written.covers);
@@ -198,18 +207,18 @@ impl AgentState {
         let inner = self.lock();
         let pause = if self.asks { LOADS_WITHIN } else { DISTANCE };
         let Some(written) = &inner.written else { return Ok(()) };
-        let idle = self.asks && (written.loaded || matches!(inner.proxy, Proxy::Down(_)));
-        let rest = pause.saturating_sub(written.at.elapsed());
+        let idle = self.asks && (inner.is_loaded() || matches!(inner.proxy, Proxy::Down(_)));
+        let since = inner.answers.map_or(written.at, |answers| answers.max(written.at));
+        let rest = pause.saturating_sub(since.elapsed());
         if idle || rest.is_zero() { Ok(()) } else { Err(rest) }
     }
 
     /// Whether Traefik has loaded what was handed on last; `None` while it may still do so.
     pub fn outcome(&self) -> Option<bool> {
         let inner = self.lock();
-        match &inner.written {
-            Some(written) if written.loaded => Some(true),
-            Some(_) if inner.late() => Some(false),
-            _ => None,
+        match inner.is_loaded() {
+            true => Some(true),
+            false => inner.late().then_some(false),
         }
     }
 
@@ -271,7 +280,10 @@ fn lines(first: &str, inner: &Knowledge) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::agent::proxy::{Sight, TraefikAnswer};
     use crate::kubernetes::key::OutputKey;
 
     fn state(asks: bool) -> AgentState {
@@ -306,16 +318,95 @@ mod tests {
         state.asked(Proxy::Behind);
         assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (true, Some(mark(5))));
 
-        // A Traefik that starts anew has nothing.
-        state.asked(Proxy::Down("refused".to_owned()));
-        assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (false, None));
-        assert!(state.may_hand_on().is_ok());
-        state.asked(Proxy::Behind);
-        assert!(state.ready().is_err());
-        state.asked(Proxy::Loaded("/b".to_owned()));
-        assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (false, Some(mark(6))));
-        state.reported();
-        assert!(state.ready().is_ok());
+        // A Traefik that starts anew has nothing, also where it was not seen to be away.
+        for restart in [&[Proxy::Down("refused".to_owned()), Proxy::Empty][..], &[Proxy::Empty]] {
+            for seen in restart {
+                state.asked(seen.clone());
+                assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (false, None));
+                assert_eq!(state.may_hand_on().is_ok(), matches!(seen, Proxy::Down(_)));
+                assert_eq!(state.outcome(), None);
+            }
+            // It refuses what is on disk.
+            pass(&state, LATE);
+            state.asked(Proxy::Empty);
+            assert!(state.ready().is_err_and(|text| text.contains("does not load the files")));
+            assert_eq!((state.outcome(), state.may_hand_on()), (Some(false), Ok(())));
+            state.asked(Proxy::Loaded("/b".to_owned()));
+            assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (false, Some(mark(6))));
+            assert_eq!(state.outcome(), Some(true));
+            state.reported();
+            assert!(state.ready().is_ok() && state.may_hand_on().is_ok());
+        }
+    }
+
+    /// Lets so much time go by, and a little.
+    fn pass(state: &AgentState, time: Duration) {
+        let mut inner = state.lock();
+        let earlier = |at: Instant| at.checked_sub(time + Duration::from_millis(1)).unwrap();
+        inner.answers = inner.answers.map(earlier);
+        inner.written.iter_mut().for_each(|written| written.at = earlier(written.at));
+    }
+
+    /// A Traefik that does what it may, in any order.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        HandOn,
+        Load,
+        StartAnew,
+        Ask,
+        AskInVain,
+        Report,
+    }
+
+    proptest! {
+        #[test]
+        fn in_every_order_what_is_said_to_be_loaded_is(
+            steps in prop::collection::vec(prop::sample::select(vec![
+                Step::HandOn, Step::Load, Step::StartAnew, Step::Ask, Step::Ask, Step::AskInVain, Step::Report,
+            ]), 0..40)
+        ) {
+            let state = state(true);
+            let (mut newest, mut has, mut process) = (0, None, 0);
+            let mut sight = Sight::default();
+            // What an agent may still believe: nobody was asked since.
+            let mut certain = true;
+            for step in steps {
+                let before = *state.reaches().borrow();
+                let marker = |generation: u64| format!("/{generation}");
+                match step {
+                    Step::HandOn => {
+                        newest += 1;
+                        state.handed_on(marker(newest), mark(newest));
+                    }
+                    Step::Load => has = (newest > 0).then_some(newest),
+                    Step::StartAnew => (process, has, certain) = (process + 1, None, false),
+                    Step::Ask if newest > 0 => {
+                        let prefix = has.filter(|has| *has == newest).map(marker);
+                        let answer = TraefikAnswer { started: Some(process.to_string()), prefix };
+                        state.asked(sight.judge(&marker(newest), Ok(answer)));
+                        // Nothing is lost without a reason.
+                        let reached = *state.reaches().borrow();
+                        prop_assert!(reached >= before || !certain, "{before:?} and then {reached:?}");
+                        certain = true;
+                    }
+                    Step::AskInVain if newest > 0 => {
+                        state.asked(sight.judge(&marker(newest), Err("refused".to_owned())));
+                        prop_assert!(state.ready().is_err());
+                        certain = true;
+                    }
+                    Step::Report => state.reported(),
+                    _ => {}
+                }
+                let reached = *state.reaches().borrow();
+                if certain {
+                    prop_assert!(reached <= has.map(mark), "{reached:?} of {has:?}");
+                }
+                prop_assert!(state.ready().is_err() || reached.is_some());
+                if matches!(step, Step::Ask) && newest > 0 && has == Some(newest) {
+                    prop_assert_eq!((reached, state.outcome()), (Some(mark(newest)), Some(true)));
+                }
+            }
+        }
     }
 
     #[test]

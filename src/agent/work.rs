@@ -71,6 +71,8 @@ pub struct Work {
     /// An older index than the one that was taken, and since when.
     older: Option<(Mark, Instant)>,
     failures: u32,
+    /// Why the last attempt to write failed.
+    unwritten: Option<NotHandedOn>,
 }
 
 impl Work {
@@ -86,6 +88,7 @@ impl Work {
             counted: None,
             older: None,
             failures: 0,
+            unwritten: None,
         };
         let resumed = work.resume_include();
         work.reload_include();
@@ -94,7 +97,7 @@ impl Work {
         if let Some(current) = current.filter(|_| resumed) {
             let mark = Mark { epoch: current.epoch, generation: current.generation };
             tracing::info!("generation {mark} is on disk from before and goes on being served");
-            work.handed_on(mark);
+            work.handed_on(mark, None);
         }
         work
     }
@@ -136,17 +139,23 @@ impl Work {
         }
     }
 
-    /// Works until a generation is handed on.
-    pub async fn once(&mut self, mut seen: watch::Receiver<SeenIndex>) {
+    /// Works until a generation is handed on, or can't be.
+    pub async fn once(&mut self, mut seen: watch::Receiver<SeenIndex>) -> Result<(), NotHandedOn> {
+        if let Some(folder) = &mut self.parts.folder {
+            folder.check_writable()?;
+        }
         let mut include = tokio::time::interval(INCLUDE_EVERY);
         loop {
             let newest = seen.borrow_and_update().clone();
             let again = self.step(newest).await;
+            if let Some(refusal) = self.unwritten.take() {
+                return Err(refusal);
+            }
             if self.taken.is_some() && !self.pending {
-                return;
+                return Ok(());
             }
             tokio::select! {
-                changed = seen.changed() => if changed.is_err() { return },
+                changed = seen.changed() => if changed.is_err() { return Ok(()) },
                 () = tokio::time::sleep(again.unwrap_or(LONGEST_PAUSE)) => {}
                 _ = include.tick() => self.reload_include(),
             }
@@ -311,13 +320,17 @@ impl Work {
             None => Default::default(),
         };
         self.tell_include(&collisions);
+        // Until the new one is known, what Traefik answers about the last one means nothing.
+        let last = self.parts.marker.send_replace(None);
         let written = match self.write(mark, &user) {
             Ok(written) => written,
             Err(refusal) => {
+                self.parts.marker.send_replace(last);
                 self.parts.metrics.refused(&refusal);
                 let reason =
                     format!("generation {mark} can't be written, and what is loaded stays: {refusal}");
                 self.parts.state.reason(Topic::Folder, Some(reason));
+                self.unwritten = Some(refusal);
                 return self.failed();
             }
         };
@@ -327,7 +340,8 @@ impl Work {
         if let Some(include) = &mut self.parts.include {
             include.handed_on();
         }
-        self.parts.state.reason(Topic::Folder, None);
+        self.unwritten = None;
+        self.tell_folder();
         if written {
             self.parts.metrics.writes.inc();
             if let Some(seconds) = seconds_since(&published_at) {
@@ -338,7 +352,7 @@ impl Work {
             self.parts.metrics.unchanged.inc();
         }
         self.tell_strangers();
-        self.handed_on(mark);
+        self.handed_on(mark, last);
         None
     }
 
@@ -390,8 +404,9 @@ impl Work {
         Ok(written)
     }
 
-    /// Tells state, metrics and whoever asks Traefik what Traefik has in front of it, which covers a generation.
-    fn handed_on(&self, covers: Mark) {
+    /// Tells state, metrics and whoever asks Traefik what Traefik has in front of it, which covers a generation. `last` is
+    /// what it had before.
+    fn handed_on(&self, covers: Mark, last: Option<Marker>) {
         let current = self.parts.folder.as_ref().and_then(Folder::current);
         let (middleware, prefix) = match (current, &self.parts.document) {
             (Some(current), _) => {
@@ -407,13 +422,9 @@ impl Work {
             (None, None) => return,
         };
         self.parts.state.handed_on(prefix.clone(), covers);
-        self.parts.marker.send_if_modified(|last| {
-            let changed = last.as_ref().is_none_or(|last| last.prefix != prefix);
-            if changed {
-                *last = Some(Marker { middleware, prefix, since: Instant::now() });
-            }
-            changed
-        });
+        let last = last.filter(|last| last.prefix == prefix);
+        let marker = last.unwrap_or_else(|| Marker { middleware, prefix, since: Instant::now() });
+        self.parts.marker.send_replace(Some(marker));
     }
 
     fn reload_include(&mut self) {
@@ -449,8 +460,18 @@ impl Work {
             self.pending = true;
             let reason = "what is on disk is not what was written; it is written whole again";
             self.parts.state.reason(Topic::Folder, Some(reason.to_owned()));
+        } else if !self.pending || self.failures == 0 {
+            self.tell_folder();
         }
         self.tell_strangers();
+    }
+
+    /// Says at once that nothing can be written, and not only when there is something to write.
+    fn tell_folder(&mut self) {
+        let fault = self.parts.folder.as_mut().and_then(|folder| folder.check_writable().err());
+        let reason =
+            fault.map(|fault| format!("the folder can't be written, so what is loaded stays: {fault}"));
+        self.parts.state.reason(Topic::Folder, reason);
     }
 
     fn tell_strangers(&self) {

@@ -81,6 +81,38 @@ async fn once_writes_what_is_published_and_ends() {
     assert!(!nothing.join("current").exists());
 }
 
+/// Root may write whatever its mode is, so the folder is mounted read-only, in a mount namespace of its own.
+#[tokio::test]
+async fn a_folder_that_can_t_be_written_ends_once_at_once() {
+    let mut bench = Bench::new(1, 0).await;
+    bench.committed().await;
+    let place = tempfile::tempdir().unwrap();
+    let (output, directory) = (bench.output.to_string(), place.path().join("agent"));
+    fs::create_dir(&directory).unwrap();
+    for (state, mounting) in [("empty", "-t tmpfs -o ro none"), ("in use", "-o bind,ro .")] {
+        let plain = once(bench.plane, &output, &directory);
+        let mut command = Command::new("unshare");
+        let script = format!("cd \"$1\" && mount {mounting} \"$1\" && shift && exec \"$@\"");
+        command.args(["--map-root-user", "--mount", "sh", "-c", &script, "sh"]).arg(&directory);
+        command
+            .arg(plain.get_program())
+            .args(plain.get_args())
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        let mut process = bench.plane.spawn("once", &mut command);
+        let status = process.ended(SOON).await;
+        let said = process.log();
+        assert_eq!(status.code(), Some(2), "{state}: {said}");
+        assert!(
+            said.contains("Read-only file system") && said.contains(directory.to_str().unwrap()),
+            "{said}"
+        );
+
+        let mut process = bench.plane.spawn("once", &mut once(bench.plane, &output, &directory));
+        assert_eq!(process.ended(SOON).await.code(), Some(0), "{}", process.log());
+    }
+}
+
 /// The index stays as it is when a shard is made anew.
 #[tokio::test]
 async fn a_damaged_shard_is_asked_for_until_it_is_right() {

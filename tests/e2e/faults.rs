@@ -66,6 +66,21 @@ pub async fn whatever_dies_what_is_loaded_stays() {
     edge.ready().await;
     edge.answers(&[("steady.example/", "web"), ("three.example/", "web")]).await;
 
+    // So fast that it answers whenever it is asked, and it refuses what is on disk because of somebody else's file.
+    let stranger = edge.folder.join("dynamic/stranger.yaml");
+    std::fs::write(&stranger, "http: {routers: {a: {nonsense: 1}}}").unwrap();
+    edge.restart_traefik(&world);
+    eventually("the agent says that Traefik refuses the files", SOON, async || {
+        let answer = edge.probe("/readyz").await?;
+        let said = answer.status == 503 && answer.body.contains("does not load the files");
+        let loaded = edge.metric("waybill_agent_loaded_generation").await;
+        if said && loaded == Some(0.0) { Ok(()) } else { Err(format!("{loaded:?}: {answer:?}")) }
+    })
+    .await;
+    std::fs::remove_file(&stranger).unwrap();
+    edge.ready().await;
+    edge.answers(&[("steady.example/", "web"), ("three.example/", "web")]).await;
+
     // All of them at once.
     world.operators.clear();
     world.plane.kill(Part::ApiServer);

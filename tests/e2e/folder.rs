@@ -34,7 +34,7 @@ pub async fn a_folder_that_can_t_be_written_blanks_nothing() {
     std::fs::write(folder.join("dynamic/notes.txt"), "mine").unwrap();
     std::fs::write(folder.join("dynamic/mine.yaml"), "http: {middlewares: {a: {addPrefix: {prefix: /a}}}}")
         .unwrap();
-    let edge = Edge::start_in(&world, "edge", &folder).await;
+    let mut edge = Edge::start_in(&world, "edge", &folder).await;
     says(&edge, "dynamic/mine.yaml").await;
     let _backend = Backend::start("web", "10.99.1.1:8080").await;
     world.apply(&[service("web"), slice("web", &["10.99.1.1"]), simple("steady", "web")]).await;
@@ -62,6 +62,15 @@ pub async fn a_folder_that_can_t_be_written_blanks_nothing() {
     edge.answers(&[("large.example/", "web"), ("steady.example/", "web")]).await;
     edge.ready().await;
     assert!(edge.metric("waybill_agent_refusals_total{reason=\"folder\"}").await.unwrap() >= 2.0);
+
+    // Read-only when the agent starts, and nothing is new.
+    edge.loaded(&world).await;
+    mount(&["-o", "remount,ro"], &folder);
+    edge.start_agent(&world);
+    says(&edge, "can't be written").await;
+    mount(&["-o", "remount,rw"], &folder);
+    world.apply(&[simple("two", "web")]).await;
+    edge.answers(&[("two.example/", "web")]).await;
     drop(edge);
     let _ = Command::new("umount").arg("-l").arg(&folder).status();
 }
