@@ -220,11 +220,16 @@ fn that_an_ingress_is_too_large_is_told_however_many_problems_it_has() {
 const CPU_SECONDS: usize = 60;
 const KIB_OF_MEMORY: usize = 3 << 19;
 
+/// A file with objects.
+fn input(name: &str, objects: &[Value]) -> String {
+    let path = format!("{}/{name}.json", env!("CARGO_TARGET_TMPDIR"));
+    std::fs::write(&path, json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string()).unwrap();
+    path
+}
+
 /// Runs the program, which ends when it takes more; gives what it prints.
 fn asked(name: &str, arguments: &[&str], objects: &[Value]) -> String {
-    let input = format!("{}/{name}.json", env!("CARGO_TARGET_TMPDIR"));
-    std::fs::write(&input, json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string())
-        .unwrap();
+    let input = input(name, objects);
     let limits = format!("ulimit -v {KIB_OF_MEMORY} && ulimit -t {CPU_SECONDS} && exec \"$@\"");
     let Output { status, stdout, stderr } = Command::new("sh")
         .args(["-c", &limits, "sh", env!("CARGO_BIN_EXE_waybill")])
@@ -305,4 +310,36 @@ fn explain_takes_each_endpoint_of_a_service_once() {
         assert!(text.contains("http://10.5.3.249:1"), "{} bytes", text.len());
         assert!(text.len() < 32 << 20, "{} bytes", text.len());
     }
+}
+
+#[test]
+fn graph_and_diff_take_each_endpoint_of_a_service_once() {
+    let mut objects = vec![class(), ingress("many", 10_000, json!({}), |_| 1)];
+    objects.extend(wide_service());
+    for (format, bytes) in [("svg", 128 << 20), ("dot", 8 << 20), ("json", 8 << 20)] {
+        let name = format!("graph-{format}");
+        let text = asked(&name, &["graph", "-f", "INPUT", "-o", format], &objects);
+        assert!(text.contains("many.shop.example"));
+        assert!(text.len() < bytes, "{format}: {} bytes", text.len());
+    }
+    let same = asked("diff-same", &["diff", "INPUT", "INPUT"], &objects);
+    assert_eq!(same, "0 lost, 0 gained, 0 changed, 10000 unchanged\n");
+    // Every endpoint is another one, as after a rollout, and the Service has a long cookie.
+    let mut changed = objects.clone();
+    for slice in &mut changed[3..] {
+        for endpoint in slice["endpoints"].as_array_mut().unwrap() {
+            let address = endpoint["addresses"][0].as_str().unwrap().replacen("10.", "11.", 1);
+            endpoint["addresses"][0] = address.into();
+        }
+    }
+    let cookie = json!({
+        "traefik.ingress.kubernetes.io/service.sticky.cookie.name": "c".repeat(50_000),
+    });
+    changed[2]["metadata"]["annotations"] = cookie;
+    let after = input("diff-after", &changed);
+    let text = asked("diff", &["diff", "INPUT", &after], &objects);
+    std::fs::remove_file(after).unwrap();
+    assert!(text.ends_with("\n0 lost, 0 gained, 10000 changed, 0 unchanged\n"));
+    assert!(text.contains(", 5990 more → http://11.0.0.0:1, "), "{}", &text[..2_000]);
+    assert!(text.len() < 64 << 20, "{} bytes", text.len());
 }

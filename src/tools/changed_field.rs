@@ -1,9 +1,20 @@
 //! What of a route differs between two routings.
 
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
 use serde::Serialize;
 
-use super::compared_route::ComparedRoute;
+use super::compared_route::{ComparedRoute, ComparedService};
+use crate::redact;
 use crate::traefik::dynamic::{HttpService, Observability};
+
+/// Bytes that are shown of a value.
+const VALUE_LIMIT: usize = 4 << 10;
+
+/// Endpoints that are listed whole, and those that are shown of more.
+const URLS_LISTED: usize = 100;
+const URLS_SHOWN: usize = 10;
 
 /// What of a route has changed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -13,45 +24,84 @@ pub struct ChangedField {
     pub after: String,
 }
 
-/// The fields that differ.
-pub fn fields(old: &ComparedRoute, new: &ComparedRoute) -> Vec<ChangedField> {
-    let mut changed = Vec::new();
-    let mut compare = |field, before: String, after: String| {
-        if before != after {
-            changed.push(ChangedField { field, before, after });
-        }
+/// Compares routes. Two services are compared once, however many routes lead from one to the other.
+#[derive(Debug, Default)]
+pub struct RouteComparison {
+    /// By where they are in memory; kept, so that nothing else comes there.
+    services: HashMap<[*const ComparedService; 2], ServiceComparison>,
+}
+
+#[derive(Debug)]
+struct ServiceComparison {
+    _compared: [Arc<ComparedService>; 2],
+    servers: Vec<ChangedField>,
+    rest: Vec<ChangedField>,
+}
+
+/// Adds a field whose values differ.
+fn compare(changed: &mut Vec<ChangedField>, field: &'static str, before: String, after: String) {
+    if before == after {
+        return;
+    }
+    // A value of an annotation is in each of thousands of routes.
+    let shown = |value: String| match value.len() > VALUE_LIMIT {
+        true => redact::shown(&value, VALUE_LIMIT),
+        false => value,
     };
-    if let (Some(one), Some(other)) = (&old.backend, &new.backend) {
-        compare("backend", one.clone(), other.clone());
+    changed.push(ChangedField { field, before: shown(before), after: shown(after) });
+}
+
+impl ServiceComparison {
+    fn new(old: &Arc<ComparedService>, new: &Arc<ComparedService>) -> Self {
+        let (mut servers, mut rest) = (Vec::new(), Vec::new());
+        if let (Some(one), Some(other)) = (&old.servers, &new.servers)
+            && one != other
+        {
+            compare(&mut servers, "endpoints", urls(one, Some(other)), urls(other, Some(one)));
+        }
+        let (one, other) = (&old.fenced, &new.fenced);
+        if one != other {
+            compare(&mut servers, "fenced endpoints", urls(one, Some(other)), urls(other, Some(one)));
+        }
+        if old.rest != new.rest {
+            compare(&mut rest, "service", service(&old.rest), service(&new.rest));
+        }
+        Self { _compared: [Arc::clone(old), Arc::clone(new)], servers, rest }
     }
-    if old.servers != new.servers
-        && let (Some(one), Some(other)) = (&old.servers, &new.servers)
-    {
-        compare("endpoints", list(one), list(other));
+}
+
+impl RouteComparison {
+    /// The fields that differ.
+    pub fn fields(&mut self, old: &ComparedRoute, new: &ComparedRoute) -> Vec<ChangedField> {
+        let places = [Arc::as_ptr(&old.service), Arc::as_ptr(&new.service)];
+        let services =
+            self.services.entry(places).or_insert_with(|| ServiceComparison::new(&old.service, &new.service));
+        let mut changed = Vec::new();
+        let mut differ = |field, before, after| compare(&mut changed, field, before, after);
+        if let (Some(one), Some(other)) = (&old.backend, &new.backend) {
+            differ("backend", one.clone(), other.clone());
+        }
+        let mut further = Vec::new();
+        let mut differ = |field, before, after| compare(&mut further, field, before, after);
+        if old.tls != new.tls {
+            differ("TLS", tls(old), tls(new));
+        }
+        if old.middlewares != new.middlewares {
+            differ("middlewares", list(&*old.middlewares), list(&*new.middlewares));
+        }
+        if old.priority != new.priority {
+            differ("priority", old.priority.to_string(), new.priority.to_string());
+        }
+        if old.rule_syntax != new.rule_syntax {
+            let named =
+                |syntax: &str| if syntax.is_empty() { "Traefik's default" } else { syntax }.to_owned();
+            differ("rule syntax", named(&old.rule_syntax), named(&new.rule_syntax));
+        }
+        if old.observability != new.observability {
+            differ("observability", observability(&old.observability), observability(&new.observability));
+        }
+        [&*changed, &services.servers, &further, &services.rest].concat()
     }
-    if old.fenced != new.fenced {
-        compare("fenced endpoints", list(&old.fenced), list(&new.fenced));
-    }
-    if old.tls != new.tls {
-        compare("TLS", tls(old), tls(new));
-    }
-    if old.middlewares != new.middlewares {
-        compare("middlewares", list(&old.middlewares), list(&new.middlewares));
-    }
-    if old.priority != new.priority {
-        compare("priority", old.priority.to_string(), new.priority.to_string());
-    }
-    if old.rule_syntax != new.rule_syntax {
-        let named = |syntax: &str| if syntax.is_empty() { "Traefik's default" } else { syntax }.to_owned();
-        compare("rule syntax", named(&old.rule_syntax), named(&new.rule_syntax));
-    }
-    if old.observability != new.observability {
-        compare("observability", observability(&old.observability), observability(&new.observability));
-    }
-    if old.service != new.service {
-        compare("service", service(&old.service), service(&new.service));
-    }
-    changed
 }
 
 fn tls(route: &ComparedRoute) -> String {
@@ -94,6 +144,20 @@ fn service(one: &HttpService) -> String {
         parts.push(format!("serversTransport {}", balancer.servers_transport));
     }
     if parts.is_empty() { "default".to_owned() } else { parts.join(", ") }
+}
+
+/// The URLs of endpoints. Of very many, the first of those that `other` has not.
+pub fn urls(all: &BTreeSet<String>, other: Option<&BTreeSet<String>>) -> String {
+    if all.len().max(other.map_or(0, BTreeSet::len)) <= URLS_LISTED {
+        return list(all);
+    }
+    let own: Vec<&String> =
+        all.iter().filter(|url| other.is_none_or(|other| !other.contains(*url))).collect();
+    let mut parts: Vec<String> = own.iter().take(URLS_SHOWN).map(|url| (*url).clone()).collect();
+    let (more, kept) = (own.len() - parts.len(), all.len() - own.len());
+    parts.extend((more > 0).then(|| format!("{more} more")));
+    parts.extend((kept > 0).then(|| format!("{kept} that stay")));
+    list(&parts)
 }
 
 /// Texts with commas between, or `none`.

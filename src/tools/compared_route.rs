@@ -1,6 +1,7 @@
 //! A route as `waybill diff` compares it: what it serves and what happens there, without the names of routers and services.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::certificate_difference::CertificateDifference;
 use super::output_route::OutputRoute;
@@ -14,29 +15,24 @@ const RULE_LIMIT: usize = 16 << 10;
 /// Traefik's defaults for what an entry point says of observability.
 pub const OBSERVED: [bool; 3] = [true; 3];
 
-/// A route on one entry point.
+/// A route on one entry point. What can be large is shared with the other entry points.
 #[derive(Clone, Debug, Default)]
 pub struct ComparedRoute {
     /// The router's, without the provider; only shown.
     pub name: String,
     /// In one spelling, see [`one_spelling`].
-    pub rule: String,
+    pub rule: Arc<str>,
     /// Empty stands for Traefik's default entry points.
     pub entry_points: Vec<String>,
     /// The one that is set, else the length of the rule.
     pub priority: i64,
     pub rule_syntax: String,
-    pub tls: Option<RouterTls>,
+    pub tls: Option<Arc<RouterTls>>,
     pub observability: Observability,
-    pub middlewares: Vec<String>,
+    pub middlewares: Arc<Vec<String>>,
     /// The Service and its port; only manifests say it.
     pub backend: Option<String>,
-    /// The URLs of its endpoints; `None` where the input has no EndpointSlices.
-    pub servers: Option<BTreeSet<String>>,
-    /// Servers that Traefik gives sticky requests only.
-    pub fenced: BTreeSet<String>,
-    /// Everything else that the service says, without servers.
-    pub service: HttpService,
+    pub service: Arc<ComparedService>,
     /// `Ingress namespace/name`, where it is known.
     pub from: Option<String>,
     /// The name of its service, without the provider.
@@ -45,13 +41,24 @@ pub struct ComparedRoute {
     pub is_too_large: bool,
 }
 
+/// The service of one or many routes.
+#[derive(Clone, Debug, Default)]
+pub struct ComparedService {
+    /// The URLs of its endpoints; `None` where the input has no EndpointSlices.
+    pub servers: Option<BTreeSet<String>>,
+    /// Servers that Traefik gives sticky requests only.
+    pub fenced: BTreeSet<String>,
+    /// Everything else that it says, without servers.
+    pub rest: HttpService,
+}
+
 /// An entry point of a Traefik, and what it adds to the routers on it.
 #[derive(Clone, Debug, Default)]
 pub struct LoadedEntryPoint {
     pub name: String,
     /// Routers that name no entry point are on it.
     pub default: bool,
-    pub tls: Option<RouterTls>,
+    pub tls: Option<Arc<RouterTls>>,
     pub middlewares: Vec<String>,
     /// Access logs, metrics, tracing.
     pub observed: [bool; 3],
@@ -71,25 +78,77 @@ pub struct ComparedSide {
     pub certificates: Vec<CertificateDifference>,
 }
 
-impl ComparedRoute {
-    /// A route, without the servers of its service if they are not known.
-    pub fn new(name: &str, router: &Router, service: &HttpService, servers_known: bool) -> Self {
-        let length = i64::try_from(router.rule.len()).unwrap_or(i64::MAX);
-        let mut service = service.clone();
-        let servers = std::mem::take(&mut service.load_balancer.servers);
-        let balancer = &mut service.load_balancer;
+impl ComparedService {
+    /// A service, without its servers if they are not known.
+    pub fn new(service: &HttpService, servers_known: bool) -> Self {
+        let mut rest = service.clone();
+        let servers = std::mem::take(&mut rest.load_balancer.servers);
+        let balancer = &mut rest.load_balancer;
         balancer.pass_host_header = balancer.pass_host_header.filter(|passed| !passed);
         balancer.sticky = balancer.sticky.take().filter(|sticky| sticky.cookie.is_some());
+        let servers = servers_known.then(|| servers.into_iter().map(|server| server.url).collect());
+        Self { servers, fenced: BTreeSet::new(), rest }
+    }
+}
+
+/// References without some providers, and services that this was done for already.
+pub struct ProviderNames<'a> {
+    providers: &'a BTreeSet<String>,
+    /// By where they are in memory; kept, so that nothing else comes there.
+    services: HashMap<*const ComparedService, (Arc<ComparedService>, Arc<ComparedService>)>,
+}
+
+impl<'a> ProviderNames<'a> {
+    /// Leaves out these providers.
+    pub fn new(providers: &'a BTreeSet<String>) -> Self {
+        Self { providers, services: HashMap::new() }
+    }
+
+    fn cut<'n>(&self, names: impl IntoIterator<Item = &'n mut String>) {
+        for name in names {
+            if let Some((own, provider)) = name.rsplit_once('@')
+                && self.providers.contains(provider)
+            {
+                name.truncate(own.len());
+            }
+        }
+    }
+
+    /// Leaves them out of a route.
+    pub fn cut_route(&mut self, route: &mut ComparedRoute) {
+        self.cut(Arc::make_mut(&mut route.middlewares));
+        self.cut(route.tls.as_mut().map(|tls| &mut Arc::make_mut(tls).options));
+        let known = self.services.get(&Arc::as_ptr(&route.service)).map(|(_, cut)| Arc::clone(cut));
+        route.service = known.unwrap_or_else(|| {
+            let mut cut = ComparedService::clone(&route.service);
+            self.cut(cut.rest.middlewares.iter_mut().chain([&mut cut.rest.load_balancer.servers_transport]));
+            let cut = Arc::new(cut);
+            let both = (Arc::clone(&route.service), Arc::clone(&cut));
+            self.services.insert(Arc::as_ptr(&route.service), both);
+            cut
+        });
+    }
+
+    /// Leaves them out of what an entry point adds.
+    pub fn cut_entry_point(&self, entry_point: &mut LoadedEntryPoint) {
+        self.cut(&mut entry_point.middlewares);
+        self.cut(entry_point.tls.as_mut().map(|tls| &mut Arc::make_mut(tls).options));
+    }
+}
+
+impl ComparedRoute {
+    /// A route.
+    pub fn new(name: &str, router: &Router, service: Arc<ComparedService>) -> Self {
+        let length = i64::try_from(router.rule.len()).unwrap_or(i64::MAX);
         Self {
             name: name.to_owned(),
-            rule: one_spelling(&router.rule),
+            rule: one_spelling(&router.rule).into(),
             entry_points: router.entry_points.clone(),
             priority: if router.priority == 0 { length } else { router.priority },
             rule_syntax: router.rule_syntax.clone(),
-            tls: router.tls.clone(),
+            tls: router.tls.clone().map(Arc::new),
             observability: router.observability.clone().unwrap_or_default(),
-            middlewares: router.middlewares.clone(),
-            servers: servers_known.then(|| servers.into_iter().map(|server| server.url).collect()),
+            middlewares: Arc::new(router.middlewares.clone()),
             service,
             ..Self::default()
         }
@@ -97,11 +156,19 @@ impl ComparedRoute {
 
     /// The routes of an output.
     pub fn of_output(output: &Output, servers_known: bool) -> Vec<Self> {
-        let compared = |route: OutputRoute<'_>| Self {
-            service_name: route.service_name.to_string(),
-            backend: route.owner.map(|own| format!("Service {}, port {}", own.owner.service, own.owner.port)),
-            from: Some(format!("Ingress {}", route.fragment.ingress)),
-            ..Self::new(&route.name, route.router, route.service, servers_known)
+        let mut services: HashMap<Arc<str>, Arc<ComparedService>> = HashMap::new();
+        let compared = |route: OutputRoute<'_>| {
+            let service = services
+                .entry(Arc::clone(&route.service_name))
+                .or_insert_with(|| Arc::new(ComparedService::new(route.service, servers_known)));
+            Self {
+                service_name: route.service_name.to_string(),
+                backend: route
+                    .owner
+                    .map(|own| format!("Service {}, port {}", own.owner.service, own.owner.port)),
+                from: Some(format!("Ingress {}", route.fragment.ingress)),
+                ..Self::new(&route.name, route.router, Arc::clone(service))
+            }
         };
         OutputRoute::all(output).map(compared).collect()
     }
@@ -109,24 +176,30 @@ impl ComparedRoute {
     /// The routes of what is published.
     pub fn of_configuration(configuration: &Configuration) -> Vec<Self> {
         let Some(http) = &configuration.http else { return Vec::new() };
+        let of = |service| Arc::new(ComparedService::new(service, true));
+        let services: HashMap<&String, Arc<ComparedService>> =
+            http.services.iter().map(|(name, service)| (name, of(service))).collect();
+        let missing = of(&HttpService::default());
         let routes = http.routers.iter().map(|(name, router)| {
-            let service = http.services.get(&router.service).cloned().unwrap_or_default();
-            Self { service_name: router.service.clone(), ..Self::new(name, router, &service, true) }
+            let service = services.get(&router.service).unwrap_or(&missing);
+            Self { service_name: router.service.clone(), ..Self::new(name, router, Arc::clone(service)) }
         });
         routes.collect()
     }
 
     /// The route as a Traefik with these entry points has it.
-    pub fn loaded(self, entry_points: &[LoadedEntryPoint]) -> Vec<Self> {
+    pub fn loaded(mut self, entry_points: &[LoadedEntryPoint]) -> Vec<Self> {
         let names: Vec<String> = match self.entry_points.is_empty() {
             true => entry_points.iter().filter(|one| one.default).map(|one| one.name.clone()).collect(),
-            false => self.entry_points.clone(),
+            false => self.take_entry_points(),
         };
         let on = |name: String| {
             let mut route = Self { entry_points: vec![name.clone()], ..self.clone() };
             let Some(entry_point) = entry_points.iter().find(|one| one.name == name) else { return route };
             route.tls = route.tls.or_else(|| entry_point.tls.clone());
-            route.middlewares = [&*entry_point.middlewares, &*route.middlewares].concat();
+            if !entry_point.middlewares.is_empty() {
+                route.middlewares = Arc::new([&*entry_point.middlewares, &**route.middlewares].concat());
+            }
             let observability = &mut route.observability;
             let [access_logs, metrics, tracing] = entry_point.observed;
             observability.access_logs.get_or_insert(access_logs);
@@ -141,22 +214,30 @@ impl ComparedRoute {
     }
 
     /// One route for each entry point that it names.
-    pub fn by_entry_point(self) -> Vec<Self> {
+    pub fn by_entry_point(mut self) -> Vec<Self> {
         if self.entry_points.len() < 2 {
             return vec![self];
         }
-        let mut names = self.entry_points.clone();
+        self.take_entry_points()
+            .into_iter()
+            .map(|name| Self { entry_points: vec![name], ..self.clone() })
+            .collect()
+    }
+
+    /// Each once.
+    fn take_entry_points(&mut self) -> Vec<String> {
+        let mut names = std::mem::take(&mut self.entry_points);
         names.sort_unstable();
         names.dedup();
-        names.into_iter().map(|name| Self { entry_points: vec![name], ..self.clone() }).collect()
+        names
     }
 
     /// Every reference to something else, `NAME@PROVIDER` or `NAME`.
-    pub fn references(&mut self) -> impl Iterator<Item = &mut String> {
-        let tls = self.tls.iter_mut().map(|tls| &mut tls.options);
-        let service = &mut self.service;
-        let transport = std::iter::once(&mut service.load_balancer.servers_transport);
-        self.middlewares.iter_mut().chain(&mut service.middlewares).chain(transport).chain(tls)
+    pub fn references(&self) -> impl Iterator<Item = &String> {
+        let tls = self.tls.iter().map(|tls| &tls.options);
+        let service = &self.service.rest;
+        let transport = [&service.load_balancer.servers_transport];
+        self.middlewares.iter().chain(&service.middlewares).chain(transport).chain(tls)
     }
 }
 

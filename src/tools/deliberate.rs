@@ -80,7 +80,7 @@ impl<'s> Deliberate<'s> {
             Some(_) => self.empty_rules.contains(&ours.from) || self.empty_rules.contains(&None),
             None => !self.empty_rules.is_empty(),
         };
-        if had_empty && ours.rule == EVERYTHING && ours.name != DEFAULT_ROUTER {
+        if had_empty && *ours.rule == *EVERYTHING && ours.name != DEFAULT_ROUTER {
             Some("a path entry with neither host nor path")
         } else if self.contested_routers.contains(plain) && self.their_routers.contains(plain) {
             Some("routers of two Ingresses whose names normalise to one")
@@ -94,13 +94,12 @@ impl<'s> Deliberate<'s> {
             return Some("a path entry with neither host nor path");
         }
         let own = namespace(theirs);
-        let references: Vec<String> = theirs.clone().references().map(|name| name.clone()).collect();
         let may_cross = self.settings.allow_cross_namespace;
         let foreign = |name: &String| {
             let is_own = own.is_none_or(|own| name.starts_with(&format!("{own}-")));
             name.ends_with("@kubernetescrd") && !is_own
         };
-        let servers = || theirs.servers.iter().flatten();
+        let servers = || theirs.service.servers.iter().flatten();
         let odd = |url: &String| {
             let schemes = ["http://", "https://", "h2c://"];
             // What follows is a host and a port.
@@ -110,8 +109,9 @@ impl<'s> Deliberate<'s> {
         };
         let elsewhere = |url: &String| own.is_some_and(|own| self.is_elsewhere(url, own));
         let nowhere = self.settings.cross_provider_namespaces.as_ref().is_some_and(BTreeSet::is_empty);
-        let mut items =
-            [&theirs.middlewares, &theirs.service.middlewares, &theirs.entry_points].into_iter().flatten();
+        let mut items = [&*theirs.middlewares, &theirs.service.rest.middlewares, &theirs.entry_points]
+            .into_iter()
+            .flatten();
         let sans = theirs.tls.iter().flat_map(|tls| &tls.domains).flat_map(|domain| &domain.sans);
         if items.clone().chain(sans).any(|item| item.contains(LIST_SEPARATOR)) {
             Some("a list item with the character U+2551")
@@ -119,9 +119,9 @@ impl<'s> Deliberate<'s> {
             Some("an empty list item")
         } else if theirs.is_too_large {
             Some("an entry of over 256 KiB")
-        } else if nowhere && references.iter().any(|name| name.contains('@')) {
+        } else if nowhere && theirs.references().any(|name| name.contains('@')) {
             Some("`crossProviderNamespaces: []`")
-        } else if !may_cross && references.iter().any(foreign) {
+        } else if !may_cross && theirs.references().any(foreign) {
             Some("a reference to a CRD object of another namespace")
         } else if servers().any(odd) {
             Some("a `service.serversscheme` other than `http`, `https` or `h2c`")
@@ -146,19 +146,17 @@ impl<'s> Deliberate<'s> {
         fields: &[ChangedField],
     ) -> Option<&'static str> {
         let only = |names: &[&str]| fields.iter().all(|field| names.contains(&field.field));
-        let unfenced = || -> BTreeSet<String> {
-            let servers = theirs.servers.iter().flatten();
-            servers.filter(|url| !theirs.fenced.contains(*url)).cloned().collect()
-        };
-        let same_but_fenced = || ours.servers.as_ref().is_some_and(|servers| *servers == unfenced());
+        let fenced = &theirs.service.fenced;
+        let unfenced = || theirs.service.servers.iter().flatten().filter(|url| !fenced.contains(*url));
+        let same_but_fenced = || ours.service.servers.as_ref().is_some_and(|own| own.iter().eq(unfenced()));
         let service = plain(&ours.service_name);
         if only(&["rule syntax"]) && theirs.rule_syntax.is_empty() && ours.rule_syntax == "v2" {
             Some("`core.defaultRuleSyntax: v2`")
         } else if only(&["fenced endpoints"])
-            || only(&["fenced endpoints", "endpoints"]) && !theirs.fenced.is_empty() && same_but_fenced()
+            || only(&["fenced endpoints", "endpoints"]) && !fenced.is_empty() && same_but_fenced()
         {
             Some("endpoints that terminate but still serve")
-        } else if only(&["TLS"]) && theirs.tls.as_ref().map(without_empty) == ours.tls {
+        } else if only(&["TLS"]) && theirs.tls.as_deref().map(without_empty).as_ref() == ours.tls.as_deref() {
             Some("an empty list item")
         } else if only(&["endpoints", "fenced endpoints", "service"])
             && self.contested_services.contains(service)

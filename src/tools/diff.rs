@@ -1,12 +1,13 @@
 //! Routes gained, lost and changed between two routings: by what they serve, not by name.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::certificate_difference::CertificateDifference;
-use super::changed_field::{ChangedField, fields, list};
-use super::compared_route::{ComparedRoute, ComparedSide, LoadedEntryPoint, in_words};
+use super::changed_field::{ChangedField, RouteComparison, urls};
+use super::compared_route::{ComparedRoute, ComparedSide, LoadedEntryPoint, ProviderNames, in_words};
 use super::deliberate::Deliberate;
 use super::raw_data::KUBERNETES;
 use crate::translate::settings::Settings;
@@ -63,7 +64,7 @@ pub struct RoutingDiff {
 }
 
 /// An output, a rule and an entry point.
-type RouteIdentity = (String, String, String);
+type RouteIdentity = (String, Arc<str>, String);
 
 /// What one route is on both sides.
 #[derive(Default)]
@@ -93,11 +94,12 @@ pub fn diff(mut before: ComparedSide, mut after: ComparedSide, settings: &Settin
     spread(before, after_points.as_deref(), &providers, &mut all, |both| &mut both.before);
     spread(after, before_points.as_deref(), &providers, &mut all, |both| &mut both.after);
 
+    let mut comparison = RouteComparison::default();
     let mut counted = None;
     let mut merged: BTreeMap<RouteDifference, Vec<String>> = BTreeMap::new();
     for ((output, rule, entry_point), BothSides { before, after }) in all {
         let routes = before.len();
-        let (before, after) = without_equal(before, after);
+        let (before, after) = without_equal(&mut comparison, before, after);
         // A route on two entry points is one.
         let identity = Some((output.clone(), rule));
         if routes > before.len() && counted != identity {
@@ -107,7 +109,7 @@ pub fn diff(mut before: ComparedSide, mut after: ComparedSide, settings: &Settin
         let pairs = before.len().max(after.len());
         for at in 0..pairs {
             let (old, new) = (before.get(at), after.get(at));
-            let Some(mut one) = difference(old, new) else { continue };
+            let Some(mut one) = difference(&mut comparison, old, new) else { continue };
             let (theirs, ours) = if from_traefik { (old, new) } else { (new, old) };
             one.deliberate = deliberate.as_ref().and_then(|known| known.subject(theirs, ours, &one.fields));
             if several {
@@ -137,23 +139,22 @@ fn spread(
     all: &mut BTreeMap<RouteIdentity, BothSides>,
     own: impl Fn(&mut BothSides) -> &mut Vec<ComparedRoute>,
 ) {
-    let loaded_by = loaded_by.filter(|_| side.entry_points.is_none());
+    let mut names = ProviderNames::new(providers);
+    let loaded_by = loaded_by.filter(|_| side.entry_points.is_none()).map(|entry_points| {
+        let mut entry_points = entry_points.to_vec();
+        entry_points.iter_mut().for_each(|one| names.cut_entry_point(one));
+        entry_points
+    });
     for (output, routes) in side.routes {
-        for route in routes {
-            let spread = match loaded_by {
+        for mut route in routes {
+            names.cut_route(&mut route);
+            let spread = match &loaded_by {
                 Some(entry_points) => route.loaded(entry_points),
                 None => route.by_entry_point(),
             };
-            for mut route in spread {
-                for reference in route.references() {
-                    if let Some((name, provider)) = reference.rsplit_once('@')
-                        && providers.contains(provider)
-                    {
-                        reference.truncate(name.len());
-                    }
-                }
+            for route in spread {
                 let entry_point = route.entry_points.first().cloned().unwrap_or_default();
-                let identity = (output.clone(), route.rule.clone(), entry_point);
+                let identity = (output.clone(), Arc::clone(&route.rule), entry_point);
                 own(all.entry(identity).or_default()).push(route);
             }
         }
@@ -162,6 +163,7 @@ fn spread(
 
 /// What is left of both when equal routes are taken out, in the order of their names.
 fn without_equal(
+    comparison: &mut RouteComparison,
     mut before: Vec<ComparedRoute>,
     mut after: Vec<ComparedRoute>,
 ) -> (Vec<ComparedRoute>, Vec<ComparedRoute>) {
@@ -169,7 +171,7 @@ fn without_equal(
     after.sort_by(|one, other| one.name.cmp(&other.name));
     let mut left = Vec::new();
     for old in before {
-        let near = after.iter().take(PAIRS_TRIED).position(|new| fields(&old, new).is_empty());
+        let near = after.iter().take(PAIRS_TRIED).position(|new| comparison.fields(&old, new).is_empty());
         match near {
             Some(at) => {
                 after.remove(at);
@@ -183,7 +185,11 @@ fn without_equal(
 /// Routes of the same rule and entry point that one is compared with.
 const PAIRS_TRIED: usize = 100;
 
-fn difference(old: Option<&ComparedRoute>, new: Option<&ComparedRoute>) -> Option<RouteDifference> {
+fn difference(
+    comparison: &mut RouteComparison,
+    old: Option<&ComparedRoute>,
+    new: Option<&ComparedRoute>,
+) -> Option<RouteDifference> {
     let route = new.or(old)?;
     let change = match (old, new) {
         (Some(_), Some(_)) => RouteChange::Changed,
@@ -194,16 +200,17 @@ fn difference(old: Option<&ComparedRoute>, new: Option<&ComparedRoute>) -> Optio
         change,
         output: String::new(),
         route: in_words(&route.rule),
-        rule: route.rule.clone(),
+        rule: route.rule.to_string(),
         entry_points: Vec::new(),
         tls: route.tls.is_some(),
         backend: backend(route),
         from: route.from.clone().or_else(|| old.and_then(|old| old.from.clone())),
-        fields: old.zip(new).map_or_else(Vec::new, |(old, new)| fields(old, new)),
+        fields: old.zip(new).map_or_else(Vec::new, |(old, new)| comparison.fields(old, new)),
         deliberate: None,
     })
 }
 
 fn backend(route: &ComparedRoute) -> String {
-    route.backend.clone().unwrap_or_else(|| list(route.servers.iter().flatten()))
+    let servers = || urls(route.service.servers.as_ref().unwrap_or(&BTreeSet::new()), None);
+    route.backend.clone().unwrap_or_else(servers)
 }

@@ -1,6 +1,7 @@
 //! The routing as a graph: namespaces, their hosts, paths, Services and endpoints.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -50,17 +51,17 @@ pub struct GraphRoute {
 }
 
 /// A Service's port.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct GraphService {
     pub name: String,
-    /// URLs; `None` where the input has no EndpointSlices.
-    pub endpoints: Option<BTreeSet<String>>,
+    /// URLs, shared by the routes that lead to them; `None` where the input has no EndpointSlices.
+    pub endpoints: Option<Arc<BTreeSet<String>>>,
 }
 
 impl GraphService {
     /// Traefik answers 503.
     pub fn has_no_endpoint(&self) -> bool {
-        self.endpoints.as_ref().is_some_and(BTreeSet::is_empty)
+        self.endpoints.as_ref().is_some_and(|endpoints| endpoints.is_empty())
     }
 }
 
@@ -82,7 +83,9 @@ impl RoutingGraph {
         let is_wanted = |key: &OutputKey| output.is_none_or(|wanted| wanted == key);
         let mut collected: BTreeMap<String, DrawnNamespace> = BTreeMap::new();
         for (output_key, output) in routing.table().outputs().filter(|(key, _)| is_wanted(key)) {
-            for OutputRoute { fragment, router, service, owner, .. } in OutputRoute::all(output) {
+            let mut services: HashMap<Arc<str>, GraphService> = HashMap::new();
+            for OutputRoute { fragment, router, service, service_name, owner, .. } in OutputRoute::all(output)
+            {
                 let (host, path) = match host_and_path(&router.rule) {
                     Some((host, path)) => {
                         (host.unwrap_or_default(), path.unwrap_or_else(|| "every path".to_owned()))
@@ -94,12 +97,16 @@ impl RoutingGraph {
                 if !only.is_empty() && !only.iter().any(|one| *one == host || *one == ingress) {
                     continue;
                 }
-                let name = owner.map_or_else(
-                    || "default backend".to_owned(),
-                    |own| format!("{}:{}", own.owner.service.name(), own.owner.port),
-                );
-                let servers = service.load_balancer.servers.iter().map(|server| server.url.clone());
-                let service = GraphService { name, endpoints: endpoints_known.then(|| servers.collect()) };
+                let service = services.entry(service_name).or_insert_with(|| {
+                    let servers = service.load_balancer.servers.iter().map(|server| server.url.clone());
+                    GraphService {
+                        name: owner.map_or_else(
+                            || "default backend".to_owned(),
+                            |own| format!("{}:{}", own.owner.service.name(), own.owner.port),
+                        ),
+                        endpoints: endpoints_known.then(|| Arc::new(servers.collect())),
+                    }
+                });
                 let route = GraphRoute {
                     host,
                     path,
@@ -111,19 +118,27 @@ impl RoutingGraph {
                     middlewares: router.middlewares.clone(),
                     problem: routing.has_problems(key),
                 };
-                collected.entry(key.namespace().to_owned()).or_default().routes.push((route, service));
+                collected
+                    .entry(key.namespace().to_owned())
+                    .or_default()
+                    .routes
+                    .push((route, service.clone()));
             }
         }
+        let drawn: HashSet<String> = match only {
+            [] => HashSet::new(),
+            _ => {
+                let routes = collected.values().flat_map(|namespace| &namespace.routes);
+                routes.map(|(route, _)| route.ingress.clone()).collect()
+            }
+        };
         for key in routing.own_ingresses() {
             // One that a class refuses has no output.
             if routing.table().fragment(&key).map_or(output.is_some(), |one| !is_wanted(one.output())) {
                 continue;
             }
-            let shown = only.is_empty()
-                || only.contains(&key.to_string())
-                || collected.get(key.namespace()).is_some_and(|namespace| {
-                    namespace.routes.iter().any(|(route, _)| route.ingress == key.to_string())
-                });
+            let name = key.to_string();
+            let shown = only.is_empty() || only.contains(&name) || drawn.contains(&name);
             let problems = routing.problems(&key);
             if shown && !problems.is_empty() {
                 let lines = problems.iter().map(ToString::to_string);

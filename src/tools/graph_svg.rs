@@ -1,6 +1,7 @@
 //! A graph as a picture that needs nothing else: styles and script are in it. Without the script all is open and
 //! readable; with it there is a search, and namespaces open and close.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::explained::{counted, shown};
@@ -90,6 +91,7 @@ fn space(out: &mut String, namespace: &GraphNamespace, y: usize) -> usize {
     }
     let mut boxes = String::new();
     let mut host_rows: Vec<(usize, usize)> = Vec::new();
+    let endpoints: Vec<String> = services.iter().map(searched).collect();
     for (at, route) in routes.iter().enumerate() {
         if at > 0 && routes[at - 1].host == route.host {
             if let Some(last) = host_rows.last_mut() {
@@ -103,7 +105,7 @@ fn space(out: &mut String, namespace: &GraphNamespace, y: usize) -> usize {
         draw_route(
             &mut boxes,
             route,
-            &services[route.service],
+            (&services[route.service].name, &endpoints[route.service]),
             host_rows.len() - 1,
             [host_at, top + at * ROW, service_at],
         );
@@ -121,12 +123,33 @@ fn space(out: &mut String, namespace: &GraphNamespace, y: usize) -> usize {
     height
 }
 
+/// As many endpoints of a service as can be searched.
+fn searched(service: &GraphService) -> String {
+    let mut text = String::new();
+    for endpoint in service.endpoints.iter().flat_map(|endpoints| endpoints.iter()) {
+        // A letter has four bytes at most.
+        if text.len() > 4 * TITLE_LIMIT {
+            break;
+        }
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(endpoint);
+    }
+    text
+}
+
 /// The path of a route, and what leads to it and away from it.
-fn draw_route(out: &mut String, route: &GraphRoute, service: &GraphService, host: usize, rows: [usize; 3]) {
+fn draw_route(
+    out: &mut String,
+    route: &GraphRoute,
+    (service, endpoints): (&str, &str),
+    host: usize,
+    rows: [usize; 3],
+) {
     let GraphRoute { path, rule, ingress, output, middlewares, tls, .. } = route;
     let [from, at, to] = rows;
-    let endpoints: Vec<&str> = service.endpoints.iter().flatten().map(String::as_str).collect();
-    let text = format!("{} {path} {ingress} {} {}", route.host, service.name, endpoints.join(" "));
+    let text = format!("{} {path} {ingress} {service} {endpoints}", route.host);
     let _ = write!(
         out,
         "<g class=\"route{}\" data-h=\"{host}\" data-s=\"{}\" data-text=\"{}\">{}{}",
@@ -247,6 +270,10 @@ fn visible(text: &str) -> String {
 
 /// A tenant's text as a text or an attribute of XML.
 fn xml(text: &str) -> String {
+    let is_plain = |byte: u8| byte == b' ' || byte.is_ascii_graphic() && !b"&<>\"'".contains(&byte);
+    if text.bytes().all(is_plain) && matches!(hide_keys(text), Cow::Borrowed(_)) {
+        return text.to_owned();
+    }
     let mut out = String::new();
     for c in visible(text).chars() {
         match c {

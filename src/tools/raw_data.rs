@@ -1,10 +1,11 @@
 //! What a Traefik's API says of its routing: `/api/rawdata` and `/api/entrypoints`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::compared_route::{ComparedRoute, LoadedEntryPoint, OBSERVED};
+use super::compared_route::{ComparedRoute, ComparedService, LoadedEntryPoint, OBSERVED};
 use crate::traefik::dynamic::{HttpService, LoadBalancer, Observability, Router, RouterTls, Server, Sticky};
 use crate::translate::size::{self, Budget};
 
@@ -148,8 +149,9 @@ impl LoadedRoutes {
         };
         let routes = raw.routers.iter().filter(|(name, _)| providers.contains(&provider_of(name)));
         let mut sizes = IngressSizes::default();
+        let mut services = LoadedServices { raw: &raw.services, known: HashMap::new() };
         let mut routes: Vec<_> =
-            routes.map(|(name, router)| route(name, router, &raw.services, &mut sizes)).collect();
+            routes.map(|(name, router)| route(name, router, &mut services, &mut sizes)).collect();
         for route in &mut routes {
             route.is_too_large |= route.from.as_ref().is_some_and(|from| sizes.is_too_large(from));
         }
@@ -164,7 +166,7 @@ impl LoadedRoutes {
             LoadedEntryPoint {
                 name: point.name,
                 default,
-                tls: point.http.tls,
+                tls: point.http.tls.map(Arc::new),
                 middlewares: point.http.middlewares,
                 observed: [
                     observed.access_logs.unwrap_or(access_logs),
@@ -200,17 +202,61 @@ impl IngressSizes {
     }
 }
 
+/// Services that routes lead to, each made once.
+struct LoadedServices<'a> {
+    raw: &'a BTreeMap<String, RawService>,
+    /// By the name that a router has for it, with the provider of the router.
+    known: HashMap<String, LoadedService>,
+}
+
+struct LoadedService {
+    whole: HttpService,
+    compared: Arc<ComparedService>,
+    /// Its line would be.
+    is_too_large: bool,
+}
+
+impl LoadedServices<'_> {
+    fn of(&mut self, name: &str, provider: &str) -> &LoadedService {
+        let qualified = format!("{name}@{provider}");
+        let raw = self.raw.get(&qualified).or_else(|| self.raw.get(name));
+        self.known.entry(qualified).or_insert_with(|| LoadedService::new(name, raw))
+    }
+}
+
+impl LoadedService {
+    /// The service that a router calls `name`; empty where there is none.
+    fn new(name: &str, raw: Option<&RawService>) -> Self {
+        let nothing = RawService::default();
+        let raw = raw.unwrap_or(&nothing);
+        let balancer = &raw.load_balancer;
+        let whole = HttpService {
+            middlewares: raw.middlewares.clone(),
+            load_balancer: LoadBalancer {
+                servers: balancer.servers.iter().map(|server| Server { url: server.url.clone() }).collect(),
+                sticky: balancer
+                    .sticky
+                    .clone()
+                    .and_then(|sticky| serde_json::from_value::<Sticky>(sticky).ok()),
+                pass_host_header: balancer.pass_host_header,
+                servers_transport: balancer.servers_transport.clone(),
+            },
+        };
+        let fenced = balancer.servers.iter().filter(|server| server.fenced).map(|server| server.url.clone());
+        let compared = ComparedService { fenced: fenced.collect(), ..ComparedService::new(&whole, true) };
+        let is_too_large = size::service(name, &whole).is_some();
+        Self { whole, compared: Arc::new(compared), is_too_large }
+    }
+}
+
 fn route(
     name: &str,
     raw: &RawRouter,
-    services: &BTreeMap<String, RawService>,
+    services: &mut LoadedServices<'_>,
     sizes: &mut IngressSizes,
 ) -> ComparedRoute {
     let (own, provider) = name.rsplit_once('@').unwrap_or((name, ""));
-    let qualified = format!("{}@{provider}", raw.service);
-    let nothing = RawService::default();
-    let service = services.get(&qualified).or_else(|| services.get(&raw.service)).unwrap_or(&nothing);
-    let balancer = &service.load_balancer;
+    let service = services.of(&raw.service, provider);
     let observability = raw.observability.as_ref();
     let router = Router {
         entry_points: raw.entry_points.clone(),
@@ -227,26 +273,15 @@ fn route(
             trace_verbosity: raw.trace_verbosity.clone(),
         }),
     };
-    let whole = HttpService {
-        middlewares: service.middlewares.clone(),
-        load_balancer: LoadBalancer {
-            servers: balancer.servers.iter().map(|server| Server { url: server.url.clone() }).collect(),
-            sticky: balancer.sticky.clone().and_then(|sticky| serde_json::from_value::<Sticky>(sticky).ok()),
-            pass_host_header: balancer.pass_host_header,
-            servers_transport: balancer.servers_transport.clone(),
-        },
-    };
-    let fenced = balancer.servers.iter().filter(|server| server.fenced).map(|server| server.url.clone());
     let from = observability.and_then(|raw| raw.metadata.ingress.as_ref());
     let from = from.map(|from| format!("Ingress {}/{}", from.namespace, from.ingress_name));
     if let Some(from) = &from {
-        sizes.add(from, (own, &router), (&raw.service, &whole));
+        sizes.add(from, (own, &router), (&raw.service, &service.whole));
     }
     ComparedRoute {
-        fenced: fenced.collect(),
         from,
         service_name: raw.service.rsplit_once('@').map_or(&*raw.service, |(own, _)| own).to_owned(),
-        is_too_large: size::router(own, &router).is_some() || size::service(&raw.service, &whole).is_some(),
-        ..ComparedRoute::new(own, &router, &whole, true)
+        is_too_large: size::router(own, &router).is_some() || service.is_too_large,
+        ..ComparedRoute::new(own, &router, Arc::clone(&service.compared))
     }
 }
