@@ -279,7 +279,7 @@ fn patterns_that_grow_when_they_are_compiled_cost_those_who_ask_little() {
 }
 
 #[test]
-fn explain_and_lint_take_each_path_of_an_ingress_once() {
+fn explain_takes_each_path_of_an_ingress_once() {
     let mut objects = vec![class(), ingress("many", 8_000, json!({}), |_| 1)];
     objects.extend(service("web", 1, json!({})));
     let text = asked("paths", &["explain", "http://many.shop.example/12", "-f", "INPUT"], &objects);
