@@ -348,11 +348,12 @@ async fn a_namespace_that_may_not_be_read_holds_up_no_other() {
     assert_eq!(*third.live.phase().borrow(), Phase::Listing);
     second.reads("all stays", &[("team-a", "web", true), ("team-b", "back", true)]).await;
 
-    // It does not take the Lease either, although nobody else would.
+    // Nor does one that has just started take the Lease before it has listed, although nobody else would.
     drop(second);
+    let fourth = Replica::of_teams(&plane, "fourth").await;
     let begun = Instant::now();
     eventually("the Lease is up", SOON, async || {
-        assert!(!third.leads());
+        assert!(!third.leads() && !fourth.leads());
         if begun.elapsed() > 2 * LEASE { Ok(()) } else { Err("it may not be yet") }
     })
     .await;
