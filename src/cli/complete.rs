@@ -218,6 +218,6 @@ spec:
     #[test]
     fn kubectl_asks_by_another_name() {
         let outcome = called("kubectl_complete-waybill", &["expl"], "");
-        assert_eq!(outcome.stdout, "explain\tSay which router serves a request, and why\n:4\n");
+        assert_eq!(outcome.stdout, "explain\tShow which router serves a request, and why\n:4\n");
     }
 }
