@@ -1,10 +1,10 @@
-//! Every code of `waybill lint`, once: `--list`, docs/lint.md, the severities and the rules of SARIF go by this table.
+//! The table of all codes of `waybill lint`. `--list`, docs/lint.md, the severities and the rules of SARIF use it.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-/// How bad a finding is, the worst first.
+/// The severity of a finding, the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -17,7 +17,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// The word for it, which is SARIF's as well.
+    /// Its name, which is also SARIF's.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -27,14 +27,14 @@ impl Severity {
     }
 }
 
-/// What a code stands for.
+/// The description of a code.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct LintCode {
     pub code: &'static str,
     pub severity: Severity,
-    /// What is wrong, as a part of a sentence.
+    /// The fault, as a part of a sentence.
     pub meaning: &'static str,
-    /// YAML that has it.
+    /// An example in YAML.
     pub example: &'static str,
     pub remedy: &'static str,
 }
@@ -215,7 +215,7 @@ codes! {
         "use a Service of type LoadBalancer, ClusterIP, NodePort or ExternalName";
 }
 
-/// What a code stands for.
+/// Finds the description of a code.
 pub fn find(code: &str) -> Option<&'static LintCode> {
     CODES.iter().find(|one| one.code == code)
 }
@@ -227,7 +227,7 @@ pub fn names() -> Vec<&'static str> {
     names
 }
 
-/// Every code with its example, for `--list`.
+/// All codes with examples, for `--list`.
 pub fn list() -> String {
     let mut out = String::new();
     for one in CODES {
@@ -261,7 +261,7 @@ pub fn markdown() -> String {
     out
 }
 
-/// Text that begins with a capital.
+/// A text with a capital at its beginning.
 pub fn sentence(text: &str) -> String {
     let mut characters = text.chars();
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
