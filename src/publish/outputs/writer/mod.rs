@@ -9,7 +9,7 @@ mod put_back;
 mod shard_writes;
 mod withdrawals;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -22,7 +22,7 @@ use crate::kubernetes::key::OutputKey;
 use crate::metrics::{WriteKind, WriteResult};
 use crate::publish::error::PublishError;
 use crate::publish::outputs::held_index::HeldIndex;
-use crate::publish::outputs::shards::Shards;
+use crate::publish::outputs::shards::{self, ShardKey, Shards};
 use crate::publish::outputs::snapshot::Snapshot;
 use crate::publish::outputs::withdrawal::Withdrawal;
 use crate::publish::requests::Requests;
@@ -93,6 +93,8 @@ pub struct OutputWriter {
     superseded: Option<Instant>,
     /// What this writer last committed or took over.
     last: Option<Index>,
+    /// The shards of the commit that failed last, until one succeeds.
+    wanted: BTreeSet<ShardKey>,
     /// What it has tried to write, which may exist although there was no answer.
     tried: Option<Index>,
     /// The number of routers in shards that existed without a readable index.
@@ -117,6 +119,7 @@ impl OutputWriter {
             own_versions: VecDeque::new(),
             superseded: None,
             last: None,
+            wanted: BTreeSet::new(),
             tried: None,
             remains: None,
             abandoned: false,
@@ -212,6 +215,8 @@ impl OutputWriter {
     /// Whatever prevented the commit. What is published is complete: the last commit or this one.
     pub async fn commit(&mut self, snapshot: &Snapshot) -> Result<Outcome, PublishError> {
         let outcome = self.commit_anew(snapshot).await;
+        let failed = outcome.is_err().then(|| snapshot.desired.shards());
+        self.wanted = failed.into_iter().flatten().map(|(part, digest)| shards::key(part, &digest)).collect();
         // Other outputs wait meanwhile, so if the requests of one hang, it gets no retries until they work again.
         self.requests.set_repeated(!outcome.as_ref().is_err_and(PublishError::is_slow));
         outcome
