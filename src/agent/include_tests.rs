@@ -47,7 +47,7 @@ fn a_bad_file_costs_no_other_and_counts_as_it_was() {
     for (bad, said) in [
         ("http: {}", "http: it is empty"),
         ("http: {middleware: {a: {b: c}}}", "http.middleware: Traefik knows only"),
-        ("htp: {routers: {a: {b: c}}}", "htp: Traefik knows no such section"),
+        ("htp: {routers: {a: {b: c}}}", "htp: Traefik has no such section"),
         ("http: {routers: {}}", "http.routers: it is empty"),
         ("http: {routers: {a: {}}}", "http.routers.a: it is empty"),
         ("http: {middlewares: {waybill-1-2: {addPrefix: {prefix: /}}}}", "waybill's own"),

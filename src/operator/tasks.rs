@@ -102,7 +102,7 @@ mod tests {
         let mut tasks = Tasks::default();
         tasks.spawn("watches", &Handle::current(), async { Ok(()) });
         let error = going_on(tasks).await;
-        assert!(error.to_string().contains("must not end: watches"), "{error}");
+        assert!(error.to_string().contains("ended unexpectedly: watches"), "{error}");
 
         let mut tasks = Tasks::default();
         tasks.spawn("publisher", &Handle::current(), async { unreachable!("a fault") });

@@ -95,11 +95,11 @@ fn values_of_the_provider() {
         ),
         (
             "{reportNodeInternalIPs: true, ingressEndpoint: {ip: 192.0.2.1}}",
-            "reportNodeInternalIPs: options.yaml:3: can't stand beside ingressEndpoint; leave one of the two out",
+            "reportNodeInternalIPs: options.yaml:3: can't be combined with ingressEndpoint; leave one of the two out",
         ),
         (
             "{reportNodeInternalIPs: true, disableClusterScopeResources: true}",
-            "reportNodeInternalIPs: options.yaml:3: can't stand beside disableClusterScopeResources; leave one of the two out",
+            "reportNodeInternalIPs: options.yaml:3: can't be combined with disableClusterScopeResources; leave one of the two out",
         ),
         (
             "throttleDuration: 1 s",
