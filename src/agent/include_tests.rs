@@ -52,15 +52,14 @@ fn a_bad_file_costs_no_other_and_counts_as_it_was() {
         ("http: {routers: {a: {}}}", "http.routers.a: it is empty"),
         ("http: {middlewares: {waybill-1-2: {addPrefix: {prefix: /}}}}", "waybill's own"),
         ("a: b: c", "a.yaml"),
-        ("[1]", "no map"),
+        ("[1]", "not a map"),
     ] {
         std::fs::write(place.path().join("a.yaml"), bad).unwrap();
         assert!(include.reload(), "{bad}");
         let faults = include.faults().join("\n");
         assert!(
             faults.contains(said) && faults.contains("its previous content stays in use"),
-            "{bad}: \
-            {faults}"
+            "{bad}: {faults}"
         );
         let document = document(&include);
         assert!(document.contains("\"one\"") && document.contains("\"two\""), "{document}");

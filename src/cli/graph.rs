@@ -70,7 +70,7 @@ impl Graph {
             return Err(CommandError::usage(message));
         }
         let text = match self.format {
-            // The JSON hides keys text by text, since one line has many.
+            // The SVG hides keys text by text, since one of its lines has many texts.
             GraphFormat::Svg => graph_svg::svg(&graph),
             GraphFormat::Dot => hide_keys_in_lines(&graph_text::dot(&graph)).into_owned(),
             GraphFormat::Mermaid => hide_keys_in_lines(&graph_text::mermaid(&graph)).into_owned(),

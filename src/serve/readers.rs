@@ -194,7 +194,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 #[derive(Debug, PartialEq, Eq)]
 enum ReaderKnown {
     Verdict(ReaderVerdict),
-    /// Being asked, with the verdict to use if there is no answer.
+    /// To ask; `fallback` is the verdict if there is no answer.
     Ask {
         fallback: Option<ReaderVerdict>,
     },
