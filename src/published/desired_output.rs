@@ -1,7 +1,7 @@
 //! What an output has to look like in the cluster.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::published::index::{FORMAT_VERSION, Index};
@@ -38,10 +38,12 @@ impl DesiredOutput {
         }
     }
 
-    /// Part and digest of every shard, in order.
+    /// Part and digest of every shard, in order; those with the same text, which are one object, once.
     pub fn shards(&self) -> impl Iterator<Item = (Part, Digest)> {
         let routing = self.routing_shards.iter().map(|digest| (Part::Routing, *digest));
-        routing.chain(self.key_shards.iter().map(|digest| (Part::Keys, *digest)))
+        let all = routing.chain(self.key_shards.iter().map(|digest| (Part::Keys, *digest)));
+        let mut seen = HashSet::new();
+        all.filter(move |shard| seen.insert(*shard))
     }
 
     /// The index that names this.
