@@ -46,16 +46,18 @@ impl Assembly {
         self.files.get(file_of(key, self.files.len())).is_some_and(|file| file.contains_key(key))
     }
 
-    /// Accepts the generation of `index`, whose shards are `named`. Those that are not held are in `fetched`.
+    /// Accepts the generation of `index`, which names each of the shards `named` this many times. Those that are not held
+    /// are in `fetched`.
     pub fn take(
         &mut self,
         index: &Index,
-        named: &BTreeSet<String>,
+        named: &BTreeMap<String, usize>,
         mut fetched: BTreeMap<String, ShardEntries>,
     ) -> Result<(), NotHandedOn> {
-        fetched.retain(|name, _| named.contains(name) && !self.shards.contains_key(name));
-        let gone: Vec<String> = self.shards.keys().filter(|name| !named.contains(*name)).cloned().collect();
-        self.check(index, &gone, &fetched)?;
+        fetched.retain(|name, _| named.contains_key(name) && !self.shards.contains_key(name));
+        let gone: Vec<String> =
+            self.shards.keys().filter(|name| !named.contains_key(*name)).cloned().collect();
+        self.check(index, named, &gone, &fetched)?;
         if self.files.is_empty() {
             self.files.push(BTreeMap::new());
             self.changed.insert(0);
@@ -77,6 +79,7 @@ impl Assembly {
     fn check(
         &self,
         index: &Index,
+        named: &BTreeMap<String, usize>,
         gone: &[String],
         fetched: &BTreeMap<String, ShardEntries>,
     ) -> Result<(), NotHandedOn> {
@@ -104,13 +107,15 @@ impl Assembly {
                 }
             }
         }
-        let shards = self.shards.iter().filter(|(name, _)| !gone.contains(name)).chain(fetched);
         let mut found = IndexCounts::default();
-        for (kind, _) in shards.flat_map(|(_, shard)| &shard.0).map(|entry| &entry.key) {
-            match kind {
-                EntryKind::Router => found.routers += 1,
-                EntryKind::Service => found.services += 1,
-                EntryKind::Certificate => found.certificates += 1,
+        for (name, shard) in self.shards.iter().chain(fetched) {
+            let times = named.get(name).copied().unwrap_or_default();
+            for entry in &shard.0 {
+                match entry.key.0 {
+                    EntryKind::Router => found.routers += times,
+                    EntryKind::Service => found.services += times,
+                    EntryKind::Certificate => found.certificates += times,
+                }
             }
         }
         if found != index.counts {
@@ -284,7 +289,10 @@ mod tests {
         counts: (usize, usize),
         shards: Vec<(&str, ShardEntries)>,
     ) -> Result<(), NotHandedOn> {
-        let named = shards.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let mut named = BTreeMap::new();
+        for (name, _) in &shards {
+            *named.entry((*name).to_owned()).or_default() += 1;
+        }
         let fetched = shards.into_iter().map(|(name, shard)| (name.to_owned(), shard)).collect();
         assembly.take(&index(counts.0, counts.1), &named, fetched)
     }
@@ -327,6 +335,21 @@ mod tests {
         assert_eq!(before.matches("certFile").count(), 2);
         take(&mut assembly, (0, 2), vec![("l", certificates(&["c", "d"]))]).unwrap();
         assert_eq!(whole(&assembly), before);
+    }
+
+    /// Shards with the same text are one object, and the operator counts what it named.
+    #[test]
+    fn a_shard_counts_as_often_as_it_is_named() {
+        let mut assembly = Assembly::default();
+        let twice = || vec![("k", certificates(&["c"])), ("k", certificates(&["c"]))];
+        assert_eq!(take(&mut assembly, (0, 1), twice()).unwrap_err().reason(), "counts");
+        take(&mut assembly, (0, 2), twice()).unwrap();
+        let before = whole(&assembly);
+        assert_eq!(before.matches("certFile").count(), 1);
+        take(&mut assembly, (0, 1), vec![("k", certificates(&["c"]))]).unwrap();
+        assert_eq!(whole(&assembly), before);
+        take(&mut assembly, (0, 0), vec![]).unwrap();
+        assert_eq!(whole(&assembly), "{}\n");
     }
 
     #[test]

@@ -10,6 +10,8 @@ mod folder;
 mod include;
 mod metrics;
 mod proxy;
+#[cfg(test)]
+mod published_tests;
 mod report;
 mod serve;
 mod shard;

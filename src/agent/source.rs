@@ -1,6 +1,6 @@
 //! Reads what is published: watches the index, and fetches shards when they are needed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -152,11 +152,9 @@ impl OutputReader {
         }
     }
 
-    /// The names of all shards of an index.
-    pub fn named(&self, index: &Index) -> BTreeSet<String> {
-        let routing = index.shards().map(|short| objects::routing_shard_name(&self.output, short));
-        let keys = index.key_shards().map(|short| objects::key_shard_name(&self.output, short));
-        routing.chain(keys).collect()
+    /// See [`named`].
+    pub fn named(&self, index: &Index) -> BTreeMap<String, usize> {
+        named(&self.output, index)
     }
 
     /// Fetches those of the named shards that are not held.
@@ -186,6 +184,17 @@ impl OutputReader {
         self.metrics.fetched(data.iter().flatten().map(|(_, value)| value.0.len()).sum());
         ShardEntries::parse(name, &text).map_err(FetchError::Refused)
     }
+}
+
+/// The names of all objects that an index leads to, and how often it names each: shards with the same text are one object.
+pub fn named(output: &OutputKey, index: &Index) -> BTreeMap<String, usize> {
+    let routing = index.shards().map(|short| objects::routing_shard_name(output, short));
+    let keys = index.key_shards().map(|short| objects::key_shard_name(output, short));
+    let mut named = BTreeMap::new();
+    for name in routing.chain(keys) {
+        *named.entry(name).or_default() += 1;
+    }
+    named
 }
 
 fn found<K>(name: &str, answer: Result<Option<K>, kube::Error>) -> Result<K, FetchError> {

@@ -219,7 +219,7 @@ impl Work {
         }
         self.parts.state.seen(mark, Mark { generation: index.awaited, ..mark });
         let named = self.parts.reader.named(&index);
-        let missing = named.iter().filter(|name| !self.assembly.holds(name)).cloned().collect();
+        let missing = named.keys().filter(|name| !self.assembly.holds(name)).cloned().collect();
         let result = match self.parts.reader.fetch(missing).await {
             Ok(fetched) => self.assembly.take(&index, &named, fetched),
             // The operator creates a damaged shard again under the same name, and the index stays the same.

@@ -1,7 +1,7 @@
 //! The desired state of an output in the cluster.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::published::index::{FORMAT_VERSION, Index};
@@ -39,10 +39,12 @@ impl DesiredOutput {
         }
     }
 
-    /// Part and digest of each shard, in order.
+    /// Part and digest of each shard, in order. Shards with the same text are one object and occur once.
     pub fn shards(&self) -> impl Iterator<Item = (Part, Digest)> {
         let routing = self.routing_shards.iter().map(|digest| (Part::Routing, *digest));
-        routing.chain(self.key_shards.iter().map(|digest| (Part::Keys, *digest)))
+        let all = routing.chain(self.key_shards.iter().map(|digest| (Part::Keys, *digest)));
+        let mut seen = HashSet::new();
+        all.filter(move |shard| seen.insert(*shard))
     }
 
     /// The index that names these shards.

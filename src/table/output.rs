@@ -344,11 +344,9 @@ impl Output {
         let (old, new) = (by_secret(old), by_secret(new));
         let mut changed = false;
         for (secret, fragment) in &new {
-            if old.get(secret).is_none_or(|before| before.certificate != fragment.certificate) {
-                let kept = KeptCertificate::new(fragment.certificate.clone());
-                changed |=
-                    self.certificates.put(place(&secret.to_string()), (*secret).clone(), kept).is_some();
-            }
+            // Another Ingress may have brought another content meanwhile, so what is held counts and not `old`.
+            let kept = KeptCertificate::new(fragment.certificate.clone());
+            changed |= self.certificates.put(place(&secret.to_string()), (*secret).clone(), kept).is_some();
             if !old.contains_key(secret) {
                 *self.secrets.entry((*secret).clone()).or_default() += 1;
             }
