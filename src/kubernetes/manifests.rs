@@ -107,7 +107,7 @@ impl fmt::Display for Unnamed {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TraefikObject {
     pub kind: &'static str,
-    /// `NAMESPACE-NAME`, as references have it.
+    /// As references have it: `NAMESPACE-NAME`, or `NAMESPACE_NAME` with `safeNaming`.
     pub name: String,
 }
 

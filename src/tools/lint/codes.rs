@@ -109,7 +109,7 @@ codes! {
     ReferenceNotFound Warning "nothing of this name is in the input"
         "metadata:\n  namespace: shop\n  annotations:\n    traefik.ingress.kubernetes.io/router.middlewares: \
         shop-auth@kubernetescrd"
-        "add the object to the input, or correct the name: NAMESPACE-NAME@kubernetescrd";
+        "add the object to the input, or correct the name: NAMESPACE-NAME@kubernetescrd, with safeNaming NAMESPACE_NAME@kubernetescrd";
     RepeatedObject Warning "the object is in the input twice, and the later one counts"
         "# twice in the same folder:\nkind: Ingress\nmetadata:\n  name: web"
         "remove one of them";
