@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use crate::index::{Dependencies, DependencyIndex};
+use crate::index::{Dependencies, DependencyIndex, NO_CLASS};
 use crate::kubernetes::Ingress;
 use crate::kubernetes::key::{IngressKey, OutputKey, SecretKey};
 use crate::parameters::classes::{Changed, Classes, NamespaceSource, Sources};
@@ -16,7 +16,7 @@ use crate::table::{Change, Table};
 use crate::translate;
 use crate::translate::class::{self, Ownership};
 use crate::translate::problem::Problem;
-use crate::translate::settings::{ClassOptions, Settings, StatusSource};
+use crate::translate::settings::{ClassOptions, NamespacePolicy, Settings, StatusSource};
 use crate::watch::{Asked, Stores, Touched, Watched};
 
 /// Objects in, routing out.
@@ -26,6 +26,8 @@ pub struct Routing {
     table: Table,
     options: ClassOptions,
     classes: Classes,
+    /// The namespaces whose Ingresses may name no class.
+    without_class: NamespacePolicy,
     sources: Sources,
     refused: HashMap<IngressKey, Problem>,
 }
@@ -58,6 +60,7 @@ impl Routing {
             table: Table::default(),
             classes: Classes::new(&options.controller_name, settings),
             options,
+            without_class: NamespacePolicy::All,
             sources: Sources { parameters: true, namespaces: NamespaceSource::Pending },
             refused: HashMap::new(),
         }
@@ -198,8 +201,11 @@ impl Routing {
         published(self.classes.defaults()) || self.classes.settings().any(|settings| published(settings))
     }
 
-    /// Whether an Ingress is of a class that an annotation pauses.
+    /// Whether an annotation pauses the output that an Ingress is in, or the class of one that is in none.
     pub fn is_paused(&self, key: &IngressKey) -> bool {
+        if let Some(fragment) = self.table.fragment(key) {
+            return self.classes.pausing(fragment.output()).is_some();
+        }
         let class = self.index.dependencies(key).and_then(|dependencies| dependencies.class.as_deref());
         class.is_some_and(|class| self.classes.is_paused(class))
     }
@@ -238,20 +244,39 @@ impl Routing {
         self.adopt_class_memory(map.as_deref())
     }
 
-    /// Brings one class up to date, which may be gone.
-    pub fn resolve_class(&mut self, name: &str) -> Changed {
+    /// Brings one class up to date, which may be gone; gives the Ingresses that have to be translated again.
+    pub fn resolve_class(&mut self, name: &str) -> (BTreeSet<IngressKey>, Changed) {
         let mut changed = self.classes.resolve(&self.stores, self.sources, name);
+        let mut ingresses = BTreeSet::new();
         if changed.settings {
             changed.memory |= self.declare_outputs();
+            ingresses.extend(self.of_class(name));
+            ingresses.extend(self.admit_without_class());
         }
-        changed
+        (ingresses, changed)
     }
 
-    /// Brings all classes up to date; gives those whose Ingresses have to be translated again.
-    pub fn resolve_classes(&mut self) -> (BTreeSet<Arc<str>>, Changed) {
+    /// Brings all classes up to date; gives the Ingresses that have to be translated again.
+    pub fn resolve_classes(&mut self) -> (BTreeSet<IngressKey>, Changed) {
         let (settings, mut changed) = self.classes.resolve_all(&self.stores, self.sources);
         changed.memory |= self.declare_outputs();
-        (settings, changed)
+        let mut ingresses: BTreeSet<IngressKey> =
+            settings.iter().flat_map(|class| self.of_class(class)).collect();
+        ingresses.extend(self.admit_without_class());
+        (ingresses, changed)
+    }
+
+    /// Decides again which Ingresses may name no class; gives those for which that has changed.
+    fn admit_without_class(&mut self) -> Vec<IngressKey> {
+        let admitted = self.classes.admitted_without(&self.options);
+        if admitted == self.without_class {
+            return Vec::new();
+        }
+        self.without_class = admitted;
+        let without = self.index.dependents_of_class(NO_CLASS);
+        let other =
+            |key: &&IngressKey| self.refused.contains_key(*key) == self.without_class.admits(key.namespace());
+        without.filter(other).cloned().collect()
     }
 
     /// The output of a class is there before its first Ingress. Whether there is a new one to remember.
@@ -314,7 +339,8 @@ impl Routing {
     }
 
     fn claim(&self, ingress: &Ingress) -> Ownership {
-        class::claim(ingress, &self.options, self.classes.defaults(), |name| self.classes.state(name))
+        let (defaults, without_class) = (self.classes.defaults(), &self.without_class);
+        class::claim(ingress, &self.options, defaults, without_class, |name| self.classes.state(name))
     }
 
     /// Brings the table up to date with every Ingress that there is. For when the first lists are through.
