@@ -130,7 +130,7 @@ impl AgentMetrics {
             )?,
             include_faults: gauge(
                 "waybill_agent_include_faults",
-                "What of the folder of --include was refused.",
+                "What of the folder of --include was refused, and names in it that waybill publishes too.",
             )?,
             writes: counter("waybill_agent_writes_total", "Generations that were handed to Traefik.")?,
             unchanged: counter(

@@ -10,6 +10,7 @@ mod folder;
 mod include;
 mod metrics;
 mod proxy;
+mod renames;
 mod report;
 mod serve;
 mod shard;
