@@ -3,8 +3,14 @@
 //! `Routing` holds the objects, who depends on what, and the table of fragments. It is a plain value without I/O;
 //! whoever shares it between tasks puts a lock around it.
 
+mod caught;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+
+pub use caught::ReconcileError;
+
+use caught::caught;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 
@@ -30,6 +36,9 @@ pub struct Routing {
     without_class: NamespacePolicy,
     sources: Sources,
     refused: HashMap<IngressKey, Problem>,
+    /// Reconciliations so far, and the last one of each class.
+    reconciled: u64,
+    class_changes: HashMap<Arc<str>, u64>,
 }
 
 /// What one reconciliation did.
@@ -44,13 +53,6 @@ pub struct Reconciled {
     pub fetch: Vec<SecretKey>,
 }
 
-/// Why an Ingress could not be brought up to date.
-#[derive(Debug, thiserror::Error)]
-pub enum ReconcileError {
-    #[error("the translation of Ingress {key} panicked: {message}; it stays as it was")]
-    Panicked { key: IngressKey, message: String },
-}
-
 impl Routing {
     /// Nothing yet. `settings` are the operator's own.
     pub fn new(watched: Watched, options: ClassOptions, settings: Arc<Settings>) -> Self {
@@ -63,6 +65,8 @@ impl Routing {
             without_class: NamespacePolicy::All,
             sources: Sources { parameters: true, namespaces: NamespaceSource::Pending },
             refused: HashMap::new(),
+            reconciled: 0,
+            class_changes: HashMap::new(),
         }
     }
 
@@ -247,6 +251,9 @@ impl Routing {
     /// Brings one class up to date, which may be gone; gives the Ingresses that have to be translated again.
     pub fn resolve_class(&mut self, name: &str) -> (BTreeSet<IngressKey>, Changed) {
         let mut changed = self.classes.resolve(&self.stores, self.sources, name);
+        if self.classes.resolution(name).is_none() {
+            self.class_changes.remove(name);
+        }
         let mut ingresses = BTreeSet::new();
         if changed.settings {
             changed.memory |= self.declare_outputs();
@@ -259,6 +266,7 @@ impl Routing {
     /// Brings all classes up to date; gives the Ingresses that have to be translated again.
     pub fn resolve_classes(&mut self) -> (BTreeSet<IngressKey>, Changed) {
         let (settings, mut changed) = self.classes.resolve_all(&self.stores, self.sources);
+        self.class_changes.retain(|class, _| self.classes.resolution(class).is_some());
         changed.memory |= self.declare_outputs();
         let mut ingresses: BTreeSet<IngressKey> =
             settings.iter().flat_map(|class| self.of_class(class)).collect();
@@ -369,12 +377,35 @@ impl Routing {
         self.table.settle(key)
     }
 
+    /// When an Ingress of a class was reconciled last, as a number that only grows.
+    pub fn last_change(&self, class: &str) -> u64 {
+        self.class_changes.get(class).copied().unwrap_or_default()
+    }
+
+    fn note_change(&mut self, key: &IngressKey) {
+        self.reconciled += 1;
+        let class = self.index.dependencies(key).and_then(|dependencies| dependencies.class.clone());
+        if let Some(class) = class.filter(|class| self.classes.resolution(class).is_some()) {
+            self.class_changes.insert(class, self.reconciled);
+        }
+    }
+
     /// Brings the table up to date with one Ingress, which may be gone. One that names a Secret whose data is yet to be
     /// fetched waits for the answer, which may be an error.
     ///
     /// # Errors
     /// The translation panicked; nothing has changed.
     pub fn reconcile(&mut self, key: &IngressKey) -> Result<Reconciled, ReconcileError> {
+        self.note_change(key);
+        let reconciled = self.reconcile_ingress(key)?;
+        self.note_change(key);
+        for other in &reconciled.problems {
+            self.note_change(other);
+        }
+        Ok(reconciled)
+    }
+
+    fn reconcile_ingress(&mut self, key: &IngressKey) -> Result<Reconciled, ReconcileError> {
         let held = self.stores.ingresses().entry(key);
         let Some((own, ingress)) = held.map(|(own, ingress)| (IngressKey(own.clone()), Arc::clone(ingress)))
         else {
@@ -451,16 +482,6 @@ impl Routing {
         }
         Reconciled { translated: false, change, problems, fetch: Vec::new() }
     }
-}
-
-/// Nothing that a user writes may cost more than its own Ingress. The translation only reads, so that nothing is left
-/// half done when it panics.
-fn caught<T>(key: &IngressKey, translate: impl FnOnce() -> T) -> Result<T, ReconcileError> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(translate)).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-        ReconcileError::Panicked { key: key.clone(), message: text.to_owned() }
-    })
 }
 
 /// What an Ingress depends on; one that is not ours only on its class.
