@@ -3,14 +3,12 @@
 //! `Routing` holds the objects, who depends on what, and the table of fragments. It is a plain value without I/O;
 //! whoever shares it between tasks puts a lock around it.
 
-mod caught;
+mod panics;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-pub use caught::ReconcileError;
-
-use caught::caught;
+pub use panics::ReconcileError;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 
@@ -24,6 +22,7 @@ use crate::translate::class::{self, Ownership};
 use crate::translate::problem::Problem;
 use crate::translate::settings::{ClassOptions, NamespacePolicy, Settings, StatusSource};
 use crate::watch::{Asked, Stores, Touched, Watched};
+use panics::caught;
 
 /// Objects in, routing out.
 pub struct Routing {

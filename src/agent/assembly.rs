@@ -74,7 +74,8 @@ impl Assembly {
         if files <= 1 {
             return 0;
         }
-        let sum = Sha256::new().chain_update(self.seed.to_le_bytes()).chain_update(key.1.as_bytes()).finalize();
+        let sum =
+            Sha256::new().chain_update(self.seed.to_le_bytes()).chain_update(key.1.as_bytes()).finalize();
         let number = sum.iter().take(4).fold(0_usize, |number, byte| number << 8 | usize::from(*byte));
         number % files
     }
@@ -411,7 +412,11 @@ mod tests {
         for (name, other) in [("x", true), ("x", false), ("z", true), ("z", false)] {
             assembly.written();
             let reasons = assembly.give_way(&users(name)).reasons();
-            assert_eq!((reasons.len(), assembly.may_have_changed(0)), (usize::from(name == "x"), other), "{name}");
+            assert_eq!(
+                (reasons.len(), assembly.may_have_changed(0)),
+                (usize::from(name == "x"), other),
+                "{name}"
+            );
             assert_eq!(whole(&assembly) == plain, name == "z");
         }
     }

@@ -72,9 +72,12 @@ impl Renames {
     /// What is called otherwise, in words.
     pub fn reasons(&self) -> Vec<String> {
         let sections = [("routers", &self.routers), ("services", &self.services)];
-        let all = sections.into_iter().flat_map(|(section, names)| names.iter().map(move |one| (section, one)));
+        let all =
+            sections.into_iter().flat_map(|(section, names)| names.iter().map(move |one| (section, one)));
         all.map(|(section, (name, new))| {
-            format!("http.{section}.{name} of --include stays, and waybill's of that name is called {new} here")
+            format!(
+                "http.{section}.{name} of --include stays, and waybill's of that name is called {new} here"
+            )
         })
         .collect()
     }
@@ -109,8 +112,14 @@ mod tests {
         assert!(written(&[(Router, "web")]).contains(&router.replacen("\"web\"", "\"web_\"", 1)));
         // Whoever leads to a service of another name goes with it, and a rule stays as it is.
         let of_service = written(&[(Service, "web")]);
-        assert!(of_service.contains(&router.replacen("\"service\":\"web\"", "\"service\":\"web_\"", 1)), "{of_service:?}");
-        assert_eq!(of_service.iter().filter(|line| line.starts_with("\"web_\":{\"loadBalancer\"")).count(), 1);
+        assert!(
+            of_service.contains(&router.replacen("\"service\":\"web\"", "\"service\":\"web_\"", 1)),
+            "{of_service:?}"
+        );
+        assert_eq!(
+            of_service.iter().filter(|line| line.starts_with("\"web_\":{\"loadBalancer\"")).count(),
+            1
+        );
         assert_eq!(of_service.iter().filter(|line| plain.contains(line)).count(), 2);
         // The new name is nobody's.
         let taken = written(&[(Service, "web"), (Service, "web_")]).concat();

@@ -76,7 +76,8 @@ fn the_classes_of_the_own_output_decide_who_may_name_none() {
         Routing::new(Watched { namespaces: None, nodes: false }, ClassOptions::default(), Arc::default());
     let keys = ["blog", "shop"].map(|namespace| IngressKey::new(namespace, "web"));
     for key in &keys {
-        let object = json!({"metadata": {"namespace": key.namespace(), "name": "web"}, "spec": {"rules": []}});
+        let object =
+            json!({"metadata": {"namespace": key.namespace(), "name": "web"}, "spec": {"rules": []}});
         let ingress = Event::Apply(serde_json::from_value(object).unwrap());
         routing.stores_mut().apply_ingress(&Scope::All, ingress);
         routing.reconcile(key).unwrap();

@@ -102,7 +102,8 @@ impl Checklist<'_> {
             let state_of = |class: &str| classes?.contains_key(class).then_some(&accepted);
             for ingress in ingresses {
                 let everywhere = &NamespacePolicy::All;
-                if claim(&ingress, &self.options.class, defaults, everywhere, state_of) == Ownership::NotOurs {
+                if claim(&ingress, &self.options.class, defaults, everywhere, state_of) == Ownership::NotOurs
+                {
                     continue;
                 }
                 let managers = ingress.metadata.managed_fields.iter().flatten();
