@@ -1,4 +1,4 @@
-//! References to objects that other providers hold: may this namespace have them?
+//! Decides whether a namespace may refer to an object of another provider.
 //!
 //! `X@kubernetescrd` names an object of Traefik's CRD provider as `{namespace}-{name}`, or as `{namespace}_{name}` with
 //! its option `safeNaming`; without a check an Ingress could use another tenant's middleware.
@@ -27,8 +27,8 @@ pub fn is_own(name: &str, namespace: &str, is_known: impl FnMut(&str) -> bool) -
     }
 }
 
-/// Checks the references that two annotations of an object in `namespace` hold; false, with a problem for each of the
-/// two, where it may not have one of them.
+/// Checks the references in two annotations of an object in `namespace`. Returns false, with a problem for each
+/// annotation with a forbidden reference.
 pub(super) fn check(
     annotations: [&References; 2],
     namespace: &str,
@@ -48,7 +48,7 @@ pub(super) fn check(
     allowed
 }
 
-/// The first of the references that the namespace may not have, why, and what would be right.
+/// The first forbidden reference, with its category and remedy.
 fn refusal<'a>(
     references: &'a [String],
     namespace: &str,
@@ -77,7 +77,7 @@ fn refusal<'a>(
         let form = match name.contains(SAFE_SEPARATOR) {
             true => format!("{namespace}{SAFE_SEPARATOR}NAME{CRD_PROVIDER}"),
             false => format!(
-                "{namespace}-NAME{CRD_PROVIDER} (and not with a name that another namespace's could be)"
+                "{namespace}-NAME{CRD_PROVIDER} (refused if the name could also belong to another namespace)"
             ),
         };
         let remedy = format!(
