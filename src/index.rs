@@ -13,15 +13,12 @@ use crate::kubernetes::key::{IngressKey, SecretKey, ServiceKey};
 use crate::small_set::SmallSet;
 use crate::watch::ANY_NAMESPACE;
 
-/// Stands for no class. No class can have this name.
-pub const NO_CLASS: &str = "";
-
 /// The dependencies of an Ingress. Lists are sorted and without duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dependencies {
     pub services: Box<[ServiceKey]>,
     pub secrets: Box<[SecretKey]>,
-    /// `spec.ingressClassName`, or [`NO_CLASS`]: what an annotation says is no IngressClass.
+    /// `spec.ingressClassName`. The value of an annotation is no IngressClass.
     pub class: Option<Arc<str>>,
     pub nodes: bool,
     /// Namespaces whose creation or deletion concerns it, or only [`ANY_NAMESPACE`].
@@ -53,7 +50,7 @@ impl Dependencies {
                 .map(|name| ServiceKey::new(Arc::clone(&namespace), name))
                 .collect(),
             secrets: secrets.into_iter().map(|name| SecretKey::new(Arc::clone(&namespace), name)).collect(),
-            class: Some(spec.ingress_class_name.as_deref().unwrap_or(NO_CLASS).into()),
+            class: spec.ingress_class_name.as_deref().map(Arc::from),
             nodes: false,
             namespaces: Box::default(),
         }
@@ -176,7 +173,7 @@ impl DependencyIndex {
         self.by_secret.of(secret)
     }
 
-    /// The Ingresses of this class, or of [`NO_CLASS`], in no order.
+    /// The Ingresses of this class, in no order.
     pub fn dependents_of_class(&self, class: &str) -> impl Iterator<Item = &IngressKey> {
         self.by_class.of(class)
     }
@@ -298,7 +295,7 @@ mod tests {
         assert_eq!(Dependencies::new(&ingress, "web".into()), expected);
         let mut annotated = ingress;
         annotated.spec.as_mut().unwrap().ingress_class_name = None;
-        assert_eq!(Dependencies::new(&annotated, "web".into()).class.as_deref(), Some(NO_CLASS));
+        assert_eq!(Dependencies::new(&annotated, "web".into()).class, None);
         assert_eq!(Dependencies::new(&Ingress::default(), "web".into()), Dependencies::default());
     }
 

@@ -12,7 +12,7 @@ pub use panics::ReconcileError;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use crate::index::{Dependencies, DependencyIndex, NO_CLASS};
+use crate::index::{Dependencies, DependencyIndex};
 use crate::kubernetes::Ingress;
 use crate::kubernetes::key::{IngressKey, OutputKey, SecretKey};
 use crate::parameters::classes::{Changed, Classes, NamespaceSource, Sources};
@@ -20,7 +20,7 @@ use crate::table::{Change, Table};
 use crate::translate;
 use crate::translate::class::{self, Ownership};
 use crate::translate::problem::Problem;
-use crate::translate::settings::{ClassOptions, NamespacePolicy, Settings, StatusSource};
+use crate::translate::settings::{ClassOptions, Settings, StatusSource};
 use crate::watch::{Asked, Stores, Touched, Watched};
 use panics::caught;
 
@@ -31,8 +31,6 @@ pub struct Routing {
     table: Table,
     options: ClassOptions,
     classes: Classes,
-    /// The namespaces whose Ingresses may name no class.
-    without_class: NamespacePolicy,
     sources: Sources,
     refused: HashMap<IngressKey, Problem>,
     /// Reconciliations so far, and the last one of each class.
@@ -61,7 +59,6 @@ impl Routing {
             table: Table::default(),
             classes: Classes::new(&options.controller_name, settings),
             options,
-            without_class: NamespacePolicy::All,
             sources: Sources { parameters: true, namespaces: NamespaceSource::Pending },
             refused: HashMap::new(),
             reconciled: 0,
@@ -247,43 +244,24 @@ impl Routing {
         self.adopt_class_memory(map.as_deref())
     }
 
-    /// Updates one class, which may be deleted. Returns the Ingresses that have to be translated again.
-    pub fn resolve_class(&mut self, name: &str) -> (BTreeSet<IngressKey>, Changed) {
+    /// Brings one class up to date, which may be gone.
+    pub fn resolve_class(&mut self, name: &str) -> Changed {
         let mut changed = self.classes.resolve(&self.stores, self.sources, name);
         if self.classes.resolution(name).is_none() {
             self.class_changes.remove(name);
         }
-        let mut ingresses = BTreeSet::new();
         if changed.settings {
             changed.memory |= self.declare_outputs();
-            ingresses.extend(self.of_class(name));
-            ingresses.extend(self.admit_without_class());
         }
-        (ingresses, changed)
+        changed
     }
 
-    /// Updates all classes. Returns the Ingresses that have to be translated again.
-    pub fn resolve_classes(&mut self) -> (BTreeSet<IngressKey>, Changed) {
+    /// Brings all classes up to date. Returns those whose Ingresses have to be translated again.
+    pub fn resolve_classes(&mut self) -> (BTreeSet<Arc<str>>, Changed) {
         let (settings, mut changed) = self.classes.resolve_all(&self.stores, self.sources);
         self.class_changes.retain(|class, _| self.classes.resolution(class).is_some());
         changed.memory |= self.declare_outputs();
-        let mut ingresses: BTreeSet<IngressKey> =
-            settings.iter().flat_map(|class| self.of_class(class)).collect();
-        ingresses.extend(self.admit_without_class());
-        (ingresses, changed)
-    }
-
-    /// Decides again which Ingresses may name no class; gives those for which that has changed.
-    fn admit_without_class(&mut self) -> Vec<IngressKey> {
-        let admitted = self.classes.admitted_without(&self.options);
-        if admitted == self.without_class {
-            return Vec::new();
-        }
-        self.without_class = admitted;
-        let without = self.index.dependents_of_class(NO_CLASS);
-        let other =
-            |key: &&IngressKey| self.refused.contains_key(*key) == self.without_class.admits(key.namespace());
-        without.filter(other).cloned().collect()
+        (settings, changed)
     }
 
     /// The output of a class exists before its first Ingress. Returns whether there is a new one to store.
@@ -346,8 +324,7 @@ impl Routing {
     }
 
     fn claim(&self, ingress: &Ingress) -> Ownership {
-        let (defaults, without_class) = (self.classes.defaults(), &self.without_class);
-        class::claim(ingress, &self.options, defaults, without_class, |name| self.classes.state(name))
+        class::claim(ingress, &self.options, self.classes.defaults(), |name| self.classes.state(name))
     }
 
     /// Updates the table with every Ingress, once the first lists are complete.

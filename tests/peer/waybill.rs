@@ -111,7 +111,9 @@ impl Library {
         let gone = self.routing.stores_mut().expire_gone_secrets(later);
         keys.extend(self.routing.affected(&gone));
         for class in self.routing.affected_classes(touched) {
-            keys.extend(self.routing.resolve_class(&class).0);
+            if self.routing.resolve_class(&class).settings {
+                keys.extend(self.routing.of_class(&class));
+            }
         }
         let mut fetch = touched.fetch.clone();
         loop {
