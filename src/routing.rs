@@ -182,10 +182,11 @@ impl Routing {
             && !(self.classes.needs_namespaces() && self.sources.namespaces == NamespaceSource::Pending)
     }
 
-    /// Whether every Secret that has to be fetched was once, or could not be. Newer versions are not waited for: whoever
-    /// changes a Secret faster than it can be read must not hold up the others.
+    /// Whether every Secret that has to be fetched was once, or is refused for good. One GET that failed says nothing: what
+    /// the last leader published has the certificate. Newer versions are not waited for: whoever changes a Secret faster than
+    /// it can be read must not hold up the others.
     pub fn all_fetched(&self) -> bool {
-        !self.index.named_secrets().any(|secret| self.stores.secrets().is_unread(secret))
+        !self.index.named_secrets().any(|secret| self.stores.secrets().is_awaited(secret))
     }
 
     /// Whether the addresses that statuses are made from may have changed.

@@ -24,7 +24,7 @@ use crate::watch::changes::Touched;
 use crate::watch::collection::{Collection, Scope};
 use crate::watch::namespaces::KnownNamespaces;
 use crate::watch::nodes::Nodes;
-use crate::watch::secrets::{Asked, SecretSource, SecretState, Secrets};
+use crate::watch::secrets::{Asked, FetchFailure, SecretSource, SecretState, Secrets};
 use crate::watch::slices::SlicesByService;
 
 /// What is watched.
@@ -248,8 +248,8 @@ impl Stores {
     }
 
     /// A GET of a Secret failed, and not with 404.
-    pub fn secret_fetch_failed(&mut self, key: &SecretKey) -> Touched {
-        let changed = self.secrets.fetch_failed(key);
+    pub fn secret_fetch_failed(&mut self, key: &SecretKey, why: FetchFailure) -> Touched {
+        let changed = self.secrets.fetch_failed(key, why);
         Touched { secrets: changed.then(|| key.clone()).into_iter().collect(), ..Touched::default() }
     }
 
