@@ -199,7 +199,7 @@ impl Routing {
         published(self.classes.defaults()) || self.classes.settings().any(|settings| published(settings))
     }
 
-    /// Whether an Ingress is of a class that an annotation pauses.
+    /// Whether an Ingress is of a class of which nothing may change.
     pub fn is_paused(&self, key: &IngressKey) -> bool {
         let class = self.index.dependencies(key).and_then(|dependencies| dependencies.class.as_deref());
         class.is_some_and(|class| self.classes.is_paused(class))
@@ -257,8 +257,8 @@ impl Routing {
 
     /// The output of a class is there before its first Ingress. Whether there is a new one to remember.
     fn declare_outputs(&mut self) -> bool {
-        for settings in self.classes.settings() {
-            self.table.declare(&settings.output);
+        for output in self.classes.outputs() {
+            self.table.declare(output);
         }
         self.remember_outputs()
     }
@@ -272,7 +272,7 @@ impl Routing {
     /// Whether an output is there only to be emptied: it is not the operator's, and no class publishes there.
     pub fn is_retired(&self, output: &OutputKey) -> bool {
         *output != self.classes.defaults().output
-            && !self.classes.settings().any(|settings| settings.output == *output)
+            && !self.classes.outputs().any(|published| published == output)
     }
 
     /// Forgets a retired output that holds nothing; whether it did. Call it once that has been committed.

@@ -26,7 +26,6 @@ use crate::publish::Requests;
 use crate::publish::statuses::class_statuses::{ClassWriter, Written};
 use crate::routing::Routing;
 use crate::translate::problem::{Category, Problem};
-use crate::translate::settings::ClassState;
 
 /// How often the counts in statuses are computed. They are written less often.
 const LOOK: Duration = Duration::from_secs(5);
@@ -198,7 +197,7 @@ impl ClassPublisher {
         let metrics = &self.requests.metrics().classes;
         metrics.set(ClassStatus::Current, count(&[Standing::Operator, Standing::Current]));
         metrics.set(ClassStatus::LastAccepted, count(&[Standing::LastAccepted]));
-        metrics.set(ClassStatus::NotAccepted, count(&[Standing::NotAccepted]));
+        metrics.set(ClassStatus::NotAccepted, count(&[Standing::Withheld, Standing::NotAccepted]));
         for class in
             std::mem::take(&mut self.reported).into_iter().filter(|class| !resolutions.contains_key(class))
         {
@@ -242,17 +241,12 @@ impl ClassPublisher {
 /// Parameters whose status names classes although no class names them: the classes were deleted while no replica ran. If a
 /// class in the status exists and is not ours, the object belongs to another installation.
 fn unused(routing: &Routing) -> BTreeSet<Arc<str>> {
-    let classes = routing.stores().classes();
-    let ours_or_gone = |class: &str| {
-        routing.classes().resolution(class).is_some() || classes.get(&ObjectKey::new("", class)).is_none()
-    };
     let named = routing.classes().objects();
     let objects = routing.stores().parameters().iter();
     let unused = objects.filter(|(key, parameters)| {
-        let named_before = parameters.status.get("ingressClasses").and_then(serde_json::Value::as_array);
-        let mut named_before =
-            named_before.into_iter().flatten().filter_map(serde_json::Value::as_str).peekable();
-        !named.contains(key.name()) && named_before.peek().is_some() && named_before.all(ours_or_gone)
+        !named.contains(key.name())
+            && classes_in_status(&parameters.status).next().is_some()
+            && !is_anothers(routing, key.name())
     });
     unused.map(|(key, _)| Arc::from(key.name())).collect()
 }

@@ -49,7 +49,7 @@ pub struct Changed {
     pub verdict: bool,
     /// [`Classes::memory`] has to be written.
     pub memory: bool,
-    /// Publishing of it is paused, or goes on.
+    /// Publishing of it is paused or withheld, or goes on.
     pub pause: bool,
 }
 
@@ -165,9 +165,10 @@ impl Classes {
         told.chain(paused).collect()
     }
 
-    /// Whether an annotation pauses a class.
+    /// Whether nothing of a class may change: an annotation pauses it, or its publishing is withheld.
     pub fn is_paused(&self, class: &str) -> bool {
         self.pauses.contains_key(class)
+            || self.resolution(class).is_some_and(|resolution| resolution.withheld.is_some())
     }
 
     /// The class, the first by name, that pauses an output: its routing goes there. What stands published of a class
@@ -176,12 +177,22 @@ impl Classes {
         self.pauses.keys().find(|class| self.output_of(class) == Some(output))
     }
 
+    /// The class, the first by name, whose last accepted settings can't be applied for want of the labels of namespaces,
+    /// and which published in this output. To be withheld like a pause: which of what stands there is of the class can't be
+    /// told.
+    pub fn withholding(&self, output: &OutputKey) -> Option<&Arc<str>> {
+        let mut all = self.resolutions.iter();
+        all.find(|(_, resolution)| resolution.withheld.as_ref() == Some(output)).map(|(class, _)| class)
+    }
+
     /// Where the routing of a class goes.
-    pub fn output_of(&self, class: &str) -> Option<&OutputKey> {
-        match self.state(class)? {
-            ClassState::Accepted(settings) => Some(&settings.output),
-            ClassState::NotAccepted => None,
-        }
+    fn output_of(&self, class: &str) -> Option<&OutputKey> {
+        self.resolution(class)?.output()
+    }
+
+    /// Where the routing of all classes goes.
+    pub fn outputs(&self) -> impl Iterator<Item = &OutputKey> {
+        self.resolutions.values().filter_map(Resolution::output)
     }
 
     /// The classes to resolve again because of what an event touched. A changed memory concerns only who does not
@@ -239,14 +250,13 @@ impl Classes {
         let before = self.resolutions.get(name);
         // Labels that are not there yet say nothing about a class that has settings.
         if let Some(before) = before
+            && matches!(before.state, ClassState::Accepted(_))
             && resolution.verdict.as_ref().is_some_and(|verdict| verdict.reason == Reason::Pending)
         {
             resolution.state = before.state.clone();
-            resolution.standing = match before.standing {
-                Standing::NotAccepted => Standing::NotAccepted,
-                _ => Standing::LastAccepted,
-            };
+            (resolution.standing, resolution.withheld) = (Standing::LastAccepted, None);
         }
+        let withheld = before.and_then(|before| before.withheld.as_ref()) != resolution.withheld.as_ref();
         let memory = resolution.accepted_now.take().is_some_and(|entry| self.memory.remember(name, entry));
         let settings = before.is_none_or(|before| before.state != resolution.state);
         let verdict = before.is_none_or(|before| {
@@ -265,7 +275,7 @@ impl Classes {
         } else {
             self.pauses.remove(name).is_some()
         };
-        Changed { settings, verdict: verdict || paused, memory, pause: paused }
+        Changed { settings, verdict: verdict || paused, memory, pause: paused || withheld }
     }
 
     /// While a class is paused its parameters are judged and not taken over: they could send it to another output, and
@@ -273,32 +283,30 @@ impl Classes {
     /// pause leaves alone as well.
     fn freeze(&self, stores: &Stores, sources: Sources, name: &str, resolution: &mut Resolution) {
         let frozen = match self.resolutions.get(name) {
-            Some(before) => Some((before.state.clone(), before.standing, before.uses_namespace_labels)),
-            None => self.remembered(stores, sources, name),
+            Some(before) if before.withheld.is_none() => Some(before.clone()),
+            _ => self.remembered(stores, sources, name),
         };
-        if let Some((state, standing, uses_namespace_labels)) = frozen {
-            if state != resolution.state && standing == Standing::Current {
+        if let Some(frozen) = frozen {
+            if frozen.withheld.is_some() {
+                resolution.standing = Standing::Withheld;
+            } else if frozen.state != resolution.state
+                && (frozen.standing == Standing::Current || resolution.standing == Standing::Withheld)
+            {
                 resolution.standing = Standing::LastAccepted;
             }
-            resolution.state = state;
-            resolution.uses_namespace_labels |= uses_namespace_labels;
+            (resolution.state, resolution.withheld) = (frozen.state, frozen.withheld);
+            resolution.uses_namespace_labels |= frozen.uses_namespace_labels;
         }
         resolution.accepted_now = None;
     }
 
     /// What a class with parameters comes to by what is remembered alone.
-    fn remembered(
-        &self,
-        stores: &Stores,
-        sources: Sources,
-        name: &str,
-    ) -> Option<(ClassState, Standing, bool)> {
+    fn remembered(&self, stores: &Stores, sources: Sources, name: &str) -> Option<Resolution> {
         let class = stores.classes().get(&ObjectKey::new("", name))?;
         class.spec.as_ref()?.parameters.as_ref()?;
         self.memory.get(name)?;
         let without = Sources { parameters: false, ..sources };
-        let resolution = self.resolution_of(stores, without, class)?;
-        Some((resolution.state, resolution.standing, resolution.uses_namespace_labels))
+        self.resolution_of(stores, without, class)
     }
 
     fn resolution_of(&self, stores: &Stores, sources: Sources, class: &IngressClass) -> Option<Resolution> {

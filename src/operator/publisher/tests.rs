@@ -77,7 +77,7 @@ async fn a_commit_after_a_refusal_ends_it() {
     // A pause and a withdrawal that is held are answers too.
     publisher.failed(&key, &refused());
     output(&mut publisher, &key).refusals.note(&refused(), Instant::now(), || true);
-    publisher.paused(&key, Vec::new());
+    publisher.paused(&key, Category::Paused, Vec::new());
     assert!(!output(&mut publisher, &key).refusals.has_begun());
 }
 
