@@ -152,7 +152,9 @@ impl ClassPublisher {
     async fn write_statuses(&mut self) -> Result<(), PublishError> {
         let due = {
             let routing = self.live.routing();
-            self.used.extend(routing.classes().objects());
+            let named = routing.classes().objects();
+            self.used.extend(named.iter().cloned());
+            self.used.retain(|object| named.contains(object) || !is_anothers(&routing, object));
             let mut objects = unused(&routing);
             objects.extend(self.used.iter().cloned());
             objects.retain(|object| {
@@ -238,8 +240,7 @@ impl ClassPublisher {
     }
 }
 
-/// Parameters whose status names classes although no class names them: the classes were deleted while no replica ran. If a
-/// class in the status exists and is not ours, the object belongs to another installation.
+/// Parameters whose status names classes although no class names them: the classes were deleted while no replica ran.
 fn unused(routing: &Routing) -> BTreeSet<Arc<str>> {
     let named = routing.classes().objects();
     let objects = routing.stores().parameters().iter();
@@ -251,16 +252,27 @@ fn unused(routing: &Routing) -> BTreeSet<Arc<str>> {
     unused.map(|(key, _)| Arc::from(key.name())).collect()
 }
 
+/// Whether parameters that no class of ours names belong to another installation: a class in their status exists and is not
+/// ours.
+fn is_anothers(routing: &Routing, object: &str) -> bool {
+    let exists = |class: &str| routing.stores().classes().get(&ObjectKey::new("", class)).is_some();
+    let parameters = routing.stores().parameters().get(&ObjectKey::new("", object));
+    parameters.is_some_and(|parameters| {
+        classes_in_status(&parameters.status)
+            .any(|class| exists(class) && routing.classes().resolution(class).is_none())
+    })
+}
+
+fn classes_in_status(status: &serde_json::Value) -> impl Iterator<Item = &str> {
+    let classes = status.get("ingressClasses").and_then(serde_json::Value::as_array);
+    classes.into_iter().flatten().filter_map(serde_json::Value::as_str)
+}
+
 /// The outputs of the classes that name an object.
 fn outputs(routing: &Routing, object: &str) -> BTreeSet<OutputKey> {
     let classes = routing.classes().iter();
-    classes
-        .filter(|(_, one)| one.object.as_deref() == Some(object))
-        .filter_map(|(_, one)| match &one.state {
-            ClassState::Accepted(settings) => Some(settings.output.clone()),
-            ClassState::NotAccepted => None,
-        })
-        .collect()
+    let named = classes.filter(|(_, one)| one.object.as_deref() == Some(object));
+    named.filter_map(|(_, one)| one.output().cloned()).collect()
 }
 
 /// The totals over the classes that name an object.

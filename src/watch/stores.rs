@@ -69,6 +69,8 @@ impl From<DynamicObject> for Parameters {
 pub struct Stores {
     watched: Watched,
     ingresses: Collection<Arc<Ingress>>,
+    /// See [`Stores::take_left`].
+    left: Vec<(IngressKey, Arc<Ingress>)>,
     classes: Collection<Arc<IngressClass>>,
     services: Collection<Arc<Service>>,
     slices: Collection<Arc<Slice>>,
@@ -91,6 +93,7 @@ impl Stores {
         }
         Self {
             ingresses: Collection::new(&scopes),
+            left: Vec::new(),
             classes: Collection::default(),
             services: Collection::new(&scopes),
             slices: Collection::new(&scopes),
@@ -160,11 +163,20 @@ impl Stores {
             match (&change.before, &change.after) {
                 (Some(before), Some(after)) if same_routing(before, after) => {
                     touched.statuses.push(IngressKey(key));
+                    continue;
                 }
-                _ => touched.ingresses.push(IngressKey(key)),
+                (Some(before), None) => self.left.push((IngressKey(key.clone()), Arc::clone(before))),
+                _ => {}
             }
+            touched.ingresses.push(IngressKey(key));
         }
         touched
+    }
+
+    /// Ingresses that went since this was called last, as they were. One that has lost the label by which Ingresses are
+    /// selected goes like one that is deleted.
+    pub fn take_left(&mut self) -> Vec<(IngressKey, Arc<Ingress>)> {
+        std::mem::take(&mut self.left)
     }
 
     /// An IngressClass came, changed or went.

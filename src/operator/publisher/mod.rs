@@ -284,6 +284,7 @@ impl Publisher {
             output.throttle.changed();
             output.waiting.since(waiting);
         }
+        self.statuses.note_left(pending.left);
         self.statuses.look_at(routing, pending.statuses, pending.all_statuses, |output| {
             self.outputs.get(output).is_some_and(|output| output.waiting.oldest().is_some())
         });
