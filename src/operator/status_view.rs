@@ -1,4 +1,4 @@
-//! Which status each Ingress should have now. The routing decides the addresses; what is committed decides when
+//! Decides which status each Ingress should have now. The routing determines the addresses. The commits determine when
 //! they may be written.
 //!
 //! ```text
@@ -26,35 +26,37 @@ use crate::translate::problem::Problem;
 use crate::translate::settings::Settings;
 use crate::translate::status::{self, DesiredStatus};
 
-/// The statuses that are wanted in one term of a leader.
+/// The desired statuses in one term of a leader.
 pub struct Statuses {
     live: Arc<Live>,
     problems: Arc<ProblemReports>,
     /// Our field manager.
     manager: String,
-    /// `operator.status`; when off, another controller writes all statuses.
-    enabled: bool,
-    /// Whether Ingresses are selected by label, so that one that is not shown any more may still be there.
+    /// Whether Ingresses are selected by label, so that one that left the watch may still exist.
     selects: bool,
-    /// Ingresses to look at now.
+    /// `operator.status`; if off, another controller writes all statuses.
+    enabled: bool,
+    /// Ingresses to check now.
     pub queue: Arc<KeyQueue<IngressKey, ()>>,
     /// Locked after the routing.
     held: Mutex<HeldStatuses>,
-    /// `operator.statusDelay`: the longest that an Ingress waits for the proxies.
+    /// `operator.statusDelay`: the longest wait of an Ingress for the proxies.
     delay: Duration,
-    /// The addresses for each group of settings, computed once until they may have changed.
+    /// The addresses for each group of settings, cached until they may have changed.
     addresses: Mutex<Vec<(Arc<Settings>, DesiredStatus)>>,
 }
 
-/// Ingresses whose statuses are not written yet.
+/// Ingresses whose statuses have to wait.
 #[derive(Default)]
 struct HeldStatuses {
-    /// To look at after the next commit of an output.
+    /// To check after the next commit of an output.
     waiting: HashMap<IngressKey, Awaited>,
-    /// Those without the address that they should have, whose routing is committed.
+    /// Ingresses whose routing is committed but whose address is missing.
     arriving: HashMap<IngressKey, Arrival>,
-    /// Those that have our address and no routing since before this term; `None` until it has looked. What an earlier
-    /// term published of them may still be out, until every output is committed.
+    /// Those that wait for the proxies, by the commit that they wait for.
+    unreleased: BTreeMap<(OutputKey, Commit), Unreleased>,
+    /// Ingresses that have had our address and no routing since before this term; `None` until this has been checked.
+    /// Routing from an earlier term may still be published until every output is committed.
     inherited: Option<HashSet<IngressKey>>,
     /// Ingresses with our address that are not shown any more, as they were: deleted, or without the label.
     left: HashMap<IngressKey, Arc<Ingress>>,
@@ -64,7 +66,7 @@ struct HeldStatuses {
 #[derive(Clone, PartialEq)]
 struct Awaited {
     output: OutputKey,
-    /// The Ingress whose routing will be committed; one that is no longer ours has none.
+    /// The output whose commit will contain the Ingress; none for one that is no longer ours.
     uid: Option<Uid>,
 }
 
@@ -77,11 +79,16 @@ impl Awaited {
 /// An Ingress that gets its address once every proxy has loaded its routing.
 struct Arrival {
     of: Awaited,
-    /// The one that first held the Ingress.
+    /// The first generation that contained the Ingress.
     commit: Commit,
-    until: Instant,
-    /// It does not wait any more, nor again for a later commit.
+    /// It no longer waits, not even for a later commit.
     released: bool,
+}
+
+/// What a commit brought, until the proxies have it.
+struct Unreleased {
+    until: Instant,
+    ingresses: Vec<IngressKey>,
 }
 
 impl Statuses {
@@ -100,7 +107,7 @@ impl Statuses {
         }
     }
 
-    /// Ingresses are not shown any more. Call it before [`Self::look_at`] hears what that changed.
+    /// Adds Ingresses that left the watch. Call it before [`Self::look_at`] gets the change.
     pub fn note_left(&self, left: Vec<(IngressKey, Arc<Ingress>)>) {
         let ours = |ingress: &Ingress| {
             StatusOwners::new(ingress, &self.manager).we && !addresses(ingress).is_empty()
@@ -110,10 +117,10 @@ impl Statuses {
         }
     }
 
-    /// Takes Ingresses whose status may be wrong, each with the output that its change concerns. With `all`, every
-    /// Ingress is looked at, because addresses may have changed. `uncommitted` says whether an output has changes
-    /// to commit. `routing` is held since before the Ingresses were taken from [`Live`], so that none is written
-    /// before it waits here.
+    /// Adds Ingresses whose status may be wrong, each with the output that its change concerns. With `all`, every
+    /// Ingress is checked, because addresses may have changed. `uncommitted` says whether an output has changes to
+    /// commit. `routing` has been held since before the Ingresses were taken from [`Live`], so that no status is
+    /// written before it waits here.
     pub fn look_at(
         &self,
         routing: MutexGuard<'_, Routing>,
@@ -142,7 +149,7 @@ impl Statuses {
             let fragment = routing.table().fragment(&key);
             let is_there =
                 fragment.is_some() || ingresses.get(&key).is_some() || held.left.contains_key(&key);
-            // One that is no longer ours waits for the commit that drops it from the output that it was in.
+            // An Ingress that is no longer ours waits for the commit that removes it from its old output.
             let output = fragment.map(|fragment| fragment.output()).or(changed.as_ref());
             match output {
                 Some(output) if is_there && (uncommitted(output) || !self.live.is_committed(output)) => {
@@ -166,8 +173,8 @@ impl Statuses {
         }
     }
 
-    /// Whether there are Ingresses that get an address with the next commit of an output. None waits for proxies where
-    /// the longest wait is 0.
+    /// Whether there are Ingresses that get an address with the next commit of an output. If the longest wait is 0,
+    /// none waits for proxies.
     pub fn await_commit(&self, output: &OutputKey) -> bool {
         if self.delay.is_zero() {
             return false;
@@ -177,27 +184,32 @@ impl Statuses {
         held.waiting.iter().any(|(key, one)| one.output == *output && self.arrives(key, &routing))
     }
 
-    /// An output was committed. `resumed`: the attempt before failed or was held back, so statuses may have been left
-    /// alone. `loaded`: the newest commit that every proxy has.
+    /// An output was committed. `resumed`: the attempt before failed or was held, so statuses may have been left alone.
+    /// `loaded`: the newest commit that every proxy has loaded.
     pub fn committed(&self, output: &OutputKey, commit: Commit, resumed: bool, loaded: Commit) {
         let routing = self.live.routing();
         let mut held = self.held();
-        let HeldStatuses { waiting, arriving, .. } = &mut *held;
-        let until = Instant::now() + self.delay;
+        let HeldStatuses { waiting, arriving, unreleased, .. } = &mut *held;
+        let mut wait = Vec::new();
         let released = loaded >= commit || self.delay.is_zero();
         let mut now = Vec::new();
         for (key, of) in waiting.extract_if(|_, one| one.output == *output) {
             if !self.arrives(&key, &routing) {
                 arriving.remove(&key);
             } else if arriving.get(&key).is_none_or(|one| one.of != of) {
-                // One that changes again and again waits for its first commit alone. One that was made anew during this
-                // commit is not in it: `of` is the one before, and it waits again.
-                arriving.insert(key.clone(), Arrival { of, commit, until, released });
+                // An Ingress that changes again and again waits only for its first commit. One that was recreated
+                // during this commit is not in it, because `of` is the previous object, so it waits again.
+                arriving.insert(key.clone(), Arrival { of, commit, released });
                 if !released {
+                    wait.push(key);
                     continue;
                 }
             }
             now.push((key, ()));
+        }
+        if !wait.is_empty() {
+            let until = Instant::now() + self.delay;
+            unreleased.insert((output.clone(), commit), Unreleased { until, ingresses: wait });
         }
         now.extend(self.let_inherited_go(&mut held, &routing));
         drop(held);
@@ -209,11 +221,12 @@ impl Statuses {
         self.queue.extend(now);
     }
 
-    /// An output is let go, so there is no commit of it to wait for.
+    /// An output was given up, so there will be no commit to wait for.
     pub fn forget_output(&self, output: &OutputKey) {
         let routing = self.live.routing();
         let mut held = self.held();
         held.arriving.retain(|_, one| one.of.output != *output);
+        held.unreleased.retain(|(of, _), _| of != output);
         let gone = held.waiting.extract_if(|_, one| one.output == *output);
         let mut now: Vec<_> = gone.map(|(key, _)| (key, ())).collect();
         now.extend(self.let_inherited_go(&mut held, &routing));
@@ -222,7 +235,7 @@ impl Statuses {
         self.queue.extend(now);
     }
 
-    /// The Ingresses of which nothing is published any more, as is known once every output is committed.
+    /// The Ingresses of which nothing is published any more. This is known once every output is committed.
     fn let_inherited_go(&self, held: &mut HeldStatuses, routing: &Routing) -> Vec<(IngressKey, ())> {
         let Some(inherited) = held.inherited.as_mut().filter(|inherited| !inherited.is_empty()) else {
             return Vec::new();
@@ -233,34 +246,36 @@ impl Statuses {
         std::mem::take(inherited).into_iter().map(|key| (key, ())).collect()
     }
 
-    /// Lets those go whose commit every proxy has, as `loaded` says of an output, and those that have waited for too
-    /// long: gives how many these are.
+    /// Releases the statuses whose commit every proxy has loaded, as `loaded` says for an output, and those that have
+    /// waited too long. Returns the number of the latter.
     pub fn release(&self, now: Instant, loaded: impl Fn(&OutputKey) -> Commit) -> BTreeMap<OutputKey, u64> {
         let mut late = BTreeMap::new();
-        let mut by_output: BTreeMap<OutputKey, Commit> = BTreeMap::new();
         let mut keys = Vec::new();
-        for (key, one) in self.held().arriving.iter_mut().filter(|(_, one)| !one.released) {
-            let output = &one.of.output;
-            let loaded = match by_output.get(output) {
-                Some(loaded) => *loaded,
-                None => *by_output.entry(output.clone()).or_insert_with(|| loaded(output)),
-            };
-            let arrived = one.commit <= loaded;
-            if !arrived && one.until > now {
-                continue;
+        let mut held = self.held();
+        let HeldStatuses { arriving, unreleased, .. } = &mut *held;
+        unreleased.retain(|(output, commit), batch| {
+            let arrived = *commit <= loaded(output);
+            if !arrived && batch.until > now {
+                return true;
             }
-            if !arrived {
-                *late.entry(output.clone()).or_default() += 1;
+            for key in std::mem::take(&mut batch.ingresses) {
+                let one = arriving.get_mut(&key).filter(|one| one.commit == *commit && !one.released);
+                let Some(one) = one.filter(|one| one.of.output == *output) else { continue };
+                one.released = true;
+                if !arrived {
+                    *late.entry(output.clone()).or_default() += 1;
+                }
+                keys.push((key, ()));
             }
-            one.released = true;
-            keys.push((key.clone(), ()));
-        }
+            false
+        });
+        drop(held);
         self.queue.extend(keys);
         late
     }
 
-    /// Whether the status of an Ingress is about to get an address that it does not have. One that is deleted and not
-    /// reconciled yet may be made anew before that.
+    /// Whether the status of an Ingress is about to get a new address. A deleted Ingress that is not reconciled yet may
+    /// be recreated before that.
     fn arrives(&self, key: &IngressKey, routing: &Routing) -> bool {
         let Some(settings) = routing.settings(key) else { return false };
         let current = routing.stores().ingresses().get(key).map(|ingress| addresses(ingress));
@@ -297,13 +312,13 @@ impl StatusView for Statuses {
             held.arriving.remove(key);
         }
         let ingress = Arc::clone(shown.or_else(|| held.left.get(key))?);
-        // One whose routing was committed and loaded once does not wait for what changes afterwards.
+        // An Ingress whose routing was committed and loaded once does not wait for later changes.
         let waits = match held.arriving.get(key) {
             Some(one) if !one.released => true,
             Some(one) if fragment.is_some_and(|fragment| one.of.concerns(fragment)) => false,
             _ => held.waiting.contains_key(key) || self.live.is_pending(key),
         };
-        // Nothing new of it is published, so no address is written or withdrawn either.
+        // Nothing new is published for it, so no address is written or withdrawn either.
         let still = waits
             || routing.is_paused(key)
             || match fragment {
@@ -341,7 +356,7 @@ impl StatusView for Statuses {
     }
 }
 
-/// What is wrong with the sources of addresses.
+/// The problems of the sources of addresses.
 fn faults(routing: &Routing) -> Vec<Problem> {
     routing.all_settings().iter().filter_map(|one| status::fault(one, routing.stores())).collect()
 }
