@@ -308,6 +308,8 @@ async fn what_another_installation_wrote_stays_when_ours_is_withdrawn() {
     bench.want("web", ours);
     bench.has("web", &["192.0.2.1"], true).await;
     // They have another one, and the view does not know yet.
+    bench.want("web", Some(DesiredStatus::LeaveAlone));
+    bench.settled().await;
     let before = bench.view.ingresses.lock().unwrap()[&bench.key("web")].clone();
     bench.others("web", &["192.0.2.2"], ANOTHER, true).await;
     let mut stale = before;
