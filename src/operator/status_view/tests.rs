@@ -69,13 +69,13 @@ fn output(name: &str) -> OutputKey {
 }
 
 fn statuses() -> Statuses {
-    statuses_with("")
+    statuses_of(CLUSTER, "")
 }
 
-fn statuses_with(options: &str) -> Statuses {
+fn statuses_of(cluster: &str, options: &str) -> Statuses {
     let options = options::from_yaml_str(options).unwrap().options;
     let mut manifests = Manifests::default();
-    manifests.add(&"cluster.yaml".into(), CLUSTER.as_bytes());
+    manifests.add(&"cluster.yaml".into(), cluster.as_bytes());
     let metrics = Metrics::new("x").unwrap();
     let live = Arc::new(Live::new(offline::routing(manifests, &options), metrics.clone()));
     let operator = Subject { kind: Kind::ConfigMap, namespace: "w".into(), name: "w".into() };
@@ -139,7 +139,7 @@ fn published() -> Statuses {
 }
 
 fn published_with(options: &str) -> Statuses {
-    let statuses = statuses_with(options);
+    let statuses = statuses_of(CLUSTER, options);
     statuses.live.set_leading(true);
     statuses.live.set_publication(&output("a"), Publication::Committed);
     create(&statuses, "first", "a.example.com");
@@ -477,4 +477,38 @@ fn one_that_loses_the_label_loses_its_address_once_its_routing_is_withdrawn() {
     assert_eq!(decided(&statuses, "a"), Decision::Write(Vec::new()));
     statuses.written(&key("a"));
     assert!(statuses.state(&key("a")).is_none() && statuses.held().left.is_empty());
+}
+
+/// An annotation names no IngressClass: the one that is called like it publishes elsewhere.
+const SAME_NAME: &str = "
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: traefik, annotations: {waybill.dev/paused: 'true'}}
+spec: {controller: traefik.io/ingress-controller, parameters: {apiGroup: waybill.dev, kind: IngressClassParameters, name: c}}
+---
+apiVersion: waybill.dev/v1alpha1
+kind: IngressClassParameters
+metadata: {name: c}
+spec: {output: {name: c, namespace: edge}}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: annotated, namespace: shop, annotations: {kubernetes.io/ingress.class: traefik}}
+spec: {rules: [{host: annotated.example.com}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: classed, namespace: shop}
+spec: {ingressClassName: traefik, rules: [{host: classed.example.com}]}
+";
+
+#[test]
+fn a_pause_holds_the_statuses_of_its_output_alone() {
+    let statuses = statuses_of(SAME_NAME, "");
+    for output in [OutputKey::new("waybill", "waybill"), output("c")] {
+        statuses.live.set_publication(&output, Publication::Committed);
+        statuses.committed(&output, (1, 1), false, (1, 1));
+    }
+    let paused = |name: &str| statuses.live.routing().is_paused(&key(name));
+    assert_eq!((paused("annotated"), paused("classed")), (false, true));
 }
