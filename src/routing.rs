@@ -185,10 +185,11 @@ impl Routing {
             && !(self.classes.needs_namespaces() && self.sources.namespaces == NamespaceSource::Pending)
     }
 
-    /// Whether every needed Secret was fetched once, or could not be. Newer versions are not waited for: a Secret that
-    /// changes faster than it can be read must not delay the others.
+    /// Whether every needed Secret was fetched once, or is refused for good. A single failed GET does not count, because the
+    /// last leader may have published the certificate. Newer versions are not waited for: a Secret that changes faster than
+    /// it can be read must not delay the others.
     pub fn all_fetched(&self) -> bool {
-        !self.index.named_secrets().any(|secret| self.stores.secrets().is_unread(secret))
+        !self.index.named_secrets().any(|secret| self.stores.secrets().is_awaited(secret))
     }
 
     /// Whether the addresses for statuses may have changed.
@@ -201,7 +202,8 @@ impl Routing {
         published(self.classes.defaults()) || self.classes.settings().any(|settings| published(settings))
     }
 
-    /// Whether an annotation pauses the output that an Ingress is in, or the class of one that is in none.
+    /// Whether an annotation pauses the output that an Ingress is in, or the class of one that is in none, or that class is
+    /// withheld.
     pub fn is_paused(&self, key: &IngressKey) -> bool {
         if let Some(fragment) = self.table.fragment(key) {
             return self.classes.pausing(fragment.output()).is_some();
@@ -266,8 +268,8 @@ impl Routing {
 
     /// The output of a class exists before its first Ingress. Returns whether there is a new one to store.
     fn declare_outputs(&mut self) -> bool {
-        for settings in self.classes.settings() {
-            self.table.declare(&settings.output);
+        for output in self.classes.outputs() {
+            self.table.declare(output);
         }
         self.remember_outputs()
     }
@@ -281,7 +283,7 @@ impl Routing {
     /// Whether an output exists only to be emptied: it is not the operator's, and no class publishes there.
     pub fn is_retired(&self, output: &OutputKey) -> bool {
         *output != self.classes.defaults().output
-            && !self.classes.settings().any(|settings| settings.output == *output)
+            && !self.classes.outputs().any(|published| published == output)
     }
 
     /// Forgets a retired output that is empty. Returns whether it did. Call it once that has been committed.

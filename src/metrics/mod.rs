@@ -149,7 +149,8 @@ metrics! {
     withdrawal_held: Gauge = |c, _| c.gauge(
         "waybill_withdrawal_held", "1 while operator.maxWithdrawal holds a commit back, else 0.");
     paused: Gauge = |c, _| c.gauge(
-        "waybill_publish_paused", "1 while an annotation pauses an output or a class, else 0.");
+        "waybill_publish_paused",
+        "1 while an annotation pauses an output or a class, or an output waits for labels of namespaces, else 0.");
     published: GaugeBy<PublishedKind> = |c, _| c.gauge_by(
         "waybill_published_entries", "kind", "Contents of the last commits, over all outputs. 0 on followers.");
     certificates_expiring: GaugeBy<EndsWithin> = |c, _| c.gauge_by(

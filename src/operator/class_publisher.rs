@@ -26,7 +26,6 @@ use crate::publish::Requests;
 use crate::publish::statuses::class_statuses::{ClassWriter, Written};
 use crate::routing::Routing;
 use crate::translate::problem::{Category, Problem};
-use crate::translate::settings::ClassState;
 
 /// How often the counts in statuses are computed. They are written less often.
 const LOOK: Duration = Duration::from_secs(5);
@@ -163,7 +162,9 @@ impl ClassPublisher {
     async fn write_statuses(&mut self) -> Result<(), PublishError> {
         let objects = {
             let routing = self.live.routing();
-            self.used.extend(routing.classes().objects());
+            let named = routing.classes().objects();
+            self.used.extend(named.iter().cloned());
+            self.used.retain(|object| named.contains(object) || !is_anothers(&routing, object));
             let mut objects = unused(&routing);
             objects.extend(self.used.iter().cloned());
             objects.retain(|object| {
@@ -211,7 +212,7 @@ impl ClassPublisher {
         let metrics = &self.requests.metrics().classes;
         metrics.set(ClassStatus::Current, count(&[Standing::Operator, Standing::Current]));
         metrics.set(ClassStatus::LastAccepted, count(&[Standing::LastAccepted]));
-        metrics.set(ClassStatus::NotAccepted, count(&[Standing::NotAccepted]));
+        metrics.set(ClassStatus::NotAccepted, count(&[Standing::Withheld, Standing::NotAccepted]));
         for class in
             std::mem::take(&mut self.reported).into_iter().filter(|class| !resolutions.contains_key(class))
         {
@@ -264,33 +265,39 @@ impl ClassPublisher {
 }
 
 /// Parameters whose status names classes although no class names them: the classes were deleted while no replica was
-/// running. If a class in the status exists and is not ours, the object belongs to another installation.
+/// running.
 fn unused(routing: &Routing) -> BTreeSet<Arc<str>> {
-    let classes = routing.stores().classes();
-    let ours_or_gone = |class: &str| {
-        routing.classes().resolution(class).is_some() || classes.get(&ObjectKey::new("", class)).is_none()
-    };
     let named = routing.classes().objects();
     let objects = routing.stores().parameters().iter();
     let unused = objects.filter(|(key, parameters)| {
-        let named_before = parameters.status.get("ingressClasses").and_then(serde_json::Value::as_array);
-        let mut named_before =
-            named_before.into_iter().flatten().filter_map(serde_json::Value::as_str).peekable();
-        !named.contains(key.name()) && named_before.peek().is_some() && named_before.all(ours_or_gone)
+        !named.contains(key.name())
+            && classes_in_status(&parameters.status).next().is_some()
+            && !is_anothers(routing, key.name())
     });
     unused.map(|(key, _)| Arc::from(key.name())).collect()
+}
+
+/// Whether parameters that no class of ours names belong to another installation: a class in their status exists and is not
+/// ours.
+fn is_anothers(routing: &Routing, object: &str) -> bool {
+    let exists = |class: &str| routing.stores().classes().get(&ObjectKey::new("", class)).is_some();
+    let parameters = routing.stores().parameters().get(&ObjectKey::new("", object));
+    parameters.is_some_and(|parameters| {
+        classes_in_status(&parameters.status)
+            .any(|class| exists(class) && routing.classes().resolution(class).is_none())
+    })
+}
+
+fn classes_in_status(status: &serde_json::Value) -> impl Iterator<Item = &str> {
+    let classes = status.get("ingressClasses").and_then(serde_json::Value::as_array);
+    classes.into_iter().flatten().filter_map(serde_json::Value::as_str)
 }
 
 /// The outputs of the classes that name an object.
 fn outputs(routing: &Routing, object: &str) -> BTreeSet<OutputKey> {
     let classes = routing.classes().iter();
-    classes
-        .filter(|(_, one)| one.object.as_deref() == Some(object))
-        .filter_map(|(_, one)| match &one.state {
-            ClassState::Accepted(settings) => Some(settings.output.clone()),
-            ClassState::NotAccepted => None,
-        })
-        .collect()
+    let named = classes.filter(|(_, one)| one.object.as_deref() == Some(object));
+    named.filter_map(|(_, one)| one.output().cloned()).collect()
 }
 
 /// The totals over the classes that name an object, without shards and agents.

@@ -1,6 +1,7 @@
 //! Runs the watches: one task for each kind and namespace, whose events go into the routing.
 
 mod events;
+mod optional;
 #[cfg(test)]
 mod tests;
 
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind, NamespaceResourceScope};
+use kube::core::NamespaceResourceScope;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -20,11 +21,10 @@ use self::events::is_unreachable;
 pub use self::events::{events, refusal};
 use crate::kubernetes::well_known::{CLASSES_PART, PART_LABEL};
 use crate::kubernetes::{
-    EndpointSlice, Ingress, IngressClass, MetadataOf, Namespace, Node, Secret, WireService, with_causes,
+    EndpointSlice, Ingress, IngressClass, MetadataOf, Node, Secret, WireService, with_causes,
 };
 use crate::metrics::{Label as _, Metrics, WatchKind};
 use crate::operator::live::{Live, Phase};
-use crate::parameters::classes::NamespaceSource;
 use crate::routing::Routing;
 use crate::spans::ChangedObject;
 use crate::watch::{Scope, SecretSource, Touched};
@@ -39,11 +39,9 @@ pub const PAGE: u32 = 500;
 /// Failures of the watches of a kind are logged at most this often.
 const LOG_AGAIN: Duration = Duration::from_secs(30);
 
-/// Beside the pause after any failure: a CRD that is not installed is looked for once in 5 to 10 s.
-const LOOK_FOR_CRD: Duration = Duration::from_secs(5);
-
-/// A watched namespace that has refused its first list for so long counts as empty, so that it holds up no other. The
-/// watch does not count as dead by then ([`crate::publish::lease::Limits`]).
+/// A right that has been missing for so long is missing: the first list was answered 403 all the time. Less may be a role
+/// that is being replaced, or an API server that has not read its roles yet. The watch does not count as dead by then
+/// ([`crate::publish::lease::Limits`]).
 pub const WAIT_FOR_RIGHT: Duration = Duration::from_secs(30);
 
 /// Secrets of Helm's releases are large, many, and of no use here.
@@ -60,7 +58,7 @@ pub struct Feeds {
     pub class_memory: String,
     /// After how many seconds a watch ends and goes on where it was: [`WATCH_SECONDS`], less in tests.
     pub watch_seconds: u32,
-    /// How long the first list of a namespace may be refused: [`WAIT_FOR_RIGHT`], less in tests.
+    /// How long a first list may be refused: [`WAIT_FOR_RIGHT`], less in tests.
     pub wait_for_right: Duration,
 }
 
@@ -124,13 +122,7 @@ pub fn feeds(feeds: &Feeds, client: &Client, live: &Arc<Live>, metrics: &Metrics
         ));
         tasks.push(context.class_memory(&feeds.namespace, &feeds.class_memory));
         tasks.push(context.namespaces());
-        tasks.push(context.optional(
-            WatchKind::Parameters,
-            Api::all_with(client.clone(), &parameters_resource()),
-            |routing, event: Event<DynamicObject>| routing.stores_mut().apply_parameters(event),
-            "IngressClassParameters are not available, since their CRD is not installed or may not be read; classes \
-             that name some keep what was last accepted",
-        ));
+        tasks.push(context.parameters());
     }
     if feeds.nodes {
         tasks.push(context.cluster(WatchKind::Node, context.config(), |routing, event: Event<Node>| {
@@ -226,118 +218,6 @@ impl Watching {
                 routing.stores_mut().apply_class_memory(event)
             })
             .boxed()
-    }
-
-    /// Namespaces, for the labels that a class selects by: only while some class does.
-    fn namespaces(&self) -> Task {
-        let context = self.clone();
-        async move {
-            let mut wanted = context.live.namespaces_wanted();
-            loop {
-                if wanted.wait_for(|wanted| *wanted).await.is_err() {
-                    return;
-                }
-                tokio::select! {
-                    () = context.watch_namespaces() => {}
-                    // In here, so that the watch which is dropped then is known not to be wanted any more.
-                    () = async {
-                        let _ = wanted.wait_for(|wanted| !wanted).await;
-                        context.metrics.watch_age.clear(WatchKind::Namespace);
-                    } => {}
-                }
-                context.live.set_sources(|sources| sources.namespaces = NamespaceSource::Pending);
-            }
-        }
-        .boxed()
-    }
-
-    async fn watch_namespaces(&self) {
-        let api: Api<Namespace> = Api::all(self.client.clone());
-        let mut logged = Reminder::default();
-        let mut listed = false;
-        let path = api.resource_url().to_owned();
-        self.metrics.watch_age.begun(WatchKind::Namespace, &path);
-        let mut events = events(api, self.config());
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => {
-                    let done = matches!(event, Event::InitDone);
-                    self.take(WatchKind::Namespace, &path, event, |routing, event| {
-                        routing.stores_mut().apply_namespace(event)
-                    });
-                    if done {
-                        listed = true;
-                        self.live.set_sources(|sources| sources.namespaces = NamespaceSource::Listed);
-                    }
-                }
-                Err(error) => {
-                    if refusal(&error) == Some(403) {
-                        // A right that only selectors need, and that every replica lacks alike.
-                        self.metrics.watch_age.heard(WatchKind::Namespace, &path, Instant::now());
-                        if !listed {
-                            self.live
-                                .set_sources(|sources| sources.namespaces = NamespaceSource::Unavailable);
-                        }
-                    }
-                    self.failed(WatchKind::Namespace, &error, &mut logged);
-                }
-            }
-        }
-    }
-
-    /// A kind whose CRD may not be installed, or may not be read with the Role of an older release.
-    fn optional<K>(
-        &self,
-        kind: WatchKind,
-        api: Api<K>,
-        apply: impl Fn(&mut Routing, Event<K>) -> Touched + Send + 'static,
-        absent: &'static str,
-    ) -> Task
-    where
-        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-    {
-        let context = self.clone();
-        async move {
-            let mut logged = Reminder::default();
-            let mut missing = false;
-            let mut listing = false;
-            let path = api.resource_url().to_owned();
-            context.metrics.watch_age.begun(kind, &path);
-            let mut events = events(api, context.config());
-            while let Some(event) = events.next().await {
-                match event {
-                    // It comes before the list has been answered, and says nothing yet.
-                    Ok(Event::Init) => listing = false,
-                    Ok(event) => {
-                        if std::mem::take(&mut missing) {
-                            tracing::info!("IngressClassParameters are available");
-                        }
-                        let of_list = matches!(event, Event::InitApply(_) | Event::InitDone);
-                        if of_list && !listing {
-                            context.take(kind, &path, Event::Init, &apply);
-                        }
-                        listing = matches!(event, Event::InitApply(_));
-                        context.take(kind, &path, event, &apply);
-                        if !listing {
-                            context.live.set_sources(|sources| sources.parameters = true);
-                        }
-                    }
-                    Err(error) if matches!(refusal(&error), Some(403 | 404)) => {
-                        if !std::mem::replace(&mut missing, true) {
-                            tracing::info!("{absent}");
-                            context.live.set_sources(|sources| sources.parameters = false);
-                            // An empty list: what was there is gone with its CRD.
-                            context.take(kind, &path, Event::Init, &apply);
-                            context.take(kind, &path, Event::InitDone, &apply);
-                        }
-                        context.metrics.watch_age.heard(kind, &path, Instant::now());
-                        tokio::time::sleep(LOOK_FOR_CRD).await;
-                    }
-                    Err(error) => context.failed(kind, &error, &mut logged),
-                }
-            }
-        }
-        .boxed()
     }
 
     /// Follows the objects of a kind. Whoever owns a watched namespace can take our rights there away, and is not to hold
@@ -479,11 +359,4 @@ where
         Scope::All => Api::all(client.clone()),
         Scope::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
     }
-}
-
-/// IngressClassParameters, read as they are: an API server without our schema may hold anything.
-fn parameters_resource() -> ApiResource {
-    let kind = GroupVersionKind::gvk("waybill.dev", "v1alpha1", "IngressClassParameters");
-    // The plural is the same word, which can't be guessed.
-    ApiResource::from_gvk_with_plural(&kind, "ingressclassparameters")
 }

@@ -25,6 +25,7 @@ use crate::operator::status_view::Statuses;
 use crate::operator::tasks::{RunError, Tasks};
 use crate::options::Options;
 use crate::publish::Requests;
+use crate::publish::field_manager;
 use crate::publish::lease::{LeaseGuard, LeaseHandle};
 use crate::publish::outputs::index_subject;
 use crate::publish::problems::Events;
@@ -88,12 +89,9 @@ impl Leader {
         let events = Events::new(index_subject(&options.settings.output));
         let problems =
             Arc::new(ProblemReports::new(events.clone(), Arc::clone(&self.live), self.metrics.clone()));
-        let statuses = Arc::new(Statuses::new(
-            Arc::clone(&self.live),
-            Arc::clone(&problems),
-            options.status,
-            options.status_delay,
-        ));
+        let manager = field_manager(&options.namespace, &options.leader_election.lease_name);
+        let statuses = Statuses::new(Arc::clone(&self.live), Arc::clone(&problems), manager.clone(), options);
+        let statuses = Arc::new(statuses);
         let requests = Requests::new(self.client.clone(), guard.clone(), self.metrics.clone());
         let pace = Pace {
             distance: options.providers_throttle_duration.max(options.throttle_duration),
@@ -114,6 +112,7 @@ impl Leader {
         );
         let writer = StatusWriter::new(
             requests.clone(),
+            &manager,
             Arc::clone(&statuses),
             Arc::clone(&statuses.queue),
             options.status_rate,

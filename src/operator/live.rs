@@ -306,8 +306,10 @@ impl Live {
             }
         }
         let addresses = routing.touches_statuses(&touched);
-        if addresses || !touched.statuses.is_empty() {
+        let left = routing.stores_mut().take_left();
+        if addresses || !touched.statuses.is_empty() || !left.is_empty() {
             self.collect(|pending| {
+                pending.left.extend(left);
                 for key in &touched.statuses {
                     pending.statuses.entry(key.clone()).or_default();
                 }

@@ -1,8 +1,10 @@
 //! Work that waits for the publisher: outputs with changes, and Ingresses whose status may be wrong.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Instant;
 
+use crate::kubernetes::Ingress;
 use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::parameters::status::Publication;
 
@@ -19,6 +21,8 @@ pub struct Pending {
     pub outputs: BTreeMap<OutputKey, Waiting>,
     /// Ingresses whose status may be wrong, each with the output that its change concerns, if any.
     pub statuses: BTreeMap<IngressKey, Option<OutputKey>>,
+    /// Ingresses that are no longer in the watch, in their last version.
+    pub left: Vec<(IngressKey, Arc<Ingress>)>,
     /// The addresses for statuses may have changed: check all Ingresses.
     pub all_statuses: bool,
 }

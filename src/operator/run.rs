@@ -196,7 +196,11 @@ impl Operator {
             workers,
             controllers::classes(live(), metrics(), until_stopped()).map(Ok),
         );
-        tasks.spawn("fetched Secrets", workers, secrets::fetch(client.clone(), live()).map(Ok));
+        tasks.spawn(
+            "fetched Secrets",
+            workers,
+            secrets::fetch(client.clone(), live(), feeds::WAIT_FOR_RIGHT).map(Ok),
+        );
         tasks.spawn("deleted Secrets", workers, secrets::expire(live()).map(Ok));
         if let Some(exporter) = exporter {
             tasks.spawn(EXPORTER, workers, exporter.run(until_stopped()).map(Ok));

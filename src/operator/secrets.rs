@@ -13,7 +13,8 @@ use crate::kubernetes::key::SecretKey;
 use crate::kubernetes::{Secret, with_causes};
 use crate::metrics::WatchKind;
 use crate::operator::line_limit::LineLimit;
-use crate::operator::live::Live;
+use crate::operator::live::{Live, Phase};
+use crate::watch::FetchFailure;
 
 /// The number of concurrent GETs.
 const CONCURRENCY: usize = 8;
@@ -23,6 +24,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The first and longest delay before a GET is repeated that failed or returned old data.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// The longest wait while the whole start waits for the answer.
+const RETRY_AT_START: Duration = Duration::from_secs(15);
 
 /// Limits of log lines about failed GETs: per second, and at once. The owners get Events.
 const LINES: (u32, u32) = (1, 20);
@@ -30,8 +33,9 @@ const LINES: (u32, u32) = (1, 20);
 /// The longest interval between checks for expired certificates.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Fetches the Secrets that [`Live::secrets`] requests, forever.
-pub async fn fetch(client: Client, live: Arc<Live>) {
+/// Fetches the Secrets that [`Live::secrets`] requests, forever. A GET that has been answered 403 for `wait_for_right` is
+/// expected to stay forbidden.
+pub async fn fetch(client: Client, live: Arc<Live>, wait_for_right: Duration) {
     let places = Arc::new(Semaphore::new(CONCURRENCY));
     let lines = Arc::new(Mutex::new(LineLimit::new(LINES.0, LINES.1)));
     let mut running: JoinSet<SecretKey> = JoinSet::new();
@@ -55,7 +59,7 @@ pub async fn fetch(client: Client, live: Arc<Live>) {
             continue;
         }
         let (places, lines) = (Arc::clone(&places), Arc::clone(&lines));
-        running.spawn(fetch_one(client.clone(), Arc::clone(&live), key, places, lines));
+        running.spawn(fetch_one(client.clone(), Arc::clone(&live), key, wait_for_right, places, lines));
     }
 }
 
@@ -64,11 +68,13 @@ async fn fetch_one(
     client: Client,
     live: Arc<Live>,
     key: SecretKey,
+    wait_for_right: Duration,
     places: Arc<Semaphore>,
     lines: Arc<Mutex<LineLimit>>,
 ) -> SecretKey {
     let api: Api<Secret> = Api::namespaced(client, key.namespace());
     let mut wait = RETRY.0;
+    let mut refused_since = None;
     loop {
         let Some(asked) = live.routing().ask_for_secret(&key) else { return key };
         let answer = {
@@ -82,27 +88,39 @@ async fn fetch_one(
                     routing.release_unnamed(&key);
                     touched
                 });
-                wait = RETRY.0;
+                (wait, refused_since) = (RETRY.0, None);
                 if live.routing().ask_for_secret(&key).is_some() {
                     // It has changed since. A Secret that keeps changing must not occupy all slots.
                     tokio::time::sleep(wait).await;
                 }
                 continue;
             }
-            Ok(Err(error)) => with_causes(&error),
-            Err(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
+            Ok(Err(error)) => {
+                let refused = matches!(&error, kube::Error::Api(status) if status.code == 403);
+                refused_since = refused.then(|| refused_since.unwrap_or_else(Instant::now));
+                with_causes(&error)
+            }
+            Err(_) => {
+                refused_since = None;
+                format!("no answer within {} s", TIMEOUT.as_secs())
+            }
+        };
+        let why = match refused_since {
+            Some(since) if since.elapsed() >= wait_for_right => FetchFailure::Lasting,
+            _ => FetchFailure::Passing,
         };
         let line = lines.lock().unwrap_or_else(PoisonError::into_inner).allows(Instant::now());
         if let Some(not_logged) = line {
             tracing::warn!(secret = %key, %error, not_logged, "Secret could not be read; trying again");
         }
         live.event(WatchKind::TlsSecret, |routing| {
-            let touched = routing.stores_mut().secret_fetch_failed(&key);
+            let touched = routing.stores_mut().secret_fetch_failed(&key, why);
             routing.release_unnamed(&key);
             touched
         });
         tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(RETRY.1);
+        let starts = *live.phase().borrow() != Phase::Synced;
+        wait = (wait * 2).min(if starts { RETRY_AT_START } else { RETRY.1 });
     }
 }
 
@@ -123,9 +141,11 @@ pub async fn expire(live: Arc<Live>) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use http::{Request, Response};
+    use k8s_openapi::ByteString;
     use kube::client::Body;
     use kube::runtime::watcher::Event;
     use serde_json::json;
@@ -198,7 +218,8 @@ spec: {ingressClassName: traefik, tls: [{secretName: tls}], rules: [{host: web.e
         // The second one is queued since before the Ingress went.
         for _ in 0..2 {
             let client = Client::new(service.clone(), "default");
-            fetch_one(client, Arc::clone(&live), key.clone(), Arc::clone(&places), Arc::clone(&lines)).await;
+            let (places, lines) = (Arc::clone(&places), Arc::clone(&lines));
+            fetch_one(client, Arc::clone(&live), key.clone(), Duration::ZERO, places, lines).await;
             assert_eq!(asked.load(Ordering::Relaxed), 1);
             assert!(live.routing().stores().secret_needs_fetch(&key), "its data is kept");
         }
@@ -291,6 +312,56 @@ spec: {ingressClassName: traefik, tls: [{secretName: tls}], rules: [{host: web.e
         assert!(live.routing().table().fragment(&IngressKey::new("shop", "stays")).is_some());
     }
 
+    /// Fetches while everything else has been listed, until the routing is translated for the first time. The first GETs
+    /// of each Secret are answered with these codes; gives whether each Ingress has its certificate.
+    async fn started(codes: &'static [u16], wait_for_right: Duration) -> Vec<bool> {
+        let live = Arc::new(listing());
+        list_tls(&live, Vec::new());
+        list_others(&live, vec![secret("old"), secret("gone")]);
+        let asked: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let name = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+            let mut asked = asked.lock().unwrap();
+            let count = asked.entry(name.clone()).or_default();
+            let code = codes.get(*count).copied().unwrap_or(200);
+            *count += 1;
+            let pem = |what| format!("-----BEGIN {what}-----\nAA==\n-----END {what}-----\n").into_bytes();
+            let answer = match code {
+                200 => json!({
+                    "metadata": {"name": name, "namespace": "shop", "resourceVersion": "1"},
+                    "data": {"tls.crt": ByteString(pem("CERTIFICATE")), "tls.key": ByteString(pem("PRIVATE KEY"))},
+                }),
+                _ => json!({"kind": "Status", "status": "Failure", "code": code}),
+            };
+            let answer = Response::builder().status(code).body(Body::from(answer.to_string().into_bytes()));
+            async move { Ok::<_, tower::BoxError>(answer?) }
+        });
+        tokio::select! {
+            () = fetch(Client::new(service, "default"), Arc::clone(&live), wait_for_right) => unreachable!(),
+            () = live.reached(Phase::Synced) => {}
+        }
+        let routing = live.routing();
+        let fragment = |name| routing.table().fragment(&IngressKey::new("shop", name)).unwrap();
+        ["stays", "goes"].map(|name| !fragment(name).certificates.is_empty()).to_vec()
+    }
+
+    /// What the last leader published has the certificates.
+    #[tokio::test]
+    async fn a_start_waits_for_certificates_while_the_next_get_may_bring_them() {
+        const LONG: Duration = Duration::from_secs(60);
+        let ended = tokio::time::timeout(LONG, async {
+            tokio::join!(
+                started(&[503, 429], Duration::ZERO),
+                started(&[403], LONG),
+                started(&[500, 403], LONG),
+                started(&[403; 100], Duration::from_millis(500)),
+            )
+        });
+        let (failing, refused_once, both, refused) = ended.await.unwrap();
+        assert_eq!((failing, refused_once, both), (vec![true; 2], vec![true; 2], vec![true; 2]));
+        assert_eq!(refused, [false; 2], "published all the same");
+    }
+
     /// Counts the warnings of this thread.
     struct Warnings(Arc<AtomicUsize>);
 
@@ -336,7 +407,7 @@ spec: {ingressClassName: traefik, tls: [{secretName: tls}], rules: [{host: web.e
         let subscriber = tracing_subscriber::registry().with(Warnings(Arc::clone(&lines)));
         let _logged = tracing::subscriber::set_default(subscriber);
         tokio::select! {
-            () = fetch(Client::new(service, "default"), live) => unreachable!("it has no end"),
+            () = fetch(Client::new(service, "default"), live, Duration::ZERO) => unreachable!("it has no end"),
             () = async {
                 while asked.load(Ordering::Relaxed) < SECRETS + 8 {
                     tokio::time::sleep(Duration::from_millis(10)).await;

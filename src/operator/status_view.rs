@@ -17,7 +17,8 @@ use crate::kubernetes::{Ingress, Uid};
 use crate::operator::agents::Commit;
 use crate::operator::live::Live;
 use crate::operator::problems::{ProblemReports, ReportedBy};
-use crate::publish::statuses::policy::{Entries, StatusState, same, we_own};
+use crate::options::Options;
+use crate::publish::statuses::policy::{Entries, StatusOwners, StatusState, same};
 use crate::publish::statuses::writer::StatusView;
 use crate::routing::Routing;
 use crate::translate::fragment::Fragment;
@@ -29,6 +30,10 @@ use crate::translate::status::{self, DesiredStatus};
 pub struct Statuses {
     live: Arc<Live>,
     problems: Arc<ProblemReports>,
+    /// Our field manager.
+    manager: String,
+    /// Whether Ingresses are selected by label, so that one that left the watch may still exist.
+    selects: bool,
     /// `operator.status`; if off, another controller writes all statuses.
     enabled: bool,
     /// Ingresses to check now.
@@ -53,6 +58,8 @@ struct HeldStatuses {
     /// Ingresses that have had our address and no routing since before this term; `None` until this has been checked.
     /// Routing from an earlier term may still be published until every output is committed.
     inherited: Option<HashSet<IngressKey>>,
+    /// Ingresses with our address that are not shown any more, as they were: deleted, or without the label.
+    left: HashMap<IngressKey, Arc<Ingress>>,
 }
 
 /// The commit that an Ingress waits for.
@@ -85,16 +92,28 @@ struct Unreleased {
 }
 
 impl Statuses {
-    /// `enabled` is `operator.status`, `delay` is `operator.statusDelay`.
-    pub fn new(live: Arc<Live>, problems: Arc<ProblemReports>, enabled: bool, delay: Duration) -> Self {
+    /// `manager` is our [`field_manager`](crate::publish::field_manager).
+    pub fn new(live: Arc<Live>, problems: Arc<ProblemReports>, manager: String, options: &Options) -> Self {
         Self {
             live,
             problems,
-            enabled,
+            manager,
+            enabled: options.status,
+            selects: !options.label_selector.as_str().is_empty(),
             queue: Arc::default(),
             held: Mutex::default(),
-            delay,
+            delay: options.status_delay,
             addresses: Mutex::default(),
+        }
+    }
+
+    /// Adds Ingresses that left the watch. Call it before [`Self::look_at`] gets the change.
+    pub fn note_left(&self, left: Vec<(IngressKey, Arc<Ingress>)>) {
+        let ours = |ingress: &Ingress| {
+            StatusOwners::new(ingress, &self.manager).we && !addresses(ingress).is_empty()
+        };
+        if self.enabled && self.selects {
+            self.held().left.extend(left.into_iter().filter(|(_, ingress)| ours(ingress)));
         }
     }
 
@@ -121,14 +140,15 @@ impl Statuses {
         }
         let mut held = self.held();
         if all && held.inherited.is_none() {
-            let ours = ingresses.iter().filter(|(_, ingress)| we_own(ingress));
+            let ours = ingresses.iter().filter(|(_, ingress)| StatusOwners::new(ingress, &self.manager).we);
             let ours = ours.map(|(key, _)| IngressKey(key.clone()));
             held.inherited = Some(ours.filter(|key| routing.table().fragment(key).is_none()).collect());
         }
         let mut now = Vec::new();
         for (key, changed) in keys {
             let fragment = routing.table().fragment(&key);
-            let is_there = fragment.is_some() || ingresses.get(&key).is_some();
+            let is_there =
+                fragment.is_some() || ingresses.get(&key).is_some() || held.left.contains_key(&key);
             // An Ingress that is no longer ours waits for the commit that removes it from its old output.
             let output = fragment.map(|fragment| fragment.output()).or(changed.as_ref());
             match output {
@@ -285,12 +305,13 @@ impl StatusView for Statuses {
         let routing = self.live.routing();
         let fragment = routing.table().fragment(key);
         let mut held = self.held();
-        let Some(ingress) = routing.stores().ingresses().get(key) else {
-            if fragment.is_none() {
-                held.arriving.remove(key);
-            }
-            return None;
-        };
+        let shown = routing.stores().ingresses().get(key);
+        if shown.is_some() {
+            held.left.remove(key);
+        } else if fragment.is_none() {
+            held.arriving.remove(key);
+        }
+        let ingress = Arc::clone(shown.or_else(|| held.left.get(key))?);
         // An Ingress whose routing was committed and loaded once does not wait for later changes.
         let waits = match held.arriving.get(key) {
             Some(one) if !one.released => true,
@@ -301,14 +322,18 @@ impl StatusView for Statuses {
         let still = waits
             || routing.is_paused(key)
             || match fragment {
-                Some(one) => one.uid != Uid::from(&ingress.metadata) || !self.live.is_committed(one.output()),
+                Some(one) => {
+                    shown.is_none()
+                        || one.uid != Uid::from(&ingress.metadata)
+                        || !self.live.is_committed(one.output())
+                }
                 None => held.inherited.as_ref().is_some_and(|inherited| inherited.contains(key)),
             };
         let wanted = match fragment {
             Some(fragment) if !still => self.wanted(&fragment.settings, &routing),
             _ => DesiredStatus::LeaveAlone,
         };
-        let current = addresses(ingress);
+        let current = addresses(&ingress);
         if !still && matches!(&wanted, DesiredStatus::Entries(entries) if same(entries, &current)) {
             held.arriving.remove(key);
         }
@@ -317,13 +342,17 @@ impl StatusView for Statuses {
             ours: fragment.is_some() || still,
             wanted,
             current,
-            we_own: we_own(ingress),
-            shown: Arc::as_ptr(ingress).addr(),
+            owners: StatusOwners::new(&ingress, &self.manager),
+            shown: Arc::as_ptr(&ingress).addr(),
         })
     }
 
     fn contested(&self, key: &IngressKey, problem: Option<Problem>) {
         self.problems.set(ReportedBy::Contest(key.clone()), problem.into_iter().collect());
+    }
+
+    fn written(&self, key: &IngressKey) {
+        self.held().left.remove(key);
     }
 }
 

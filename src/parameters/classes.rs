@@ -49,7 +49,7 @@ pub struct Changed {
     pub verdict: bool,
     /// [`Classes::memory`] has to be written.
     pub memory: bool,
-    /// It was paused or resumed.
+    /// It was paused, withheld or resumed.
     pub pause: bool,
 }
 
@@ -164,9 +164,10 @@ impl Classes {
         told.chain(paused).collect()
     }
 
-    /// Whether an annotation pauses a class.
+    /// Whether nothing of a class may change: an annotation pauses it, or its publishing is withheld.
     pub fn is_paused(&self, class: &str) -> bool {
         self.pauses.contains_key(class)
+            || self.resolution(class).is_some_and(|resolution| resolution.withheld.is_some())
     }
 
     /// The first class, by name, that pauses an output. In an output that several classes share, the content of one
@@ -175,12 +176,21 @@ impl Classes {
         self.pauses.keys().find(|class| self.output_of(class) == Some(output))
     }
 
+    /// The first class by name that published in this output and is [`Standing::Withheld`]. The output is withheld as a
+    /// whole, like a paused one, because it is unknown which parts are of the class.
+    pub fn withholding(&self, output: &OutputKey) -> Option<&Arc<str>> {
+        let mut all = self.resolutions.iter();
+        all.find(|(_, resolution)| resolution.withheld.as_ref() == Some(output)).map(|(class, _)| class)
+    }
+
     /// The output of a class.
-    pub fn output_of(&self, class: &str) -> Option<&OutputKey> {
-        match self.state(class)? {
-            ClassState::Accepted(settings) => Some(&settings.output),
-            ClassState::NotAccepted => None,
-        }
+    fn output_of(&self, class: &str) -> Option<&OutputKey> {
+        self.resolution(class)?.output()
+    }
+
+    /// The outputs of all classes.
+    pub fn outputs(&self) -> impl Iterator<Item = &OutputKey> {
+        self.resolutions.values().filter_map(Resolution::output)
     }
 
     /// The classes to resolve again because of an event. A change of the stored settings concerns only followers, see
@@ -238,14 +248,13 @@ impl Classes {
         let before = self.resolutions.get(name);
         // Missing labels say nothing about a class that has settings.
         if let Some(before) = before
+            && matches!(before.state, ClassState::Accepted(_))
             && resolution.verdict.as_ref().is_some_and(|verdict| verdict.reason == Reason::Pending)
         {
             resolution.state = before.state.clone();
-            resolution.standing = match before.standing {
-                Standing::NotAccepted => Standing::NotAccepted,
-                _ => Standing::LastAccepted,
-            };
+            (resolution.standing, resolution.withheld) = (Standing::LastAccepted, None);
         }
+        let withheld = before.and_then(|before| before.withheld.as_ref()) != resolution.withheld.as_ref();
         let memory = resolution.accepted_now.take().is_some_and(|entry| self.memory.remember(name, entry));
         let settings = before.is_none_or(|before| before.state != resolution.state);
         let verdict = before.is_none_or(|before| {
@@ -264,7 +273,7 @@ impl Classes {
         } else {
             self.pauses.remove(name).is_some()
         };
-        Changed { settings, verdict: verdict || paused, memory, pause: paused }
+        Changed { settings, verdict: verdict || paused, memory, pause: paused || withheld }
     }
 
     /// While a class is paused, its parameters are checked but do not take effect: they could send it to another
@@ -272,32 +281,30 @@ impl Classes {
     /// settings, which a pause does not change either.
     fn freeze(&self, stores: &Stores, sources: Sources, name: &str, resolution: &mut Resolution) {
         let frozen = match self.resolutions.get(name) {
-            Some(before) => Some((before.state.clone(), before.standing, before.uses_namespace_labels)),
-            None => self.remembered(stores, sources, name),
+            Some(before) if before.withheld.is_none() => Some(before.clone()),
+            _ => self.remembered(stores, sources, name),
         };
-        if let Some((state, standing, uses_namespace_labels)) = frozen {
-            if state != resolution.state && standing == Standing::Current {
+        if let Some(frozen) = frozen {
+            if frozen.withheld.is_some() {
+                resolution.standing = Standing::Withheld;
+            } else if frozen.state != resolution.state
+                && (frozen.standing == Standing::Current || resolution.standing == Standing::Withheld)
+            {
                 resolution.standing = Standing::LastAccepted;
             }
-            resolution.state = state;
-            resolution.uses_namespace_labels |= uses_namespace_labels;
+            (resolution.state, resolution.withheld) = (frozen.state, frozen.withheld);
+            resolution.uses_namespace_labels |= frozen.uses_namespace_labels;
         }
         resolution.accepted_now = None;
     }
 
     /// The resolution of a class with parameters from the stored settings alone.
-    fn remembered(
-        &self,
-        stores: &Stores,
-        sources: Sources,
-        name: &str,
-    ) -> Option<(ClassState, Standing, bool)> {
+    fn remembered(&self, stores: &Stores, sources: Sources, name: &str) -> Option<Resolution> {
         let class = stores.classes().get(&ObjectKey::new("", name))?;
         class.spec.as_ref()?.parameters.as_ref()?;
         self.memory.get(name)?;
         let without = Sources { parameters: false, ..sources };
-        let resolution = self.resolution_of(stores, without, class)?;
-        Some((resolution.state, resolution.standing, resolution.uses_namespace_labels))
+        self.resolution_of(stores, without, class)
     }
 
     fn resolution_of(&self, stores: &Stores, sources: Sources, class: &IngressClass) -> Option<Resolution> {

@@ -16,6 +16,7 @@ use super::check::{SpecFault, SpecFaults, check};
 use super::memory::AcceptedParameters;
 use super::resource::{GROUP, IngressClassParametersSpec, KIND};
 use crate::kubernetes::IngressClass;
+use crate::kubernetes::key::OutputKey;
 use crate::translate::problem::{Category, Kind, Problem, Subject};
 use crate::translate::settings::{ClassState, Settings};
 
@@ -57,6 +58,8 @@ pub enum Standing {
     Current,
     /// The last accepted ones of its parameters.
     LastAccepted,
+    /// None: those that were accepted last select by labels that are not known. What is published stays as it is.
+    Withheld,
     /// None, so it has no routing.
     NotAccepted,
 }
@@ -120,6 +123,8 @@ impl Verdict {
 pub struct Resolution {
     pub state: ClassState,
     pub standing: Standing,
+    /// Where a class that is [`Standing::Withheld`] published last.
+    pub withheld: Option<OutputKey>,
     pub object: Option<Arc<str>>,
     /// Whether its parameters are accepted; `None` for a class without parameters. While the reason is
     /// [`Reason::Pending`], a class keeps the settings that it has.
@@ -129,6 +134,16 @@ pub struct Resolution {
     pub problem: Option<Problem>,
     pub faults: Vec<Problem>,
     pub uses_namespace_labels: bool,
+}
+
+impl Resolution {
+    /// Where the routing of the class is.
+    pub fn output(&self) -> Option<&OutputKey> {
+        match &self.state {
+            ClassState::Accepted(settings) => Some(&settings.output),
+            ClassState::NotAccepted => self.withheld.as_ref(),
+        }
+    }
 }
 
 /// Whether a class is ours.
@@ -152,6 +167,7 @@ pub fn resolve(inputs: &Inputs<'_>, namespaces: NamespaceLabels<'_>) -> Option<R
         return Some(Resolution {
             state: ClassState::Accepted(Arc::clone(inputs.defaults)),
             standing: Standing::Operator,
+            withheld: None,
             object: None,
             verdict: None,
             accepted_now: None,
@@ -228,6 +244,7 @@ fn checked(
     Resolution {
         state: ClassState::Accepted(Arc::new(settings)),
         standing: Standing::Current,
+        withheld: None,
         object: None,
         verdict: Some(Verdict::new(Reason::Accepted, "")),
         accepted_now: Some(AcceptedParameters { uid: inputs.class.metadata.uid.clone(), spec }),
@@ -248,14 +265,23 @@ fn refused(
     let last = inputs.last_accepted.filter(|entry| entry.is_of(inputs.class.metadata.uid.as_deref()));
     let uses_namespace_labels = last.is_some_and(|entry| apply::selector(&entry.spec).is_some());
     let settings = last.and_then(|entry| apply::settings(&entry.spec, inputs.defaults, namespaces));
-    let (state, standing, so) = match settings {
-        Some(settings) => (
+    let mut withheld = None;
+    let (state, standing, so) = match (settings, last) {
+        (Some(settings), _) => (
             ClassState::Accepted(Arc::new(settings)),
             Standing::LastAccepted,
-            "the last accepted settings still apply",
+            "the last accepted settings still apply".to_owned(),
         ),
-        None => {
-            (ClassState::NotAccepted, Standing::NotAccepted, "the class has no routing until this is fixed")
+        (None, Some(entry)) => {
+            let output = withheld.insert(output(&entry.spec, inputs.defaults));
+            let so = format!(
+                "until then nothing is published in the output {output}, and what is published stays"
+            );
+            (ClassState::NotAccepted, Standing::Withheld, so)
+        }
+        (None, None) => {
+            let so = "the class has no routing until this is fixed".to_owned();
+            (ClassState::NotAccepted, Standing::NotAccepted, so)
         }
     };
     let category = match verdict.reason {
@@ -272,6 +298,7 @@ fn refused(
     Resolution {
         state,
         standing,
+        withheld,
         object: None,
         verdict: Some(verdict),
         accepted_now: None,

@@ -111,9 +111,13 @@ fn accepted_message(observed: &Observed, verdict: &Verdict) -> String {
         names
     };
     let (last, none) = (names(Standing::LastAccepted), names(Standing::NotAccepted));
+    let withheld = names(Standing::Withheld);
     let mut message = verdict.message.clone();
     if !last.is_empty() {
         message.push_str(&format!("; the last accepted settings still apply to {last}"));
+    }
+    if !withheld.is_empty() {
+        message.push_str(&format!("; what is published stays as it is for {withheld}"));
     }
     if !none.is_empty() {
         message.push_str(&format!("; there is no routing yet for {none}"));

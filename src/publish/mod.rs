@@ -24,3 +24,4 @@ pub use error::PublishError;
 pub(crate) use rate::Rate;
 pub(crate) use requests::MANAGER;
 pub use requests::Requests;
+pub(crate) use statuses::policy::field_manager;

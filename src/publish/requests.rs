@@ -17,7 +17,7 @@ use crate::publish::backoff::Backoff;
 use crate::publish::error::PublishError;
 use crate::publish::lease::{LeaseGuard, WriteError};
 
-/// The field manager and reporting controller.
+/// The field manager of all but the statuses of Ingresses, and the reporting controller.
 pub const MANAGER: &str = "waybill";
 
 const READ: Duration = Duration::from_secs(10);
@@ -81,9 +81,9 @@ impl ObjectTarget {
         self.write(self.collection.patch(&self.name, &params, &Patch::Merge(body)))
     }
 
-    /// Applies `body` to its status, with force.
-    pub fn apply_status(&self, body: &impl Serialize) -> Built {
-        let params = PatchParams::apply(MANAGER).force();
+    /// Applies `body` to its status; with `force`, also fields that others own.
+    pub fn apply_status(&self, manager: &str, force: bool, body: &impl Serialize) -> Built {
+        let params = PatchParams { force, ..PatchParams::apply(manager) };
         self.write(self.collection.patch_subresource("status", &self.name, &params, &Patch::Apply(body)))
     }
 

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
     use crate::kubernetes::Secret;
     use crate::watch::collection::Scope;
-    use crate::watch::secrets::{SecretChange, SecretSource, SecretState, Secrets};
+    use crate::watch::secrets::{FetchFailure, SecretChange, SecretSource, SecretState, Secrets};
 
     const CRT: &str = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
     const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n";
@@ -98,7 +98,7 @@ mod tests {
             assert_eq!(secrets.state(&key()), SecretState::Certificate(certificate()));
             // It can't be read at first: the last certificate goes on, and is said to be old.
             if again.fetch {
-                assert!(secrets.fetch_failed(&key()));
+                assert!(secrets.fetch_failed(&key(), FetchFailure::Passing));
                 assert_eq!(secrets.state(&key()), SecretState::Unavailable(Some(certificate())));
                 let asked = secrets.ask(&key()).unwrap();
                 assert!(secrets.fetched(&key(), &asked, Some(&good("2"))));

@@ -74,6 +74,15 @@ impl From<&Secret> for SecretState {
     }
 }
 
+/// Why a GET failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FetchFailure {
+    /// The next one may succeed.
+    Passing,
+    /// It has been refused for a while, and somebody has to act.
+    Lasting,
+}
+
 /// A Secret that exists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SecretEntry {
@@ -81,8 +90,8 @@ pub struct SecretEntry {
     version: Box<str>,
     /// The data that was read, and its resourceVersion.
     held: Option<(Box<str>, SecretState)>,
-    /// The last attempt to read it failed.
-    failed: bool,
+    /// Why it could not be read since it was last; the worst reason counts.
+    failed: Option<FetchFailure>,
 }
 
 impl SecretEntry {
@@ -102,7 +111,7 @@ impl SecretEntry {
     /// fetched or could not be.
     fn state(&self) -> SecretState {
         match &self.held {
-            Some((_, content)) if !self.failed || self.fresh() => content.clone(),
+            Some((_, content)) if self.failed.is_none() || self.fresh() => content.clone(),
             Some((_, SecretState::Certificate(certificate))) => {
                 SecretState::Unavailable(Some(Arc::clone(certificate)))
             }
@@ -223,7 +232,7 @@ impl Secrets {
         }
         let version: Box<str> = secret.metadata.resource_version.as_deref().unwrap_or_default().into();
         let held = wanted.then(|| (version.clone(), SecretState::from(secret)));
-        self.replace(source, key, SecretEntry { version, held, failed: false })
+        self.replace(source, key, SecretEntry { version, held, failed: None })
     }
 
     /// A Secret without its data.
@@ -245,7 +254,7 @@ impl Secrets {
         let held = known.map_or_else(before, |known| known.held.clone()).filter(|_| wanted);
         // If nothing is known of a Secret except that it can't be read, it is waited for only once, however often it
         // changes.
-        let failed = wanted && held.is_none() && known.is_some_and(|known| known.failed);
+        let failed = known.and_then(|known| known.failed).filter(|_| wanted && held.is_none());
         let entry = SecretEntry { version, held, failed };
         let fetch = wanted && !entry.fresh();
         // If a fetch follows, its result is the change; nothing is reported twice.
@@ -283,9 +292,18 @@ impl Secrets {
 
     /// Whether it exists and nothing is known of its data: neither an older version nor why it could not be read.
     pub fn is_unread(&self, key: &SecretKey) -> bool {
+        self.is_without_data(key, |failed| failed.is_none())
+    }
+
+    /// Whether it is there, nothing is known of its data, and the next GET may tell.
+    pub fn is_awaited(&self, key: &SecretKey) -> bool {
+        self.is_without_data(key, |failed| failed != Some(FetchFailure::Lasting))
+    }
+
+    fn is_without_data(&self, key: &SecretKey, since: impl Fn(Option<FetchFailure>) -> bool) -> bool {
         let entries = [self.tls.get(key), self.others.get(key)];
         let mut entries = entries.iter().flatten().peekable();
-        entries.peek().is_some() && entries.all(|entry| entry.held.is_none() && !entry.failed)
+        entries.peek().is_some() && entries.all(|entry| entry.held.is_none() && since(entry.failed))
     }
 
     /// A GET was answered; `None` is 404, which means that the requested Secret is deleted. One that was recreated
@@ -307,7 +325,7 @@ impl Secrets {
                 // progress.
                 let version = secret.metadata.resource_version.as_deref().unwrap_or_default();
                 entry.held = Some((version.into(), SecretState::from(secret)));
-                entry.failed = false;
+                entry.failed = None;
             });
         }
         if secret.is_none() {
@@ -317,11 +335,11 @@ impl Secrets {
     }
 
     /// A GET failed, but not with 404. Returns true if the state changed or is known for the first time.
-    pub fn fetch_failed(&mut self, key: &SecretKey) -> bool {
+    pub fn fetch_failed(&mut self, key: &SecretKey, why: FetchFailure) -> bool {
         let before = self.state(key);
         let unread = self.is_unread(key);
         for collection in [&mut self.tls, &mut self.others] {
-            collection.update(key, |entry| entry.failed = true);
+            collection.update(key, |entry| entry.failed = entry.failed.max(Some(why)));
         }
         unread || self.state(key) != before
     }
@@ -332,7 +350,7 @@ impl Secrets {
         for collection in [&mut self.tls, &mut self.others] {
             collection.update(key, |entry| {
                 entry.held = None;
-                entry.failed = false;
+                entry.failed = None;
             });
         }
     }

@@ -24,7 +24,7 @@ use crate::watch::changes::Touched;
 use crate::watch::collection::{Collection, Scope};
 use crate::watch::namespaces::KnownNamespaces;
 use crate::watch::nodes::Nodes;
-use crate::watch::secrets::{Asked, SecretSource, SecretState, Secrets};
+use crate::watch::secrets::{Asked, FetchFailure, SecretSource, SecretState, Secrets};
 use crate::watch::slices::SlicesByService;
 
 /// What is watched.
@@ -69,6 +69,8 @@ impl From<DynamicObject> for Parameters {
 pub struct Stores {
     watched: Watched,
     ingresses: Collection<Arc<Ingress>>,
+    /// See [`Stores::take_left`].
+    left: Vec<(IngressKey, Arc<Ingress>)>,
     classes: Collection<Arc<IngressClass>>,
     services: Collection<Arc<Service>>,
     slices: Collection<Arc<Slice>>,
@@ -91,6 +93,7 @@ impl Stores {
         }
         Self {
             ingresses: Collection::new(&scopes),
+            left: Vec::new(),
             classes: Collection::default(),
             services: Collection::new(&scopes),
             slices: Collection::new(&scopes),
@@ -160,11 +163,20 @@ impl Stores {
             match (&change.before, &change.after) {
                 (Some(before), Some(after)) if same_routing(before, after) => {
                     touched.statuses.push(IngressKey(key));
+                    continue;
                 }
-                _ => touched.ingresses.push(IngressKey(key)),
+                (Some(before), None) => self.left.push((IngressKey(key.clone()), Arc::clone(before))),
+                _ => {}
             }
+            touched.ingresses.push(IngressKey(key));
         }
         touched
+    }
+
+    /// Ingresses that left the watch since the last call, in their last version. One that loses the selected label leaves it
+    /// like a deleted one.
+    pub fn take_left(&mut self) -> Vec<(IngressKey, Arc<Ingress>)> {
+        std::mem::take(&mut self.left)
     }
 
     /// An IngressClass was created, changed or deleted.
@@ -248,8 +260,8 @@ impl Stores {
     }
 
     /// A GET of a Secret failed, but not with 404.
-    pub fn secret_fetch_failed(&mut self, key: &SecretKey) -> Touched {
-        let changed = self.secrets.fetch_failed(key);
+    pub fn secret_fetch_failed(&mut self, key: &SecretKey, why: FetchFailure) -> Touched {
+        let changed = self.secrets.fetch_failed(key, why);
         Touched { secrets: changed.then(|| key.clone()).into_iter().collect(), ..Touched::default() }
     }
 

@@ -133,8 +133,10 @@ impl Admin {
 
     /// Applies the status of an Ingress as waybill does: by force, under its name.
     pub async fn apply_status(&self, namespace: &str, name: &str, entries: Value) -> Result<Value, Failure> {
-        let path =
-            format!("{}/{name}/status?fieldManager=waybill&force=true", collection("Ingress", namespace));
+        let path = format!(
+            "{}/{name}/status?fieldManager=waybill:waybill/waybill&force=true",
+            collection("Ingress", namespace)
+        );
         let body = json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
             "metadata": {"namespace": namespace, "name": name},

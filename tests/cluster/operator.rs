@@ -23,6 +23,7 @@ mod status_waits;
 mod takeover;
 mod too_large;
 mod traces;
+mod two_installations;
 mod uninstall;
 mod upgrade;
 mod ways;

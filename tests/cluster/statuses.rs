@@ -12,7 +12,7 @@ use waybill::key_queue::KeyQueue;
 use waybill::kubernetes::Ingress;
 use waybill::kubernetes::key::IngressKey;
 use waybill::metrics::{WriteKind, WriteResult};
-use waybill::publish::statuses::policy::{Entries, StatusState, we_own};
+use waybill::publish::statuses::policy::{Entries, StatusOwners, StatusState};
 use waybill::publish::statuses::writer::{StatusView, StatusWriter};
 use waybill::translate::problem::{Category, Problem};
 use waybill::translate::status::DesiredStatus;
@@ -21,6 +21,8 @@ use crate::harness::{self, ControlPlane, eventually};
 use crate::term::{Term, grant};
 
 const SOON: Duration = Duration::from_secs(20);
+
+const MANAGER: &str = "waybill:test/waybill";
 
 /// What a store would know: the Ingresses of a namespace, as a watch shows them.
 #[derive(Default)]
@@ -43,7 +45,7 @@ impl StatusView for View {
             ours: wanted.is_some(),
             wanted: wanted.unwrap_or(DesiredStatus::LeaveAlone),
             current: entries_of(ingress),
-            we_own: we_own(ingress),
+            owners: StatusOwners::new(ingress, MANAGER),
             shown: ingress.metadata.resource_version.as_deref().unwrap_or_default().parse().unwrap(),
         })
     }
@@ -51,6 +53,8 @@ impl StatusView for View {
     fn contested(&self, key: &IngressKey, problem: Option<Problem>) {
         self.contested.lock().unwrap().insert(key.clone(), problem);
     }
+
+    fn written(&self, _: &IngressKey) {}
 }
 
 fn entries_of(ingress: &Ingress) -> Entries {
@@ -95,7 +99,9 @@ impl Bench {
                 })
                 .await;
         });
-        tokio::spawn(StatusWriter::new(term.requests.clone(), view.clone(), queue.clone(), rate).run());
+        tokio::spawn(
+            StatusWriter::new(term.requests.clone(), MANAGER, view.clone(), queue.clone(), rate).run(),
+        );
         Self { plane, namespace, view, queue, term }
     }
 
@@ -128,15 +134,19 @@ impl Bench {
 
     /// Another controller writes a status, by an update or by an apply of its own, and the watch shows it.
     async fn other(&self, name: &str, addresses: &[&str], apply: bool) {
+        self.others(name, addresses, "other", apply).await;
+    }
+
+    async fn others(&self, name: &str, addresses: &[&str], manager: &str, apply: bool) {
         let body = serde_json::json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": name},
             "status": {"loadBalancer": {"ingress": ips(addresses)}},
         });
         let done = if apply {
-            let params = PatchParams::apply("other").force();
+            let params = PatchParams::apply(manager).force();
             self.api().patch_status(name, &params, &Patch::Apply(&body)).await
         } else {
-            let params = PatchParams { field_manager: Some("other".to_owned()), ..PatchParams::default() };
+            let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
             self.api().patch_status(name, &params, &Patch::Merge(&body)).await
         };
         let version = |ingress: &Ingress| {
@@ -153,7 +163,7 @@ impl Bench {
     async fn has(&self, name: &str, addresses: &[&str], own: bool) {
         eventually(&format!("{name} has {addresses:?}"), SOON, async || {
             let ingress = self.api().get(name).await.unwrap();
-            let found = (entries_of(&ingress), we_own(&ingress));
+            let found = (entries_of(&ingress), StatusOwners::new(&ingress, MANAGER).we);
             if found == (ips(addresses), own) { Ok(()) } else { Err(format!("{found:?}")) }
         })
         .await;
@@ -281,6 +291,40 @@ async fn a_status_of_another_controller_is_not_withdrawn() {
     assert_eq!(writes.iter().filter(|(_, code)| *code == 404).count(), 1, "{writes:?}");
     assert!(writes.iter().all(|(name, _)| name != "theirs"), "{writes:?}");
     assert!(bench.api().get_opt("gone").await.unwrap().is_none(), "an apply must not bring it back");
+}
+
+#[tokio::test]
+async fn what_another_installation_wrote_stays_when_ours_is_withdrawn() {
+    const ANOTHER: &str = "waybill:other/waybill";
+    let bench = Bench::new(200).await;
+    bench.create("web").await;
+    let ours = Some(DesiredStatus::Entries(ips(&["192.0.2.1"])));
+    bench.want("web", ours.clone());
+    bench.has("web", &["192.0.2.1"], true).await;
+    // Both have the same address: it is theirs alone from now on.
+    bench.others("web", &["192.0.2.1"], ANOTHER, true).await;
+    bench.want("web", None);
+    bench.has("web", &["192.0.2.1"], false).await;
+    bench.want("web", ours);
+    bench.has("web", &["192.0.2.1"], true).await;
+    // They have another one, and the view does not know yet.
+    bench.want("web", Some(DesiredStatus::LeaveAlone));
+    bench.settled().await;
+    let before = bench.view.ingresses.lock().unwrap()[&bench.key("web")].clone();
+    bench.others("web", &["192.0.2.2"], ANOTHER, true).await;
+    let mut stale = before;
+    let managers = stale.metadata.managed_fields.as_mut().unwrap();
+    managers.retain(|entry| entry.manager.as_deref() == Some(MANAGER));
+    let now = bench.view.ingresses.lock().unwrap().insert(bench.key("web"), stale).unwrap();
+    bench.want("web", None);
+    eventually("it was tried", SOON, async || {
+        let writes = bench.writes();
+        if writes.contains(&("web".to_owned(), 409)) { Ok(()) } else { Err(format!("{writes:?}")) }
+    })
+    .await;
+    bench.view.ingresses.lock().unwrap().insert(bench.key("web"), now);
+    bench.settled().await;
+    bench.has("web", &["192.0.2.2"], false).await;
 }
 
 #[tokio::test]

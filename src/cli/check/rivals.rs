@@ -12,7 +12,7 @@ use crate::kubernetes::Ingress;
 use crate::kubernetes::well_known::PART_LABEL;
 use crate::kubernetes::with_causes;
 use crate::offline::watched;
-use crate::publish::MANAGER;
+use crate::publish::{MANAGER, field_manager};
 use crate::published::agents::AGENT_PART;
 use crate::translate::class::{Ownership, claim};
 use crate::translate::settings::ClassState;
@@ -85,6 +85,7 @@ impl Checklist<'_> {
         let mut writers: BTreeMap<String, (String, usize)> = BTreeMap::new();
         let accepted = ClassState::Accepted(std::sync::Arc::new(self.options.settings.clone()));
         let ClassState::Accepted(defaults) = &accepted else { return };
+        let own = field_manager(&self.options.namespace, &self.options.leader_election.lease_name);
         for scope in watched(self.options).scopes() {
             let api: Api<Ingress> = match scope {
                 Scope::All => Api::all(self.client.clone()),
@@ -106,7 +107,9 @@ impl Checklist<'_> {
                 }
                 let managers = ingress.metadata.managed_fields.iter().flatten();
                 let managers = managers.filter_map(|entry| entry.manager.as_deref());
-                for manager in managers.filter(|manager| *manager != MANAGER).collect::<BTreeSet<_>>() {
+                // The second is that of older releases.
+                let others = managers.filter(|manager| *manager != own && *manager != MANAGER);
+                for manager in others.collect::<BTreeSet<_>>() {
                     let name = format!("{}/{}", ingress.namespace().unwrap_or_default(), ingress.name_any());
                     writers.entry(manager.to_owned()).or_insert((name, 0)).1 += 1;
                 }

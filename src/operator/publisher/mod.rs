@@ -27,6 +27,7 @@ use crate::operator::own_watches::{News, OwnWatches};
 use crate::operator::pending::Waiting;
 use crate::operator::problems::{ProblemReports, ReportedBy};
 use crate::operator::status_view::Statuses;
+use crate::parameters::classes::Classes;
 use crate::parameters::status::Publication;
 use crate::publish::Backoff;
 use crate::publish::PublishError;
@@ -283,6 +284,7 @@ impl Publisher {
             output.throttle.changed();
             output.waiting.since(waiting);
         }
+        self.statuses.note_left(pending.left);
         self.statuses.look_at(routing, pending.statuses, pending.all_statuses, |output| {
             self.outputs.get(output).is_some_and(|output| output.waiting.oldest().is_some())
         });
@@ -307,9 +309,9 @@ impl Publisher {
         if let Err(error) = output.writer.take_over().await {
             return self.failed(key, &error);
         }
-        let pausing = self.live.routing().classes().pausing(key).cloned();
-        if let Some(class) = pausing {
-            return self.paused(key, paused_by(key, &class));
+        let pausing = paused_by_class(key, self.live.routing().classes());
+        if let Some(problem) = pausing {
+            return self.paused(key, problem.category, vec![problem]);
         }
         let waiting = std::mem::take(&mut output.waiting);
         let with_text = output.text.is_due(Instant::now()) && self.upkeep.len() < UPKEEP;
@@ -385,7 +387,11 @@ impl Publisher {
             Ok(Outcome::Paused(pause)) => {
                 span.into_iter().for_each(|span| span.failed("the output is paused"));
                 output.waiting.since(waiting);
-                self.paused(key, pause.problems(&index_subject(key), "nothing is published"));
+                self.paused(
+                    key,
+                    Category::Paused,
+                    pause.problems(&index_subject(key), "nothing is published"),
+                );
             }
             Err(error) => {
                 span.into_iter().for_each(|span| span.failed(&error.to_string()));
@@ -395,13 +401,13 @@ impl Publisher {
         }
     }
 
-    fn paused(&mut self, key: &OutputKey, problems: Vec<Problem>) {
+    fn paused(&mut self, key: &OutputKey, why: Category, problems: Vec<Problem>) {
         if let Some(output) = self.outputs.get_mut(key) {
             (output.held, output.paused) = (false, true);
             output.succeeded();
             output.problems[0] = problems;
         }
-        self.live.set_publication(key, Publication::Held(Category::Paused));
+        self.live.set_publication(key, Publication::Held(why));
         self.report(key);
     }
 
@@ -432,18 +438,27 @@ impl Publisher {
     }
 }
 
-/// The problem of an index that a class pauses.
-fn paused_by(output: &OutputKey, class: &str) -> Vec<Problem> {
-    vec![Problem {
-        category: Category::Paused,
+/// The problem of an index that a class pauses or withholds.
+fn paused_by_class(output: &OutputKey, classes: &Classes) -> Option<Problem> {
+    let (category, class, remedy) = if let Some(class) = classes.pausing(output) {
+        let remedy = format!(
+            "the IngressClass of this name publishes here and its annotation {PAUSED_ANNOTATION} pauses it, so \
+             nothing is published; remove the annotation from the IngressClass to resume"
+        );
+        (Category::Paused, class, remedy)
+    } else {
+        let remedy = "the IngressClass of this name publishes here and selects namespaces by labels, which cannot be \
+             read, so nothing is published and what is published stays; give waybill the right to list and watch Namespaces"
+            .to_owned();
+        (Category::NamespacesUnavailable, classes.withholding(output)?, remedy)
+    };
+    Some(Problem {
+        category,
         subject: index_subject(output),
         field: "data".to_owned(),
         value: Problem::shown(class),
-        remedy: format!(
-            "the IngressClass of this name publishes here and its annotation {PAUSED_ANNOTATION} pauses it, so \
-             nothing is published; remove the annotation from the IngressClass to resume"
-        ),
-    }]
+        remedy,
+    })
 }
 
 #[cfg(test)]

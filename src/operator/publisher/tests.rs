@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::*;
 use crate::kubernetes::manifests::Manifests;
+use crate::options::Options;
 use crate::publish::lease::LeaseGuard;
 use crate::publish::outputs::{Collected, GIVE_UP};
 use crate::publish::problems::Events;
@@ -44,7 +45,8 @@ fn publisher_of(key: &OutputKey, client: Client, manifests: Manifests) -> Publis
     let live = Arc::new(Live::new(offline::routing(manifests, &options), metrics.clone()));
     let operator = Subject { kind: Kind::ConfigMap, namespace: "w".into(), name: "w".into() };
     let problems = Arc::new(ProblemReports::new(Events::new(operator), Arc::clone(&live), metrics.clone()));
-    let statuses = Arc::new(Statuses::new(Arc::clone(&live), Arc::clone(&problems), false, Duration::ZERO));
+    let off = Options { status: false, status_delay: Duration::ZERO, ..options };
+    let statuses = Arc::new(Statuses::new(Arc::clone(&live), Arc::clone(&problems), String::new(), &off));
     let requests = Requests::new(client.clone(), LeaseGuard::without_lease(), metrics);
     let pace = Pace { distance: Duration::ZERO, bytes_per_second: 0, max_withdrawal: 0 };
     let mut publisher =
@@ -77,7 +79,7 @@ async fn a_commit_after_a_refusal_ends_it() {
     // A pause and a withdrawal that is held are answers too.
     publisher.failed(&key, &refused());
     output(&mut publisher, &key).refusals.note(&refused(), Instant::now(), || true);
-    publisher.paused(&key, Vec::new());
+    publisher.paused(&key, Category::Paused, Vec::new());
     assert!(!output(&mut publisher, &key).refusals.has_begun());
 }
 

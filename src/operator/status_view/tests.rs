@@ -6,6 +6,7 @@ use crate::metrics::{Metrics, Trigger};
 use crate::operator::live::Cause;
 use crate::parameters::status::Publication;
 use crate::publish::problems::Events;
+use crate::publish::statuses::policy::{Decision, StatusPolicy};
 use crate::translate::problem::{Category, Kind, Subject};
 use crate::watch::Scope;
 use crate::{offline, options};
@@ -52,7 +53,7 @@ kind: Ingress
 metadata:
   name: left
   namespace: shop
-  managedFields: [{manager: waybill, operation: Apply, subresource: status}]
+  managedFields: [{manager: 'waybill:waybill/waybill', operation: Apply, subresource: status}]
 spec: {ingressClassName: other, rules: [{host: left.example.com}]}
 status: {loadBalancer: {ingress: [{ip: 192.0.2.1}]}}
 ";
@@ -68,18 +69,19 @@ fn output(name: &str) -> OutputKey {
 }
 
 fn statuses() -> Statuses {
-    statuses_of(CLUSTER)
+    statuses_of(CLUSTER, "")
 }
 
-fn statuses_of(cluster: &str) -> Statuses {
-    let options = options::from_yaml_str("").unwrap().options;
+fn statuses_of(cluster: &str, options: &str) -> Statuses {
+    let options = options::from_yaml_str(options).unwrap().options;
     let mut manifests = Manifests::default();
     manifests.add(&"cluster.yaml".into(), cluster.as_bytes());
     let metrics = Metrics::new("x").unwrap();
     let live = Arc::new(Live::new(offline::routing(manifests, &options), metrics.clone()));
     let operator = Subject { kind: Kind::ConfigMap, namespace: "w".into(), name: "w".into() };
     let problems = Arc::new(ProblemReports::new(Events::new(operator), Arc::clone(&live), metrics));
-    Statuses::new(live, problems, true, DELAY)
+    assert_eq!((options.status, options.status_delay), (true, DELAY));
+    Statuses::new(live, problems, "waybill:waybill/waybill".to_owned(), &options)
 }
 
 /// The names that the queue holds, which is emptied.
@@ -115,6 +117,9 @@ fn delete(statuses: &Statuses, name: &str) {
     let mut routing = statuses.live.routing();
     let ingress = Ingress::clone(routing.stores().ingresses().get(&key(name)).unwrap());
     routing.stores_mut().apply_ingress(&Scope::All, Event::Delete(ingress));
+    let left = routing.stores_mut().take_left();
+    drop(routing);
+    statuses.note_left(left);
 }
 
 /// Makes Ingress `a` with this uid, which no reconcile has seen.
@@ -130,7 +135,11 @@ fn create(statuses: &Statuses, uid: &str, host: &str) {
 
 /// Ingress `a` is published and every proxy has it, in commit 5.
 fn published() -> Statuses {
-    let statuses = statuses();
+    published_with("")
+}
+
+fn published_with(options: &str) -> Statuses {
+    let statuses = statuses_of(CLUSTER, options);
     statuses.live.set_leading(true);
     statuses.live.set_publication(&output("a"), Publication::Committed);
     create(&statuses, "first", "a.example.com");
@@ -391,6 +400,85 @@ fn nothing_is_remembered_of_one_that_is_deleted() {
     assert!(held.waiting.is_empty() && held.arriving.is_empty());
 }
 
+/// What is to be done about the status of an Ingress.
+fn decided(statuses: &Statuses, name: &str) -> Decision {
+    StatusPolicy::default().decide(&key(name), statuses.state(&key(name)).as_ref(), Instant::now())
+}
+
+/// Ingress `name` of a class that is not ours, with an address that this manager applied.
+fn foreign(statuses: &Statuses, name: &str, manager: &str) {
+    let ingress = serde_json::from_value(serde_json::json!({
+        "metadata": {
+            "name": name, "namespace": "shop",
+            "managedFields": [{"manager": manager, "operation": "Apply", "subresource": "status"}],
+        },
+        "spec": {"ingressClassName": "other", "rules": [{"host": "foreign.example.com"}]},
+        "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}]}},
+    }));
+    statuses.live.routing().stores_mut().apply_ingress(&Scope::All, Event::Apply(ingress.unwrap()));
+}
+
+#[test]
+fn the_address_of_another_installation_is_left_alone() {
+    let statuses = statuses();
+    for (name, manager) in [("theirs", "waybill:edge/waybill"), ("older", "waybill"), ("traefiks", "traefik")]
+    {
+        foreign(&statuses, name, manager);
+    }
+    look_at(&statuses, BTreeMap::new(), true, |_| true);
+    let inherited = statuses.held().inherited.clone();
+    assert_eq!(inherited, Some([key("left")].into()));
+    let outputs: Vec<OutputKey> =
+        statuses.live.routing().table().outputs().map(|(key, _)| key.clone()).collect();
+    for output in outputs {
+        statuses.live.set_publication(&output, Publication::Committed);
+        statuses.committed(&output, (1, 1), false, (1, 1));
+    }
+    assert_eq!(decided(&statuses, "left"), Decision::Write(Vec::new()));
+    for name in ["theirs", "older", "traefiks"] {
+        assert_eq!(decided(&statuses, name), Decision::Nothing, "{name}");
+    }
+}
+
+#[test]
+fn one_that_loses_the_label_loses_its_address_once_its_routing_is_withdrawn() {
+    let statuses = published_with("{providers: {kubernetesIngress: {labelSelector: 'tier=front'}}}");
+    let mut shown = Ingress::clone(statuses.live.routing().stores().ingresses().get(&key("a")).unwrap());
+    let ours = serde_json::json!([{"manager": "waybill:waybill/waybill", "operation": "Apply", "subresource": "status"}]);
+    shown.metadata.managed_fields = Some(serde_json::from_value(ours).unwrap());
+    shown.status =
+        serde_json::from_value(serde_json::json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}))
+            .unwrap();
+    let show = |ingress: &Ingress| {
+        statuses.live.routing().stores_mut().apply_ingress(&Scope::All, Event::Apply(ingress.clone()));
+    };
+    show(&shown);
+    for back in [true, false] {
+        delete(&statuses, "a");
+        assert!(leaves_alone(&statuses, "a"), "it is routed to");
+        reconcile(&statuses, "a");
+        assert!(leaves_alone(&statuses, "a"), "the publisher has not looked");
+        look(&statuses);
+        assert!(leaves_alone(&statuses, "a") && queued(&statuses).is_empty(), "not committed");
+        if back {
+            show(&shown);
+            assert!(statuses.state(&key("a")).is_some() && statuses.held().left.is_empty());
+            reconcile(&statuses, "a");
+            look(&statuses);
+            statuses.committed(&output("a"), (1, 6), false, (1, 6));
+            queued(&statuses);
+            assert_eq!(decided(&statuses, "a"), Decision::Nothing, "it has its address");
+        }
+    }
+    statuses.committed(&output("a"), (1, 7), false, (1, 7));
+    assert_eq!(queued(&statuses), ["a"]);
+    let state = statuses.state(&key("a")).unwrap();
+    assert_eq!((state.uid.as_deref(), state.ours), (Some("first"), false));
+    assert_eq!(decided(&statuses, "a"), Decision::Write(Vec::new()));
+    statuses.written(&key("a"));
+    assert!(statuses.state(&key("a")).is_none() && statuses.held().left.is_empty());
+}
+
 /// An annotation names no IngressClass: the one that is called like it publishes elsewhere.
 const SAME_NAME: &str = "
 apiVersion: networking.k8s.io/v1
@@ -416,7 +504,7 @@ spec: {ingressClassName: traefik, rules: [{host: classed.example.com}]}
 
 #[test]
 fn a_pause_holds_the_statuses_of_its_output_alone() {
-    let statuses = statuses_of(SAME_NAME);
+    let statuses = statuses_of(SAME_NAME, "");
     for output in [OutputKey::new("waybill", "waybill"), output("c")] {
         statuses.live.set_publication(&output, Publication::Committed);
         statuses.committed(&output, (1, 1), false, (1, 1));

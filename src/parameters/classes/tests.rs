@@ -261,3 +261,45 @@ fn a_paused_class_keeps_its_settings_through_a_restart_too() {
     stores.apply_class(Event::Delete(class("a", Some("p"))));
     assert!(classes.resolve(&stores, ALL, "a").pause && !classes.is_paused("a"));
 }
+
+/// The last accepted settings select by labels, and a replica that has just started can't read them.
+#[test]
+fn where_labels_are_unknown_what_is_published_stays_with_a_pause_and_without() {
+    let output = OutputKey::new("waybill", "first");
+    let selects =
+        json!({"output": {"name": "first"}, "namespaces": {"selector": {"matchLabels": {"tier": "public"}}}});
+    let mut stores = stores();
+    let mut classes = no_classes();
+    stores.apply_class(Event::Apply(class("a", Some("p"))));
+    stores.apply_parameters(Event::Apply(object("p", selects.clone())));
+    classes.resolve_all(&stores, ALL);
+    let map = classes.memory().config_map("ops", "waybill", None);
+    for spec in [selects, json!({"strictPrefixMatching": "no"})] {
+        for pause in [None, Some("true")] {
+            let mut after = self::stores();
+            after.apply_class(Event::Apply(paused(class("a", Some("p")), pause)));
+            after.apply_parameters(Event::Apply(object("p", spec.clone())));
+            let mut other = no_classes();
+            other.adopt(Some(&map));
+            other.resolve_all(&after, NO_LABELS);
+            assert_eq!(other.state("a"), Some(&ClassState::NotAccepted));
+            assert_eq!(other.resolution("a").unwrap().standing, Standing::Withheld);
+            assert_eq!(other.withholding(&output).map(|class| &**class), Some("a"));
+            assert_eq!(other.pausing(&output).is_some(), pause.is_some());
+            assert!(other.is_paused("a") && other.outputs().any(|published| *published == output));
+            assert!(
+                other
+                    .problems_of("a")
+                    .iter()
+                    .any(|problem| problem.remedy.contains("what is published stays"))
+            );
+            assert_eq!(other.memory(), classes.memory());
+
+            let changed = other.resolve(&after, ALL, "a");
+            assert!(changed.settings && changed.pause, "{changed:?}");
+            assert!(other.output_of("a") == Some(&output) && other.withholding(&output).is_none());
+            assert_eq!(other.is_paused("a"), pause.is_some());
+            assert!(matches!(other.state("a"), Some(ClassState::Accepted(_))));
+        }
+    }
+}

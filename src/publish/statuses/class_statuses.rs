@@ -8,7 +8,7 @@ use crate::parameters::IngressClassParameters;
 use crate::parameters::memory::{self, Memory};
 use crate::parameters::resource::{GROUP, IngressClassParametersStatus, KIND, VERSION};
 use crate::publish::error::PublishError;
-use crate::publish::requests::{ObjectTarget, Requests};
+use crate::publish::requests::{MANAGER, ObjectTarget, Requests};
 use crate::translate::problem::Kind;
 
 const NAME_TAKEN: &str = "delete or rename it, or set another operator.leaderElection.leaseName";
@@ -49,12 +49,13 @@ impl ClassWriter {
         status: &IngressClassParametersStatus,
     ) -> Result<Written, PublishError> {
         let target = ObjectTarget::new::<IngressClassParameters>(WriteKind::ParametersStatus, "", name);
-        let write = target.apply_status(&serde_json::json!({
+        let body = serde_json::json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
             "kind": KIND,
             "metadata": {"name": name},
             "status": status,
-        }))?;
+        });
+        let write = target.apply_status(MANAGER, true, &body)?;
         match self.requests.write_repeated(&write).await {
             Ok(_) => Ok(Written::Done),
             Err(PublishError::NotFound { .. }) => Ok(Written::Gone),

@@ -7,7 +7,6 @@ use k8s_openapi::api::networking::v1::IngressLoadBalancerIngress;
 
 use crate::kubernetes::Ingress;
 use crate::kubernetes::key::IngressKey;
-use crate::publish::requests::MANAGER;
 use crate::translate::problem::{Category, Kind, Problem, Subject};
 use crate::translate::status::DesiredStatus;
 
@@ -18,6 +17,10 @@ pub type Entries = Vec<IngressLoadBalancerIngress>;
 const CONTEST_TRIES: usize = 3;
 const CONTEST_WINDOW: Duration = Duration::from_secs(60);
 const CONTEST_PAUSE: Duration = Duration::from_secs(600);
+/// What the field managers of all installations begin with.
+const INSTALLATION: &str = "waybill:";
+/// Bytes of a field manager that the API server accepts.
+const LONGEST_MANAGER: usize = 128;
 /// How long the watch may take to show a write.
 const UNSEEN: Duration = Duration::from_secs(10);
 /// Above this number of records, obsolete ones are dropped.
@@ -31,8 +34,7 @@ pub struct StatusState {
     /// The desired status, if the Ingress is ours.
     pub wanted: DesiredStatus,
     pub current: Entries,
-    /// Whether waybill owns the field; see [`we_own`].
-    pub we_own: bool,
+    pub owners: StatusOwners,
     /// Changes whenever the watch shows another state of the Ingress.
     pub shown: usize,
 }
@@ -45,13 +47,39 @@ pub enum Decision {
     Write(Entries),
 }
 
-/// Whether waybill's field manager owns a part of an Ingress's status.
-pub fn we_own(ingress: &Ingress) -> bool {
-    ingress.metadata.managed_fields.iter().flatten().any(|entry| {
-        entry.manager.as_deref() == Some(MANAGER)
-            && entry.operation.as_deref() == Some("Apply")
-            && entry.subresource.as_deref() == Some("status")
-    })
+/// The field manager of an installation's statuses. Two installations in one cluster see all Ingresses alike, and each may
+/// withdraw only what it wrote itself, also after a restart.
+pub fn field_manager(namespace: &str, lease_name: &str) -> String {
+    let mut manager = format!("{INSTALLATION}{namespace}/{lease_name}");
+    manager.truncate(LONGEST_MANAGER);
+    manager
+}
+
+/// Who owns something of an Ingress's status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StatusOwners {
+    pub we: bool,
+    pub another_installation: bool,
+    /// Traefik's provider, for example, or a waybill that was older than [`field_manager`].
+    pub others: bool,
+}
+
+impl StatusOwners {
+    /// `manager` is our [`field_manager`].
+    pub fn new(ingress: &Ingress, manager: &str) -> Self {
+        let mut owners = Self::default();
+        for entry in ingress.metadata.managed_fields.iter().flatten() {
+            if entry.subresource.as_deref() != Some("status") {
+                continue;
+            }
+            match entry.manager.as_deref().filter(|_| entry.operation.as_deref() == Some("Apply")) {
+                Some(name) if name == manager => owners.we = true,
+                Some(name) if name.starts_with(INSTALLATION) => owners.another_installation = true,
+                _ => owners.others = true,
+            }
+        }
+        owners
+    }
 }
 
 /// The last writes to an Ingress.
@@ -60,7 +88,7 @@ struct WriteRecord {
     uid: Option<String>,
     /// The value of the last write.
     written: Entries,
-    /// The value before it, and whether waybill owned that.
+    /// The value before it, and whether we owned that.
     over: (Entries, bool),
     /// [`StatusState::shown`] before it.
     shown: usize,
@@ -96,7 +124,7 @@ impl StatusPolicy {
         let wanted: &[IngressLoadBalancerIngress] = match (&state.wanted, state.ours) {
             (DesiredStatus::Entries(entries), true) => entries,
             // The address is withdrawn, unless others wrote it.
-            (_, false) if state.we_own => &[],
+            (_, false) if state.owners.we => &[],
             _ => return Decision::Nothing,
         };
         let equal = same(wanted, &state.current);
@@ -104,7 +132,7 @@ impl StatusPolicy {
             if equal {
                 record.contested &= !quiet(record, now);
             }
-            record.taken_over &= !state.we_own;
+            record.taken_over &= !state.owners.we;
             if let Some(until) = record.paused_until.filter(|until| *until > now) {
                 return Decision::LookAgain(until);
             }
@@ -113,7 +141,7 @@ impl StatusPolicy {
             if let Some(until) = unseen
                 && same(wanted, &record.written)
                 && same(&record.over.0, &state.current)
-                && record.over.1 == state.we_own
+                && record.over.1 == state.owners.we
             {
                 return Decision::LookAgain(until);
             }
@@ -137,7 +165,7 @@ impl StatusPolicy {
         now: Instant,
     ) -> Decision {
         let taken_over = self.records.get(key).is_some_and(|record| record.taken_over);
-        if !state.we_own && !wanted.is_empty() && !taken_over {
+        if !state.owners.we && !wanted.is_empty() && !taken_over {
             if self.is_fought_over(key, wanted, now) {
                 return Decision::LookAgain(now + CONTEST_PAUSE);
             }
@@ -195,8 +223,8 @@ impl StatusPolicy {
             record.times.pop();
         }
         record.shown = state.shown;
-        record.taken_over |= !state.we_own && same(&written, &state.current);
-        record.over = (state.current.clone(), state.we_own);
+        record.taken_over |= !state.owners.we && same(&written, &state.current);
+        record.over = (state.current.clone(), state.owners.we);
         record.written = written;
         record.paused_until = None;
         record.times.push(now);
@@ -257,221 +285,4 @@ pub fn same(a: &[IngressLoadBalancerIngress], b: &[IngressLoadBalancerIngress]) 
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use k8s_openapi::api::networking::v1::IngressPortStatus;
-
-    use super::*;
-
-    fn entries(ips: &[&str]) -> Entries {
-        ips.iter()
-            .map(|ip| IngressLoadBalancerIngress { ip: Some((*ip).to_owned()), ..Default::default() })
-            .collect()
-    }
-
-    /// A state that the watch shows anew.
-    fn state(wanted: &[&str], current: &[&str], we_own: bool) -> StatusState {
-        static SHOWN: AtomicUsize = AtomicUsize::new(0);
-        StatusState {
-            uid: None,
-            ours: true,
-            wanted: DesiredStatus::Entries(entries(wanted)),
-            current: entries(current),
-            we_own,
-            shown: SHOWN.fetch_add(1, Ordering::Relaxed),
-        }
-    }
-
-    #[test]
-    fn a_watch_that_shows_nothing_is_no_fight() {
-        let mut policy = StatusPolicy::default();
-        let mut now = Instant::now();
-        let stale = state(&["a"], &["x"], true);
-        for _ in 0..20 {
-            assert_eq!(policy.decide(&key(), Some(&stale), now), Decision::Write(entries(&["a"])));
-            policy.wrote(&key(), &stale, entries(&["a"]), now);
-            assert_eq!(policy.decide(&key(), Some(&stale), now), Decision::LookAgain(now + UNSEEN));
-            now += UNSEEN;
-        }
-        assert_eq!(policy.problem(&key()), None);
-    }
-
-    fn key() -> IngressKey {
-        IngressKey::new("ns", "web")
-    }
-
-    #[test]
-    fn equal_as_sets_with_ports() {
-        let port = |port, protocol: &str| IngressPortStatus { port, protocol: protocol.into(), error: None };
-        let with = |ports: Vec<IngressPortStatus>| {
-            vec![IngressLoadBalancerIngress {
-                ip: Some("1.1.1.1".into()),
-                hostname: None,
-                ports: Some(ports),
-            }]
-        };
-        assert!(same(&entries(&["a", "b"]), &entries(&["b", "a"])));
-        assert!(!same(&entries(&["a"]), &entries(&["a", "b"])));
-        assert!(same(
-            &with(vec![port(80, "TCP"), port(443, "TCP")]),
-            &with(vec![port(443, "TCP"), port(80, "TCP")])
-        ));
-        assert!(!same(&with(vec![port(80, "TCP")]), &with(vec![port(80, "UDP")])));
-        assert!(!same(&with(vec![port(80, "TCP")]), &entries(&["1.1.1.1"])));
-        // What the API server gives back for no ports.
-        assert!(same(&with(vec![]), &entries(&["1.1.1.1"])));
-    }
-
-    #[test]
-    fn writes_what_differs_and_nothing_else() {
-        let now = Instant::now();
-        let mut policy = StatusPolicy::default();
-        let mut decide = |state: StatusState| policy.decide(&key(), Some(&state), now);
-        assert_eq!(decide(state(&["a"], &[], false)), Decision::Write(entries(&["a"])));
-        assert_eq!(decide(state(&["a"], &["a"], true)), Decision::Nothing);
-        assert_eq!(decide(state(&[], &["a"], false)), Decision::Write(vec![]), "emptied on purpose");
-        assert_eq!(decide(state(&[], &[], false)), Decision::Nothing);
-        let alone = StatusState { wanted: DesiredStatus::LeaveAlone, ..state(&[], &["x"], true) };
-        assert_eq!(decide(alone), Decision::Nothing);
-    }
-
-    #[test]
-    fn withdraws_only_what_is_its_own() {
-        let now = Instant::now();
-        let mut policy = StatusPolicy::default();
-        let foreign = |current: &[&str], own| StatusState { ours: false, ..state(&["a"], current, own) };
-        assert_eq!(policy.decide(&key(), Some(&foreign(&["a"], true)), now), Decision::Write(vec![]));
-        assert_eq!(policy.decide(&key(), Some(&foreign(&["a"], false)), now), Decision::Nothing);
-        assert_eq!(policy.decide(&key(), Some(&foreign(&[], true)), now), Decision::Nothing);
-        assert_eq!(policy.decide(&key(), None, now), Decision::Nothing);
-    }
-
-    #[test]
-    fn an_equal_value_of_another_manager_is_taken_over_once() {
-        let mut now = Instant::now();
-        let mut policy = StatusPolicy::default();
-        let theirs = state(&["a"], &["a"], false);
-        assert_eq!(policy.decide(&key(), Some(&theirs), now), Decision::Write(entries(&["a"])));
-        policy.wrote(&key(), &theirs, entries(&["a"]), now);
-        for _ in 0..10 {
-            now += Duration::from_secs(40);
-            assert_eq!(policy.decide(&key(), Some(&theirs), now), Decision::Nothing);
-        }
-    }
-
-    /// Someone who takes the ownership away again and again is a contestant like any other.
-    #[test]
-    fn a_takeover_is_no_fight_without_end() {
-        let mut now = Instant::now();
-        let mut policy = StatusPolicy::default();
-        let mut writes = 0;
-        for _ in 0..29 {
-            let (theirs, ours) = (state(&["a"], &["a"], false), state(&["a"], &["a"], true));
-            if let Decision::Write(entries) = policy.decide(&key(), Some(&theirs), now) {
-                policy.wrote(&key(), &theirs, entries, now);
-                writes += 1;
-            }
-            now += Duration::from_secs(2);
-            policy.decide(&key(), Some(&ours), now);
-        }
-        assert_eq!(writes, CONTEST_TRIES);
-        assert!(policy.problem(&key()).is_some());
-    }
-
-    #[test]
-    fn a_write_that_the_watch_has_not_shown_is_not_repeated_at_once() {
-        let now = Instant::now();
-        let mut policy = StatusPolicy::default();
-        let before = state(&["a"], &[], false);
-        policy.wrote(&key(), &before, entries(&["a"]), now);
-        assert_eq!(policy.decide(&key(), Some(&before), now), Decision::LookAgain(now + UNSEEN));
-        // It did not come: once more.
-        assert_eq!(policy.decide(&key(), Some(&before), now + UNSEEN), Decision::Write(entries(&["a"])));
-        // Another value is wanted: at once.
-        let other = state(&["b"], &[], false);
-        assert_eq!(policy.decide(&key(), Some(&other), now), Decision::Write(entries(&["b"])));
-    }
-
-    #[test]
-    fn a_contested_status_is_left_alone_for_ten_minutes() {
-        let start = Instant::now();
-        let mut policy = StatusPolicy::default();
-        let mut now = start;
-        let fight = |policy: &mut StatusPolicy, now: Instant, round: usize| {
-            // The other controller's value differs each time, so each of its writes is seen.
-            let overwritten = state(&["a"], &[["x", "y", "z"][round % 3]], true);
-            let decision = policy.decide(&key(), Some(&overwritten), now);
-            if let Decision::Write(entries) = &decision {
-                policy.wrote(&key(), &overwritten, entries.clone(), now);
-            }
-            decision
-        };
-        for round in 0..3 {
-            assert_eq!(fight(&mut policy, now, round), Decision::Write(entries(&["a"])), "{round}");
-            assert_eq!(policy.problem(&key()), None);
-            now += Duration::from_secs(5);
-        }
-        let until = now + CONTEST_PAUSE;
-        assert_eq!(fight(&mut policy, now, 3), Decision::LookAgain(until));
-        assert_eq!(policy.problem(&key()).map(|problem| problem.category), Some(Category::StatusContested));
-        assert_eq!(fight(&mut policy, until - Duration::from_secs(1), 4), Decision::LookAgain(until));
-        // Tried again after the pause, and it stays this time: over.
-        assert_eq!(fight(&mut policy, until, 5), Decision::Write(entries(&["a"])));
-        assert!(policy.problem(&key()).is_some());
-        let right = state(&["a"], &["a"], true);
-        let Decision::LookAgain(check) = policy.decide(&key(), Some(&right), until + Duration::from_secs(1))
-        else {
-            unreachable!("it has to look whether it stays")
-        };
-        assert_eq!(policy.decide(&key(), Some(&right), check), Decision::Nothing);
-        assert_eq!(policy.problem(&key()), None);
-    }
-
-    #[test]
-    fn one_that_is_made_anew_gets_its_address_at_once_however_often() {
-        let now = Instant::now();
-        let mut policy = StatusPolicy::default();
-        for number in 0..10 {
-            let new = StatusState { uid: Some(format!("{number}")), ..state(&["a"], &[], false) };
-            assert_eq!(policy.decide(&key(), Some(&new), now), Decision::Write(entries(&["a"])), "{number}");
-            policy.wrote(&key(), &new, entries(&["a"]), now);
-            assert_eq!(policy.decide(&key(), Some(&new), now), Decision::LookAgain(now + UNSEEN));
-        }
-        policy.decide(&key(), None, now);
-        assert!(policy.records.is_empty());
-    }
-
-    #[test]
-    fn three_writes_over_hours_are_no_fight_and_neither_are_changes_of_ours() {
-        let mut now = Instant::now();
-        let mut policy = StatusPolicy::default();
-        for round in 0..10 {
-            let edited = state(&["a"], &[["x", "y"][round % 2]], true);
-            assert_eq!(policy.decide(&key(), Some(&edited), now), Decision::Write(entries(&["a"])));
-            policy.wrote(&key(), &edited, entries(&["a"]), now);
-            now += Duration::from_secs(61);
-        }
-        let mut last = "a".to_owned();
-        for round in 0..10 {
-            let next = format!("{round}");
-            let changed = state(&[&next], &[&last], true);
-            assert_eq!(policy.decide(&key(), Some(&changed), now), Decision::Write(entries(&[&next])));
-            policy.wrote(&key(), &changed, entries(&[&next]), now);
-            last = next;
-            now += Duration::from_secs(1);
-        }
-    }
-
-    #[test]
-    fn what_is_remembered_is_bounded() {
-        let start = Instant::now();
-        let mut policy = StatusPolicy::default();
-        for at in 0..20_000_u32 {
-            let key = IngressKey::new("ns", format!("web-{at}"));
-            let now = start + Duration::from_millis(100) * at;
-            policy.wrote(&key, &state(&["a"], &[], true), entries(&["a"]), now);
-        }
-        assert!(policy.records.len() <= 2 * RECORDS, "{}", policy.records.len());
-    }
-}
+mod tests;

@@ -37,11 +37,15 @@ pub trait StatusView: Send + Sync {
     fn state(&self, key: &IngressKey) -> Option<StatusState>;
     /// Reports whether the status of `key` is contested.
     fn contested(&self, key: &IngressKey, problem: Option<Problem>);
+    /// A write is over: it was done, or the Ingress is another one or gone.
+    fn written(&self, key: &IngressKey);
 }
 
 /// Writes statuses for one term of a leader.
 pub struct StatusWriter<V> {
     requests: Requests,
+    /// The [`field_manager`](super::policy::field_manager).
+    manager: Arc<str>,
     view: Arc<V>,
     queue: Arc<KeyQueue<IngressKey, ()>>,
     /// Taken from the queue and not handled yet: the rate allows no write now, or there was no room.
@@ -68,12 +72,14 @@ impl<V: StatusView> StatusWriter<V> {
     /// `per_second` is `operator.statusRate`.
     pub fn new(
         requests: Requests,
+        manager: &str,
         view: Arc<V>,
         queue: Arc<KeyQueue<IngressKey, ()>>,
         per_second: u32,
     ) -> Self {
         Self {
             requests,
+            manager: manager.into(),
             view,
             queue,
             next: None,
@@ -102,7 +108,8 @@ impl<V: StatusView> StatusWriter<V> {
             if writes.len() < CONCURRENT {
                 match self.step(now) {
                     Step::Write(key, state, entries) => {
-                        writes.push(write(self.requests.clone(), key, state, entries));
+                        let (requests, manager) = (self.requests.clone(), Arc::clone(&self.manager));
+                        writes.push(write(requests, manager, key, state, entries));
                         continue;
                     }
                     Step::Next => {
@@ -179,6 +186,7 @@ impl<V: StatusView> StatusWriter<V> {
         match result {
             Ok(()) => {
                 self.failures.remove(&key);
+                self.view.written(&key);
                 self.policy.wrote(&key, &state, written, now);
                 // Handled again when the watch must have shown the write.
                 if let Decision::LookAgain(at) = self.policy.decide(&key, Some(&state), now) {
@@ -188,9 +196,11 @@ impl<V: StatusView> StatusWriter<V> {
             // The Ingress was deleted, or recreated and handled when the watch shows it.
             Err(error) if matches!(error, PublishError::NotFound { .. }) || is_made_anew(&error) => {
                 self.failures.remove(&key);
+                self.view.written(&key);
             }
             Err(error) => {
-                if self.log.is_news(&error, now) {
+                // Whoever wrote meanwhile is shown by the watch.
+                if !matches!(error, PublishError::Conflict { .. }) && self.log.is_news(&error, now) {
                     tracing::warn!(%error, "a status was not written; it is tried again");
                 }
                 let backoff = self
@@ -221,8 +231,14 @@ enum Step {
     Idle,
 }
 
-async fn write(requests: Requests, key: IngressKey, state: StatusState, entries: Entries) -> Done {
-    let result = match request(&key, state.uid.as_deref(), &entries) {
+async fn write(
+    requests: Requests,
+    manager: Arc<str>,
+    key: IngressKey,
+    state: StatusState,
+    entries: Entries,
+) -> Done {
+    let result = match request(&manager, &key, &state, &entries) {
         Ok(write) => requests.write(&write).await.map(|_| ()),
         Err(error) => Err(error),
     };
@@ -232,38 +248,74 @@ async fn write(requests: Requests, key: IngressKey, state: StatusState, entries:
 /// Applies exactly these addresses. With the uid, the API server refuses this for an Ingress that was recreated since,
 /// whose routing may not be published. An empty list is sent explicitly: a field that is left out stays while another
 /// manager owns it too.
-fn request(key: &IngressKey, uid: Option<&str>, entries: &Entries) -> Result<Write, PublishError> {
+///
+/// What is withdrawn may be another installation's by now. Where that is known, ours is left out, and theirs stays. Otherwise
+/// nothing is forced, so that what is not known yet stays as well; except for what others own together with us, such as the
+/// provider that wrote it first.
+fn request(
+    manager: &str,
+    key: &IngressKey,
+    state: &StatusState,
+    entries: &Entries,
+) -> Result<Write, PublishError> {
     let mut body = serde_json::json!({
         "apiVersion": Ingress::API_VERSION,
         "kind": Ingress::KIND,
         "metadata": {"name": key.name(), "namespace": key.namespace()},
-        "status": {"loadBalancer": {"ingress": entries}},
     });
-    if let Some(uid) = uid {
-        body["metadata"]["uid"] = uid.into();
+    if state.ours || !state.owners.another_installation {
+        body["status"] = serde_json::json!({"loadBalancer": {"ingress": entries}});
+    }
+    if let Some(uid) = &state.uid {
+        body["metadata"]["uid"] = uid.as_str().into();
     }
     let mut target = ObjectTarget::new::<Ingress>(WriteKind::IngressStatus, key.namespace(), key.name());
     target.object = format!("status of {}", target.object);
-    target.apply_status(&body)
+    target.apply_status(manager, state.ours || state.owners.others, &body)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::publish::statuses::policy::StatusOwners;
+    use crate::translate::status::DesiredStatus;
 
     fn key(name: &str) -> IngressKey {
         IngressKey::new("ns", name)
     }
 
     #[test]
-    fn an_empty_status_is_sent_as_an_empty_list() {
-        let write = request(&key("web"), Some("u"), &Vec::new()).unwrap();
-        let text = format!("{write:?}");
-        assert!(text.contains("/apis/networking.k8s.io/v1/namespaces/ns/ingresses/web/status?"), "{text}");
-        let body = serde_json::json!({
+    fn an_empty_status_is_sent_as_an_empty_list_and_a_withdrawal_clears_nobody_elses() {
+        let text = |ours, another_installation, others| {
+            let state = StatusState {
+                uid: Some("u".to_owned()),
+                ours,
+                wanted: DesiredStatus::LeaveAlone,
+                current: Vec::new(),
+                owners: StatusOwners { we: true, another_installation, others },
+                shown: 0,
+            };
+            let write = request("waybill:a/b", &key("web"), &state, &Vec::new()).unwrap();
+            let text = format!("{write:?}");
+            assert!(
+                text.contains("/apis/networking.k8s.io/v1/namespaces/ns/ingresses/web/status?"),
+                "{text}"
+            );
+            assert!(text.contains("fieldManager=waybill%3Aa%2Fb"), "{text}");
+            (text.contains("force=true"), write.bytes())
+        };
+        let mut body = serde_json::json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
             "metadata": {"name": "web", "namespace": "ns", "uid": "u"}, "status": {"loadBalancer": {"ingress": []}},
         });
-        assert_eq!(write.bytes(), body.to_string().len() as u64);
+        let empty = body.to_string().len() as u64;
+        body.as_object_mut().unwrap().remove("status");
+        let released = body.to_string().len() as u64;
+        for (another_installation, others) in [(false, false), (true, false), (true, true)] {
+            assert_eq!(text(true, another_installation, others), (true, empty), "ours");
+        }
+        assert_eq!(text(false, false, false), (false, empty), "who writes meanwhile is not known yet");
+        assert_eq!(text(false, false, true), (true, empty), "a provider that is gone clears nothing");
+        assert_eq!(text(false, true, false), (false, released));
     }
 }

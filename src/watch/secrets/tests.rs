@@ -85,7 +85,7 @@ fn a_newer_version_is_fetched_while_the_older_goes_on() {
     let newer = secrets.put_metadata(SecretSource::Others, key(), &meta("2"), true);
     assert_eq!(newer, SecretChange { changed: false, fetch: true });
     assert_eq!(secrets.state(&key()), SecretState::Certificate(certificate()));
-    assert!(secrets.fetch_failed(&key()));
+    assert!(secrets.fetch_failed(&key(), FetchFailure::Passing));
     assert_eq!(secrets.state(&key()), SecretState::Unavailable(Some(certificate())));
     assert!(answer(&mut secrets, Some(&secret("2", &[]))));
     let missing = SecretState::Invalid { key: "tls.crt", fault: SecretFault::Missing };
@@ -150,7 +150,7 @@ fn one_that_changes_faster_than_it_can_be_read_is_unread_only_until_the_first_an
         let asked = secrets.ask(&key()).unwrap();
         secrets.put_metadata(SecretSource::Others, key(), &meta("2"), true);
         if fails {
-            secrets.fetch_failed(&key());
+            secrets.fetch_failed(&key(), FetchFailure::Passing);
         } else {
             secrets.fetched(&key(), &asked, Some(&good("1")));
         }
@@ -158,4 +158,25 @@ fn one_that_changes_faster_than_it_can_be_read_is_unread_only_until_the_first_an
         secrets.put_metadata(SecretSource::Others, key(), &meta("3"), true);
         assert!(!secrets.is_unread(&key()) && secrets.needs_fetch(&key()), "fails: {fails}");
     }
+}
+
+#[test]
+fn one_that_cannot_be_read_is_awaited_until_it_is_refused_for_good() {
+    let mut secrets = Secrets::default();
+    secrets.put_metadata(SecretSource::Others, key(), &good("1").metadata, true);
+    assert!(
+        secrets.fetch_failed(&key(), FetchFailure::Passing),
+        "it is known for the first time that it can't be read"
+    );
+    assert!(secrets.is_awaited(&key()) && !secrets.is_unread(&key()));
+    secrets.put_metadata(SecretSource::Others, key(), &good("2").metadata, true);
+    assert!(secrets.is_awaited(&key()));
+    secrets.fetch_failed(&key(), FetchFailure::Lasting);
+    assert!(!secrets.is_awaited(&key()));
+    secrets.fetch_failed(&key(), FetchFailure::Passing);
+    assert!(!secrets.is_awaited(&key()), "whoever waits once waits no second time");
+    answer(&mut secrets, Some(&good("2")));
+    secrets.put_metadata(SecretSource::Others, key(), &good("3").metadata, true);
+    secrets.fetch_failed(&key(), FetchFailure::Passing);
+    assert!(!secrets.is_awaited(&key()), "an older version goes on");
 }

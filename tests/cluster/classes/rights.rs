@@ -7,6 +7,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use serde_json::json;
 
 use super::*;
+use crate::harness::Signal;
 
 /// A watch ends after 30 s, and only the next one is refused.
 const REFUSED_WITHIN: Duration = Duration::from_secs(60);
@@ -101,4 +102,55 @@ async fn optional_rights_and_the_definition_may_go_and_come_back() {
     for replica in &replicas {
         assert_eq!(replica.metric("waybill_candidate").await, Some(1.0));
     }
+}
+
+#[tokio::test]
+async fn a_leader_that_may_not_read_labels_leaves_what_is_published_by_them() {
+    let plane = plane().await;
+    let namespaces =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/components/namespace-selectors/clusterrole.yaml");
+    plane.kubectl_ok(&["apply", "-f", namespaces]);
+    plane.kubectl_ok(&["label", "namespace", "team-a", "team=edge"]);
+    let selector = json!({"namespaces": {"names": null, "selector": {"matchLabels": {"team": "edge"}}}});
+    patch_parameters(&plane, "internal", selector).await;
+    plane.apply(&ingress("team-a", "tool", "internal")).await;
+    let mut first = plane.operator("first", QUICK).await;
+    first.leads().await;
+    published(&plane, INTERNAL, "team-a", "tool").await;
+    let own = json!([{"hostname": "internal.example.com"}]);
+    address(&plane, "team-a", "tool", &own).await;
+    condition(&plane, "internal", "Accepted", "True", "Accepted").await;
+    first.process.signal(Signal::TERM);
+    first.process.ended(SOON).await;
+    let (before, document) = plane.published(INTERNAL).await.unwrap();
+
+    let bindings: Api<ClusterRoleBinding> = Api::all(plane.admin());
+    bindings.delete("waybill-namespaces", &DeleteParams::default()).await.unwrap();
+    plane.may_no_longer("list", "namespaces", "default").await;
+    let second = plane.operator("second", QUICK).await;
+    // It waits for the right at first.
+    eventually("the second one leads", 2 * SOON, async || {
+        let leads = second.metric("leader_election_master_status{name=\"waybill\"}").await;
+        if leads == Some(1.0) { Ok(()) } else { Err(format!("{leads:?}\n{}", second.process.log_tail())) }
+    })
+    .await;
+    metric(&second, "waybill_publish_paused", 1.0).await;
+    metric(&second, "waybill_ingressclasses{settings=\"not_accepted\"}", 1.0).await;
+    let said = condition(&plane, "internal", "Accepted", "False", "NamespacesUnavailable").await;
+    assert!(said.contains("what is published stays as it is for internal"), "{said}");
+    condition(&plane, "internal", "Published", "False", "NamespacesUnavailable").await;
+    event(&plane, "edge-internal", "internal", "NamespacesUnavailable", &["what is published stays"]).await;
+    event(&plane, "default", "internal", "NamespacesUnavailable", &[INTERNAL]).await;
+    plane.apply(&ingress("team-a", "more", "internal")).await;
+    // The others go on.
+    seen(&plane, "marker").await;
+    let (after, stays) = plane.published(INTERNAL).await.unwrap();
+    assert_eq!((stays, after.counts), (document, before.counts));
+    address(&plane, "team-a", "tool", &own).await;
+
+    plane.kubectl_ok(&["apply", "-f", namespaces]);
+    published(&plane, INTERNAL, "team-a", "more").await;
+    address(&plane, "team-a", "more", &own).await;
+    condition(&plane, "internal", "Ready", "True", "Ready").await;
+    metric(&second, "waybill_publish_paused", 0.0).await;
 }

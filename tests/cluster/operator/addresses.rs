@@ -74,7 +74,7 @@ impl Bench {
     async fn waybill_owns(&self, name: &str) -> bool {
         let ingress = self.ingresses.get(name).await.unwrap();
         let mut fields = ingress.meta().managed_fields.iter().flatten();
-        fields.any(|entry| entry.manager.as_deref() == Some("waybill"))
+        fields.any(|entry| entry.manager.as_deref() == Some("waybill:waybill/waybill"))
     }
 }
 

@@ -6,9 +6,9 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::objects::{FAST, annotated, class, has_router, ingress, namespace, service, slice};
-use crate::harness::operator::binary;
-use crate::harness::{AuditEvent, ControlPlane};
+use super::objects::{ADDRESS, FAST, annotated, class, has_router, ingress, namespace, service, slice};
+use crate::harness::operator::{SOON, binary};
+use crate::harness::{AuditEvent, ControlPlane, eventually};
 
 const OUTPUT: &str = "waybill/waybill";
 
@@ -60,7 +60,7 @@ async fn some_namespaces_work_with_roles_alone() {
     assert_eq!(document, plane.rendered(&flags));
     // A problem, so that an Event is written; and a status.
     plane.apply_objects(&[annotated("team-a", "lost", "nowhere")]).await;
-    crate::harness::eventually("status and Event are there", crate::harness::operator::SOON, async || {
+    eventually("status and Event are there", SOON, async || {
         let text = plane.kubectl_ok(&["-n", "team-a", "describe", "ingress", "lost"]);
         if text.contains("ServiceNotFound") && text.contains("192.0.2.1") { Ok(()) } else { Err(text) }
     })
@@ -101,7 +101,7 @@ async fn classes_are_not_read_without_lookup_and_the_selector_is_sent() {
         "--providers.kubernetesingress.disableingressclasslookup=true",
         "--providers.kubernetesingress.ingressclass=traefik",
     ];
-    let operator = plane.operator("select", &[FAST, flags[0], flags[1], flags[2]]).await;
+    let operator = plane.operator("select", &[FAST, ADDRESS, flags[0], flags[1], flags[2]]).await;
     operator.leads().await;
     let (_, document) = plane
         .eventually_published(OUTPUT, "the selected one is published", |document| {
@@ -110,6 +110,15 @@ async fn classes_are_not_read_without_lookup_and_the_selector_is_sent() {
         .await;
     assert!(!has_router(&document, "shop", "back"), "{document:#}");
     assert_eq!(document, plane.rendered(&flags));
+    let address = async |name: &str, wanted: &str| {
+        let path = "jsonpath={.status.loadBalancer.ingress[*].ip}";
+        eventually(&format!("{name} has the address {wanted:?}"), SOON, async || {
+            let found = plane.kubectl_ok(&["-n", "shop", "get", "ingress", name, "-o", path]);
+            if found == wanted { Ok(()) } else { Err(found) }
+        })
+        .await;
+    };
+    address("front", "192.0.2.1").await;
     // It loses its label, and the other gets it.
     plane.apply_objects(&[labelled("front", "back"), labelled("back", "front")]).await;
     let (_, document) = plane
@@ -118,6 +127,8 @@ async fn classes_are_not_read_without_lookup_and_the_selector_is_sent() {
         })
         .await;
     assert_eq!(document, plane.rendered(&flags));
+    address("back", "192.0.2.1").await;
+    address("front", "").await;
 
     let requests = plane.requests_of("select");
     let of = |resource: &str| -> Vec<&AuditEvent> {
