@@ -210,8 +210,8 @@ mod tests {
             for _ in 0..64 {
                 idle.push(connect("127.0.0.2", address).await);
             }
-            // Many of one address are closed at once, so that they take no file descriptors.
-            assert_eq!(closed(idle.last_mut().unwrap()).await, "");
+            // Of many of one address the oldest are closed at once, so that they take no file descriptors.
+            assert_eq!(closed(idle.first_mut().unwrap()).await, "");
             let mut stream = connect("127.0.0.1", address).await;
             stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
             let text = closed(&mut stream).await;
