@@ -15,7 +15,6 @@
 //! makes Traefik keep what it has until the event.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
@@ -26,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::NotHandedOn;
 use super::state::Mark;
+use crate::kubernetes::key::OutputKey;
 use crate::table::Digest;
 
 /// What Traefik is pointed at, below the agent's folder.
@@ -50,6 +50,8 @@ pub enum FileContent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OnDisk {
+    /// `NAMESPACE/NAME`
+    pub output: String,
     pub epoch: u64,
     pub generation: u64,
     /// sha256 of the files, by name; `generation.yaml` is not among them.
@@ -94,6 +96,7 @@ const MARKER: &str = "generation.yaml";
 #[derive(Debug)]
 pub struct Folder {
     root: PathBuf,
+    output: String,
     current: Option<OnDisk>,
     number: u64,
     /// Whether links, folders and the like are known to be in place.
@@ -102,8 +105,9 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Opens the folder, which is made if it is not there, and reads what it holds. No other agent may have it open.
-    pub fn open(root: &Path) -> Result<Self, NotHandedOn> {
+    /// Opens the folder, which is made if it is not there, and reads what it holds of an output. What it holds of another
+    /// one is left to Traefik until there is something to write. No other agent may have it open.
+    pub fn open(root: &Path, output: &OutputKey) -> Result<Self, NotHandedOn> {
         let failed = |action| move |source| NotHandedOn::Folder { path: root.to_owned(), action, source };
         make_folder(root).map_err(failed("making it"))?;
         // A folder can be locked as a file can, and a lock on it leaves nothing behind.
@@ -114,11 +118,23 @@ impl Folder {
                 failed("locking it")(io::Error::other("another waybill agent has it open"))
             }
         })?;
-        let mut folder =
-            Self { root: root.to_owned(), current: None, number: 0, prepared: false, _lock: lock };
+        let (root, output) = (root.to_owned(), output.to_string());
+        let mut folder = Self { root, output, current: None, number: 0, prepared: false, _lock: lock };
         folder.number = folder.highest_number();
         folder.current = folder.read_current();
         folder.finish();
+        folder.remove_others();
+        if let Some(other) = folder.current.take() {
+            if other.output == folder.output {
+                folder.current = Some(other);
+            } else {
+                let (root, output) = (folder.root.display(), &folder.output);
+                let other = other.output;
+                tracing::warn!(
+                    "{root} holds the routing of {other}, which Traefik keeps until that of {output} is written"
+                );
+            }
+        }
         Ok(folder)
     }
 
@@ -194,7 +210,8 @@ impl Folder {
         files: BTreeMap<String, FileContent>,
     ) -> Result<bool, NotHandedOn> {
         let last = self.current.as_ref();
-        let mut next = OnDisk { epoch, generation, files: BTreeMap::new(), bytes: 0 };
+        let output = self.output.clone();
+        let mut next = OnDisk { output, epoch, generation, files: BTreeMap::new(), bytes: 0 };
         for (name, content) in &files {
             let sum = match content {
                 FileContent::Text(text) => Digest::new(text).to_string(),
@@ -212,20 +229,22 @@ impl Folder {
         }
         self.prepare()?;
         self.number += 1;
-        let written = self.write_generation(&mut next, files);
-        if written.is_err() {
-            self.prepared = false;
-            // What there is of it takes room that the next attempt may need.
-            let _ = fs::remove_dir_all(self.generation_folder());
+        let replaced = self.replace(&mut next, files);
+        // Also after a failure: they take room that the next attempt may need.
+        self.remove_others();
+        match replaced {
+            Ok(()) => self.current = Some(next),
+            Err(_) => self.prepared = false,
         }
-        written?;
-        self.link_missing(&next)?;
+        replaced.map(|()| true)
+    }
+
+    fn replace(&self, next: &mut OnDisk, files: BTreeMap<String, FileContent>) -> Result<(), NotHandedOn> {
+        self.write_generation(next, files)?;
+        self.link_missing(next)?;
         self.replace_current()?;
-        self.remove_other_links(&next);
-        self.raise()?;
-        self.current = Some(next);
-        self.remove_old();
-        Ok(true)
+        self.remove_other_links(next);
+        self.raise()
     }
 
     fn failed(&self, name: &str, action: &'static str, source: io::Error) -> NotHandedOn {
@@ -345,11 +364,16 @@ impl Folder {
             .map_err(|source| self.failed(&format!("{WATCHED}/{CHANGED}"), "renaming it in", source))
     }
 
-    fn remove_old(&self) {
-        let current = self.number.to_string();
+    /// Removes all generations but the one that Traefik reads, whatever left them there: private keys are in them.
+    fn remove_others(&self) {
+        let current = self.current_number();
+        if current.is_none() && fs::symlink_metadata(self.path(CURRENT)).is_ok() {
+            // It is not known which one that is.
+            return;
+        }
         for entry in fs::read_dir(self.path(GENERATIONS)).into_iter().flatten().flatten() {
-            let ours = entry.file_name().to_str().is_some_and(|name| name.parse::<u64>().is_ok());
-            if ours && entry.file_name() != OsStr::new(&current) {
+            let name = entry.file_name().into_string().unwrap_or_default();
+            if name.parse::<u64>().is_ok() && current.as_ref() != Some(&name) {
                 // What can't be removed now is tried again with the next generation.
                 let _ = fs::remove_dir_all(entry.path());
             }

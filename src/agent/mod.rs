@@ -130,7 +130,7 @@ impl Agent {
         metrics.heard.start();
         let state = AgentState::new(metrics.clone(), self.traefik_api.is_some());
         let reader = OutputReader::new(client, self.output.clone(), metrics.clone());
-        let folder = self.directory.as_deref().map(Folder::open).transpose()?;
+        let folder = self.directory.as_deref().map(|root| Folder::open(root, &self.output)).transpose()?;
         let document = HttpDocument::default();
         let (marker_sender, marker) = watch::channel(None);
         let wake = std::sync::Arc::default();
