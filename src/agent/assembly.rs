@@ -46,16 +46,17 @@ impl Assembly {
         self.files.get(file_of(key, self.files.len())).is_some_and(|file| file.contains_key(key))
     }
 
-    /// Takes the generation of `index`, whose shards are `named`. Those that are not held are in `fetched`.
+    /// Takes the generation of `index`, whose shards are `named`. Those that are not held are in `fetched`, which is empty
+    /// afterwards, or as it was where the generation is refused.
     pub fn take(
         &mut self,
         index: &Index,
         named: &BTreeSet<String>,
-        mut fetched: BTreeMap<String, ShardEntries>,
+        fetched: &mut BTreeMap<String, ShardEntries>,
     ) -> Result<(), NotHandedOn> {
         fetched.retain(|name, _| named.contains(name) && !self.shards.contains_key(name));
         let gone: Vec<String> = self.shards.keys().filter(|name| !named.contains(*name)).cloned().collect();
-        self.check(index, &gone, &fetched)?;
+        self.check(index, &gone, fetched)?;
         if self.files.is_empty() {
             self.files.push(BTreeMap::new());
             self.changed.insert(0);
@@ -64,7 +65,7 @@ impl Assembly {
         for name in gone {
             self.remove(&name, &mut removed);
         }
-        for (name, shard) in fetched {
+        for (name, shard) in std::mem::take(fetched) {
             self.add(name, shard, &mut removed);
         }
         let files = self.files.len();
@@ -284,8 +285,8 @@ mod tests {
         shards: Vec<(&str, ShardEntries)>,
     ) -> Result<(), NotHandedOn> {
         let named = shards.iter().map(|(name, _)| (*name).to_owned()).collect();
-        let fetched = shards.into_iter().map(|(name, shard)| (name.to_owned(), shard)).collect();
-        assembly.take(&index(counts.0, counts.1), &named, fetched)
+        let mut fetched = shards.into_iter().map(|(name, shard)| (name.to_owned(), shard)).collect();
+        assembly.take(&index(counts.0, counts.1), &named, &mut fetched)
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! say about all of it. Whatever goes wrong, what Traefik has stays.
 
 mod assembly;
+mod attempts;
 mod error;
 mod folder;
 mod include;

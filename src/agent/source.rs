@@ -32,6 +32,9 @@ const AT_ONCE: usize = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// The API server is not left alone for longer, whatever it asks for.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+
 /// A failure that goes on is logged this often.
 const LOG_AGAIN: Duration = Duration::from_secs(30);
 
@@ -47,13 +50,16 @@ pub enum SeenIndex {
     Index(Arc<ConfigMap>),
 }
 
+/// Shards by the names of their objects.
+pub type FetchedShards = BTreeMap<String, ShardEntries>;
+
 /// Why the shards of an index are not all there.
 #[derive(Debug)]
 pub enum FetchError {
     /// One is missing: most likely there is a newer index.
     Missing(String),
-    /// The API server did not answer.
-    Api(String),
+    /// The API server did not answer, or with an error. It asks for a pause of `retry_after`.
+    Api { reason: String, retry_after: Duration },
     /// One can't be used.
     Refused(NotHandedOn),
 }
@@ -101,7 +107,7 @@ impl OutputReader {
                     self.output
                 );
             }
-            tokio::time::sleep(pause.mul_f64(0.5 + jitter() / 2.0)).await;
+            tokio::time::sleep(retry_after(&error) + pause.mul_f64(0.5 + jitter() / 2.0)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -159,18 +165,34 @@ impl OutputReader {
         routing.chain(keys).collect()
     }
 
-    /// Fetches those of the named shards that are not held.
-    pub async fn fetch(&self, missing: Vec<String>) -> Result<BTreeMap<String, ShardEntries>, FetchError> {
-        stream::iter(missing)
-            .map(|name| async move {
-                let fetched = tokio::time::timeout(ANSWER_WITHIN, self.fetch_one(&name)).await;
-                let late = FetchError::Api(format!("{name}: no answer within {ANSWER_WITHIN:?}"));
-                let shard = fetched.unwrap_or(Err(late))?;
-                Ok((name, shard))
-            })
-            .buffer_unordered(AT_ONCE)
-            .try_collect()
-            .await
+    /// Fetches what is missing. One that fails costs no other, and gives the error in the end; where nothing but failures
+    /// comes, nothing more is asked for.
+    pub async fn fetch(&self, missing: Vec<String>, fetched: &mut FetchedShards) -> Result<(), FetchError> {
+        let answers = stream::iter(missing).map(|name| async move {
+            let answer = tokio::time::timeout(ANSWER_WITHIN, self.fetch_one(&name)).await;
+            let late = || format!("{name}: no answer within {ANSWER_WITHIN:?}");
+            let answer = answer
+                .unwrap_or_else(|_| Err(FetchError::Api { reason: late(), retry_after: Duration::ZERO }));
+            (name, answer)
+        });
+        let mut answers = std::pin::pin!(answers.buffer_unordered(AT_ONCE));
+        let mut first = None;
+        let mut failed_in_a_row = 0;
+        while failed_in_a_row < AT_ONCE
+            && let Some((name, answer)) = answers.next().await
+        {
+            match answer {
+                Ok(shard) => {
+                    fetched.insert(name, shard);
+                    failed_in_a_row = 0;
+                }
+                Err(error) => {
+                    first.get_or_insert(error);
+                    failed_in_a_row += 1;
+                }
+            }
+        }
+        first.map_or(Ok(()), Err)
     }
 
     async fn fetch_one(&self, name: &str) -> Result<ShardEntries, FetchError> {
@@ -192,8 +214,18 @@ fn found<K>(name: &str, answer: Result<Option<K>, kube::Error>) -> Result<K, Fet
     match answer {
         Ok(Some(object)) => Ok(object),
         Ok(None) => Err(FetchError::Missing(name.to_owned())),
-        Err(error) => Err(FetchError::Api(format!("{name}: {}", with_causes(&error)))),
+        Err(error) => Err(FetchError::Api {
+            reason: format!("{name}: {}", with_causes(&error)),
+            retry_after: retry_after(&error),
+        }),
     }
+}
+
+/// The pause that the API server asks for; none that would stop an agent for minutes.
+fn retry_after(error: &kube::Error) -> Duration {
+    let kube::Error::Api(status) = error else { return Duration::ZERO };
+    let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    Duration::from_secs(seconds.into()).min(LONGEST_RETRY_AFTER)
 }
 
 /// Between 0 and 1. The standard library seeds its hash maps from the system's randomness.
