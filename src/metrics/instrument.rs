@@ -10,6 +10,8 @@ use prometheus::core::{Collector, Desc};
 use prometheus::{Opts, Registry, Result};
 
 use super::labels::Label;
+#[cfg(target_os = "linux")]
+use super::process::ProcessMetrics;
 
 /// The labels of a metric, and their values.
 pub(super) type Labels = Vec<(&'static str, Vec<&'static str>)>;
@@ -186,7 +188,7 @@ impl Catalogue {
     /// What the operating system knows of the process.
     #[cfg(target_os = "linux")]
     pub(super) fn process(&mut self) -> Result<()> {
-        let collector = prometheus::process_collector::ProcessCollector::for_self();
+        let collector = ProcessMetrics::new()?;
         for desc in collector.desc() {
             let kind = if desc.fq_name.ends_with("_total") { "counter" } else { "gauge" };
             self.describe(desc, kind, Vec::new());

@@ -4,6 +4,8 @@
 
 mod instrument;
 mod labels;
+#[cfg(target_os = "linux")]
+mod process;
 mod watches;
 
 use std::sync::Arc;
