@@ -1,87 +1,87 @@
-//! What failed before: which index is not taken any more, which waits, and how long.
+//! Earlier failures: which index is never accepted, which one has to wait, and for how long.
 
 use std::time::{Duration, Instant};
 
 use super::source::jitter;
 use super::state::Mark;
 
-/// An index that is older than what was taken has to be the true one for so long before it is taken: the operator
-/// replaces one that was put back by hand.
+/// How long an older index than the accepted one has to persist before it is accepted. Meanwhile the operator can
+/// replace an old index that somebody has restored.
 pub const OLDER_STANDS: Duration = Duration::from_secs(10);
 
-/// The pauses after a failure: the first, and the longest. A pause takes between half of it and all of it.
+/// The first and the longest delay after a failure. The actual delay is between half of it and all of it.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Versions are resourceVersions of the index.
+/// Attempts to accept an index, and to write. A version is the resourceVersion of an index.
 #[derive(Debug, Default)]
 pub struct Attempts {
-    /// It can never be taken.
+    /// The version that can never be accepted.
     refused: Option<String>,
-    /// Its refusal was counted last.
+    /// The version whose refusal was counted last.
     counted: Option<String>,
-    /// Its shards could not be fetched, and when they are asked for again.
+    /// The version whose shards could not be fetched, and when to try again.
     fetch_again: Option<(String, Instant)>,
-    /// An older index than the one that was taken, and since when.
+    /// An index older than the accepted one, and since when it has been seen.
     older: Option<(Mark, Instant)>,
     failures: u32,
 }
 
 impl Attempts {
-    /// How many failures there were since something succeeded.
+    /// The number of failures since the last success.
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// Something succeeded.
+    /// Ends a series of failures.
     pub fn succeeded(&mut self) {
         self.failures = 0;
     }
 
-    /// An index was taken.
+    /// Called once an index is accepted.
     pub fn taken(&mut self) {
         self.older = None;
     }
 
-    /// Something failed. Gives the time after which to try again.
+    /// Counts a failure, and returns the delay before the next attempt.
     pub fn failed(&mut self) -> Duration {
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(8)).min(LONGEST_PAUSE);
         self.failures = self.failures.saturating_add(1);
         pause.mul_f64(0.5 + jitter() / 2.0)
     }
 
-    /// Shards of an index could not be fetched, and the API server asks for `retry_after`. A newer index is not kept
-    /// waiting.
+    /// Like [`Self::failed`], for the shards of an index. The delay is at least `retry_after`. A newer index does not have to
+    /// wait.
     pub fn fetch_failed(&mut self, version: String, retry_after: Duration, now: Instant) -> Duration {
         let pause = retry_after + self.failed();
         self.fetch_again = Some((version, now + pause));
         pause
     }
 
-    /// How long the shards of an index have to wait yet.
+    /// How long the shards of an index still have to wait.
     pub fn fetch_rests(&self, version: &str, now: Instant) -> Option<Duration> {
         let (_, at) = self.fetch_again.as_ref().filter(|(failed, _)| failed == version)?;
         at.checked_duration_since(now).filter(|rest| !rest.is_zero())
     }
 
-    /// How long an older index has to wait yet.
+    /// How long an older index still has to wait.
     pub fn older_rests(&mut self, mark: Mark, now: Instant) -> Option<Duration> {
         let same = self.older.filter(|(older, _)| *older == mark);
         let (_, since) = *self.older.insert(same.unwrap_or((mark, now)));
         OLDER_STANDS.checked_sub(now.saturating_duration_since(since)).filter(|rest| !rest.is_zero())
     }
 
-    /// An index can never be taken.
+    /// Never accepts this version.
     pub fn refuse(&mut self, version: String) {
         self.refused = Some(version);
     }
 
-    /// Whether an index can never be taken.
+    /// Whether this version can never be accepted.
     pub fn is_refused(&self, version: &str) -> bool {
         self.refused.as_deref() == Some(version)
     }
 
-    /// Whether a refusal of an index has to be counted: once, however often its shards are asked for.
+    /// Whether to count a refusal of this version: once, however often its shards are fetched.
     pub fn counts(&mut self, version: &str) -> bool {
         let counts = self.counted.as_deref() != Some(version);
         if counts {

@@ -1,5 +1,5 @@
-//! Says in a Lease of the agent's own how far its proxy is, so that the operator writes an address into a status only
-//! once requests to it are answered.
+//! Reports the generation that the proxy has loaded, in a Lease of the agent. The operator then writes an address into
+//! a status only once requests to it are answered.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -20,26 +20,27 @@ use crate::published::agents;
 /// How often an agent reports, give or take a fifth.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// All agents of a namespace together write at most so many reports a second.
+/// The maximum number of reports a second from all agents of a namespace together.
 const TOGETHER: f64 = 20.0;
 
-/// A report counts for so many intervals.
+/// The number of intervals for which a report is valid.
 const COUNTS_FOR: u32 = 3;
 
 /// How often an agent counts all of them.
 const COUNT_EVERY: Duration = Duration::from_secs(600);
 
-/// The same Lease for so long is a dead agent's. The slowest of [`COUNTED`] agents write theirs six times as often.
+/// A Lease that is unchanged for this long belongs to a dead agent. With [`COUNTED`] agents, each writes its Lease six
+/// times in this time.
 const REMOVE_AFTER: Duration = Duration::from_secs(3600);
 
-/// Leases in one answer to a list. Whoever may write them can make each as large as etcd takes, 1.5 MB.
+/// The page size for lists of Leases. Anyone who may write Leases can make each as large as etcd allows, 1.5 MB.
 const PAGE: u32 = 10;
 
-/// Leases that are counted or looked through at all, and removed at a time.
+/// The maximum number of Leases that are counted or listed, and that are removed at a time.
 const COUNTED: usize = 10_000;
 const REMOVED: usize = 20;
 
-/// The first pause after a report that failed. It is doubled up to the interval.
+/// The first delay after a report that failed. It is doubled up to the interval.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -47,36 +48,36 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// resourceVersions of Leases by their names.
 type LeaseVersions = HashMap<String, String>;
 
-/// When to report next.
+/// The time of the next report.
 struct Schedule {
     due: Instant,
-    /// Not before that, also when statuses wait.
+    /// Not before this time, even if statuses wait.
     earliest: Instant,
-    /// When statuses that wait have to be told.
+    /// When to report for statuses that wait.
     urgent: Option<Instant>,
     failures: u32,
-    /// No report with a mark was tried yet.
+    /// No report of a loaded generation has been tried yet.
     first: bool,
 }
 
-/// Reports of one agent.
+/// The reports of one agent.
 pub struct Reporter {
     leases: Api<Lease>,
     output: OutputKey,
     name: String,
     identity: String,
-    /// Agents of the namespace, this one included.
+    /// The number of agents of the namespace, including this one.
     together: usize,
     counted: Option<Instant>,
-    /// The Leases of all agents of the output, and when they were listed. Only where it is this agent's turn to remove
-    /// what dead ones left.
+    /// The Leases of all agents of the output, and when they were listed. `None` unless it is this agent's turn to remove
+    /// the Leases of dead ones.
     listed: Option<(Instant, LeaseVersions)>,
-    /// What our Lease says, where there is one. Unknown at the start.
+    /// The content of our Lease, if it exists. Unknown at the start.
     told: Option<Option<Mark>>,
 }
 
 impl Reporter {
-    /// `identity` stays the same when the container is started anew: the pod's name.
+    /// `identity` stays the same after a restart of the container: the pod's name.
     pub fn new(client: Client, output: OutputKey, identity: String) -> Self {
         Self {
             leases: Api::namespaced(client, output.namespace()),
@@ -90,13 +91,13 @@ impl Reporter {
         }
     }
 
-    /// Reports for ever. `reached` says when there may be something new.
+    /// Reports forever. `reached` signals that there may be something new.
     pub async fn run(mut self, state: AgentState, mut reached: watch::Receiver<Option<Mark>>) {
         let mut schedule = Schedule::new(Instant::now());
         loop {
             let mark = *reached.borrow_and_update();
             if is_urgent(self.told, mark, state.awaited()) {
-                // All agents come to know of it at the same time.
+                // All agents learn of it at the same time.
                 let window = spread(self.together.saturating_sub(1));
                 schedule.urgent.get_or_insert_with(|| Instant::now() + window.mul_f64(jitter()));
             } else {
@@ -113,7 +114,7 @@ impl Reporter {
             }
             if schedule.next() <= Instant::now() {
                 self.look_around().await;
-                // There may be more to report meanwhile.
+                // Meanwhile there may be more to report.
                 let mark = *reached.borrow_and_update();
                 let done = self.report(mark).await;
                 if mark.is_some() {
@@ -135,11 +136,11 @@ impl Reporter {
         }
     }
 
-    /// The agent ends, and with it its Lease.
+    /// Deletes the agent's Lease when the agent ends.
     pub async fn end(client: Client, output: &OutputKey, identity: &str) {
         let leases: Api<Lease> = Api::namespaced(client, output.namespace());
         let name = agents::lease_name(output, identity);
-        // It runs out by itself where it can't be deleted.
+        // If it can't be deleted, it expires by itself.
         let _ = tokio::time::timeout(Duration::from_secs(1), leases.delete(&name, &DeleteParams::default()))
             .await;
     }
@@ -147,7 +148,7 @@ impl Reporter {
     async fn report(&mut self, mark: Option<Mark>) -> Result<(), String> {
         match mark {
             Some(mark) => {
-                // It may be there also where this fails.
+                // Even if this fails, the Lease may exist.
                 self.told.get_or_insert(None);
                 let lease = self.lease(mark);
                 let parameters = PatchParams::apply("waybill-agent").force();
@@ -186,7 +187,7 @@ impl Reporter {
         }
     }
 
-    /// Counts the agents, and removes what dead ones left, where that is due.
+    /// Counts the agents and removes the Leases of dead ones, if that is due.
     async fn look_around(&mut self) {
         if self.counted.is_some_and(|at| at.elapsed() <= COUNT_EVERY) {
             return;
@@ -199,12 +200,12 @@ impl Reporter {
         }
     }
 
-    /// Asks for one Lease and how many more there are. Nearly all in the namespace of an output are its agents', and each
-    /// agent that listed them all would cost the API server the square of their number.
+    /// Fetches one Lease and the number of remaining ones. Nearly all Leases in the namespace of an output belong to its
+    /// agents. If each agent listed all of them, the cost would grow with the square of their number.
     async fn count(&mut self) -> Result<(), ReportFailure> {
         let page = answered(self.leases.list_metadata(&ListParams::default().limit(1))).await?;
         let is_whole = page.metadata.continue_.is_none_or(|token| token.is_empty());
-        // The API server may leave it out: then the last count stands.
+        // If the API server leaves the number out, the last count stays.
         if let Some(more) = page.metadata.remaining_item_count.or(is_whole.then_some(0)) {
             let more = usize::try_from(more).unwrap_or_default();
             self.together = page.items.len().saturating_add(more).clamp(1, COUNTED);
@@ -212,7 +213,8 @@ impl Reporter {
         Ok(())
     }
 
-    /// Removes Leases that stayed the same between two lists. Of all agents, about one begins with that between two counts.
+    /// Removes Leases that did not change between two lists. On average, one of all agents starts this per
+    /// [`COUNT_EVERY`].
     async fn tidy(&mut self) -> Result<(), ReportFailure> {
         let due = match &self.listed {
             Some((at, _)) => at.elapsed() >= REMOVE_AFTER,
@@ -230,7 +232,7 @@ impl Reporter {
         for (name, version) in dead.take(REMOVED) {
             let preconditions = Preconditions { resource_version: Some(version), uid: None };
             let parameters = DeleteParams::default().preconditions(preconditions);
-            // Another agent may have done it.
+            // Another agent may have deleted it.
             let _ = answered(self.leases.delete(&name, &parameters)).await;
         }
         Ok(())
@@ -256,8 +258,8 @@ impl Schedule {
         Self { due: now, earliest: now, urgent: None, failures: 0, first: true }
     }
 
-    /// There is something to report. The first time it goes at once, however many other agents there are: statuses wait
-    /// for an agent from its first report on.
+    /// There is something to report. The first report is sent at once, however many other agents there are, because
+    /// statuses wait for an agent only from its first report on.
     fn has_mark(&mut self, now: Instant) {
         if std::mem::take(&mut self.first) && self.failures == 0 {
             self.due = now;
@@ -268,7 +270,7 @@ impl Schedule {
         self.urgent.map_or(self.due, |urgent| self.due.min(urgent.max(self.earliest)))
     }
 
-    /// A report has ended.
+    /// A report has finished.
     fn reported(&mut self, done: bool, together: usize) {
         let now = Instant::now();
         let interval = interval(together);
@@ -284,14 +286,14 @@ impl Schedule {
     }
 }
 
-/// Whether a report should not wait for its turn: the proxy came to have a routing, or lost it, or has loaded what
-/// statuses wait for.
+/// Whether to report out of turn: the proxy has got or lost its routing, or has loaded a generation that statuses wait
+/// for.
 fn is_urgent(told: Option<Option<Mark>>, reached: Option<Mark>, awaited: Option<Mark>) -> bool {
     let told = told.flatten();
     told.is_some() != reached.is_some() || (reached >= awaited && told < awaited)
 }
 
-/// The time in which so many agents may report once.
+/// The interval in which this many agents may report once each.
 fn spread(agents: usize) -> Duration {
     Duration::from_secs_f64(agents as f64 / TOGETHER)
 }

@@ -1,6 +1,6 @@
-//! What is published, read: the index by a watch of its own, shards as they are needed.
+//! Reads what is published: watches the index, and fetches shards when they are needed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,32 +19,32 @@ use crate::published::index::Index;
 use crate::published::objects;
 use crate::published::read::{self, ReadError};
 
-/// A watch ends after this long and goes on where it was, so a connection that died is noticed soon after.
+/// A watch ends after this time and resumes, so a dead connection is noticed soon.
 const WATCH_SECONDS: u32 = 30;
 
-/// The longest that an answer may take.
+/// The timeout of an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
-/// Shards that are fetched at once.
+/// The number of shards that are fetched at once.
 const AT_ONCE: usize = 8;
 
-/// The pauses between attempts: the first, and the longest.
+/// The first and the longest delay between attempts.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The API server is not left alone for longer, whatever it asks for.
+/// The maximum delay that the API server can ask for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// A failure that goes on is logged this often.
+/// How often a persisting failure is logged.
 const LOG_AGAIN: Duration = Duration::from_secs(30);
 
-/// What is known of the index.
+/// The known state of the index.
 #[derive(Clone, Debug, Default)]
 pub enum SeenIndex {
-    /// Nothing yet.
+    /// Not known yet.
     #[default]
     Unknown,
-    /// There is none. That says nothing about the routing.
+    /// There is no index. This says nothing about the routing.
     Absent,
     /// This one.
     Index(Arc<ConfigMap>),
@@ -53,14 +53,14 @@ pub enum SeenIndex {
 /// Shards by the names of their objects.
 pub type FetchedShards = BTreeMap<String, ShardEntries>;
 
-/// Why the shards of an index are not all there.
+/// Errors while fetching the shards of an index.
 #[derive(Debug)]
 pub enum FetchError {
-    /// One is missing: most likely there is a newer index.
+    /// A shard is missing: most likely there is a newer index.
     Missing(String),
-    /// The API server did not answer, or with an error. It asks for a pause of `retry_after`.
+    /// The API server did not answer, or answered with an error and asked for this delay.
     Api { reason: String, retry_after: Duration },
-    /// One can't be used.
+    /// A shard can't be used.
     Refused(NotHandedOn),
 }
 
@@ -84,7 +84,7 @@ impl OutputReader {
         }
     }
 
-    /// Follows the index for ever.
+    /// Follows the index forever.
     pub async fn follow(self, seen: watch::Sender<SeenIndex>) {
         let mut pause = FIRST_PAUSE;
         let mut logged: Option<Instant> = None;
@@ -97,13 +97,13 @@ impl OutputReader {
             if begun.elapsed() > LONGEST_PAUSE {
                 (pause, logged) = (FIRST_PAUSE, None);
             }
-            // A resourceVersion that is too old is no failure: it is listed again.
+            // A resourceVersion that is too old is no failure: the index is listed again.
             let expired = matches!(&error, kube::Error::Api(status) if status.code == 410);
             if !expired && logged.is_none_or(|at| at.elapsed() > LOG_AGAIN) {
                 logged = Some(Instant::now());
                 tracing::warn!(
                     error = %with_causes(&error),
-                    "the index {} can't be watched; trying again, and what is loaded stays",
+                    "the index {} can't be watched; trying again, and the loaded routing stays",
                     self.output
                 );
             }
@@ -142,14 +142,14 @@ impl OutputReader {
                 }
             }
             self.metrics.heard.since(Instant::now());
-            // A server that ends every watch at once is not asked without a pause.
+            // Waits before the next attempt, in case a server ends every watch at once.
             if let Some(rest) = Duration::from_secs(1).checked_sub(begun.elapsed()) {
                 tokio::time::sleep(rest).await;
             }
         }
     }
 
-    /// The index as it is now, past every cache.
+    /// The current index, read without any cache.
     pub async fn index(&self) -> Result<Option<ConfigMap>, String> {
         match tokio::time::timeout(ANSWER_WITHIN, self.maps.get_opt(self.output.name())).await {
             Ok(Ok(found)) => Ok(found),
@@ -158,15 +158,13 @@ impl OutputReader {
         }
     }
 
-    /// The names of all objects that an index leads to.
-    pub fn named(&self, index: &Index) -> BTreeSet<String> {
-        let routing = index.shards().map(|short| objects::routing_shard_name(&self.output, short));
-        let keys = index.key_shards().map(|short| objects::key_shard_name(&self.output, short));
-        routing.chain(keys).collect()
+    /// See [`named`].
+    pub fn named(&self, index: &Index) -> BTreeMap<String, usize> {
+        named(&self.output, index)
     }
 
-    /// Fetches what is missing. One that fails costs no other, and gives the error in the end; where nothing but failures
-    /// comes, nothing more is asked for.
+    /// Fetches the missing shards. After a failure it continues with the others, and in the end returns the first error. It
+    /// stops early if requests keep failing.
     pub async fn fetch(&self, missing: Vec<String>, fetched: &mut FetchedShards) -> Result<(), FetchError> {
         let answers = stream::iter(missing).map(|name| async move {
             let answer = tokio::time::timeout(ANSWER_WITHIN, self.fetch_one(&name)).await;
@@ -210,6 +208,17 @@ impl OutputReader {
     }
 }
 
+/// The names of all objects that an index leads to, and how often it names each: shards with the same text are one object.
+pub fn named(output: &OutputKey, index: &Index) -> BTreeMap<String, usize> {
+    let routing = index.shards().map(|short| objects::routing_shard_name(output, short));
+    let keys = index.key_shards().map(|short| objects::key_shard_name(output, short));
+    let mut named = BTreeMap::new();
+    for name in routing.chain(keys) {
+        *named.entry(name).or_default() += 1;
+    }
+    named
+}
+
 fn found<K>(name: &str, answer: Result<Option<K>, kube::Error>) -> Result<K, FetchError> {
     match answer {
         Ok(Some(object)) => Ok(object),
@@ -221,14 +230,14 @@ fn found<K>(name: &str, answer: Result<Option<K>, kube::Error>) -> Result<K, Fet
     }
 }
 
-/// The pause that the API server asks for; none that would stop an agent for minutes.
+/// The delay that the API server asks for.
 fn retry_after(error: &kube::Error) -> Duration {
     let kube::Error::Api(status) = error else { return Duration::ZERO };
     let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
     Duration::from_secs(seconds.into()).min(LONGEST_RETRY_AFTER)
 }
 
-/// Between 0 and 1. The standard library seeds its hash maps from the system's randomness.
+/// A random number between 0 and 1. The standard library seeds its hash maps from the system's randomness.
 pub fn jitter() -> f64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     (RandomState::new().build_hasher().finish() >> 11) as f64 / (1_u64 << 53) as f64

@@ -1,4 +1,4 @@
-//! From the newest index to what Traefik reads, one step after the other.
+//! The agent's main loop: brings Traefik's files to the newest index, one step after the other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,15 +25,15 @@ use crate::table::Digest;
 /// How often the user's folder is read.
 const INCLUDE_EVERY: Duration = Duration::from_secs(2);
 
-/// How often what is on disk is compared with its sums.
+/// How often the files on disk are compared with their sums.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
 
-/// What the user's files say together.
+/// The limit for the total size of the user's files.
 const USER_FILE: &str = "user.yaml";
 
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
-/// What the work is made of.
+/// The parts that the work uses.
 pub struct WorkParts {
     pub reader: OutputReader,
     pub folder: Option<Folder>,
@@ -41,21 +41,21 @@ pub struct WorkParts {
     pub include: Option<Include>,
     pub state: AgentState,
     pub metrics: AgentMetrics,
-    /// What Traefik should come to show.
+    /// The marker that Traefik should show.
     pub marker: watch::Sender<Option<Marker>>,
     /// Traefik's state changed.
     pub wake: Arc<Notify>,
 }
 
-/// The one task that changes anything.
+/// The only task that changes anything.
 pub struct Work {
     parts: WorkParts,
     assembly: Assembly,
-    /// Those that the assembly does not hold yet. A name stands for its content, so they stay while an index names them.
+    /// Shards that the assembly does not hold yet. They stay while the newest index names them.
     fetched: FetchedShards,
-    /// The generation in the assembly, and when it was published.
+    /// The generation in the assembly, and its time of publication.
     taken: Option<(Mark, String)>,
-    /// The assembly or the user's files are not handed on yet.
+    /// The assembly or the user's files have changes that are not handed on yet.
     pending: bool,
     attempts: Attempts,
     /// Why the last attempt to write failed.
@@ -63,7 +63,7 @@ pub struct Work {
 }
 
 impl Work {
-    /// Goes on with what is on disk.
+    /// Continues with the files on disk.
     pub fn new(parts: WorkParts) -> Self {
         let mut work = Self {
             parts,
@@ -80,13 +80,13 @@ impl Work {
         let current = work.parts.folder.as_ref().and_then(Folder::current);
         if let Some(current) = current.filter(|_| resumed) {
             let mark = Mark { epoch: current.epoch, generation: current.generation };
-            tracing::info!("generation {mark} is on disk from before and goes on being served");
+            tracing::info!("generation {mark} is already on disk and stays in use");
             work.handed_on(mark, None);
         }
         work
     }
 
-    /// False where it is not known which files of the user's were handed on before.
+    /// Returns false if it is not known which user files were handed on before.
     fn resume_include(&mut self) -> bool {
         let Some(include) = &mut self.parts.include else { return true };
         let Some(folder) = &self.parts.folder else { return false };
@@ -97,7 +97,7 @@ impl Work {
         }
     }
 
-    /// Works for ever.
+    /// Works forever.
     pub async fn run(mut self, mut seen: watch::Receiver<SeenIndex>, heartbeat: Heartbeat) {
         let mut include = tokio::time::interval(INCLUDE_EVERY);
         let mut check = tokio::time::interval(CHECK_EVERY);
@@ -123,7 +123,7 @@ impl Work {
         }
     }
 
-    /// Works until a generation is handed on, or can't be.
+    /// Works until a generation is handed on or turns out to be impossible.
     pub async fn once(&mut self, mut seen: watch::Receiver<SeenIndex>) -> Result<(), NotHandedOn> {
         if let Some(folder) = &mut self.parts.folder {
             folder.check_writable()?;
@@ -146,14 +146,14 @@ impl Work {
         }
     }
 
-    /// Takes the newest index and hands on what there is. Gives the time after which to try again.
+    /// Accepts the newest index and hands on what has changed. Returns the time after which to try again.
     async fn step(&mut self, newest: SeenIndex) -> Option<Duration> {
         let state = &self.parts.state;
         self.parts.metrics.index_present.set(matches!(newest, SeenIndex::Index(_)).into());
         let taken = match newest {
             SeenIndex::Unknown => None,
             SeenIndex::Absent => {
-                let reason = "there is no index; what is loaded stays until there is one";
+                let reason = "there is no index; the loaded routing stays until there is one";
                 state.reason(Topic::Index, Some(reason.to_owned()));
                 None
             }
@@ -164,7 +164,7 @@ impl Work {
         [taken, handed_on].into_iter().flatten().min()
     }
 
-    /// Takes what an index leads to into the assembly.
+    /// Loads the shards of an index into the assembly.
     async fn take(&mut self, object: &ConfigMap) -> Option<Duration> {
         let version = object.metadata.resource_version.clone().unwrap_or_default();
         if self.attempts.is_refused(&version) {
@@ -194,22 +194,22 @@ impl Work {
         }
         self.parts.state.seen(mark, Mark { generation: index.awaited, ..mark });
         let named = self.parts.reader.named(&index);
-        self.fetched.retain(|name, _| named.contains(name));
+        self.fetched.retain(|name, _| named.contains_key(name));
         let is_missing = |name: &&String| !self.assembly.holds(name) && !self.fetched.contains_key(*name);
-        let missing = named.iter().filter(is_missing).cloned().collect();
+        let missing = named.keys().filter(is_missing).cloned().collect();
         let result = match self.parts.reader.fetch(missing, &mut self.fetched).await {
             Ok(()) => self.assembly.take(&index, &named, &mut self.fetched),
-            // The operator makes a damaged shard anew under the same name, and the index stays as it is.
+            // The operator creates a damaged shard again under the same name, and the index stays the same.
             Err(FetchError::Refused(refusal @ NotHandedOn::Published(_))) => {
                 self.count(&version, &refusal);
-                let reason = format!("generation {mark} is refused, and what is loaded stays: {refusal}");
+                let reason = format!("generation {mark} is refused, and the loaded routing stays: {refusal}");
                 return self.fetch_failed(version, Some(reason), Duration::ZERO);
             }
             Err(FetchError::Refused(refusal)) => Err(refusal),
             Err(FetchError::Missing(name)) => {
-                // Once is nothing: most likely a newer index is on its way.
-                let lasts = self.attempts.failures() > 2;
-                let reason = lasts.then(|| format!("generation {mark}: its shard {name} is not there"));
+                // A single miss is nothing: most likely a newer index is on its way.
+                let persists = self.attempts.failures() > 2;
+                let reason = persists.then(|| format!("generation {mark}: its shard {name} is not there"));
                 return self.fetch_failed(version, reason, Duration::ZERO);
             }
             Err(FetchError::Api { reason, retry_after }) => {
@@ -231,7 +231,7 @@ impl Work {
         None
     }
 
-    /// `reason` is what to say of it, if anything.
+    /// Reports the reason, if there is one, and returns the delay before the next attempt.
     fn fetch_failed(
         &mut self,
         version: String,
@@ -252,11 +252,11 @@ impl Work {
 
     fn refuse(&mut self, version: String, refusal: &NotHandedOn, topic: Topic) {
         self.count(&version, refusal);
-        self.parts.state.reason(topic, Some(format!("refused, and what is loaded stays: {refusal}")));
+        self.parts.state.reason(topic, Some(format!("refused, and the loaded routing stays: {refusal}")));
         self.attempts.refuse(version);
     }
 
-    /// How long an older index than the one taken has to wait yet.
+    /// How long an older index than the accepted one still has to wait.
     async fn older_rests(&mut self, taken: Mark, mark: Mark) -> Option<Duration> {
         if let Some(rest) = self.attempts.older_rests(mark, Instant::now()) {
             return Some(rest);
@@ -266,7 +266,7 @@ impl Work {
         match now {
             Some(index) if (Mark { epoch: index.epoch, generation: index.generation }) == mark => {
                 tracing::warn!(
-                    "the index went back from generation {taken} to {mark} and stays there; taking it"
+                    "the index went back from generation {taken} to {mark} and stayed there; accepting it"
                 );
                 None
             }
@@ -274,7 +274,7 @@ impl Work {
         }
     }
 
-    /// Hands what is assembled to Traefik.
+    /// Hands the assembled generation to Traefik.
     fn hand_on(&mut self) -> Option<Duration> {
         let (mark, published_at) = self.taken.clone()?;
         if !self.pending {
@@ -289,7 +289,7 @@ impl Work {
             None => Default::default(),
         };
         self.tell_include(&collisions);
-        // Until the new one is known, what Traefik answers about the last one means nothing.
+        // Until the new marker is known, Traefik's answers about the last one mean nothing.
         let last = self.parts.marker.send_replace(None);
         let written = match self.write(mark, &user) {
             Ok(written) => written,
@@ -297,7 +297,7 @@ impl Work {
                 self.parts.marker.send_replace(last);
                 self.parts.metrics.refused(&refusal);
                 let reason =
-                    format!("generation {mark} can't be written, and what is loaded stays: {refusal}");
+                    format!("generation {mark} can't be written, and the loaded routing stays: {refusal}");
                 self.parts.state.reason(Topic::Folder, Some(reason));
                 self.unwritten = Some(refusal);
                 return Some(self.attempts.failed());
@@ -325,7 +325,7 @@ impl Work {
         None
     }
 
-    /// False where it alters no byte.
+    /// Returns false if no byte changes.
     fn write(&mut self, mark: Mark, user: &Included) -> Result<bool, NotHandedOn> {
         let mut written = false;
         if let Some(folder) = &mut self.parts.folder {
@@ -345,7 +345,7 @@ impl Work {
             }
             let result = folder.write(mark.epoch, mark.generation, files);
             if result.is_err() {
-                // What it could not be linked to is written anew next time.
+                // A file that could not be linked is written again next time.
                 folder.check();
             }
             written |= result?;
@@ -373,8 +373,8 @@ impl Work {
         Ok(written)
     }
 
-    /// Tells state, metrics and whoever asks Traefik what Traefik has in front of it, which covers a generation. `last` is
-    /// what it had before.
+    /// Sets state, metrics and the marker to ask Traefik for, after a content that covers a generation was handed on.
+    /// `last` is the previous content.
     fn handed_on(&self, covers: Mark, last: Option<Marker>) {
         let current = self.parts.folder.as_ref().and_then(Folder::current);
         let (middleware, prefix) = match (current, &self.parts.document) {
@@ -403,7 +403,7 @@ impl Work {
         }
     }
 
-    /// A field that Traefik does not know makes it refuse everything, so what it does not load is taken back.
+    /// A field that Traefik does not know makes it refuse everything, so files that it does not load are taken back.
     fn judge_include(&mut self) {
         let Some(include) = &mut self.parts.include else { return };
         match self.parts.state.outcome() {
@@ -427,7 +427,7 @@ impl Work {
         let Some(folder) = &mut self.parts.folder else { return };
         if folder.current().is_some() && !folder.check() {
             self.pending = true;
-            let reason = "what is on disk is not what was written; it is written whole again";
+            let reason = "the files on disk were changed; they are written again";
             self.parts.state.reason(Topic::Folder, Some(reason.to_owned()));
         } else if !self.pending || self.attempts.failures() == 0 {
             self.tell_folder();
@@ -435,11 +435,11 @@ impl Work {
         self.tell_strangers();
     }
 
-    /// Says at once that nothing can be written, and not only when there is something to write.
+    /// Reports at once that nothing can be written, not only when there is something to write.
     fn tell_folder(&mut self) {
         let fault = self.parts.folder.as_mut().and_then(|folder| folder.check_writable().err());
         let reason =
-            fault.map(|fault| format!("the folder can't be written, so what is loaded stays: {fault}"));
+            fault.map(|fault| format!("the folder can't be written, so the loaded routing stays: {fault}"));
         self.parts.state.reason(Topic::Folder, reason);
     }
 
@@ -449,8 +449,8 @@ impl Work {
         self.parts.metrics.strangers.set(strangers.len() as i64);
         let shown: Vec<&str> = strangers.iter().take(5).map(String::as_str).collect();
         let reason = format!(
-            "{} files that are not waybill's are where Traefik reads, and may make it refuse everything: {}; move \
-             them into a folder of their own and name it with --include",
+            "{} files that are not waybill's are in the folder that Traefik reads, and may make it refuse \
+             everything: {}; move them to another folder and name that with --include",
             strangers.len(),
             shown.join(", ")
         );
@@ -458,7 +458,7 @@ impl Work {
     }
 }
 
-/// By the clocks of two machines; a clock that is ahead gives nothing.
+/// Computed from the clocks of two machines. If one is ahead, there is no value.
 fn seconds_since(published_at: &str) -> Option<f64> {
     let published: jiff::Timestamp = published_at.parse().ok()?;
     let seconds = jiff::Timestamp::now().duration_since(published).as_secs_f64();

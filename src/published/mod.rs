@@ -7,4 +7,4 @@ pub mod objects;
 pub mod read;
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

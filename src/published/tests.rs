@@ -21,11 +21,11 @@ use crate::translate::size;
 
 const STAMP: Stamp<'_> = Stamp { epoch: 2, generation: 9, awaited: 0, published_at: "2026-11-24T08:00:00Z" };
 
-fn output() -> OutputKey {
+pub fn output() -> OutputKey {
     OutputKey::new("waybill", "waybill")
 }
 
-fn fragment(at: usize, certificate_length: usize) -> Fragment {
+pub fn fragment(at: usize, certificate_length: usize) -> Fragment {
     let ingress = IngressKey::new("shop", format!("web-{at}"));
     let servers = vec![Server { url: format!("http://10.0.{}.{}:8080", at / 256, at % 256) }];
     let service = ServiceFragment {
@@ -86,14 +86,15 @@ fn table(count: usize, certificate_length: usize) -> Table {
     table
 }
 
-struct Cluster {
-    index: ConfigMap,
-    config_maps: BTreeMap<String, ConfigMap>,
-    secrets: BTreeMap<String, Secret>,
+/// The objects of [`output`].
+pub struct Cluster {
+    pub index: ConfigMap,
+    pub config_maps: BTreeMap<String, ConfigMap>,
+    pub secrets: BTreeMap<String, Secret>,
 }
 
 impl Cluster {
-    fn of(table: &mut Table) -> Self {
+    pub fn of(table: &mut Table) -> Self {
         let output = output();
         let state = table.declare(&output);
         let desired = DesiredOutput::new(state);
@@ -114,7 +115,7 @@ impl Cluster {
         }
     }
 
-    fn read(&self) -> Result<read::Published, ReadError> {
+    pub fn read(&self) -> Result<read::Published, ReadError> {
         read::assemble(&output(), &self.index, &self.config_maps, Some(&self.secrets))
     }
 }

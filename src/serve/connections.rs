@@ -1,8 +1,8 @@
-//! Connections, as many as a server bears, and only some of one address: whoever reaches a port must not be able to keep
-//! others out of it, or to fill the memory.
+//! Limits the number of connections, in total and for each address, so that nobody who reaches a port can keep others
+//! out of it or fill the memory.
 //!
-//! Where there are too many, the oldest is closed and not the new one. A probe is over in milliseconds, so it is never the
-//! oldest, whether the others send no header, no body, or do not read the answer.
+//! If there are too many, the oldest one is closed instead of the new one. A probe takes milliseconds, so it is never the
+//! oldest. This holds for clients that send no header or no body, and for those that do not read the answer.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -17,28 +17,28 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
-/// At once.
+/// The maximum number of connections at once.
 const CONNECTIONS: usize = 256;
 
-/// Of one address.
+/// The maximum number of connections from one address.
 const PER_PEER: usize = 16;
 
-/// A connection carries one request, and all of it has to be over within this.
+/// Timeout of a connection, which carries one request.
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// A handshake, and the header of a request.
+/// Timeout of a handshake, and of the header of a request.
 pub(super) const PROMPT: Duration = Duration::from_secs(5);
 
-/// The longest header of a request, a token included.
+/// The maximum size of a request's header, including a token.
 const LONGEST_HEADER: usize = 32 << 10;
 
-/// After the system could not accept a connection, for want of file descriptors most likely.
+/// The delay after the system could not accept a connection, most likely for lack of file descriptors.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How long requests under way may take once the server is told to stop.
+/// How long current requests may take once the server is stopped.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Has every connection of the listener answered, until `shutdown` is done.
+/// Answers every connection of the listener until `shutdown` resolves.
 pub(super) async fn each<A: Future<Output = ()> + Send + 'static>(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
@@ -59,7 +59,7 @@ pub(super) async fn each<A: Future<Output = ()> + Send + 'static>(
                 places.make_room(peer);
                 let answered = answer(stream, peer);
                 let task = open.spawn(async move {
-                    // Whoever breaks off or stays silent is nobody to tell of.
+                    // If a client breaks off or stays silent, there is nobody to report to.
                     let _ = tokio::time::timeout(LONGEST, answered).await;
                 });
                 places.0.push_back((peer, task));
@@ -99,7 +99,8 @@ pub(super) async fn answer(
 struct Places(VecDeque<(IpAddr, AbortHandle)>);
 
 impl Places {
-    /// Closes the oldest connection of an address that has its share, or the oldest of all.
+    /// Closes the oldest connection of an address that has reached its limit, or else the oldest of all if there are too
+    /// many.
     fn make_room(&mut self, peer: IpAddr) {
         self.0.retain(|(_, task)| !task.is_finished());
         let of_peer = self.0.iter().enumerate().filter(|(_, (of, _))| *of == peer);
