@@ -81,17 +81,17 @@ impl Assembly {
     }
 
     /// Accepts the generation of `index`, which names each of the shards `named` this many times. Those that are not held
-    /// are in `fetched`.
+    /// are in `fetched`. It is empty afterwards, and keeps the shards of `named` if the generation is refused.
     pub fn take(
         &mut self,
         index: &Index,
         named: &BTreeMap<String, usize>,
-        mut fetched: BTreeMap<String, ShardEntries>,
+        fetched: &mut BTreeMap<String, ShardEntries>,
     ) -> Result<(), NotHandedOn> {
         fetched.retain(|name, _| named.contains_key(name) && !self.shards.contains_key(name));
         let gone: Vec<String> =
             self.shards.keys().filter(|name| !named.contains_key(*name)).cloned().collect();
-        self.check(index, named, &gone, &fetched)?;
+        self.check(index, named, &gone, fetched)?;
         if self.files.is_empty() {
             self.files.push(BTreeMap::new());
             self.changed.insert(0);
@@ -100,7 +100,7 @@ impl Assembly {
         for name in gone {
             self.remove(&name, &mut removed);
         }
-        for (name, shard) in fetched {
+        for (name, shard) in std::mem::take(fetched) {
             self.add(name, shard, &mut removed);
         }
         let files = self.files.len();
@@ -319,8 +319,8 @@ mod tests {
         for (name, _) in &shards {
             *named.entry((*name).to_owned()).or_default() += 1;
         }
-        let fetched = shards.into_iter().map(|(name, shard)| (name.to_owned(), shard)).collect();
-        assembly.take(&index(counts.0, counts.1), &named, fetched)
+        let mut fetched = shards.into_iter().map(|(name, shard)| (name.to_owned(), shard)).collect();
+        assembly.take(&index(counts.0, counts.1), &named, &mut fetched)
     }
 
     #[test]

@@ -15,7 +15,6 @@
 //! makes Traefik keep what it has until the event.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
@@ -27,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::NotHandedOn;
 use super::state::Mark;
+use crate::kubernetes::key::OutputKey;
 use crate::table::Digest;
 
 /// The folder to which Traefik is pointed, below the agent's folder.
@@ -51,6 +51,8 @@ pub enum FileContent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OnDisk {
+    /// `NAMESPACE/NAME`
+    pub output: String,
     pub epoch: u64,
     pub generation: u64,
     /// sha256 of the files by name, without `generation.yaml`.
@@ -99,6 +101,7 @@ const MARKER: &str = "generation.yaml";
 #[derive(Debug)]
 pub struct Folder {
     root: PathBuf,
+    output: String,
     current: Option<OnDisk>,
     number: u64,
     seed: u64,
@@ -108,8 +111,9 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Opens the folder, creates it if it does not exist, and reads its content. No other agent may use it.
-    pub fn open(root: &Path) -> Result<Self, NotHandedOn> {
+    /// Opens the folder, creates it if it does not exist, and reads its content. The routing of another output stays for
+    /// Traefik until there is something to write, and does not count as content. No other agent may use the folder.
+    pub fn open(root: &Path, output: &OutputKey) -> Result<Self, NotHandedOn> {
         let failed = |action| move |source| NotHandedOn::Folder { path: root.to_owned(), action, source };
         make_folder(root).map_err(failed("making it"))?;
         // A folder can be locked like a file, and a lock on it leaves nothing behind.
@@ -120,13 +124,25 @@ impl Folder {
                 failed("locking it")(io::Error::other("another waybill agent is using it"))
             }
         })?;
-        let mut folder =
-            Self { root: root.to_owned(), current: None, number: 0, seed: 0, prepared: false, _lock: lock };
+        let (root, output) = (root.to_owned(), output.to_string());
+        let mut folder = Self { root, output, current: None, number: 0, seed: 0, prepared: false, _lock: lock };
         folder.number = folder.highest_number();
         folder.current = folder.read_current();
         let seed = folder.current.as_ref().map(|current| current.seed).filter(|seed| *seed != 0);
         folder.seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
         folder.finish();
+        folder.remove_others();
+        if let Some(other) = folder.current.take() {
+            if other.output == folder.output {
+                folder.current = Some(other);
+            } else {
+                let (root, output) = (folder.root.display(), &folder.output);
+                let other = other.output;
+                tracing::warn!(
+                    "{root} holds the routing of {other}, which Traefik keeps until that of {output} is written"
+                );
+            }
+        }
         Ok(folder)
     }
 
@@ -207,7 +223,8 @@ impl Folder {
         files: BTreeMap<String, FileContent>,
     ) -> Result<bool, NotHandedOn> {
         let last = self.current.as_ref();
-        let mut next = OnDisk { epoch, generation, files: BTreeMap::new(), bytes: 0, seed: self.seed };
+        let output = self.output.clone();
+        let mut next = OnDisk { output, epoch, generation, files: BTreeMap::new(), bytes: 0, seed: self.seed };
         for (name, content) in &files {
             let sum = match content {
                 FileContent::Text(text) => Digest::new(text).to_string(),
@@ -225,20 +242,22 @@ impl Folder {
         }
         self.prepare()?;
         self.number += 1;
-        let written = self.write_generation(&mut next, files);
-        if written.is_err() {
-            self.prepared = false;
-            // An incomplete generation takes space that the next attempt may need.
-            let _ = fs::remove_dir_all(self.generation_folder());
+        let replaced = self.replace(&mut next, files);
+        // Also after a failure: they take space that the next attempt may need.
+        self.remove_others();
+        match replaced {
+            Ok(()) => self.current = Some(next),
+            Err(_) => self.prepared = false,
         }
-        written?;
-        self.link_missing(&next)?;
+        replaced.map(|()| true)
+    }
+
+    fn replace(&self, next: &mut OnDisk, files: BTreeMap<String, FileContent>) -> Result<(), NotHandedOn> {
+        self.write_generation(next, files)?;
+        self.link_missing(next)?;
         self.replace_current()?;
-        self.remove_other_links(&next);
-        self.raise()?;
-        self.current = Some(next);
-        self.remove_old();
-        Ok(true)
+        self.remove_other_links(next);
+        self.raise()
     }
 
     fn failed(&self, name: &str, action: &'static str, source: io::Error) -> NotHandedOn {
@@ -359,11 +378,16 @@ impl Folder {
             .map_err(|source| self.failed(&format!("{WATCHED}/{CHANGED}"), "renaming it in", source))
     }
 
-    fn remove_old(&self) {
-        let current = self.number.to_string();
+    /// Removes all generations except the one that Traefik reads, because they contain private keys.
+    fn remove_others(&self) {
+        let current = self.current_number();
+        if current.is_none() && fs::symlink_metadata(self.path(CURRENT)).is_ok() {
+            // Somebody has replaced the link, so it is unknown which one that is.
+            return;
+        }
         for entry in fs::read_dir(self.path(GENERATIONS)).into_iter().flatten().flatten() {
-            let ours = entry.file_name().to_str().is_some_and(|name| name.parse::<u64>().is_ok());
-            if ours && entry.file_name() != OsStr::new(&current) {
+            let name = entry.file_name().into_string().unwrap_or_default();
+            if name.parse::<u64>().is_ok() && current.as_ref() != Some(&name) {
                 // What can't be removed now is tried again with the next generation.
                 let _ = fs::remove_dir_all(entry.path());
             }

@@ -5,6 +5,7 @@
 //! say about all of it. Whatever goes wrong, what Traefik has stays.
 
 mod assembly;
+mod attempts;
 mod error;
 mod folder;
 mod include;
@@ -133,7 +134,7 @@ impl Agent {
         metrics.heard.start();
         let state = AgentState::new(metrics.clone(), self.traefik_api.is_some());
         let reader = OutputReader::new(client, self.output.clone(), metrics.clone());
-        let folder = self.directory.as_deref().map(Folder::open).transpose()?;
+        let folder = self.directory.as_deref().map(|root| Folder::open(root, &self.output)).transpose()?;
         let document = HttpDocument::default();
         let (marker_sender, marker) = watch::channel(None);
         let wake = std::sync::Arc::default();
@@ -213,8 +214,8 @@ mod tests {
             for _ in 0..64 {
                 idle.push(connect("127.0.0.2", address).await);
             }
-            // Many of one address are closed at once, so that they take no file descriptors.
-            assert_eq!(closed(idle.last_mut().unwrap()).await, "");
+            // Of many of one address the oldest are closed at once, so that they take no file descriptors.
+            assert_eq!(closed(idle.first_mut().unwrap()).await, "");
             let mut stream = connect("127.0.0.1", address).await;
             stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
             let text = closed(&mut stream).await;

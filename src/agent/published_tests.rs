@@ -26,7 +26,7 @@ fn take(assembly: &mut Assembly, table: &mut Table) -> Result<usize, NotHandedOn
         };
         (name.clone(), ShardEntries::parse(name, &text).unwrap())
     });
-    assembly.take(&published.index, &named, fetched.collect())?;
+    assembly.take(&published.index, &named, &mut fetched.collect())?;
     Ok(assembly.lines(EntryKind::Certificate).len())
 }
 

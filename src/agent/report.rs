@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::Client;
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, Preconditions};
-use kube::{Client, ResourceExt};
 use tokio::sync::watch;
 
 use super::source::jitter;
@@ -20,22 +20,23 @@ use crate::published::agents;
 /// How often an agent reports, give or take a fifth.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// The maximum number of reports a second from all agents of an output together.
+/// The maximum number of reports a second from all agents of a namespace together.
 const TOGETHER: f64 = 20.0;
 
 /// The number of intervals for which a report is valid.
 const COUNTS_FOR: u32 = 3;
 
-/// How often the agents are counted, and the Leases of dead ones are removed.
+/// How often an agent counts all of them.
 const COUNT_EVERY: Duration = Duration::from_secs(600);
 
-/// A Lease belongs to a dead agent if its report is unchanged for this long after it expired.
+/// A Lease that is unchanged for this long belongs to a dead agent. With [`COUNTED`] agents, each writes its Lease six
+/// times in this time.
 const REMOVE_AFTER: Duration = Duration::from_secs(3600);
 
 /// The page size for lists of Leases. Anyone who may write Leases can make each as large as etcd allows, 1.5 MB.
 const PAGE: u32 = 10;
 
-/// The maximum number of Leases that are counted, and removed after one count.
+/// The maximum number of Leases that are counted or listed, and that are removed at a time.
 const COUNTED: usize = 10_000;
 const REMOVED: usize = 20;
 
@@ -44,12 +45,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// The last seen state of the Lease of any agent of the output.
-struct SeenLease {
-    renewed: Option<MicroTime>,
-    /// When this state was seen first. The clocks of other machines do not matter.
-    since: Instant,
-}
+/// resourceVersions of Leases by their names.
+type LeaseVersions = HashMap<String, String>;
 
 /// The time of the next report.
 struct Schedule {
@@ -69,10 +66,12 @@ pub struct Reporter {
     output: OutputKey,
     name: String,
     identity: String,
-    /// The number of agents of the output, including this one.
+    /// The number of agents of the namespace, including this one.
     together: usize,
     counted: Option<Instant>,
-    seen: HashMap<String, SeenLease>,
+    /// The Leases of all agents of the output, and when they were listed. `None` unless it is this agent's turn to remove
+    /// the Leases of dead ones.
+    listed: Option<(Instant, LeaseVersions)>,
     /// The content of our Lease, if it exists. Unknown at the start.
     told: Option<Option<Mark>>,
 }
@@ -87,7 +86,7 @@ impl Reporter {
             identity,
             together: 1,
             counted: None,
-            seen: HashMap::new(),
+            listed: None,
             told: None,
         }
     }
@@ -105,13 +104,18 @@ impl Reporter {
                 schedule.urgent = None;
             }
             if mark.is_some() {
-                schedule.has_mark(Instant::now());
+                if mark != Some(Mark::NOTHING) {
+                    schedule.has_mark(Instant::now());
+                }
                 if self.told.flatten().is_some() {
                     // Statuses wait for this agent already.
                     state.reported();
                 }
             }
             if schedule.next() <= Instant::now() {
+                self.look_around().await;
+                // Meanwhile there may be more to report.
+                let mark = *reached.borrow_and_update();
                 let done = self.report(mark).await;
                 if mark.is_some() {
                     state.reported();
@@ -142,12 +146,6 @@ impl Reporter {
     }
 
     async fn report(&mut self, mark: Option<Mark>) -> Result<(), String> {
-        if self.counted.is_none_or(|at| at.elapsed() > COUNT_EVERY) {
-            self.counted = Some(Instant::now());
-            if let Err(reason) = self.count().await {
-                tracing::info!("the other agents can't be counted: {reason}");
-            }
-        }
         match mark {
             Some(mark) => {
                 // Even if this fails, the Lease may exist.
@@ -189,40 +187,69 @@ impl Reporter {
         }
     }
 
-    /// Counts the agents that have reported since the last count, and removes the Leases of dead ones.
-    async fn count(&mut self) -> Result<(), String> {
-        let now = Instant::now();
-        let mut seen = HashMap::new();
-        let mut dead = Vec::new();
-        let mut parameters = ListParams::default().labels(&agents::selector(&self.output)).limit(PAGE);
-        loop {
-            let page = answered(self.leases.list(&parameters)).await?;
-            for lease in page.items {
-                let spec = lease.spec.as_ref();
-                let renewed = spec.and_then(|spec| spec.renew_time.clone());
-                let before = self.seen.get(&lease.name_any()).filter(|before| before.renewed == renewed);
-                let since = before.map_or(now, |before| before.since);
-                let seconds = spec.and_then(|spec| spec.lease_duration_seconds).unwrap_or_default();
-                let counts_for = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
-                if now.saturating_duration_since(since) > counts_for.saturating_add(REMOVE_AFTER) {
-                    dead.push((lease.name_any(), lease.resource_version()));
-                }
-                seen.insert(lease.name_any(), SeenLease { renewed, since });
-            }
-            parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
-            if parameters.continue_token.is_none() || seen.len() >= COUNTED {
-                break;
-            }
+    /// Counts the agents and removes the Leases of dead ones, if that is due.
+    async fn look_around(&mut self) {
+        if self.counted.is_some_and(|at| at.elapsed() <= COUNT_EVERY) {
+            return;
         }
-        self.together = seen.values().filter(|one| one.since == now).count().max(1);
-        self.seen = seen;
-        for (name, resource_version) in dead.into_iter().take(REMOVED) {
-            let preconditions = Preconditions { resource_version, uid: None };
+        self.counted = Some(Instant::now());
+        let counted = self.count().await;
+        let done = if counted.is_ok() { self.tidy().await } else { counted };
+        if let Err(reason) = done {
+            tracing::info!("the other agents can't be counted: {reason}");
+        }
+    }
+
+    /// Fetches one Lease and the number of remaining ones. Nearly all Leases in the namespace of an output belong to its
+    /// agents. If each agent listed all of them, the cost would grow with the square of their number.
+    async fn count(&mut self) -> Result<(), ReportFailure> {
+        let page = answered(self.leases.list_metadata(&ListParams::default().limit(1))).await?;
+        let is_whole = page.metadata.continue_.is_none_or(|token| token.is_empty());
+        // If the API server leaves the number out, the last count stays.
+        if let Some(more) = page.metadata.remaining_item_count.or(is_whole.then_some(0)) {
+            let more = usize::try_from(more).unwrap_or_default();
+            self.together = page.items.len().saturating_add(more).clamp(1, COUNTED);
+        }
+        Ok(())
+    }
+
+    /// Removes Leases that did not change between two lists. On average, one of all agents starts this per
+    /// [`COUNT_EVERY`].
+    async fn tidy(&mut self) -> Result<(), ReportFailure> {
+        let due = match &self.listed {
+            Some((at, _)) => at.elapsed() >= REMOVE_AFTER,
+            None => jitter() * (self.together as f64) < 1.0,
+        };
+        if !due {
+            return Ok(());
+        }
+        let found = self.list().await?;
+        let Some((_, before)) = self.listed.take() else {
+            self.listed = Some((Instant::now(), found));
+            return Ok(());
+        };
+        let dead = found.into_iter().filter(|(name, version)| before.get(name) == Some(version));
+        for (name, version) in dead.take(REMOVED) {
+            let preconditions = Preconditions { resource_version: Some(version), uid: None };
             let parameters = DeleteParams::default().preconditions(preconditions);
             // Another agent may have deleted it.
             let _ = answered(self.leases.delete(&name, &parameters)).await;
         }
         Ok(())
+    }
+
+    async fn list(&self) -> Result<LeaseVersions, ReportFailure> {
+        let mut found = LeaseVersions::new();
+        let mut parameters = ListParams::default().labels(&agents::selector(&self.output)).limit(PAGE);
+        loop {
+            let page = answered(self.leases.list_metadata(&parameters)).await?;
+            let metadata = page.items.into_iter().map(|lease| lease.metadata);
+            found.extend(metadata.filter_map(|lease| lease.name.zip(lease.resource_version)));
+            parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if parameters.continue_token.is_none() || found.len() >= COUNTED {
+                return Ok(found);
+            }
+        }
     }
 }
 
@@ -298,6 +325,13 @@ async fn answered<T>(request: impl Future<Output = Result<T, kube::Error>>) -> R
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    use http::{Method, Request, Response};
+    use kube::client::Body;
+
     use super::*;
 
     fn mark(generation: u64) -> Option<Mark> {
@@ -368,5 +402,90 @@ mod tests {
             let pause = schedule.next().saturating_duration_since(Instant::now()).as_secs_f64();
             assert!(pause > shortest - 0.1 && pause < longest, "{pause}");
         }
+    }
+
+    /// An API server with Leases by name; it counts requests.
+    #[derive(Default)]
+    struct FakeApi {
+        leases: Mutex<BTreeMap<String, u64>>,
+        lists: AtomicUsize,
+    }
+
+    impl FakeApi {
+        fn answer(&self, request: &Request<Body>) -> serde_json::Value {
+            let mut leases = self.leases.lock().unwrap();
+            if request.method() == Method::DELETE {
+                leases.remove(request.uri().path().rsplit('/').next().unwrap());
+                return serde_json::json!({"kind": "Status", "status": "Success"});
+            }
+            self.lists.fetch_add(1, Ordering::Relaxed);
+            let query: BTreeMap<_, _> =
+                form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).collect();
+            let limit = query["limit"].parse().unwrap();
+            let from: usize = query.get("continue").map_or(0, |token| token.parse().unwrap());
+            let items: Vec<_> = leases
+                .iter()
+                .skip(from)
+                .take(limit)
+                .map(|(name, version)| {
+                    serde_json::json!({"metadata": {"name": name, "resourceVersion": version.to_string()}})
+                })
+                .collect();
+            let rest = leases.len() - from - items.len();
+            let next = if rest > 0 { (from + limit).to_string() } else { String::new() };
+            // As the API server does it: with a selector it does not count.
+            let rest = (rest > 0 && !query.contains_key("labelSelector")).then_some(rest);
+            serde_json::json!({
+                "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "items": items,
+                "metadata": {"continue": next, "remainingItemCount": rest},
+            })
+        }
+    }
+
+    fn reporter(api: &Arc<FakeApi>) -> Reporter {
+        let api = Arc::clone(api);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let answer = Response::new(Body::from(api.answer(&request).to_string().into_bytes()));
+            async move { Ok::<_, std::convert::Infallible>(answer) }
+        });
+        Reporter::new(Client::new(service, "edge"), OutputKey::new("edge", "edge"), "a".to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_thousand_agents_count_one_another_with_few_requests() {
+        let api = Arc::new(FakeApi::default());
+        *api.leases.lock().unwrap() = (0..1_000).map(|at| (format!("edge.a-{at}"), at)).collect();
+        for _ in 0..1_000 {
+            let mut reporter = reporter(&api);
+            reporter.look_around().await;
+            assert_eq!(reporter.together, 1_000);
+            reporter.look_around().await;
+        }
+        // One each, and 100 of the one, or the few, whose turn it is to look through them.
+        let lists = api.lists.load(Ordering::Relaxed);
+        assert!((1_000..2_500).contains(&lists), "{lists}");
+    }
+
+    #[tokio::test]
+    async fn what_dead_agents_left_is_removed() {
+        let api = Arc::new(FakeApi::default());
+        let names = |api: &FakeApi| api.leases.lock().unwrap().keys().cloned().collect::<Vec<_>>();
+        let mut reporter = reporter(&api);
+        reporter.look_around().await;
+        assert_eq!(reporter.together, 1, "itself");
+        *api.leases.lock().unwrap() = (0..15).map(|at| (format!("edge.a-{at:02}"), at)).collect();
+        reporter.listed = None;
+        reporter.tidy().await.unwrap();
+        reporter.tidy().await.unwrap();
+        assert_eq!(names(&api).len(), 15, "not before an hour has gone by");
+        for live in 2..15 {
+            *api.leases.lock().unwrap().get_mut(&format!("edge.a-{live:02}")).unwrap() += 100;
+        }
+        api.leases.lock().unwrap().insert("edge.a-99".to_owned(), 1);
+        let (at, _) = reporter.listed.as_mut().unwrap();
+        *at = at.checked_sub(REMOVE_AFTER).unwrap();
+        reporter.tidy().await.unwrap();
+        assert_eq!(names(&api)[..1], ["edge.a-02"]);
+        assert_eq!(names(&api).len(), 14);
     }
 }

@@ -32,6 +32,9 @@ const AT_ONCE: usize = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// The maximum delay that the API server can ask for.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+
 /// How often a persisting failure is logged.
 const LOG_AGAIN: Duration = Duration::from_secs(30);
 
@@ -47,13 +50,16 @@ pub enum SeenIndex {
     Index(Arc<ConfigMap>),
 }
 
+/// Shards by the names of their objects.
+pub type FetchedShards = BTreeMap<String, ShardEntries>;
+
 /// Errors while fetching the shards of an index.
 #[derive(Debug)]
 pub enum FetchError {
     /// A shard is missing: most likely there is a newer index.
     Missing(String),
-    /// The API server did not answer.
-    Api(String),
+    /// The API server did not answer, or answered with an error and asked for this delay.
+    Api { reason: String, retry_after: Duration },
     /// A shard can't be used.
     Refused(NotHandedOn),
 }
@@ -101,7 +107,7 @@ impl OutputReader {
                     self.output
                 );
             }
-            tokio::time::sleep(pause.mul_f64(0.5 + jitter() / 2.0)).await;
+            tokio::time::sleep(retry_after(&error) + pause.mul_f64(0.5 + jitter() / 2.0)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -157,18 +163,34 @@ impl OutputReader {
         named(&self.output, index)
     }
 
-    /// Fetches those of the named shards that are not held.
-    pub async fn fetch(&self, missing: Vec<String>) -> Result<BTreeMap<String, ShardEntries>, FetchError> {
-        stream::iter(missing)
-            .map(|name| async move {
-                let fetched = tokio::time::timeout(ANSWER_WITHIN, self.fetch_one(&name)).await;
-                let late = FetchError::Api(format!("{name}: no answer within {ANSWER_WITHIN:?}"));
-                let shard = fetched.unwrap_or(Err(late))?;
-                Ok((name, shard))
-            })
-            .buffer_unordered(AT_ONCE)
-            .try_collect()
-            .await
+    /// Fetches the missing shards. After a failure it continues with the others, and in the end returns the first error. It
+    /// stops early if requests keep failing.
+    pub async fn fetch(&self, missing: Vec<String>, fetched: &mut FetchedShards) -> Result<(), FetchError> {
+        let answers = stream::iter(missing).map(|name| async move {
+            let answer = tokio::time::timeout(ANSWER_WITHIN, self.fetch_one(&name)).await;
+            let late = || format!("{name}: no answer within {ANSWER_WITHIN:?}");
+            let answer = answer
+                .unwrap_or_else(|_| Err(FetchError::Api { reason: late(), retry_after: Duration::ZERO }));
+            (name, answer)
+        });
+        let mut answers = std::pin::pin!(answers.buffer_unordered(AT_ONCE));
+        let mut first = None;
+        let mut failed_in_a_row = 0;
+        while failed_in_a_row < AT_ONCE
+            && let Some((name, answer)) = answers.next().await
+        {
+            match answer {
+                Ok(shard) => {
+                    fetched.insert(name, shard);
+                    failed_in_a_row = 0;
+                }
+                Err(error) => {
+                    first.get_or_insert(error);
+                    failed_in_a_row += 1;
+                }
+            }
+        }
+        first.map_or(Ok(()), Err)
     }
 
     async fn fetch_one(&self, name: &str) -> Result<ShardEntries, FetchError> {
@@ -201,8 +223,18 @@ fn found<K>(name: &str, answer: Result<Option<K>, kube::Error>) -> Result<K, Fet
     match answer {
         Ok(Some(object)) => Ok(object),
         Ok(None) => Err(FetchError::Missing(name.to_owned())),
-        Err(error) => Err(FetchError::Api(format!("{name}: {}", with_causes(&error)))),
+        Err(error) => Err(FetchError::Api {
+            reason: format!("{name}: {}", with_causes(&error)),
+            retry_after: retry_after(&error),
+        }),
     }
+}
+
+/// The delay that the API server asks for.
+fn retry_after(error: &kube::Error) -> Duration {
+    let kube::Error::Api(status) = error else { return Duration::ZERO };
+    let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    Duration::from_secs(seconds.into()).min(LONGEST_RETRY_AFTER)
 }
 
 /// A random number between 0 and 1. The standard library seeds its hash maps from the system's randomness.

@@ -16,6 +16,11 @@ pub struct Mark {
     pub generation: u64,
 }
 
+impl Mark {
+    /// Before every generation.
+    pub const NOTHING: Self = Self { epoch: 0, generation: 0 };
+}
+
 impl std::fmt::Display for Mark {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} (epoch {})", self.generation, self.epoch)
@@ -183,10 +188,14 @@ impl AgentState {
     }
 
     fn reached_by(&self, inner: &Knowledge) -> Option<Mark> {
-        if self.asks { inner.loaded } else { inner.written.as_ref().map(|written| written.covers) }
+        let reached =
+            if self.asks { inner.loaded } else { inner.written.as_ref().map(|written| written.covers) };
+        // The routing on disk may come from an older cluster of the same name. Then the index is not as new.
+        reached.map(|mark| if inner.newest >= Some(mark) { mark } else { Mark::NOTHING })
     }
 
     /// The newest generation of the proxy: the loaded one if Traefik can be asked, otherwise the written one.
+    /// [`Mark::NOTHING`] until an index is seen that is at least as new.
     pub fn reaches(&self) -> watch::Receiver<Option<Mark>> {
         self.reached.subscribe()
     }
@@ -310,10 +319,12 @@ mod tests {
         assert!(state.may_hand_on().is_ok());
 
         // The same content under a newer generation is loaded already.
+        state.seen(mark(5), mark(1));
         state.handed_on("/a".to_owned(), mark(5));
         assert_eq!(*state.reaches().borrow(), Some(mark(5)));
 
         // On the way to the next one it goes on serving.
+        state.seen(mark(6), mark(1));
         state.handed_on("/b".to_owned(), mark(6));
         state.asked(Proxy::Behind);
         assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (true, Some(mark(5))));
@@ -376,6 +387,7 @@ mod tests {
                 match step {
                     Step::HandOn => {
                         newest += 1;
+                        state.seen(mark(newest), mark(newest));
                         state.handed_on(marker(newest), mark(newest));
                     }
                     Step::Load => has = (newest > 0).then_some(newest),
@@ -407,6 +419,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A cluster that was made anew counts from 1 again.
+    #[test]
+    fn what_was_on_disk_counts_once_the_index_has_come_as_far() {
+        let state = state(false);
+        state.handed_on("/a".to_owned(), mark(9));
+        assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (true, Some(Mark::NOTHING)));
+        state.seen(mark(2), mark(2));
+        assert_eq!(*state.reaches().borrow(), Some(Mark::NOTHING));
+        state.handed_on("/b".to_owned(), mark(2));
+        assert_eq!(*state.reaches().borrow(), Some(mark(2)));
+        state.handed_on("/a".to_owned(), mark(9));
+        state.seen(mark(10), mark(10));
+        assert_eq!(*state.reaches().borrow(), Some(mark(9)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use tokio::sync::{Notify, watch};
 
 use super::assembly::Assembly;
+use super::attempts::{Attempts, LONGEST_PAUSE, OLDER_STANDS};
 use super::error::NotHandedOn;
 use super::folder::{FileContent, Folder, marker, marker_line};
 use super::include::{self, Include, Included};
@@ -15,15 +16,11 @@ use super::metrics::AgentMetrics;
 use super::proxy::Marker;
 use super::serve::HttpDocument;
 use super::shard::EntryKind;
-use super::source::{FetchError, OutputReader, SeenIndex};
+use super::source::{FetchError, FetchedShards, OutputReader, SeenIndex};
 use super::state::{AgentState, Mark, Topic};
 use crate::published::read;
 use crate::serve::Heartbeat;
 use crate::table::Digest;
-
-/// How long an older index than the accepted one has to persist before it is accepted. Meanwhile the operator can
-/// replace an old index that somebody has restored.
-const OLDER_STANDS: Duration = Duration::from_secs(10);
 
 /// How often the user's folder is read.
 const INCLUDE_EVERY: Duration = Duration::from_secs(2);
@@ -35,10 +32,6 @@ const CHECK_EVERY: Duration = Duration::from_secs(60);
 const USER_FILE: &str = "user.yaml";
 
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
-
-/// The first and the longest delay after a failure.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The parts that the work uses.
 pub struct WorkParts {
@@ -58,19 +51,13 @@ pub struct WorkParts {
 pub struct Work {
     parts: WorkParts,
     assembly: Assembly,
+    /// Shards that the assembly does not hold yet. They stay while the newest index names them.
+    fetched: FetchedShards,
     /// The generation in the assembly, and its time of publication.
     taken: Option<(Mark, String)>,
     /// The assembly or the user's files have changes that are not handed on yet.
     pending: bool,
-    /// The version of an index that can never be accepted.
-    refused: Option<String>,
-    /// The version of an index whose shards could not be fetched, and when to try again.
-    fetch_again: Option<(String, Instant)>,
-    /// The version of the index whose refusal was counted last.
-    counted: Option<String>,
-    /// An index older than the accepted one, and since when it has been seen.
-    older: Option<(Mark, Instant)>,
-    failures: u32,
+    attempts: Attempts,
     /// Why the last attempt to write failed.
     unwritten: Option<NotHandedOn>,
 }
@@ -83,13 +70,10 @@ impl Work {
         let mut work = Self {
             parts,
             assembly: Assembly::new(seed),
+            fetched: FetchedShards::default(),
             taken: None,
             pending: false,
-            refused: None,
-            fetch_again: None,
-            counted: None,
-            older: None,
-            failures: 0,
+            attempts: Attempts::default(),
             unwritten: None,
         };
         let resumed = work.resume_include();
@@ -182,16 +166,10 @@ impl Work {
         [taken, handed_on].into_iter().flatten().min()
     }
 
-    fn failed(&mut self) -> Option<Duration> {
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(8)).min(LONGEST_PAUSE);
-        self.failures = self.failures.saturating_add(1);
-        Some(pause)
-    }
-
     /// Loads the shards of an index into the assembly.
     async fn take(&mut self, object: &ConfigMap) -> Option<Duration> {
         let version = object.metadata.resource_version.clone().unwrap_or_default();
-        if self.refused.as_ref() == Some(&version) {
+        if self.attempts.is_refused(&version) {
             return None;
         }
         let index = match read::index(object) {
@@ -213,46 +191,41 @@ impl Work {
             }
             _ => {}
         }
-        if let Some((failed, at)) = &self.fetch_again
-            && *failed == version
-            && let Some(rest) = at.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())
-        {
+        if let Some(rest) = self.attempts.fetch_rests(&version, Instant::now()) {
             return Some(rest);
         }
         self.parts.state.seen(mark, Mark { generation: index.awaited, ..mark });
         let named = self.parts.reader.named(&index);
-        let missing = named.keys().filter(|name| !self.assembly.holds(name)).cloned().collect();
-        let result = match self.parts.reader.fetch(missing).await {
-            Ok(fetched) => self.assembly.take(&index, &named, fetched),
+        self.fetched.retain(|name, _| named.contains_key(name));
+        let is_missing = |name: &&String| !self.assembly.holds(name) && !self.fetched.contains_key(*name);
+        let missing = named.keys().filter(is_missing).cloned().collect();
+        let result = match self.parts.reader.fetch(missing, &mut self.fetched).await {
+            Ok(()) => self.assembly.take(&index, &named, &mut self.fetched),
             // The operator creates a damaged shard again under the same name, and the index stays the same.
             Err(FetchError::Refused(refusal @ NotHandedOn::Published(_))) => {
                 self.count(&version, &refusal);
                 let reason = format!("generation {mark} is refused, and the loaded routing stays: {refusal}");
-                self.parts.state.reason(Topic::Shards, Some(reason));
-                return self.fetch_failed(version);
+                return self.fetch_failed(version, Some(reason), Duration::ZERO);
             }
             Err(FetchError::Refused(refusal)) => Err(refusal),
             Err(FetchError::Missing(name)) => {
                 // A single miss is nothing: most likely a newer index is on its way.
-                if self.failures > 2 {
-                    let reason = format!("generation {mark}: its shard {name} is not there");
-                    self.parts.state.reason(Topic::Shards, Some(reason));
-                }
-                return self.fetch_failed(version);
+                let persists = self.attempts.failures() > 2;
+                let reason = persists.then(|| format!("generation {mark}: its shard {name} is not there"));
+                return self.fetch_failed(version, reason, Duration::ZERO);
             }
-            Err(FetchError::Api(reason)) => {
+            Err(FetchError::Api { reason, retry_after }) => {
                 let reason = format!("generation {mark} can't be read: {reason}");
-                self.parts.state.reason(Topic::Shards, Some(reason));
-                return self.fetch_failed(version);
+                return self.fetch_failed(version, Some(reason), retry_after);
             }
         };
-        self.failures = 0;
+        self.attempts.succeeded();
         self.parts.state.reason(Topic::Shards, None);
         match result {
             Ok(()) => {
                 self.parts.state.reason(Topic::Generation, None);
                 self.taken = Some((mark, index.published_at));
-                self.older = None;
+                self.attempts.taken();
                 self.pending = true;
             }
             Err(refusal) => self.refuse(version, &refusal, Topic::Generation),
@@ -260,17 +233,21 @@ impl Work {
         None
     }
 
-    /// A newer index does not have to wait.
-    fn fetch_failed(&mut self, version: String) -> Option<Duration> {
-        let pause = self.failed();
-        self.fetch_again = pause.map(|pause| (version, Instant::now() + pause));
-        pause
+    /// Reports the reason, if there is one, and returns the delay before the next attempt.
+    fn fetch_failed(
+        &mut self,
+        version: String,
+        reason: Option<String>,
+        retry_after: Duration,
+    ) -> Option<Duration> {
+        if reason.is_some() {
+            self.parts.state.reason(Topic::Shards, reason);
+        }
+        Some(self.attempts.fetch_failed(version, retry_after, Instant::now()))
     }
 
-    /// Counts the refusal of an index once, however often its shards are fetched.
     fn count(&mut self, version: &str, refusal: &NotHandedOn) {
-        if self.counted.as_deref() != Some(version) {
-            self.counted = Some(version.to_owned());
+        if self.attempts.counts(version) {
             self.parts.metrics.refused(refusal);
         }
     }
@@ -278,20 +255,12 @@ impl Work {
     fn refuse(&mut self, version: String, refusal: &NotHandedOn, topic: Topic) {
         self.count(&version, refusal);
         self.parts.state.reason(topic, Some(format!("refused, and the loaded routing stays: {refusal}")));
-        self.refused = Some(version);
+        self.attempts.refuse(version);
     }
 
     /// How long an older index than the accepted one still has to wait.
     async fn older_rests(&mut self, taken: Mark, mark: Mark) -> Option<Duration> {
-        let since = match self.older {
-            Some((older, since)) if older == mark => since,
-            _ => {
-                self.older = Some((mark, Instant::now()));
-                return Some(OLDER_STANDS);
-            }
-        };
-        let rest = OLDER_STANDS.saturating_sub(since.elapsed());
-        if !rest.is_zero() {
+        if let Some(rest) = self.attempts.older_rests(mark, Instant::now()) {
             return Some(rest);
         }
         // A watch may lag, the object itself does not.
@@ -333,10 +302,10 @@ impl Work {
                     format!("generation {mark} can't be written, and the loaded routing stays: {refusal}");
                 self.parts.state.reason(Topic::Folder, Some(reason));
                 self.unwritten = Some(refusal);
-                return self.failed();
+                return Some(self.attempts.failed());
             }
         };
-        self.failures = 0;
+        self.attempts.succeeded();
         self.pending = false;
         self.assembly.written();
         if let Some(include) = &mut self.parts.include {
@@ -459,7 +428,7 @@ impl Work {
             self.pending = true;
             let reason = "the files on disk were changed; they are written again";
             self.parts.state.reason(Topic::Folder, Some(reason.to_owned()));
-        } else if !self.pending || self.failures == 0 {
+        } else if !self.pending || self.attempts.failures() == 0 {
             self.tell_folder();
         }
         self.tell_strangers();
@@ -494,3 +463,7 @@ fn seconds_since(published_at: &str) -> Option<f64> {
     let seconds = jiff::Timestamp::now().duration_since(published).as_secs_f64();
     (seconds >= 0.0).then_some(seconds)
 }
+
+#[cfg(test)]
+#[path = "work_tests.rs"]
+mod tests;

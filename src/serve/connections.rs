@@ -1,10 +1,12 @@
 //! Limits the number of connections, in total and for each address, so that nobody who reaches a port can keep others
 //! out of it or fill the memory.
+//!
+//! If there are too many, the oldest one is closed instead of the new one. A probe takes milliseconds, so it is never the
+//! oldest. This holds for clients that send no header or no body, and for those that do not read the answer.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::{Extension, Router};
@@ -13,10 +15,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
-/// The maximum number of connections at once. Others are closed immediately, so that nobody waits behind them.
+/// The maximum number of connections at once.
 const CONNECTIONS: usize = 256;
 
 /// The maximum number of connections from one address.
@@ -43,8 +44,7 @@ pub(super) async fn each<A: Future<Output = ()> + Send + 'static>(
     shutdown: impl Future<Output = ()>,
     answer: impl Fn(TcpStream, IpAddr) -> A,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let peers = Peers::default();
+    let mut places = Places::default();
     let mut open = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
@@ -56,14 +56,13 @@ pub(super) async fn each<A: Future<Output = ()> + Send + 'static>(
         match accepted {
             Ok((stream, from)) => {
                 let peer = from.ip().to_canonical();
-                let place = Arc::clone(&places).try_acquire_owned();
-                let (Ok(place), Some(place_of_peer)) = (place, peers.take(peer)) else { continue };
+                places.make_room(peer);
                 let answered = answer(stream, peer);
-                open.spawn(async move {
+                let task = open.spawn(async move {
                     // If a client breaks off or stays silent, there is nobody to report to.
                     let _ = tokio::time::timeout(LONGEST, answered).await;
-                    drop((place, place_of_peer));
                 });
+                places.0.push_back((peer, task));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -95,84 +94,104 @@ pub(super) async fn answer(
     let _ = connection.await;
 }
 
-/// Open connections by address.
-#[derive(Clone, Default)]
-struct Peers(Arc<Mutex<HashMap<IpAddr, usize>>>);
+/// Open connections, the oldest first.
+#[derive(Default)]
+struct Places(VecDeque<(IpAddr, AbortHandle)>);
 
-impl Peers {
-    /// `None` if the address has reached its limit.
-    fn take(&self, peer: IpAddr) -> Option<PeerPlace> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(peer).or_default();
-        (*count < PER_PEER).then(|| {
-            *count += 1;
-            PeerPlace { peers: self.clone(), peer }
-        })
-    }
-}
-
-/// A connection of an address, until it is dropped.
-struct PeerPlace {
-    peers: Peers,
-    peer: IpAddr,
-}
-
-impl Drop for PeerPlace {
-    fn drop(&mut self) {
-        let mut open = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.peer) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.peer);
-            }
+impl Places {
+    /// Closes the oldest connection of an address that has reached its limit, or else the oldest of all if there are too
+    /// many.
+    fn make_room(&mut self, peer: IpAddr) {
+        self.0.retain(|(_, task)| !task.is_finished());
+        let of_peer = self.0.iter().enumerate().filter(|(_, (of, _))| *of == peer);
+        let of_peer: Vec<usize> = of_peer.map(|(at, _)| at).collect();
+        let oldest = match of_peer.len() >= PER_PEER {
+            true => of_peer.first().copied(),
+            false => (self.0.len() >= CONNECTIONS).then_some(0),
+        };
+        if let Some((_, task)) = oldest.and_then(|at| self.0.remove(at)) {
+            task.abort();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use axum::routing::get;
+    use bytes::Bytes;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpSocket;
 
     use super::*;
 
-    async fn connect(from: &str, to: std::net::SocketAddr) -> TcpStream {
+    async fn connect(from: &str, to: SocketAddr) -> TcpStream {
         let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4 << 10).unwrap();
         socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
         socket.connect(to).await.unwrap()
     }
 
     async fn ask(mut stream: TcpStream) -> String {
         let mut text = String::new();
-        let request = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n";
-        // A connection that is closed at once may refuse the request as well.
-        let _ = stream.write_all(request).await;
-        let _ = stream.read_to_string(&mut text).await;
+        stream.write_all(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        stream.read_to_string(&mut text).await.unwrap();
         text
     }
 
-    #[tokio::test]
-    async fn silent_connections_of_one_address_keep_nobody_else_out() {
+    /// At `/x` the address of who asks, at `/long` what takes more than the system's buffers.
+    async fn start() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let long = Bytes::from(vec![0; 8 << 20]);
         let router = Router::new()
-            .route("/x", get(|Extension(peer): Extension<IpAddr>| async move { peer.to_string() }));
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let server = tokio::spawn(each(listener, async { drop(stopped.await) }, move |stream, peer| {
+            .route("/x", get(|Extension(peer): Extension<IpAddr>| async move { peer.to_string() }))
+            .route("/long", get(move || async move { long }));
+        tokio::spawn(each(listener, std::future::pending(), move |stream, peer| {
             answer(stream, peer, router.clone())
         }));
-        let mut silent = Vec::new();
-        for _ in 0..PER_PEER {
-            silent.push(connect("127.0.0.2", address).await);
+        address
+    }
+
+    #[tokio::test]
+    async fn connections_that_are_held_keep_no_probe_out() {
+        for held in [
+            "",
+            "GET /x HTTP/1.1\r\nHost:",
+            "GET /x HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n",
+            "GET /long HTTP/1.1\r\nHost: x\r\n\r\n",
+        ] {
+            let address = start().await;
+            let mut others = Vec::new();
+            for of in 0..CONNECTIONS {
+                let mut stream = connect(&format!("127.0.0.{}", 2 + of / PER_PEER), address).await;
+                stream.write_all(held.as_bytes()).await.unwrap();
+                others.push(stream);
+            }
+            // From an address of its own, and from one that has its share: pods of the host's network have kubelet's.
+            for from in ["127.0.0.1", "127.0.0.2"] {
+                for _ in 0..2 * PER_PEER {
+                    let text = ask(connect(from, address).await).await;
+                    assert!(text.starts_with("HTTP/1.1 200") && text.ends_with(from), "{held}: {text}");
+                }
+            }
         }
-        assert_eq!(ask(connect("127.0.0.2", address).await).await, "", "one more is closed");
+    }
+
+    #[tokio::test]
+    async fn an_address_has_its_share_and_no_more() {
+        let address = start().await;
+        let mut held = Vec::new();
         for _ in 0..2 * PER_PEER {
-            let text = ask(connect("127.0.0.1", address).await).await;
-            assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("127.0.0.1"), "{text}");
+            held.push(connect("127.0.0.2", address).await);
         }
-        drop(silent);
-        stop.send(()).unwrap();
-        server.await.unwrap();
+        // The first half is closed long before its header is due.
+        let closing = held.drain(..PER_PEER).map(|mut stream| async move { stream.read(&mut [0]).await });
+        let closed = tokio::time::timeout(PROMPT / 2, futures::future::join_all(closing)).await.unwrap();
+        assert!(closed.iter().all(|read| matches!(read, Ok(0) | Err(_))), "{closed:?}");
+        for stream in held {
+            assert!(ask(stream).await.starts_with("HTTP/1.1 200"), "the newer half is answered");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::networking::v1::Ingress;
-use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 use waybill::kubernetes::key::OutputKey;
 use waybill::published::agents;
@@ -205,4 +205,21 @@ async fn agents_are_listed_in_pages_of_ten() {
     assert!(lists.len() >= AGENTS.div_ceil(10), "{lists:#?}");
     assert!(lists.iter().all(|uri| uri.contains("limit=10&") || uri.ends_with("limit=10")), "{lists:#?}");
     assert_eq!(lists.iter().filter(|uri| uri.contains("continue=")).count(), AGENTS / 10, "{lists:#?}");
+}
+
+/// Agents count one another by this, and by no list of all.
+#[tokio::test]
+async fn one_lease_tells_how_many_there_are() {
+    let plane = crate::harness::shared().await;
+    let namespace = plane.namespace("agents").await;
+    let leases: Api<Lease> = Api::namespaced(plane.admin(), &namespace);
+    let output = OutputKey::new(&*namespace, "edge");
+    for agent in 0..25 {
+        let name = agents::lease_name(&output, &agent.to_string());
+        let lease = json!({"metadata": {"name": name, "labels": agents::labels(&output)}});
+        let lease: Lease = serde_json::from_value(lease).unwrap();
+        leases.create(&Default::default(), &lease).await.unwrap();
+    }
+    let page = leases.list_metadata(&ListParams::default().limit(1)).await.unwrap();
+    assert_eq!((page.items.len(), page.metadata.remaining_item_count), (1, Some(24)));
 }
