@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::reference;
+use super::rivals_tests as rivals;
 use super::*;
 use crate::kubernetes::key::{SecretKey, ServiceKey};
 use crate::traefik::document::{self, Keys};
@@ -74,6 +75,7 @@ pub(super) fn fragment(
 pub(super) fn certificate(namespace: &str, secret: &str) -> CertificateFragment {
     CertificateFragment {
         secret: SecretKey::new(namespace, secret),
+        created: Created(1),
         certificate: Arc::new(Certificate {
             // Not in the order of the names.
             cert_file: format!("-----BEGIN {}", secret.chars().rev().collect::<String>()).into(),
@@ -126,7 +128,7 @@ mod generated {
 
     fn fragment() -> impl Strategy<Value = Fragment> {
         let routers = prop::collection::btree_map(router_key(), (some_service(), "[xy]"), 0..4);
-        let certificates = subsequence(vec![("a", "s"), ("a-b", "s"), ("a", "b-s")], 0..=3);
+        let certificates = subsequence(rivals::secrets(), 0..=3);
         (ingress(), 0..3_i64, routers, any::<(bool, bool, bool)>(), certificates).prop_map(
             |(ingress, created, routers, (default, second, problem), certificates)| {
                 let output = if second { OutputKey::new("waybill", "second") } else { default_output() };
@@ -140,8 +142,6 @@ mod generated {
                     })
                 });
                 let problems = if problem { vec![default_backend_taken(&ingress)] } else { Vec::new() };
-                let certificates =
-                    certificates.into_iter().map(|(namespace, name)| certificate(namespace, name)).collect();
                 Fragment {
                     settings,
                     default_backend,

@@ -2,33 +2,32 @@
 //! nothing may be withdrawn in between.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::kubernetes::key::SecretKey;
-use crate::traefik::dynamic::Certificate;
+use crate::watch::secrets::SecretCertificate;
 
 /// How long the certificate of a Secret that is gone stays in use.
 pub const STAYS: Duration = Duration::from_secs(10);
 
 /// Certificates that outlive their Secrets, each for [`STAYS`] from the deletion and only while an Ingress names it.
 #[derive(Debug, Default)]
-pub struct DeletedSecrets(HashMap<SecretKey, (Arc<Certificate>, Instant)>);
+pub struct DeletedSecrets(HashMap<SecretKey, (SecretCertificate, Instant)>);
 
 impl DeletedSecrets {
     /// A Secret that was in use was deleted at `at`.
-    pub fn keep(&mut self, key: SecretKey, certificate: Arc<Certificate>, at: Instant) {
+    pub fn keep(&mut self, key: SecretKey, certificate: SecretCertificate, at: Instant) {
         // The first deletion counts, so that one which is deleted again and again goes in time.
         self.0.entry(key).or_insert((certificate, at + STAYS));
     }
 
     /// The certificate, for as long as it is kept.
-    pub fn get(&self, key: &SecretKey) -> Option<&Arc<Certificate>> {
+    pub fn get(&self, key: &SecretKey) -> Option<&SecretCertificate> {
         self.0.get(key).map(|(certificate, _)| certificate)
     }
 
     /// Forgets it: it is there again, or nobody names it any more.
-    pub fn forget(&mut self, key: &SecretKey) -> Option<Arc<Certificate>> {
+    pub fn forget(&mut self, key: &SecretKey) -> Option<SecretCertificate> {
         self.0.remove(key).map(|(certificate, _)| certificate)
     }
 
@@ -50,10 +49,13 @@ impl DeletedSecrets {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use k8s_openapi::ByteString;
 
     use super::*;
-    use crate::kubernetes::Secret;
+    use crate::kubernetes::{Created, Secret};
+    use crate::traefik::dynamic::Certificate;
     use crate::watch::collection::Scope;
     use crate::watch::secrets::{SecretChange, SecretSource, SecretState, Secrets};
 
@@ -75,8 +77,9 @@ mod tests {
         SecretKey::new("web", "tls")
     }
 
-    fn certificate() -> Arc<Certificate> {
-        Arc::new(Certificate { cert_file: CRT.into(), key_file: PRIVATE.into() })
+    fn certificate() -> SecretCertificate {
+        let certificate = Certificate { cert_file: CRT.into(), key_file: PRIVATE.into() };
+        SecretCertificate { certificate: certificate.into(), created: Created::UNKNOWN }
     }
 
     #[test]
@@ -116,7 +119,7 @@ mod tests {
             let mut secrets = Secrets::default();
             secrets.put(SecretSource::Tls, key(), &good("1"), true);
             let held = match secrets.state(&key()) {
-                SecretState::Certificate(certificate) => Arc::downgrade(&certificate),
+                SecretState::Certificate(held) => Arc::downgrade(&held.certificate),
                 other => unreachable!("{other:?}"),
             };
             match way {

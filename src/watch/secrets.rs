@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::kubernetes::Secret;
 use crate::kubernetes::key::SecretKey;
+use crate::kubernetes::{Created, Secret};
 use crate::traefik::dynamic::Certificate;
 use crate::watch::collection::{Collection, Scope};
 use crate::watch::deleted_secrets::DeletedSecrets;
@@ -24,13 +24,20 @@ pub enum SecretSource {
     Others,
 }
 
+/// The certificate of a Secret. Of several Secrets with certificates for the same names the oldest counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretCertificate {
+    pub certificate: Arc<Certificate>,
+    pub created: Created,
+}
+
 /// What is known of a Secret that an Ingress names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretState {
     /// It is not there (or labelled `owner=helm`).
     Missing,
     /// It holds a certificate and a key.
-    Certificate(Arc<Certificate>),
+    Certificate(SecretCertificate),
     /// It does not.
     Invalid {
         /// The key of `data`, e.g. `tls.crt`.
@@ -38,7 +45,7 @@ pub enum SecretState {
         fault: SecretFault,
     },
     /// It is there and could not be read for now; the certificate that was known before goes on.
-    Unavailable(Option<Arc<Certificate>>),
+    Unavailable(Option<SecretCertificate>),
 }
 
 /// What can be wrong with a key of a TLS Secret.
@@ -70,7 +77,11 @@ impl From<&Secret> for SecretState {
         };
         let certificate = blocks(CERTIFICATE, pem::certificates)
             .and_then(|cert_file| Ok(Certificate { cert_file, key_file: blocks(KEY, pem::private_keys)? }));
-        certificate.map_or_else(|invalid| invalid, |certificate| Self::Certificate(Arc::new(certificate)))
+        let created = Created::from(&secret.metadata);
+        certificate.map_or_else(
+            |invalid| invalid,
+            |certificate| Self::Certificate(SecretCertificate { certificate: certificate.into(), created }),
+        )
     }
 }
 
@@ -91,9 +102,9 @@ impl SecretEntry {
     }
 
     /// The certificate that it holds, if it does.
-    fn certificate(&self) -> Option<Arc<Certificate>> {
+    fn certificate(&self) -> Option<SecretCertificate> {
         match &self.held {
-            Some((_, SecretState::Certificate(certificate))) => Some(Arc::clone(certificate)),
+            Some((_, SecretState::Certificate(certificate))) => Some(certificate.clone()),
             _ => None,
         }
     }
@@ -104,7 +115,7 @@ impl SecretEntry {
         match &self.held {
             Some((_, content)) if !self.failed || self.fresh() => content.clone(),
             Some((_, SecretState::Certificate(certificate))) => {
-                SecretState::Unavailable(Some(Arc::clone(certificate)))
+                SecretState::Unavailable(Some(certificate.clone()))
             }
             Some(_) | None => SecretState::Unavailable(None),
         }
@@ -157,9 +168,10 @@ impl Secrets {
         match (self.tls.get(key), self.others.get(key)) {
             (Some(entry), None) | (None, Some(entry)) => entry.state(),
             (Some(tls), Some(others)) => if tls.held.is_some() { tls } else { others }.state(),
-            (None, None) => self.gone.get(key).map_or(SecretState::Missing, |certificate| {
-                SecretState::Certificate(Arc::clone(certificate))
-            }),
+            (None, None) => self
+                .gone
+                .get(key)
+                .map_or(SecretState::Missing, |certificate| SecretState::Certificate(certificate.clone())),
         }
     }
 
@@ -190,7 +202,7 @@ impl Secrets {
     }
 
     /// Keeps the certificate of a Secret that is gone; false where there is none to keep.
-    fn keep(&mut self, key: &SecretKey, certificate: Option<Arc<Certificate>>, now: Instant) -> bool {
+    fn keep(&mut self, key: &SecretKey, certificate: Option<SecretCertificate>, now: Instant) -> bool {
         if self.tls.get(key).is_some() || self.others.get(key).is_some() {
             return false;
         }
@@ -241,7 +253,7 @@ impl Secrets {
         let known = self.of(source).get(&key);
         // Made again: what was known of the one before goes on until this one has been read.
         let before =
-            || self.gone.get(&key).map(|kept| (Box::default(), SecretState::Certificate(Arc::clone(kept))));
+            || self.gone.get(&key).map(|kept| (Box::default(), SecretState::Certificate(kept.clone())));
         let held = known.map_or_else(before, |known| known.held.clone()).filter(|_| wanted);
         // One of which nothing is known but that it can't be read is waited for once, however often it changes.
         let failed = wanted && held.is_none() && known.is_some_and(|known| known.failed);
