@@ -59,6 +59,15 @@ impl Certificates {
         &self.published
     }
 
+    /// Secrets that are not published for the sake of another one, with that one; without those that hold a copy.
+    pub fn shadowed(&self) -> impl Iterator<Item = (&SecretKey, &SecretKey)> {
+        let certificate = |rank: &Rank| self.secrets.get(&rank.secret).map(|used| &used.certificate);
+        self.rivals.values().flat_map(move |Rivals { first, others }| {
+            let others = others.iter().filter(move |other| certificate(other) != certificate(first));
+            others.map(move |other| (&other.secret, &first.secret))
+        })
+    }
+
     /// Brings the shards up to date.
     pub fn refresh(&mut self) {
         self.published.refresh();

@@ -102,6 +102,11 @@ impl Output {
         sorted.into_iter().map(|(secret, kept)| (secret, &*kept.certificate)).collect()
     }
 
+    /// [`Certificates::shadowed`]
+    pub fn shadowed_secrets(&self) -> impl Iterator<Item = (&SecretKey, &SecretKey)> {
+        self.certificates.shadowed()
+    }
+
     /// The routers that [`Counts`] counts, by the namespace of their Ingress.
     pub fn routers_by_namespace(&self) -> &HashMap<Arc<str>, usize> {
         &self.by_namespace

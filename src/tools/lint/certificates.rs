@@ -13,6 +13,7 @@ use super::regions::{HostRegion, LintedRoute};
 use super::{LintFinding, LintInput, LintSettings, Severity};
 use crate::kubernetes::key::{IngressKey, SecretKey};
 use crate::routing::Routing;
+use crate::table::Output;
 use crate::traefik::certificate::{CertificateFacts, is_key_of, wildcard};
 use crate::traefik::dynamic::Certificate;
 use crate::translate::fragment::Fragment;
@@ -39,6 +40,15 @@ pub fn findings(routing: &Routing, settings: LintSettings<'_>) -> Vec<LintFindin
         }));
     }
     found
+}
+
+/// Certificates that Traefik does not serve, since another Secret has one for the same names.
+pub fn shadowed(output: &Output) -> impl Iterator<Item = LintFinding> {
+    output.shadowed_secrets().map(|(secret, served)| {
+        let text =
+            format!("Secret {served} has another certificate for the same names, and that one is served");
+        LintFinding::new("CertificateShadowed", format!("Secret {secret}"), "data[tls.crt]", text)
+    })
 }
 
 /// The same for those that no Ingress uses, which something else may: as notes.

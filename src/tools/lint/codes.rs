@@ -87,6 +87,9 @@ codes! {
     CertificateKeyMismatch Error "tls.key is the key of another certificate"
         "# a Secret whose tls.crt was renewed and whose tls.key is the old one"
         "put the key beside the certificate that was made for it";
+    CertificateShadowed Note "an older Secret has another certificate for the same names, which is served instead"
+        "# two Secrets with a certificate for shop.example each, both named by Ingresses"
+        "remove the Secret that is out of use, or let both hold the same certificate";
     CertificateChainBroken Error "a certificate in tls.crt is not signed by the one that follows"
         "# a Secret whose tls.crt holds the certificate and then a root that did not sign it"
         "write the certificate first, then the one that signed it, and so on; leave out what does not belong there";
