@@ -1,4 +1,4 @@
-//! What an output has to look like in the cluster.
+//! The desired state of an output in the cluster.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -8,10 +8,10 @@ use crate::published::index::{FORMAT_VERSION, Index};
 use crate::published::objects::Part;
 use crate::table::{Counts, Digest, Output};
 
-/// Namespaces that an index lists at most: those with the most routers.
+/// The maximum number of namespaces in an index: those with the most routers.
 const NAMESPACES: usize = 256;
 
-/// What an index says about the routing: when two of these are equal, there is nothing to write.
+/// The routing that an index describes. If two of these are equal, there is nothing to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredOutput {
     /// In order; their documents come from [`Output::routing_shard`].
@@ -21,12 +21,13 @@ pub struct DesiredOutput {
     /// [`Output::hash`]
     pub hash: Digest,
     pub counts: Counts,
-    /// [`Output::routers_by_namespace`], where the index has to say it.
+    /// [`Output::routers_by_namespace`], if the index has to contain it.
     pub namespaces: Option<HashMap<Arc<str>, usize>>,
 }
 
 impl DesiredOutput {
-    /// What `output` needs. Brings its shards and its hash up to date; work: what changed since the last call.
+    /// The desired state of `output`. Updates its shards and its hash; the work is proportional to what changed since
+    /// the last call.
     pub fn new(output: &mut Output) -> Self {
         output.refresh();
         Self {
@@ -38,7 +39,7 @@ impl DesiredOutput {
         }
     }
 
-    /// Part and digest of every shard, in order; those with the same text, which are one object, once.
+    /// Part and digest of each shard, in order. Shards with the same text are one object and occur once.
     pub fn shards(&self) -> impl Iterator<Item = (Part, Digest)> {
         let routing = self.routing_shards.iter().map(|digest| (Part::Routing, *digest));
         let all = routing.chain(self.key_shards.iter().map(|digest| (Part::Keys, *digest)));
@@ -46,7 +47,7 @@ impl DesiredOutput {
         all.filter(move |shard| seen.insert(*shard))
     }
 
-    /// The index that names this.
+    /// The index that names these shards.
     pub fn index(&self, stamp: &Stamp<'_>) -> Index {
         let run = |shards: &[Digest]| shards.iter().map(Digest::short).collect::<String>();
         Index {
@@ -73,7 +74,7 @@ fn most_routers(namespaces: &HashMap<Arc<str>, usize>) -> BTreeMap<String, usize
         .collect()
 }
 
-/// Who publishes, and when.
+/// The writer, and the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp<'a> {
     /// The Lease's transitions when the writer was elected.

@@ -182,6 +182,12 @@ mod generated {
         outputs().map(|output| (output.clone(), text(&output))).into()
     }
 
+    /// The Secrets of the published certificates: a copy has the same text.
+    fn secrets(table: &Table, output: &OutputKey) -> Vec<SecretKey> {
+        let output = table.output(output).into_iter();
+        output.flat_map(Output::certificates_by_secret).map(|(secret, _)| secret.clone()).collect()
+    }
+
     fn problems(table: &Table, ingresses: &BTreeSet<IngressKey>) -> BTreeMap<IngressKey, Vec<Problem>> {
         ingresses.iter().map(|ingress| (ingress.clone(), table.problems(ingress))).collect()
     }
@@ -202,6 +208,7 @@ mod generated {
                 };
                 seen.insert(ingress.clone());
                 let before = (assembled(&table), problems(&table, &seen), set.get(&ingress).cloned());
+                let secrets_before = outputs().map(|output| (output.clone(), secrets(&table, &output)));
                 let change = match step {
                     Step::Set(fragment) => {
                         set.insert(ingress.clone(), (*fragment).clone());
@@ -215,8 +222,13 @@ mod generated {
                 let after = (assembled(&table), problems(&table, &seen), set.get(&ingress).cloned());
 
                 prop_assert_eq!(change.fragment, before.2 != after.2);
-                let changed: BTreeSet<_> =
-                    outputs().into_iter().filter(|output| before.0[output] != after.0[output]).collect();
+                let changed: BTreeSet<_> = secrets_before
+                    .into_iter()
+                    .filter(|(output, before_it)| {
+                        before.0[output] != after.0[output] || *before_it != secrets(&table, output)
+                    })
+                    .map(|(output, _)| output)
+                    .collect();
                 prop_assert_eq!(change.outputs.len(), changed.len());
                 prop_assert_eq!(change.outputs.into_iter().collect::<BTreeSet<_>>(), changed);
                 let changed: BTreeSet<_> =
@@ -469,27 +481,4 @@ fn certificates_are_counted() {
     assert!(!certificates(&mut table).contains("KEY a/x1") && certificates(&mut table).contains("KEY a/y0"));
     table.remove(&IngressKey::new("a", "two"));
     assert_eq!(certificates(&mut table), "");
-}
-
-/// The Ingress that is reconciled last has read the Secret last.
-#[test]
-fn the_last_content_of_a_secret_wins() {
-    let with = |name: &str, content: &str| {
-        let mut certificate = certificate("a", "tls");
-        certificate.certificate = Arc::new(Certificate {
-            cert_file: format!("-----BEGIN {content}").into(),
-            ..(*certificate.certificate).clone()
-        });
-        Fragment { certificates: vec![certificate], ..fragment("a", name, 1, Vec::new()) }
-    };
-    let mut table = Table::new();
-    table.set(with("one", "v1"));
-    table.set(with("two", "v1"));
-    table.set(with("one", "v2"));
-    table.remove(&IngressKey::new("a", "one"));
-    assert!(table.set(Fragment { uses_nodes: true, ..with("two", "v1") }).outputs == [default_output()]);
-    let mut anew = Table::new();
-    anew.set(with("two", "v1"));
-    let text = |table: &Table| table.output(&default_output()).map(|output| output.assembled(Keys::Shown));
-    assert_eq!(text(&table), text(&anew));
 }

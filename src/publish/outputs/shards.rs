@@ -1,4 +1,4 @@
-//! Which shards of an output are there, and which of them nobody needs any more.
+//! Tracks which shards of an output exist, and which of them are garbage.
 //!
 //! | state | meaning | begins | ends |
 //! | --- | --- | --- | --- |
@@ -25,9 +25,9 @@ use crate::published::index::Index;
 use crate::published::objects::{self, Part, SHA256_ANNOTATION};
 use crate::table::Digest;
 
-/// Generations that have to pass without a shard before it is garbage.
+/// The number of generations without a shard before it is garbage.
 const GENERATIONS: u64 = 2;
-/// Time that has to pass without a shard before it is garbage. A reader that is slower starts again.
+/// The time without a shard before it is garbage. A slower reader has to start again.
 const UNNAMED: Duration = Duration::from_secs(60);
 
 /// Part and [`Digest::short`] of a shard.
@@ -55,7 +55,7 @@ pub fn target(output: &OutputKey, (part, short): &ShardKey) -> ObjectTarget {
     }
 }
 
-/// The shard that an object of this name is; `None` for what is none of this output's.
+/// The shard with this object name; `None` if it is not one of this output's.
 pub fn key_of(output: &OutputKey, name: &str) -> Option<ShardKey> {
     let rest = name.strip_prefix(output.name())?.strip_prefix('.')?;
     let (part, short) = match rest.split_at_checked(2)? {
@@ -72,18 +72,18 @@ pub fn named_by(index: &Index) -> BTreeSet<ShardKey> {
     routing.chain(index.key_shards().map(|short| (Part::Keys, short.to_owned()))).collect()
 }
 
-/// A shard that is there.
+/// An existing shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shard {
     pub uid: Option<String>,
     pub version: Option<String>,
-    /// What its annotation says that it holds; `None` where its name is not made of that, so that readers refuse it.
+    /// The digest in its annotation; `None` if its name does not match, so that readers refuse it.
     sha256: Option<Digest>,
-    /// The first generation that did not name it, 0 for one that none ever named, and when that was; `None` while the
-    /// index names it.
+    /// The first generation that did not name it, or 0 if none ever named it, and its time; `None` while the index
+    /// names it.
     unnamed: Option<(u64, Instant)>,
-    /// A DELETE of this very object may be on its way, from this writer or an earlier leader. It has to be made anew
-    /// before an index names it again: the DELETE names its uid.
+    /// A DELETE of this very object may be on its way, from this writer or an earlier leader. It has to be recreated
+    /// before an index names it again, because the DELETE names its uid.
     doomed: bool,
 }
 
@@ -96,11 +96,11 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// A shard is there, as a list or a watch says.
+    /// A shard exists, according to a list or a watch.
     pub fn seen(&mut self, key: ShardKey, metadata: &ObjectMeta, now: Instant) {
         let doomed = match self.held.get(&key) {
             Some(before) if before.uid == metadata.uid => before.doomed,
-            // An earlier leader may have taken it for garbage.
+            // An earlier leader may have considered it garbage.
             _ => !self.named.contains(&key),
         };
         self.insert(key, metadata, now, doomed);
@@ -120,7 +120,7 @@ impl Shards {
         let unnamed = match self.held.get(&key) {
             Some(before) => before.unnamed,
             None if self.named.contains(&key) => None,
-            // The generation that is next has not named it yet.
+            // The next generation has not named it yet.
             None => Some((self.generation, now)),
         };
         let annotation = metadata.annotations.iter().find_map(|all| all.get(SHA256_ANNOTATION));
@@ -135,7 +135,7 @@ impl Shards {
         self.held.insert(key, shard);
     }
 
-    /// A shard is gone. With a uid only that very object is meant.
+    /// A shard was deleted. With a uid, only this very object is meant.
     pub fn gone(&mut self, key: &ShardKey, uid: Option<&str>) {
         let same = |held: &Shard| uid.is_none() || held.uid.is_none() || held.uid.as_deref() == uid;
         if self.held.get(key).is_some_and(same) {
@@ -143,13 +143,13 @@ impl Shards {
         }
     }
 
-    /// What is there of this key.
+    /// The existing shard with this key.
     pub fn get(&self, key: &ShardKey) -> Option<&Shard> {
         self.held.get(key)
     }
 
-    /// Whether a shard is there as wanted: one whose annotation was edited is refused by readers, and one that may be
-    /// deleted any moment is as good as none.
+    /// Whether a shard exists as wanted. One whose annotation was edited is refused by readers, and one that may be
+    /// deleted at any moment does not count.
     pub fn holds(&self, part: Part, digest: &Digest) -> bool {
         self.held.get(&key(part, digest)).is_some_and(|held| !held.doomed && held.sha256 == Some(*digest))
     }
@@ -159,23 +159,24 @@ impl Shards {
         self.named.contains(key)
     }
 
-    /// Whether a shard that the last index names is missing, or not as it was written.
+    /// Whether a shard that the last index names is missing or changed.
     pub fn is_damaged(&self) -> bool {
-        // The name is made of the beginning of the sum. One edited into another of equal beginning is left to `holds`.
+        // The name contains the beginning of the sum. An edit to another sum with the same beginning is left to
+        // `holds`.
         self.named.iter().any(|key| self.held.get(key).is_none_or(|held| held.sha256.is_none()))
     }
 
-    /// Whether all of these are there, and none is about to be deleted.
+    /// Whether all of these exist, and none is about to be deleted.
     pub fn has_all(&self, keys: &BTreeSet<ShardKey>) -> bool {
         keys.iter().all(|key| self.held.get(key).is_some_and(|held| !held.doomed && held.sha256.is_some()))
     }
 
-    /// All that are there, in order.
+    /// All existing shards, in order.
     pub fn keys(&self) -> impl Iterator<Item = &ShardKey> {
         self.held.keys()
     }
 
-    /// Forgets what is there, before it is listed anew. Since when it has been garbage is kept.
+    /// Forgets the existing shards before they are listed again. Since when each has been garbage is kept.
     pub fn relist(
         &mut self,
         part: Part,
@@ -190,13 +191,13 @@ impl Shards {
         self.held.retain(|key, _| key.0 != part || there.contains(key));
     }
 
-    /// An index was committed, or found.
+    /// An index was committed or found.
     pub fn committed(&mut self, index: &Index, now: Instant) {
         self.generation = index.generation;
         self.named = named_by(index);
         for (key, held) in &mut self.held {
             if self.named.contains(key) {
-                // Whoever named it saw to it that no DELETE was on its way.
+                // Its writer made sure that no DELETE was on its way.
                 (held.unnamed, held.doomed) = (None, false);
             } else if held.unnamed.is_none() {
                 held.unnamed = Some((index.generation, now));
@@ -204,7 +205,7 @@ impl Shards {
         }
     }
 
-    /// What no index has named for long enough, to be deleted now: at most `limit` of it, and nothing that is `kept`.
+    /// The shards that no index has named for long enough, to be deleted now: at most `limit`, and none that is `kept`.
     pub fn take_garbage(
         &mut self,
         now: Instant,
@@ -227,7 +228,7 @@ impl Shards {
             .collect()
     }
 
-    /// When there may be garbage without another commit; `None` when there will be none.
+    /// When there may be garbage without another commit; `None` if there will be none.
     pub fn garbage_due(&self) -> Option<Instant> {
         self.held
             .values()
@@ -237,7 +238,7 @@ impl Shards {
             .min()
     }
 
-    /// What no generation from this one on has named may be garbage. An empty index may stay the last one for ever.
+    /// Shards that no generation from this one on has named may be garbage. An empty index may be the last one forever.
     fn last_generation(&self) -> u64 {
         if self.named.is_empty() {
             u64::MAX
