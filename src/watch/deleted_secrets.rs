@@ -2,10 +2,19 @@
 //! nothing may be withdrawn in between.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::kubernetes::Created;
 use crate::kubernetes::key::SecretKey;
-use crate::watch::secrets::SecretCertificate;
+use crate::traefik::dynamic::Certificate;
+
+/// The certificate of a Secret. Of several Secrets with certificates for the same names the oldest counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretCertificate {
+    pub certificate: Arc<Certificate>,
+    pub created: Created,
+}
 
 /// How long the certificate of a deleted Secret stays in use.
 pub const STAYS: Duration = Duration::from_secs(10);
@@ -49,13 +58,10 @@ impl DeletedSecrets {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use k8s_openapi::ByteString;
 
     use super::*;
-    use crate::kubernetes::{Created, Secret};
-    use crate::traefik::dynamic::Certificate;
+    use crate::kubernetes::Secret;
     use crate::watch::collection::Scope;
     use crate::watch::secrets::{SecretChange, SecretSource, SecretState, Secrets};
 

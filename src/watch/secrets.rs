@@ -9,7 +9,7 @@ use crate::kubernetes::key::SecretKey;
 use crate::kubernetes::{Created, Secret};
 use crate::traefik::dynamic::Certificate;
 use crate::watch::collection::{Collection, Scope};
-use crate::watch::deleted_secrets::DeletedSecrets;
+use crate::watch::deleted_secrets::{DeletedSecrets, SecretCertificate};
 use crate::watch::pem;
 
 const CERTIFICATE: &str = "tls.crt";
@@ -22,13 +22,6 @@ pub enum SecretSource {
     Tls,
     /// The watch of all other types, metadata only.
     Others,
-}
-
-/// The certificate of a Secret. Of several Secrets with certificates for the same names the oldest counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SecretCertificate {
-    pub certificate: Arc<Certificate>,
-    pub created: Created,
 }
 
 /// The known state of a Secret that an Ingress names.
