@@ -1,6 +1,5 @@
 //! What is known of Secrets: their existence always, their content only while an Ingress names them.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
