@@ -241,6 +241,10 @@ mod generated {
                     let own = set.get(ingress).map_or(0, |fragment| fragment.problems.len());
                     prop_assert_eq!(table.problems(ingress).len(), own + usize::from(refused.contains(ingress)));
                 }
+                let mut anew = Table::new();
+                for fragment in set.values() {
+                    anew.set(fragment.clone());
+                }
                 for output in outputs() {
                     let wanted = reference::configuration(&set, &output);
                     prop_assert_eq!(&after.0[&output], &text(&wanted, Keys::Shown));
@@ -260,10 +264,6 @@ mod generated {
                     let tls = (!certificates.is_empty()).then_some(Tls { certificates });
                     let read = Configuration { http: wanted.http, tls };
                     prop_assert_eq!(of.hash(), crate::published::read::hash(&read));
-                    let mut anew = Table::new();
-                    for fragment in set.values() {
-                        anew.set(fragment.clone());
-                    }
                     prop_assert_eq!(of.places(), anew.output(&output).map_or(Vec::new(), Output::places));
 
                     of.refresh();
