@@ -12,7 +12,7 @@ use crate::published::read;
 use crate::published::tests::{Cluster, fragment, output};
 use crate::table::Table;
 use crate::traefik::dynamic::Certificate;
-use crate::translate::fragment::CertificateFragment;
+use crate::translate::fragment::{CertificateFragment, Created};
 
 /// Takes what is published, as a reader and as the agent does.
 fn take(assembly: &mut Assembly, table: &mut Table) -> Result<usize, NotHandedOn> {
@@ -43,7 +43,8 @@ fn copies_of_a_certificate_are_taken() {
         for at in 0..copies {
             let mut fragment = fragment(at, 0);
             let secret = SecretKey::new(format!("team-{at}"), "wildcard");
-            fragment.certificates = vec![CertificateFragment { secret, certificate: certificate.clone() }];
+            fragment.certificates =
+                vec![CertificateFragment { secret, created: Created(1), certificate: certificate.clone() }];
             table.set(fragment);
         }
         assert_eq!(take(&mut assembly, &mut table).unwrap(), 1);
@@ -61,7 +62,8 @@ fn copies_of_a_certificate_are_taken() {
         for at in [0, 1] {
             let mut fragment = fragment(at, 0);
             let secret = SecretKey::new(format!("team-{at}"), "wildcard");
-            fragment.certificates = vec![CertificateFragment { secret, certificate: renewed.clone() }];
+            fragment.certificates =
+                vec![CertificateFragment { secret, created: Created(1), certificate: renewed.clone() }];
             table.set(fragment);
             let wanted = if copies == 2 && at == 1 { 1 } else { 2 };
             assert_eq!(take(&mut assembly, &mut table).unwrap(), wanted);

@@ -28,8 +28,9 @@ const INCLUDE_EVERY: Duration = Duration::from_secs(2);
 /// How often the files on disk are compared with their sums.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
 
-/// The limit for the total size of the user's files.
-const USER_FILE: &str = "user.yaml";
+/// What the user's files say together. Of certificates for the same names Traefik keeps the first, and it reads files by
+/// name: this one comes before ours.
+const USER_FILE: &str = "include.yaml";
 
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
@@ -93,9 +94,10 @@ impl Work {
         let Some(include) = &mut self.parts.include else { return true };
         let Some(folder) = &self.parts.folder else { return false };
         let Some(current) = folder.current() else { return false };
-        match current.files.contains_key(USER_FILE) {
-            true => folder.text(USER_FILE).is_some_and(|text| include.resume(&text)),
-            false => include.resume(""),
+        // Earlier agents called it user.yaml.
+        match [USER_FILE, "user.yaml"].into_iter().find(|file| current.files.contains_key(*file)) {
+            Some(file) => folder.text(file).is_some_and(|text| include.resume(&text)),
+            None => include.resume(""),
         }
     }
 
@@ -362,7 +364,7 @@ impl Work {
                         ("tls", "certificates") => self.assembly.lines(EntryKind::Certificate),
                         _ => Vec::new(),
                     };
-                    [ours, user.lines(protocol, section)].concat()
+                    [user.lines(protocol, section), ours].concat()
                 })
             };
             let sum = Digest::new(&whole(None)).short();

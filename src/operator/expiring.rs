@@ -4,11 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use x509_parser::pem::Pem;
-
 use crate::metrics::{EndsWithin, Label, Metrics};
 use crate::operator::live::Live;
 use crate::table::Digest;
+use crate::traefik::certificate::CertificateFacts;
 
 /// The interval of checks.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -56,8 +55,7 @@ fn days(within: EndsWithin) -> i64 {
 
 /// When the first certificate of a PEM text expires, in Unix seconds.
 fn end_of(pem: &str) -> Option<i64> {
-    let first = Pem::iter_from_buffer(pem.as_bytes()).next()?.ok()?;
-    Some(first.parse_x509().ok()?.validity().not_after.timestamp())
+    CertificateFacts::parse(pem).ok().map(|facts| facts.not_after)
 }
 
 #[cfg(test)]

@@ -67,6 +67,7 @@ pub fn fragment(at: usize, certificate_length: usize) -> Fragment {
         certificates: (certificate_length > 0)
             .then(|| CertificateFragment {
                 secret: SecretKey::new("shop", format!("web-{at}")),
+                created: Created(1),
                 certificate: Arc::new(certificate),
             })
             .into_iter()

@@ -4,6 +4,7 @@
 //! replacements leave no trace. Work for a change is proportional to the fragment and to what its names touch,
 //! never to the table.
 
+mod certificates;
 mod content;
 mod digest;
 pub mod hash;
@@ -17,6 +18,8 @@ mod cost_tests;
 #[cfg(test)]
 #[path = "reference_tests.rs"]
 mod reference;
+#[cfg(test)]
+mod rivals_tests;
 #[cfg(test)]
 mod tests;
 

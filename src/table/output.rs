@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::content::{
-    CertificateLines, KeptCertificate, KindEntries, RouterLines, ServiceLines, ShardContent, lines,
-};
+use super::certificates::Certificates;
+use super::content::{KindEntries, RouterLines, ServiceLines, ShardContent, lines};
 use super::digest::{Digest, Place, place};
 use super::hash::{self, RoutingHash};
 use super::names::Names;
@@ -56,14 +55,12 @@ pub struct Output {
     service_names: Names<ServiceOwner>,
     /// The candidates for the default backend, the oldest first.
     default_backends: BTreeMap<(Created, IngressKey), Arc<Fragment>>,
-    /// The number of Ingresses that name each Secret.
-    secrets: HashMap<SecretKey, usize>,
     /// The number of routers from the Ingresses of each namespace, including the default router. Namespaces without
     /// routers are absent.
     by_namespace: HashMap<Arc<str>, usize>,
     router_lines: Shards<RouterLines>,
     service_lines: Shards<ServiceLines>,
-    certificates: Shards<CertificateLines>,
+    certificates: Certificates,
     hash: RoutingHash,
 }
 
@@ -75,11 +72,10 @@ impl Default for Output {
             services: HashMap::new(),
             service_names: Names::new(DEFAULT_BACKEND),
             default_backends: BTreeMap::new(),
-            secrets: HashMap::new(),
             by_namespace: HashMap::new(),
             router_lines: Shards::default(),
             service_lines: Shards::default(),
-            certificates: Shards::default(),
+            certificates: Certificates::default(),
             hash: RoutingHash::default(),
         }
     }
@@ -92,13 +88,24 @@ impl Output {
         Counts {
             routers: self.routers.len() + default,
             services: self.services.len() + default,
-            certificates: self.certificates.len(),
+            certificates: self.certificates.published().len(),
         }
     }
 
     /// The certificates that [`Counts`] counts, each with the sum of its content.
     pub fn certificates(&self) -> impl Iterator<Item = (&Digest, &Certificate)> {
-        self.certificates.values().map(|kept| (&kept.sum, &*kept.certificate))
+        self.certificates.published().values().map(|kept| (&kept.sum, &*kept.certificate))
+    }
+
+    /// The same by Secret, sorted.
+    pub fn certificates_by_secret(&self) -> Vec<(&SecretKey, &Certificate)> {
+        let sorted = self.certificates.published().sorted();
+        sorted.into_iter().map(|(secret, kept)| (secret, &*kept.certificate)).collect()
+    }
+
+    /// [`Certificates::shadowed`]
+    pub fn shadowed_secrets(&self) -> impl Iterator<Item = (&SecretKey, &SecretKey)> {
+        self.certificates.shadowed()
     }
 
     /// The routers that [`Counts`] counts, by the namespace of their Ingress.
@@ -118,12 +125,9 @@ impl Output {
 
     /// The whole as one document: routers and services by key, certificates by namespace and name of their Secret.
     pub fn assembled(&self, keys: Keys) -> String {
-        let certificates = self.certificates.sorted();
-        self.document(
-            self.certificates.bytes(),
-            certificates.iter().map(|(_, kept)| &*kept.certificate),
-            keys,
-        )
+        let certificates = self.certificates_by_secret();
+        let bytes = self.certificates.published().bytes();
+        self.document(bytes, certificates.into_iter().map(|(_, certificate)| certificate), keys)
     }
 
     /// Routers and services as one document.
@@ -154,7 +158,7 @@ impl Output {
         let Self { hash, router_lines, service_lines, certificates, .. } = self;
         hash.take(
             |cell| hash::cell_sum(lines(router_lines.cell(cell)), lines(service_lines.cell(cell))),
-            || certificates.values().map(|kept| kept.sum).collect(),
+            || certificates.published().values().map(|kept| kept.sum).collect(),
         )
     }
 
@@ -190,7 +194,7 @@ impl Output {
 
     /// The key shards, in order. Complete only right after [`Self::refresh`].
     pub fn key_shards(&self) -> impl Iterator<Item = Digest> {
-        self.certificates.digests()
+        self.certificates.published().digests()
     }
 
     /// A routing shard; `None` if a change has removed it.
@@ -201,7 +205,7 @@ impl Output {
 
     /// A key shard, with keys; `None` if a change has removed it.
     pub fn key_shard(&self, digest: &Digest) -> Option<ShardContent> {
-        self.certificates.shard(digest).map(KindEntries::Certificates).map(ShardContent)
+        self.certificates.published().shard(digest).map(KindEntries::Certificates).map(ShardContent)
     }
 
     /// The place of each entry, routers before services.
@@ -344,20 +348,10 @@ impl Output {
         let (old, new) = (by_secret(old), by_secret(new));
         let mut changed = false;
         for (secret, fragment) in &new {
-            // Another Ingress may have brought another content meanwhile, so what is held counts and not `old`.
-            let kept = KeptCertificate::new(fragment.certificate.clone());
-            changed |= self.certificates.put(place(&secret.to_string()), (*secret).clone(), kept).is_some();
-            if !old.contains_key(secret) {
-                *self.secrets.entry((*secret).clone()).or_default() += 1;
-            }
+            changed |= self.certificates.take(fragment, !old.contains_key(secret));
         }
         for secret in old.into_keys().filter(|secret| !new.contains_key(secret)) {
-            let Some(users) = self.secrets.get_mut(secret) else { continue };
-            *users -= 1;
-            if *users == 0 {
-                self.secrets.remove(secret);
-                changed |= self.certificates.remove(secret).is_some();
-            }
+            changed |= self.certificates.leave(secret);
         }
         changed
     }

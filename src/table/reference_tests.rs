@@ -1,12 +1,14 @@
 //! What an output should hold, worked out from nothing but the set of fragments: naive, and in another way than
 //! the table does it.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::kubernetes::key::{IngressKey, OutputKey, SecretKey};
+use crate::traefik::certificate::{CertificateFacts, is_loadable};
 use crate::traefik::dynamic::{Certificate, Configuration, Http, HttpService, Router, Tls};
-use crate::translate::fragment::{Created, Fragment, ServiceFragment, ServiceOwner};
+use crate::translate::fragment::{CertificateFragment, Created, Fragment, ServiceFragment, ServiceOwner};
 use crate::translate::name;
 
 type RouterId = (Created, IngressKey, Arc<str>);
@@ -49,7 +51,7 @@ pub(super) fn configuration(fragments: &BTreeMap<IngressKey, Fragment>, output: 
         fragments.values().filter(|fragment| fragment.output() == output).collect();
     let mut services: BTreeMap<ServiceOwner, Arc<ServiceFragment>> = BTreeMap::new();
     let mut routers: BTreeMap<RouterId, (&Router, &ServiceOwner)> = BTreeMap::new();
-    let mut certificates: BTreeMap<SecretKey, Certificate> = BTreeMap::new();
+    let mut certificates: BTreeMap<SecretKey, &CertificateFragment> = BTreeMap::new();
     for fragment in &fragments {
         for router in &fragment.routers {
             services.insert(router.service.owner.clone(), router.service.clone());
@@ -59,7 +61,7 @@ pub(super) fn configuration(fragments: &BTreeMap<IngressKey, Fragment>, output: 
             );
         }
         for certificate in &fragment.certificates {
-            certificates.insert(certificate.secret.clone(), (*certificate.certificate).clone());
+            certificates.insert(certificate.secret.clone(), certificate);
         }
     }
 
@@ -99,11 +101,32 @@ pub(super) fn configuration(fragments: &BTreeMap<IngressKey, Fragment>, output: 
         http.routers.insert("default-router".to_owned(), router);
         http.services.insert("default-backend".to_owned(), default.service.clone());
     }
-    let certificates: Vec<_> = certificates.into_values().collect();
+    let known: Vec<_> = certificates.into_values().map(|one| (one, known(&one.certificate))).collect();
+    let rank = |(one, known): &(&CertificateFragment, Known)| (!known.1, one.created, one.secret.clone());
+    let served = known
+        .iter()
+        .filter(|one| known.iter().filter(|other| other.1.0 == one.1.0).map(rank).min() == Some(rank(one)));
+    let certificates: Vec<Certificate> = served.map(|(one, _)| (*one.certificate).clone()).collect();
     Configuration {
         http: (http != Http::default()).then_some(http),
         tls: (!certificates.is_empty()).then_some(Tls { certificates }),
     }
+}
+
+/// The names of a certificate, or all of it where it can't be read, and whether Traefik can load it.
+type Known = (Result<Vec<String>, Certificate>, bool);
+
+/// Reads a certificate once.
+fn known(certificate: &Certificate) -> Known {
+    thread_local! {
+        static KNOWN: RefCell<HashMap<(Arc<str>, Arc<str>), Known>> = RefCell::default();
+    }
+    let read = || {
+        let facts = CertificateFacts::parse(&certificate.cert_file);
+        (facts.map(|facts| facts.names).map_err(|_| certificate.clone()), is_loadable(certificate))
+    };
+    let text = (certificate.cert_file.clone(), certificate.key_file.clone());
+    KNOWN.with_borrow_mut(|known| known.entry(text).or_insert_with(read).clone())
 }
 
 fn default_backend<'a>(fragments: &[&'a Fragment]) -> Option<&'a crate::translate::fragment::DefaultBackend> {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::reference;
+use super::rivals_tests as rivals;
 use super::*;
 use crate::kubernetes::key::{SecretKey, ServiceKey};
 use crate::traefik::document::{self, Keys};
@@ -74,6 +75,7 @@ pub(super) fn fragment(
 pub(super) fn certificate(namespace: &str, secret: &str) -> CertificateFragment {
     CertificateFragment {
         secret: SecretKey::new(namespace, secret),
+        created: Created(1),
         certificate: Arc::new(Certificate {
             // Not in the order of the names.
             cert_file: format!("-----BEGIN {}", secret.chars().rev().collect::<String>()).into(),
@@ -126,7 +128,7 @@ mod generated {
 
     fn fragment() -> impl Strategy<Value = Fragment> {
         let routers = prop::collection::btree_map(router_key(), (some_service(), "[xy]"), 0..4);
-        let certificates = subsequence(vec![("a", "s"), ("a-b", "s"), ("a", "b-s")], 0..=3);
+        let certificates = subsequence(rivals::secrets(), 0..=3);
         (ingress(), 0..3_i64, routers, any::<(bool, bool, bool)>(), certificates).prop_map(
             |(ingress, created, routers, (default, second, problem), certificates)| {
                 let output = if second { OutputKey::new("waybill", "second") } else { default_output() };
@@ -140,8 +142,6 @@ mod generated {
                     })
                 });
                 let problems = if problem { vec![default_backend_taken(&ingress)] } else { Vec::new() };
-                let certificates =
-                    certificates.into_iter().map(|(namespace, name)| certificate(namespace, name)).collect();
                 Fragment {
                     settings,
                     default_backend,
@@ -182,6 +182,12 @@ mod generated {
         outputs().map(|output| (output.clone(), text(&output))).into()
     }
 
+    /// The Secrets of the published certificates: a copy has the same text.
+    fn secrets(table: &Table, output: &OutputKey) -> Vec<SecretKey> {
+        let output = table.output(output).into_iter();
+        output.flat_map(Output::certificates_by_secret).map(|(secret, _)| secret.clone()).collect()
+    }
+
     fn problems(table: &Table, ingresses: &BTreeSet<IngressKey>) -> BTreeMap<IngressKey, Vec<Problem>> {
         ingresses.iter().map(|ingress| (ingress.clone(), table.problems(ingress))).collect()
     }
@@ -202,6 +208,7 @@ mod generated {
                 };
                 seen.insert(ingress.clone());
                 let before = (assembled(&table), problems(&table, &seen), set.get(&ingress).cloned());
+                let secrets_before = outputs().map(|output| (output.clone(), secrets(&table, &output)));
                 let change = match step {
                     Step::Set(fragment) => {
                         set.insert(ingress.clone(), (*fragment).clone());
@@ -215,8 +222,13 @@ mod generated {
                 let after = (assembled(&table), problems(&table, &seen), set.get(&ingress).cloned());
 
                 prop_assert_eq!(change.fragment, before.2 != after.2);
-                let changed: BTreeSet<_> =
-                    outputs().into_iter().filter(|output| before.0[output] != after.0[output]).collect();
+                let changed: BTreeSet<_> = secrets_before
+                    .into_iter()
+                    .filter(|(output, before_it)| {
+                        before.0[output] != after.0[output] || *before_it != secrets(&table, output)
+                    })
+                    .map(|(output, _)| output)
+                    .collect();
                 prop_assert_eq!(change.outputs.len(), changed.len());
                 prop_assert_eq!(change.outputs.into_iter().collect::<BTreeSet<_>>(), changed);
                 let changed: BTreeSet<_> =
@@ -228,6 +240,10 @@ mod generated {
                 for ingress in &seen {
                     let own = set.get(ingress).map_or(0, |fragment| fragment.problems.len());
                     prop_assert_eq!(table.problems(ingress).len(), own + usize::from(refused.contains(ingress)));
+                }
+                let mut anew = Table::new();
+                for fragment in set.values() {
+                    anew.set(fragment.clone());
                 }
                 for output in outputs() {
                     let wanted = reference::configuration(&set, &output);
@@ -248,10 +264,6 @@ mod generated {
                     let tls = (!certificates.is_empty()).then_some(Tls { certificates });
                     let read = Configuration { http: wanted.http, tls };
                     prop_assert_eq!(of.hash(), crate::published::read::hash(&read));
-                    let mut anew = Table::new();
-                    for fragment in set.values() {
-                        anew.set(fragment.clone());
-                    }
                     prop_assert_eq!(of.places(), anew.output(&output).map_or(Vec::new(), Output::places));
 
                     of.refresh();
@@ -469,27 +481,4 @@ fn certificates_are_counted() {
     assert!(!certificates(&mut table).contains("KEY a/x1") && certificates(&mut table).contains("KEY a/y0"));
     table.remove(&IngressKey::new("a", "two"));
     assert_eq!(certificates(&mut table), "");
-}
-
-/// The Ingress that is reconciled last has read the Secret last.
-#[test]
-fn the_last_content_of_a_secret_wins() {
-    let with = |name: &str, content: &str| {
-        let mut certificate = certificate("a", "tls");
-        certificate.certificate = Arc::new(Certificate {
-            cert_file: format!("-----BEGIN {content}").into(),
-            ..(*certificate.certificate).clone()
-        });
-        Fragment { certificates: vec![certificate], ..fragment("a", name, 1, Vec::new()) }
-    };
-    let mut table = Table::new();
-    table.set(with("one", "v1"));
-    table.set(with("two", "v1"));
-    table.set(with("one", "v2"));
-    table.remove(&IngressKey::new("a", "one"));
-    assert!(table.set(Fragment { uses_nodes: true, ..with("two", "v1") }).outputs == [default_output()]);
-    let mut anew = Table::new();
-    anew.set(with("two", "v1"));
-    let text = |table: &Table| table.output(&default_output()).map(|output| output.assembled(Keys::Shown));
-    assert_eq!(text(&table), text(&anew));
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::certificate::{self, CertificateFacts};
 use super::fields::RuleFields;
 use super::matching::RuleMatcher;
 use super::output_route::OutputRoute;
@@ -17,6 +16,7 @@ use crate::kubernetes::Ingress;
 use crate::kubernetes::key::{IngressKey, ServiceKey};
 use crate::routing::Routing;
 use crate::table::Output;
+use crate::traefik::certificate::{self, CertificateFacts};
 use crate::traefik::dynamic::Router;
 
 /// Traefik refuses priorities above this.
@@ -263,7 +263,7 @@ pub fn explain(
         routed_path: (routed != *sent).then_some(routed),
         candidates: candidates.collect(),
         served_by: first.map(|(_, _, name)| name.to_string()),
-        certificate: request.https.then(|| served_certificate(routing, output_name, &request.host)),
+        certificate: request.https.then(|| served_certificate(output, &request.host)),
         problems: problems(routing, &request.host),
         similar_hosts: if winner.is_none() { similar_hosts(routing, &request.host) } else { Vec::new() },
     }
@@ -421,19 +421,13 @@ fn endpoints(
     served.chain(others).collect()
 }
 
-fn served_certificate(routing: &Routing, output: &str, host: &str) -> ExplainedCertificate {
-    let mut all: Vec<_> = routing
-        .table()
-        .fragments()
-        .filter(|fragment| fragment.output().to_string() == output)
-        .flat_map(|fragment| &fragment.certificates)
-        .collect();
-    all.sort_by(|one, other| one.secret.cmp(&other.secret));
-    all.dedup_by(|one, other| one.secret == other.secret);
-    let (secrets, facts): (Vec<_>, Vec<_>) = all
-        .iter()
-        .filter_map(|one| Some((&one.secret, CertificateFacts::parse(&one.certificate.cert_file).ok()?)))
-        .unzip();
+fn served_certificate(output: &Output, host: &str) -> ExplainedCertificate {
+    let published = output.certificates_by_secret().into_iter();
+    let covering = published.filter_map(|(secret, certificate)| {
+        let facts = CertificateFacts::parse(&certificate.cert_file).ok()?;
+        (facts.covers(host) && certificate::is_loadable(certificate)).then_some((secret, facts))
+    });
+    let (secrets, facts): (Vec<_>, Vec<_>) = covering.unzip();
     match certificate::best(host, &facts) {
         Some(at) => ExplainedCertificate {
             from: format!("Secret {}", secrets[at]),

@@ -8,7 +8,6 @@
 //! | `matching.rs` | does a rule match a request, and if not, why |
 //! | `output_route.rs` | each router of an output with what it comes from |
 //! | `fields.rs` | which field of an Ingress a rule comes from |
-//! | `certificate.rs` | which certificate a host is served with |
 //! | `explain.rs`, `explained.rs` | the candidates for a request in Traefik's order; as text |
 //! | `graph.rs`, `graph_svg.rs`, `graph_text.rs` | host, path, Service, endpoints; as a picture; as DOT and Mermaid |
 //! | `compared_route.rs`, `changed_field.rs` | a route without the names of routers and services; what of it differs |
@@ -18,7 +17,6 @@
 //! | `invalid.rs`, `problems.rs` | what an API server refuses; what is wrong with a routing that is not live |
 //! | `lint/` | what is wrong, and what is legal and still wrong |
 
-pub mod certificate;
 pub mod certificate_difference;
 mod changed_field;
 pub mod compared_route;

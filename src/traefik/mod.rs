@@ -1,5 +1,6 @@
 //! What Traefik reads: its dynamic configuration, written so that text stays text.
 
+pub mod certificate;
 pub mod document;
 pub mod dynamic;
 pub(crate) mod escape;

@@ -8,7 +8,7 @@ use crate::kubernetes::key::SecretKey;
 use crate::translate::fragment::CertificateFragment;
 use crate::translate::problem::{Category, Problem, Problems, Subject};
 use crate::translate::size;
-use crate::watch::{SecretFault, SecretState, Stores};
+use crate::watch::{SecretCertificate, SecretFault, SecretState, Stores};
 
 /// The certificates of an Ingress in the order of its spec, without duplicates. An unusable one is a problem and does
 /// not affect the others.
@@ -34,10 +34,10 @@ pub fn certificates(
             SecretState::Certificate(known) | SecretState::Unavailable(Some(known)) => Some(known),
             _ => None,
         };
-        let too_large = known.and_then(|known| size::certificate(known));
-        if let Some(certificate) = known.filter(|_| too_large.is_none()) {
-            certificates
-                .push(CertificateFragment { secret: secret.clone(), certificate: Arc::clone(certificate) });
+        let too_large = known.and_then(|known| size::certificate(&known.certificate));
+        if let Some(SecretCertificate { certificate, created }) = known.filter(|_| too_large.is_none()) {
+            let (secret, certificate) = (secret.clone(), Arc::clone(certificate));
+            certificates.push(CertificateFragment { secret, created: *created, certificate });
         }
         if too_large.is_none() && matches!(state, SecretState::Certificate(_)) {
             continue;

@@ -79,5 +79,7 @@ pub struct DefaultBackend {
 #[derive(Clone, Debug, PartialEq)]
 pub struct CertificateFragment {
     pub secret: SecretKey,
+    /// When the Secret was created: of several for the same names the oldest is served.
+    pub created: Created,
     pub certificate: Arc<Certificate>,
 }

@@ -5,30 +5,38 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::kubernetes::Created;
 use crate::kubernetes::key::SecretKey;
 use crate::traefik::dynamic::Certificate;
+
+/// The certificate of a Secret. Of several Secrets with certificates for the same names the oldest counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretCertificate {
+    pub certificate: Arc<Certificate>,
+    pub created: Created,
+}
 
 /// How long the certificate of a deleted Secret stays in use.
 pub const STAYS: Duration = Duration::from_secs(10);
 
 /// Certificates that outlive their Secrets, each for [`STAYS`] after the deletion and only while an Ingress names it.
 #[derive(Debug, Default)]
-pub struct DeletedSecrets(HashMap<SecretKey, (Arc<Certificate>, Instant)>);
+pub struct DeletedSecrets(HashMap<SecretKey, (SecretCertificate, Instant)>);
 
 impl DeletedSecrets {
     /// A Secret that was in use was deleted at `at`.
-    pub fn keep(&mut self, key: SecretKey, certificate: Arc<Certificate>, at: Instant) {
+    pub fn keep(&mut self, key: SecretKey, certificate: SecretCertificate, at: Instant) {
         // The first deletion counts, so that a Secret that is deleted again and again is removed in time.
         self.0.entry(key).or_insert((certificate, at + STAYS));
     }
 
     /// The certificate, while it is kept.
-    pub fn get(&self, key: &SecretKey) -> Option<&Arc<Certificate>> {
+    pub fn get(&self, key: &SecretKey) -> Option<&SecretCertificate> {
         self.0.get(key).map(|(certificate, _)| certificate)
     }
 
     /// Forgets it: the Secret exists again, or nobody names it any more.
-    pub fn forget(&mut self, key: &SecretKey) -> Option<Arc<Certificate>> {
+    pub fn forget(&mut self, key: &SecretKey) -> Option<SecretCertificate> {
         self.0.remove(key).map(|(certificate, _)| certificate)
     }
 
@@ -75,8 +83,9 @@ mod tests {
         SecretKey::new("web", "tls")
     }
 
-    fn certificate() -> Arc<Certificate> {
-        Arc::new(Certificate { cert_file: CRT.into(), key_file: PRIVATE.into() })
+    fn certificate() -> SecretCertificate {
+        let certificate = Certificate { cert_file: CRT.into(), key_file: PRIVATE.into() };
+        SecretCertificate { certificate: certificate.into(), created: Created::UNKNOWN }
     }
 
     #[test]
@@ -116,7 +125,7 @@ mod tests {
             let mut secrets = Secrets::default();
             secrets.put(SecretSource::Tls, key(), &good("1"), true);
             let held = match secrets.state(&key()) {
-                SecretState::Certificate(certificate) => Arc::downgrade(&certificate),
+                SecretState::Certificate(held) => Arc::downgrade(&held.certificate),
                 other => unreachable!("{other:?}"),
             };
             match way {

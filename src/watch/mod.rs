@@ -22,7 +22,7 @@ mod stores;
 
 pub use changes::Touched;
 pub use collection::Scope;
-pub use deleted_secrets::STAYS;
+pub use deleted_secrets::{STAYS, SecretCertificate};
 pub use namespaces::{ANY_NAMESPACE, longer_namespaces};
 pub use secrets::{Asked, FetchFailure, SecretFault, SecretSource, SecretState};
 pub use stores::{Parameters, Stores, Watched};

@@ -1,15 +1,14 @@
 //! What is known of Secrets: their existence always, their content only while an Ingress names them.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::kubernetes::Secret;
 use crate::kubernetes::key::SecretKey;
+use crate::kubernetes::{Created, Secret};
 use crate::traefik::dynamic::Certificate;
 use crate::watch::collection::{Collection, Scope};
-use crate::watch::deleted_secrets::DeletedSecrets;
+use crate::watch::deleted_secrets::{DeletedSecrets, SecretCertificate};
 use crate::watch::pem;
 
 const CERTIFICATE: &str = "tls.crt";
@@ -30,7 +29,7 @@ pub enum SecretState {
     /// It does not exist (or has the label `owner=helm`).
     Missing,
     /// It has a certificate and a key.
-    Certificate(Arc<Certificate>),
+    Certificate(SecretCertificate),
     /// It has no usable certificate or key.
     Invalid {
         /// The key of `data`, such as `tls.crt`.
@@ -38,7 +37,7 @@ pub enum SecretState {
         fault: SecretFault,
     },
     /// It exists but could not be read; the last known certificate stays in use.
-    Unavailable(Option<Arc<Certificate>>),
+    Unavailable(Option<SecretCertificate>),
 }
 
 /// The possible faults of a key of a TLS Secret.
@@ -70,7 +69,11 @@ impl From<&Secret> for SecretState {
         };
         let certificate = blocks(CERTIFICATE, pem::certificates)
             .and_then(|cert_file| Ok(Certificate { cert_file, key_file: blocks(KEY, pem::private_keys)? }));
-        certificate.map_or_else(|invalid| invalid, |certificate| Self::Certificate(Arc::new(certificate)))
+        let created = Created::from(&secret.metadata);
+        certificate.map_or_else(
+            |invalid| invalid,
+            |certificate| Self::Certificate(SecretCertificate { certificate: certificate.into(), created }),
+        )
     }
 }
 
@@ -100,9 +103,9 @@ impl SecretEntry {
     }
 
     /// Its certificate, if it has one.
-    fn certificate(&self) -> Option<Arc<Certificate>> {
+    fn certificate(&self) -> Option<SecretCertificate> {
         match &self.held {
-            Some((_, SecretState::Certificate(certificate))) => Some(Arc::clone(certificate)),
+            Some((_, SecretState::Certificate(certificate))) => Some(certificate.clone()),
             _ => None,
         }
     }
@@ -113,7 +116,7 @@ impl SecretEntry {
         match &self.held {
             Some((_, content)) if self.failed.is_none() || self.fresh() => content.clone(),
             Some((_, SecretState::Certificate(certificate))) => {
-                SecretState::Unavailable(Some(Arc::clone(certificate)))
+                SecretState::Unavailable(Some(certificate.clone()))
             }
             Some(_) | None => SecretState::Unavailable(None),
         }
@@ -166,9 +169,10 @@ impl Secrets {
         match (self.tls.get(key), self.others.get(key)) {
             (Some(entry), None) | (None, Some(entry)) => entry.state(),
             (Some(tls), Some(others)) => if tls.held.is_some() { tls } else { others }.state(),
-            (None, None) => self.gone.get(key).map_or(SecretState::Missing, |certificate| {
-                SecretState::Certificate(Arc::clone(certificate))
-            }),
+            (None, None) => self
+                .gone
+                .get(key)
+                .map_or(SecretState::Missing, |certificate| SecretState::Certificate(certificate.clone())),
         }
     }
 
@@ -199,7 +203,7 @@ impl Secrets {
     }
 
     /// Keeps the certificate of a deleted Secret. Returns false if there is none to keep.
-    fn keep(&mut self, key: &SecretKey, certificate: Option<Arc<Certificate>>, now: Instant) -> bool {
+    fn keep(&mut self, key: &SecretKey, certificate: Option<SecretCertificate>, now: Instant) -> bool {
         if self.tls.get(key).is_some() || self.others.get(key).is_some() {
             return false;
         }
@@ -250,7 +254,7 @@ impl Secrets {
         let known = self.of(source).get(&key);
         // Recreated: the previous state is used until the new one has been read.
         let before =
-            || self.gone.get(&key).map(|kept| (Box::default(), SecretState::Certificate(Arc::clone(kept))));
+            || self.gone.get(&key).map(|kept| (Box::default(), SecretState::Certificate(kept.clone())));
         let held = known.map_or_else(before, |known| known.held.clone()).filter(|_| wanted);
         // If nothing is known of a Secret except that it can't be read, it is waited for only once, however often it
         // changes.

@@ -202,6 +202,7 @@ fn fragment(output: &OutputKey, namespace: &str, at: usize, version: &str, certi
     };
     let certificate = certificate.then(|| CertificateFragment {
         secret: SecretKey::new(namespace, format!("web-{at}")),
+        created: Created(1),
         certificate: Arc::new(Certificate {
             cert_file: format!("-----BEGIN CERTIFICATE-----\n{at}").into(),
             key_file: format!("-----BEGIN PRIVATE KEY-----\n{at}{version}").into(),

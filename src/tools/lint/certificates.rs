@@ -3,19 +3,18 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::error::X509Error;
 use x509_parser::pem::Pem;
-use x509_parser::prelude::{FromDer, X509Certificate};
-use x509_parser::x509::SubjectPublicKeyInfo;
+use x509_parser::prelude::X509Certificate;
 
 use super::regions::{HostRegion, LintedRoute};
 use super::{LintFinding, LintInput, LintSettings, Severity};
 use crate::kubernetes::key::{IngressKey, SecretKey};
 use crate::routing::Routing;
-use crate::tools::certificate::{CertificateFacts, wildcard};
+use crate::table::Output;
+use crate::traefik::certificate::{CertificateFacts, is_key_of, wildcard};
 use crate::traefik::dynamic::Certificate;
 use crate::translate::fragment::Fragment;
 
@@ -41,6 +40,15 @@ pub fn findings(routing: &Routing, settings: LintSettings<'_>) -> Vec<LintFindin
         }));
     }
     found
+}
+
+/// Certificates that Traefik does not serve, since another Secret has one for the same names.
+pub fn shadowed(output: &Output) -> impl Iterator<Item = LintFinding> {
+    output.shadowed_secrets().map(|(secret, served)| {
+        let text =
+            format!("Secret {served} has another certificate for the same names, and that one is served");
+        LintFinding::new("CertificateShadowed", format!("Secret {secret}"), "data[tls.crt]", text)
+    })
 }
 
 /// The same for Secrets that no Ingress uses but something else may use: as notes.
@@ -93,7 +101,7 @@ fn faults(chain: &str, key: &str, settings: LintSettings<'_>) -> Vec<Fault> {
             let text = "tls.key holds no key that Traefik can read, such as one with a password".to_owned();
             found.push(("CertificateUnreadable", KEY, text));
         }
-        Ok(key) if belongs(&key, own) == Some(false) => {
+        Ok(key) if is_key_of(&key, own) == Some(false) => {
             let text = format!("tls.key is not the key of the certificate for {}", own.subject());
             found.push(("CertificateKeyMismatch", KEY, text));
         }
@@ -146,14 +154,6 @@ fn not_signed(at: usize, pair: &[X509Certificate<'_>]) -> Option<String> {
         )),
         _ => None,
     }
-}
-
-/// Whether a key belongs to a certificate; `None` for unknown kinds of keys.
-fn belongs(key: &PrivateKeyDer<'_>, certificate: &X509Certificate<'_>) -> Option<bool> {
-    let signing = any_supported_type(key).ok()?;
-    let public = signing.public_key()?;
-    let (_, public) = SubjectPublicKeyInfo::from_der(public.as_ref()).ok()?;
-    Some(public.subject_public_key == certificate.public_key().subject_public_key)
 }
 
 /// The names that the certificates of an output cover.

@@ -87,6 +87,9 @@ codes! {
     CertificateKeyMismatch Error "tls.key does not belong to tls.crt"
         "# a Secret with a renewed tls.crt and the old tls.key"
         "use the key that belongs to the certificate";
+    CertificateShadowed Note "an older Secret has another certificate for the same names, which is served instead"
+        "# two Secrets with a certificate for shop.example each, both named by Ingresses"
+        "remove the Secret that is out of use, or let both hold the same certificate";
     CertificateChainBroken Error "a certificate in tls.crt is not signed by the next one"
         "# a Secret whose tls.crt has the certificate, then a root that did not sign it"
         "write the certificate first, then the one that signed it, and so on; remove all others";

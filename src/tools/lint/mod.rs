@@ -115,6 +115,7 @@ pub fn lint(routing: &Routing, input: &LintInput, settings: LintSettings<'_>) ->
     for (_, output) in routing.table().outputs() {
         let all = regions::LintedRoute::of_output(output);
         findings.extend(routes::findings(routing, input, &all));
+        findings.extend(certificates::shadowed(output));
     }
     findings.extend(routes::path_findings(routing));
     findings.extend(certificates::findings(routing, settings));

@@ -8,7 +8,7 @@ use super::{LintFinding, LintInput};
 use crate::kubernetes::Ingress;
 use crate::kubernetes::key::IngressKey;
 use crate::routing::Routing;
-use crate::tools::certificate::wildcard;
+use crate::traefik::certificate::wildcard;
 use crate::translate::fragment::Fragment;
 
 /// The hosts that a text names.

@@ -28,8 +28,9 @@ fn answer(secrets: &mut Secrets, answer: Option<&Secret>) -> bool {
     secrets.fetched(&key(), &asked, answer)
 }
 
-fn certificate() -> Arc<Certificate> {
-    Arc::new(Certificate { cert_file: CRT.into(), key_file: PRIVATE.into() })
+fn certificate() -> SecretCertificate {
+    let certificate = Certificate { cert_file: CRT.into(), key_file: PRIVATE.into() };
+    SecretCertificate { certificate: certificate.into(), created: Created::UNKNOWN }
 }
 
 #[test]
