@@ -18,6 +18,7 @@ use crate::kubernetes::with_causes;
 use crate::published::index::Index;
 use crate::published::objects;
 use crate::published::read::{self, ReadError};
+use crate::published::salt::Salt;
 
 /// A watch ends after this long and goes on where it was, so a connection that died is noticed soon after.
 const WATCH_SECONDS: u32 = 30;
@@ -159,11 +160,15 @@ impl OutputReader {
         routing.chain(keys).collect()
     }
 
-    /// Fetches those of the named shards that are not held.
-    pub async fn fetch(&self, missing: Vec<String>) -> Result<BTreeMap<String, ShardEntries>, FetchError> {
+    /// Fetches those of the shards that an index with this salt names which are not held.
+    pub async fn fetch(
+        &self,
+        missing: Vec<String>,
+        salt: Option<Salt>,
+    ) -> Result<BTreeMap<String, ShardEntries>, FetchError> {
         stream::iter(missing)
             .map(|name| async move {
-                let fetched = tokio::time::timeout(ANSWER_WITHIN, self.fetch_one(&name)).await;
+                let fetched = tokio::time::timeout(ANSWER_WITHIN, self.fetch_one(&name, salt)).await;
                 let late = FetchError::Api(format!("{name}: no answer within {ANSWER_WITHIN:?}"));
                 let shard = fetched.unwrap_or(Err(late))?;
                 Ok((name, shard))
@@ -173,16 +178,17 @@ impl OutputReader {
             .await
     }
 
-    async fn fetch_one(&self, name: &str) -> Result<ShardEntries, FetchError> {
+    async fn fetch_one(&self, name: &str, salt: Option<Salt>) -> Result<ShardEntries, FetchError> {
         let key_prefix = objects::key_shard_name(&self.output, "");
         let refused = |error: ReadError| FetchError::Refused(error.into());
-        let (text, data) = if name.starts_with(&key_prefix) {
+        let (text, metadata, data) = if name.starts_with(&key_prefix) {
             let secret = found(name, self.secrets.get_opt(name).await)?;
-            (read::key_document(&secret).map_err(refused)?, secret.data)
+            (read::key_document(&secret).map_err(refused)?, secret.metadata, secret.data)
         } else {
             let map = found(name, self.maps.get_opt(name).await)?;
-            (read::routing_document(&map).map_err(refused)?, map.binary_data)
+            (read::routing_document(&map).map_err(refused)?, map.metadata, map.binary_data)
         };
+        read::check_name(&metadata, salt).map_err(refused)?;
         self.metrics.fetched(data.iter().flatten().map(|(_, value)| value.0.len()).sum());
         ShardEntries::parse(name, &text).map_err(FetchError::Refused)
     }

@@ -220,7 +220,7 @@ impl Work {
         self.parts.state.seen(mark, Mark { generation: index.awaited, ..mark });
         let named = self.parts.reader.named(&index);
         let missing = named.iter().filter(|name| !self.assembly.holds(name)).cloned().collect();
-        let result = match self.parts.reader.fetch(missing).await {
+        let result = match self.parts.reader.fetch(missing, index.salt).await {
             Ok(fetched) => self.assembly.take(&index, &named, fetched),
             // The operator makes a damaged shard anew under the same name, and the index stays as it is.
             Err(FetchError::Refused(refusal @ NotHandedOn::Published(_))) => {

@@ -43,6 +43,9 @@ pub enum PublishError {
     /// An object of that name belongs to someone else.
     #[error("{object}: it exists without waybill's labels, so it is left alone; {remedy}")]
     OutputNameTaken { object: String, taken: Box<Taken>, remedy: String },
+    /// Texts with different sha256 would be shards of one name. There is another salt from now on.
+    #[error("{object}: two shards would have this name; all shards of the output get new names")]
+    NameClash { object: String },
     /// A request that cannot be built or sent.
     #[error("{object}: {}; report this as a bug", shown(&.source.to_string(), MESSAGE_LIMIT))]
     Other { object: String, source: Box<dyn Error + Send + Sync> },
@@ -93,7 +96,7 @@ impl PublishError {
     /// The category, as metrics and Events show it.
     pub fn category(&self) -> WriteFailure {
         match self {
-            Self::Conflict { .. } => WriteFailure::Conflict,
+            Self::Conflict { .. } | Self::NameClash { .. } => WriteFailure::Conflict,
             Self::NotFound { .. } => WriteFailure::NotFound,
             Self::Api { failure, .. } => *failure,
             Self::Timeout { .. } => WriteFailure::Timeout,
@@ -106,7 +109,7 @@ impl PublishError {
 
     /// Whether nobody has to do anything about it: it is over once it is tried again, or another replica leads.
     pub fn is_passing(&self) -> bool {
-        self.is_transient() || matches!(self, Self::Conflict { .. } | Self::LeaseLost { .. })
+        self.is_transient() || matches!(self.category(), WriteFailure::Conflict | WriteFailure::NotLeader)
     }
 
     /// Whether the same request may succeed a moment later.

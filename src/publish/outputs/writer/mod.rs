@@ -28,6 +28,7 @@ use crate::publish::requests::Requests;
 use crate::published::desired_output::Stamp;
 use crate::published::index::Index;
 use crate::published::objects::Part;
+use crate::published::salt::Salt;
 use crate::table::{Counts, Digest, Output};
 use crate::translate::pause::Pause;
 
@@ -83,6 +84,8 @@ pub struct OutputWriter {
     epoch: Option<u64>,
     generation: u64,
     index: Known,
+    /// Of the names of the shards to be written; known from [`Self::take_over`] on.
+    salt: Option<Salt>,
     /// That of the index that was held last: the same object is ours also when someone took its labels away.
     index_uid: Option<String>,
     shards: Shards,
@@ -110,6 +113,7 @@ impl OutputWriter {
             epoch: None,
             generation: 0,
             index: Known::Nothing,
+            salt: None,
             index_uid: None,
             shards: Shards::default(),
             listed: false,
@@ -146,7 +150,7 @@ impl OutputWriter {
 
     /// What `output` is now, with all that [`Self::commit`] needs.
     pub fn snapshot(&self, output: &mut Output) -> Snapshot {
-        let mut snapshot = Snapshot::new(output, |part, digest| !self.shards.holds(part, digest));
+        let mut snapshot = Snapshot::new(output, |part, digest| !self.shards.holds(self.salt, part, digest));
         if self.max_withdrawal > 0 {
             snapshot.desired.namespaces = Some(output.routers_by_namespace().clone());
         }
@@ -169,6 +173,7 @@ impl OutputWriter {
         loop {
             attempt += 1;
             self.read_index().await?;
+            self.salt = self.salt_of_index()?;
             let Known::Held(held) = &self.index else {
                 self.epoch = Some(self.requests.guard().epoch_over(None));
                 return Ok(());
@@ -195,6 +200,20 @@ impl OutputWriter {
                 }
             }
         }
+    }
+
+    /// The salt to go on with. An index that is whole and has none was written without: to begin with one would be to write
+    /// all shards anew.
+    fn salt_of_index(&self) -> Result<Option<Salt>, PublishError> {
+        let held = self.held();
+        match held.and_then(HeldIndex::salt) {
+            None if held.is_none_or(|held| held.index.is_none()) => self.new_salt().map(Some),
+            found => Ok(found),
+        }
+    }
+
+    fn new_salt(&self) -> Result<Salt, PublishError> {
+        Salt::new().map_err(|error| PublishError::other(self.target().object, error))
     }
 
     /// Whether the output's namespace is gone; not where that may not be asked. The rights in it go with it, so that
@@ -245,7 +264,7 @@ impl OutputWriter {
         self.refresh().await?;
         let desired = &snapshot.desired;
         let missing: Vec<(Part, Digest)> =
-            desired.shards().filter(|(part, digest)| !self.shards.holds(*part, digest)).collect();
+            desired.shards().filter(|(part, digest)| !self.shards.holds(self.salt, *part, digest)).collect();
         let (mut says, mut awaited) = (false, 0);
         if let Some(held) = self.held() {
             if held.epoch().is_some_and(|found| found > epoch) {
@@ -257,7 +276,8 @@ impl OutputWriter {
             }
             awaited = held.index.as_ref().map_or(0, |index| index.awaited);
             // Agents report a generation at once only where the index says that it is awaited.
-            says = held.says(desired, epoch) && (!snapshot.awaited || held.generation() == Some(awaited));
+            says = held.says(desired, epoch, self.salt)
+                && (!snapshot.awaited || held.generation() == Some(awaited));
         }
         if !says && let Some(held) = self.withdrawal(snapshot).await? {
             self.keep_published(snapshot, &missing, report).await?;
@@ -279,7 +299,8 @@ impl OutputWriter {
         if snapshot.awaited {
             awaited = generation;
         }
-        let index = desired.index(&Stamp { epoch, generation, awaited, published_at: &published_at });
+        let stamp = Stamp { epoch, generation, awaited, published_at: &published_at, salt: self.salt };
+        let index = desired.index(&stamp);
         report.bytes += self.put_index(index).await?;
         report.index = true;
         report.generation = generation;
