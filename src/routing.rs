@@ -28,6 +28,9 @@ pub struct Routing {
     classes: Classes,
     sources: Sources,
     refused: HashMap<IngressKey, Problem>,
+    /// Reconciliations so far, and the last one of each class.
+    reconciled: u64,
+    class_changes: HashMap<Arc<str>, u64>,
 }
 
 /// What one reconciliation did.
@@ -60,6 +63,8 @@ impl Routing {
             options,
             sources: Sources { parameters: true, namespaces: NamespaceSource::Pending },
             refused: HashMap::new(),
+            reconciled: 0,
+            class_changes: HashMap::new(),
         }
     }
 
@@ -241,6 +246,9 @@ impl Routing {
     /// Brings one class up to date, which may be gone.
     pub fn resolve_class(&mut self, name: &str) -> Changed {
         let mut changed = self.classes.resolve(&self.stores, self.sources, name);
+        if self.classes.resolution(name).is_none() {
+            self.class_changes.remove(name);
+        }
         if changed.settings {
             changed.memory |= self.declare_outputs();
         }
@@ -250,6 +258,7 @@ impl Routing {
     /// Brings all classes up to date; gives those whose Ingresses have to be translated again.
     pub fn resolve_classes(&mut self) -> (BTreeSet<Arc<str>>, Changed) {
         let (settings, mut changed) = self.classes.resolve_all(&self.stores, self.sources);
+        self.class_changes.retain(|class, _| self.classes.resolution(class).is_some());
         changed.memory |= self.declare_outputs();
         (settings, changed)
     }
@@ -343,12 +352,35 @@ impl Routing {
         self.table.settle(key)
     }
 
+    /// When an Ingress of a class was reconciled last, as a number that only grows.
+    pub fn last_change(&self, class: &str) -> u64 {
+        self.class_changes.get(class).copied().unwrap_or_default()
+    }
+
+    fn note_change(&mut self, key: &IngressKey) {
+        self.reconciled += 1;
+        let class = self.index.dependencies(key).and_then(|dependencies| dependencies.class.clone());
+        if let Some(class) = class.filter(|class| self.classes.resolution(class).is_some()) {
+            self.class_changes.insert(class, self.reconciled);
+        }
+    }
+
     /// Brings the table up to date with one Ingress, which may be gone. One that names a Secret whose data is yet to be
     /// fetched waits for the answer, which may be an error.
     ///
     /// # Errors
     /// The translation panicked; nothing has changed.
     pub fn reconcile(&mut self, key: &IngressKey) -> Result<Reconciled, ReconcileError> {
+        self.note_change(key);
+        let reconciled = self.reconcile_ingress(key)?;
+        self.note_change(key);
+        for other in &reconciled.problems {
+            self.note_change(other);
+        }
+        Ok(reconciled)
+    }
+
+    fn reconcile_ingress(&mut self, key: &IngressKey) -> Result<Reconciled, ReconcileError> {
         let held = self.stores.ingresses().entry(key);
         let Some((own, ingress)) = held.map(|(own, ingress)| (IngressKey(own.clone()), Arc::clone(ingress)))
         else {

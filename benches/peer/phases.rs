@@ -100,6 +100,7 @@ impl Phases<'_> {
         let slices = self.seconds.max(20) * 5;
         let unused = spent(subject, slices as f64, async || changes.unused_slices(slices).await).await;
         self.add("unused", unused);
+        self.read(subject).await;
         for (name, rate) in [("used_1", 1), ("used_20", 20), ("used_200", 200)] {
             let times = self.seconds * rate;
             let (before_api, before_bytes) = (api_seconds(self.plane), subject.written_bytes().await);
@@ -124,6 +125,14 @@ impl Phases<'_> {
             self.delete_namespace(subject, changes).await?;
         }
         Ok(())
+    }
+
+    /// Reads all that waybill has published, which takes seconds where there is much, so that a look for a change reads
+    /// only what is new.
+    async fn read(&self, subject: &Subject) {
+        if self.kind == Kind::Waybill {
+            subject.missing(self.plane, &Wanted::default()).await.expect("what is published");
+        }
     }
 
     /// CPU milliseconds for each of `times` changes, once all of them are there. Gives the CPU seconds that looking for
@@ -163,6 +172,7 @@ impl Phases<'_> {
     async fn add_takeover(&mut self, leader: Subject, changes: &mut Changes<'_>) {
         let follower = Subject::start(self.plane, self.kind, "bench-follower", &[]).await;
         follower.ready().await;
+        self.read(&follower).await;
         let begun = Instant::now();
         leader.kill().await;
         let wanted = changes.endpoints(1, 1).await;

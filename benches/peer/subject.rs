@@ -1,11 +1,17 @@
 //! One of the two that are measured.
 
 use std::cell::Cell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::Api;
+use serde_json::Value;
+use tokio::sync::Mutex;
+use waybill::kubernetes::key::OutputKey;
+use waybill::published::objects::routing_shard_name;
+use waybill::published::read;
 
 use super::changes::Wanted;
 use super::harness::operator::{Operator, get};
@@ -35,6 +41,38 @@ enum Program {
 pub struct Subject {
     program: Program,
     started: Instant,
+    /// The published shards that were read, by name. They never change.
+    shards: Mutex<HashMap<String, Shown>>,
+}
+
+/// What changes, of a document with `routers` and `services`.
+struct Shown {
+    urls: HashSet<String>,
+    priorities: HashSet<i64>,
+}
+
+impl From<&Value> for Shown {
+    fn from(http: &Value) -> Self {
+        let values = |section: &str| {
+            let entries = http[section].as_object();
+            entries.into_iter().flat_map(|entries| entries.values())
+        };
+        let servers =
+            values("services").filter_map(|service| service["loadBalancer"]["servers"].as_array()).flatten();
+        Self {
+            urls: servers.filter_map(|server| server["url"].as_str().map(str::to_owned)).collect(),
+            priorities: values("routers").filter_map(|router| router["priority"].as_i64()).collect(),
+        }
+    }
+}
+
+impl Wanted {
+    /// How many of the changes are in none of these.
+    fn missing<'a>(&self, shown: impl Iterator<Item = &'a Shown> + Clone) -> usize {
+        let no_url = |url: &&String| !shown.clone().any(|one| one.urls.contains(*url));
+        let no_priority = |priority: &&i64| !shown.clone().any(|one| one.priorities.contains(priority));
+        self.urls.iter().filter(no_url).count() + self.priorities.iter().filter(no_priority).count()
+    }
 }
 
 /// CPU seconds that looks for what has arrived cost the subject and the API server.
@@ -68,7 +106,7 @@ impl Subject {
                 Program::Traefik { process: plane.spawn("traefik", &mut command), api }
             }
         };
-        Self { program, started }
+        Self { program, started, shards: Mutex::default() }
     }
 
     pub fn id(&self) -> u32 {
@@ -150,20 +188,9 @@ impl Subject {
             // A look is megabytes: it is paid for, and not too often.
             tokio::time::sleep(Duration::from_millis(500)).await;
             let before = (self.cpu_seconds(), api());
-            let sections = self.sections(plane).await?;
+            let missing = self.missing(plane, wanted).await?;
             let (subject, server) = cost.get();
             cost.set((subject + self.cpu_seconds() - before.0, server + api() - before.1));
-            let values = |section: &str| {
-                let entries = sections[section].as_object();
-                entries.into_iter().flat_map(|entries| entries.values())
-            };
-            let servers =
-                values("services").filter_map(|service| service["loadBalancer"]["servers"].as_array());
-            let urls: HashSet<&str> = servers.flatten().filter_map(|server| server["url"].as_str()).collect();
-            let priorities: HashSet<i64> =
-                values("routers").filter_map(|router| router["priority"].as_i64()).collect();
-            let missing = wanted.urls.iter().filter(|url| !urls.contains(url.as_str())).count()
-                + wanted.priorities.iter().filter(|priority| !priorities.contains(priority)).count();
             if missing == 0 { Ok(()) } else { Err(format!("{missing} are missing")) }
         })
         .await?;
@@ -173,23 +200,29 @@ impl Subject {
         Ok(CostOfLooking { subject, api })
     }
 
-    /// What it has loaded or published: an object with `routers` and `services`.
-    async fn sections(&self, plane: &ControlPlane) -> Result<Value, String> {
-        match &self.program {
-            Program::Waybill(_) => {
-                let mut all = json!({"routers": {}, "services": {}});
-                for output in rounds::indices(plane).await?.into_keys() {
-                    let (_, mut document) =
-                        plane.published(&format!("waybill/{output}")).await.ok_or("no index")?;
-                    for section in ["routers", "services"] {
-                        let Value::Object(entries) = document["http"][section].take() else { continue };
-                        all[section].as_object_mut().into_iter().for_each(|all| all.extend(entries.clone()));
-                    }
-                }
-                Ok(all)
-            }
-            Program::Traefik { api, .. } => answer(*api, "/api/rawdata").await,
+    /// How many of the changes it has not loaded or published.
+    pub async fn missing(&self, plane: &ControlPlane, wanted: &Wanted) -> Result<usize, String> {
+        if let Program::Traefik { api, .. } = &self.program {
+            let shown = Shown::from(&answer(*api, "/api/rawdata").await?);
+            return Ok(wanted.missing([&shown].into_iter()));
         }
+        let maps: Api<ConfigMap> = Api::namespaced(plane.admin(), "waybill");
+        let mut shards = self.shards.lock().await;
+        let mut named = HashSet::new();
+        for (output, index) in rounds::indices(plane).await? {
+            for short in index.shards() {
+                let name = routing_shard_name(&OutputKey::new("waybill", output.as_str()), short);
+                if !shards.contains_key(&name) {
+                    let shard = maps.get(&name).await.map_err(|error| error.to_string())?;
+                    let text = read::routing_document(&shard).map_err(|error| error.to_string())?;
+                    let document: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+                    shards.insert(name.clone(), Shown::from(&document["http"]));
+                }
+                named.insert(name);
+            }
+        }
+        shards.retain(|name, _| named.contains(name));
+        Ok(wanted.missing(shards.values()))
     }
 
     fn into_process(self) -> Process {

@@ -5,7 +5,7 @@
 //! Live ─▶ remember accepted settings (ConfigMap) ─▶ report problems ─▶ status of each IngressClassParameters
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,12 @@ const PULSE: Duration = Duration::from_millis(500);
 /// The first and the longest wait after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
+/// The totals over the classes that name an object, and their last changes then.
+struct LastCounts {
+    counts: ClassCounts,
+    changes: Vec<(Arc<str>, u64)>,
+}
+
 /// Writes about classes for one term.
 pub struct ClassPublisher {
     writer: ClassWriter,
@@ -45,6 +51,8 @@ pub struct ClassPublisher {
     requests: Requests,
     agents: AgentTotals,
     ledger: Ledger,
+    /// What was counted of parameters.
+    counted: HashMap<Arc<str>, LastCounts>,
     /// Classes whose problems were reported.
     reported: BTreeSet<Arc<str>>,
     /// Parameters that a class has named in this term.
@@ -69,6 +77,7 @@ impl ClassPublisher {
             requests,
             agents,
             ledger: Ledger::default(),
+            counted: HashMap::new(),
             reported: BTreeSet::new(),
             used: BTreeSet::new(),
             adopted: false,
@@ -151,7 +160,7 @@ impl ClassPublisher {
     }
 
     async fn write_statuses(&mut self) -> Result<(), PublishError> {
-        let due = {
+        let objects = {
             let routing = self.live.routing();
             self.used.extend(routing.classes().objects());
             let mut objects = unused(&routing);
@@ -163,13 +172,16 @@ impl ClassPublisher {
                 }
                 parameters.is_some()
             });
-            self.due(&routing, objects)
+            objects
         };
         let mut refused = Ok(());
-        for (object, status) in due {
+        for object in objects {
+            let live = Arc::clone(&self.live);
+            let Some(status) = self.due(&live.routing(), &object) else { continue };
             match self.writer.write_status(&object, &status).await {
                 Ok(Written::Gone) => {
                     self.ledger.forget(&object);
+                    self.counted.remove(&object);
                     self.used.remove(&object);
                 }
                 Ok(Written::Done | Written::Unchanged) => {
@@ -210,32 +222,43 @@ impl ClassPublisher {
         }
     }
 
-    /// The statuses to write now.
-    fn due(
-        &self,
-        routing: &Routing,
-        objects: BTreeSet<Arc<str>>,
-    ) -> Vec<(Arc<str>, IngressClassParametersStatus)> {
-        let classes = routing.classes();
-        let mut due = Vec::new();
-        for object in objects {
-            let outputs = outputs(routing, &object);
-            // First: what was committed was counted before.
-            let publication = self.live.publication(&outputs);
-            let mut counts = counts(routing, &object);
-            let agents = self.agents.of(&outputs);
-            (counts.agents, counts.updated_agents) = agents.unwrap_or_default();
-            let known = CountsKnown { shards: self.agents.are_committed(&outputs), agents: agents.is_some() };
-            let observed = classes.observed(routing.stores(), &object, publication, counts, known);
-            let pending = observed.accepted.as_ref().is_some_and(|verdict| verdict.reason == Reason::Pending);
-            if pending {
-                continue;
-            }
-            if let Some(status) = self.ledger.due(&object, &observed, Instant::now(), Timestamp::now()) {
-                due.push((object, status));
+    /// The status of an object to write now. It is counted anew only where that is written and something changed, since
+    /// that takes a look at every Ingress of its classes.
+    fn due(&mut self, routing: &Routing, object: &Arc<str>) -> Option<IngressClassParametersStatus> {
+        let now = Instant::now();
+        let changes = changes(routing, object);
+        if let Some(counted) = self.counted.get(object) {
+            let status = self.due_with(routing, object, counted.counts, now);
+            let may_change = status.is_some() || self.ledger.counts_may_be_written(object, now);
+            if counted.changes == changes || !may_change {
+                return status;
             }
         }
-        due
+        let counts = counts(routing, object);
+        self.counted.insert(Arc::clone(object), LastCounts { counts, changes });
+        self.due_with(routing, object, counts, now)
+    }
+
+    fn due_with(
+        &self,
+        routing: &Routing,
+        object: &Arc<str>,
+        mut counts: ClassCounts,
+        now: Instant,
+    ) -> Option<IngressClassParametersStatus> {
+        let outputs = outputs(routing, object);
+        // First: what was committed was counted before.
+        let publication = self.live.publication(&outputs);
+        counts.shards = shards(routing, &outputs);
+        let agents = self.agents.of(&outputs);
+        (counts.agents, counts.updated_agents) = agents.unwrap_or_default();
+        let known = CountsKnown { shards: self.agents.are_committed(&outputs), agents: agents.is_some() };
+        let observed = routing.classes().observed(routing.stores(), object, publication, counts, known);
+        let pending = observed.accepted.as_ref().is_some_and(|verdict| verdict.reason == Reason::Pending);
+        if pending {
+            return None;
+        }
+        self.ledger.due(object, &observed, now, Timestamp::now())
     }
 }
 
@@ -269,7 +292,7 @@ fn outputs(routing: &Routing, object: &str) -> BTreeSet<OutputKey> {
         .collect()
 }
 
-/// The totals over the classes that name an object.
+/// The totals over the classes that name an object, without shards and agents.
 fn counts(routing: &Routing, object: &str) -> ClassCounts {
     let mut counts = ClassCounts::default();
     let mut services = BTreeSet::new();
@@ -285,160 +308,20 @@ fn counts(routing: &Routing, object: &str) -> ClassCounts {
     }
     counts.services = services.len() as u64;
     counts.certificates = certificates.len() as u64;
-    let shards = |output: &OutputKey| {
-        routing
-            .table()
-            .output(output)
-            .map_or(0, |output| output.routing_shards().count() + output.key_shards().count())
-    };
-    counts.shards = outputs(routing, object).iter().map(shards).sum::<usize>() as u64;
     counts
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use http::{Method, Request, Response};
-    use kube::Client;
-    use kube::client::Body;
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::kubernetes::manifests::Manifests;
-    use crate::metrics::Metrics;
-    use crate::publish::lease::LeaseGuard;
-    use crate::publish::problems::Events;
-    use crate::translate::problem::{Kind, Subject};
-    use crate::{offline, options};
-
-    const CLASSES: &str = "
-apiVersion: networking.k8s.io/v1
-kind: IngressClass
-metadata: {name: a}
-spec: {controller: traefik.io/ingress-controller, parameters: {apiGroup: waybill.dev, kind: IngressClassParameters, name: a}}
----
-apiVersion: waybill.dev/v1alpha1
-kind: IngressClassParameters
-metadata: {name: a}
-spec: {output: {name: a, namespace: edge}}
----
-apiVersion: networking.k8s.io/v1
-kind: IngressClass
-metadata: {name: b}
-spec: {controller: traefik.io/ingress-controller, parameters: {apiGroup: waybill.dev, kind: IngressClassParameters, name: b}}
----
-apiVersion: waybill.dev/v1alpha1
-kind: IngressClassParameters
-metadata: {name: b}
-spec: {output: {name: b, namespace: edge}}
-";
-
-    /// What the API server answers: an error's code, an object, or `None` for the object that was sent.
-    type Answer = Result<Option<Value>, u16>;
-
-    /// What it answers where the memory is concerned.
-    type OfMemory = fn(&Method) -> Answer;
-
-    struct Bench {
-        publisher: ClassPublisher,
-        metrics: Metrics,
-        /// The paths that were patched.
-        patched: Arc<Mutex<Vec<String>>>,
-    }
-
-    impl Bench {
-        fn new(manifest: &str, answer: impl Fn(&Method, &str) -> Answer + Clone + Send + 'static) -> Self {
-            let patched: Arc<Mutex<Vec<String>>> = Arc::default();
-            let seen = Arc::clone(&patched);
-            let service = tower::service_fn(move |request: Request<Body>| {
-                let (seen, answer) = (Arc::clone(&seen), answer.clone());
-                async move {
-                    let (parts, body) = request.into_parts();
-                    let path = parts.uri.path().to_owned();
-                    let (code, answer) = match answer(&parts.method, &path) {
-                        Ok(Some(object)) => (200, object),
-                        Ok(None) => (201, serde_json::from_slice(&body.collect_bytes().await?)?),
-                        Err(code) => (code, json!({"kind": "Status", "status": "Failure", "code": code})),
-                    };
-                    if parts.method == Method::PATCH {
-                        seen.lock().unwrap().push(path);
-                    }
-                    let answer =
-                        Response::builder().status(code).body(Body::from(serde_json::to_vec(&answer)?));
-                    Ok::<_, tower::BoxError>(answer?)
-                }
-            });
-            let options = options::from_yaml_str("").unwrap().options;
-            let mut manifests = Manifests::default();
-            manifests.add(&"classes.yaml".into(), manifest.as_bytes());
-            let metrics = Metrics::new("x").unwrap();
-            let live = Arc::new(Live::new(offline::routing(manifests, &options), metrics.clone()));
-            let operator = Subject { kind: Kind::ConfigMap, namespace: "w".into(), name: "w".into() };
-            let problems =
-                Arc::new(ProblemReports::new(Events::new(operator), Arc::clone(&live), metrics.clone()));
-            let client = Client::new(service, "default");
-            let requests = Requests::new(client, LeaseGuard::without_lease(), metrics.clone());
-            let writer = ClassWriter::new(requests.clone(), "waybill", "waybill");
-            let publisher = ClassPublisher::new(writer, live, problems, requests, AgentTotals::default());
-            Self { publisher, metrics, patched }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_status_that_is_refused_keeps_no_other_from_being_written() {
-        let mut bench = Bench::new(CLASSES, |method, path| match *method {
-            Method::GET => Err(404),
-            Method::PATCH if path.ends_with("/a/status") => Err(403),
-            Method::PATCH => Ok(Some(json!({"metadata": {}}))),
-            _ => Ok(None),
-        });
-        let error = bench.publisher.write().await.unwrap_err();
-        assert!(error.to_string().contains("IngressClassParameters a"), "{error}");
-        let patched = bench.patched.lock().unwrap();
-        assert!(patched.last().is_some_and(|path| path.ends_with("/b/status")), "{patched:?}");
-    }
-
-    /// From the first moment of a term, and whatever keeps the ConfigMap from being read or written.
-    #[tokio::test]
-    async fn without_its_memory_the_problems_and_statuses_of_classes_are_written_all_the_same() {
-        let manifest = CLASSES.replace("{output: {name: b,", "{output: {name: NO,");
-        let strangers =
-            || Ok(Some(json!({"metadata": {"name": "waybill.classes", "namespace": "waybill", "uid": "u"}})));
-        let cases: [(OfMemory, f64); 3] = [
-            (|_| Err(403), 0.0),
-            (|method| Err(if *method == Method::GET { 404 } else { 403 }), 0.0),
-            (|_| Err(409), 1.0),
-        ];
-        for (memory, taken) in cases {
-            let bench = Bench::new(&manifest, move |method, path| match *method {
-                Method::PATCH => Ok(Some(json!({"metadata": {}}))),
-                _ if path.contains("configmaps") && taken > 0.0 => strangers(),
-                _ => memory(method),
-            });
-            let all_there = async {
-                loop {
-                    let text = bench.metrics.render().unwrap();
-                    let shows = |line: &str| text.lines().any(|other| other == line);
-                    let statuses = bench.patched.lock().unwrap().len();
-                    if shows("waybill_problems{category=\"InvalidParameters\"} 2")
-                        && shows(&format!("waybill_problems{{category=\"OutputNameTaken\"}} {taken}"))
-                        && shows("waybill_ingressclasses{settings=\"current\"} 1")
-                        && shows("waybill_ingressclasses{settings=\"not_accepted\"} 1")
-                        && statuses >= 2
-                    {
-                        break;
-                    }
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-            };
-            tokio::select! {
-                () = bench.publisher.run() => unreachable!("the guard has no end"),
-                written = tokio::time::timeout(Duration::from_secs(10), all_there) => {
-                    let text = bench.metrics.render().unwrap();
-                    assert!(written.is_ok(), "{:?} {text}", bench.patched.lock().unwrap());
-                }
-            }
-        }
-    }
+/// The last change of each class that names an object.
+fn changes(routing: &Routing, object: &str) -> Vec<(Arc<str>, u64)> {
+    let classes = routing.classes().iter().filter(|(_, one)| one.object.as_deref() == Some(object));
+    classes.map(|(class, _)| (Arc::clone(class), routing.last_change(class))).collect()
 }
+
+fn shards(routing: &Routing, outputs: &BTreeSet<OutputKey>) -> u64 {
+    let outputs = outputs.iter().filter_map(|output| routing.table().output(output));
+    outputs.map(|output| output.routing_shards().count() + output.key_shards().count()).sum::<usize>() as u64
+}
+
+#[cfg(test)]
+#[path = "class_publisher/tests.rs"]
+mod tests;

@@ -48,6 +48,8 @@ struct HeldStatuses {
     waiting: HashMap<IngressKey, Awaited>,
     /// Those without the address that they should have, whose routing is committed.
     arriving: HashMap<IngressKey, Arrival>,
+    /// Those of them that wait for the proxies, by the commit that they wait for.
+    unreleased: BTreeMap<(OutputKey, Commit), Unreleased>,
     /// Those that have our address and no routing since before this term; `None` until it has looked. What an earlier
     /// term published of them may still be out, until every output is committed.
     inherited: Option<HashSet<IngressKey>>,
@@ -72,9 +74,14 @@ struct Arrival {
     of: Awaited,
     /// The one that first held the Ingress.
     commit: Commit,
-    until: Instant,
     /// It does not wait any more, nor again for a later commit.
     released: bool,
+}
+
+/// What a commit brought, until the proxies have it.
+struct Unreleased {
+    until: Instant,
+    ingresses: Vec<IngressKey>,
 }
 
 impl Statuses {
@@ -162,8 +169,8 @@ impl Statuses {
     pub fn committed(&self, output: &OutputKey, commit: Commit, resumed: bool, loaded: Commit) {
         let routing = self.live.routing();
         let mut held = self.held();
-        let HeldStatuses { waiting, arriving, .. } = &mut *held;
-        let until = Instant::now() + self.delay;
+        let HeldStatuses { waiting, arriving, unreleased, .. } = &mut *held;
+        let mut wait = Vec::new();
         let released = loaded >= commit || self.delay.is_zero();
         let mut now = Vec::new();
         for (key, of) in waiting.extract_if(|_, one| one.output == *output) {
@@ -172,12 +179,17 @@ impl Statuses {
             } else if arriving.get(&key).is_none_or(|one| one.of != of) {
                 // One that changes again and again waits for its first commit alone. One that was made anew during this
                 // commit is not in it: `of` is the one before, and it waits again.
-                arriving.insert(key.clone(), Arrival { of, commit, until, released });
+                arriving.insert(key.clone(), Arrival { of, commit, released });
                 if !released {
+                    wait.push(key);
                     continue;
                 }
             }
             now.push((key, ()));
+        }
+        if !wait.is_empty() {
+            let until = Instant::now() + self.delay;
+            unreleased.insert((output.clone(), commit), Unreleased { until, ingresses: wait });
         }
         now.extend(self.let_inherited_go(&mut held, &routing));
         drop(held);
@@ -194,6 +206,7 @@ impl Statuses {
         let routing = self.live.routing();
         let mut held = self.held();
         held.arriving.retain(|_, one| one.of.output != *output);
+        held.unreleased.retain(|(of, _), _| of != output);
         let gone = held.waiting.extract_if(|_, one| one.output == *output);
         let mut now: Vec<_> = gone.map(|(key, _)| (key, ())).collect();
         now.extend(self.let_inherited_go(&mut held, &routing));
@@ -217,24 +230,26 @@ impl Statuses {
     /// long: gives how many these are.
     pub fn release(&self, now: Instant, loaded: impl Fn(&OutputKey) -> Commit) -> BTreeMap<OutputKey, u64> {
         let mut late = BTreeMap::new();
-        let mut by_output: BTreeMap<OutputKey, Commit> = BTreeMap::new();
         let mut keys = Vec::new();
-        for (key, one) in self.held().arriving.iter_mut().filter(|(_, one)| !one.released) {
-            let output = &one.of.output;
-            let loaded = match by_output.get(output) {
-                Some(loaded) => *loaded,
-                None => *by_output.entry(output.clone()).or_insert_with(|| loaded(output)),
-            };
-            let arrived = one.commit <= loaded;
-            if !arrived && one.until > now {
-                continue;
+        let mut held = self.held();
+        let HeldStatuses { arriving, unreleased, .. } = &mut *held;
+        unreleased.retain(|(output, commit), batch| {
+            let arrived = *commit <= loaded(output);
+            if !arrived && batch.until > now {
+                return true;
             }
-            if !arrived {
-                *late.entry(output.clone()).or_default() += 1;
+            for key in std::mem::take(&mut batch.ingresses) {
+                let one = arriving.get_mut(&key).filter(|one| one.commit == *commit && !one.released);
+                let Some(one) = one.filter(|one| one.of.output == *output) else { continue };
+                one.released = true;
+                if !arrived {
+                    *late.entry(output.clone()).or_default() += 1;
+                }
+                keys.push((key, ()));
             }
-            one.released = true;
-            keys.push((key.clone(), ()));
-        }
+            false
+        });
+        drop(held);
         self.queue.extend(keys);
         late
     }

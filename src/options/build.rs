@@ -278,6 +278,7 @@ impl<'a> Builder<'a> {
     }
 
     fn leader_election(&mut self) -> LeaderElection {
+        const WRITE: Duration = Duration::from_secs(1);
         let at_least = |milliseconds: u64| {
             move |text: &str| {
                 duration(text).and_then(|time| match time >= Duration::from_millis(milliseconds) {
@@ -291,10 +292,10 @@ impl<'a> Builder<'a> {
             lease_name: self.get(Id::LeaseName, name::label),
             lease_duration: self.get(Id::LeaseDuration, |text| {
                 let lease = duration(text)?;
-                match lease.subsec_nanos() == 0 && lease >= Duration::from_secs(1) {
+                match lease.subsec_nanos() == 0 && lease >= Duration::from_secs(2) {
                     true => Ok(lease),
                     false => {
-                        Err(Wrong::new("not a whole number of seconds from 1", "write one, such as 15s"))
+                        Err(Wrong::new("not a whole number of seconds from 2", "write one, such as 15s"))
                     }
                 }
             }),
@@ -309,6 +310,9 @@ impl<'a> Builder<'a> {
         }
         if !lease.is_zero() && !renew.is_zero() && retry * 6 / 5 >= renew {
             self.too_long(Id::RetryPeriod, retry, "renewDeadline, even times 1.2", renew);
+        // A write takes whole seconds, so none starts in the last one of a lease.
+        } else if lease > WRITE && retry * 6 / 5 >= lease - WRITE {
+            self.too_long(Id::RetryPeriod, retry, "leaseDuration less 1s, even times 1.2", lease - WRITE);
         }
         election
     }

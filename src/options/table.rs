@@ -250,11 +250,11 @@ options! {
     LeaseName "operator.leaderElection.leaseName", ValueKind::Text("name"), Default::Text("waybill"), LeaderElection,
         "Name of the Lease.";
     LeaseDuration "operator.leaderElection.leaseDuration", ValueKind::Text("duration"), Default::Text("15s"), LeaderElection,
-        "How long the other replicas wait for a leader that does not renew. Whole seconds.";
+        "How long the other replicas wait for a leader that does not renew. Whole seconds, at least 2.";
     RenewDeadline "operator.leaderElection.renewDeadline", ValueKind::Text("duration"), Default::Text("10s"), LeaderElection,
         "How long a leader that can't renew keeps writing. Must be shorter than `leaseDuration`.";
     RetryPeriod "operator.leaderElection.retryPeriod", ValueKind::Text("duration"), Default::Text("2s"), LeaderElection,
-        "Time between two attempts to get or renew the Lease. 1.2 times this must be shorter than `renewDeadline`.";
+        "Time between two attempts to get or renew the Lease. 1.2 times this must be shorter than `renewDeadline`, and than `leaseDuration` less 1s.";
 
     MetricsAddress "operator.metricsAddress", ValueKind::Text("address"), Default::Text(":8080"), Observation,
         "Address to serve `/metrics`, `/livez` and `/readyz` on.";

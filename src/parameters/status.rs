@@ -179,6 +179,12 @@ impl Ledger {
         self.held.insert(object.into(), Held { status: Some(status), written: Some(at) });
     }
 
+    /// Whether a status may be written in which only the counts differ.
+    pub fn counts_may_be_written(&self, object: &str, now: Instant) -> bool {
+        let written = self.held.get(object).and_then(|held| held.written);
+        written.is_none_or(|at| now.saturating_duration_since(at) >= COUNTS_EVERY)
+    }
+
     /// The object is gone.
     pub fn forget(&mut self, object: &str) {
         self.held.remove(object);
@@ -210,9 +216,7 @@ impl Ledger {
         if !says_the_same(&IngressClassParametersStatus { counts: before.counts, ..wanted.clone() }, before) {
             return Some(wanted);
         }
-        let written = held.and_then(|held| held.written);
-        let waits = written.is_some_and(|at| now.saturating_duration_since(at) < COUNTS_EVERY);
-        (!waits).then_some(wanted)
+        self.counts_may_be_written(object, now).then_some(wanted)
     }
 }
 

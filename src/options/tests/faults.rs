@@ -163,7 +163,15 @@ fn values_of_the_operator() {
         ),
         (
             "leaderElection: {leaseDuration: 15.5s}",
-            r#"leaderElection.leaseDuration: options.yaml:2: value "15.5s": not a whole number of seconds from 1; write one, such as 15s"#,
+            r#"leaderElection.leaseDuration: options.yaml:2: value "15.5s": not a whole number of seconds from 2; write one, such as 15s"#,
+        ),
+        (
+            "leaderElection: {leaseDuration: 1s}",
+            r#"leaderElection.leaseDuration: options.yaml:2: value "1s": not a whole number of seconds from 2; write one, such as 15s"#,
+        ),
+        (
+            "leaderElection: {leaseDuration: 2s, renewDeadline: 1900ms, retryPeriod: 1s}",
+            r#"leaderElection.retryPeriod: options.yaml:2: value "1s": too long; it must be shorter than leaseDuration less 1s, even times 1.2 (1s)"#,
         ),
         (
             "leaderElection: {renewDeadline: 15s}",

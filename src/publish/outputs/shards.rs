@@ -83,7 +83,8 @@ pub struct Shard {
     sha256: Option<Digest>,
     /// Whether its name is made of that and of the last index's salt; readers refuse it otherwise.
     named_right: bool,
-    /// The first generation that did not name it, and when that was; `None` while the index names it.
+    /// The first generation that did not name it, 0 for one that none ever named, and when that was; `None` while the
+    /// index names it.
     unnamed: Option<(u64, Instant)>,
     /// A DELETE of this very object may be on its way, from this writer or an earlier leader. It has to be made anew
     /// before an index names it again: the DELETE names its uid.
@@ -118,7 +119,11 @@ impl Shards {
     /// A shard was created by this writer.
     pub fn created(&mut self, key: ShardKey, metadata: &ObjectMeta, now: Instant) {
         self.held.remove(&key);
-        self.insert(key, metadata, now, false);
+        self.insert(key.clone(), metadata, now, false);
+        if let Some(Shard { unnamed: Some((first, _)), .. }) = self.held.get_mut(&key) {
+            // No reader can be after it, so it waits for no generation: there may never be another.
+            *first = 0;
+        }
     }
 
     fn insert(&mut self, key: ShardKey, metadata: &ObjectMeta, now: Instant, doomed: bool) {
@@ -359,9 +364,10 @@ mod tests {
         let other = Digest::new("other");
         shards.committed(&index(5, &[&other]), start);
         shards.created(key(None, Part::Keys, &digest), &metadata(&digest, "1"), start);
-        assert_eq!(garbage(&mut shards, start + UNNAMED), []);
-        shards.committed(&index(6, &[&other]), start);
-        assert_eq!(garbage(&mut shards, start + UNNAMED).len(), 1);
+        assert_eq!(garbage(&mut shards, start + UNNAMED - Duration::from_secs(1)), []);
+        assert_eq!(shards.garbage_due(), Some(start + UNNAMED));
+        assert_eq!(shards.take_garbage(start + UNNAMED, 9, &[key(None, Part::Keys, &digest)].into()), []);
+        assert_eq!(garbage(&mut shards, start + UNNAMED).len(), 1, "though nothing is committed any more");
 
         // An empty index has no successor to wait for.
         let mut shards = Shards::default();

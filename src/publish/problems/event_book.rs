@@ -1,5 +1,5 @@
 //! Which Events to write: the problems that each object has, compared with the Events that were written. No I/O and no
-//! clock. Objects take turns, an Event each, so that none holds up the others.
+//! clock. Namespaces take turns, and so do the objects of each, an Event at a time: none holds up the others.
 //!
 //! ```text
 //! report ─▶ ObjectState ─▶ ready ─▶ next ─▶ (the write) ─▶ written | failed ─▶ later
@@ -13,6 +13,7 @@ use crate::publish::later::Later;
 use crate::publish::problems::event_text::{
     EventText, EventTopic, ObjectEvents, PER_OBJECT, delayed, object_events, resolved,
 };
+use crate::publish::problems::turns::Turns;
 use crate::publish::rate::Rate;
 use crate::translate::problem::{Problem, Subject};
 
@@ -92,7 +93,7 @@ impl ObjectState {
 #[derive(Debug)]
 pub struct EventBook {
     objects: HashMap<Subject, ObjectState>,
-    ready: VecDeque<Subject>,
+    ready: Turns,
     /// When to look at objects again, to refresh and to retry.
     later: Later<Subject>,
     rate: Rate,
@@ -107,7 +108,7 @@ impl EventBook {
     pub fn new(operator: Subject) -> Self {
         Self {
             objects: HashMap::new(),
-            ready: VecDeque::new(),
+            ready: Turns::default(),
             later: Later::default(),
             rate: Rate::new(PER_SECOND, PER_SECOND),
             suppressed: 0,
@@ -157,7 +158,7 @@ impl EventBook {
         doubtful.retain(|event, _| wanted.contains_key(event));
         doubtful.extend(reworded.into_iter().map(|(topic, event)| (event, topic)));
         if !std::mem::replace(&mut object.queued, true) {
-            self.ready.push_back(subject.clone());
+            self.ready.push(subject.clone());
         }
     }
 
@@ -203,23 +204,24 @@ impl EventBook {
             if let Some(object) = self.objects.get_mut(&subject)
                 && !std::mem::replace(&mut object.queued, true)
             {
-                self.ready.push_back(subject);
+                self.ready.push(subject);
             }
         }
         if let Some(action) = self.report_delay(now) {
             return Next::Act(action);
         }
-        while let Some(subject) = self.ready.pop_front() {
-            let Some(object) = self.objects.get_mut(&subject) else { continue };
-            let action = next_action(&subject, object, now);
-            if let Some(action) = &action {
+        while let Some(subject) = self.ready.first() {
+            let object = self.objects.get_mut(subject);
+            let action = object.as_ref().and_then(|object| next_action(subject, object, now));
+            if let (Some(action), Some(object)) = (&action, object) {
                 if let Err(wait) = self.rate.take(now) {
-                    self.ready.push_front(subject);
                     return Next::Wait(Some(now + wait));
                 }
                 begin(object, action, now);
             }
-            self.line_up(subject, now);
+            if let Some(subject) = self.ready.pop() {
+                self.line_up(subject, now);
+            }
             if let Some(action) = action {
                 return Next::Act(action);
             }
@@ -232,7 +234,7 @@ impl EventBook {
         let Some(object) = self.objects.get_mut(&subject) else { return };
         object.queued = next_action(&subject, object, now).is_some();
         if object.queued {
-            return self.ready.push_back(subject);
+            return self.ready.push(subject);
         }
         let refresh = object.written.values().map(|(.., at)| *at + REFRESH).min();
         match object.held_until(now).or(refresh) {

@@ -11,6 +11,7 @@ mod event_book;
 mod event_text;
 mod events;
 mod problem_registry;
+mod turns;
 
 pub use events::Events;
 pub(crate) use problem_registry::ProblemRegistry;

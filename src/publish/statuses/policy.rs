@@ -78,6 +78,8 @@ struct WriteRecord {
 #[derive(Debug, Default)]
 pub struct StatusPolicy {
     records: HashMap<IngressKey, WriteRecord>,
+    /// So many records are looked through for those that no longer matter.
+    sweep_at: usize,
 }
 
 impl StatusPolicy {
@@ -170,7 +172,7 @@ impl StatusPolicy {
 
     /// A write that was decided from `state` succeeded.
     pub fn wrote(&mut self, key: &IngressKey, state: &StatusState, written: Entries, now: Instant) {
-        if self.records.len() >= RECORDS {
+        if self.records.len() >= self.sweep_at.max(RECORDS) {
             self.records.retain(|_, record| {
                 record.contested
                     || record.taken_over
@@ -179,6 +181,8 @@ impl StatusPolicy {
                         .last()
                         .is_some_and(|last| now.saturating_duration_since(*last) < CONTEST_WINDOW)
             });
+            // What is left has to double first, so that a write costs the same however many there are.
+            self.sweep_at = 2 * self.records.len();
         }
         let record = self.records.entry(key.clone()).or_insert_with(|| WriteRecord {
             uid: state.uid.clone(),

@@ -8,7 +8,7 @@ mod put_back;
 mod shard_writes;
 mod withdrawals;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -21,7 +21,7 @@ use crate::kubernetes::key::OutputKey;
 use crate::metrics::{WriteKind, WriteResult};
 use crate::publish::error::PublishError;
 use crate::publish::outputs::held_index::HeldIndex;
-use crate::publish::outputs::shards::Shards;
+use crate::publish::outputs::shards::{self, ShardKey, Shards};
 use crate::publish::outputs::snapshot::Snapshot;
 use crate::publish::outputs::withdrawal::Withdrawal;
 use crate::publish::requests::Requests;
@@ -95,6 +95,8 @@ pub struct OutputWriter {
     superseded: Option<Instant>,
     /// What this writer committed last, or took over.
     last: Option<Index>,
+    /// The shards of the commit that failed last, until one succeeds.
+    wanted: BTreeSet<ShardKey>,
     /// What it has tried to write, which may be there although there was no answer.
     tried: Option<Index>,
     /// Routers in the shards that were there without a readable index.
@@ -120,6 +122,7 @@ impl OutputWriter {
             own_versions: VecDeque::new(),
             superseded: None,
             last: None,
+            wanted: BTreeSet::new(),
             tried: None,
             remains: None,
             abandoned: false,
@@ -231,6 +234,12 @@ impl OutputWriter {
     /// Whatever kept it from being committed. What is published is whole: the last commit, or this one.
     pub async fn commit(&mut self, snapshot: &Snapshot) -> Result<Outcome, PublishError> {
         let outcome = self.commit_anew(snapshot).await;
+        let failed = outcome.is_err().then(|| snapshot.desired.shards());
+        self.wanted = failed
+            .into_iter()
+            .flatten()
+            .map(|(part, digest)| shards::key(self.salt, part, &digest))
+            .collect();
         // Other outputs wait meanwhile, so one whose requests hang does without patience until they no longer do.
         self.requests.set_repeated(!outcome.as_ref().is_err_and(PublishError::is_slow));
         outcome

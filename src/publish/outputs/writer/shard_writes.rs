@@ -168,14 +168,15 @@ impl OutputWriter {
     }
 
     /// The shards to delete now ([`crate::publish::outputs::upkeep::delete_shards`]): no index has named them for long enough,
-    /// and the last commit, which may have to be put back, does not need them.
+    /// and neither the last commit, which may have to be put back, nor the one that is tried again needs them.
     pub fn take_garbage(&mut self, now: Instant) -> Vec<(ShardKey, Shard)> {
         // Until something is committed, what is left of an earlier leader's says what a commit would withdraw.
         let unknown = self.last.is_none() && !self.abandoned;
         if self.epoch.is_none() || unknown || matches!(self.index, Known::Nothing) {
             return Vec::new();
         }
-        let kept = self.last.as_ref().filter(|_| !self.abandoned).map(shards::named_by).unwrap_or_default();
+        let last = self.last.as_ref().filter(|_| !self.abandoned).map(shards::named_by);
+        let kept = last.into_iter().flatten().chain(self.wanted.iter().cloned()).collect();
         self.shards.take_garbage(now, GARBAGE, &kept)
     }
 

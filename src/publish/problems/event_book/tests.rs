@@ -471,3 +471,25 @@ fn an_object_whose_events_are_written_waits_no_more() {
         }
     }
 }
+
+#[test]
+fn the_many_objects_of_a_namespace_hold_up_no_other_namespace() {
+    let start = Instant::now();
+    let mut book = EventBook::new(operator());
+    let fault = |value: &str| [problem(Category::NoEndpoints, "f", value)];
+    for at in 0..1_000 {
+        book.report(&subject(&format!("web-{at}")), "u", &fault("a"));
+    }
+    let others = ["b", "c"].map(|namespace| Subject { namespace: namespace.into(), ..subject("web") });
+    for other in &others {
+        book.report(other, "v", &fault("b"));
+    }
+    let mut first = Vec::new();
+    while let Next::Act(action) = book.next(start) {
+        first.push(action.subject);
+    }
+    assert_eq!(first.len(), PER_SECOND as usize);
+    assert!(first.contains(&subject("web-0")) && first.contains(&subject("web-1")), "{first:?}");
+    assert!(others.iter().all(|other| first[..3].contains(other)), "{first:?}");
+    assert_eq!(book.waiting(), 982);
+}

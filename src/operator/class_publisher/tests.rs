@@ -1,0 +1,175 @@
+use std::sync::Mutex;
+
+use http::{Method, Request, Response};
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::kubernetes::key::IngressKey;
+use crate::kubernetes::manifests::Manifests;
+use crate::metrics::Metrics;
+use crate::publish::lease::LeaseGuard;
+use crate::publish::problems::Events;
+use crate::translate::problem::{Kind, Subject};
+use crate::{offline, options};
+
+const CLASSES: &str = "
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: a}
+spec: {controller: traefik.io/ingress-controller, parameters: {apiGroup: waybill.dev, kind: IngressClassParameters, name: a}}
+---
+apiVersion: waybill.dev/v1alpha1
+kind: IngressClassParameters
+metadata: {name: a}
+spec: {output: {name: a, namespace: edge}}
+---
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: b}
+spec: {controller: traefik.io/ingress-controller, parameters: {apiGroup: waybill.dev, kind: IngressClassParameters, name: b}}
+---
+apiVersion: waybill.dev/v1alpha1
+kind: IngressClassParameters
+metadata: {name: b}
+spec: {output: {name: b, namespace: edge}}
+";
+
+/// What the API server answers: an error's code, an object, or `None` for the object that was sent.
+type Answer = Result<Option<Value>, u16>;
+
+/// What it answers where the memory is concerned.
+type OfMemory = fn(&Method) -> Answer;
+
+struct Bench {
+    publisher: ClassPublisher,
+    metrics: Metrics,
+    /// The paths that were patched.
+    patched: Arc<Mutex<Vec<String>>>,
+}
+
+impl Bench {
+    fn new(manifest: &str, answer: impl Fn(&Method, &str) -> Answer + Clone + Send + 'static) -> Self {
+        let patched: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = Arc::clone(&patched);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (seen, answer) = (Arc::clone(&seen), answer.clone());
+            async move {
+                let (parts, body) = request.into_parts();
+                let path = parts.uri.path().to_owned();
+                let (code, answer) = match answer(&parts.method, &path) {
+                    Ok(Some(object)) => (200, object),
+                    Ok(None) => (201, serde_json::from_slice(&body.collect_bytes().await?)?),
+                    Err(code) => (code, json!({"kind": "Status", "status": "Failure", "code": code})),
+                };
+                if parts.method == Method::PATCH {
+                    seen.lock().unwrap().push(path);
+                }
+                let answer = Response::builder().status(code).body(Body::from(serde_json::to_vec(&answer)?));
+                Ok::<_, tower::BoxError>(answer?)
+            }
+        });
+        let options = options::from_yaml_str("").unwrap().options;
+        let mut manifests = Manifests::default();
+        manifests.add(&"classes.yaml".into(), manifest.as_bytes());
+        let metrics = Metrics::new("x").unwrap();
+        let live = Arc::new(Live::new(offline::routing(manifests, &options), metrics.clone()));
+        let operator = Subject { kind: Kind::ConfigMap, namespace: "w".into(), name: "w".into() };
+        let problems =
+            Arc::new(ProblemReports::new(Events::new(operator), Arc::clone(&live), metrics.clone()));
+        let client = Client::new(service, "default");
+        let requests = Requests::new(client, LeaseGuard::without_lease(), metrics.clone());
+        let writer = ClassWriter::new(requests.clone(), "waybill", "waybill");
+        let publisher = ClassPublisher::new(writer, live, problems, requests, AgentTotals::default());
+        Self { publisher, metrics, patched }
+    }
+}
+
+#[tokio::test]
+async fn a_status_that_is_refused_keeps_no_other_from_being_written() {
+    let mut bench = Bench::new(CLASSES, |method, path| match *method {
+        Method::GET => Err(404),
+        Method::PATCH if path.ends_with("/a/status") => Err(403),
+        Method::PATCH => Ok(Some(json!({"metadata": {}}))),
+        _ => Ok(None),
+    });
+    let error = bench.publisher.write().await.unwrap_err();
+    assert!(error.to_string().contains("IngressClassParameters a"), "{error}");
+    let patched = bench.patched.lock().unwrap();
+    assert!(patched.last().is_some_and(|path| path.ends_with("/b/status")), "{patched:?}");
+}
+
+/// Counting takes a look at every Ingress of a class, and the statuses are looked at every few seconds.
+#[tokio::test]
+async fn what_has_not_changed_is_not_counted_again() {
+    let ingress = "
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: web, namespace: shop}
+spec: {ingressClassName: a, tls: [{hosts: [a.example.com]}]}
+";
+    let mut bench = Bench::new(&format!("{CLASSES}{ingress}"), |method, _| match *method {
+        Method::GET => Err(404),
+        Method::PATCH => Ok(Some(json!({"metadata": {}}))),
+        _ => Ok(None),
+    });
+    bench.publisher.write().await.unwrap();
+    let object: Arc<str> = "a".into();
+    let ingresses = |bench: &Bench| bench.publisher.counted[&object].counts.ingresses;
+    assert_eq!(ingresses(&bench), 1);
+
+    // Where it is counted again, this does not stay.
+    bench.publisher.counted.get_mut(&object).unwrap().counts.ingresses = 7;
+    let live = Arc::clone(&bench.publisher.live);
+    bench.publisher.ledger.forget(&object);
+    assert!(bench.publisher.due(&live.routing(), &object).is_some());
+    assert_eq!(ingresses(&bench), 7, "nothing changed");
+    live.routing().reconcile(&IngressKey::new("shop", "web")).unwrap();
+    assert!(bench.publisher.due(&live.routing(), &object).is_some());
+    assert_eq!(ingresses(&bench), 1);
+}
+
+/// From the first moment of a term, and whatever keeps the ConfigMap from being read or written.
+#[tokio::test]
+async fn without_its_memory_the_problems_and_statuses_of_classes_are_written_all_the_same() {
+    let manifest = CLASSES.replace("{output: {name: b,", "{output: {name: NO,");
+    let strangers =
+        || Ok(Some(json!({"metadata": {"name": "waybill.classes", "namespace": "waybill", "uid": "u"}})));
+    let cases: [(OfMemory, f64); 3] = [
+        (|_| Err(403), 0.0),
+        (|method| Err(if *method == Method::GET { 404 } else { 403 }), 0.0),
+        (|_| Err(409), 1.0),
+    ];
+    for (memory, taken) in cases {
+        let bench = Bench::new(&manifest, move |method, path| match *method {
+            Method::PATCH => Ok(Some(json!({"metadata": {}}))),
+            _ if path.contains("configmaps") && taken > 0.0 => strangers(),
+            _ => memory(method),
+        });
+        let all_there = async {
+            loop {
+                let text = bench.metrics.render().unwrap();
+                let shows = |line: &str| text.lines().any(|other| other == line);
+                let statuses = bench.patched.lock().unwrap().len();
+                if shows("waybill_problems{category=\"InvalidParameters\"} 2")
+                    && shows(&format!("waybill_problems{{category=\"OutputNameTaken\"}} {taken}"))
+                    && shows("waybill_ingressclasses{settings=\"current\"} 1")
+                    && shows("waybill_ingressclasses{settings=\"not_accepted\"} 1")
+                    && statuses >= 2
+                {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            () = bench.publisher.run() => unreachable!("the guard has no end"),
+            written = tokio::time::timeout(Duration::from_secs(10), all_there) => {
+                let text = bench.metrics.render().unwrap();
+                assert!(written.is_ok(), "{:?} {text}", bench.patched.lock().unwrap());
+            }
+        }
+    }
+}
