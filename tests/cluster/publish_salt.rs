@@ -90,6 +90,7 @@ async fn every_leader_keeps_the_salt_and_renames_nothing() {
 #[tokio::test]
 async fn what_was_begun_without_a_salt_goes_on_without() {
     let mut bench = unsalted(MANY).await;
+    let mut terms = Vec::new();
     for leader in ["second", "third"] {
         bench.set(7, leader, false);
         bench.committed().await;
@@ -98,7 +99,8 @@ async fn what_was_begun_without_a_salt_goes_on_without() {
         assert!(index.salt.is_none());
         assert_eq!(index.shards().collect::<Vec<_>>(), names);
         bench.assert_published().await;
-        let (_term, next) = begin(bench.plane, &bench.output, leader, 0).await;
+        let (term, next) = begin(bench.plane, &bench.output, leader, 0).await;
+        terms.push(term);
         bench.writer = next;
         assert_eq!(bench.commit().await.unwrap(), Outcome::Unchanged);
     }
