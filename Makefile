@@ -119,6 +119,10 @@ test-alerts: prometheus
 test-alerts-long: tools prometheus ## Each alert fires and goes out at a real Prometheus, with the durations as shipped: over an hour
 	WAYBILL_ALERTS_FACTOR=1 $(CARGO) test --locked --test cluster alerts:: -- --nocapture
 
+.PHONY: dashboard-picture
+dashboard-picture: tools prometheus ## Draw docs/dashboard.svg from what Prometheus scraped while the alerts were tested
+	WAYBILL_DASHBOARD_PICTURE=$(CURDIR)/docs/dashboard.svg $(CARGO) test --locked --test cluster alerts:: -- --nocapture
+
 ##@ Quality
 
 .PHONY: lint

@@ -1,5 +1,5 @@
-//! Which Ingress depends on what: the way from a changed object to the Ingresses that it concerns, without a
-//! look at any other.
+//! Knows which Ingress depends on which objects, and so finds the Ingresses that a changed object concerns without
+//! looking at any other.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -14,7 +14,7 @@ use crate::kubernetes::well_known::CLASS_ANNOTATION;
 use crate::small_set::SmallSet;
 use crate::watch::ANY_NAMESPACE;
 
-/// What an Ingress depends on. Lists are sorted and without doubles.
+/// The dependencies of an Ingress. Lists are sorted and without duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dependencies {
     pub services: Box<[ServiceKey]>,
@@ -22,13 +22,13 @@ pub struct Dependencies {
     /// Its class: `spec.ingressClassName`, or else the annotation.
     pub class: Option<Arc<str>>,
     pub nodes: bool,
-    /// Namespaces whose coming or going concerns it, or [`ANY_NAMESPACE`] alone.
+    /// Namespaces whose creation or deletion concerns it, or only [`ANY_NAMESPACE`].
     pub namespaces: Box<[Arc<str>]>,
 }
 
 impl Dependencies {
-    /// What an Ingress of `namespace` names, whether or not it is ours and its annotations are any good. What its
-    /// translation asks beyond that (nodes, namespaces) is for the caller to add.
+    /// What an Ingress of `namespace` names, whether or not it is ours and its annotations are valid. The caller adds
+    /// what its translation looks up beyond that (nodes, namespaces).
     pub fn new(ingress: &Ingress, namespace: Arc<str>) -> Self {
         let Some(spec) = &ingress.spec else { return Self::default() };
         let paths = spec
@@ -65,7 +65,7 @@ fn service_name(backend: &IngressBackend) -> Option<&str> {
     backend.service.as_ref().map(|service| service.name.as_str()).filter(|name| !name.is_empty())
 }
 
-/// The dependencies of all Ingresses, both ways. What nobody depends on any more leaves nothing behind.
+/// The dependencies of all Ingresses, in both directions. Entries without users are removed.
 #[derive(Debug, Default)]
 pub struct DependencyIndex {
     dependencies: HashMap<IngressKey, Dependencies>,
@@ -76,17 +76,17 @@ pub struct DependencyIndex {
     nodes: HashSet<IngressKey>,
 }
 
-/// What changed in who names which Secret.
+/// Secrets whose use has begun or ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SecretsNamed {
-    /// Secrets that an Ingress names and none named before: their data is wanted now.
+    /// Secrets that an Ingress now names and none named before: their data is needed.
     pub first: Vec<SecretKey>,
-    /// Secrets that no Ingress names any more: their data is to be forgotten.
+    /// Secrets that no Ingress names any more: their data should be dropped.
     pub last: Vec<SecretKey>,
 }
 
 impl DependencyIndex {
-    /// An Ingress depends on this now, and on nothing of before.
+    /// Replaces the dependencies of an Ingress.
     pub fn set(&mut self, ingress: &IngressKey, mut dependencies: Dependencies) -> SecretsNamed {
         let before = self.dependencies.get(ingress);
         if before == Some(&dependencies) {
@@ -96,7 +96,7 @@ impl DependencyIndex {
             Some((key, before)) => (key, before),
             None => (ingress.clone(), Dependencies::default()),
         };
-        // New ones first, so that what stays is never without a user in between.
+        // New ones are added first, so that an unchanged one always has a user.
         let mut first = Vec::new();
         for service in &dependencies.services {
             self.by_service.add(service, &key);
@@ -122,7 +122,7 @@ impl DependencyIndex {
         SecretsNamed { first, last }
     }
 
-    /// An Ingress is gone.
+    /// Removes an Ingress.
     pub fn remove(&mut self, ingress: &IngressKey) -> SecretsNamed {
         let Some((key, before)) = self.dependencies.remove_entry(ingress) else {
             return SecretsNamed::default();
@@ -132,7 +132,8 @@ impl DependencyIndex {
         SecretsNamed { first: Vec::new(), last }
     }
 
-    /// Takes back what `before` has and `after` has not; gives the Secrets without a user.
+    /// Removes the dependencies that are in `before` but not in `after`; returns the Secrets that have no users any
+    /// more.
     fn drop_users(
         &mut self,
         key: &IngressKey,
@@ -161,12 +162,12 @@ impl DependencyIndex {
         last
     }
 
-    /// What an Ingress depends on.
+    /// The dependencies of an Ingress.
     pub fn dependencies(&self, ingress: &IngressKey) -> Option<&Dependencies> {
         self.dependencies.get(ingress)
     }
 
-    /// The Ingresses with a backend of this Service, in no order.
+    /// The Ingresses with this Service as a backend, in no order.
     pub fn dependents_of_service(&self, service: &ServiceKey) -> impl Iterator<Item = &IngressKey> {
         self.by_service.of(service)
     }
@@ -181,12 +182,12 @@ impl DependencyIndex {
         self.by_class.of(class)
     }
 
-    /// The Ingresses that depend on addresses of nodes, in no order.
+    /// The Ingresses that depend on node addresses, in no order.
     pub fn dependents_of_nodes(&self) -> impl Iterator<Item = &IngressKey> {
         self.nodes.iter()
     }
 
-    /// The Ingresses that depend on whether there is this namespace, in no order.
+    /// The Ingresses that depend on the existence of this namespace, in no order.
     pub fn dependents_of_namespace(&self, namespace: &str) -> impl Iterator<Item = &IngressKey> {
         self.by_namespace.of(namespace).chain(self.by_namespace.of(ANY_NAMESPACE))
     }
@@ -201,7 +202,7 @@ impl DependencyIndex {
         self.by_secret.0.keys()
     }
 
-    /// Whether nothing is left.
+    /// Whether it is empty.
     #[cfg(test)]
     fn is_empty(&self) -> bool {
         self.dependencies.is_empty()
@@ -218,7 +219,7 @@ impl DependencyIndex {
 struct Users<K>(HashMap<K, SmallSet<IngressKey>>);
 
 impl Users<Arc<str>> {
-    /// Adds a user; the name shares the memory of the one that others use.
+    /// Adds a user. The name shares the memory of the existing key.
     fn add_sharing(&mut self, used: &mut Arc<str>, user: &IngressKey) {
         self.add(used, user);
         if let Some((known, _)) = self.0.get_key_value(used) {
@@ -234,7 +235,7 @@ impl<K> Default for Users<K> {
 }
 
 impl<K: Eq + Hash + Clone> Users<K> {
-    /// True when it is the first user.
+    /// Returns true for the first user.
     fn add(&mut self, used: &K, user: &IngressKey) -> bool {
         if let Some(users) = self.0.get_mut(used) {
             users.insert(user.clone());
@@ -244,7 +245,7 @@ impl<K: Eq + Hash + Clone> Users<K> {
         true
     }
 
-    /// True when it was the last user.
+    /// Returns true for the last user.
     fn remove(&mut self, used: &K, user: &IngressKey) -> bool {
         let empty = self.0.get_mut(used).is_some_and(|users| users.remove(user));
         if empty {

@@ -1,4 +1,4 @@
-//! A queue in which every key waits once: bounded by how many keys there are, whatever the rate of events.
+//! A queue that holds every key at most once. Its length is bounded by the number of keys, whatever the rate of events.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -6,10 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// So many places an empty queue keeps. A start fills it with every key there is, which rarely wait again at once.
+/// The capacity that an empty queue keeps. At the start it holds every key, but later few wait at once.
 const KEPT: usize = 1024;
 
-/// Keys that wait, oldest first, each with what was said at its first mention.
+/// The waiting keys, oldest first, each with the value from when it was first added.
 #[derive(Debug)]
 pub struct KeyQueue<K, V> {
     inner: Mutex<Queued<K, V>>,
@@ -39,7 +39,7 @@ impl<K: Hash + Eq + Clone, V> KeyQueue<K, V> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds keys that don't wait already.
+    /// Adds keys that are not waiting already.
     pub fn extend(&self, entries: impl IntoIterator<Item = (K, V)>) {
         let mut inner = self.inner();
         let before = inner.order.len();
@@ -56,12 +56,12 @@ impl<K: Hash + Eq + Clone, V> KeyQueue<K, V> {
         }
     }
 
-    /// Adds a key, unless it waits already.
+    /// Adds a key, unless it is waiting already.
     pub fn push(&self, key: K, value: V) {
         self.extend([(key, value)]);
     }
 
-    /// The key that waited longest.
+    /// Takes the key that has waited longest.
     pub fn try_next(&self) -> Option<(K, V)> {
         let mut inner = self.inner();
         let key = inner.order.pop_front()?;
@@ -74,7 +74,7 @@ impl<K: Hash + Eq + Clone, V> KeyQueue<K, V> {
         Some((key, value))
     }
 
-    /// The key that waited longest, as soon as there is one. Cancelling loses nothing.
+    /// Takes the key that has waited longest, as soon as there is one. Cancel-safe.
     pub async fn next(&self) -> (K, V) {
         loop {
             if let Some(entry) = self.try_next() {
@@ -84,12 +84,12 @@ impl<K: Hash + Eq + Clone, V> KeyQueue<K, V> {
         }
     }
 
-    /// How many wait.
+    /// The number of waiting keys.
     pub fn len(&self) -> usize {
         self.inner().order.len()
     }
 
-    /// Whether none waits.
+    /// Whether no key is waiting.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

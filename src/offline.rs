@@ -1,4 +1,4 @@
-//! Manifests in the place of a watch: the same stores, the same reconciliation.
+//! Feeds manifests instead of watch events into the same stores and the same reconciliation.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::parameters::memory;
 use crate::routing::Routing;
 use crate::watch::{Scope, SecretSource, Watched};
 
-/// What the options say of what is watched.
+/// The parts of the options that decide what is watched.
 pub fn watched(options: &Options) -> Watched {
     let namespaces: Vec<Arc<str>> = options.namespaces.iter().map(|name| name.as_str().into()).collect();
     Watched {
@@ -23,8 +23,8 @@ pub fn watched(options: &Options) -> Watched {
     }
 }
 
-/// What was accepted last of classes: the ConfigMap of the Lease's name, of the operator's namespace where there are
-/// several.
+/// The last accepted settings of classes: the ConfigMap with the Lease's name; of several, the one in the operator's
+/// namespace.
 fn class_memory(maps: Vec<ConfigMap>, options: &Options) -> Option<ConfigMap> {
     let name = memory::name(&options.leader_election.lease_name);
     maps.into_iter()
@@ -32,7 +32,7 @@ fn class_memory(maps: Vec<ConfigMap>, options: &Options) -> Option<ConfigMap> {
         .min_by_key(|map| map.metadata.namespace.as_deref() != Some(options.namespace.as_str()))
 }
 
-/// The routing of a set of manifests. What the options hide from a watch is hidden here too.
+/// The routing of a set of manifests. Objects that the options exclude from watches are excluded here too.
 pub fn routing(manifests: Manifests, options: &Options) -> Routing {
     let mut routing =
         Routing::new(watched(options), options.class.clone(), Arc::new(options.settings.clone()));

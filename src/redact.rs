@@ -1,16 +1,16 @@
-//! Keeps private keys out of everything that people read: logs, Events, conditions, errors, what `render` prints.
-//! Somebody may have pasted one into an annotation, a path or a name. Nor may such a text break the line that shows it.
+//! Keeps private keys and line breaks out of everything that people read: logs, Events, conditions, errors, and what
+//! `render` prints. Somebody may have pasted a key into an annotation, a path or a name.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-/// PEM, and the same in base64 as Secrets hold it.
+/// PEM, and its beginning in base64, as in Secrets.
 const MARKS: [&str; 2] = ["-----BEGIN", "LS0tLS1CRUdJTi"];
 const END: &str = "-----END";
 const DASHES: &str = "-----";
 const NOT_SHOWN: &str = "(not shown)";
 
-/// Replaces every PEM block, also one that was cut short, by `(not shown)`.
+/// Replaces every PEM block, even an incomplete one, by `(not shown)`.
 pub fn hide_keys(text: &str) -> Cow<'_, str> {
     let mut rest = text;
     let mut hidden = String::new();
@@ -27,8 +27,8 @@ pub fn hide_keys(text: &str) -> Cow<'_, str> {
     Cow::Owned(hidden)
 }
 
-/// As [`hide_keys`] line by line, for a document of many texts that each are in one line: a block without an end costs
-/// its own line alone.
+/// Like [`hide_keys`], line by line, for a document with one text per line: a block without an end affects only its own
+/// line.
 pub fn hide_keys_in_lines(text: &str) -> Cow<'_, str> {
     if !MARKS.iter().any(|mark| text.contains(mark)) {
         return Cow::Borrowed(text);
@@ -43,7 +43,7 @@ pub fn hide_keys_in_lines(text: &str) -> Cow<'_, str> {
         .into()
 }
 
-/// A text of somebody else in a line of ours, which it can neither end nor turn round.
+/// A foreign text within a line of ours, which it can neither end nor turn around.
 pub fn printable(text: &str) -> Cow<'_, str> {
     let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let escaped = |c: char| c.is_control() || turns(c);
@@ -60,7 +60,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(line)
 }
 
-/// What is shown of a text in at most `limit` bytes: no key, and `…` in the place of what is cut off.
+/// The part of a text that is shown in at most `limit` bytes: without keys, and with `…` for the rest.
 pub fn shown(text: &str, limit: usize) -> String {
     let mut shown = hide_keys(text).into_owned();
     if shown.len() > limit {
@@ -70,8 +70,8 @@ pub fn shown(text: &str, limit: usize) -> String {
     shown
 }
 
-/// Where the block at the start of `text` ends: after its last line, or before a quote that is not escaped, which ends
-/// the quoted value, or else nowhere.
+/// The end of the block at the start of `text`: after its last line, or before an unescaped quote that ends the quoted
+/// value, or else the end of the text.
 fn end(text: &str) -> usize {
     let mut escaped = false;
     let quote = text.char_indices().find_map(|(at, character)| {
@@ -84,7 +84,7 @@ fn end(text: &str) -> usize {
     quote.into_iter().chain(block).min().unwrap_or(text.len())
 }
 
-/// A log's writer that hides keys. Each write has to be one whole line.
+/// A log's writer that hides keys. Each write must be one whole line.
 #[derive(Debug)]
 pub struct KeylessWriter<W>(pub W);
 

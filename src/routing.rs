@@ -1,7 +1,7 @@
-//! From what an event touched to the routing: the one path that offline rendering and the live operator share.
+//! Turns the changes of an event into routing. Offline rendering and the live operator share this path.
 //!
-//! `Routing` holds the objects, who depends on what, and the table of fragments. It is a plain value without I/O;
-//! whoever shares it between tasks puts a lock around it.
+//! `Routing` holds the objects, their dependencies and the table of fragments. It is a plain value without I/O. If
+//! several tasks share it, it is behind a lock.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -33,19 +33,19 @@ pub struct Routing {
     class_changes: HashMap<Arc<str>, u64>,
 }
 
-/// What one reconciliation did.
+/// The result of a reconciliation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reconciled {
-    /// It was translated: it is ours and its class admits it.
+    /// It was translated: it is ours, and its class admits it.
     pub translated: bool,
     pub change: Change,
-    /// Ingresses whose problems changed, each once.
+    /// Ingresses whose problems changed, without duplicates.
     pub problems: Vec<IngressKey>,
-    /// Secrets that it names and whose data must be fetched.
+    /// Secrets that it names whose data must be fetched.
     pub fetch: Vec<SecretKey>,
 }
 
-/// Why an Ingress could not be brought up to date.
+/// Why an Ingress could not be updated.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
     #[error("the translation of Ingress {key} panicked: {message}; it stays as it was")]
@@ -53,7 +53,7 @@ pub enum ReconcileError {
 }
 
 impl Routing {
-    /// Nothing yet. `settings` are the operator's own.
+    /// Empty. `settings` are the operator's own.
     pub fn new(watched: Watched, options: ClassOptions, settings: Arc<Settings>) -> Self {
         Self {
             stores: Stores::new(watched),
@@ -73,22 +73,22 @@ impl Routing {
         &self.stores
     }
 
-    /// The objects, to put events into. What an event touched goes to [`Routing::affected`].
+    /// The objects, to apply events to. Pass what an event touched to [`Routing::affected`].
     pub fn stores_mut(&mut self) -> &mut Stores {
         &mut self.stores
     }
 
-    /// The objects and who names which Secret, for events of Secrets.
+    /// The objects and the users of Secrets, for events of Secrets.
     pub fn stores_and_index(&mut self) -> (&mut Stores, &DependencyIndex) {
         (&mut self.stores, &self.index)
     }
 
-    /// A GET for a Secret begins; `None` where none is needed, or nobody names it.
+    /// A GET for a Secret begins; `None` if none is needed, or nobody names the Secret.
     pub fn ask_for_secret(&self, key: &SecretKey) -> Option<Asked> {
         self.index.secret_is_named(key).then(|| self.stores.ask_for_secret(key)).flatten()
     }
 
-    /// A GET for a Secret ended: what it brought is forgotten where nobody names the Secret any more.
+    /// A GET for a Secret ended. Its result is dropped if nobody names the Secret any more.
     pub fn release_unnamed(&mut self, key: &SecretKey) {
         if !self.index.secret_is_named(key) {
             self.stores.release_secret(key);
@@ -121,7 +121,7 @@ impl Routing {
         all
     }
 
-    /// Everything that is wrong with an Ingress and the Services that it leads to.
+    /// All problems of an Ingress and of the Services that it uses.
     pub fn problems(&self, key: &IngressKey) -> Vec<Problem> {
         match self.refused.get(key) {
             Some(problem) => vec![problem.clone()],
@@ -134,13 +134,13 @@ impl Routing {
         self.refused.contains_key(key) || self.table.has_problems(key)
     }
 
-    /// The Ingresses that are ours, refused ones included, in no order.
+    /// The Ingresses that are ours, including refused ones, in no order.
     pub fn own_ingresses(&self) -> Vec<IngressKey> {
         let fragments = self.table.fragments().map(|fragment| fragment.ingress.clone());
         fragments.chain(self.refused.keys().cloned()).collect()
     }
 
-    /// Everything that is wrong with any Ingress, sorted, each once.
+    /// All problems of all Ingresses, sorted, without duplicates.
     pub fn all_problems(&self) -> BTreeSet<Problem> {
         let refused = self.refused.values().cloned();
         refused
@@ -148,7 +148,7 @@ impl Routing {
             .collect()
     }
 
-    /// The Ingresses to reconcile because of what an event touched. Each once. Those of a class follow from
+    /// The Ingresses to reconcile because of an event, without duplicates. Those of a class follow from
     /// [`Routing::resolve_class`].
     pub fn affected(&self, touched: &Touched) -> BTreeSet<IngressKey> {
         let mut keys: BTreeSet<IngressKey> = touched.ingresses.iter().cloned().collect();
@@ -167,7 +167,7 @@ impl Routing {
         keys
     }
 
-    /// Whether Ingresses and everything that tells whose they are have been listed.
+    /// Whether Ingresses and everything that determines their owners have been listed.
     pub fn classes_listed(&self) -> bool {
         let stores = &self.stores;
         stores.ingresses().synced()
@@ -183,17 +183,17 @@ impl Routing {
         self.classes_listed()
             && stores.routing_synced()
             && (!stores.watched().nodes || stores.nodes().collection.synced())
-            // A class that selects by label has no routing before the labels are there.
+            // A class that selects by label has no routing before the labels are known.
             && !(self.classes.needs_namespaces() && self.sources.namespaces == NamespaceSource::Pending)
     }
 
-    /// Whether every Secret that has to be fetched was once, or could not be. Newer versions are not waited for: whoever
-    /// changes a Secret faster than it can be read must not hold up the others.
+    /// Whether every needed Secret was fetched once, or could not be. Newer versions are not waited for: a Secret that
+    /// changes faster than it can be read must not delay the others.
     pub fn all_fetched(&self) -> bool {
         !self.index.named_secrets().any(|secret| self.stores.secrets().is_unread(secret))
     }
 
-    /// Whether the addresses that statuses are made from may have changed.
+    /// Whether the addresses for statuses may have changed.
     pub fn touches_statuses(&self, touched: &Touched) -> bool {
         let published = |settings: &Settings| match &settings.status {
             StatusSource::None | StatusSource::Fixed { .. } => false,
@@ -209,25 +209,25 @@ impl Routing {
         class.is_some_and(|class| self.classes.is_paused(class))
     }
 
-    /// Every class of ours and what its parameters came to.
+    /// All our classes with the resolution of their parameters.
     pub fn classes(&self) -> &Classes {
         &self.classes
     }
 
-    /// The classes to reconcile because of what an event touched.
+    /// The classes to reconcile because of an event.
     pub fn affected_classes(&self, touched: &Touched) -> BTreeSet<Arc<str>> {
         self.classes.affected(&self.stores, touched)
     }
 
-    /// What can be read of the cluster beside IngressClasses; whether that is news.
+    /// Sets what can be read of the cluster beside IngressClasses. Returns whether that changed.
     pub fn set_sources(&mut self, change: impl FnOnce(&mut Sources)) -> bool {
         let before = self.sources;
         change(&mut self.sources);
         self.sources != before
     }
 
-    /// Takes over what a ConfigMap remembers of classes, and says which of its keys can't be read. The outputs of
-    /// remembered classes are known from then on: one whose class went while nobody looked has to be emptied.
+    /// Loads the stored settings of classes from a ConfigMap, and returns the keys that can't be read. From then on,
+    /// the outputs of stored classes are known: one whose class was deleted while nobody watched has to be emptied.
     pub fn adopt_class_memory(&mut self, map: Option<&ConfigMap>) -> Vec<String> {
         let broken = self.classes.adopt(map);
         for output in self.classes.remembered_outputs() {
@@ -237,13 +237,13 @@ impl Routing {
         broken
     }
 
-    /// Takes over the remembered classes that the stores hold, if any.
+    /// Loads the stored settings of classes from the stores, if there are any.
     pub fn adopt_stored_class_memory(&mut self) -> Vec<String> {
         let map = self.stores.class_memory().iter().map(|(_, map)| Arc::clone(map)).next();
         self.adopt_class_memory(map.as_deref())
     }
 
-    /// Brings one class up to date, which may be gone.
+    /// Updates one class, which may be deleted.
     pub fn resolve_class(&mut self, name: &str) -> Changed {
         let mut changed = self.classes.resolve(&self.stores, self.sources, name);
         if self.classes.resolution(name).is_none() {
@@ -255,7 +255,7 @@ impl Routing {
         changed
     }
 
-    /// Brings all classes up to date; gives those whose Ingresses have to be translated again.
+    /// Updates all classes. Returns those whose Ingresses have to be translated again.
     pub fn resolve_classes(&mut self) -> (BTreeSet<Arc<str>>, Changed) {
         let (settings, mut changed) = self.classes.resolve_all(&self.stores, self.sources);
         self.class_changes.retain(|class, _| self.classes.resolution(class).is_some());
@@ -263,7 +263,7 @@ impl Routing {
         (settings, changed)
     }
 
-    /// The output of a class is there before its first Ingress. Whether there is a new one to remember.
+    /// The output of a class exists before its first Ingress. Returns whether there is a new one to store.
     fn declare_outputs(&mut self) -> bool {
         for settings in self.classes.settings() {
             self.table.declare(&settings.output);
@@ -277,13 +277,13 @@ impl Routing {
         self.classes.remember_outputs(outputs)
     }
 
-    /// Whether an output is there only to be emptied: it is not the operator's, and no class publishes there.
+    /// Whether an output exists only to be emptied: it is not the operator's, and no class publishes there.
     pub fn is_retired(&self, output: &OutputKey) -> bool {
         *output != self.classes.defaults().output
             && !self.classes.settings().any(|settings| settings.output == *output)
     }
 
-    /// Forgets a retired output that holds nothing; whether it did. Call it once that has been committed.
+    /// Forgets a retired output that is empty. Returns whether it did. Call it once that has been committed.
     pub fn forget_output(&mut self, output: &OutputKey) -> bool {
         let forgotten = self.is_retired(output) && self.table.forget(output);
         if forgotten {
@@ -303,8 +303,8 @@ impl Routing {
         self.note_dependencies(keys);
     }
 
-    /// Notes what Ingresses depend on, which may be gone, without translating them: before Secrets are listed it must be
-    /// known which of them anybody names. Gives those whose data must be fetched.
+    /// Records the dependencies of Ingresses, which may be deleted, without translating them: before Secrets are
+    /// listed, it must be known which of them are named. Returns those whose data must be fetched.
     pub fn note_dependencies(&mut self, keys: BTreeSet<IngressKey>) -> Vec<SecretKey> {
         let mut fetch = Vec::new();
         for key in &keys {
@@ -326,9 +326,9 @@ impl Routing {
         class::claim(ingress, &self.options, self.classes.defaults(), |name| self.classes.state(name))
     }
 
-    /// Brings the table up to date with every Ingress that there is. For when the first lists are through.
+    /// Updates the table with every Ingress, once the first lists are complete.
     ///
-    /// Returns how many were translated, and the Secrets whose data must be fetched.
+    /// Returns the number of translated Ingresses, and the Secrets whose data must be fetched.
     pub fn reconcile_all(&mut self) -> (usize, Vec<SecretKey>) {
         let mut keys: Vec<IngressKey> =
             self.stores.ingresses().iter().map(|(key, _)| IngressKey(key.clone())).collect();
@@ -347,7 +347,7 @@ impl Routing {
         (translated, fetch)
     }
 
-    /// Removes Ingresses that moved from the outputs that they left.
+    /// Removes moved Ingresses from their previous outputs.
     pub fn settle(&mut self, key: &IngressKey) -> Change {
         self.table.settle(key)
     }
@@ -365,8 +365,8 @@ impl Routing {
         }
     }
 
-    /// Brings the table up to date with one Ingress, which may be gone. One that names a Secret whose data is yet to be
-    /// fetched waits for the answer, which may be an error.
+    /// Updates the table with one Ingress, which may be deleted. If it names a Secret whose data has not been fetched
+    /// yet, it waits for the answer, which may be an error.
     ///
     /// # Errors
     /// The translation panicked; nothing has changed.
@@ -387,10 +387,10 @@ impl Routing {
             let named = self.index.remove(key);
             return Ok(self.withdraw(key, named.last, None));
         };
-        // The key as the stores hold it, so that all that is made from it shares its memory.
+        // The key of the stores, so that everything made from it shares its memory.
         let key = &own;
         let claim = self.claim(&ingress);
-        // One that is refused asks for nothing either: when it is admitted, its Secrets are named for the first time.
+        // A refused Ingress requests nothing either: when it is admitted, its Secrets are named for the first time.
         let mut dependencies = dependencies(key, &ingress, matches!(claim, Ownership::Ours(_)));
         let settings = match claim {
             Ownership::Ours(settings) => settings,
@@ -404,8 +404,8 @@ impl Routing {
             }
         };
         if dependencies.secrets.iter().any(|secret| self.stores.secrets().is_unread(secret)) {
-            // It is reconciled again with the answer. Until then it stays as it was, rather than lose its
-            // certificates for the time of a commit.
+            // It is reconciled again with the answer. Until then it stays as it was, so that it does not lose its
+            // certificates for one commit.
             let mut fetch = dependencies.secrets.to_vec();
             let named = self.index.set(key, dependencies);
             for secret in &named.last {
@@ -436,7 +436,7 @@ impl Routing {
         })
     }
 
-    /// The Ingress has no part in the routing (any more).
+    /// The Ingress has no routing (any more).
     fn withdraw(
         &mut self,
         key: &IngressKey,
@@ -459,8 +459,8 @@ impl Routing {
     }
 }
 
-/// Nothing that a user writes may cost more than its own Ingress. The translation only reads, so that nothing is left
-/// half done when it panics.
+/// Nothing that a user writes may affect more than its own Ingress. The translation only reads, so a panic leaves
+/// nothing half done.
 fn caught<T>(key: &IngressKey, translate: impl FnOnce() -> T) -> Result<T, ReconcileError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(translate)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -469,7 +469,7 @@ fn caught<T>(key: &IngressKey, translate: impl FnOnce() -> T) -> Result<T, Recon
     })
 }
 
-/// What an Ingress depends on; one that is not ours only on its class.
+/// The dependencies of an Ingress; one that is not ours depends only on its class.
 fn dependencies(key: &IngressKey, ingress: &Ingress, ours: bool) -> Dependencies {
     let dependencies = Dependencies::new(ingress, key.shared_namespace());
     if ours { dependencies } else { Dependencies { class: dependencies.class, ..Dependencies::default() } }

@@ -1,14 +1,14 @@
-//! A set that nearly always has one member.
+//! A set optimized for a single member.
 
 use std::collections::HashSet;
 use std::hash::Hash;
 
-/// A set with at least one member. A single one is held as it is, without memory of its own beside it.
+/// A set with at least one member. A single member is stored inline, without an allocation.
 #[derive(Debug)]
 pub enum SmallSet<T> {
     /// One member.
     One(T),
-    /// Any number but none, while it is in use.
+    /// Any number of members except none, while it is in use.
     #[expect(
         clippy::box_collection,
         reason = "nearly all sets have one member, and are to be no larger for the others"
@@ -33,7 +33,7 @@ impl<T: Eq + Hash> SmallSet<T> {
         }
     }
 
-    /// Removes a member; true when it was the last one, after which the set has to go.
+    /// Removes a member. Returns true for the last one, after which the set has to be dropped.
     pub fn remove(&mut self, member: &T) -> bool {
         match self {
             Self::One(one) => one == member,
@@ -47,7 +47,7 @@ impl<T: Eq + Hash> SmallSet<T> {
         }
     }
 
-    /// Whether it is a member.
+    /// Whether it contains a member.
     pub fn contains(&self, member: &T) -> bool {
         match self {
             Self::One(one) => one == member,

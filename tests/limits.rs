@@ -271,7 +271,7 @@ fn patterns_that_grow_when_they_are_compiled_cost_those_who_ask_little() {
         let text = asked(name, &["explain", "http://other.shop.example/0", "-f", "INPUT"], &objects);
         for part in [
             "Router shop-other-other-shop-example-0 serves it",
-            "cannot be evaluated here, because this costs too much: PathRegexp(",
+            "cannot be evaluated here, because it is too expensive: PathRegexp(",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }

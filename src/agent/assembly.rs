@@ -1,7 +1,7 @@
-//! The whole routing of a generation in memory, cut into the files that Traefik reads.
+//! Holds the whole routing of a generation in memory and cuts it into the files that Traefik reads.
 //!
-//! A generation is taken by what it changes: the entries of the shards that the index stopped naming go, those of the
-//! new ones come. It is taken as a whole or refused as a whole.
+//! A new generation is applied as a difference: entries of shards that the index no longer names are removed, and those
+//! of new shards are added. It is accepted or refused as a whole.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,22 +11,22 @@ use super::shard::{EntryKey, EntryKind, ShardEntries};
 use crate::published::index::{Index, IndexCounts};
 use crate::traefik::document::Document;
 
-/// Up to so many entries there is one file: each costs Traefik about 2.5 ms whenever it reads.
+/// Up to this number of entries, there is one file. Each file costs Traefik about 2.5 ms whenever it reads.
 const SINGLE_FILE: usize = 256;
 
-/// Up to so many entries there are 64 files, above them 128. Traefik's YAML parser compares the keys of a file with
-/// each other, so that files of thousands of entries cost it more than many files do.
+/// Up to this number of entries, there are 64 files, above it 128. Traefik's YAML parser compares the keys of a file
+/// with each other, so files with thousands of entries cost more than many files.
 const FEWER_FILES: usize = 40_000;
 
-/// An entry that is there, and in how many shards. Only a certificate may be in several: in Secrets of several
-/// namespaces.
+/// An entry, and the number of shards that contain it. Only certificates can be in several shards: in Secrets of
+/// several namespaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Shared {
     line: Arc<str>,
     times: u32,
 }
 
-/// The routing that was taken last. Empty before the first generation.
+/// The last accepted routing. Empty before the first generation.
 #[derive(Debug, Default)]
 pub struct Assembly {
     shards: BTreeMap<String, ShardEntries>,
@@ -41,21 +41,23 @@ impl Assembly {
         self.shards.contains_key(shard)
     }
 
-    /// Whether there is a router, service or certificate of this key.
+    /// Whether there is a router, service or certificate with this key.
     pub fn has(&self, key: &EntryKey) -> bool {
         self.files.get(file_of(key, self.files.len())).is_some_and(|file| file.contains_key(key))
     }
 
-    /// Takes the generation of `index`, whose shards are `named`. Those that are not held are in `fetched`.
+    /// Accepts the generation of `index`, which names each of the shards `named` this many times. Those that are not held
+    /// are in `fetched`.
     pub fn take(
         &mut self,
         index: &Index,
-        named: &BTreeSet<String>,
+        named: &BTreeMap<String, usize>,
         mut fetched: BTreeMap<String, ShardEntries>,
     ) -> Result<(), NotHandedOn> {
-        fetched.retain(|name, _| named.contains(name) && !self.shards.contains_key(name));
-        let gone: Vec<String> = self.shards.keys().filter(|name| !named.contains(*name)).cloned().collect();
-        self.check(index, &gone, &fetched)?;
+        fetched.retain(|name, _| named.contains_key(name) && !self.shards.contains_key(name));
+        let gone: Vec<String> =
+            self.shards.keys().filter(|name| !named.contains_key(*name)).cloned().collect();
+        self.check(index, named, &gone, &fetched)?;
         if self.files.is_empty() {
             self.files.push(BTreeMap::new());
             self.changed.insert(0);
@@ -73,10 +75,11 @@ impl Assembly {
         Ok(())
     }
 
-    /// How many entries there are after a change, and whether each is there once.
+    /// The number of entries after a change, and whether each exists only once.
     fn check(
         &self,
         index: &Index,
+        named: &BTreeMap<String, usize>,
         gone: &[String],
         fetched: &BTreeMap<String, ShardEntries>,
     ) -> Result<(), NotHandedOn> {
@@ -99,18 +102,20 @@ impl Assembly {
                     return Err(NotHandedOn::Invalid {
                         object: name.clone(),
                         field: format!("http.{kind}.{}", entry.key.1),
-                        reason: "another shard has it as well".to_owned(),
+                        reason: "another shard has it too".to_owned(),
                     });
                 }
             }
         }
-        let shards = self.shards.iter().filter(|(name, _)| !gone.contains(name)).chain(fetched);
         let mut found = IndexCounts::default();
-        for (kind, _) in shards.flat_map(|(_, shard)| &shard.0).map(|entry| &entry.key) {
-            match kind {
-                EntryKind::Router => found.routers += 1,
-                EntryKind::Service => found.services += 1,
-                EntryKind::Certificate => found.certificates += 1,
+        for (name, shard) in self.shards.iter().chain(fetched) {
+            let times = named.get(name).copied().unwrap_or_default();
+            for entry in &shard.0 {
+                match entry.key.0 {
+                    EntryKind::Router => found.routers += times,
+                    EntryKind::Service => found.services += times,
+                    EntryKind::Certificate => found.certificates += times,
+                }
             }
         }
         if found != index.counts {
@@ -129,7 +134,7 @@ impl Assembly {
         Ok(())
     }
 
-    /// Removes a shard; entries that no other shard has go to `removed`.
+    /// Removes a shard. Entries that no other shard contains go to `removed`.
     fn remove(&mut self, name: &str, removed: &mut HashMap<EntryKey, Arc<str>>) {
         let Some(shard) = self.shards.remove(name) else { return };
         self.entries -= shard.0.len();
@@ -146,7 +151,7 @@ impl Assembly {
         }
     }
 
-    /// Adds a shard; what was `removed` and is back as it was is no change.
+    /// Adds a shard. An entry that was `removed` and comes back unchanged is not a change.
     fn add(&mut self, name: String, shard: ShardEntries, removed: &mut HashMap<EntryKey, Arc<str>>) {
         self.entries += shard.0.len();
         for entry in &shard.0 {
@@ -165,7 +170,7 @@ impl Assembly {
         self.shards.insert(name, shard);
     }
 
-    /// Cuts everything anew when there has come to be so much that it takes more files. It stays in as many when it
+    /// Cuts everything again if there are now so many entries that they need more files. The number of files never
     /// shrinks.
     fn recut(&mut self) {
         let wanted = match self.entries {
@@ -187,7 +192,7 @@ impl Assembly {
         self.changed = (0..wanted).collect();
     }
 
-    /// How many files there are.
+    /// The number of files.
     pub fn file_count(&self) -> usize {
         self.files.len()
     }
@@ -197,7 +202,7 @@ impl Assembly {
         self.changed.contains(&file)
     }
 
-    /// Everything that changed is written.
+    /// Marks everything as written.
     pub fn written(&mut self) {
         self.changed.clear();
     }
@@ -210,7 +215,7 @@ impl Assembly {
         }
     }
 
-    /// The lines of all entries of a kind, in the order of their keys.
+    /// The lines of all entries of a kind, sorted by key.
     pub fn lines(&self, kind: EntryKind) -> Vec<String> {
         lines(&self.files, kind).into_iter().map(str::to_owned).collect()
     }
@@ -232,7 +237,8 @@ fn document<'a>(files: impl IntoIterator<Item = &'a FileEntries> + Clone) -> Str
     text.finish_with_lines(&lines(files, EntryKind::Certificate).join(",\n"))
 }
 
-/// Which of so many files an entry is in: a function of its key alone, in every release (FNV-1a, its halves mixed).
+/// The file of an entry, out of the given number of files: a function of its key alone, the same in every release
+/// (FNV-1a, its halves mixed).
 fn file_of(key: &EntryKey, files: usize) -> usize {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for byte in key.1.bytes() {
@@ -283,7 +289,10 @@ mod tests {
         counts: (usize, usize),
         shards: Vec<(&str, ShardEntries)>,
     ) -> Result<(), NotHandedOn> {
-        let named = shards.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let mut named = BTreeMap::new();
+        for (name, _) in &shards {
+            *named.entry((*name).to_owned()).or_default() += 1;
+        }
         let fetched = shards.into_iter().map(|(name, shard)| (name.to_owned(), shard)).collect();
         assembly.take(&index(counts.0, counts.1), &named, fetched)
     }
@@ -326,6 +335,21 @@ mod tests {
         assert_eq!(before.matches("certFile").count(), 2);
         take(&mut assembly, (0, 2), vec![("l", certificates(&["c", "d"]))]).unwrap();
         assert_eq!(whole(&assembly), before);
+    }
+
+    /// Shards with the same text are one object, and the operator counts what it named.
+    #[test]
+    fn a_shard_counts_as_often_as_it_is_named() {
+        let mut assembly = Assembly::default();
+        let twice = || vec![("k", certificates(&["c"])), ("k", certificates(&["c"]))];
+        assert_eq!(take(&mut assembly, (0, 1), twice()).unwrap_err().reason(), "counts");
+        take(&mut assembly, (0, 2), twice()).unwrap();
+        let before = whole(&assembly);
+        assert_eq!(before.matches("certFile").count(), 1);
+        take(&mut assembly, (0, 1), vec![("k", certificates(&["c"]))]).unwrap();
+        assert_eq!(whole(&assembly), before);
+        take(&mut assembly, (0, 0), vec![]).unwrap();
+        assert_eq!(whole(&assembly), "{}\n");
     }
 
     #[test]

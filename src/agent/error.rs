@@ -1,4 +1,4 @@
-//! Why a generation does not reach the proxy.
+//! Errors that keep a generation from the proxy.
 
 use std::path::PathBuf;
 
@@ -6,17 +6,17 @@ use thiserror::Error;
 
 use crate::published::read::ReadError;
 
-/// A generation, or a file of the user's, that is not handed to Traefik. What was handed on before stays.
+/// An error of a generation or a user's file, which is not handed to Traefik. The previous content stays.
 #[derive(Debug, Error)]
 pub enum NotHandedOn {
     /// An object of the output is broken.
     #[error(transparent)]
     Published(#[from] ReadError),
-    /// Traefik would refuse the document, and every other one with it.
+    /// Traefik would refuse the document, and with it every other one.
     #[error("{object}: {field}: {reason}; Traefik would refuse its whole configuration")]
     Invalid { object: String, field: String, reason: String },
-    /// The shards are not what the index says.
-    #[error("generation {generation}: the index promises {promised}, and its shards hold {found}")]
+    /// The shards do not match the index.
+    #[error("generation {generation}: the index lists {promised}, but its shards contain {found}")]
     Counts { generation: u64, promised: String, found: String },
     /// The folder can't be written.
     #[error("{}: {action} failed: {source}", .path.display())]

@@ -28,7 +28,7 @@ use super::error::NotHandedOn;
 use super::state::Mark;
 use crate::table::Digest;
 
-/// What Traefik is pointed at, below the agent's folder.
+/// The folder to which Traefik is pointed, below the agent's folder.
 pub const WATCHED: &str = "dynamic";
 
 const LINKS: &str = "routing";
@@ -40,26 +40,26 @@ const SUMS: &str = "sums.json";
 /// A file of a generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileContent {
-    /// This text.
+    /// This new text.
     Text(String),
-    /// As in the last generation.
+    /// The same as in the last generation.
     Unchanged,
 }
 
-/// What is on disk, as `sums.json` has it.
+/// The state on disk, as in `sums.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OnDisk {
     pub epoch: u64,
     pub generation: u64,
-    /// sha256 of the files, by name; `generation.yaml` is not among them.
+    /// sha256 of the files by name, without `generation.yaml`.
     pub files: BTreeMap<String, String>,
-    /// Bytes of the files together.
+    /// Total size of the files in bytes.
     pub bytes: u64,
 }
 
 impl OnDisk {
-    /// One sum for all files.
+    /// One sum of all files.
     pub fn sum(&self) -> String {
         let all: String = self.files.iter().map(|(name, sum)| format!("{name} {sum}\n")).collect();
         Digest::new(&all).short()
@@ -75,8 +75,8 @@ impl OnDisk {
     }
 }
 
-/// Name and path prefix of the middleware that marks a generation in Traefik. Nothing uses it. The name tells epoch and
-/// generation, the prefix the content as well.
+/// Name and path prefix of the middleware that marks a generation in Traefik. No router uses it. The name contains
+/// epoch and generation; the prefix also depends on the content.
 pub fn marker(mark: Mark, sum: &str) -> (String, String) {
     let Mark { epoch, generation } = mark;
     (format!("waybill-{epoch}-{generation}"), format!("/{epoch}/{generation}/{sum}"))
@@ -87,7 +87,8 @@ pub fn marker_line((name, prefix): &(String, String)) -> String {
     format!("\"{name}\":{{\"addPrefix\":{{\"prefix\":\"{prefix}\"}}}}")
 }
 
-/// The first in Traefik's order of reading: once it shows a marker, everything else was read after it.
+/// Sorts first in Traefik's order of reading, so that once Traefik shows a new marker, it has read everything else
+/// after it.
 const MARKER: &str = "generation.yaml";
 
 /// The agent's folder.
@@ -96,22 +97,22 @@ pub struct Folder {
     root: PathBuf,
     current: Option<OnDisk>,
     number: u64,
-    /// Whether links, folders and the like are known to be in place.
+    /// Whether links, folders and so on are known to be in place.
     prepared: bool,
     _lock: File,
 }
 
 impl Folder {
-    /// Opens the folder, which is made if it is not there, and reads what it holds. No other agent may have it open.
+    /// Opens the folder, creates it if it does not exist, and reads its content. No other agent may use it.
     pub fn open(root: &Path) -> Result<Self, NotHandedOn> {
         let failed = |action| move |source| NotHandedOn::Folder { path: root.to_owned(), action, source };
         make_folder(root).map_err(failed("making it"))?;
-        // A folder can be locked as a file can, and a lock on it leaves nothing behind.
+        // A folder can be locked like a file, and a lock on it leaves nothing behind.
         let lock = File::open(root).map_err(failed("opening it"))?;
         lock.try_lock().map_err(|error| match error {
             fs::TryLockError::Error(source) => failed("locking it")(source),
             fs::TryLockError::WouldBlock => {
-                failed("locking it")(io::Error::other("another waybill agent has it open"))
+                failed("locking it")(io::Error::other("another waybill agent is using it"))
             }
         })?;
         let mut folder =
@@ -122,14 +123,14 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Does what an agent that was killed had left to do. Traefik refuses everything for a link to nothing, and has not
+    /// Finishes the work of an agent that was killed. Traefik refuses everything if a link is dangling, and has not
     /// read a generation whose event is missing.
     fn finish(&mut self) {
         let Some(current) = &self.current else { return };
         self.remove_other_links(current);
         let raised = fs::read_to_string(self.path(WATCHED).join(CHANGED)).ok();
         if raised != self.current_number() && self.raise().is_err() {
-            // The next generation is written whole, with an event.
+            // The next generation is written completely, with an event.
             self.current = None;
         }
     }
@@ -138,7 +139,7 @@ impl Folder {
         fs::read_link(self.path(CURRENT)).ok()?.file_name()?.to_str().map(str::to_owned)
     }
 
-    /// What Traefik reads now; `None` where that is nothing, or not what its sums say.
+    /// What Traefik reads now; `None` if there is nothing, or if it does not match its sums.
     pub fn current(&self) -> Option<&OnDisk> {
         self.current.as_ref()
     }
@@ -149,7 +150,7 @@ impl Folder {
         fs::read_to_string(self.path(CURRENT).join(name)).ok()
     }
 
-    /// Whether what is on disk is still what was written. Where it is not, the next generation is written whole.
+    /// Whether the files on disk are unchanged. If not, the next generation is written completely.
     pub fn check(&mut self) -> bool {
         let intact = self.read_current() == self.current;
         match &self.current {
@@ -169,7 +170,7 @@ impl Folder {
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).max().unwrap_or_default()
     }
 
-    /// Reads and checks what `current` leads to.
+    /// Reads and checks the generation to which `current` points.
     fn read_current(&self) -> Option<OnDisk> {
         let current = self.path(CURRENT);
         let on_disk: OnDisk = serde_json::from_slice(&fs::read(current.join(SUMS)).ok()?).ok()?;
@@ -185,8 +186,8 @@ impl Folder {
         (whole && right(MARKER, &on_disk.marker_file())).then_some(on_disk)
     }
 
-    /// Writes a generation and makes Traefik read it. False where not a byte of it differs from what Traefik reads now:
-    /// then nothing is written.
+    /// Writes a generation and makes Traefik read it. Returns false, and writes nothing, if no byte differs from what
+    /// Traefik reads now.
     pub fn write(
         &mut self,
         epoch: u64,
@@ -215,7 +216,7 @@ impl Folder {
         let written = self.write_generation(&mut next, files);
         if written.is_err() {
             self.prepared = false;
-            // What there is of it takes room that the next attempt may need.
+            // An incomplete generation takes space that the next attempt may need.
             let _ = fs::remove_dir_all(self.generation_folder());
         }
         written?;
@@ -236,7 +237,8 @@ impl Folder {
         self.path(GENERATIONS).join(self.number.to_string())
     }
 
-    /// Whether a generation can be written: makes what is missing, and leaves no trace where Traefik would see it.
+    /// Checks whether a generation can be written: creates what is missing, and leaves no trace where Traefik would see
+    /// it.
     pub fn check_writable(&mut self) -> Result<(), NotHandedOn> {
         self.prepared = false;
         self.prepare()?;
@@ -301,7 +303,7 @@ impl Folder {
             if fs::read_link(&link).is_ok_and(|found| found == target) {
                 continue;
             }
-            // A file in a link's place goes; a folder there is somebody else's affair and an error.
+            // A file in the place of a link is removed. A folder there belongs to somebody else and is an error.
             let draft = self.path("link.new");
             let _ = fs::remove_file(&draft);
             symlink(&target, &draft)
@@ -319,7 +321,7 @@ impl Folder {
             .map_err(|source| self.failed(CURRENT, "replacing it", source))
     }
 
-    /// Links of ours that lead to nothing any more. Without them gone Traefik refuses everything.
+    /// Removes our dangling links. Otherwise Traefik would refuse everything.
     fn remove_other_links(&self, next: &OnDisk) {
         for name in self.links() {
             if name != MARKER && !next.files.contains_key(&name) {
@@ -336,7 +338,7 @@ impl Folder {
         entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
     }
 
-    /// The one event. Traefik reads on any in its directory, whatever the file is called.
+    /// Triggers the one event. Traefik reads on any event in its directory, whatever the file is called.
     fn raise(&self) -> Result<(), NotHandedOn> {
         let draft = self.path("changed.new");
         let _ = fs::remove_file(&draft);
@@ -356,7 +358,7 @@ impl Folder {
         }
     }
 
-    /// Files that Traefik reads and that are not ours. They are left alone.
+    /// Files in the folder that Traefik reads which are not waybill's. They are left alone.
     pub fn strangers(&self) -> Vec<String> {
         let mut found = Vec::new();
         let of_generation = |name: &str| {
@@ -386,7 +388,7 @@ fn make_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Private keys are in it: nobody but this user, who is Traefik's as well.
+/// The folder contains private keys, so only this user, who is also Traefik's, may read it.
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())

@@ -1,4 +1,4 @@
-//! The user's own dynamic configuration, joined with ours.
+//! Reads the user's own dynamic configuration (`--include`) and joins it with waybill's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -10,7 +10,7 @@ use super::shard::{EntryKey, EntryKind};
 use crate::table::Digest;
 use crate::traefik::escape;
 
-/// Files that are read, and bytes of all together.
+/// Limits for the number of files, and for their total size in bytes.
 const FILES_LIMIT: usize = 256;
 const BYTES_LIMIT: u64 = 4 << 20;
 
@@ -34,7 +34,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("tls", "stores"),
 ];
 
-/// What the files of a folder say together.
+/// The joined content of a folder's files.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Included {
     /// Section by section: `("http", "middlewares")` to the entries by name.
@@ -44,44 +44,45 @@ pub struct Included {
 
 /// The folder of the user's files.
 ///
-/// A process that starts does not know what a file said that is wrong now. It may be what keeps strangers out, so it is
-/// not taken for absent: until every file was right once, what was handed on before this process began stands, and
-/// where there is no such thing, nothing is handed on.
+/// A process that starts does not know the previous content of a file that is wrong now. That file may be what keeps
+/// strangers out, so it is not treated as absent. Until every file has been correct once, the content that was handed
+/// on before this process started stays in use. If there is none, nothing is handed on.
 #[derive(Debug)]
 pub struct Include {
     folder: PathBuf,
     seen: Option<Digest>,
-    /// What each file said when it was last right.
+    /// The last correct content of each file.
     right: BTreeMap<String, Value>,
-    /// Whether the folder was read once without a fault in a file that was never right. From then on a new file that is
-    /// wrong counts as absent.
+    /// Whether the folder was read once without a fault in a file that was never correct. From then on, a new file that
+    /// is wrong counts as absent.
     decided: bool,
-    /// What the files say; before that is decided, what was handed on before this process began, if that is known.
+    /// The content of the files. Before that is known, the content that was handed on before this process started, if
+    /// any.
     included: Option<Included>,
-    /// What was refused, and why.
+    /// Refused files and entries, with reasons.
     faults: Vec<String>,
     handed_on: Included,
-    /// What Traefik has loaded last. There is nothing to go back to before: without TLS options that are meant to be
-    /// there a proxy would let in whom it must not.
+    /// The content that Traefik loaded last. If Traefik has loaded nothing, there is nothing to go back to: without TLS
+    /// options that belong there, a proxy would accept clients that it must refuse.
     loaded: Option<Included>,
     suspicion: Suspicion,
 }
 
-/// Whether Traefik refuses what the files say now. It knows more of its fields than waybill does, and does not say
-/// which file it refuses: it loads nothing any more.
+/// Whether Traefik refuses the current content of the files. Traefik knows more of its fields than waybill does. It
+/// does not say which file it refuses; it just loads nothing any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Suspicion {
     None,
-    /// It did not load them, so what it had loaded before is handed on.
+    /// Traefik did not load them, so the previously loaded content is handed on.
     Refused,
-    /// It has loaded that, so it is the files.
+    /// Traefik has loaded the previous content, so the files are the cause.
     Proven,
-    /// It did not load that either.
+    /// Traefik did not load the previous content either.
     Unfounded,
 }
 
 impl Include {
-    /// Nothing is read before [`Self::reload`].
+    /// Reads nothing before [`Self::reload`].
     pub fn new(folder: PathBuf) -> Self {
         Self {
             folder,
@@ -96,8 +97,8 @@ impl Include {
         }
     }
 
-    /// What is to be handed on: what the files say, or what Traefik had loaded before it refused that. `None` where
-    /// nothing may be handed on yet.
+    /// What to hand on: the content of the files, or what Traefik had loaded before it refused that. `None` if nothing
+    /// may be handed on yet.
     pub fn included(&self) -> Option<&Included> {
         match (self.suspicion, &self.loaded) {
             (Suspicion::Refused | Suspicion::Proven, Some(loaded)) => Some(loaded),
@@ -105,7 +106,7 @@ impl Include {
         }
     }
 
-    /// This document of ours was handed on before this process began. False where it can't be used.
+    /// This document of ours was handed on before this process started. Returns false if it can't be used.
     pub fn resume(&mut self, document: &str) -> bool {
         let Ok(value) = parse("", document) else { return false };
         self.handed_on = join(&BTreeMap::from([(String::new(), value)]), &mut Vec::new());
@@ -129,7 +130,7 @@ impl Include {
         }
     }
 
-    /// Traefik answers and does not load what was handed on. True where something else is to be handed on.
+    /// Traefik answers but does not load what was handed on. Returns true if something else has to be handed on.
     pub fn not_loaded(&mut self) -> bool {
         let Some(loaded) = &self.loaded else { return false };
         self.suspicion = match self.suspicion {
@@ -144,34 +145,38 @@ impl Include {
         true
     }
 
-    /// What is wrong with the files.
+    /// All faults of the files.
     pub fn faults(&self) -> Vec<String> {
         let refused = matches!(self.suspicion, Suspicion::Refused | Suspicion::Proven).then(|| {
             format!(
-                "{}: Traefik did not load the routing with these files in it, so it has what it had loaded of them \
-                 before; Traefik's log says what it refuses, and a change of any file tries again",
+                "{}: Traefik did not load the routing with these files, so their previous content is used; \
+                 Traefik's log says what it refuses, and any change of a file triggers another attempt",
                 self.folder.display()
             )
         });
         self.faults.iter().cloned().chain(refused).collect()
     }
 
-    /// What stands in the place of a file that was never right.
+    /// The consequence for a file that was never correct.
     fn instead(&self) -> &'static str {
         match (self.decided, &self.included) {
-            (true, _) => "it is left out until it is right",
-            (false, Some(_)) => "what was on disk before stands",
-            (false, None) => "nothing is handed to Traefik until it is right",
+            (true, _) => "it is left out until it is fixed",
+            (false, Some(_)) => "the content that is on disk stays in use",
+            (false, None) => "nothing is handed to Traefik until it is fixed",
         }
     }
 
-    /// Reads the folder again. True where anything in it changed. A file that can't be used counts as it was when it
-    /// was last right, and a folder that can't be read likewise.
+    /// Reads the folder again. Returns true if anything in it changed. For a file that can't be used, its last correct
+    /// content is used; the same goes for a folder that can't be read.
     pub fn reload(&mut self) -> bool {
         let files = match read(&self.folder) {
             Ok(files) => files,
             Err(error) => {
-                let stands = if self.decided { "what its files said before stands" } else { self.instead() };
+                let stands = if self.decided {
+                    "the previous content of its files stays in use"
+                } else {
+                    self.instead()
+                };
                 let fault = format!("{}: {error}; {stands}", self.folder.display());
                 let changed = self.faults != [fault.clone()];
                 self.faults = vec![fault];
@@ -194,7 +199,7 @@ impl Include {
                 }
                 Err(reason) => {
                     let stands = match self.right.contains_key(&name) {
-                        true => "what it said before stands",
+                        true => "its previous content stays in use",
                         false => {
                             known = false;
                             self.instead()
@@ -214,7 +219,8 @@ impl Include {
     }
 }
 
-/// The text of all files, by name. Names that begin with a dot are those of editors and of mounted ConfigMaps.
+/// The text of all files, by name. Names that begin with a dot belong to editors and mounted ConfigMaps, and are
+/// skipped.
 fn read(folder: &Path) -> Result<BTreeMap<String, String>, String> {
     let mut files = BTreeMap::new();
     let mut left = BYTES_LIMIT;
@@ -226,14 +232,14 @@ fn read(folder: &Path) -> Result<BTreeMap<String, String>, String> {
             continue;
         }
         if files.len() == FILES_LIMIT {
-            return Err(format!("there are more than {FILES_LIMIT} files; join some"));
+            return Err(format!("there are more than {FILES_LIMIT} files; merge some of them"));
         }
         let mut text = String::new();
         let file = std::fs::File::open(entry.path()).map_err(|error| format!("{name}: {error}"))?;
         file.take(left + 1).read_to_string(&mut text).map_err(|error| format!("{name}: {error}"))?;
         left = left
             .checked_sub(text.len() as u64)
-            .ok_or(format!("the files are larger than {BYTES_LIMIT} bytes together"))?;
+            .ok_or(format!("the files have more than {BYTES_LIMIT} bytes in total"))?;
         files.insert(name, text);
     }
     Ok(files)
@@ -250,17 +256,16 @@ fn parse(name: &str, text: &str) -> Result<Value, String> {
 }
 
 fn check(value: &Value) -> Result<(), String> {
-    let top = value.as_object().ok_or("it is no map with http, tcp, udp or tls")?;
+    let top = value.as_object().ok_or("it is not a map with http, tcp, udp or tls")?;
     for (protocol, sections) in top {
         let known: Vec<&str> =
             SECTIONS.iter().filter(|(of, _)| of == protocol).map(|(_, section)| *section).collect();
         if known.is_empty() {
-            return Err(format!(
-                "{protocol}: Traefik knows no such section; there are http, tcp, udp and tls"
-            ));
+            return Err(format!("{protocol}: Traefik has no such section; use http, tcp, udp or tls"));
         }
         let sections = sections.as_object().filter(|map| !map.is_empty());
-        let sections = sections.ok_or(format!("{protocol}: it is empty or no map, which Traefik refuses"))?;
+        let sections =
+            sections.ok_or(format!("{protocol}: it is empty or not a map, which Traefik refuses"))?;
         for (section, entries) in sections {
             if !known.contains(&section.as_str()) {
                 return Err(format!("{protocol}.{section}: Traefik knows only {}", known.join(", ")));
@@ -275,11 +280,11 @@ fn check_entries(section: &str, entries: &Value) -> Result<(), String> {
     if section == "certificates" {
         return match entries.as_array().is_some_and(|list| !list.is_empty()) {
             true => Ok(()),
-            false => Err(": it is empty or no list, which Traefik refuses".to_owned()),
+            false => Err(": it is empty or not a list, which Traefik refuses".to_owned()),
         };
     }
     let entries = entries.as_object().filter(|map| !map.is_empty());
-    for (name, entry) in entries.ok_or(": it is empty or no map, which Traefik refuses")? {
+    for (name, entry) in entries.ok_or(": it is empty or not a map, which Traefik refuses")? {
         if name.is_empty() || name.len() > KEY_LIMIT {
             return Err(": a name is empty or has 1,024 bytes or more".to_owned());
         }
@@ -287,7 +292,7 @@ fn check_entries(section: &str, entries: &Value) -> Result<(), String> {
             return Err(format!(".{name}: the name is waybill's own; choose another"));
         }
         if entry.as_object().is_none_or(|entry| entry.is_empty()) {
-            return Err(format!(".{name}: it is empty or no map, which Traefik refuses"));
+            return Err(format!(".{name}: it is empty or not a map, which Traefik refuses"));
         }
     }
     Ok(())
@@ -299,7 +304,7 @@ fn is_marker(name: &str) -> bool {
         .is_some_and(|(epoch, generation)| epoch.parse::<u64>().is_ok() && generation.parse::<u64>().is_ok())
 }
 
-/// All files together; of a name that two have, the first file's stands.
+/// Joins all files. If two files have the same name in a section, the first one is used.
 fn join(files: &BTreeMap<String, Value>, faults: &mut Vec<String>) -> Included {
     let mut included = Included::default();
     for (file, value) in files {
@@ -311,7 +316,7 @@ fn join(files: &BTreeMap<String, Value>, faults: &mut Vec<String>) -> Included {
                     for (name, entry) in entries {
                         if all.contains_key(name) {
                             let fault =
-                                format!("{file}: {protocol}.{section}.{name}: another file has it as well");
+                                format!("{file}: {protocol}.{section}.{name}: another file has it too");
                             faults.push(fault);
                         } else {
                             all.insert(name.clone(), entry.clone());
@@ -326,7 +331,7 @@ fn join(files: &BTreeMap<String, Value>, faults: &mut Vec<String>) -> Included {
 }
 
 impl Included {
-    /// Without what has the name of a router or service of ours, and the names that went.
+    /// Removes entries with the name of a router or service of ours. Returns the removed names.
     pub fn without(&self, ours: impl Fn(&EntryKey) -> bool) -> (Self, Vec<String>) {
         let mut kept = self.clone();
         let mut collisions = BTreeSet::new();
@@ -344,7 +349,7 @@ impl Included {
         (kept, collisions.into_iter().collect())
     }
 
-    /// The entries of a section, each as `"name":{…}`; certificates as they are.
+    /// The entries of a section, each as `"name":{…}`, and certificates unchanged.
     pub fn lines(&self, protocol: &'static str, section: &'static str) -> Vec<String> {
         if section == "certificates" {
             return self.certificates.iter().map(escape::json).collect();
@@ -359,7 +364,7 @@ impl Included {
     }
 }
 
-/// A document of all sections that have entries; `lines` gives them.
+/// A document of all sections that have entries. `lines` returns them.
 pub fn sections(lines: impl Fn(&'static str, &'static str) -> Vec<String>) -> String {
     let mut protocols: Vec<(&str, Vec<String>)> = Vec::new();
     for (protocol, section) in SECTIONS {

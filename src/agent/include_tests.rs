@@ -47,17 +47,20 @@ fn a_bad_file_costs_no_other_and_counts_as_it_was() {
     for (bad, said) in [
         ("http: {}", "http: it is empty"),
         ("http: {middleware: {a: {b: c}}}", "http.middleware: Traefik knows only"),
-        ("htp: {routers: {a: {b: c}}}", "htp: Traefik knows no such section"),
+        ("htp: {routers: {a: {b: c}}}", "htp: Traefik has no such section"),
         ("http: {routers: {}}", "http.routers: it is empty"),
         ("http: {routers: {a: {}}}", "http.routers.a: it is empty"),
         ("http: {middlewares: {waybill-1-2: {addPrefix: {prefix: /}}}}", "waybill's own"),
         ("a: b: c", "a.yaml"),
-        ("[1]", "no map"),
+        ("[1]", "not a map"),
     ] {
         std::fs::write(place.path().join("a.yaml"), bad).unwrap();
         assert!(include.reload(), "{bad}");
         let faults = include.faults().join("\n");
-        assert!(faults.contains(said) && faults.contains("what it said before stands"), "{bad}: {faults}");
+        assert!(
+            faults.contains(said) && faults.contains("its previous content stays in use"),
+            "{bad}: {faults}"
+        );
         let document = document(&include);
         assert!(document.contains("\"one\"") && document.contains("\"two\""), "{document}");
     }
@@ -70,7 +73,7 @@ fn names_that_collide_are_refused() {
         ("b.yaml", "http: {routers: {y: {rule: c, service: s}}}"),
     ]);
     include.reload();
-    assert_eq!(include.faults(), ["b.yaml: http.routers.y: another file has it as well"]);
+    assert_eq!(include.faults(), ["b.yaml: http.routers.y: another file has it too"]);
     let (kept, collisions) = include.included().unwrap().without(|(_, name)| &**name == "x");
     assert_eq!(collisions, ["http.routers.x"]);
     assert_eq!(kept.lines("http", "routers"), [r#""y":{"rule":"b","service":"s"}"#]);
@@ -163,7 +166,10 @@ fn a_file_that_is_wrong_at_the_start_leaves_what_was_on_disk() {
         assert!(include.reload());
         assert_eq!(document(&include), before, "{text:?}");
         let faults = include.faults().concat();
-        assert!(faults.contains(said) && faults.ends_with("; what was on disk before stands"), "{faults}");
+        assert!(
+            faults.contains(said) && faults.ends_with("; the content that is on disk stays in use"),
+            "{faults}"
+        );
 
         // Traefik loads it, and does so again with the next generation: nothing to take back.
         include.loaded();
@@ -200,7 +206,7 @@ fn without_anything_from_before_nothing_is_handed_on_until_the_files_are_right()
         assert!(include.reload());
         assert_eq!(include.included(), None, "{text:?}");
         let faults = include.faults().concat();
-        let nothing = "; nothing is handed to Traefik until it is right";
+        let nothing = "; nothing is handed to Traefik until it is fixed";
         assert!(faults.contains(said) && faults.ends_with(nothing), "{faults}");
 
         let folder = include.folder.clone();
@@ -215,7 +221,7 @@ fn without_anything_from_before_nothing_is_handed_on_until_the_files_are_right()
         assert!(document(&include).contains("clientAuth"), "{text:?}");
         let faults = include.faults().concat();
         assert!(
-            faults.contains("new.yaml") && faults.ends_with("; it is left out until it is right"),
+            faults.contains("new.yaml") && faults.ends_with("; it is left out until it is fixed"),
             "{faults}"
         );
         std::fs::write(folder.join("tls.yaml"), "tls: {}").unwrap();

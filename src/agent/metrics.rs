@@ -13,7 +13,7 @@ use crate::kubernetes::key::OutputKey;
 
 const SECONDS: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0];
 
-/// When something happened; its age is computed at a scrape.
+/// The time of an event; its age is computed at a scrape.
 #[derive(Clone)]
 pub struct SinceGauge {
     gauge: Gauge,
@@ -21,17 +21,17 @@ pub struct SinceGauge {
 }
 
 impl SinceGauge {
-    /// It happened then.
+    /// Sets the time.
     pub fn since(&self, at: Instant) {
         self.set(Some(at));
     }
 
-    /// When it happened, if it did.
+    /// The time, if the event has happened.
     pub fn set(&self, at: Option<Instant>) {
         *self.at.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
-    /// From now on, where it has not begun yet.
+    /// Starts now, unless it has started already.
     pub fn start(&self) {
         self.at.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
     }
@@ -66,7 +66,7 @@ pub struct AgentMetrics {
 }
 
 impl AgentMetrics {
-    /// All of them, registered, for an agent of this output.
+    /// Registers all metrics for an agent of this output.
     pub fn new(output: &OutputKey) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let r = &registry;
@@ -85,7 +85,7 @@ impl AgentMetrics {
         let refusals = register(
             r,
             IntCounterVec::new(
-                Opts::new("waybill_agent_refusals_total", "Generations that were not handed to Traefik."),
+                Opts::new("waybill_agent_refusals_total", "Generations that were refused."),
                 &["reason"],
             )?,
         )?;
@@ -100,7 +100,8 @@ impl AgentMetrics {
         Ok(Self {
             heard: since(
                 "waybill_agent_index_age_seconds",
-                "Seconds since the API server was last heard of (a list, an event, a bookmark, an orderly end), or since the start.",
+                "Seconds since the agent last heard from the API server (a list, an event, a bookmark, an \
+                 orderly end), or since its start.",
             )?,
             lag: since(
                 "waybill_agent_lag_seconds",
@@ -110,32 +111,29 @@ impl AgentMetrics {
                 "waybill_agent_index_present",
                 "1 while there is an index, 0 when there is none or none was read yet.",
             )?,
-            newest: gauge(
-                "waybill_agent_newest_generation",
-                "The generation of the index that was seen last.",
-            )?,
+            newest: gauge("waybill_agent_newest_generation", "The generation of the last index seen.")?,
             written: gauge(
                 "waybill_agent_written_generation",
                 "The newest generation whose content is on disk.",
             )?,
             loaded: gauge(
                 "waybill_agent_loaded_generation",
-                "The newest generation whose content Traefik shows; 0 without --traefik-api.",
+                "The newest generation whose content Traefik has loaded; 0 without --traefik-api.",
             )?,
             files: gauge("waybill_agent_files", "Files of the routing on disk.")?,
-            bytes: gauge("waybill_agent_bytes", "Bytes of those files.")?,
+            bytes: gauge("waybill_agent_bytes", "Bytes of the routing files on disk.")?,
             strangers: gauge(
                 "waybill_agent_strange_files",
-                "Files that Traefik reads and that are not ours.",
+                "Files in the folder that Traefik reads which are not waybill's.",
             )?,
             include_faults: gauge(
                 "waybill_agent_include_faults",
-                "What of the folder of --include was refused.",
+                "Refused files and entries of the folder of --include.",
             )?,
             writes: counter("waybill_agent_writes_total", "Generations that were handed to Traefik.")?,
             unchanged: counter(
                 "waybill_agent_unchanged_total",
-                "Generations that altered no byte for Traefik, so that nothing was written.",
+                "Generations that changed no byte for Traefik, so nothing was written.",
             )?,
             commit_to_disk: histogram(
                 "waybill_agent_commit_to_disk_seconds",
@@ -148,7 +146,7 @@ impl AgentMetrics {
             fetched_shards: counter("waybill_agent_fetched_shards_total", "Shards that were fetched.")?,
             fetched_bytes: counter(
                 "waybill_agent_fetched_bytes_total",
-                "Bytes of their data, compressed as it is stored.",
+                "Bytes of the compressed data of fetched shards.",
             )?,
             refusals,
             registry,

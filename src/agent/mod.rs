@@ -10,6 +10,8 @@ mod folder;
 mod include;
 mod metrics;
 mod proxy;
+#[cfg(test)]
+mod published_tests;
 mod report;
 mod serve;
 mod shard;
@@ -41,31 +43,31 @@ use source::{OutputReader, SeenIndex};
 use state::AgentState;
 use work::Work;
 
-/// `--once` waits so long for a whole generation.
+/// How long `--once` waits for a complete generation.
 const ONCE_WITHIN: Duration = Duration::from_secs(60);
 
-/// What the agent does, and for whom.
+/// The configuration of an agent.
 #[derive(Debug)]
 pub struct Agent {
     pub output: OutputKey,
-    /// The same after the container was started anew: the pod's name.
+    /// Stays the same after a restart of the container: the pod's name.
     pub identity: String,
-    /// Where Traefik's file provider reads: its `dynamic` folder.
+    /// The folder of Traefik's file provider, which reads its `dynamic` folder.
     pub directory: Option<PathBuf>,
-    /// Where Traefik's HTTP provider is answered.
+    /// The address for Traefik's HTTP provider.
     pub http: Option<TcpListener>,
     pub traefik_api: Option<TraefikApi>,
     pub include: Option<PathBuf>,
 }
 
-/// Why the agent can't start, or `--once` came to nothing.
+/// Errors that keep the agent from starting or `--once` from finishing.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     #[error(transparent)]
     Folder(#[from] NotHandedOn),
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
-    #[error("no whole generation within {} s: {reason}", ONCE_WITHIN.as_secs())]
+    #[error("no complete generation within {} s: {reason}", ONCE_WITHIN.as_secs())]
     NothingWritten { reason: String },
 }
 
@@ -110,7 +112,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Writes one generation.
+    /// Writes one generation and returns.
     pub async fn once(self, client: Client) -> Result<(), AgentError> {
         let (mut work, parts) = self.prepare(client)?;
         let state = parts.state.clone();
@@ -149,7 +151,7 @@ impl Agent {
     }
 }
 
-/// What the other tasks need.
+/// The parts that the tasks share.
 struct TaskParts {
     reader: OutputReader,
     document: HttpDocument,

@@ -1,4 +1,4 @@
-//! Traefik's API: which generation does it serve?
+//! Asks Traefik's API which generation it has loaded.
 
 use std::time::{Duration, Instant};
 
@@ -13,21 +13,21 @@ use tokio::sync::watch;
 
 use crate::kubernetes::with_causes;
 
-/// An answer takes longer only where Traefik is busy with a new configuration.
+/// An answer takes longer than this only if Traefik is busy with a new configuration.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// The answer about one middleware is a few hundred bytes.
 const ANSWER_LIMIT: usize = 64 << 10;
 
-/// How often Traefik is asked while it is likely to be loading: at first, and at the least. Each question costs both sides
-/// CPU, and a large routing takes seconds.
+/// How often Traefik is asked while it is probably loading: the first and the longest interval. Each question costs
+/// both sides CPU, and a large routing takes seconds to load.
 const SOON: Duration = Duration::from_millis(50);
 const LATER: Duration = Duration::from_millis(500);
 
-/// How often it is asked when all is well, to notice that it was started anew.
+/// How often Traefik is asked if all is well, to notice a restart.
 const CALM: Duration = Duration::from_secs(2);
 
-/// Where Traefik's API is, and the connection to it.
+/// The address of Traefik's API, and a connection to it.
 #[derive(Clone, Debug)]
 pub struct TraefikApi {
     base: String,
@@ -35,9 +35,14 @@ pub struct TraefikApi {
 }
 
 impl TraefikApi {
-    /// Reads `http://HOST:PORT`, or with the path of `api.basePath`.
+    /// Parses `http://HOST:PORT`, or a URL with the path of `api.basePath`.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no address of Traefik's API; write it as http://127.0.0.1:8080");
+        let wrong = || {
+            format!(
+                "{text:?} is not an address of Traefik's API; write it as \
+            http://127.0.0.1:8080"
+            )
+        };
         let uri: Uri = text.parse().map_err(|_| wrong())?;
         let plain = uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty());
         if !plain || uri.query().is_some() || text.contains('@') {
@@ -48,7 +53,7 @@ impl TraefikApi {
     }
 
     async fn answer(&self, middleware: &str) -> Result<TraefikAnswer, String> {
-        // When it started comes first: a prefix is then of this process or of a later one.
+        // The start time is asked first, so the prefix is from this process or a later one.
         let answer = async {
             Ok(TraefikAnswer { started: self.started().await?, prefix: self.prefix(middleware).await? })
         };
@@ -84,13 +89,13 @@ impl TraefikApi {
         Ok(Some(middleware.add_prefix.prefix))
     }
 
-    /// The answer to a GET, of at most `limit` bytes; `None` where it is 404.
+    /// The answer to a GET, of at most `limit` bytes; `None` for 404.
     pub async fn get(&self, path: &str, limit: usize) -> Result<Option<Bytes>, String> {
         let uri = format!("{}{path}", self.base);
         let uri: Uri = uri.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
         let answer = self.client.get(uri).await.map_err(|error| with_causes(&error))?;
         let status = answer.status();
-        // Read to its end whatever it is, so that the connection can be used again.
+        // Read to its end in any case, so that the connection can be used again.
         let body = Limited::new(answer.into_body(), limit).collect().await;
         match status.as_u16() {
             404 => Ok(None),
@@ -100,30 +105,30 @@ impl TraefikApi {
     }
 }
 
-/// What marks the generation that Traefik should load.
+/// The marker of the generation that Traefik should load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Marker {
-    /// The middleware, with the provider's name behind `@`.
+    /// The middleware, with the provider's name after `@`.
     pub middleware: String,
     pub prefix: String,
     pub since: Instant,
 }
 
-/// What Traefik's API says.
+/// The state of Traefik according to its API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraefikAnswer {
-    /// When this process started, where it says so.
+    /// The start time of its process, if the API shows it.
     pub started: Option<String>,
     /// The path prefix that the marker adds; `None` where there is no such middleware.
     pub prefix: Option<String>,
 }
 
-/// When Traefik was last seen with what was handed on, and not away or started anew since.
+/// When Traefik was last seen with the content that was handed on, without being away or restarted since.
 #[derive(Debug, Default)]
 pub struct Sight(Option<TraefikAnswer>);
 
 impl Sight {
-    /// What an answer means while `wanted` is handed on.
+    /// The meaning of an answer while `wanted` is handed on.
     pub fn judge(&mut self, wanted: &str, answer: Result<TraefikAnswer, String>) -> Proxy {
         let (proxy, sight) = match answer {
             Err(reason) => (Proxy::Down(reason), None),
@@ -143,23 +148,23 @@ impl Sight {
     }
 }
 
-/// What Traefik was last found to do.
+/// The last known state of Traefik.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Proxy {
-    /// It was not asked yet.
+    /// Not asked yet.
     #[default]
     Unknown,
-    /// It does not answer: it has not started, or starts anew.
+    /// Does not answer: it has not started, or is restarting.
     Down(String),
-    /// It answers, and was not seen with anything that was handed on since it started: it may have no routing.
+    /// Answers, but has loaded nothing that was handed on since its start. It may have no routing.
     Empty,
-    /// It goes on with an earlier generation.
+    /// Still serves an earlier generation.
     Behind,
-    /// It has loaded what this prefix marks.
+    /// Has loaded the content that this prefix marks.
     Loaded(String),
 }
 
-/// Asks for as long as somebody listens. Nothing is wanted while a generation is being handed on.
+/// Asks as long as somebody listens. Nothing is wanted while a generation is being handed on.
 pub async fn follow(
     api: TraefikApi,
     mut wanted: watch::Receiver<Option<Marker>>,
@@ -175,7 +180,7 @@ pub async fn follow(
             continue;
         };
         let answer = api.answer(&mark.middleware).await;
-        // Traefik may have loaded the next generation already, and the last one is gone then.
+        // Traefik may have loaded the next generation already, which replaces the last one.
         match wanted.has_changed() {
             Ok(false) => {}
             Ok(true) => continue,
@@ -202,8 +207,8 @@ pub async fn follow(
     }
 }
 
-/// How long to wait for a generation that was handed on so long ago, where the last one `took` so long: nothing is expected
-/// in the first half of that, and after it an eighth of the time that has gone by makes little difference.
+/// How long to wait before asking, for a generation that was handed on some time ago when loading the last one `took`
+/// so long. Nothing is expected in the first half of that time. After it, each wait is an eighth of the elapsed time.
 fn pause(elapsed: Duration, took: Duration) -> Duration {
     match (took / 2).checked_sub(elapsed) {
         Some(rest) => rest.clamp(SOON, CALM),

@@ -1,5 +1,5 @@
-//! Says in a Lease of the agent's own how far its proxy is, so that the operator writes an address into a status only
-//! once requests to it are answered.
+//! Reports the generation that the proxy has loaded, in a Lease of the agent. The operator then writes an address into
+//! a status only once requests to it are answered.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -20,65 +20,65 @@ use crate::published::agents;
 /// How often an agent reports, give or take a fifth.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// All agents of an output together write at most so many reports a second.
+/// The maximum number of reports a second from all agents of an output together.
 const TOGETHER: f64 = 20.0;
 
-/// A report counts for so many intervals.
+/// The number of intervals for which a report is valid.
 const COUNTS_FOR: u32 = 3;
 
-/// How often the agents are counted, and what dead ones left is removed.
+/// How often the agents are counted, and the Leases of dead ones are removed.
 const COUNT_EVERY: Duration = Duration::from_secs(600);
 
-/// The same report for so long after it ran out is a dead agent's.
+/// A Lease belongs to a dead agent if its report is unchanged for this long after it expired.
 const REMOVE_AFTER: Duration = Duration::from_secs(3600);
 
-/// Leases in one answer to a list. Whoever may write them can make each as large as etcd takes, 1.5 MB.
+/// The page size for lists of Leases. Anyone who may write Leases can make each as large as etcd allows, 1.5 MB.
 const PAGE: u32 = 10;
 
-/// Leases that are counted at all, and removed after one count.
+/// The maximum number of Leases that are counted, and removed after one count.
 const COUNTED: usize = 10_000;
 const REMOVED: usize = 20;
 
-/// The first pause after a report that failed. It is doubled up to the interval.
+/// The first delay after a report that failed. It is doubled up to the interval.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// What was last seen of the Lease of any agent of the output.
+/// The last seen state of the Lease of any agent of the output.
 struct SeenLease {
     renewed: Option<MicroTime>,
-    /// When this was seen first. Clocks of other machines decide nothing.
+    /// When this state was seen first. The clocks of other machines do not matter.
     since: Instant,
 }
 
-/// When to report next.
+/// The time of the next report.
 struct Schedule {
     due: Instant,
-    /// Not before that, also when statuses wait.
+    /// Not before this time, even if statuses wait.
     earliest: Instant,
-    /// When statuses that wait have to be told.
+    /// When to report for statuses that wait.
     urgent: Option<Instant>,
     failures: u32,
-    /// No report with a mark was tried yet.
+    /// No report of a loaded generation has been tried yet.
     first: bool,
 }
 
-/// Reports of one agent.
+/// The reports of one agent.
 pub struct Reporter {
     leases: Api<Lease>,
     output: OutputKey,
     name: String,
     identity: String,
-    /// Agents of the output, this one included.
+    /// The number of agents of the output, including this one.
     together: usize,
     counted: Option<Instant>,
     seen: HashMap<String, SeenLease>,
-    /// What our Lease says, where there is one. Unknown at the start.
+    /// The content of our Lease, if it exists. Unknown at the start.
     told: Option<Option<Mark>>,
 }
 
 impl Reporter {
-    /// `identity` stays the same when the container is started anew: the pod's name.
+    /// `identity` stays the same after a restart of the container: the pod's name.
     pub fn new(client: Client, output: OutputKey, identity: String) -> Self {
         Self {
             leases: Api::namespaced(client, output.namespace()),
@@ -92,13 +92,13 @@ impl Reporter {
         }
     }
 
-    /// Reports for ever. `reached` says when there may be something new.
+    /// Reports forever. `reached` signals that there may be something new.
     pub async fn run(mut self, state: AgentState, mut reached: watch::Receiver<Option<Mark>>) {
         let mut schedule = Schedule::new(Instant::now());
         loop {
             let mark = *reached.borrow_and_update();
             if is_urgent(self.told, mark, state.awaited()) {
-                // All agents come to know of it at the same time.
+                // All agents learn of it at the same time.
                 let window = spread(self.together.saturating_sub(1));
                 schedule.urgent.get_or_insert_with(|| Instant::now() + window.mul_f64(jitter()));
             } else {
@@ -132,11 +132,11 @@ impl Reporter {
         }
     }
 
-    /// The agent ends, and with it its Lease.
+    /// Deletes the agent's Lease when the agent ends.
     pub async fn end(client: Client, output: &OutputKey, identity: &str) {
         let leases: Api<Lease> = Api::namespaced(client, output.namespace());
         let name = agents::lease_name(output, identity);
-        // It runs out by itself where it can't be deleted.
+        // If it can't be deleted, it expires by itself.
         let _ = tokio::time::timeout(Duration::from_secs(1), leases.delete(&name, &DeleteParams::default()))
             .await;
     }
@@ -150,7 +150,7 @@ impl Reporter {
         }
         match mark {
             Some(mark) => {
-                // It may be there also where this fails.
+                // Even if this fails, the Lease may exist.
                 self.told.get_or_insert(None);
                 let lease = self.lease(mark);
                 let parameters = PatchParams::apply("waybill-agent").force();
@@ -189,7 +189,7 @@ impl Reporter {
         }
     }
 
-    /// Counts the agents that have reported since the last count, and removes what dead ones left.
+    /// Counts the agents that have reported since the last count, and removes the Leases of dead ones.
     async fn count(&mut self) -> Result<(), String> {
         let now = Instant::now();
         let mut seen = HashMap::new();
@@ -219,7 +219,7 @@ impl Reporter {
         for (name, resource_version) in dead.into_iter().take(REMOVED) {
             let preconditions = Preconditions { resource_version, uid: None };
             let parameters = DeleteParams::default().preconditions(preconditions);
-            // Another agent may have done it.
+            // Another agent may have deleted it.
             let _ = answered(self.leases.delete(&name, &parameters)).await;
         }
         Ok(())
@@ -231,8 +231,8 @@ impl Schedule {
         Self { due: now, earliest: now, urgent: None, failures: 0, first: true }
     }
 
-    /// There is something to report. The first time it goes at once, however many other agents there are: statuses wait
-    /// for an agent from its first report on.
+    /// There is something to report. The first report is sent at once, however many other agents there are, because
+    /// statuses wait for an agent only from its first report on.
     fn has_mark(&mut self, now: Instant) {
         if std::mem::take(&mut self.first) && self.failures == 0 {
             self.due = now;
@@ -243,7 +243,7 @@ impl Schedule {
         self.urgent.map_or(self.due, |urgent| self.due.min(urgent.max(self.earliest)))
     }
 
-    /// A report has ended.
+    /// A report has finished.
     fn reported(&mut self, done: bool, together: usize) {
         let now = Instant::now();
         let interval = interval(together);
@@ -259,14 +259,14 @@ impl Schedule {
     }
 }
 
-/// Whether a report should not wait for its turn: the proxy came to have a routing, or lost it, or has loaded what
-/// statuses wait for.
+/// Whether to report out of turn: the proxy has got or lost its routing, or has loaded a generation that statuses wait
+/// for.
 fn is_urgent(told: Option<Option<Mark>>, reached: Option<Mark>, awaited: Option<Mark>) -> bool {
     let told = told.flatten();
     told.is_some() != reached.is_some() || (reached >= awaited && told < awaited)
 }
 
-/// The time in which so many agents may report once.
+/// The interval in which this many agents may report once each.
 fn spread(agents: usize) -> Duration {
     Duration::from_secs_f64(agents as f64 / TOGETHER)
 }

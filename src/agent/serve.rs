@@ -1,4 +1,4 @@
-//! Probes and metrics, and the routing as one document for Traefik's HTTP provider.
+//! Serves probes and metrics, and the routing as one document for Traefik's HTTP provider.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -42,7 +42,7 @@ fn probe(result: Result<String, String>) -> Response {
     }
 }
 
-/// The document that Traefik's HTTP provider is answered with.
+/// The document for Traefik's HTTP provider.
 #[derive(Clone, Default)]
 pub struct HttpDocument(Arc<Mutex<Option<HttpAnswer>>>);
 
@@ -54,7 +54,7 @@ struct HttpAnswer {
 }
 
 impl HttpDocument {
-    /// From now on this one, of this generation. `sum` is of its content without the marker.
+    /// Serves this document from now on, as this generation. `sum` is that of its content without the marker.
     pub fn set(&self, sum: &str, mark: Mark, text: String) {
         let answer = HttpAnswer { sum: sum.to_owned(), mark, text: text.into() };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
@@ -64,24 +64,24 @@ impl HttpDocument {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The sum of what is there.
+    /// The sum of the current document.
     pub fn sum(&self) -> Option<String> {
         self.get().map(|answer| answer.sum)
     }
 
-    /// What marks it in Traefik: the middleware's name and the prefix that it adds.
+    /// The marker for Traefik: the middleware's name and the prefix that it adds.
     pub fn marker(&self) -> Option<(String, String)> {
         self.get().map(|answer| marker(answer.mark, &answer.sum))
     }
 
-    /// A server of it, at whatever path.
+    /// Serves it at any path.
     pub fn server(self) -> Router {
         Router::new().fallback(get(answer)).with_state(self)
     }
 }
 
 async fn answer(Shared(document): Shared<HttpDocument>, headers: HeaderMap) -> Response {
-    // Traefik keeps what it has when the answer is no success.
+    // Traefik keeps its configuration if the answer is no success.
     let Some(HttpAnswer { sum, text, .. }) = document.get() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "no routing has been read yet\n").into_response();
     };

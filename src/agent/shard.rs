@@ -13,7 +13,7 @@ use crate::traefik::dynamic::{Certificate, Configuration, HttpService, Router};
 /// Traefik refuses a key of 1,024 bytes; waybill writes none above 512.
 const KEY_LIMIT: usize = 1_023;
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EntryKind {
     Router,
@@ -21,7 +21,7 @@ pub enum EntryKind {
     Certificate,
 }
 
-/// What tells an entry from all others: its kind and its key in the document, for a certificate its whole line.
+/// The identity of an entry: its kind and its key in the document, or for a certificate its whole line.
 pub type EntryKey = (EntryKind, Arc<str>);
 
 /// A router, service or certificate as a line of a document.
@@ -41,9 +41,9 @@ impl ShardEntries {
         let invalid =
             |field: String, reason: String| NotHandedOn::Invalid { object: object.to_owned(), field, reason };
         let document: Configuration = serde_json::from_str(text).map_err(|error| {
-            // serde_json's own words may quote a value, and that may be a private key.
+            // serde_json's messages may quote a value, which may be a private key.
             let at = format!("line {}, column {}", error.line(), error.column());
-            invalid(at, "there is something that waybill does not write".to_owned())
+            invalid(at, "it contains something that waybill does not write".to_owned())
         })?;
         let mut entries = Vec::new();
         let http = document.http.unwrap_or_default();
@@ -73,7 +73,7 @@ fn entry(kind: EntryKind, key: &str, line: String) -> RoutingEntry {
     RoutingEntry { key: (kind, key.into()), line: line.into() }
 }
 
-/// A key for a message: it may be very long.
+/// A key for a message, shortened because it may be very long.
 fn shortened(key: &str) -> String {
     key.chars().take(100).collect()
 }
@@ -88,7 +88,7 @@ fn check_key(key: &str) -> Validity {
     }
 }
 
-/// Sections that are there and have nothing in them make Traefik's decoder fail.
+/// Empty sections make Traefik's decoder fail.
 fn check_router(router: &Router) -> Validity {
     if router.rule.is_empty() {
         return Err("the rule is empty");

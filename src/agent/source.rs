@@ -1,6 +1,6 @@
-//! What is published, read: the index by a watch of its own, shards as they are needed.
+//! Reads what is published: watches the index, and fetches shards when they are needed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,42 +20,42 @@ use crate::published::objects;
 use crate::published::read::{self, ReadError};
 use crate::published::salt::Salt;
 
-/// A watch ends after this long and goes on where it was, so a connection that died is noticed soon after.
+/// A watch ends after this time and resumes, so a dead connection is noticed soon.
 const WATCH_SECONDS: u32 = 30;
 
-/// The longest that an answer may take.
+/// The timeout of an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
-/// Shards that are fetched at once.
+/// The number of shards that are fetched at once.
 const AT_ONCE: usize = 8;
 
-/// The pauses between attempts: the first, and the longest.
+/// The first and the longest delay between attempts.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// A failure that goes on is logged this often.
+/// How often a persisting failure is logged.
 const LOG_AGAIN: Duration = Duration::from_secs(30);
 
-/// What is known of the index.
+/// The known state of the index.
 #[derive(Clone, Debug, Default)]
 pub enum SeenIndex {
-    /// Nothing yet.
+    /// Not known yet.
     #[default]
     Unknown,
-    /// There is none. That says nothing about the routing.
+    /// There is no index. This says nothing about the routing.
     Absent,
     /// This one.
     Index(Arc<ConfigMap>),
 }
 
-/// Why the shards of an index are not all there.
+/// Errors while fetching the shards of an index.
 #[derive(Debug)]
 pub enum FetchError {
-    /// One is missing: most likely there is a newer index.
+    /// A shard is missing: most likely there is a newer index.
     Missing(String),
     /// The API server did not answer.
     Api(String),
-    /// One can't be used.
+    /// A shard can't be used.
     Refused(NotHandedOn),
 }
 
@@ -79,7 +79,7 @@ impl OutputReader {
         }
     }
 
-    /// Follows the index for ever.
+    /// Follows the index forever.
     pub async fn follow(self, seen: watch::Sender<SeenIndex>) {
         let mut pause = FIRST_PAUSE;
         let mut logged: Option<Instant> = None;
@@ -92,13 +92,13 @@ impl OutputReader {
             if begun.elapsed() > LONGEST_PAUSE {
                 (pause, logged) = (FIRST_PAUSE, None);
             }
-            // A resourceVersion that is too old is no failure: it is listed again.
+            // A resourceVersion that is too old is no failure: the index is listed again.
             let expired = matches!(&error, kube::Error::Api(status) if status.code == 410);
             if !expired && logged.is_none_or(|at| at.elapsed() > LOG_AGAIN) {
                 logged = Some(Instant::now());
                 tracing::warn!(
                     error = %with_causes(&error),
-                    "the index {} can't be watched; trying again, and what is loaded stays",
+                    "the index {} can't be watched; trying again, and the loaded routing stays",
                     self.output
                 );
             }
@@ -137,14 +137,14 @@ impl OutputReader {
                 }
             }
             self.metrics.heard.since(Instant::now());
-            // A server that ends every watch at once is not asked without a pause.
+            // Waits before the next attempt, in case a server ends every watch at once.
             if let Some(rest) = Duration::from_secs(1).checked_sub(begun.elapsed()) {
                 tokio::time::sleep(rest).await;
             }
         }
     }
 
-    /// The index as it is now, past every cache.
+    /// The current index, read without any cache.
     pub async fn index(&self) -> Result<Option<ConfigMap>, String> {
         match tokio::time::timeout(ANSWER_WITHIN, self.maps.get_opt(self.output.name())).await {
             Ok(Ok(found)) => Ok(found),
@@ -153,11 +153,9 @@ impl OutputReader {
         }
     }
 
-    /// The names of all objects that an index leads to.
-    pub fn named(&self, index: &Index) -> BTreeSet<String> {
-        let routing = index.shards().map(|short| objects::routing_shard_name(&self.output, short));
-        let keys = index.key_shards().map(|short| objects::key_shard_name(&self.output, short));
-        routing.chain(keys).collect()
+    /// See [`named`].
+    pub fn named(&self, index: &Index) -> BTreeMap<String, usize> {
+        named(&self.output, index)
     }
 
     /// Fetches those of the shards that an index with this salt names which are not held.
@@ -194,6 +192,17 @@ impl OutputReader {
     }
 }
 
+/// The names of all objects that an index leads to, and how often it names each: shards with the same text are one object.
+pub fn named(output: &OutputKey, index: &Index) -> BTreeMap<String, usize> {
+    let routing = index.shards().map(|short| objects::routing_shard_name(output, short));
+    let keys = index.key_shards().map(|short| objects::key_shard_name(output, short));
+    let mut named = BTreeMap::new();
+    for name in routing.chain(keys) {
+        *named.entry(name).or_default() += 1;
+    }
+    named
+}
+
 fn found<K>(name: &str, answer: Result<Option<K>, kube::Error>) -> Result<K, FetchError> {
     match answer {
         Ok(Some(object)) => Ok(object),
@@ -202,7 +211,7 @@ fn found<K>(name: &str, answer: Result<Option<K>, kube::Error>) -> Result<K, Fet
     }
 }
 
-/// Between 0 and 1. The standard library seeds its hash maps from the system's randomness.
+/// A random number between 0 and 1. The standard library seeds its hash maps from the system's randomness.
 pub fn jitter() -> f64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     (RandomState::new().build_hasher().finish() >> 11) as f64 / (1_u64 << 53) as f64

@@ -1,4 +1,4 @@
-//! What the agent knows of itself: for probes, metrics and whoever reports it on.
+//! The agent's state, as probes, metrics and its Lease report it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ impl std::fmt::Display for Mark {
     }
 }
 
-/// What something is wrong with. One reason stands for each.
+/// Topics of faults. Each has one reason at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Topic {
     Index,
@@ -34,14 +34,14 @@ pub enum Topic {
     Report,
 }
 
-/// What was handed to Traefik.
+/// The content that was handed to Traefik.
 #[derive(Clone, Debug)]
 struct HandedOn {
     prefix: String,
-    /// The newest generation that has this content.
+    /// The newest generation with this content.
     covers: Mark,
     at: Instant,
-    /// Whether Traefik was seen with it once. It may have been started anew since.
+    /// Whether Traefik was seen with this content once. It may have restarted since.
     seen: bool,
 }
 
@@ -49,15 +49,15 @@ struct HandedOn {
 struct Knowledge {
     newest: Option<Mark>,
     written: Option<HandedOn>,
-    /// The newest generation that Traefik was seen with since it started.
+    /// The newest generation that Traefik was seen with since its start.
     loaded: Option<Mark>,
     proxy: Proxy,
-    /// Since when Traefik answers without having been started anew.
+    /// Since when Traefik has answered without a restart.
     answers: Option<Instant>,
     reasons: BTreeMap<Topic, String>,
     /// The newest generation that statuses wait for.
     awaited: Option<Mark>,
-    /// Whether it was tried to report what is loaded, since something is.
+    /// Whether reporting the loaded generation has been tried since it was loaded.
     reported: bool,
 }
 
@@ -68,20 +68,20 @@ impl Knowledge {
         self.written.as_ref().is_some_and(|written| written.prefix == *prefix)
     }
 
-    /// Traefik answers and has not loaded what was handed on, for so long that it most likely refuses it.
+    /// Traefik answers but has not loaded what was handed on for so long that it most likely refuses it.
     fn late(&self) -> bool {
         let (Some(written), Some(answers)) = (&self.written, self.answers) else { return false };
         !self.is_loaded() && written.at.max(answers).elapsed() > LATE
     }
 }
 
-/// After so long without being loaded, there is something wrong with Traefik.
+/// After this time without loading, something is wrong with Traefik.
 const LATE: Duration = Duration::from_secs(15);
 
-/// The least time between two generations where it is not known whether Traefik has loaded the first.
+/// The minimum time between two generations if it is not known whether Traefik has loaded the first.
 const DISTANCE: Duration = Duration::from_secs(2);
 
-/// A Traefik that answers and has not loaded a generation after this is handed the next one all the same.
+/// If Traefik answers but has not loaded a generation after this time, it gets the next one all the same.
 const LOADS_WITHIN: Duration = Duration::from_secs(15);
 
 /// Cheap to clone.
@@ -115,7 +115,7 @@ impl AgentState {
         }
     }
 
-    /// What is handed to Traefik is marked by `prefix` and has the content of the generation `covers`.
+    /// The content handed to Traefik has the marker `prefix` and is that of the generation `covers`.
     pub fn handed_on(&self, prefix: String, covers: Mark) {
         let mut inner = self.lock();
         match &mut inner.written {
@@ -126,7 +126,7 @@ impl AgentState {
         self.settle(&mut inner);
     }
 
-    /// Traefik was asked.
+    /// Records an answer of Traefik.
     pub fn asked(&self, proxy: Proxy) {
         let mut inner = self.lock();
         match &proxy {
@@ -163,12 +163,12 @@ impl AgentState {
         let behind = inner.newest.is_some() && inner.newest != reached;
         match behind {
             false => self.metrics.lag.set(None),
-            // The clock runs from when it fell behind.
+            // The clock starts when Traefik fell behind.
             true => self.metrics.lag.start(),
         }
     }
 
-    /// Something is wrong, or right again. Every change is logged once.
+    /// Records a fault, or that it is resolved. Every change is logged once.
     pub fn reason(&self, topic: Topic, reason: Option<String>) {
         let mut inner = self.lock();
         let last = match &reason {
@@ -186,7 +186,7 @@ impl AgentState {
         if self.asks { inner.loaded } else { inner.written.as_ref().map(|written| written.covers) }
     }
 
-    /// The newest generation that the proxy has: loaded where Traefik can be asked, else written.
+    /// The newest generation of the proxy: the loaded one if Traefik can be asked, otherwise the written one.
     pub fn reaches(&self) -> watch::Receiver<Option<Mark>> {
         self.reached.subscribe()
     }
@@ -196,13 +196,13 @@ impl AgentState {
         self.lock().awaited
     }
 
-    /// It was tried to report that something is loaded.
+    /// Reporting the loaded generation was tried.
     pub fn reported(&self) {
         let mut inner = self.lock();
         inner.reported = self.reached_by(&inner).is_some();
     }
 
-    /// Whether Traefik may be handed the next generation: it has loaded the last one, or takes suspiciously long.
+    /// Whether Traefik may get the next generation: it has loaded the last one, or takes suspiciously long.
     pub fn may_hand_on(&self) -> Result<(), Duration> {
         let inner = self.lock();
         let pause = if self.asks { LOADS_WITHIN } else { DISTANCE };
@@ -213,7 +213,7 @@ impl AgentState {
         if idle || rest.is_zero() { Ok(()) } else { Err(rest) }
     }
 
-    /// Whether Traefik has loaded what was handed on last; `None` while it may still do so.
+    /// Whether Traefik has loaded what was handed on last; `None` while it may still be loading.
     pub fn outcome(&self) -> Option<bool> {
         let inner = self.lock();
         match inner.is_loaded() {
@@ -222,13 +222,13 @@ impl AgentState {
         }
     }
 
-    /// Everything that is wrong.
+    /// All current faults.
     pub fn reasons(&self) -> Option<String> {
         let inner = self.lock();
         (!inner.reasons.is_empty()).then(|| inner.reasons.values().cloned().collect::<Vec<_>>().join("; "))
     }
 
-    /// Whether Traefik has something to start with.
+    /// Whether there is a complete generation with which Traefik can start.
     pub fn started(&self) -> Result<String, String> {
         let inner = self.lock();
         match inner.written {
@@ -237,8 +237,8 @@ impl AgentState {
         }
     }
 
-    /// Whether requests can be sent to this proxy: it serves a whole routing, if not the newest one. A generation that
-    /// every proxy refuses must not take all of them out of service, so that is said and no more.
+    /// Whether this proxy may get requests: it serves a complete routing, if not the newest one. A generation that
+    /// every proxy refuses must not take all of them out of service, so that is only reported.
     pub fn ready(&self) -> Result<String, String> {
         let inner = self.lock();
         let Some(written) = &inner.written else {
@@ -253,17 +253,17 @@ impl AgentState {
                 Err(lines(&format!("Traefik's API does not answer: {reason}"), &inner))
             }
             (_, None) if late => Err(lines(
-                "Traefik answers and does not load the files; its log says which one it refuses",
+                "Traefik answers but does not load the files; its log says which one it refuses",
                 &inner,
             )),
             (_, None) => Err(lines("Traefik has not loaded the routing yet", &inner)),
-            // From now on addresses wait for this proxy as well.
+            // From now on, addresses wait for this proxy too.
             (_, Some(_)) if !inner.reported => {
                 Err(lines("Traefik has loaded the routing, which is not reported yet", &inner))
             }
             (_, Some(mark)) if late => Ok(lines(
                 &format!(
-                    "ok: Traefik serves generation {mark} and does not load generation {}; its log says why",
+                    "ok: Traefik serves generation {mark} but does not load generation {}; its log says why",
                     written.covers
                 ),
                 &inner,

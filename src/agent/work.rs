@@ -1,4 +1,4 @@
-//! From the newest index to what Traefik reads, one step after the other.
+//! The agent's main loop: brings Traefik's files to the newest index, one step after the other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,26 +21,26 @@ use crate::published::read;
 use crate::serve::Heartbeat;
 use crate::table::Digest;
 
-/// An index that is older than what was taken has to be the true one for so long before it is taken: the operator
-/// replaces one that was put back by hand.
+/// How long an older index than the accepted one has to persist before it is accepted. Meanwhile the operator can
+/// replace an old index that somebody has restored.
 const OLDER_STANDS: Duration = Duration::from_secs(10);
 
 /// How often the user's folder is read.
 const INCLUDE_EVERY: Duration = Duration::from_secs(2);
 
-/// How often what is on disk is compared with its sums.
+/// How often the files on disk are compared with their sums.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
 
-/// What the user's files say together.
+/// The limit for the total size of the user's files.
 const USER_FILE: &str = "user.yaml";
 
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
-/// The pauses after a failure: the first, and the longest.
+/// The first and the longest delay after a failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// What the work is made of.
+/// The parts that the work uses.
 pub struct WorkParts {
     pub reader: OutputReader,
     pub folder: Option<Folder>,
@@ -48,27 +48,27 @@ pub struct WorkParts {
     pub include: Option<Include>,
     pub state: AgentState,
     pub metrics: AgentMetrics,
-    /// What Traefik should come to show.
+    /// The marker that Traefik should show.
     pub marker: watch::Sender<Option<Marker>>,
     /// Traefik's state changed.
     pub wake: Arc<Notify>,
 }
 
-/// The one task that changes anything.
+/// The only task that changes anything.
 pub struct Work {
     parts: WorkParts,
     assembly: Assembly,
-    /// The generation in the assembly, and when it was published.
+    /// The generation in the assembly, and its time of publication.
     taken: Option<(Mark, String)>,
-    /// The assembly or the user's files are not handed on yet.
+    /// The assembly or the user's files have changes that are not handed on yet.
     pending: bool,
-    /// The version of an index that can never be taken.
+    /// The version of an index that can never be accepted.
     refused: Option<String>,
-    /// The version of an index whose shards could not be fetched, and when they are asked for again.
+    /// The version of an index whose shards could not be fetched, and when to try again.
     fetch_again: Option<(String, Instant)>,
     /// The version of the index whose refusal was counted last.
     counted: Option<String>,
-    /// An older index than the one that was taken, and since when.
+    /// An index older than the accepted one, and since when it has been seen.
     older: Option<(Mark, Instant)>,
     failures: u32,
     /// Why the last attempt to write failed.
@@ -76,7 +76,7 @@ pub struct Work {
 }
 
 impl Work {
-    /// Goes on with what is on disk.
+    /// Continues with the files on disk.
     pub fn new(parts: WorkParts) -> Self {
         let mut work = Self {
             parts,
@@ -96,13 +96,13 @@ impl Work {
         let current = work.parts.folder.as_ref().and_then(Folder::current);
         if let Some(current) = current.filter(|_| resumed) {
             let mark = Mark { epoch: current.epoch, generation: current.generation };
-            tracing::info!("generation {mark} is on disk from before and goes on being served");
+            tracing::info!("generation {mark} is already on disk and stays in use");
             work.handed_on(mark, None);
         }
         work
     }
 
-    /// False where it is not known which files of the user's were handed on before.
+    /// Returns false if it is not known which user files were handed on before.
     fn resume_include(&mut self) -> bool {
         let Some(include) = &mut self.parts.include else { return true };
         let Some(folder) = &self.parts.folder else { return false };
@@ -113,7 +113,7 @@ impl Work {
         }
     }
 
-    /// Works for ever.
+    /// Works forever.
     pub async fn run(mut self, mut seen: watch::Receiver<SeenIndex>, heartbeat: Heartbeat) {
         let mut include = tokio::time::interval(INCLUDE_EVERY);
         let mut check = tokio::time::interval(CHECK_EVERY);
@@ -139,7 +139,7 @@ impl Work {
         }
     }
 
-    /// Works until a generation is handed on, or can't be.
+    /// Works until a generation is handed on or turns out to be impossible.
     pub async fn once(&mut self, mut seen: watch::Receiver<SeenIndex>) -> Result<(), NotHandedOn> {
         if let Some(folder) = &mut self.parts.folder {
             folder.check_writable()?;
@@ -162,14 +162,14 @@ impl Work {
         }
     }
 
-    /// Takes the newest index and hands on what there is. Gives the time after which to try again.
+    /// Accepts the newest index and hands on what has changed. Returns the time after which to try again.
     async fn step(&mut self, newest: SeenIndex) -> Option<Duration> {
         let state = &self.parts.state;
         self.parts.metrics.index_present.set(matches!(newest, SeenIndex::Index(_)).into());
         let taken = match newest {
             SeenIndex::Unknown => None,
             SeenIndex::Absent => {
-                let reason = "there is no index; what is loaded stays until there is one";
+                let reason = "there is no index; the loaded routing stays until there is one";
                 state.reason(Topic::Index, Some(reason.to_owned()));
                 None
             }
@@ -186,7 +186,7 @@ impl Work {
         Some(pause)
     }
 
-    /// Takes what an index leads to into the assembly.
+    /// Loads the shards of an index into the assembly.
     async fn take(&mut self, object: &ConfigMap) -> Option<Duration> {
         let version = object.metadata.resource_version.clone().unwrap_or_default();
         if self.refused.as_ref() == Some(&version) {
@@ -219,19 +219,19 @@ impl Work {
         }
         self.parts.state.seen(mark, Mark { generation: index.awaited, ..mark });
         let named = self.parts.reader.named(&index);
-        let missing = named.iter().filter(|name| !self.assembly.holds(name)).cloned().collect();
+        let missing = named.keys().filter(|name| !self.assembly.holds(name)).cloned().collect();
         let result = match self.parts.reader.fetch(missing, index.salt).await {
             Ok(fetched) => self.assembly.take(&index, &named, fetched),
-            // The operator makes a damaged shard anew under the same name, and the index stays as it is.
+            // The operator creates a damaged shard again under the same name, and the index stays the same.
             Err(FetchError::Refused(refusal @ NotHandedOn::Published(_))) => {
                 self.count(&version, &refusal);
-                let reason = format!("generation {mark} is refused, and what is loaded stays: {refusal}");
+                let reason = format!("generation {mark} is refused, and the loaded routing stays: {refusal}");
                 self.parts.state.reason(Topic::Shards, Some(reason));
                 return self.fetch_failed(version);
             }
             Err(FetchError::Refused(refusal)) => Err(refusal),
             Err(FetchError::Missing(name)) => {
-                // Once is nothing: most likely a newer index is on its way.
+                // A single miss is nothing: most likely a newer index is on its way.
                 if self.failures > 2 {
                     let reason = format!("generation {mark}: its shard {name} is not there");
                     self.parts.state.reason(Topic::Shards, Some(reason));
@@ -258,14 +258,14 @@ impl Work {
         None
     }
 
-    /// A newer index is not kept waiting.
+    /// A newer index does not have to wait.
     fn fetch_failed(&mut self, version: String) -> Option<Duration> {
         let pause = self.failed();
         self.fetch_again = pause.map(|pause| (version, Instant::now() + pause));
         pause
     }
 
-    /// Counts the refusal of an index once, however often its shards are asked for.
+    /// Counts the refusal of an index once, however often its shards are fetched.
     fn count(&mut self, version: &str, refusal: &NotHandedOn) {
         if self.counted.as_deref() != Some(version) {
             self.counted = Some(version.to_owned());
@@ -275,11 +275,11 @@ impl Work {
 
     fn refuse(&mut self, version: String, refusal: &NotHandedOn, topic: Topic) {
         self.count(&version, refusal);
-        self.parts.state.reason(topic, Some(format!("refused, and what is loaded stays: {refusal}")));
+        self.parts.state.reason(topic, Some(format!("refused, and the loaded routing stays: {refusal}")));
         self.refused = Some(version);
     }
 
-    /// How long an older index than the one taken has to wait yet.
+    /// How long an older index than the accepted one still has to wait.
     async fn older_rests(&mut self, taken: Mark, mark: Mark) -> Option<Duration> {
         let since = match self.older {
             Some((older, since)) if older == mark => since,
@@ -297,7 +297,7 @@ impl Work {
         match now {
             Some(index) if (Mark { epoch: index.epoch, generation: index.generation }) == mark => {
                 tracing::warn!(
-                    "the index went back from generation {taken} to {mark} and stays there; taking it"
+                    "the index went back from generation {taken} to {mark} and stayed there; accepting it"
                 );
                 None
             }
@@ -305,7 +305,7 @@ impl Work {
         }
     }
 
-    /// Hands what is assembled to Traefik.
+    /// Hands the assembled generation to Traefik.
     fn hand_on(&mut self) -> Option<Duration> {
         let (mark, published_at) = self.taken.clone()?;
         if !self.pending {
@@ -320,7 +320,7 @@ impl Work {
             None => Default::default(),
         };
         self.tell_include(&collisions);
-        // Until the new one is known, what Traefik answers about the last one means nothing.
+        // Until the new marker is known, Traefik's answers about the last one mean nothing.
         let last = self.parts.marker.send_replace(None);
         let written = match self.write(mark, &user) {
             Ok(written) => written,
@@ -328,7 +328,7 @@ impl Work {
                 self.parts.marker.send_replace(last);
                 self.parts.metrics.refused(&refusal);
                 let reason =
-                    format!("generation {mark} can't be written, and what is loaded stays: {refusal}");
+                    format!("generation {mark} can't be written, and the loaded routing stays: {refusal}");
                 self.parts.state.reason(Topic::Folder, Some(reason));
                 self.unwritten = Some(refusal);
                 return self.failed();
@@ -356,7 +356,7 @@ impl Work {
         None
     }
 
-    /// False where it alters no byte.
+    /// Returns false if no byte changes.
     fn write(&mut self, mark: Mark, user: &Included) -> Result<bool, NotHandedOn> {
         let mut written = false;
         if let Some(folder) = &mut self.parts.folder {
@@ -376,7 +376,7 @@ impl Work {
             }
             let result = folder.write(mark.epoch, mark.generation, files);
             if result.is_err() {
-                // What it could not be linked to is written anew next time.
+                // A file that could not be linked is written again next time.
                 folder.check();
             }
             written |= result?;
@@ -404,8 +404,8 @@ impl Work {
         Ok(written)
     }
 
-    /// Tells state, metrics and whoever asks Traefik what Traefik has in front of it, which covers a generation. `last` is
-    /// what it had before.
+    /// Sets state, metrics and the marker to ask Traefik for, after a content that covers a generation was handed on.
+    /// `last` is the previous content.
     fn handed_on(&self, covers: Mark, last: Option<Marker>) {
         let current = self.parts.folder.as_ref().and_then(Folder::current);
         let (middleware, prefix) = match (current, &self.parts.document) {
@@ -434,7 +434,7 @@ impl Work {
         }
     }
 
-    /// A field that Traefik does not know makes it refuse everything, so what it does not load is taken back.
+    /// A field that Traefik does not know makes it refuse everything, so files that it does not load are taken back.
     fn judge_include(&mut self) {
         let Some(include) = &mut self.parts.include else { return };
         match self.parts.state.outcome() {
@@ -458,7 +458,7 @@ impl Work {
         let Some(folder) = &mut self.parts.folder else { return };
         if folder.current().is_some() && !folder.check() {
             self.pending = true;
-            let reason = "what is on disk is not what was written; it is written whole again";
+            let reason = "the files on disk were changed; they are written again";
             self.parts.state.reason(Topic::Folder, Some(reason.to_owned()));
         } else if !self.pending || self.failures == 0 {
             self.tell_folder();
@@ -466,11 +466,11 @@ impl Work {
         self.tell_strangers();
     }
 
-    /// Says at once that nothing can be written, and not only when there is something to write.
+    /// Reports at once that nothing can be written, not only when there is something to write.
     fn tell_folder(&mut self) {
         let fault = self.parts.folder.as_mut().and_then(|folder| folder.check_writable().err());
         let reason =
-            fault.map(|fault| format!("the folder can't be written, so what is loaded stays: {fault}"));
+            fault.map(|fault| format!("the folder can't be written, so the loaded routing stays: {fault}"));
         self.parts.state.reason(Topic::Folder, reason);
     }
 
@@ -480,8 +480,8 @@ impl Work {
         self.parts.metrics.strangers.set(strangers.len() as i64);
         let shown: Vec<&str> = strangers.iter().take(5).map(String::as_str).collect();
         let reason = format!(
-            "{} files that are not waybill's are where Traefik reads, and may make it refuse everything: {}; move \
-             them into a folder of their own and name it with --include",
+            "{} files that are not waybill's are in the folder that Traefik reads, and may make it refuse \
+             everything: {}; move them to another folder and name that with --include",
             strangers.len(),
             shown.join(", ")
         );
@@ -489,7 +489,7 @@ impl Work {
     }
 }
 
-/// By the clocks of two machines; a clock that is ahead gives nothing.
+/// Computed from the clocks of two machines. If one is ahead, there is no value.
 fn seconds_since(published_at: &str) -> Option<f64> {
     let published: jiff::Timestamp = published_at.parse().ok()?;
     let seconds = jiff::Timestamp::now().duration_since(published).as_secs_f64();

@@ -1,4 +1,4 @@
-//! `waybill agent`: the routing, handed to the Traefik beside it.
+//! `waybill agent`: hands the routing to the Traefik beside it.
 
 use std::path::PathBuf;
 
@@ -24,24 +24,24 @@ pub struct AgentArguments {
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = super::output_key)]
     output: OutputKey,
 
-    /// The folder to write, best on tmpfs: private keys are in it. Traefik's providers.file.directory is its folder
-    /// `dynamic`
+    /// The folder to write, preferably on tmpfs because it contains private keys. Traefik's providers.file.directory is
+    /// its subfolder `dynamic`
     #[arg(long, value_name = "DIR", group = "destination")]
     directory: Option<PathBuf>,
 
-    /// Answer Traefik's HTTP provider here, best on loopback: private keys are in the answer
+    /// Serve Traefik's HTTP provider at this address, preferably loopback because answers contain private keys
     #[arg(long, value_name = "ADDRESS", value_parser = address, conflicts_with = "once", group = "destination")]
     http: Option<ListenAddress>,
 
-    /// Traefik's API, to be ready only once Traefik serves the routing
+    /// Traefik's API. If given, the agent is ready only once Traefik serves the routing
     #[arg(long, value_name = "URL", value_parser = TraefikApi::parse, conflicts_with = "once")]
     traefik_api: Option<TraefikApi>,
 
-    /// A folder of your own dynamic configuration, handed to Traefik together with the routing
+    /// A folder with your own dynamic configuration, handed to Traefik together with the routing
     #[arg(long, value_name = "DIR")]
     include: Option<PathBuf>,
 
-    /// Where probes and metrics are served
+    /// The address for probes and metrics
     #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = ":8081")]
     metrics_address: ListenAddress,
 
@@ -61,7 +61,7 @@ impl AgentArguments {
     /// Runs the agent; gives the exit code.
     pub fn run(self, loaded: &Loaded, environment: &Environment) -> CommandResult {
         run::start_logging(&loaded.options);
-        // It waits nearly all the time, and what it does it does one after the other.
+        // It is idle nearly all the time, and does one thing after the other.
         let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = threads.map_err(|error| CommandError::problem(format!("no threads: {error}")))?;
         runtime.block_on(self.start(loaded, environment)).map(|()| SUCCESS)

@@ -1,4 +1,4 @@
-//! Which API server a command asks, for the commands that people use as well.
+//! Selects the API server for commands that people run, as kubectl does.
 
 use std::path::Path;
 
@@ -8,19 +8,19 @@ use crate::kubernetes::client::{self, Access, ConnectError, Connection, Environm
 use crate::metrics::Metrics;
 use crate::options::Loaded;
 
-/// What kubectl has as well.
+/// Arguments that kubectl has too.
 #[derive(Debug, Args)]
 pub struct ClusterArguments {
-    /// Context of the kubeconfig file to use, in place of its current one
+    /// Context of the kubeconfig file to use instead of its current one
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
 
-    /// The kubeconfig file to use, in place of KUBECONFIG and ~/.kube/config
+    /// The kubeconfig file to use instead of KUBECONFIG and ~/.kube/config
     #[arg(long, value_name = "PATH")]
     kubeconfig: Option<String>,
 }
 
-/// Why there is no connection.
+/// Errors that prevent a connection.
 #[derive(Debug, thiserror::Error)]
 pub enum NoConnection {
     #[error("no thread: {0}")]
@@ -40,7 +40,7 @@ impl ClusterArguments {
     /// Connects and hands the connection to `ask`.
     ///
     /// # Errors
-    /// When there is no connection; what `ask` gives is not looked at.
+    /// If there is no connection. The result of `ask` is returned unchanged.
     pub fn ask<T>(
         &self,
         loaded: &Loaded,
@@ -57,8 +57,8 @@ impl ClusterArguments {
         })
     }
 
-    /// As kubectl: a file or a context that is named counts first. Without either the way is the operator's, and
-    /// where that leads nowhere the user's own file.
+    /// Like kubectl: a named file or context has precedence. Otherwise the connection is the operator's, and if there
+    /// is none, that of the user's own file.
     pub fn environment(&self, mut environment: Environment, access: &Access) -> Environment {
         let variables = &mut environment.variables;
         if self.context.is_some() || self.kubeconfig.is_some() {

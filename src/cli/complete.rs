@@ -20,14 +20,14 @@ use crate::kubernetes::Ingress;
 use crate::kubernetes::client::Environment;
 use crate::options::{self, Loaded};
 
-/// The command that the scripts for shells call.
+/// The command that the shell scripts call.
 pub const COMPLETE: &str = "__complete";
 
 /// More than anyone would read.
 const CANDIDATES: usize = 1_000;
 
-/// Prints the candidates for the last of `words`, which are a command line without the program; gives the exit code.
-/// Whatever can't be read has no candidates.
+/// Prints the candidates for the last of `words`, a command line without the program, and returns the exit code. If the
+/// input can't be read, there are no candidates.
 pub fn run(
     called: CalledAs,
     words: Vec<OsString>,
@@ -73,7 +73,7 @@ pub fn run(
     SUCCESS
 }
 
-/// What a command line that is not complete yet reads.
+/// The input of an incomplete command line.
 fn input(command: &clap::Command, name: &str, given: &ArgMatches) -> Option<Input> {
     let takes_input = command
         .find_subcommand(name)
@@ -81,17 +81,17 @@ fn input(command: &clap::Command, name: &str, given: &ArgMatches) -> Option<Inpu
     takes_input.then(|| <Input as clap::FromArgMatches>::from_arg_matches(given).ok()).flatten()
 }
 
-/// Where the objects are, which are read once there is something to complete with them.
+/// The source of the objects, which is read only if it is needed for completions.
 struct ObjectSource {
     input: Option<Input>,
     loaded: Option<Loaded>,
     environment: Environment,
 }
 
-/// What arguments can be completed with.
+/// The objects by which arguments can be completed.
 #[derive(Default)]
 struct KnownObjects {
-    /// The URLs that Ingresses are about.
+    /// The URLs of Ingresses.
     urls: BTreeSet<String>,
     hosts: BTreeSet<String>,
     /// `namespace/name`.
@@ -160,8 +160,8 @@ fn with_objects(command: clap::Command, source: ObjectSource) -> clap::Command {
     })
 }
 
-/// Those that begin with what is typed. A tenant's text that a shell might take for more than a word is left out:
-/// nobody expects a completion to run something.
+/// The candidates that begin with the typed text. A tenant's text that a shell could interpret is left out: a
+/// completion must never run anything.
 fn candidates<'a>(current: &OsStr, all: impl IntoIterator<Item = &'a String>) -> Vec<CompletionCandidate> {
     let Some(current) = current.to_str() else { return Vec::new() };
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._/:%@+".contains(c);
@@ -218,6 +218,6 @@ spec:
     #[test]
     fn kubectl_asks_by_another_name() {
         let outcome = called("kubectl_complete-waybill", &["expl"], "");
-        assert_eq!(outcome.stdout, "explain\tSay which router serves a request, and why\n:4\n");
+        assert_eq!(outcome.stdout, "explain\tShow which router serves a request, and why\n:4\n");
     }
 }

@@ -1,4 +1,4 @@
-//! `waybill diff`: routes gained, lost and changed.
+//! `waybill diff`: lists routes that are gained, lost or changed.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,30 +22,30 @@ use crate::tools::diff::{self, RouteChange, RoutingDiff};
 use crate::tools::diff_text;
 use crate::tools::raw_data::LoadedRoutes;
 
-/// Traefik writes its whole routing for an answer, which takes about a second for 50,000 routes.
+/// Traefik serializes its whole routing for an answer, which takes about a second for 50,000 routes.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
-/// Bytes of an answer. 50,000 routes have some 50 MB.
+/// Maximum size of an answer. 50,000 routes take about 50 MB.
 const ANSWER_LIMIT: usize = 256 << 20;
 
 /// The arguments of `diff`.
 #[derive(Debug, Args)]
 pub struct DiffArguments {
-    /// What was: a file, a directory, - for standard input, git:REVISION:PATH, cluster:, published:NAMESPACE/OUTPUT or
-    /// traefik:URL
+    /// The old routing: a file, a directory, - for standard input, git:REVISION:PATH, cluster:,
+    /// published:NAMESPACE/OUTPUT or traefik:URL
     #[arg(value_name = "A", value_parser = routing_source, value_hint = ValueHint::AnyPath)]
     before: RoutingSource,
 
-    /// What is: as A
+    /// The new routing, in the same form as A
     #[arg(value_name = "B", value_parser = routing_source, value_hint = ValueHint::AnyPath, required = true)]
     after: Option<RoutingSource>,
 
-    /// Compare this output only
+    /// Compare only this output
     #[arg(long = "output-name", value_name = "NAMESPACE/NAME", value_parser = super::output_key)]
     output: Option<OutputKey>,
 
-    /// The provider of Traefik whose routes are compared; repeatable. By default kubernetes, and where it has no route
-    /// file and http
+    /// The provider of Traefik whose routes are compared; repeatable. By default kubernetes, or file and http if that
+    /// has no routes
     #[arg(long = "provider", value_name = "NAME")]
     providers: Vec<String>,
 
@@ -57,7 +57,7 @@ pub struct DiffArguments {
     #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t = DiffFormat::Text)]
     format: DiffFormat,
 
-    /// Look at this namespace only, on both sides; only for manifests and a cluster
+    /// Read only this namespace, on both sides; only for manifests and a cluster
     #[arg(short = 'n', long, value_name = "NAMESPACE", value_parser = input::namespace)]
     namespace: Option<String>,
 
@@ -70,9 +70,9 @@ pub struct DiffArguments {
 enum FailOn {
     /// A difference
     Any,
-    /// A difference that is not on purpose
+    /// A difference that is not deliberate
     Unexpected,
-    /// A route that is lost
+    /// A lost route
     Lost,
     /// Nothing
     Never,
@@ -87,7 +87,7 @@ enum DiffFormat {
     Json,
 }
 
-/// Where a routing comes from.
+/// The source of a routing.
 #[derive(Clone, Debug)]
 enum RoutingSource {
     Path(PathBuf),
@@ -121,7 +121,7 @@ impl DiffArguments {
         streams: &mut Streams<'_>,
     ) -> CommandResult {
         let loaded = &*input::limited(loaded, self.namespace.as_deref());
-        // kubectl's plugin compares with the cluster where one source is named.
+        // The plugin of kubectl compares with the cluster if only one source is named.
         let (before, after) = match &self.after {
             Some(after) => (&self.before, after),
             None => (&RoutingSource::Cluster, &self.before),
@@ -137,7 +137,7 @@ impl DiffArguments {
             let message = "--context and --kubeconfig name a cluster: compare with cluster: or published:, or leave them out";
             return Err(CommandError::usage(message));
         }
-        // One output has to be compared with one where the other side knows no other.
+        // If one side has only one output, the other side is reduced to one too.
         let published = [before, after].into_iter().find_map(|source| match source {
             RoutingSource::Published(output) => Some(output.clone()),
             _ => None,
@@ -146,7 +146,8 @@ impl DiffArguments {
             matches!(source, RoutingSource::Published(_) | RoutingSource::Traefik(_))
         };
         if self.namespace.is_some() && (single(before) || single(after)) {
-            let message = "-n names a namespace, and of what is published or loaded nobody knows the namespace: leave it out";
+            let message = "-n cannot be used with published: and traefik:, because their routes have no \
+                namespace: leave it out";
             return Err(CommandError::usage(message));
         }
         let wanted =

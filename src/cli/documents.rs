@@ -1,4 +1,4 @@
-//! `waybill options`, `crds`, `completions` and `man`: what is generated from the program itself.
+//! `waybill options`, `crds`, `completions` and `man`: documents that are generated from the program itself.
 
 use clap::{Args, ValueEnum};
 use clap_complete::Shell;
@@ -10,7 +10,7 @@ use crate::options::{documentation, schema};
 /// `waybill options`
 #[derive(Debug, Args)]
 pub struct PrintOptions {
-    /// As a document to read, or as a file of defaults to start from
+    /// Print a document to read, or a file of defaults to start from
     #[arg(long, value_enum, default_value_t = OptionsFormat::Markdown)]
     format: OptionsFormat,
 }
@@ -20,7 +20,7 @@ pub struct PrintOptions {
 enum OptionsFormat {
     /// A document with tables
     Markdown,
-    /// A configuration file that holds every default
+    /// A configuration file with every default
     Yaml,
     /// The JSON schema of the configuration file, for editors
     Schema,
@@ -45,7 +45,7 @@ pub fn crds(streams: &mut Streams<'_>) -> CommandResult {
 /// `waybill completions`
 #[derive(Debug, Args)]
 pub struct Completions {
-    /// The shell to print them for
+    /// The shell for which to print them
     shell: Shell,
 }
 
@@ -74,7 +74,7 @@ impl Completions {
 /// `waybill man`
 #[derive(Debug, Args)]
 pub struct Man {
-    /// The command whose page to print; waybill's own when none is named
+    /// The command whose page to print; by default that of waybill itself
     command: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! `waybill explain`: which router serves a request, and why.
+//! `waybill explain`: shows which router serves a request, and why.
 
 use std::net::IpAddr;
 
@@ -35,19 +35,19 @@ pub struct Explain {
     #[arg(long, short = 'X', default_value = "GET")]
     method: String,
 
-    /// The client's address, for rules that look at it
+    /// The client's address, for rules that use it
     #[arg(long, value_name = "ADDRESS")]
     from: Option<IpAddr>,
 
-    /// The entry point of Traefik that the request arrives at; any by default
+    /// The entry point of Traefik at which the request arrives; by default any
     #[arg(long, value_name = "NAME")]
     entry_point: Option<String>,
 
-    /// Look at this output only; all that are about the host by default
+    /// Use only this output; by default all that have routers for the host
     #[arg(long = "output-name", value_name = "NAMESPACE/NAME", value_parser = super::output_key)]
     output: Option<OutputKey>,
 
-    /// Print every candidate; only the first 10 by default. JSON always has all
+    /// Print all candidates, not only the first 10. JSON always contains all
     #[arg(long)]
     all: bool,
 

@@ -1,4 +1,4 @@
-//! Manifests of a git revision, by the `git` program.
+//! Reads manifests of a git revision with the `git` program.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::kubernetes::manifests::{Manifests, is_manifest};
 
-/// Bytes of one file, and of all files together, that are read.
+/// The maximum size of one file and of all files together.
 const BYTES_LIMIT: u64 = 1 << 30;
 
 /// Why a revision can't be read.
@@ -28,7 +28,7 @@ pub enum GitError {
 /// # Errors
 /// See [`GitError`].
 pub fn read(folder: &Path, name: &str) -> Result<Manifests, GitError> {
-    // What follows --end-of-options is no option, whatever it begins with. Everything after this is an object id.
+    // After --end-of-options nothing is parsed as an option. Everything below uses object ids.
     let id = text(git(folder, "rev-parse", &["--verify", "--quiet", "--end-of-options", name]), "rev-parse")
         .map_err(|error| match error {
             GitError::Failed { command, message } if message.is_empty() => {
@@ -49,7 +49,7 @@ pub fn read(folder: &Path, name: &str) -> Result<Manifests, GitError> {
         .split_terminator('\0')
         .filter_map(|entry| {
             let (about, path) = entry.split_once('\t')?;
-            // Links and submodules are no files.
+            // Links and submodules are not files.
             let blob = about.strip_prefix("100644 blob ").or_else(|| about.strip_prefix("100755 blob "))?;
             let hidden = path.split('/').any(|part| part.starts_with('.'));
             let wanted = !hidden && is_manifest(path.as_ref());
@@ -86,7 +86,7 @@ fn contents(folder: &Path, files: &[(String, String)], manifests: &mut Manifests
         return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
     };
     let read = std::thread::scope(|scope| {
-        // Written beside, since git answers before it has read all.
+        // Written concurrently, since git answers before it has read everything.
         scope.spawn(move || files.iter().try_for_each(|(_, id)| writeln!(stdin, "{id}")));
         let mut stdout = BufReader::new(stdout);
         let read = files.iter().try_fold(0, |total, (name, _)| {

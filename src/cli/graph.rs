@@ -1,4 +1,4 @@
-//! `waybill graph`: the routing as a picture.
+//! `waybill graph`: draws the routing.
 
 use clap::{Args, ValueEnum};
 
@@ -12,21 +12,21 @@ use crate::redact::hide_keys_in_lines;
 use crate::tools::graph::RoutingGraph;
 use crate::tools::{graph_svg, graph_text};
 
-/// What Mermaid draws unless `maxEdges` and `maxTextSize` are set.
+/// Mermaid's limits unless `maxEdges` and `maxTextSize` are set.
 const MERMAID_EDGES: usize = 500;
 const MERMAID_TEXT: usize = 50_000;
 
 /// The arguments of `graph`.
 #[derive(Debug, Args)]
 pub struct Graph {
-    /// Only these: a host, or an Ingress as NAMESPACE/NAME
+    /// Draw only these: a host, or an Ingress as NAMESPACE/NAME
     #[arg(value_name = "HOST|NAMESPACE/INGRESS")]
     only: Vec<String>,
 
     #[command(flatten)]
     input: Input,
 
-    /// Draw this output only
+    /// Draw only this output
     #[arg(long = "output-name", value_name = "NAMESPACE/NAME", value_parser = super::output_key)]
     output: Option<OutputKey>,
 
@@ -65,11 +65,12 @@ impl Graph {
         let graph = RoutingGraph::new(&routing, endpoints_known, self.output.as_ref(), &self.only);
         if graph.namespaces.is_empty() && !self.only.is_empty() {
             let only = self.only.join(", ");
-            let message = format!("{only}: no route or problem is about it; leave it out to see all");
+            let message =
+                format!("{only}: no route or problem belongs to it; leave it out to see everything");
             return Err(CommandError::usage(message));
         }
         let text = match self.format {
-            // It hides them text by text, since one line has many.
+            // The SVG hides keys text by text, since one of its lines has many texts.
             GraphFormat::Svg => graph_svg::svg(&graph),
             GraphFormat::Dot => hide_keys_in_lines(&graph_text::dot(&graph)).into_owned(),
             GraphFormat::Mermaid => hide_keys_in_lines(&graph_text::mermaid(&graph)).into_owned(),
@@ -79,8 +80,9 @@ impl Graph {
         if self.format == GraphFormat::Mermaid && (edges > MERMAID_EDGES || text.len() > MERMAID_TEXT) {
             let _ = writeln!(
                 streams.stderr,
-                "note: Mermaid draws {MERMAID_EDGES} edges and {MERMAID_TEXT} letters at most where maxEdges and \
-                 maxTextSize are not set, and these are {edges} and {}: name a host or an Ingress, or use -o svg",
+                "note: by default, Mermaid draws at most {MERMAID_EDGES} edges and {MERMAID_TEXT} \
+                 characters (maxEdges, maxTextSize), but this graph has {edges} and {}: name a host or an \
+                 Ingress, or use -o svg",
                 text.len()
             );
         }

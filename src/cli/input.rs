@@ -1,4 +1,4 @@
-//! What the tools for people read: manifests, or the objects of a cluster.
+//! Reads the input of the tools for people: manifests, or the objects of a cluster.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
@@ -21,10 +21,10 @@ use crate::options::{Loaded, Options};
 use crate::redact::{hide_keys, printable};
 use crate::translate::settings::BrokenBackends;
 
-/// The group of arguments of which one says where the objects come from.
+/// The group of arguments that select the source of the objects.
 pub const SOURCE: &str = "source";
 
-/// Where the objects come from.
+/// The source of the objects.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new(SOURCE).required(true))]
 pub struct Input {
@@ -32,11 +32,12 @@ pub struct Input {
     #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1, group = SOURCE)]
     filenames: Vec<PathBuf>,
 
-    /// Read the objects of a cluster, which is only read: by --context, KUBECONFIG or the current context, as kubectl does
+    /// Read the objects of a cluster (read-only), selected by --context, KUBECONFIG or the current context, as with
+    /// kubectl
     #[arg(long, group = SOURCE)]
     cluster: bool,
 
-    /// Look at this namespace only, as if there were no other
+    /// Read only this namespace, as if there were no other
     #[arg(short = 'n', long, value_name = "NAMESPACE", value_parser = namespace)]
     namespace: Option<String>,
 
@@ -44,12 +45,12 @@ pub struct Input {
     connect: ClusterArguments,
 }
 
-/// Why there are no objects.
+/// Errors that leave no objects.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     #[error(transparent)]
     Manifests(#[from] ManifestError),
-    #[error("--context and --kubeconfig name a cluster, and -f names files: leave one of them out")]
+    #[error("--context and --kubeconfig name a cluster, but -f names files: leave one of them out")]
     NotCluster,
     #[error(transparent)]
     Connection(#[from] NoConnection),
@@ -57,13 +58,13 @@ pub enum InputError {
     List { path: String, message: String },
 }
 
-/// Who presses Tab does not wait longer for a cluster.
+/// The timeout for completions, since users do not wait longer after pressing Tab.
 const COMPLETED_WITHIN: Duration = Duration::from_secs(3);
 
-/// Secrets that are asked for by name at once.
+/// The number of Secrets that are requested at once.
 const AT_ONCE: usize = 16;
 
-/// What is read of a cluster: what, in which API group, and whether it is namespaced and can be done without.
+/// The resources to read from a cluster: plural, API path, whether it is namespaced, and whether it is optional.
 type List = (&'static str, &'static str, bool, bool);
 
 const LISTS: [List; 8] = [
@@ -85,7 +86,7 @@ const REFERENCED: &[List] = &[
 ];
 
 impl Input {
-    /// Reads everything; what can't be read, but need not keep the rest from being used, is said on standard error.
+    /// Reads everything. Unreadable parts that need not stop the rest are reported on standard error.
     ///
     /// # Errors
     /// See [`InputError`].
@@ -98,7 +99,8 @@ impl Input {
         Ok(self.read_to(false, loaded, environment, streams)?.0)
     }
 
-    /// The same, with what only `lint` needs: the texts of manifests, or what Ingresses of a cluster refer to.
+    /// The same, with what only `lint` needs: the texts of manifests, or the objects to which Ingresses of a cluster
+    /// refer.
     ///
     /// # Errors
     /// See [`InputError`].
@@ -139,13 +141,14 @@ impl Input {
         if let Some(namespace) = &self.namespace {
             let _ = writeln!(
                 streams.stderr,
-                "note: -n {namespace}: other namespaces are not looked at, and Traefik knows their routes too"
+                "note: -n {namespace}: only this namespace is read, but Traefik also knows the routes of \
+                 the others"
             );
         }
         Ok((manifests, texts))
     }
 
-    /// Files are named, or else a cluster is read.
+    /// Whether files are named; otherwise a cluster is read.
     pub fn is_cluster(&self) -> bool {
         self.cluster || self.filenames.is_empty()
     }
@@ -155,7 +158,8 @@ impl Input {
         options(manifests, self.is_cluster(), &limited(loaded, self.namespace.as_deref()))
     }
 
-    /// The Ingresses alone, for completions: none where they can't be read in a moment, and none of standard input.
+    /// Only the Ingresses, for completions. There are none if they can't be read quickly, or if they are on standard
+    /// input.
     pub fn ingresses(&self, loaded: &Loaded, environment: &Environment) -> Vec<Ingress> {
         if self.is_cluster() {
             let namespaces = &limited(loaded, self.namespace.as_deref()).options.namespaces.clone();
@@ -190,7 +194,7 @@ pub fn namespace(text: &str) -> Result<String, String> {
     }
 }
 
-/// Says on standard error what is wrong with what was read.
+/// Reports faults of the input on standard error.
 pub fn report(manifests: &Manifests, input: &str, streams: &mut Streams<'_>) {
     for fault in &manifests.faults {
         let _ = writeln!(streams.stderr, "error: {}", printable(&hide_keys(&fault.to_string())));
@@ -200,8 +204,8 @@ pub fn report(manifests: &Manifests, input: &str, streams: &mut Streams<'_>) {
     }
 }
 
-/// The options for objects: manifests of a repository hold no EndpointSlices, and often not every Service, so routes
-/// stay without them.
+/// The options for objects. Manifests of a repository contain no EndpointSlices, and often not every Service, so routes
+/// without them are kept.
 pub fn options(manifests: &Manifests, of_cluster: bool, loaded: &Loaded) -> Options {
     let mut options = loaded.options.clone();
     if !of_cluster && manifests.slices.is_empty() {
@@ -211,7 +215,7 @@ pub fn options(manifests: &Manifests, of_cluster: bool, loaded: &Loaded) -> Opti
     options
 }
 
-/// Reads the objects of a cluster. Lists that are refused and can be done without are left out, with a warning.
+/// Reads the objects of a cluster. Optional lists that are refused are left out, with a warning.
 ///
 /// # Errors
 /// See [`InputError`].
@@ -228,7 +232,7 @@ pub fn of_cluster(
         listed(connection.client, &loaded.options.namespaces, &lists).await
     })??;
     for path in refused {
-        let _ = writeln!(streams.stderr, "warning: {path}: not allowed or not there, so it is left out");
+        let _ = writeln!(streams.stderr, "warning: {path}: not allowed or not found, so it is left out");
     }
     Ok(manifests)
 }
@@ -263,7 +267,7 @@ async fn listed(
     Ok((manifests, refused))
 }
 
-/// What the API server answers for a path; `None` where it refuses, or knows nothing of, what can be done without.
+/// The answer of the API server for a path; `None` if an optional resource is refused or unknown.
 async fn text_of(
     client: &Client,
     path: &str,
@@ -280,7 +284,7 @@ async fn text_of(
     }
 }
 
-/// Secrets that Ingresses name and that are of another type than the listed ones.
+/// The Secrets that Ingresses name and that have another type than the listed ones.
 async fn named_secrets(client: &Client, manifests: &Manifests) -> Result<Vec<String>, InputError> {
     let listed: HashSet<(&str, &str)> = manifests
         .secrets

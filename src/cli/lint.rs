@@ -1,4 +1,4 @@
-//! `waybill lint`: what is wrong with manifests or with a cluster.
+//! `waybill lint`: reports mistakes in manifests or in a cluster.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ pub struct LintArguments {
     #[command(flatten)]
     input: Input,
 
-    /// Explain every code with an example, and read nothing
+    /// Explain every code with an example, without reading any input
     #[arg(long, exclusive = true, group = SOURCE)]
     list: bool,
 
@@ -42,20 +42,20 @@ pub struct LintArguments {
     )]
     ignore: Vec<String>,
 
-    /// The file that says which codes are not reported; .waybill-lint.yaml in the working directory, or above it in the
-    /// same repository, by default
+    /// The file that lists ignored codes; by default .waybill-lint.yaml in the working directory, or in a folder above
+    /// it in the same repository
     #[arg(long, value_name = "PATH")]
     ignore_file: Option<PathBuf>,
 
-    /// Report certificates that end within so many days
+    /// Report certificates that expire within this number of days
     #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(i64).range(0..=36_500))]
     expires_within: i64,
 
-    /// The least severity that is printed
+    /// The lowest severity that is printed
     #[arg(long, value_name = "SEVERITY", value_enum, default_value_t = Least::Warning)]
     severity: Least,
 
-    /// The least severity that makes the exit code 1
+    /// The lowest severity for which the exit code is 1
     #[arg(long, value_name = "SEVERITY", value_enum, default_value_t = FailOnSeverity::Warning)]
     fail_on: FailOnSeverity,
 
@@ -64,7 +64,7 @@ pub struct LintArguments {
     format: LintFormat,
 }
 
-/// What is printed at least.
+/// The lowest severity to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Least {
     Error,
@@ -82,7 +82,7 @@ impl From<Least> for Severity {
     }
 }
 
-/// What makes the exit code 1.
+/// The lowest severity for exit code 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum FailOnSeverity {
     Error,
@@ -128,13 +128,13 @@ struct IgnoreFile {
 struct IgnoreEntry {
     code: String,
     object: Option<String>,
-    /// For those who read the file.
+    /// For people who read the file.
     #[serde(rename = "reason")]
     _reason: Option<String>,
 }
 
 impl LintArguments {
-    /// Reads, looks, prints; gives the exit code.
+    /// Reads, checks, prints; returns the exit code.
     pub fn run(
         &self,
         loaded: &Loaded,
@@ -204,8 +204,7 @@ impl LintArguments {
         })?;
         for IgnoreEntry { code, object, .. } in file.ignore {
             if codes::find(&code).is_none() {
-                let message =
-                    format!("there is no code {code:?}; `waybill lint --list` explains those there are");
+                let message = format!("there is no code {code:?}; `waybill lint --list` explains all codes");
                 return Err(failed(message));
             }
             match object {
@@ -219,7 +218,7 @@ impl LintArguments {
     }
 }
 
-/// The file in the working directory, or above it up to the root of the repository.
+/// The file in the working directory, or in a folder above it up to the root of the repository.
 fn ignore_file() -> Option<PathBuf> {
     let directory = std::env::current_dir().ok()?;
     for folder in directory.ancestors() {
@@ -234,7 +233,7 @@ fn ignore_file() -> Option<PathBuf> {
     None
 }
 
-/// A repository seldom holds its IngressClasses. Where there is none, those that are named count as ours.
+/// A repository seldom contains its IngressClasses. If there are none, every named class counts as ours.
 fn assume_classes(manifests: &mut Manifests, options: &ClassOptions, streams: &mut Streams<'_>) {
     if !manifests.classes.is_empty() || options.lookup_disabled {
         return;
@@ -263,7 +262,7 @@ fn assume_classes(manifests: &mut Manifests, options: &ClassOptions, streams: &m
     }));
 }
 
-/// A file below the working directory without the way to that.
+/// The path of a file relative to the working directory.
 fn relative(mut finding: LintFinding) -> LintFinding {
     let directory = std::env::current_dir().unwrap_or_default();
     finding.file = finding.file.map(|file| match Path::new(&file).strip_prefix(&directory) {

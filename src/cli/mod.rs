@@ -1,4 +1,4 @@
-//! The command line: a file a command, and what all of them share.
+//! The command line. Each command has a file of its own; this one has what they share.
 
 mod agent;
 mod check;
@@ -35,9 +35,9 @@ use crate::routing::Routing;
 use plugin::CalledAs;
 
 pub const SUCCESS: u8 = 0;
-/// Problems were found and the command was asked to fail for them, or it failed while it ran.
+/// The command found what it was asked to fail for, or it failed while it ran.
 pub const PROBLEMS: u8 = 1;
-/// Wrong usage, or input that can't be read or output that can't be written.
+/// Wrong usage, unreadable input, or output that can't be written.
 pub const USAGE: u8 = 2;
 
 /// Turns Kubernetes Ingresses into routing for Traefik.
@@ -58,72 +58,75 @@ enum Command {
     /// Reads manifests and prints the routing that the operator would publish for them. Problems go to standard error,
     /// one line each: category, object, field, value, remedy. The last line is a summary.
     ///
-    /// Exit codes: 0; 1 with --strict when there is a problem; 2 for wrong usage or input that can't be read.
+    /// Exit codes: 0; 1 with --strict if there is a problem; 2 for wrong usage or unreadable input.
     Render(render::Render),
     /// Run the operator against a cluster
     ///
-    /// Watches Ingresses and what they use, publishes the routing while it leads, and serves metrics and probes.
+    /// Watches Ingresses and the objects that they use, publishes the routing while it is the leader, and
+    /// serves metrics and probes.
     ///
-    /// Exit codes: 0 on SIGTERM, after the write in progress and the release of the Lease; 1 when a part of the
-    /// operator fails; 2 for wrong usage.
+    /// Exit codes: 0 on SIGTERM, after finishing the current write and releasing the Lease; 1 if a part of
+    /// the operator fails; 2 for wrong usage.
     Run,
     /// Hand the published routing to the Traefik beside it
     ///
-    /// Watches the index of an output, fetches what it leads to, and hands Traefik one whole generation after the other.
-    /// Connects with the service account inside a cluster, and as kubectl does outside.
+    /// Watches the index of an output, fetches its shards, and hands complete generations to Traefik. Inside
+    /// a cluster it connects with the service account, outside as kubectl does.
     ///
-    /// Exit codes: 0 on SIGTERM, or with --once when a generation is written; 1 when --once has nothing to write within
-    /// 60 seconds; 2 for wrong usage or a folder that can't be written.
+    /// Exit codes: 0 on SIGTERM, or with --once when a generation is written; 1 if --once found nothing to
+    /// write within 60 seconds; 2 for wrong usage or a folder that can't be written.
     Agent(agent::AgentArguments),
-    /// Say which router serves a request, and why
+    /// Show which router serves a request, and why
     ///
-    /// Reads manifests (-f) or a cluster (--cluster, read-only) and prints which router serves a request to URL: all
-    /// routers that are about its host in the order in which Traefik tries them, why each wins or loses and what would
-    /// make it win, middlewares, endpoints and their state, the certificate, and the objects that they come from.
-    /// Without EndpointSlices in the input, routes are shown without endpoints.
+    /// Reads manifests (-f) or a cluster (--cluster, read-only) and shows which router serves a request to URL, with
+    /// its middlewares, endpoints and certificate, and the objects from which they come. It then lists all routers for
+    /// the host in the order in which Traefik tries them, why each wins or loses, and what would make it win. Without
+    /// EndpointSlices in the input, routes are shown without endpoints.
     ///
-    /// Exit codes: 0 when a router serves the request; 1 when none does; 2 for wrong usage or input that can't be read.
+    /// Exit codes: 0 if a router serves the request; 1 if none does; 2 for wrong usage or unreadable input.
     Explain(explain::Explain),
     /// Draw the routing: host, path, Service, endpoints
     ///
-    /// Reads manifests (-f) or a cluster (--cluster, read-only) and draws its routing by namespace, with problems marked: as
-    /// SVG, which a browser shows with search and collapsible namespaces, as DOT or Mermaid, or as JSON for programs.
-    /// Without EndpointSlices in the input, routes are shown without endpoints.
+    /// Reads manifests (-f) or a cluster (--cluster, read-only) and draws its routing by namespace, with
+    /// problems marked. The formats are SVG with search and collapsible namespaces for a browser, DOT,
+    /// Mermaid, and JSON for programs. Without EndpointSlices in the input, routes are shown without
+    /// endpoints.
     ///
-    /// Exit codes: 0; 2 for wrong usage or input that can't be read.
+    /// Exit codes: 0; 2 for wrong usage or unreadable input.
     Graph(graph::Graph),
-    /// Say which routes were gained, lost or changed
+    /// List the routes that are gained, lost or changed
     ///
     /// Compares two routings by what they serve (host, path, backend, TLS, middlewares), not by name. Each is a file, a
-    /// directory, - for standard input, git:REVISION:PATH, cluster: (the objects of a cluster), published:NAMESPACE/OUTPUT
-    /// or traefik:URL (what Traefik's API says). Nothing is changed anywhere.
+    /// directory, - for standard input, git:REVISION:PATH, cluster: (the objects of a cluster),
+    /// published:NAMESPACE/OUTPUT or traefik:URL (what Traefik's API shows). The command only reads.
     ///
-    /// Exit codes: 0; 1 when something differs, see --fail-on; 2 for wrong usage or input that can't be read.
+    /// Exit codes: 0; 1 if there is a difference, see --fail-on; 2 for wrong usage or unreadable input.
     Diff(diff::DiffArguments),
-    /// Say what is wrong with manifests or with a cluster
+    /// Report mistakes in manifests or in a cluster
     ///
-    /// Reads manifests (-f) or a cluster (--cluster, read-only) and prints every problem that render finds, and what is
-    /// legal and still wrong: routes that never get a request, hosts that are claimed twice, certificates that do not fit,
-    /// annotations of other controllers, and more. --list explains each code with an example.
+    /// Reads manifests (-f) or a cluster (--cluster, read-only) and prints every problem that render finds, and things
+    /// that are valid but most likely wrong: routes that never get a request, hosts that are claimed twice,
+    /// certificates that do not match, annotations of other controllers, and more. --list explains each code with an
+    /// example.
     ///
-    /// Exit codes: 0; 1 when something is found, see --fail-on; 2 for wrong usage or input that can't be read.
+    /// Exit codes: 0; 1 if something is found, see --fail-on; 2 for wrong usage or unreadable input.
     Lint(lint::LintArguments),
-    /// Print what is published, put together from its index and shards
+    /// Print the published routing
     ///
     /// Reads the index and its shards, checks every hash, and prints the routing. Connects as kubectl does: by
-    /// --context, by KUBECONFIG, or by the current context of ~/.kube/config. Inside a cluster it uses the service
-    /// account.
+    /// --context, KUBECONFIG, or the current context of ~/.kube/config. Inside a cluster it uses the service account.
     ///
-    /// Exit codes: 0; 1 when nothing is published or it is incomplete; 2 for wrong usage.
+    /// Exit codes: 0; 1 if nothing is published or it is incomplete; 2 for wrong usage.
     Show(show::Show),
-    /// Say whether a cluster has what the operator needs
+    /// Check whether a cluster has everything that the operator needs
     ///
-    /// Checks, a line each: the API server, the CRD, the IngressClasses and their parameters, the rights that the options
-    /// need, published Services, the Lease, and who else routes or writes statuses of the same Ingresses. Each line is
-    /// `ok`, or a `note` or `FAIL` with what to do. Changes nothing. Takes the options of `run`, and connects as kubectl
-    /// does; inside a cluster it uses the service account.
+    /// Checks the API server, the CRD, the IngressClasses and their parameters, the rights that the options need,
+    /// published Services, the Lease, and which other controllers serve the same Ingresses or write their statuses.
+    /// Prints one line each: `ok`, or a `note` or `FAIL` with a remedy. Changes nothing. Takes the options of `run`,
+    /// and connects as kubectl does; inside a cluster it uses the service account.
     ///
-    /// Exit codes: 0; 1 when a line says FAIL, such as for an API server that does not answer; 2 for wrong usage.
+    /// Exit codes: 0; 1 if a line says FAIL, for example because the API server does not answer; 2 for wrong
+    /// usage.
     Check(check::CheckArguments),
     /// Print every option with its default and its meaning
     Options(documents::PrintOptions),
@@ -131,14 +134,14 @@ enum Command {
     Crds,
     /// Print completions for a shell
     ///
-    /// For Bash: source <(waybill completions bash). Those for Bash, zsh and fish know hosts, Ingresses and namespaces of
-    /// what the command line reads, and contexts of the kubeconfig.
+    /// For Bash: source <(waybill completions bash). In Bash, zsh and fish, completions include hosts,
+    /// Ingresses and namespaces from the input of the command, and contexts of the kubeconfig.
     Completions(documents::Completions),
     /// Print a manual page
     ///
     /// To read it: waybill man run | man -l -
     Man(documents::Man),
-    /// Print the version, the commit, and the Traefik and Kubernetes versions it was tested with
+    /// Print the version, the commit, and the Traefik and Kubernetes versions used in tests
     Version(version::Version),
 }
 
@@ -148,22 +151,22 @@ pub struct Streams<'a> {
     pub stdin: &'a mut dyn Read,
     /// The document that was asked for, and nothing else.
     pub stdout: &'a mut dyn Write,
-    /// What there is to say about it, a line each.
+    /// Messages, one per line.
     pub stderr: &'a mut dyn Write,
 }
 
 impl Streams<'_> {
-    /// Prints a document, as [`Self::write`].
+    /// Prints a document, see [`Self::write`].
     fn print(&mut self, text: &str) -> CommandResult {
         self.write(|out| out.write_all(text.as_bytes()))
     }
 
-    /// Writes a document to standard output. A reader that has seen enough (`| head`) is no failure.
+    /// Writes a document to standard output. It is no failure if the reader closes it early (`| head`).
     fn write(&mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> CommandResult {
         let mut buffered = io::BufWriter::with_capacity(1 << 16, &mut *self.stdout);
         match write(&mut buffered).and_then(|()| buffered.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                // What is left in the buffer must not be tried again when it is dropped.
+                // The rest of the buffer must not be written again when it is dropped.
                 let _ = buffered.into_parts();
                 Ok(SUCCESS)
             }
@@ -173,10 +176,10 @@ impl Streams<'_> {
     }
 }
 
-/// The exit code of a command, or why it could not go on.
+/// The exit code of a command, or the error that stopped it.
 type CommandResult = Result<u8, CommandError>;
 
-/// Why a command can't go on: what is said on standard error, and the exit code.
+/// An error that stops a command: the message for standard error, and the exit code.
 #[derive(Debug)]
 struct CommandError {
     code: u8,
@@ -206,7 +209,7 @@ impl<E: std::error::Error> From<E> for CommandError {
     }
 }
 
-/// Runs the command that the process was called with.
+/// Runs the command line of the process.
 pub fn main() -> ExitCode {
     let mut streams = Streams {
         stdin: &mut io::stdin().lock(),
@@ -243,7 +246,7 @@ pub fn run(
         Err(error) => {
             let text = error.render();
             let out: &mut dyn Write = if error.use_stderr() { streams.stderr } else { streams.stdout };
-            // Whoever closed the stream does not want to know.
+            // If the stream is closed, nobody wants the message.
             let _ = write!(out, "{text}").and_then(|()| out.flush());
             return u8::try_from(error.exit_code()).unwrap_or(USAGE);
         }
@@ -310,7 +313,7 @@ fn reads(command: &str, option: &Entry) -> bool {
     }
 }
 
-/// Reads and checks the options, and says what there is to say about them.
+/// Reads and checks the options, and prints warnings.
 fn loaded(
     flags: &Flags,
     environment: &Environment,
@@ -324,7 +327,7 @@ fn loaded(
     Ok(loaded)
 }
 
-/// Whether what is printed may be coloured.
+/// Whether the output may be coloured.
 fn is_colourful(environment: &Environment) -> bool {
     let is_terminal =
         environment.get("TERM").is_some_and(|kind| kind != "dumb") && io::stdout().is_terminal();
@@ -346,7 +349,7 @@ fn output_key(text: &str) -> Result<OutputKey, String> {
     }
 }
 
-/// Why an output can't be looked at: it is not there.
+/// The named output does not exist.
 #[derive(Debug, thiserror::Error)]
 #[error("--output-name={wanted}: there is no such output; name one of {all}")]
 struct NoOutput {

@@ -1,4 +1,4 @@
-//! kubectl's plugin: the same program, called `kubectl-waybill`.
+//! The plugin of kubectl: the same program, called `kubectl-waybill`.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -30,8 +30,7 @@ pub fn has_argument(command: &clap::Command, name: &str) -> bool {
     command.get_arguments().any(|argument| argument.get_id() == name)
 }
 
-/// The commands as kubectl's user knows them: the cluster of the current context is what they read, unless files are
-/// given.
+/// The commands as seen from kubectl: they read the cluster of the current context unless files are given.
 pub fn command(command: clap::Command) -> clap::Command {
     command
         .bin_name("kubectl waybill")

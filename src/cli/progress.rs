@@ -1,21 +1,21 @@
-//! What a command is doing, on a terminal, once that takes over a second.
+//! Shows on a terminal what a command is doing if it takes over a second.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Nothing is said before, and the line changes as often.
+/// The delay before the line appears, and the interval of its updates.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// A line on standard error for as long as it lives, where that is a terminal.
+/// A status line on standard error, shown while this value exists if standard error is a terminal.
 pub struct Progress {
     done: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Progress {
-    /// Begins with what is being done, such as "reading the cluster".
+    /// Starts with a description such as "reading the cluster".
     pub fn new(doing: &'static str) -> Self {
         let is_terminal =
             io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|kind| kind != "dumb");
@@ -32,7 +32,7 @@ impl Drop for Progress {
     fn drop(&mut self) {
         self.done = None;
         if let Some(thread) = self.thread.take() {
-            // A thread that panicked has nothing more to say.
+            // If the thread panicked, there is nothing to clear.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! `waybill render`: the routing of manifests, without a cluster.
+//! `waybill render`: prints the routing of manifests, without a cluster.
 
 mod report;
 
@@ -36,11 +36,11 @@ pub struct Render {
     #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t = RenderFormat::Yaml)]
     format: RenderFormat,
 
-    /// Print this output only; needed for json when classes have outputs of their own
+    /// Print only this output; required for json when classes have outputs of their own
     #[arg(long = "output-name", value_name = "NAMESPACE/NAME", value_parser = super::output_key)]
     output: Option<OutputKey>,
 
-    /// Exit with 1 when there is any problem
+    /// Exit with 1 if there is any problem
     #[arg(long)]
     strict: bool,
 
@@ -59,9 +59,9 @@ pub struct Render {
 /// What is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum RenderFormat {
-    /// Traefik's dynamic configuration in one document, a router or service a line, as it is published
+    /// Traefik's dynamic configuration as one document, with one router or service per line, as it is published
     Json,
-    /// The same laid out for people
+    /// The same, formatted for people
     Yaml,
     /// The ConfigMaps and Secrets that would be applied
     Manifests,
@@ -86,8 +86,7 @@ impl Render {
         })
     }
 
-    /// The outputs to print: the one that was asked for, or all that hold something; the operator's own when none
-    /// does.
+    /// The outputs to print: the requested one, or all that are not empty, or the operator's own if all are empty.
     fn outputs(&self, routing: &Routing, own: &OutputKey) -> Result<Vec<OutputKey>, CommandError> {
         let list = |keys: &[&OutputKey]| keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         if let Some(wanted) = &self.output {
@@ -128,7 +127,7 @@ impl Render {
     }
 }
 
-/// Prints the objects of an output: shards first, the index, which names them, last.
+/// Prints the objects of an output: first the shards, then the index.
 fn print_manifests(out: &mut dyn Write, key: &OutputKey, output: &mut Output, keys: bool) -> io::Result<()> {
     let desired = DesiredOutput::new(output);
     for digest in &desired.routing_shards {
@@ -147,7 +146,7 @@ fn print_manifests(out: &mut dyn Write, key: &OutputKey, output: &mut Output, ke
         };
         print_object(out, &objects::key_shard(key, None, digest, &document)?)?;
     }
-    // Nothing was published: neither a leader nor a time can be named, and equal input gives equal names.
+    // Nothing was published, so there is no leader and no time to name. Without a salt, equal input has equal names.
     let published_at = "1970-01-01T00:00:00Z";
     let stamp = Stamp { epoch: 0, generation: 1, awaited: 0, published_at, salt: None };
     print_object(out, &objects::index(key, &desired.index(&stamp)))

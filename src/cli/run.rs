@@ -1,4 +1,4 @@
-//! `waybill run`.
+//! `waybill run`: runs the operator.
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -21,21 +21,21 @@ pub(super) fn start(loaded: &Loaded, environment: &Environment) -> CommandResult
 /// Starts logging, for this process.
 pub(super) fn start_logging(options: &Options) {
     let level = options.log_level;
-    // The watches themselves log what kube says of a failing one, once in a while.
+    // The watches log kube's errors themselves, with a limited rate.
     let filter =
         tracing_subscriber::EnvFilter::new(format!("warn,kube_runtime=off,kube_client=off,waybill={level}"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| KeylessWriter(std::io::stderr()))
         .with_target(false);
-    // A logger that is set already (in a test) stays.
+    // A logger that is already set (in a test) stays.
     let _ = match options.log_format {
         LogFormat::Text => builder.with_ansi(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
 }
 
-/// Done at the first SIGTERM or SIGINT.
+/// Resolves at the first SIGTERM or SIGINT.
 async fn told_to_stop() -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,4 +1,4 @@
-//! `waybill show`: what is published, read as a proxy's agent would, and put together.
+//! `waybill show`: reads the published routing as an agent does, and prints it.
 
 use std::collections::BTreeMap;
 
@@ -22,20 +22,20 @@ use crate::published::read::{self, Published, ReadError};
 use crate::traefik::document::Keys;
 use crate::traefik::yaml;
 
-/// A missing shard means that there is a newer index; more often than this in a row it means that it is lost.
+/// A missing shard means that there is a newer index. After this number of attempts it counts as lost.
 const ATTEMPTS: usize = 5;
 
-/// Agents that are counted.
+/// The maximum number of agents that are counted.
 const AGENTS: u32 = 10_000;
 
 /// The arguments of `show`.
 #[derive(Debug, Args)]
 pub struct Show {
-    /// The output to print; the operator's own when none is named
+    /// The output to print; by default the operator's own
     #[arg(value_name = "[NAMESPACE/]NAME", value_parser = output_name)]
     output: Option<(Option<String>, String)>,
 
-    /// Namespace of the output; the operator's own when none is given
+    /// Namespace of the output; by default the operator's own
     #[arg(short = 'n', long, value_name = "NAMESPACE")]
     namespace: Option<String>,
 
@@ -54,15 +54,15 @@ pub struct Show {
 /// What is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ShowFormat {
-    /// Traefik's dynamic configuration in one document, a router or service a line
+    /// Traefik's dynamic configuration as one document, with one router or service per line
     Json,
-    /// The same laid out for people
+    /// The same, formatted for people
     Yaml,
-    /// The index alone
+    /// Only the index
     Index,
 }
 
-/// Why there is nothing to show.
+/// Errors that leave nothing to show.
 #[derive(Debug, thiserror::Error)]
 pub enum ShowError {
     #[error(
@@ -132,7 +132,7 @@ fn output_name(text: &str) -> Result<(Option<String>, String), String> {
     Ok((None, text.to_owned()))
 }
 
-/// What is published of an output. Without the right to read its Secrets there are no certificates in it.
+/// The published content of an output. Without the right to read its Secrets, it has no certificates.
 pub async fn published(client: Client, output: &OutputKey) -> Result<Published, ShowError> {
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), output.namespace());
     let secrets: Api<Secret> = Api::namespaced(client, output.namespace());
@@ -163,7 +163,7 @@ pub async fn published(client: Client, output: &OutputKey) -> Result<Published, 
     }
 }
 
-/// How many agents have an index. `None` where there is no agent, or where it can't be read.
+/// How many agents have loaded an index. `None` if there are no agents, or if their Leases can't be read.
 async fn agents(client: Client, output: &OutputKey, index: &Index) -> Option<ReportedAgents> {
     let leases: Api<Lease> = Api::namespaced(client, output.namespace());
     let list = ListParams::default().labels(&agents::selector(output)).limit(AGENTS);

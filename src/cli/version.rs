@@ -1,10 +1,10 @@
-//! `waybill version`: which build it is, and what it was tested with.
+//! `waybill version`: prints the build, and the versions that it was tested with.
 
 use clap::{Args, ValueEnum};
 
 use super::{CommandResult, Streams, json};
 
-/// What the tests run against; a test holds them to the modules that tests/tools builds.
+/// The versions that the tests use. A test compares them with the modules in tests/tools.
 macro_rules! traefik {
     () => {
         "v3.7.13"
@@ -16,10 +16,10 @@ macro_rules! kubernetes {
     };
 }
 
-/// Behind `waybill -V`.
+/// For `waybill -V`.
 pub const SHORT: &str = env!("CARGO_PKG_VERSION");
 
-/// Behind `waybill --version`.
+/// For `waybill --version`.
 pub const LONG: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     " (commit ",

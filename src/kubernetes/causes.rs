@@ -1,9 +1,9 @@
-//! Errors as people read them.
+//! Formats errors with their causes for people.
 
 use std::error::Error;
 
-/// An error with everything that caused it, which `Display` alone leaves out. What one says in its cause's words is not
-/// said again.
+/// An error with all its causes, which `Display` alone leaves out. If an error's text already includes its cause, the
+/// cause is not repeated.
 pub fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

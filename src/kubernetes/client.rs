@@ -25,78 +25,78 @@ const ENDPOINT: &str = "providers.kubernetesIngress.endpoint";
 const TOKEN: &str = "providers.kubernetesIngress.token";
 const CA: &str = "providers.kubernetesIngress.certAuthFilePath";
 
-/// A connection is given up when it can't be opened in this time.
+/// Timeout for opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The longest silence within an answer. Watches have to be asked to end after 30 s, so only a dead
-/// connection is silent for longer.
+/// The longest silence within an answer. Watches are asked to end after 30 s, so only a dead connection is silent for
+/// longer.
 const READ_TIMEOUT: Duration = Duration::from_secs(33);
 
-/// The longest that a request's bytes may find no taker.
+/// The longest time that a request's bytes may wait to be sent.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How to reach the API server outside a cluster without `KUBECONFIG`. In a cluster only `endpoint` counts.
+/// How to reach the API server outside a cluster without `KUBECONFIG`. In a cluster only `endpoint` is used.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// `http` or `https`, with a host, without user, query and fragment.
+    /// `http` or `https` with a host, and without user, query and fragment.
     pub endpoint: Option<Uri>,
     pub token: Option<Token>,
-    /// The file with the certificates of its authorities.
+    /// The file with its CA certificates.
     pub cert_auth_file_path: Option<PathBuf>,
 }
 
-/// What surrounds the process.
+/// The environment of the process.
 #[derive(Clone, Debug)]
 pub struct Environment {
     pub variables: BTreeMap<String, String>,
     /// The folder of the service account's token, CA and namespace.
     pub service_account: PathBuf,
-    /// The context of KUBECONFIG's files to use, in place of their current one.
+    /// The context of the KUBECONFIG files to use instead of their current one.
     pub context: Option<String>,
 }
 
 impl Environment {
-    /// That of this process.
+    /// The environment of this process.
     pub fn of_process() -> Self {
         let text = |text: OsString| text.to_string_lossy().into_owned();
         let variables = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
         Self { variables, service_account: SERVICE_ACCOUNT.into(), context: None }
     }
 
-    /// A variable that is not empty.
+    /// A variable, if it is not empty.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// Whether it is that of a pod.
+    /// Whether the process runs in a pod.
     pub fn is_in_cluster(&self) -> bool {
         ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"].iter().all(|name| self.get(name).is_some())
     }
 }
 
-/// Which of the three ways was taken.
+/// The way that was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     InCluster,
-    /// With the file or files that KUBECONFIG names.
+    /// With the files that KUBECONFIG names.
     Kubeconfig,
     /// With an [`Access`].
     Endpoint,
 }
 
-/// A client, and how it came to be.
+/// A client, and how it was created.
 #[derive(Clone)]
 pub struct Connection {
     pub client: Client,
     pub way: Way,
     /// The API server's address.
     pub address: String,
-    /// What the user should know, one line each.
+    /// Warnings for the user, one line each.
     pub warnings: Vec<String>,
 }
 
-/// Why there is no client. Nothing was sent yet; an API server that does not answer is no reason. `source_name` is the
-/// option, the variable or what else named the file or the address.
+/// Errors that prevent creating a client. No request is sent yet, so an API server that does not answer is not among
+/// them. `source_name` is the option, variable or other source of the file or address.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error(
@@ -105,7 +105,8 @@ pub enum ConnectError {
     )]
     NoEndpoint,
     #[error(
-        "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT: {0:?} is no API server's URL; write a host and a port"
+        "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT: {0:?} is not an API server's URL; write a \
+         host and a port"
     )]
     Address(String),
     #[error("{source_name}: the token{} can't be used: {source}", shown(.path))]
@@ -125,7 +126,7 @@ fn shown(path: &Option<PathBuf>) -> String {
     path.as_ref().map_or_else(String::new, |path| format!(" in {}", path.display()))
 }
 
-/// Makes a client, without a request.
+/// Creates a client without sending a request.
 ///
 /// `identity` tells replicas apart in the API server's audit log.
 ///
@@ -167,7 +168,7 @@ pub async fn connect(
         ));
     }
     if plain {
-        // Without TLS there is nothing to trust, and kube must not look for the system's authorities either.
+        // Without TLS there is nothing to trust, and kube must not look for the system's CA certificates either.
         config.root_cert = Some(Vec::new());
     }
     config.default_retry = false;
@@ -188,7 +189,7 @@ pub async fn connect(
     Ok(Connection { client, way, address, warnings })
 }
 
-/// Which way Traefik would take.
+/// The way that Traefik would choose.
 fn way(environment: &Environment) -> Way {
     if environment.is_in_cluster() {
         Way::InCluster
@@ -257,7 +258,7 @@ async fn kubeconfig(environment: &Environment) -> Result<(Config, Option<Bearer>
             .and_then(|next| merged.merge(next))
             .map_err(|error| failed(kubeconfig_reason(&error)))?;
     }
-    // The authorities' file, where they are not inline, so that a new one is noticed.
+    // The CA file, if the certificates are not inline, so that a new one is noticed.
     let context = environment.context.as_ref().or(merged.current_context.as_ref());
     let ca_file = context.and_then(|current| {
         let context = merged.contexts.iter().find(|named| &named.name == current)?.context.as_ref()?;
@@ -288,7 +289,7 @@ async fn kubeconfig(environment: &Environment) -> Result<(Config, Option<Bearer>
     Ok((config, bearer))
 }
 
-/// Trusts the authorities in a file, which kube reads again every minute.
+/// Trusts the CA certificates in a file, which kube reads again every minute.
 fn trust_file(config: &mut Config, source_name: &'static str, path: &Path) -> Result<(), ConnectError> {
     let unreadable = |source| ConnectError::ReadCa { source_name, path: path.to_owned(), source };
     std::fs::read(path).map_err(unreadable)?;
@@ -312,21 +313,21 @@ fn user_agent(identity: &str) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static(env!("CARGO_PKG_NAME")))
 }
 
-/// What is wrong with a kubeconfig. A parser's message may quote the file, and so a token in it.
+/// The fault of a kubeconfig. A parser's message may quote the file, including a token.
 fn kubeconfig_reason(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::Parse(error) => match error.location() {
-            Some(at) => format!("it is no kubeconfig (line {}, column {})", at.line(), at.column()),
-            None => "it is no kubeconfig".to_owned(),
+            Some(at) => format!("it is not a kubeconfig (line {}, column {})", at.line(), at.column()),
+            None => "it is not a kubeconfig".to_owned(),
         },
         KubeconfigError::CurrentContextNotSet => {
-            "it names no current context; choose one with kubectl config use-context".to_owned()
+            "it has no current context; choose one with kubectl config use-context".to_owned()
         }
         other => other.to_string(),
     }
 }
 
-/// Why kube made no client. What a credential plugin printed may hold a token.
+/// The reason why kube created no client. The output of a credential plugin may contain a token.
 fn without_secrets(error: &kube::Error) -> String {
     match error {
         kube::Error::Auth(AuthError::AuthExecRun { cmd, out }) => {
@@ -336,9 +337,7 @@ fn without_secrets(error: &kube::Error) -> String {
             "the credential plugin printed no ExecCredential; run it by hand to see".to_owned()
         }
         kube::Error::RustlsTls(error) => {
-            format!(
-                "TLS can't be set up: {error}; it takes PEM files with at least one authority's certificate"
-            )
+            format!("TLS can't be set up: {error}; use PEM files with at least one authority's certificate")
         }
         kube::Error::ProxyProtocolDisabled { .. } | kube::Error::ProxyProtocolUnsupported { .. } => {
             "proxies are not supported; unset proxy-url, HTTPS_PROXY and https_proxy".to_owned()

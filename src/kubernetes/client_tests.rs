@@ -120,7 +120,7 @@ async fn a_kubeconfig_that_can_not_be_used_is_not_quoted() {
     let folder = Folder::new();
     let cases = [
         ("users: [{name: a, user: {token: [hush-hush]}}]", "line 1"),
-        ("{token: hush-hush", "no kubeconfig"),
+        ("{token: hush-hush", "not a kubeconfig"),
         ("users: [{name: a, user: {token: hush-hush}}]", "current context"),
     ];
     for (text, wanted) in cases {

@@ -7,10 +7,10 @@ use serde::Deserialize;
 
 use super::metadata::{Created, metadata, or_default};
 
-/// The label by which an EndpointSlice says whose it is.
+/// The label with the Service of an EndpointSlice.
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
-/// An EndpointSlice as it is decoded. What is kept of it is a [`Slice`].
+/// An EndpointSlice as it is decoded. It is stored as a [`Slice`].
 #[derive(Clone, Debug, Default, Deserialize, Resource)]
 #[resource(inherit = "v1::EndpointSlice")]
 pub struct EndpointSlice {
@@ -42,39 +42,39 @@ pub struct SlicePort {
     /// Often empty.
     #[serde(default, deserialize_with = "or_default")]
     pub name: Box<str>,
-    /// 0 where it says none.
+    /// 0 if there is none.
     #[serde(default, rename = "port", deserialize_with = "or_default")]
     pub number: i32,
 }
 
-/// An address of an endpoint that serves.
+/// An address of a serving endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// An IP address, or a name in a slice of type FQDN.
     pub host: Box<str>,
-    /// The endpoint is about to end.
+    /// The endpoint is terminating.
     pub terminating: bool,
 }
 
-/// What is kept of an EndpointSlice. Its namespace is in its key.
+/// The stored part of an EndpointSlice. Its namespace is in its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
     pub name: Box<str>,
     pub created: Created,
-    /// The Service that it belongs to; empty where it says none.
+    /// Its Service; empty if there is none.
     pub service: Box<str>,
     pub ports: Box<[SlicePort]>,
-    /// The addresses of its endpoints, without those that don't serve.
+    /// The addresses of its serving endpoints.
     pub addresses: Box<[Address]>,
 }
 
 impl EndpointSlice {
-    /// The Service that it belongs to.
+    /// Its Service.
     pub fn service(&self) -> Option<&str> {
         self.metadata.labels.as_ref()?.get(SERVICE_NAME_LABEL).map(String::as_str)
     }
 
-    /// The addresses of its endpoints that don't serve.
+    /// The addresses of its endpoints that are not serving.
     pub fn not_serving(&self) -> impl Iterator<Item = &str> {
         let endpoints = self.endpoints.iter().filter(|endpoint| endpoint.conditions.serving == Some(false));
         endpoints.flat_map(|endpoint| endpoint.addresses.iter().map(|address| &**address))
@@ -101,7 +101,7 @@ impl From<EndpointSlice> for Slice {
 }
 
 impl Slice {
-    /// What sorts the slices of a Service: the oldest first, then by name.
+    /// The order of the slices of a Service: oldest first, then by name.
     pub fn order(&self) -> (Created, &str) {
         (self.created, &self.name)
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::metadata::metadata;
 
-/// What is read of an Ingress.
+/// The used fields of an Ingress.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Resource)]
 #[resource(inherit = "v1::Ingress")]
 pub struct Ingress {
@@ -17,7 +17,7 @@ pub struct Ingress {
     pub status: Option<IngressStatus>,
 }
 
-/// What is read of an Ingress's spec.
+/// The used fields of an Ingress's spec.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IngressSpec {
@@ -27,7 +27,7 @@ pub struct IngressSpec {
     pub tls: Option<Vec<IngressTLS>>,
 }
 
-/// An entry of `spec.tls`. Its hosts decide nothing.
+/// An entry of `spec.tls`. Its hosts are not used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IngressTLS {
@@ -35,7 +35,7 @@ pub struct IngressTLS {
 }
 
 impl Ingress {
-    /// Forgets what only matters on the way in: the version, the labels, and the room that decoding leaves in lists.
+    /// Drops what is needed only for decoding: the version, the labels, and spare capacity of lists.
     pub fn strip(&mut self) {
         strip(&mut self.metadata);
         let Some(spec) = self.spec.as_mut() else { return };
@@ -51,7 +51,7 @@ impl Ingress {
     }
 }
 
-/// What is read of an IngressClass.
+/// The used fields of an IngressClass.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Resource)]
 #[resource(inherit = "v1::IngressClass")]
 pub struct IngressClass {
@@ -61,13 +61,13 @@ pub struct IngressClass {
 }
 
 impl IngressClass {
-    /// As [`Ingress::strip`].
+    /// Like [`Ingress::strip`].
     pub fn strip(&mut self) {
         strip(&mut self.metadata);
     }
 }
 
-/// A version that is new with every heartbeat must not make an update of what is none.
+/// A version that changes with every heartbeat must not make an update out of an unchanged object.
 fn strip(metadata: &mut ObjectMeta) {
     metadata.resource_version = None;
     metadata.generate_name = None;

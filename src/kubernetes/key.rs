@@ -21,7 +21,7 @@ impl ObjectKey {
         &self.namespace
     }
 
-    /// The namespace, to share its memory.
+    /// The namespace as a shared value.
     pub fn shared_namespace(&self) -> Arc<str> {
         Arc::clone(&self.namespace)
     }

@@ -1,4 +1,4 @@
-//! What every API request passes on its way out: the token, and the count of requests.
+//! A layer for all API requests: adds the token and counts requests.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,11 @@ use tower::{BoxError, Layer, Service};
 use super::watch::{self, Listened, Listener};
 use crate::metrics::{Code, Method, Metrics};
 
-/// A token's file is read again this often, as client-go does it.
+/// How often a token's file is read again, as in client-go.
 const REREAD: Duration = Duration::from_secs(60);
 
-/// The API server begins to answer a watch at once. A watch that was sent over an idle connection which had died is given
-/// up after this and tried over another one. The client's read timeout would notice much later.
+/// The API server starts to answer a watch at once. If a watch was sent over an idle connection that had died, it is
+/// given up after this time and tried over another one. The client's read timeout would notice much later.
 const OPENING: Duration = Duration::from_secs(10);
 
 /// A watch was not answered in time.
@@ -27,23 +27,23 @@ const OPENING: Duration = Duration::from_secs(10);
 #[error("no answer within {} s", OPENING.as_secs())]
 struct NoAnswer;
 
-/// A bearer token, or the path of a file that holds one. It is never shown, not even by `{:?}`.
+/// A bearer token, or the path of a file that contains one. It is never shown, not even by `{:?}`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
 impl Token {
-    /// The token, or the path of a file that holds one.
+    /// The token, or the path of a file that contains one.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The file that the text names, if there is one.
+    /// The file that the text names, if it is a path.
     pub(super) fn file(&self) -> Option<&Path> {
         let path = Path::new(&self.0);
         path.is_file().then_some(path)
     }
 
-    /// The header that carries it.
+    /// The header for it.
     fn header(&self) -> Result<HeaderValue, TokenError> {
         let text = self.0.trim();
         if text.is_empty() {
@@ -62,26 +62,26 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Why a token can't be used.
+/// Errors of tokens.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     #[error("{0}")]
     Read(#[source] std::io::Error),
     #[error("it is empty")]
     Empty,
-    #[error("it holds characters that no token has, such as a line break")]
+    #[error("it contains characters that a token cannot have, such as a line break")]
     Characters,
 }
 
 /// Sets the `Authorization` header.
 ///
-/// kube's own reader of token files sends a file's last line break with it, which then is no valid header,
-/// and goes on with a rotated token for up to a minute; here a 401 makes the next request read it again.
+/// kube's own reader of token files sends the last line break of a file, which makes the header invalid, and keeps
+/// using a rotated token for up to a minute. Here, a 401 makes the next request read the file again.
 #[derive(Clone)]
 pub(super) struct Bearer(Arc<TokenSource>);
 
 struct TokenSource {
-    /// `None` is a token that never changes.
+    /// `None` for a token that never changes.
     path: Option<PathBuf>,
     held: Mutex<HeldHeader>,
 }
@@ -97,7 +97,7 @@ impl Bearer {
         Ok(Self(Arc::new(TokenSource { path: None, held: Mutex::new(HeldHeader::new(token.header()?)) })))
     }
 
-    /// The token that a file holds, read again every minute and after a 401.
+    /// A token from a file, read again every minute and after a 401.
     pub fn file(path: &Path) -> Result<Self, TokenError> {
         let header = read(path)?;
         Ok(Self(Arc::new(TokenSource {
@@ -112,7 +112,7 @@ impl Bearer {
         if let Some(path) = self.0.path.as_deref().filter(|_| !fresh) {
             match read(path) {
                 Ok(header) => held.header = header,
-                // Some remove the file after it was read; the token may still be good.
+                // Some remove the file after it was read; the token may still be valid.
                 Err(error) => {
                     tracing::warn!(path = %path.display(), %error, "the token's file can't be read again")
                 }
@@ -207,7 +207,7 @@ where
     }
 }
 
-/// Counts when it is dropped, so that a request which is given up counts as well.
+/// Counts when it is dropped, so that abandoned requests are counted too.
 struct Counted {
     metrics: Metrics,
     method: Method,

@@ -30,12 +30,12 @@ pub use parse::SkippedKind;
 pub use quoted::QuotedNumber;
 pub use unread::UnreadFields;
 
-/// Where something stands in the input.
+/// A position in the input.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ManifestPlace {
     /// The file as it was given or found, `standard input` for `-`.
     pub file: Arc<str>,
-    /// The document in it, from 1; documents without content don't count.
+    /// The document in the file, from 1; empty documents don't count.
     pub document: usize,
     /// The item of a list, from 1.
     pub item: Option<usize>,
@@ -73,23 +73,23 @@ pub struct Repeated {
     /// `Kind namespace/name`.
     pub object: String,
     pub before: ManifestPlace,
-    /// Where it stands again; this is the one that counts.
+    /// The position of the repeated object, which is the one that is used.
     pub again: ManifestPlace,
 }
 
 impl fmt::Display for Repeated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { object, before, again } = self;
-        write!(f, "{again}: {object} is already in {before}: the later one counts, remove one of them")
+        write!(f, "{again}: {object} is already in {before}: the later one is used, remove one of them")
     }
 }
 
-/// An Ingress without a name. No API server has one, but examples and drafts do, and its routing does not depend on
-/// what it will be called.
+/// An Ingress without a name. An API server has no such Ingress, but examples and drafts do, and its routing does not
+/// depend on its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unnamed {
     pub place: ManifestPlace,
-    /// `namespace/name` that it is read as; the name may be empty.
+    /// The `namespace/name` under which it is read; the name may be empty.
     pub read_as: String,
 }
 
@@ -103,15 +103,15 @@ impl fmt::Display for Unnamed {
     }
 }
 
-/// An object of Traefik's CRD provider that Ingresses and Services can refer to.
+/// An object of Traefik's CRD provider to which Ingresses and Services can refer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TraefikObject {
     pub kind: &'static str,
-    /// `NAMESPACE-NAME`, as references have it.
+    /// `NAMESPACE-NAME`, as in references.
     pub name: String,
 }
 
-/// What the input holds.
+/// The content of the input.
 #[derive(Debug, Default)]
 pub struct Manifests {
     pub ingresses: Vec<Ingress>,
@@ -121,22 +121,22 @@ pub struct Manifests {
     pub secrets: Vec<Secret>,
     pub nodes: Vec<Node>,
     pub namespaces: Vec<Namespace>,
-    /// ConfigMaps that remember accepted parameters (`CLASSES_PART`).
+    /// ConfigMaps with stored parameters (`CLASSES_PART`).
     pub class_memory: Vec<ConfigMap>,
     pub parameters: Vec<DynamicObject>,
     pub traefik_objects: BTreeSet<TraefikObject>,
-    /// This and the three below are in the order of the input.
+    /// This and the next three are in the order of the input.
     pub faults: Vec<ManifestFault>,
     pub repeated: Vec<Repeated>,
     pub unnamed: Vec<Unnamed>,
     pub quoted: Vec<QuotedNumber>,
-    /// How many objects of which other kinds there are.
+    /// The number of objects of each other kind.
     pub skipped: BTreeMap<SkippedKind, usize>,
     /// By `Kind namespace/name`.
     pub unread: HashMap<String, UnreadFields>,
-    /// Where each object stands, to notice one that comes again.
+    /// The position of each object, to notice repeated ones.
     seen: HashMap<String, Earlier>,
-    /// The last number that an Ingress without a name got, by namespace and what its name begins with.
+    /// The last number given to an Ingress without a name, by namespace and the beginning of its name.
     numbers: HashMap<String, usize>,
 }
 
@@ -147,18 +147,18 @@ struct Earlier {
 }
 
 impl Manifests {
-    /// Reads the paths of a command line in their order; `-` is `stdin`, and a directory is read with all below it,
-    /// sorted by path.
+    /// Reads the paths of a command line in their order. `-` is `stdin`, and directories are read recursively, sorted
+    /// by path.
     ///
     /// # Errors
-    /// A path that can't be read at all. What is in it never is an error, but a [`ManifestFault`].
+    /// A path that can't be read at all. Faults in its content are never errors, but a [`ManifestFault`].
     pub fn read(paths: &[PathBuf], stdin: impl Read) -> Result<Self, ManifestError> {
         let mut manifests = Self::default();
         files::read_all(paths, stdin, |file, bytes| manifests.add(file, &bytes))?;
         Ok(manifests)
     }
 
-    /// The same, with the texts to find lines in.
+    /// The same, with the texts, to find lines in them.
     ///
     /// # Errors
     /// As [`Manifests::read`].
@@ -179,28 +179,28 @@ impl Manifests {
         parse::parse_file(self, file, bytes);
     }
 
-    /// One line that counts what was skipped.
+    /// One line with the number of skipped objects.
     pub fn skipped_line(&self) -> Option<String> {
         let kinds: Vec<String> = self.skipped.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         (!kinds.is_empty()).then(|| format!("skipped objects of other kinds: {}", kinds.join(", ")))
     }
 
-    /// Where each object stands, by `Kind namespace/name`. Nothing can be added any more.
+    /// The position of each object, by `Kind namespace/name`. Nothing can be added any more.
     pub fn take_places(&mut self) -> HashMap<String, ManifestPlace> {
         std::mem::take(&mut self.seen).into_iter().map(|(object, earlier)| (object, earlier.place)).collect()
     }
 
-    /// How many objects there are.
+    /// The number of objects.
     pub fn len(&self) -> usize {
         self.seen.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no objects.
     pub fn is_empty(&self) -> bool {
         self.seen.is_empty()
     }
 
-    /// Puts an object with its like. It takes the place of an earlier one of the same name.
+    /// Adds an object. It replaces an earlier one of the same name.
     fn put<K: Resource>(
         &mut self,
         of_kind: impl FnOnce(&mut Self) -> &mut Vec<K>,
@@ -210,7 +210,7 @@ impl Manifests {
     ) {
         let meta = object.meta_mut();
         if meta.name.as_deref().is_none_or(|name| name.is_empty() && kind != INGRESS) {
-            let generated = meta.generate_name.as_ref().map_or("", |_| "; a generateName is no name yet");
+            let generated = meta.generate_name.as_ref().map_or("", |_| "; a generateName is not a name yet");
             let message = format!("metadata.name of this {kind} is missing{generated}");
             self.faults.push(ManifestFault { place, message, remedy: "give it a name".to_owned() });
             return;
@@ -243,15 +243,15 @@ impl Manifests {
         }
     }
 
-    /// Puts an Ingress, which may lack a name: it gets one that no other has. That is what a name would be generated
-    /// from, else the empty one, from the second on with a number.
+    /// Adds an Ingress. If it lacks a name, it gets a unique one: its generateName or an empty name, from the second on
+    /// with a number.
     fn put_ingress(&mut self, mut ingress: Ingress, place: ManifestPlace) {
         let meta = &mut ingress.metadata;
         if meta.name.as_deref().unwrap_or_default().is_empty() {
             let namespace = namespace_of(meta);
             let base = meta.generate_name.as_deref().unwrap_or_default().trim_end_matches('-');
             let separator = if base.is_empty() { "" } else { "-" };
-            // All numbers before the last one are taken.
+            // All numbers before the last one are used.
             let number = self.numbers.entry(format!("{namespace}/{base}")).or_insert(1);
             let name = loop {
                 let name = match *number {

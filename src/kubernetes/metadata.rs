@@ -1,4 +1,4 @@
-//! What is read of any object's metadata.
+//! The fields of any object's metadata that are used.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,13 +12,13 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 use super::well_known;
 
-/// When an object was created, in whole seconds since 1970 as Kubernetes keeps it. An object that is not there
-/// (or a manifest without a date) is younger than every other.
+/// When an object was created, in whole seconds since 1970 as in Kubernetes. An object that does not exist (or a
+/// manifest without a date) is younger than every other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Created(pub i64);
 
 impl Created {
-    /// For what has no date.
+    /// For objects without a date.
     pub const UNKNOWN: Self = Self(i64::MAX);
 }
 
@@ -28,7 +28,7 @@ impl From<&ObjectMeta> for Created {
     }
 }
 
-/// Tells an object from others that had its name: a hash of `metadata.uid`, which takes less memory.
+/// Distinguishes an object from others with the same name: a hash of `metadata.uid`, which takes less memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Uid(u64);
 
@@ -40,8 +40,8 @@ impl From<&ObjectMeta> for Uid {
     }
 }
 
-/// Decodes metadata without the parts that nobody reads. As trees of JSON values, `managedFields` alone would take
-/// several times the memory of the rest of an object.
+/// Decodes metadata without unused parts. As JSON trees, `managedFields` alone would take several times the memory of
+/// the rest of an object.
 pub(super) fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     let read = Option::<Metadata>::deserialize(deserializer)?.unwrap_or_default();
     Ok(ObjectMeta {
@@ -79,8 +79,7 @@ struct Manager {
     subresource: Option<String>,
 }
 
-/// The managers that own something of an object's status, by name and way of writing. A status may only be withdrawn
-/// by one who owns it.
+/// The managers that own a part of an object's status, by name and operation. Only an owner may withdraw a status.
 fn status_owners(managers: Option<Vec<Manager>>) -> Option<Vec<ManagedFieldsEntry>> {
     let of_status = |manager: &Manager| manager.subresource.as_deref() == Some("status");
     let entry = |Manager { manager, operation, subresource }| ManagedFieldsEntry {
@@ -93,7 +92,7 @@ fn status_owners(managers: Option<Vec<Manager>>) -> Option<Vec<ManagedFieldsEntr
     (!owners.is_empty()).then(|| owners.into_vec())
 }
 
-/// Annotations that somebody reads; of foreign ones the keys. All are checked to be text.
+/// Annotations that somebody reads, and the keys of foreign ones. All values are checked to be texts.
 struct Annotations(BTreeMap<String, String>);
 
 impl<'de> Deserialize<'de> for Annotations {
@@ -127,7 +126,7 @@ impl<'de> Deserialize<'de> for Annotations {
     }
 }
 
-/// A text that is checked to be one and not kept.
+/// A text that is checked but not stored.
 struct UnreadText;
 
 impl<'de> Deserialize<'de> for UnreadText {
@@ -150,7 +149,7 @@ impl<'de> Deserialize<'de> for UnreadText {
     }
 }
 
-/// Decodes a list or an object that may be `null`, which is the same as leaving it out.
+/// Decodes a list or an object that may be `null`, which is the same as absent.
 pub(super) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -159,7 +158,7 @@ where
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// An object of kind `K` of which a watch asks for the metadata alone.
+/// The metadata of an object of kind `K`, for watches of metadata.
 #[derive(Clone, Debug, serde::Deserialize)]
 pub struct MetadataOf<K> {
     #[serde(default, deserialize_with = "metadata")]

@@ -1,5 +1,5 @@
-//! How Kubernetes objects are reached, live or in files, and what is decoded of them: each kind has a type with the
-//! fields that somebody reads, and serde skips the rest.
+//! Access to Kubernetes objects, live or in files. Each kind has a type with only the fields that somebody reads; serde
+//! skips the rest.
 
 mod causes;
 pub mod client;

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::metadata::metadata;
 
-/// What is read of a Namespace.
+/// The used fields of a Namespace.
 #[derive(Clone, Debug, Default, Deserialize, Resource)]
 #[resource(inherit = "v1::Namespace")]
 pub struct Namespace {
@@ -18,7 +18,7 @@ pub struct Namespace {
 }
 
 impl From<Namespace> for BTreeMap<String, String> {
-    /// Its labels, all that is kept.
+    /// Its labels, the only part that is stored.
     fn from(namespace: Namespace) -> Self {
         namespace.metadata.labels.unwrap_or_default()
     }

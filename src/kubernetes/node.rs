@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::metadata::{metadata, or_default};
 
-/// A Node as it is decoded. What is kept of it are its [`NodeAddresses`].
+/// A Node as it is decoded. Only its [`NodeAddresses`] are stored.
 #[derive(Clone, Debug, Default, Deserialize, Resource)]
 #[resource(inherit = "v1::Node")]
 pub struct Node {

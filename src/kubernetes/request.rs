@@ -1,13 +1,13 @@
-//! Requests that the API server itself drops when they come too late.
+//! Requests with a deadline after which the API server itself drops them.
 
 use std::time::Duration;
 
-/// Adds `?timeout=`, after which the API server gives up a request and answers 504, having written nothing.
-/// kube's parameters have no place for it. The time counts from the request's arrival there, so one that
-/// is held back on the way is not covered.
+/// Adds `?timeout=`, after which the API server gives up a request and answers 504 without having written anything.
+/// kube's parameters do not support it. The time counts from the arrival of the request there, so delays on the way are
+/// not covered.
 ///
 /// # Errors
-/// None in practice: a URI that kube built stays one with a parameter more.
+/// None in practice: a URI from kube stays valid with one more parameter.
 pub fn with_timeout(
     request: http::Request<Vec<u8>>,
     timeout: Duration,

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::metadata::metadata;
 
-/// What is read of a Secret.
+/// The used fields of a Secret.
 #[derive(Clone, Default, Deserialize, Resource)]
 #[resource(inherit = "v1::Secret")]
 #[serde(from = "WireSecret")]
@@ -35,7 +35,7 @@ struct WireSecret {
     #[serde(default, deserialize_with = "metadata")]
     metadata: ObjectMeta,
     data: Option<BTreeMap<String, ByteString>>,
-    /// Another way to write `data`, in manifests; it wins over it.
+    /// Another way to write `data`, in manifests; it has precedence.
     string_data: Option<BTreeMap<String, String>>,
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use super::metadata::{Created, metadata, or_default};
 use super::well_known::TRAEFIK_PREFIX;
 
-/// A Service as it is decoded. What is kept of it is a [`Service`].
+/// A Service as it is decoded. It is stored as a [`Service`].
 #[derive(Clone, Debug, Default, Deserialize, Resource)]
 #[resource(inherit = "v1::Service")]
 pub struct WireService {
@@ -55,13 +55,13 @@ struct Balancer {
 /// The type of a Service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ServiceType {
-    /// The API server's default, also where a manifest names none.
+    /// The API server's default, also for manifests without a type.
     #[default]
     ClusterIp,
     NodePort,
     LoadBalancer,
     ExternalName,
-    /// What no API server lets through, from a manifest.
+    /// A value from a manifest that no API server accepts.
     Other(Box<str>),
 }
 
@@ -81,15 +81,15 @@ impl<'de> Deserialize<'de> for ServiceType {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServicePort {
-    /// Empty where it has none.
+    /// Empty if there is none.
     #[serde(default, deserialize_with = "or_default")]
     pub name: Box<str>,
     #[serde(default, deserialize_with = "or_default")]
     pub port: i32,
-    /// The port on every node; 0 where there is none.
+    /// The port on every node; 0 if there is none.
     #[serde(default, deserialize_with = "or_default")]
     pub node_port: i32,
-    /// `TCP` unless it says otherwise.
+    /// `TCP` by default.
     #[serde(default = "tcp", deserialize_with = "protocol")]
     pub protocol: Cow<'static, str>,
 }
@@ -103,7 +103,7 @@ fn protocol<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'static, s
     Ok(protocol.filter(|protocol| protocol != "TCP").map_or_else(tcp, Cow::Owned))
 }
 
-/// What is kept of a Service. Its namespace and name are in its key.
+/// The stored part of a Service. Its namespace and name are in its key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Service {
     /// For Events.
@@ -114,11 +114,11 @@ pub struct Service {
     pub kind: ServiceType,
     /// In the order of its spec.
     pub ports: Box<[ServicePort]>,
-    /// Empty where it has none.
+    /// Empty if there is none.
     pub cluster_ip: Box<str>,
     pub external_name: Option<Box<str>>,
     pub external_ips: Box<[Box<str>]>,
-    /// `status.loadBalancer.ingress`, which is the same as an Ingress's.
+    /// `status.loadBalancer.ingress`, in the same form as an Ingress's.
     pub balancer: Box<[IngressLoadBalancerIngress]>,
 }
 

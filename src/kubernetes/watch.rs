@@ -11,10 +11,10 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::metrics::{CounterBy, Method, Metrics, WatchKind};
 
-/// How an event begins that says that the watch has failed.
+/// The beginning of an event that reports a failed watch.
 const FAILED: &[u8] = br#"{"type":"ERROR""#;
 
-/// What a request watches: its kind and the path of the collection. `None` for all other requests.
+/// The kind and the collection path of a watch request; `None` for all other requests.
 pub(super) fn of(uri: &http::Uri) -> Option<(WatchKind, String)> {
     let query = uri.query().unwrap_or_default();
     if !query.contains("watch=true") {
@@ -41,17 +41,17 @@ pub(super) fn of(uri: &http::Uri) -> Option<(WatchKind, String)> {
     Some((kind, path.to_owned()))
 }
 
-/// Notes the signs of life in one answer of a watch.
+/// Records the signs of life in one answer of a watch.
 pub(super) struct Listener {
     metrics: Metrics,
     kind: WatchKind,
     path: String,
-    /// It ended in order, or it is known to have broken.
+    /// It ended in order, or is known to have broken.
     over: bool,
 }
 
 impl Listener {
-    /// An answer that begins.
+    /// The start of an answer.
     pub fn opened(metrics: &Metrics, kind: WatchKind, path: String) -> Self {
         metrics.watch_age.opened(kind, &path, Instant::now());
         Self { metrics: metrics.clone(), kind, path, over: false }
@@ -75,14 +75,14 @@ impl Listener {
         }
     }
 
-    /// False when it was over already, or nobody wants the watch any more.
+    /// Returns false if it was already over, or if nobody wants the watch any more.
     fn broken(&mut self) -> bool {
         !std::mem::replace(&mut self.over, true) && self.metrics.watch_age.broken(self.kind, &self.path)
     }
 }
 
 impl Drop for Listener {
-    /// An answer that is dropped before its end was waited for in vain. kube's watcher does not report that.
+    /// If an answer is dropped before its end, somebody waited for it in vain. kube's watcher does not report this.
     fn drop(&mut self) {
         if self.broken() {
             self.metrics.watch_errors.inc(self.kind);
@@ -90,16 +90,16 @@ impl Drop for Listener {
     }
 }
 
-/// The body of an answer, listened to where it is a watch's.
+/// The body of an answer, observed if it belongs to a watch.
 pub(super) struct Listened<B> {
     body: B,
     listener: Option<Listener>,
-    /// Where it is counted should it break off.
+    /// Counts it if it breaks off.
     broken: Option<(CounterBy<Method>, Method)>,
 }
 
 impl<B> Listened<B> {
-    /// A body that is listened to.
+    /// An observed body.
     pub fn new(body: B, listener: Option<Listener>, broken: CounterBy<Method>, method: Method) -> Self {
         Self { body, listener, broken: Some((broken, method)) }
     }
@@ -133,7 +133,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Listened<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        // Asked instead of the last frame, it would hide the end.
+        // Checking this instead of the last frame would hide the end.
         self.listener.is_none() && self.body.is_end_stream()
     }
 

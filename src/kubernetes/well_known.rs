@@ -1,25 +1,25 @@
-//! Labels and annotations that more than one stage reads.
+//! Labels and annotations that several stages read.
 
 /// Names the class of an Ingress without `spec.ingressClassName`.
 pub const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
-/// What the annotations of Traefik's Ingress provider begin with. Case matters.
+/// The prefix of the annotations of Traefik's Ingress provider. Case matters.
 pub const TRAEFIK_PREFIX: &str = "traefik.ingress.kubernetes.io/";
 
-/// The label that says what an object of waybill's is for: `index`, `routing`, `keys` or `classes`.
+/// The label with the purpose of an object of waybill: `index`, `routing`, `keys` or `classes`.
 pub const PART_LABEL: &str = "waybill.dev/part";
 
-/// The value of [`PART_LABEL`] on the ConfigMap in which a leader keeps the last accepted parameters of classes.
+/// The value of [`PART_LABEL`] on the ConfigMap in which a leader stores the last accepted parameters of classes.
 pub const CLASSES_PART: &str = "classes";
 
-/// The label that says which program an object belongs to.
+/// The label with the program that manages an object.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 
 /// The value of [`MANAGED_BY_LABEL`] on waybill's objects.
 pub const WAYBILL: &str = "waybill";
 
-/// Whether an annotation is another ingress controller's, or Traefik's in a spelling that Traefik does not read. Such
-/// a key is reported, and its value is never looked at.
+/// Whether an annotation belongs to another ingress controller, or is Traefik's in a spelling that Traefik does not
+/// read. Such a key is reported, and its value is never used.
 pub fn is_foreign(key: &str) -> bool {
     if key.starts_with(TRAEFIK_PREFIX) || key == CLASS_ANNOTATION {
         return false;
@@ -31,7 +31,7 @@ pub fn is_foreign(key: &str) -> bool {
             && !key.contains('/')
 }
 
-/// What the annotations of other ingress controllers begin with, and whose they are. The first one counts.
+/// The prefixes of annotations of other ingress controllers, with their names. The first match is used.
 pub const CONTROLLERS: &[(&str, &str)] = &[
     ("nginx.ingress.kubernetes.io/", "ingress-nginx"),
     ("alb.ingress.kubernetes.io/", "the AWS Load Balancer Controller"),
@@ -51,8 +51,8 @@ pub const CONTROLLERS: &[(&str, &str)] = &[
     ("ingress.kubernetes.io/", "Traefik 1"),
 ];
 
-/// Whether an annotation is another controller's although [`is_foreign`] says nothing of it. The operator keeps none of
-/// these and does not report them: the object may serve that controller too. Only people who ask are told.
+/// Whether an annotation is another controller's although [`is_foreign`] does not include it. The operator does not
+/// store or report these, because the object may serve that controller too. Only `lint` reports them.
 pub fn is_others(key: &str) -> bool {
     !is_foreign(key) && !is_read(key) && CONTROLLERS.iter().any(|(prefix, _)| key.starts_with(prefix))
 }

@@ -10,6 +10,8 @@ use prometheus::core::{Collector, Desc};
 use prometheus::{Opts, Registry, Result};
 
 use super::labels::Label;
+#[cfg(target_os = "linux")]
+use super::process::ProcessMetrics;
 
 /// The labels of a metric, and their values.
 pub(super) type Labels = Vec<(&'static str, Vec<&'static str>)>;
@@ -31,17 +33,17 @@ pub(super) struct Catalogue {
     pub refreshed: Vec<Arc<dyn Refresh>>,
 }
 
-/// A metric that moves by itself, so that it is computed when it is asked for.
+/// A metric that changes by itself, so it is computed when it is read.
 pub(super) trait Refresh: Send + Sync {
-    /// Brings it up to date.
+    /// Updates it.
     fn refresh(&self);
 }
 
-/// Something that only goes up.
+/// A value that only increases.
 pub type Counter = prometheus::IntCounter;
-/// A number that goes up and down.
+/// A value that goes up and down.
 pub type Gauge = prometheus::Gauge;
-/// How often a number lay in which range.
+/// Counts of values by range.
 pub type Histogram = prometheus::Histogram;
 
 /// The labels of a metric with one label, for the catalogue.
@@ -67,7 +69,7 @@ impl Catalogue {
         Ok(By::each(|values| vec.with_label_values(values)))
     }
 
-    /// A counter for each pair of values of `A` and `B` that comes up.
+    /// A counter for each pair of values of `A` and `B` that occurs.
     pub(super) fn counter_by_two<A: Label, B: Label>(
         &mut self,
         name: &str,
@@ -84,7 +86,7 @@ impl Catalogue {
         self.register(Gauge::new(name, help)?, "gauge", Vec::new())
     }
 
-    /// A gauge with one label, whose value is known when the program starts and documented as `shown_as`.
+    /// A gauge with one label, whose value is known at startup and documented as `shown_as`.
     pub(super) fn gauge_with_label(
         &mut self,
         name: &str,
@@ -108,7 +110,7 @@ impl Catalogue {
         Ok(By::each(|values| vec.with_label_values(values)))
     }
 
-    /// A gauge for each value of a label that was set; `shown_as` is what docs/metrics.md says of the values.
+    /// A gauge for each value of a label that was set; `shown_as` describes the values in docs/metrics.md.
     pub(super) fn gauge_by_name(
         &mut self,
         name: &str,
@@ -128,14 +130,14 @@ impl Catalogue {
         Ok(GaugeByOutput(vec, Arc::default()))
     }
 
-    /// A counter for each output that something was counted of.
+    /// A counter for each output with a count.
     pub(super) fn counter_by_output(&mut self, name: &str, help: &str) -> Result<CounterByOutput> {
         let vec = prometheus::IntCounterVec::new(Opts::new(name, help), &[OUTPUT.0])?;
         let vec = self.register(vec, "counter", vec![(OUTPUT.0, vec![OUTPUT.1])])?;
         Ok(CounterByOutput(vec, Arc::default()))
     }
 
-    /// An age that is absent as long as nothing happened.
+    /// An age that is absent as long as the event has not happened.
     pub(super) fn age(&mut self, name: &str, help: &str) -> Result<Age> {
         let vec = prometheus::GaugeVec::new(Opts::new(name, help), &[])?;
         let vec = self.register(vec, "gauge", Vec::new())?;
@@ -183,10 +185,10 @@ impl Catalogue {
         self.described.push(Described { name, kind, labels, help });
     }
 
-    /// What the operating system knows of the process.
+    /// Metrics of the process from the operating system.
     #[cfg(target_os = "linux")]
     pub(super) fn process(&mut self) -> Result<()> {
-        let collector = prometheus::process_collector::ProcessCollector::for_self();
+        let collector = ProcessMetrics::new()?;
         for desc in collector.desc() {
             let kind = if desc.fq_name.ends_with("_total") { "counter" } else { "gauge" };
             self.describe(desc, kind, Vec::new());
@@ -195,7 +197,7 @@ impl Catalogue {
     }
 }
 
-/// A metric for each value of a label; all are there from the start.
+/// A metric for each value of a label; all exist from the start.
 #[derive(Clone)]
 pub struct By<L, M>(Arc<[M]>, PhantomData<L>);
 
@@ -214,12 +216,12 @@ impl<L: Label, M> By<L, M> {
 pub type CounterBy<L> = By<L, prometheus::IntCounter>;
 
 impl<L: Label> By<L, prometheus::IntCounter> {
-    /// One more.
+    /// Adds one.
     pub fn inc(&self, label: L) {
         self.add(label, 1);
     }
 
-    /// So many more.
+    /// Adds a number.
     pub fn add(&self, label: L, count: u64) {
         if let Some(counter) = self.of(label) {
             counter.inc_by(count);
@@ -232,17 +234,17 @@ impl<L: Label> By<L, prometheus::IntCounter> {
     }
 }
 
-/// A counter for each pair of values that came up.
+/// A counter for each pair of values that occurred.
 #[derive(Clone)]
 pub struct CounterByTwo<A, B>(prometheus::IntCounterVec, PhantomData<(A, B)>);
 
 impl<A: Label, B: Label> CounterByTwo<A, B> {
-    /// One more.
+    /// Adds one.
     pub fn inc(&self, first: A, second: B) {
         self.add(first, second, 1);
     }
 
-    /// So many more.
+    /// Adds a number.
     pub fn add(&self, first: A, second: B, count: u64) {
         self.0.with_label_values(&[first.as_str(), second.as_str()]).inc_by(count);
     }
@@ -257,14 +259,14 @@ impl<A: Label, B: Label> CounterByTwo<A, B> {
 pub type GaugeBy<L> = By<L, prometheus::Gauge>;
 
 impl<L: Label> By<L, prometheus::Gauge> {
-    /// What it is now.
+    /// Sets the value.
     pub fn set(&self, label: L, value: f64) {
         if let Some(gauge) = self.of(label) {
             gauge.set(value);
         }
     }
 
-    /// Zero for all values, as when a replica stops leading.
+    /// Sets all values to zero, for example when a replica stops leading.
     pub fn clear(&self) {
         self.0.iter().for_each(|gauge| gauge.set(0.0));
     }
@@ -275,23 +277,23 @@ impl<L: Label> By<L, prometheus::Gauge> {
 pub struct GaugeByName(prometheus::GaugeVec, Arc<Mutex<BTreeMap<&'static str, prometheus::Gauge>>>);
 
 impl GaugeByName {
-    /// What it is now.
+    /// Sets the value.
     pub fn set(&self, label: &'static str, value: f64) {
         let mut gauges = self.1.lock().unwrap_or_else(PoisonError::into_inner);
         gauges.entry(label).or_insert_with(|| self.0.with_label_values(&[label])).set(value);
     }
 
-    /// Zero for all values that were set.
+    /// Sets all values that were set to zero.
     pub fn clear(&self) {
         let gauges = self.1.lock().unwrap_or_else(PoisonError::into_inner);
         gauges.values().for_each(|gauge| gauge.set(0.0));
     }
 }
 
-/// Outputs that a metric shows at most, in the order of their names.
+/// The maximum number of outputs in a metric, sorted by name.
 const OUTPUTS: usize = 1_000;
 
-/// The label of a metric that outputs have, and how docs/metrics.md shows its values.
+/// The label of metrics for outputs, and the description of its values in docs/metrics.md.
 const OUTPUT: (&str, &str) = ("output", "namespace and name of the index");
 
 /// A gauge for each output.
@@ -299,7 +301,7 @@ const OUTPUT: (&str, &str) = ("output", "namespace and name of the index");
 pub struct GaugeByOutput(prometheus::GaugeVec, Arc<Mutex<BTreeSet<String>>>);
 
 impl GaugeByOutput {
-    /// Shows these outputs and no others.
+    /// Shows exactly these outputs.
     pub fn show(&self, values: impl IntoIterator<Item = (String, f64)>) {
         let mut shown = self.1.lock().unwrap_or_else(PoisonError::into_inner);
         let mut gone = std::mem::take(&mut *shown);
@@ -309,18 +311,18 @@ impl GaugeByOutput {
             shown.insert(output);
         }
         for output in gone {
-            // An error means that it was not there.
+            // An error means that it did not exist.
             drop(self.0.remove_label_values(&[&output]));
         }
     }
 }
 
-/// A counter for each output that something was counted of.
+/// A counter for each output with a count.
 #[derive(Clone)]
 pub struct CounterByOutput(prometheus::IntCounterVec, Arc<Mutex<BTreeSet<String>>>);
 
 impl CounterByOutput {
-    /// So many more.
+    /// Adds a number.
     pub fn add(&self, output: &str, count: u64) {
         let mut known = self.1.lock().unwrap_or_else(PoisonError::into_inner);
         if known.contains(output) || known.len() < OUTPUTS {
@@ -330,7 +332,7 @@ impl CounterByOutput {
     }
 }
 
-/// The seconds since something; absent while it never happened or does not count.
+/// The seconds since an event; absent while it has not happened or does not count.
 #[derive(Clone)]
 pub struct Age(Arc<Since>);
 
@@ -340,12 +342,12 @@ struct Since {
 }
 
 impl Age {
-    /// It happened then.
+    /// Sets the time.
     pub fn since(&self, instant: Instant) {
         self.set(Some(instant));
     }
 
-    /// It does not count any more.
+    /// Removes the value.
     pub fn clear(&self) {
         self.set(None);
     }
@@ -360,7 +362,7 @@ impl Refresh for Since {
         let none: &[&str] = &[];
         match *self.since.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(since) => self.vec.with_label_values(none).set(since.elapsed().as_secs_f64()),
-            // An error means that it was not there.
+            // An error means that it did not exist.
             None => drop(self.vec.remove_label_values(none)),
         }
     }
@@ -370,7 +372,7 @@ impl Refresh for Since {
 pub type HistogramBy<L> = By<L, prometheus::Histogram>;
 
 impl<L: Label> By<L, prometheus::Histogram> {
-    /// Observes the seconds from now until what is returned is dropped, on whatever path.
+    /// Observes the seconds until the returned value is dropped, on whatever path.
     pub fn timer(&self, label: L) -> Option<prometheus::HistogramTimer> {
         self.of(label).map(prometheus::Histogram::start_timer)
     }

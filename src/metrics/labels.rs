@@ -38,19 +38,19 @@ macro_rules! labels {
 }
 
 labels! {
-    /// A kube-runtime Controller, by what it reconciles.
+    /// A kube-runtime Controller, by the kind that it reconciles.
     Controller {
         Ingress = "ingress",
         IngressClass = "ingressclass",
     }
 
-    /// How a reconciliation ended, in controller-runtime's words.
+    /// The result of a reconciliation, in controller-runtime's words.
     ReconcileResult {
         Success = "success",
         Error = "error",
     }
 
-    /// What waits in a queue.
+    /// The content of a queue.
     Queue {
         Ingress = "ingress",
         IngressClass = "ingressclass",
@@ -94,13 +94,13 @@ labels! {
         NoAnswer = "<error>",
     }
 
-    /// What is watched.
+    /// The kinds of watches.
     WatchKind {
         Ingress = "ingresses",
         IngressClass = "ingressclasses",
         Service = "services",
         EndpointSlice = "endpointslices",
-        /// Secrets of type `kubernetes.io/tls`, whole.
+        /// Secrets of type `kubernetes.io/tls`, with their data.
         TlsSecret = "tls_secrets",
         /// All other Secrets, metadata only.
         SecretMetadata = "secret_metadata",
@@ -110,25 +110,25 @@ labels! {
         Parameters = "ingressclassparameters",
         /// The last accepted settings of the classes.
         ClassMemory = "class_memory",
-        /// What waybill has published, metadata only.
+        /// What waybill has published, only metadata.
         OwnConfigMap = "own_configmaps",
-        /// What waybill has published, metadata only.
+        /// What waybill has published, only metadata.
         OwnSecret = "own_secrets",
         Lease = "leases",
-        /// What agents report.
+        /// The reports of agents.
         AgentLease = "agent_leases",
     }
 
-    /// Why the report of an agent does not count.
+    /// Why an agent's report is ignored.
     IgnoredReport {
         Unreadable = "unreadable",
         /// There are too many in its namespace.
         TooMany = "too_many",
     }
 
-    /// What is written.
+    /// The kinds of written objects.
     WriteKind {
-        /// The commit point.
+        /// The commit.
         Index = "index",
         RoutingShard = "routing_shard",
         KeyShard = "key_shard",
@@ -142,11 +142,11 @@ labels! {
         Lease = "lease",
     }
 
-    /// Why a write, or a whole publish, failed.
+    /// Why a write or a whole commit failed.
     WriteFailure {
-        /// Someone else wrote meanwhile (409).
+        /// Someone else changed the object (409).
         Conflict = "conflict",
-        /// The object or its namespace is not there (404).
+        /// The object or its namespace does not exist (404).
         NotFound = "not_found",
         /// RBAC or an admission plugin (401, 403).
         Forbidden = "forbidden",
@@ -158,13 +158,13 @@ labels! {
         Invalid = "invalid",
         /// 429.
         Throttled = "throttled",
-        /// No answer in time, or 504. The write may have been done.
+        /// No answer in time, or 504. The write may have been executed.
         Timeout = "timeout",
         /// Another 5xx.
         ServerError = "server_error",
-        /// No connection, or it broke. The write may have been done.
+        /// No connection, or it broke. The write may have been executed.
         Unreachable = "unreachable",
-        /// The lease ran out before the write could be started.
+        /// The lease expired before the write could start.
         NotLeader = "not_leader",
         /// An object of that name belongs to someone else.
         NameTaken = "name_taken",
@@ -173,7 +173,7 @@ labels! {
         Other = "other",
     }
 
-    /// What is published.
+    /// The kinds of published entries.
     PublishedKind {
         Router = "routers",
         Service = "services",
@@ -186,10 +186,10 @@ labels! {
         Keys = "keys",
     }
 
-    /// The kind of object whose change had an Ingress translated.
+    /// The kind of object whose change caused the translation of an Ingress.
     Trigger {
         Ingress = "ingress",
-        /// Or the class's settings.
+        /// Or the settings of the class.
         IngressClass = "ingressclass",
         Service = "service",
         EndpointSlice = "endpointslice",
@@ -200,45 +200,45 @@ labels! {
         Resync = "resync",
     }
 
-    /// Which settings an IngressClass runs on.
+    /// The settings that apply to an IngressClass.
     ClassStatus {
-        /// Those that it names now.
+        /// The ones that it names now.
         Current = "current",
-        /// Those accepted last, because what it names now cannot be used.
+        /// The last accepted ones, because the current ones cannot be used.
         LastAccepted = "last_accepted",
-        /// None: it never had any that were accepted.
+        /// None: no settings were ever accepted.
         NotAccepted = "not_accepted",
     }
 
-    /// What became of a span.
+    /// The result of a span.
     SpanResult {
         Sent = "sent",
-        /// The collector did not take it, or too many were waiting.
+        /// The collector did not accept it, or too many were queued.
         Dropped = "dropped",
     }
 
-    /// How soon a certificate ends. Each holds the ones before it.
+    /// How soon a certificate expires. Each value includes the ones before it.
     EndsWithin {
         Expired = "expired",
         Week = "7d",
         Month = "30d",
     }
 
-    /// What the API server says of a bearer token.
+    /// The API server's answer about a bearer token.
     ReviewResult {
         Allowed = "allowed",
         Unauthenticated = "unauthenticated",
         Forbidden = "forbidden",
-        /// Not asked: there were too many unknown ones.
+        /// Not asked, because there were too many unknown ones.
         Throttled = "throttled",
         /// It did not answer.
         Failed = "failed",
     }
 
-    /// What became of an Event.
+    /// The result of an Event.
     EventResult {
         Created = "created",
-        /// Its problem still stands, or is over.
+        /// Its problem still exists, or is resolved.
         Refreshed = "refreshed",
         /// Left out: its object has too many.
         Suppressed = "suppressed",
@@ -255,13 +255,13 @@ impl Code {
     }
 }
 
-/// How a write ended.
+/// The result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteResult {
     Success,
-    /// Not needed: it was there already.
+    /// Not needed, because the object existed already.
     Unchanged,
-    /// The term ended while it was under way. It may have been done.
+    /// The term ended during the write. It may have been executed.
     Abandoned,
     Failed(WriteFailure),
 }

@@ -1,9 +1,11 @@
-//! Every metric once: its name, its labels and what it means. docs/metrics.md is made from this.
+//! All metrics with their names, labels and meanings. docs/metrics.md is generated from this.
 //!
 //! Where controller-runtime has a metric for the same thing, its name is used, so that dashboards work.
 
 mod instrument;
 mod labels;
+#[cfg(target_os = "linux")]
+mod process;
 mod watches;
 
 use std::sync::Arc;
@@ -28,7 +30,7 @@ const RECONCILE_BUCKETS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
 
-/// From a change of an object to the commit that holds it, in seconds. The throttle's 2 s lie in the middle.
+/// From a change of an object to the commit that contains it, in seconds. The throttle's 2 s are in the middle.
 const COMMIT_BUCKETS: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0];
 
 macro_rules! metrics {
@@ -43,7 +45,7 @@ macro_rules! metrics {
         }
 
         impl Metrics {
-            /// Registers everything. `lease_name` is the one label value that an option decides.
+            /// Registers everything. `lease_name` is the only label value that comes from an option.
             ///
             /// # Errors
             /// Two metrics of one name, or a name that Prometheus refuses: a fault of this file.
@@ -97,12 +99,12 @@ metrics! {
     watch_age: Watches = |c, _| Watches::new(
         c, "waybill_watch_age_seconds",
         "Seconds since a watch of this kind last gave a sign of life: a completed list, its opening, an event, a \
-         bookmark, an orderly end, and the answer 403 in a namespace that the options name. If there are several watches \
-         of a kind, that of the quietest. Absent while the kind is not watched.");
+         bookmark, an orderly end, and the answer 403 in a namespace that the options name. If a kind has \
+             several watches, this is the age of the quietest. Absent while the kind is not watched.");
     candidate: Gauge = |c, _| c.gauge(
         "waybill_candidate",
-        "1 while this replica takes part in the election: from when all its watches have listed, and not while one of \
-         them has been dead for over 60 seconds, until all of them live again.");
+        "1 while this replica takes part in the election. It does so once all its watches have listed, \
+         except while one of them has been dead for over 60 seconds, until all of them are alive again.");
     watch_restarts: CounterBy<WatchKind> = |c, _| c.counter_by(
         "waybill_watch_restarts_total", "kind", "Full lists after the first one, because a watch could not resume.");
     watch_errors: CounterBy<WatchKind> = |c, _| c.counter_by(
@@ -113,10 +115,10 @@ metrics! {
         "waybill_translations_total", "trigger", "Translations of an Ingress, by the kind of object that changed.");
     problems: GaugeByName = |c, _| c.gauge_by_name(
         "waybill_problems", "category", "one of the [problems](operations.md#problems)",
-        "Problems in users' objects that stand now. 0 or absent on followers.");
+        "Current problems in users' objects. 0 or absent on followers.");
     classes: GaugeBy<ClassStatus> = |c, _| c.gauge_by(
         "waybill_ingressclasses", "settings",
-        "IngressClasses of this operator, by the settings that they run on. 0 on followers.");
+        "IngressClasses of this operator, by the settings that apply to them. 0 on followers.");
     published_age: Age = |c, _| c.age(
         "waybill_published_age_seconds",
         "Seconds since an output was last committed or found to be up to date. Absent on followers.");
@@ -125,10 +127,10 @@ metrics! {
         "Seconds that the oldest unpublished change has waited. Absent when there is none, and on followers.");
     change_to_commit: Histogram = |c, _| c.histogram(
         "waybill_change_to_commit_seconds", COMMIT_BUCKETS,
-        "Seconds from the arrival of a created or changed object to the commit that holds it.");
+        "Seconds from the arrival of a created or changed object to the commit that contains it.");
     deletion_to_commit: Histogram = |c, _| c.histogram(
         "waybill_deletion_to_commit_seconds", COMMIT_BUCKETS,
-        "Seconds from the arrival of an object's deletion to the commit that no longer holds it.");
+        "Seconds from the arrival of an object's deletion to the commit that no longer contains it.");
     writes: CounterByTwo<WriteKind, WriteResult> = |c, _| c.counter_by_two(
         "waybill_writes_total", ["kind", "result"],
         "Writes, by what was written and how it ended. A successful write of an index is a commit.");
@@ -139,7 +141,7 @@ metrics! {
         "1 for each reason why an output's last attempt to publish failed, else 0. 0 on followers.");
     throttle_stretch: Gauge = |c, _| c.gauge(
         "waybill_publish_throttle_stretch_seconds",
-        "Seconds that operator.publishBytesPerSecond now adds to the least time between two commits.");
+        "Seconds that operator.publishBytesPerSecond currently adds to the minimum time between two commits.");
     text_fill: Gauge = |c, _| c.gauge(
         "waybill_text_fill_ratio",
         "How full the ConfigMap with an output's routing as text is: the fullest one's bytes divided by the limit. Above 1 \
@@ -149,38 +151,41 @@ metrics! {
     paused: Gauge = |c, _| c.gauge(
         "waybill_publish_paused", "1 while an annotation pauses an output or a class, else 0.");
     published: GaugeBy<PublishedKind> = |c, _| c.gauge_by(
-        "waybill_published_entries", "kind", "What the last commits hold, over all outputs. 0 on followers.");
+        "waybill_published_entries", "kind", "Contents of the last commits, over all outputs. 0 on followers.");
     certificates_expiring: GaugeBy<EndsWithin> = |c, _| c.gauge_by(
         "waybill_certificates_expiring", "within",
-        "Published certificates that end within that time, those that have ended included. Counted every minute. 0 on \
+        "Published certificates that expire within that time, including expired ones. Counted every minute. \
+         0 on \
          followers.");
     shards: GaugeBy<ShardKind> = |c, _| c.gauge_by(
         "waybill_shards", "kind", "Shards that the last commits name, over all outputs. 0 on followers.");
     statuses_pending: Gauge = |c, _| c.gauge(
         "waybill_statuses_pending", "Statuses of Ingresses that are yet to be written.");
     agents: GaugeByOutput = |c, _| c.gauge_by_output(
-        "waybill_agents", "Agents beside a Traefik whose report counts. Absent on followers.");
+        "waybill_agents", "Live agents, whose reports are valid. Absent on followers.");
     agents_behind: GaugeByOutput = |c, _| c.gauge_by_output(
         "waybill_agents_behind",
-        "Of those, the ones that have not reported the newest generation yet. They report every 10 seconds, and at once \
+        "Live agents that have not reported the newest generation yet. They report every 10 seconds, and at \
+         once \
          while statuses wait.");
     agents_lag: GaugeByOutput = |c, _| c.gauge_by_output(
         "waybill_agents_lag_seconds",
         "Seconds since the commit of the oldest generation that some agent has not reported yet; 0 when all are up to date.");
     statuses_unconfirmed: CounterByOutput = |c, _| c.counter_by_output(
         "waybill_statuses_unconfirmed_total",
-        "Statuses that did not wait any longer for every agent to load the routing, because operator.statusDelay was over.");
+        "Statuses that were written before every agent had loaded the routing, because operator.statusDelay \
+         had passed.");
     agent_reports_ignored: CounterBy<IgnoredReport> = |c, _| c.counter_by(
         "waybill_agent_reports_ignored_total", "reason",
-        "Reports of agents that do not count: their Lease can't be read, or there are too many in its namespace.");
+        "Ignored reports of agents: the Lease can't be read, or there are too many Leases in its namespace.");
     events: CounterBy<EventResult> = |c, _| c.counter_by(
-        "waybill_events_total", "result", "Events, by what became of them.");
+        "waybill_events_total", "result", "Events, by result.");
     reviews: CounterBy<ReviewResult> = |c, _| c.counter_by(
         "waybill_metrics_reviews_total", "result",
         "With operator.metricsSecure: bearer tokens that the API server was asked about, by its answer.");
     spans: CounterBy<SpanResult> = |c, _| c.counter_by(
         "waybill_spans_total", "result",
-        "With operator.otlpEndpoint: spans that the collector took, and those that were dropped.");
+        "With operator.otlpEndpoint: spans that the collector accepted, and those that were dropped.");
     build_info: Gauge = |c, _| c.gauge_with_label(
         "waybill_build_info", ("version", env!("CARGO_PKG_VERSION")), "the version", "Always 1.");
 }
@@ -195,8 +200,8 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 
-    /// Sets what only a leader may show to nothing, so that sums over replicas are right. What is shown of the lease is
-    /// the election's: it may have begun the next term before the parts of the last one have ended.
+    /// Clears all metrics of leaders, so that sums over replicas are right. The metric of the lease belongs to the
+    /// election, which may have started the next term before the parts of the last one have ended.
     pub fn clear_leaders(&self) {
         for gauge in [
             &self.throttle_stretch,

@@ -1,5 +1,5 @@
-//! When each watch was last heard of. There is one watch for each kind and namespace. The age of a kind is that of its
-//! quietest watch, so that no dead one hides behind another.
+//! Records when each watch last gave a sign of life. There is one watch for each kind and namespace. The age of a kind
+//! is that of its quietest watch, so that no dead one hides behind another.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use super::instrument::{Catalogue, Refresh, label};
 use super::labels::{Label, WatchKind};
 
-/// After so many broken answers in a row, opening the watch again proves nothing: only what it brings does.
+/// After this number of broken answers in a row, opening the watch again proves nothing. Only what it delivers does.
 const BELIEVED: u32 = 2;
 
-/// All watches that are wanted now. Cheap to clone.
+/// All current watches. Cheap to clone.
 #[derive(Clone)]
 pub struct Watches(Arc<Ages>);
 
@@ -22,9 +22,9 @@ struct Ages {
 
 #[derive(Clone, Copy, Debug)]
 struct Heard {
-    /// When the watch was last heard of, or else since when it is wanted.
+    /// The last sign of life of the watch, or the time from which it was wanted.
     at: Instant,
-    /// Answers in a row that began well and broke off before they brought anything.
+    /// The number of answers in a row that began well and broke off before they delivered anything.
     broken: u32,
 }
 
@@ -42,12 +42,12 @@ impl Watches {
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives false if the watch is not wanted.
+    /// Returns false if the watch is not wanted.
     fn change(&self, kind: WatchKind, path: &str, change: impl FnOnce(&mut Heard)) -> bool {
         self.held().get_mut(&(kind, Arc::from(path))).map(change).is_some()
     }
 
-    /// The watch of the collection at `path` is wanted from now on. Its age begins here.
+    /// The watch of the collection at `path` is wanted from now on. Its age starts at 0.
     pub fn begun(&self, kind: WatchKind, path: &str) {
         let new = Heard { at: Instant::now(), broken: 0 };
         self.held().entry((kind, Arc::from(path))).or_insert(new);
@@ -63,12 +63,12 @@ impl Watches {
         self.held().retain(|(of, _), _| *of != kind);
     }
 
-    /// What it watches is known up to then: a list was completed, or an event, a bookmark or an orderly end came.
+    /// The watch is up to date: a list was completed, or an event, a bookmark or an orderly end arrived.
     pub fn heard(&self, kind: WatchKind, path: &str, at: Instant) {
         self.change(kind, path, |heard| *heard = Heard { at: at.max(heard.at), broken: 0 });
     }
 
-    /// The API server began to answer. That counts, unless the last answers did nothing but break off.
+    /// The API server began to answer. This counts, unless the last answers only broke off.
     pub fn opened(&self, kind: WatchKind, path: &str, at: Instant) {
         self.change(kind, path, |heard| {
             if heard.broken < BELIEVED {
@@ -77,13 +77,13 @@ impl Watches {
         });
     }
 
-    /// An answer that began well broke off, fell silent, or reported that the watch has failed. Gives whether the watch
-    /// is wanted.
+    /// An answer that began well broke off, fell silent, or reported that the watch has failed. Returns whether the
+    /// watch is wanted.
     pub fn broken(&self, kind: WatchKind, path: &str) -> bool {
         self.change(kind, path, |heard| heard.broken = heard.broken.saturating_add(1))
     }
 
-    /// The watch of these kinds that has been silent for the longest, and for how long.
+    /// Of the watches of these kinds, the one that has been silent for the longest time, and that time.
     pub fn quietest(&self, of: impl Fn(WatchKind) -> bool, now: Instant) -> Option<(WatchKind, Duration)> {
         let held = self.held();
         let (kind, at) = held
@@ -102,7 +102,7 @@ impl Refresh for Ages {
             let of_kind = held.iter().filter(|((of, _), _)| of == kind);
             match of_kind.map(|(_, heard)| heard.at).min() {
                 Some(at) => self.vec.with_label_values(&[kind.as_str()]).set(at.elapsed().as_secs_f64()),
-                // An error means that it was not there.
+                // An error means that it did not exist.
                 None => drop(self.vec.remove_label_values(&[kind.as_str()])),
             }
         }

@@ -1,8 +1,9 @@
-//! How far the proxies of each output are, by what their agents report: `published::agents` says how.
+//! Tracks which generation the proxies of each output have loaded, from the Leases of their agents (see
+//! `published::agents`).
 //!
-//! Whoever may write Leases in the namespace of an output can claim anything there. So at most [`LIMIT`] of them count,
-//! each for an hour at most, and statuses wait for `operator.statusDelay` at most. A report counts from when it was seen,
-//! by our own clock: the clocks of agents decide nothing.
+//! Anyone who may write Leases in the namespace of an output can claim anything there. So at most [`LIMIT`] of them
+//! count, each for an hour at most, and statuses wait for `operator.statusDelay` at most. A report counts from when it
+//! was seen by our own clock. The clocks of agents do not matter.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,37 +23,37 @@ use crate::metrics::{IgnoredReport, Metrics, WatchKind};
 use crate::operator::feeds::{self, WATCH_SECONDS};
 use crate::published::agents::{AGENT_PART, AgentReport, ReportError};
 
-/// Agents of a namespace that are known; more are not waited for.
+/// The maximum number of known agents of a namespace; statuses do not wait for more.
 const LIMIT: usize = 10_000;
 
-/// Leases in one answer to a list. Whoever may write them can make each as large as etcd takes, 1.5 MB.
+/// The page size for lists of Leases. Anyone who may write Leases can make each as large as etcd allows, 1.5 MB.
 const PAGE: u32 = 10;
 
-/// Commits of an output that are remembered.
+/// The number of stored commits of an output.
 const REMEMBERED: usize = 256;
 
-/// The longest that a report counts, whatever it says.
+/// The longest time for which a report is valid, whatever it says.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// So long agents may be unknown. If their Leases can't be listed by then, those that were seen count.
+/// How long agents may be unknown. If their Leases can't be listed by then, only those that were seen count.
 const LISTING: Duration = Duration::from_secs(60);
 
-/// Between two log lines about Leases that do not count, and between two looks for those that ran out.
+/// The time between two log lines about ignored Leases, and between two checks for expired ones.
 const AGAIN: Duration = Duration::from_secs(60);
 const TIDY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Epoch and generation of a commit.
 pub type Commit = (u64, u64);
 
-/// What an output has where nobody is waited for.
+/// The answer for an output without agents.
 const EVERYTHING: Commit = (u64::MAX, u64::MAX);
 
-/// The last commits of an output, and when each was done.
+/// The last commits of an output, with their times.
 #[derive(Debug, Default)]
 pub struct Commits(VecDeque<(Commit, Instant)>);
 
 impl Commits {
-    /// Another one; the same again is none.
+    /// Adds a commit, unless it is the last one again.
     pub fn push(&mut self, commit: Commit, at: Instant) {
         if self.newest() != Some(commit) {
             self.0.push_back((commit, at));
@@ -67,24 +68,24 @@ impl Commits {
         self.0.back().map(|(commit, _)| *commit)
     }
 
-    /// What an agent that is up to date has loaded at least.
+    /// The minimum that an up-to-date agent has loaded.
     pub fn up_to_date(&self, now: Instant) -> Commit {
         let settled = self.0.iter().rev().find(|(_, at)| now.saturating_duration_since(*at) >= UP_TO_DATE);
         settled.map_or((0, 0), |(commit, _)| *commit)
     }
 
-    /// How long ago the first one after `loaded` was done.
+    /// The age of the first commit after `loaded`.
     pub fn age_after(&self, loaded: Commit, now: Instant) -> Duration {
         let next = self.0.iter().find(|(commit, _)| *commit > loaded);
         next.map_or(Duration::ZERO, |(_, at)| now.saturating_duration_since(*at))
     }
 }
 
-/// An agent that is behind for no longer than this counts as up to date where people look: most generations are reported
-/// when it is an agent's turn.
+/// An agent that is behind for no longer than this counts as up to date in statuses, since most generations are
+/// reported only when it is the agent's turn.
 const UP_TO_DATE: Duration = Duration::from_secs(30);
 
-/// How many agents of an output live and how many of them are up to date, once that is known.
+/// How many agents of an output are live and how many of them are up to date, once this is known.
 pub type Totals = Option<(u64, u64)>;
 
 /// The totals of each output that was committed in this term. Shared by the parts of a term.
@@ -122,31 +123,31 @@ impl AgentTotals {
     }
 }
 
-/// How far the agents of an output are.
+/// The progress of the agents of an output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AgentCounts {
-    /// Those whose report counts.
+    /// Agents with a valid report.
     pub live: usize,
-    /// Those of them that have loaded a commit, or a later one.
+    /// Those of them that have loaded a commit or a later one.
     pub current: usize,
     /// What the slowest of them has loaded.
     pub slowest: Option<Commit>,
 }
 
-/// An agent, as its Lease was seen last.
+/// An agent, according to its last seen Lease.
 #[derive(Clone, Debug)]
 struct KnownAgent {
     output: String,
     loaded: Commit,
     renewed: Timestamp,
-    /// When its report runs out, by our own clock.
+    /// When its report expires, by our own clock.
     until: Instant,
 }
 
 /// The agents of one namespace.
 #[derive(Debug)]
 struct KnownAgents {
-    /// When its Leases were asked for first.
+    /// When its Leases were first requested.
     begun: Instant,
     /// Whether its Leases have been listed, or can't be.
     listed: bool,
@@ -157,7 +158,7 @@ struct KnownAgents {
 
 type ByNamespace = Arc<Mutex<BTreeMap<String, KnownAgents>>>;
 
-/// Follows what agents report, until it is dropped.
+/// Follows the reports of agents until it is dropped.
 pub struct Agents {
     client: Client,
     metrics: Metrics,
@@ -173,7 +174,7 @@ impl Agents {
         Self { client, metrics, known: Arc::default(), changed: Arc::default(), tasks: BTreeMap::new() }
     }
 
-    /// Watches the reports in the namespace of an output too.
+    /// Also watches the reports in the namespace of an output.
     pub fn watch(&mut self, output: &OutputKey) {
         let namespace = output.namespace();
         let mut known = lock(&self.known);
@@ -194,20 +195,20 @@ impl Agents {
         }
     }
 
-    /// Watches a namespace no longer.
+    /// Stops watching a namespace.
     pub fn end(&mut self, namespace: &str) {
         self.tasks.remove(namespace);
         lock(&self.known).remove(namespace);
         self.metrics.watch_age.ended(WatchKind::AgentLease, &Lease::url_path(&(), Some(namespace)));
     }
 
-    /// The newest commit that every live agent of an output has loaded: all of them where there is no agent.
+    /// The newest commit that every live agent of an output has loaded, or all commits if there is no agent.
     pub fn loaded_by_all(&self, output: &OutputKey) -> Commit {
         let known = lock(&self.known);
         known.get(output.namespace()).map_or(EVERYTHING, |known| known.loaded_by_all(output, Instant::now()))
     }
 
-    /// How far the agents of an output are.
+    /// The progress of the agents of an output.
     pub fn count(&self, output: &OutputKey, commit: Commit) -> AgentCounts {
         let known = lock(&self.known);
         known
@@ -221,7 +222,7 @@ impl Agents {
         lock(&self.known).get(output.namespace())?.totals(output, commits, now)
     }
 
-    /// Done when a report has come that says something new.
+    /// Resolves when a report with news has arrived.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -233,12 +234,12 @@ impl Drop for Agents {
     }
 }
 
-/// Why a Lease does not count.
+/// Why a Lease is ignored.
 #[derive(Debug, thiserror::Error)]
 enum Ignored {
     #[error("{0}")]
     Unreadable(#[from] ReportError),
-    #[error("there are over {LIMIT} of them; delete those that are no agent's")]
+    #[error("there are over {LIMIT} of them; delete those that do not belong to agents")]
     TooMany,
 }
 
@@ -274,7 +275,7 @@ impl KnownAgents {
         Some((counts.live as u64, counts.current as u64))
     }
 
-    /// Takes a Lease; whether it says something new. What can't be read changes nothing.
+    /// Applies a Lease. Returns whether it contains news. An unreadable one changes nothing.
     fn take(&mut self, lease: &Lease, now: Instant) -> Result<bool, Ignored> {
         let report = AgentReport::try_from(lease)?;
         let name = lease.name_any();
@@ -293,7 +294,7 @@ impl KnownAgents {
             self.agents.insert(name, KnownAgent { output, loaded, renewed, until });
             return Ok(true);
         };
-        // A list, or somebody's edit, shows the same report again, which does not make it count for longer.
+        // A list or an edit may show the same report again. That does not extend its validity.
         let until = if agent.renewed == renewed { agent.until.min(until) } else { until };
         let news = agent.output != output || agent.loaded != loaded || agent.until <= now;
         *agent = KnownAgent { output, loaded, renewed, until };
@@ -342,7 +343,7 @@ impl Follower {
                         self.log(|| {
                             tracing::info!(
                                 namespace,
-                                "statuses wait for no agent: Leases here may not be listed and watched"
+                                "statuses do not wait for agents: waybill may not list and watch Leases here"
                             );
                         });
                     } else {
@@ -401,7 +402,7 @@ impl Follower {
         }
     }
 
-    /// Changes what is known; wakes whoever waits where that is news.
+    /// Changes the known state, and wakes waiting tasks if there is news.
     fn with(&self, change: impl FnOnce(&mut KnownAgents) -> bool) {
         let news = lock(&self.known).get_mut(&self.namespace).is_some_and(change);
         if news {

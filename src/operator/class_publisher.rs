@@ -1,4 +1,4 @@
-//! What a leader writes about classes: the settings that were accepted last, the status of their parameters, and their
+//! Writes what a leader publishes about classes: the last accepted settings, the status of their parameters, and their
 //! problems.
 //!
 //! ```text
@@ -34,7 +34,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How often the lease is checked.
 const PULSE: Duration = Duration::from_millis(500);
 
-/// The first and the longest wait after a failure.
+/// The first and the longest delay after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// The totals over the classes that name an object, and their last changes then.
@@ -57,7 +57,7 @@ pub struct ClassPublisher {
     reported: BTreeSet<Arc<str>>,
     /// Parameters that a class has named in this term.
     used: BTreeSet<Arc<str>>,
-    /// What the last leader remembered is taken over. Until then nothing may replace it.
+    /// Whether the settings stored by the last leader have been loaded. Until then nothing may replace them.
     adopted: bool,
 }
 
@@ -84,7 +84,7 @@ impl ClassPublisher {
         }
     }
 
-    /// Writes until the guard allows no more. May be dropped at any point.
+    /// Writes until the guard allows no more. Cancel-safe.
     pub async fn run(mut self) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         let mut again = Instant::now();
@@ -109,8 +109,8 @@ impl ClassPublisher {
         }
     }
 
-    /// Reports somebody else's ConfigMap of the name that ours needs: only a person can fix that. It stands until ours is
-    /// there.
+    /// Reports somebody else's ConfigMap with the name that ours needs, which only a person can fix. The problem exists
+    /// until our ConfigMap does.
     fn memory_refused(&self, error: &PublishError) {
         let PublishError::OutputNameTaken { taken, remedy, .. } = error else { return };
         self.problems.set_uid(&taken.subject, &taken.uid);
@@ -120,24 +120,25 @@ impl ClassPublisher {
             field: "metadata.labels".to_owned(),
             value: String::new(),
             remedy: format!(
-                "waybill remembers the settings of classes under this name, and it lacks waybill's labels; {remedy}"
+                "waybill stores the settings of classes under this name, but the object lacks waybill's \
+                 labels; {remedy}"
             ),
         };
         self.problems.set(ReportedBy::ClassMemory, vec![problem]);
     }
 
-    /// Takes over what the last leader remembered, which the watch may not have shown yet.
+    /// Loads the settings stored by the last leader, which the watch may not have shown yet.
     async fn adopt(&self) -> Result<(), PublishError> {
         let map = self.writer.read_memory().await?;
         let mut routing = self.live.routing();
         for key in routing.adopt_class_memory(map.as_ref()) {
-            tracing::warn!(key, "the remembered settings of this class cannot be read and are ignored");
+            tracing::warn!(key, "the stored settings of this class cannot be read and are ignored");
         }
         self.live.resolve_classes(&mut routing);
         Ok(())
     }
 
-    /// Remembers, reports and writes statuses, each of them whatever becomes of the others.
+    /// Stores, reports and writes statuses. A failure of one does not stop the others.
     async fn write(&mut self) -> Result<(), PublishError> {
         let remembered = self.remember().await;
         match &remembered {
@@ -188,14 +189,14 @@ impl ClassPublisher {
                     self.ledger.written(&object, status, Instant::now());
                 }
                 Err(error @ PublishError::LeaseLost { .. }) => return Err(error),
-                // The others get theirs all the same.
+                // The others still get theirs.
                 Err(error) => refused = refused.and(Err(error)),
             }
         }
         refused
     }
 
-    /// Reports the problems of classes, and how many of them run on which settings.
+    /// Reports the problems of classes, and the number of classes by their settings.
     fn report(&mut self) {
         let resolutions: BTreeMap<Arc<str>, (Standing, Vec<Problem>)> = {
             let routing = self.live.routing();
@@ -222,8 +223,8 @@ impl ClassPublisher {
         }
     }
 
-    /// The status of an object to write now. It is counted anew only where that is written and something changed, since
-    /// that takes a look at every Ingress of its classes.
+    /// The status of an object that is due. Its counts are computed again only if they would be written and something
+    /// changed, since that iterates over every Ingress of its classes.
     fn due(&mut self, routing: &Routing, object: &Arc<str>) -> Option<IngressClassParametersStatus> {
         let now = Instant::now();
         let changes = changes(routing, object);
@@ -247,7 +248,7 @@ impl ClassPublisher {
         now: Instant,
     ) -> Option<IngressClassParametersStatus> {
         let outputs = outputs(routing, object);
-        // First: what was committed was counted before.
+        // First, because what was committed was counted before.
         let publication = self.live.publication(&outputs);
         counts.shards = shards(routing, &outputs);
         let agents = self.agents.of(&outputs);
@@ -262,8 +263,8 @@ impl ClassPublisher {
     }
 }
 
-/// Parameters whose status names classes although no class names them: the classes were deleted while no replica ran. If a
-/// class in the status exists and is not ours, the object belongs to another installation.
+/// Parameters whose status names classes although no class names them: the classes were deleted while no replica was
+/// running. If a class in the status exists and is not ours, the object belongs to another installation.
 fn unused(routing: &Routing) -> BTreeSet<Arc<str>> {
     let classes = routing.stores().classes();
     let ours_or_gone = |class: &str| {

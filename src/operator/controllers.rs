@@ -33,19 +33,19 @@ use crate::operator::line_limit::LineLimit;
 use crate::operator::live::{Cause, Live};
 use crate::routing::ReconcileError;
 
-/// Reconciliations that run at once. They take microseconds under one lock; more would only wait for it.
+/// The number of concurrent reconciliations. They take microseconds under one lock, so more would only wait for it.
 const CONCURRENCY: u16 = 2;
 
-/// Keys that a Controller has taken from its queue and not begun with.
+/// The number of keys that a Controller has taken from its queue but not started.
 const WINDOW: usize = 64;
 
-/// A reconciliation that failed comes again after this.
+/// The delay before a failed reconciliation is repeated.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// Log lines about reconciliations that failed: so many a second, and so many at once.
+/// Limits of log lines about failed reconciliations: per second, and at once.
 const LINES: (u32, u32) = (1, 20);
 
-/// A key in the form that a Controller takes.
+/// A key in the form that a Controller requires.
 type QueuedObject<K> = PartialObjectMeta<K>;
 
 /// Reconciles Ingresses until `shutdown` is done.
@@ -87,7 +87,7 @@ struct Window<K: Resource<DynamicType = ()> + Clone + 'static, R> {
     lines: Mutex<LineLimit>,
 }
 
-/// What the Controller finds, and why each key is to be reconciled.
+/// The objects in the Controller's store, and the reasons why each key has to be reconciled.
 struct Lookups<K: Resource<DynamicType = ()> + Clone + 'static> {
     causes: HashMap<ObjectKey, (Cause, Option<OwnedSemaphorePermit>)>,
     writer: Writer<QueuedObject<K>>,
@@ -106,7 +106,7 @@ where
         again: Duration,
     ) -> Arc<Self> {
         let mut writer = Writer::new(());
-        // Without a list of its own it is ready at once.
+        // Without a list of its own, it is ready at once.
         writer.apply_watcher_event(&Event::Init);
         writer.apply_watcher_event(&Event::InitDone);
         let lookups = Mutex::new(Lookups { causes: HashMap::new(), writer });
@@ -123,7 +123,7 @@ where
             .graceful_shutdown_on(shutdown)
             .run(
                 |key, window| {
-                    // Lookups out before it begins: what comes from here on is for another reconciliation.
+                    // The causes are taken out before it starts: later ones are for another reconciliation.
                     let (key, cause) = window.take_out(&key);
                     async move { window.reconcile(key, cause) }
                 },
@@ -143,7 +143,7 @@ where
         self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The keys of the queue, as far as there is space for them.
+    /// Takes keys from the queue while there is space for them.
     fn requests(self: Arc<Self>) -> impl Stream<Item = ObjectRef<QueuedObject<K>>> + Send + 'static {
         stream::unfold(self, |window| async move {
             let space = Arc::clone(&window.space).acquire_owned().await.ok()?;
@@ -162,7 +162,7 @@ where
         let object = object(&key);
         let reference = ObjectRef::from_obj(&object);
         let mut taken = self.lookups();
-        // The first cause counts, since that change has waited longest.
+        // The first cause is used, since that change has waited longest.
         taken.causes.entry(key).or_insert((cause, space));
         taken.writer.apply_watcher_event(&Event::Apply(object));
         self.show_depth(&taken);
@@ -193,7 +193,7 @@ where
     fn failed(&self, object: &QueuedObject<K>, error: &ReconcileError) -> Action {
         let line = self.lines.lock().unwrap_or_else(PoisonError::into_inner).allows(Instant::now());
         if let Some(not_logged) = line {
-            tracing::error!(%error, not_logged, "a reconciliation has failed; it is tried again in a while");
+            tracing::error!(%error, not_logged, "a reconciliation has failed; trying again later");
         }
         self.metrics.reconciles.inc(self.names.0, ReconcileResult::Error);
         self.take_in(key_of(object), Cause::again(), None);

@@ -1,4 +1,4 @@
-//! How many of the published certificates end soon, for a metric.
+//! Counts the published certificates that expire soon, for a metric.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use crate::metrics::{EndsWithin, Label, Metrics};
 use crate::operator::live::Live;
 use crate::table::Digest;
 
-/// Between two looks.
+/// The interval of checks.
 const AGAIN: Duration = Duration::from_secs(60);
 
 const DAY: i64 = 24 * 3600;
 
-/// Looks once a minute, until it is dropped.
+/// Checks once a minute until it is dropped.
 pub async fn count_expiring(live: Arc<Live>, metrics: Metrics) {
-    // When a certificate ends never changes, so each is parsed once.
+    // The expiry of a certificate never changes, so each is parsed only once.
     let mut ends: HashMap<Digest, i64> = HashMap::new();
     loop {
         let mut before = std::mem::take(&mut ends);
@@ -32,7 +32,7 @@ pub async fn count_expiring(live: Arc<Live>, metrics: Metrics) {
             }
         }
         for (sum, pem) in new {
-            // One that can't be read is Traefik's to report.
+            // Traefik reports certificates that can't be parsed.
             ends.insert(sum, end_of(&pem).unwrap_or(i64::MAX));
             tokio::task::yield_now().await;
         }
@@ -54,7 +54,7 @@ fn days(within: EndsWithin) -> i64 {
     }
 }
 
-/// When the first certificate of a PEM text ends, in Unix seconds.
+/// When the first certificate of a PEM text expires, in Unix seconds.
 fn end_of(pem: &str) -> Option<i64> {
     let first = Pem::iter_from_buffer(pem.as_bytes()).next()?.ok()?;
     Some(first.parse_x509().ok()?.validity().not_after.timestamp())

@@ -1,4 +1,4 @@
-//! The watches: one task for each kind and namespace, whose events go into the routing.
+//! Runs the watches: one task for each kind and namespace, whose events go into the routing.
 
 mod events;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a leader does: a term begins with the guard that the election gives, and ends when no write may start any more.
+//! A term of leadership. It begins with the guard from the election, and ends when no write may start any more.
 //!
 //! ```text
 //! Live ──pending──▶ publisher ──commits──▶ ConfigMaps, Secrets
@@ -32,7 +32,7 @@ use crate::publish::statuses::class_statuses::ClassWriter;
 use crate::publish::statuses::writer::StatusWriter;
 use crate::serve::Health;
 
-/// How often a leader that may not write yet looks whether it still leads.
+/// How often a leader that may not write yet checks whether it still leads.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Leads, term by term.
@@ -69,7 +69,7 @@ impl Leader {
         }
     }
 
-    /// Until the guard allows no more writes. Nothing is written before every watch has listed.
+    /// Works until the guard allows no more writes. Nothing is written before every watch has listed.
     async fn term(&self, guard: LeaseGuard) -> Result<(), RunError> {
         let over = async {
             while guard.may_start_write() {
@@ -79,7 +79,7 @@ impl Leader {
         tokio::select! {
             () = self.live.reached(Phase::Synced) => {}
             () = over => {
-                // The lease may still be renewed, and then nobody would publish.
+                // The lease might still be renewed, and then nobody would publish.
                 guard.end();
                 return Ok(());
             }
@@ -131,7 +131,7 @@ impl Leader {
         let heartbeat = self.health.heartbeat("publisher");
         let identity = self.identity.clone();
         let here = &Handle::current();
-        // These have no end of their own. They end here, before the next term begins.
+        // These tasks do not end by themselves. They are ended here, before the next term starts.
         let mut following = Tasks::default();
         following.spawn("problems", here, problems.follow().map(Ok));
         let counting = count_expiring(Arc::clone(&self.live), self.metrics.clone());
@@ -155,7 +155,7 @@ impl Leader {
                 Some((_, result)) => result?,
                 None => break,
             }
-            // Parts end with the term. Should one have seen its end too early, it is the end for all of them.
+            // Parts end with the term. If one ends too early, all of them end.
             guard.end();
         }
         following.stop().await;

@@ -1,10 +1,10 @@
-//! Log lines about objects, of which a tenant can have thousands.
+//! Limits log lines about objects, of which a tenant can have thousands.
 
 use std::time::Instant;
 
 use crate::publish::Rate;
 
-/// Allows so many lines a second, and so many at once. The others are counted.
+/// Allows a number of lines per second, and a number at once. The others are counted.
 #[derive(Debug)]
 pub struct LineLimit {
     rate: Rate,
@@ -12,12 +12,12 @@ pub struct LineLimit {
 }
 
 impl LineLimit {
-    /// `per_second` on average.
+    /// Allows `per_second` on average.
     pub fn new(per_second: u32, at_once: u32) -> Self {
         Self { rate: Rate::new(per_second, at_once), left_out: 0 }
     }
 
-    /// Whether there may be a line now, and then how many were left out before it.
+    /// Whether a line may be logged now, and if so, how many were left out before it.
     pub fn allows(&mut self, now: Instant) -> Option<u64> {
         if self.rate.take(now).is_err() {
             self.left_out += 1;

@@ -1,4 +1,4 @@
-//! The routing of a running operator: watch events in, keys to reconcile out, and what came of it for the publisher.
+//! The routing of a running operator. Watch events go in, keys to reconcile come out, and results go to the publisher.
 //!
 //! There are two locks. That of the routing is held for as long as an event or a translation takes; that of the notes
 //! only to add to them or to take them away, and nothing waits for the first while it holds the second.
@@ -19,22 +19,22 @@ use crate::routing::{ReconcileError, Reconciled, Routing};
 use crate::spans::{ChangedObject, Spans, TraceNumber};
 use crate::watch::Touched;
 
-/// How long a start waits for Secrets that are fetched one by one. Whoever makes theirs unreadable again and again must not
-/// hold up the others; the Ingresses that name such a Secret are left out then until it was read.
+/// How long a start waits for Secrets that are fetched one by one. Somebody who keeps making theirs unreadable must not
+/// delay the others. Ingresses that name such a Secret are left out until it has been read.
 const LONGEST_FETCH: Duration = Duration::from_secs(120);
 
-/// How far the first lists are.
+/// The progress of the first lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Ingresses and classes are still being listed.
     Listing,
-    /// It is known which Secrets anybody names, so they can be listed.
+    /// All named Secrets are known, so they can be listed.
     SecretsNamed,
-    /// Every watch has listed once, and everything was translated.
+    /// Every watch has listed once, and everything is translated.
     Synced,
 }
 
-/// Why an Ingress is to be reconciled, and since when.
+/// Why an Ingress has to be reconciled, and since when.
 #[derive(Clone, Copy, Debug)]
 pub struct Cause {
     pub trigger: Trigger,
@@ -49,7 +49,7 @@ pub struct Live {
     pub ingresses: Arc<KeyQueue<ObjectKey, Cause>>,
     pub classes: Arc<KeyQueue<ObjectKey, Cause>>,
     pub secrets: Arc<KeyQueue<SecretKey, ()>>,
-    /// Ingresses whose problems changed, or may be about other objects now; only a leader collects them.
+    /// Ingresses whose problems changed, or whose problems may now concern other objects. Only a leader collects them.
     pub problems: Arc<KeyQueue<IngressKey, ()>>,
     notes: Mutex<Notes>,
     pub changed: Notify,
@@ -65,7 +65,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// Around a routing that has no objects yet.
+    /// Wraps a routing that has no objects yet.
     pub fn new(routing: Routing, metrics: Metrics) -> Self {
         Self {
             routing: Mutex::new(routing),
@@ -84,7 +84,7 @@ impl Live {
         }
     }
 
-    /// With changes followed.
+    /// Traces changes too.
     pub fn traced(self, spans: Spans) -> Self {
         Self { spans, ..self }
     }
@@ -94,19 +94,19 @@ impl Live {
         self.routing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How far the first lists are, to be waited on.
+    /// The progress of the first lists, to wait for.
     pub fn phase(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
     }
 
-    /// What became of the last attempt to commit an output.
+    /// The result of the last attempt to commit an output.
     pub fn set_publication(&self, output: &OutputKey, publication: Publication) {
         if self.notes().publications.insert(output.clone(), publication) != Some(publication) {
             self.classes_changed.notify_one();
         }
     }
 
-    /// Whether the routing of some outputs is out: what is worst of them.
+    /// The state of the routing of some outputs: the worst of them.
     pub fn publication(&self, outputs: &BTreeSet<OutputKey>) -> Publication {
         let notes = self.notes();
         let of = |output| notes.publications.get(output).copied().unwrap_or(Publication::Pending);
@@ -118,7 +118,7 @@ impl Live {
         self.notes().publications.get(output) == Some(&Publication::Committed)
     }
 
-    /// Forgets an output that is there only to be emptied, and is; whether it did.
+    /// Forgets an output that exists only to be emptied, if it is empty. Returns whether it did.
     pub fn forget_output(&self, output: &OutputKey) -> bool {
         let forgotten = self.routing().forget_output(output);
         if forgotten {
@@ -130,35 +130,35 @@ impl Live {
 
     /// Waits for a phase.
     pub async fn reached(&self, phase: Phase) {
-        // The sender lives as long as self, so waiting can't fail.
+        // The sender lives as long as self, so this can't fail.
         let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
     }
 
-    /// Takes what is pending. Hold the routing until statuses wait for it: what is pending and what waits is looked at
-    /// under that lock.
+    /// Takes what is pending. The caller must hold the routing until the statuses are waiting: pending changes and
+    /// waiting statuses are checked together under that lock.
     pub fn take_pending(&self) -> Pending {
         std::mem::take(&mut self.notes().pending)
     }
 
-    /// Whether an Ingress's part of the routing changed and the publisher has not looked yet.
+    /// Whether an Ingress's routing changed and the publisher has not seen it yet.
     pub fn is_pending(&self, key: &IngressKey) -> bool {
         self.notes().pending.statuses.get(key).is_some_and(Option::is_some)
     }
 
-    /// Everything has to be looked at again: for a new leader.
+    /// Marks everything as changed, for a new leader.
     pub fn everything_pending(&self) {
         let outputs: Vec<OutputKey> = self.routing().table().outputs().map(|(key, _)| key.clone()).collect();
         self.collect(|pending| pending.look_at_all(outputs));
     }
 
-    /// Has the problems of every Ingress reported: for a new leader.
+    /// Marks the problems of every Ingress for reporting, for a new leader.
     pub fn all_problems_pending(&self) {
         let keys = self.routing().own_ingresses();
         self.report_problems(keys);
     }
 
-    /// Whether this replica leads. One that does not collects nothing, which nobody would ever take, takes over what the
-    /// leader remembers of classes, and forgets what became of its own commits.
+    /// Whether this replica leads. A follower collects nothing, since nobody would take it. It loads the settings of
+    /// classes that the leader stores, and forgets the results of its own commits.
     pub fn set_leading(&self, leading: bool) {
         let mut notes = self.notes();
         notes.leading = leading;
@@ -178,7 +178,7 @@ impl Live {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds to what is pending.
+    /// Adds to the pending changes.
     fn collect(&self, add: impl FnOnce(&mut Pending)) {
         let mut notes = self.notes();
         if notes.leading {
@@ -188,19 +188,19 @@ impl Live {
         }
     }
 
-    /// Has the problems of these Ingresses reported.
+    /// Marks the problems of these Ingresses for reporting.
     fn report_problems(&self, keys: impl IntoIterator<Item = IngressKey>) {
         if self.leads() {
             self.problems.extend(keys.into_iter().map(|key| (key, ())));
         }
     }
 
-    /// Takes something in that no watch event says.
+    /// Applies a change that comes from no watch event.
     pub fn event(&self, kind: WatchKind, apply: impl FnOnce(&mut Routing) -> Touched) {
         self.watch_event(kind, None, apply);
     }
 
-    /// Takes a watch event in. `object` is what changed, where a trace is to begin with it.
+    /// Applies a watch event. `object` is the changed object if a trace should start with it.
     pub fn watch_event(
         &self,
         kind: WatchKind,
@@ -222,7 +222,7 @@ impl Live {
             _ => {
                 let mut fetch = touched.fetch.clone();
                 if phase == Phase::SecretsNamed {
-                    // Nothing is queued before all is listed, and then all Ingresses are translated.
+                    // Nothing is queued before everything is listed. Then all Ingresses are translated.
                     let mut ingresses: BTreeSet<IngressKey> = touched.ingresses.iter().cloned().collect();
                     for class in routing.affected_classes(&touched) {
                         let changed = routing.resolve_class(&class);
@@ -239,11 +239,11 @@ impl Live {
         }
     }
 
-    /// Looks whether the first lists have come further.
+    /// Checks whether the first lists have progressed.
     fn advance(&self, routing: &mut Routing, phase: Phase) {
         if phase == Phase::Listing && routing.classes_listed() {
             for key in routing.adopt_stored_class_memory() {
-                tracing::warn!(key, "what is remembered of this class can't be read and counts as absent");
+                tracing::warn!(key, "the stored settings of this class can't be read and are ignored");
             }
             let (_, changed) = routing.resolve_classes();
             self.note_classes(routing, changed);
@@ -258,7 +258,7 @@ impl Live {
         }
     }
 
-    /// Looks whether Secrets have been waited for long enough. Call it every now and then.
+    /// Checks whether the wait for Secrets has lasted long enough. Has to be called regularly.
     pub fn end_fetch(&self) {
         if *self.phase.borrow() == Phase::SecretsNamed {
             self.advance(&mut self.routing(), Phase::SecretsNamed);
@@ -280,7 +280,7 @@ impl Live {
         );
     }
 
-    /// Sends what an event touched to whoever has to work on it.
+    /// Sends the touched objects to the parts that work on them.
     fn dispatch(
         &self,
         routing: &mut Routing,
@@ -317,10 +317,10 @@ impl Live {
         self.ingresses.extend(ingresses.into_iter().map(|key| (key.0, cause)));
     }
 
-    /// Reconciles one Ingress, which may be gone.
+    /// Reconciles one Ingress, which may be deleted.
     ///
     /// # Errors
-    /// It could not be translated, and stays as it was.
+    /// If it could not be translated. It stays as it was.
     pub fn reconcile(&self, key: &IngressKey, cause: Cause) -> Result<(), ReconcileError> {
         let _log = cause.trace.map(|trace| self.spans.log(Some(trace)).entered());
         let mut routing = self.routing();
@@ -336,7 +336,7 @@ impl Live {
         Ok(())
     }
 
-    /// Reconciles one class, which may be gone.
+    /// Reconciles one class, which may be deleted.
     pub fn reconcile_class(&self, class: &str, trace: Option<TraceNumber>) {
         let mut routing = self.routing();
         let changed = routing.resolve_class(class);
@@ -346,7 +346,7 @@ impl Live {
         self.note_classes(&routing, changed);
     }
 
-    /// Brings all classes up to date: what can be read of the cluster, or what is remembered, has changed.
+    /// Updates all classes, after a change of what can be read of the cluster or of the stored settings.
     pub fn resolve_classes(&self, routing: &mut Routing) {
         let (settings, changed) = routing.resolve_classes();
         for class in settings {
@@ -368,22 +368,22 @@ impl Live {
         }
     }
 
-    /// An output was committed with these Ingresses, which had moved to it: they leave the outputs that they were in.
+    /// An output was committed with these Ingresses, which had moved to it. They now leave their previous outputs.
     pub fn settle(&self, output: &OutputKey, arrived: &[IngressKey]) {
         if arrived.is_empty() {
             return;
         }
         let mut routing = self.routing();
         for key in arrived {
-            // One that has moved on waits for the commit of where it went.
+            // If one has moved again, it waits for the commit of its new output.
             if routing.table().fragment(key).is_some_and(|fragment| fragment.output() == output) {
                 self.leave(&mut routing, key);
             }
         }
     }
 
-    /// Lets Ingresses leave that have been in two outputs for longer than this: there may be no commit for now, and
-    /// on a replica that does not lead there is none.
+    /// Removes Ingresses from their old outputs if they have been in two outputs for longer than this. There may be no
+    /// commit for now, and on a follower there is none.
     pub fn settle_overdue(&self, longest: Duration) {
         let mut overdue = Vec::new();
         let mut routing = self.routing();
@@ -403,11 +403,11 @@ impl Live {
         let change = routing.settle(key);
         self.notes().moving.remove(key);
         self.report_problems(change.problems);
-        // Nobody waits for it as for a change of their own: statuses don't either.
+        // This is not a user's change, so nobody waits for it, and neither do statuses.
         self.collect(|pending| pending.look_at(change.outputs));
     }
 
-    /// Whether some class needs the labels of namespaces, to be waited on.
+    /// Whether some class needs the labels of namespaces, to wait for changes.
     pub fn namespaces_wanted(&self) -> watch::Receiver<bool> {
         self.namespaces_wanted.subscribe()
     }
@@ -419,7 +419,7 @@ impl Live {
             self.spans.queued(trace, ingresses.len());
         }
         self.ingresses.extend(ingresses.into_iter().map(|key| (key.0, cause)));
-        // Its addresses may come from elsewhere now.
+        // Its addresses may now come from another source.
         self.collect(|pending| pending.all_statuses = true);
     }
 
@@ -437,16 +437,16 @@ impl Live {
         }
     }
 
-    /// A class is paused, or goes on: which outputs that concerns is for the publisher to find out.
+    /// A class was paused or resumed. The publisher determines which outputs this concerns.
     fn look_at_outputs(&self, routing: &Routing) {
         self.collect(|pending| {
-            // No change of anybody's waits for it.
+            // This is not a user's change, so nobody waits for it.
             pending.look_at(routing.table().outputs().map(|(key, _)| key.clone()));
             pending.all_statuses = true;
         });
     }
 
-    /// An output that is known and was never tried has to be, empty as it may be.
+    /// A known output that was never tried has to be committed, even if it is empty.
     fn publish_new_outputs(&self, routing: &Routing) {
         let first = Waiting { change: Some(Instant::now()), deletion: None };
         let mut notes = self.notes();
@@ -460,10 +460,10 @@ impl Live {
         }
     }
 
-    /// Notes what a reconciliation did.
+    /// Records the result of a reconciliation.
     fn note(&self, routing: &Routing, key: &IngressKey, reconciled: Reconciled, cause: Cause) {
         self.secrets.extend(reconciled.fetch.into_iter().map(|secret| (secret, ())));
-        // Where there are problems, the Ingress or a Service that it leads to may be another one of that name.
+        // If there are problems, the Ingress or a Service that it uses may be a new object with the same name.
         let again = routing.has_problems(key).then(|| key.clone());
         self.report_problems(reconciled.problems.into_iter().chain(again));
         {

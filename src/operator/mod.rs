@@ -1,4 +1,4 @@
-//! What runs live: watches feed the routing, controllers bring it up to date, and a leader's term publishes it.
+//! The running operator: watches feed the routing, controllers update it, and a leader's term publishes it.
 //!
 //! ```text
 //! feeds, secrets ──events──▶ live ◀──keys── controllers

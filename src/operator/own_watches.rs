@@ -1,7 +1,7 @@
-//! Watches of what waybill has written, metadata alone, so that an edit or a deletion is put back. They run only while
-//! this replica leads: two in each namespace with an output, one of ConfigMaps and one of Secrets.
+//! Watches the metadata of the objects that waybill has written, so that an edit or a deletion is undone. These watches
+//! run only while this replica leads: two in each namespace with an output, one of ConfigMaps and one of Secrets.
 //!
-//! Which output an object belongs to follows from its name. The label may be what somebody changed.
+//! The output of an object follows from its name, since someone may have changed its label.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -25,19 +25,19 @@ use crate::operator::feeds::{self, WATCH_SECONDS};
 use crate::publish::outputs::{OwnKind, Seen};
 use crate::published::objects::{self, OUTPUT_LABEL};
 
-/// What a watch said.
+/// An event of a watch.
 #[derive(Debug)]
 pub enum News {
     /// Of one object of an output.
     Object(OwnKind, OutputKey, Box<Seen>),
-    /// All objects that a namespace has. An output without any has lost them.
+    /// All objects of a namespace. An output without any has lost them.
     Listed(OwnKind, String, Vec<ObjectMeta>),
 }
 
-/// News that wait for the publisher. Behind that the watches wait, and the API server with them.
+/// Events that wait for the publisher. If this is full, the watches wait, and the API server with them.
 const WAITING: usize = 256;
 
-/// The watches of some namespaces, until it is dropped.
+/// The watches of some namespaces. They run until it is dropped.
 pub struct OwnWatches {
     news: mpsc::Receiver<News>,
     sender: mpsc::Sender<News>,
@@ -53,7 +53,7 @@ impl OwnWatches {
         Self { news, sender, tasks: BTreeMap::new(), client, metrics }
     }
 
-    /// Watches the namespace of an output too.
+    /// Also watches the namespace of an output.
     pub fn watch(&mut self, output: &OutputKey) {
         let namespace = output.namespace();
         if self.tasks.contains_key(namespace) {
@@ -75,13 +75,13 @@ impl OwnWatches {
             + 'static,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
-        // Here and not in the task, which may begin only after this was dropped again.
+        // Done here and not in the task, which may start only after this was dropped again.
         self.metrics.watch_age.begun(watch_kind(kind), api.resource_url());
         let (sender, metrics) = (self.sender.clone(), self.metrics.clone());
         tasks.spawn(follow(api, kind, namespace.to_owned(), sender, metrics));
     }
 
-    /// Watches a namespace no longer.
+    /// Stops watching a namespace.
     pub fn end(&mut self, namespace: &str) {
         self.tasks.remove(namespace);
         let ended = |kind, path: String| self.metrics.watch_age.ended(kind, &path);
@@ -89,12 +89,12 @@ impl OwnWatches {
         ended(WatchKind::OwnSecret, Secret::url_path(&(), Some(namespace)));
     }
 
-    /// What is seen next. Cancelling loses nothing.
+    /// The next event. Cancel-safe.
     pub async fn next(&mut self) -> Option<News> {
         self.news.recv().await
     }
 
-    /// What has been seen already.
+    /// The events that have already arrived.
     pub fn try_next(&mut self) -> Option<News> {
         self.news.try_recv().ok()
     }
@@ -118,7 +118,7 @@ async fn follow<K>(api: Api<K>, kind: OwnKind, namespace: String, news: mpsc::Se
 where
     K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    // An object that loses one of the labels leaves the watch, which says so.
+    // An object that loses one of the labels leaves the watch, which reports a deletion.
     let labels = format!("{MANAGED_BY_LABEL}={WAYBILL},{OUTPUT_LABEL},{PART_LABEL}");
     let config = watcher::Config::default().labels(&labels).timeout(WATCH_SECONDS);
     let path = api.resource_url().to_owned();

@@ -1,4 +1,4 @@
-//! Reports problems where people look: an Event on the object, a line in the log, and a metric.
+//! Reports problems as Events on the objects, as log lines, and as a metric.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,10 +11,10 @@ use crate::operator::live::Live;
 use crate::publish::problems::{Events, ProblemRegistry};
 use crate::translate::problem::{Category, Kind, Problem, Subject};
 
-/// Log lines about problems: so many a second, and so many at once. The others are only counted.
+/// Limits of log lines about problems: per second, and at once. The others are only counted.
 const LINES: (u32, u32) = (20, 200);
 
-/// Who reports problems. What one reporter reports is replaced as a whole.
+/// The source of problems. The problems from one source are replaced as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ReportedBy {
     /// The translation of an Ingress.
@@ -25,7 +25,7 @@ pub enum ReportedBy {
     Statuses,
     /// An IngressClass and its parameters.
     Class(Arc<str>),
-    /// The ConfigMap in which settings of classes are remembered.
+    /// The ConfigMap that stores the settings of classes.
     ClassMemory,
     Output(OutputKey),
 }
@@ -40,7 +40,7 @@ pub struct ProblemReports {
 
 struct State {
     registry: ProblemRegistry<ReportedBy>,
-    /// The uids of objects that no store holds, such as an index.
+    /// The uids of objects that are in no store, such as an index.
     uids: HashMap<Subject, String>,
     lines: LineLimit,
 }
@@ -61,16 +61,17 @@ impl ProblemReports {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the uid of an object that no store holds, before its problems are set: `kubectl describe` shows an Event only
-    /// if its uid is right. It is kept until the last problem is over. An empty uid is unknown and replaces none.
+    /// Sets the uid of an object that is in no store, before its problems are set: `kubectl describe` shows an Event
+    /// only if its uid is right. It is kept until the last problem is resolved. An empty uid means unknown and replaces
+    /// none.
     pub fn set_uid(&self, subject: &Subject, uid: &str) {
         if !uid.is_empty() {
             self.state().uids.insert(subject.clone(), uid.to_owned());
         }
     }
 
-    /// Replaces what `reporter` reports. Worth a call also if nothing changed: the object may have been deleted and created
-    /// again with the same faults, and the new one has no Events yet.
+    /// Replaces the problems from `reporter`. Call it even if nothing changed: the object may have been deleted and
+    /// created again with the same faults, and the new one has no Events yet.
     pub fn set(&self, reporter: ReportedBy, problems: Vec<Problem>) {
         let mut state = self.state();
         for problem in &problems {
@@ -115,7 +116,7 @@ impl ProblemReports {
         }
     }
 
-    /// The uid of an object that a store holds.
+    /// The uid of an object in a store.
     fn uid(&self, subject: &Subject) -> Option<String> {
         let routing = self.live.routing();
         let key = ObjectKey::new(subject.namespace.as_str(), subject.name.as_str());

@@ -1,4 +1,4 @@
-//! The operator, put together: which tasks there are, on which threads they run, and how they end.
+//! Assembles the operator: its tasks, their threads, and how they end.
 //!
 //! ```text
 //! main thread                            worker threads
@@ -42,24 +42,24 @@ use crate::routing::Routing;
 use crate::serve::{self, CertificateFiles, Health, Readers, ServingCertificate};
 use crate::spans::{Collector, Exporter, Spans};
 
-/// Whatever has not ended this long after the operator was told to stop is left.
+/// Tasks that have not ended this long after the stop are abandoned.
 const GRACE: Duration = Duration::from_millis(4_500);
 
 /// How often the routing's lock is tried, as a sign of life.
 const PULSE: Duration = Duration::from_secs(5);
 
-/// An Ingress that moves to another output leaves the old one when the new one is committed, or after this and the
-/// throttle's distance.
+/// An Ingress that moves to another output leaves the old one when the new one is committed, or after this time plus
+/// the throttle's distance.
 const LONGEST_MOVE: Duration = Duration::from_secs(60);
 
-/// The tasks that have something to finish when the operator is stopped.
+/// The tasks that have to finish something when the operator is stopped.
 const ELECTION: &str = "election";
 const LEADER: &str = "leader";
 const EXPORTER: &str = "traces";
 
 const SECURE_METRICS: &str = "secure metrics";
 
-/// An operator that does not run yet.
+/// An operator that is not running yet.
 pub struct Operator {
     options: Arc<Options>,
     environment: Environment,
@@ -93,7 +93,7 @@ impl Operator {
         })
     }
 
-    /// What it knows and has to do.
+    /// Its state and its queues.
     pub fn live(&self) -> &Arc<Live> {
         &self.live
     }
@@ -101,12 +101,13 @@ impl Operator {
     /// Runs until `stop` is done, on this thread and others.
     ///
     /// # Errors
-    /// Whatever keeps it from starting or going on. An API server that can't be reached is no error: it is waited for.
+    /// Errors that keep it from starting or running. An API server that can't be reached is no error: the operator
+    /// waits for it.
     pub fn run(self, stop: impl Future<Output = std::io::Result<()>>) -> Result<(), RunError> {
         let steady = Builder::new_current_thread().enable_all().build().map_err(RunError::Threads)?;
         let workers = Runtime::new().map_err(RunError::Threads)?;
         let result = steady.block_on(self.work(workers.handle(), stop));
-        // Not waited for: a worker may be in the middle of something long.
+        // Not waited for, since a worker may be in the middle of something long.
         workers.shutdown_background();
         result
     }
@@ -117,7 +118,7 @@ impl Operator {
         stop: impl Future<Output = std::io::Result<()>>,
     ) -> Result<(), RunError> {
         let mut stop = std::pin::pin!(stop);
-        // Signals count from here on.
+        // Signals are handled from here on.
         if let Poll::Ready(told) = futures::poll!(stop.as_mut()) {
             return told.map_err(RunError::Signals);
         }
@@ -129,7 +130,7 @@ impl Operator {
         };
         tracing::info!("stopping");
         stopping.send_replace(true);
-        // The election ends the term, waits for writes under way and gives the lease back.
+        // The election ends the term, waits for current writes and releases the lease.
         let _ = tokio::time::timeout(GRACE, tasks.all_ended(&[ELECTION, LEADER, EXPORTER])).await;
         tracing::info!("stopped");
         outcome
@@ -138,7 +139,7 @@ impl Operator {
     async fn start(mut self, workers: &Handle, stopped: &watch::Receiver<bool>) -> Result<Tasks, RunError> {
         let exporter = self.exporter.take();
         let options = &self.options;
-        // Connections of its own: were they shared, every idle one that has died would cost a renewal its time.
+        // Connections of its own. On shared ones, every idle connection that has died could delay a renewal.
         let electing = connect(&self).await?;
         for warning in &electing.warnings {
             tracing::warn!("{warning}");
@@ -151,7 +152,7 @@ impl Operator {
             "starting"
         );
         let client = {
-            // A client belongs to the threads on which it was made.
+            // A client belongs to the threads on which it was created.
             let _workers = workers.enter();
             connect(&self).await?.client
         };
@@ -173,7 +174,7 @@ impl Operator {
         let server = serve::serve(listener, serve::probes(plain, health.clone()), until_stopped());
         tasks.spawn("metrics and probes", steady, server.map(Ok));
         if options.metrics_secure {
-            // Handshakes cost more than a renewal of the lease may wait.
+            // Handshakes take longer than a renewal of the lease may wait.
             let server = secure_metrics(Arc::clone(options), metrics(), client.clone(), stopped.clone());
             let failed = |source| RunError::Failed { task: SECURE_METRICS, source };
             let server = workers.spawn(server).await.map_err(failed)??;
@@ -239,7 +240,7 @@ async fn connect(operator: &Operator) -> Result<Connection, ConnectError> {
         .await
 }
 
-/// Listens, and gives what serves metrics then.
+/// Listens, and returns the task that serves metrics.
 async fn secure_metrics(
     options: Arc<Options>,
     metrics: Metrics,
@@ -272,12 +273,12 @@ fn what_to_watch(options: &Options) -> Feeds {
 }
 
 async fn until(mut stopped: watch::Receiver<bool>) {
-    // A sender that is gone is as good as a signal.
+    // A dropped sender counts as a signal.
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
-/// Gives a sign of life as long as the routing's lock can be had. `longest` is how long an Ingress that moved may be
-/// in two outputs.
+/// Gives a sign of life while the routing's lock can be acquired. `longest` is how long a moved Ingress may be in two
+/// outputs.
 async fn pulse(live: Arc<Live>, health: Health, longest: Duration) {
     let heartbeat = health.heartbeat("routing");
     loop {
@@ -287,7 +288,7 @@ async fn pulse(live: Arc<Live>, health: Health, longest: Duration) {
     }
 }
 
-/// Ready once every watch has listed, whoever leads: a replica that can't list is no replica.
+/// Ready once every watch has listed, whether it leads or not, because a replica that can't list is useless.
 async fn ready(live: Arc<Live>, health: Health) {
     live.reached(Phase::Synced).await;
     health.set_ready();

@@ -1,5 +1,5 @@
-//! Secrets beside their watches: a GET for each whose data is wanted and was not sent along, and the end of certificates
-//! whose Secrets were deleted.
+//! Handles Secrets beside their watches: fetches data that a watch does not deliver, and ends certificates whose
+//! Secrets were deleted.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,22 +15,22 @@ use crate::metrics::WatchKind;
 use crate::operator::line_limit::LineLimit;
 use crate::operator::live::Live;
 
-/// GETs at once.
+/// The number of concurrent GETs.
 const CONCURRENCY: usize = 8;
 
-/// A GET that takes longer has failed.
+/// The timeout of a GET.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// First and longest wait before a GET is tried again that failed, or whose answer was old when it came.
+/// The first and longest delay before a GET is repeated that failed or returned old data.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// Log lines about GETs that failed: so many a second, and so many at once. The owners get Events.
+/// Limits of log lines about failed GETs: per second, and at once. The owners get Events.
 const LINES: (u32, u32) = (1, 20);
 
-/// Looks for certificates whose time is over at least this often.
+/// The longest interval between checks for expired certificates.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Fetches what [`Live::secrets`] asks for, without end.
+/// Fetches the Secrets that [`Live::secrets`] requests, forever.
 pub async fn fetch(client: Client, live: Arc<Live>) {
     let places = Arc::new(Semaphore::new(CONCURRENCY));
     let lines = Arc::new(Mutex::new(LineLimit::new(LINES.0, LINES.1)));
@@ -50,7 +50,7 @@ pub async fn fetch(client: Client, live: Arc<Live>) {
             }
         };
         if !wanted.insert(key.clone()) {
-            // Whoever is at it may have looked for the last time already.
+            // Another task may have checked for the last time already.
             again.insert(key);
             continue;
         }
@@ -59,7 +59,7 @@ pub async fn fetch(client: Client, live: Arc<Live>) {
     }
 }
 
-/// Fetches one Secret until there is an answer, or nobody wants it any more.
+/// Fetches one Secret until there is an answer, or nobody needs it any more.
 async fn fetch_one(
     client: Client,
     live: Arc<Live>,
@@ -84,7 +84,7 @@ async fn fetch_one(
                 });
                 wait = RETRY.0;
                 if live.routing().ask_for_secret(&key).is_some() {
-                    // It has changed since. One that goes on changing must not take up all places.
+                    // It has changed since. A Secret that keeps changing must not occupy all slots.
                     tokio::time::sleep(wait).await;
                 }
                 continue;
@@ -106,8 +106,8 @@ async fn fetch_one(
     }
 }
 
-/// Withdraws certificates of deleted Secrets when their time is over, and ends the wait for those that cannot be read, until
-/// it is dropped.
+/// Withdraws certificates of deleted Secrets when their time is over, and ends the wait for Secrets that cannot be
+/// read, until it is dropped.
 pub async fn expire(live: Arc<Live>) {
     loop {
         live.end_fetch();

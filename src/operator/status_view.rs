@@ -1,4 +1,4 @@
-//! Which status each Ingress should have now. The routing decides the addresses; what is committed decides when
+//! Decides which status each Ingress should have now. The routing determines the addresses. The commits determine when
 //! they may be written.
 //!
 //! ```text
@@ -25,33 +25,33 @@ use crate::translate::problem::Problem;
 use crate::translate::settings::Settings;
 use crate::translate::status::{self, DesiredStatus};
 
-/// The statuses that are wanted in one term of a leader.
+/// The desired statuses in one term of a leader.
 pub struct Statuses {
     live: Arc<Live>,
     problems: Arc<ProblemReports>,
-    /// `operator.status`; when off, another controller writes all statuses.
+    /// `operator.status`; if off, another controller writes all statuses.
     enabled: bool,
-    /// Ingresses to look at now.
+    /// Ingresses to check now.
     pub queue: Arc<KeyQueue<IngressKey, ()>>,
     /// Locked after the routing.
     held: Mutex<HeldStatuses>,
-    /// `operator.statusDelay`: the longest that an Ingress waits for the proxies.
+    /// `operator.statusDelay`: the longest wait of an Ingress for the proxies.
     delay: Duration,
-    /// The addresses for each group of settings, computed once until they may have changed.
+    /// The addresses for each group of settings, cached until they may have changed.
     addresses: Mutex<Vec<(Arc<Settings>, DesiredStatus)>>,
 }
 
-/// Ingresses whose statuses are not written yet.
+/// Ingresses whose statuses have to wait.
 #[derive(Default)]
 struct HeldStatuses {
-    /// To look at after the next commit of an output.
+    /// To check after the next commit of an output.
     waiting: HashMap<IngressKey, Awaited>,
-    /// Those without the address that they should have, whose routing is committed.
+    /// Ingresses whose routing is committed but whose address is missing.
     arriving: HashMap<IngressKey, Arrival>,
-    /// Those of them that wait for the proxies, by the commit that they wait for.
+    /// Those that wait for the proxies, by the commit that they wait for.
     unreleased: BTreeMap<(OutputKey, Commit), Unreleased>,
-    /// Those that have our address and no routing since before this term; `None` until it has looked. What an earlier
-    /// term published of them may still be out, until every output is committed.
+    /// Ingresses that have had our address and no routing since before this term; `None` until this has been checked.
+    /// Routing from an earlier term may still be published until every output is committed.
     inherited: Option<HashSet<IngressKey>>,
 }
 
@@ -59,7 +59,7 @@ struct HeldStatuses {
 #[derive(Clone, PartialEq)]
 struct Awaited {
     output: OutputKey,
-    /// The Ingress whose routing will be committed; one that is no longer ours has none.
+    /// The output whose commit will contain the Ingress; none for one that is no longer ours.
     uid: Option<Uid>,
 }
 
@@ -72,9 +72,9 @@ impl Awaited {
 /// An Ingress that gets its address once every proxy has loaded its routing.
 struct Arrival {
     of: Awaited,
-    /// The one that first held the Ingress.
+    /// The first generation that contained the Ingress.
     commit: Commit,
-    /// It does not wait any more, nor again for a later commit.
+    /// It no longer waits, not even for a later commit.
     released: bool,
 }
 
@@ -98,10 +98,10 @@ impl Statuses {
         }
     }
 
-    /// Takes Ingresses whose status may be wrong, each with the output that its change concerns. With `all`, every
-    /// Ingress is looked at, because addresses may have changed. `uncommitted` says whether an output has changes
-    /// to commit. `routing` is held since before the Ingresses were taken from [`Live`], so that none is written
-    /// before it waits here.
+    /// Adds Ingresses whose status may be wrong, each with the output that its change concerns. With `all`, every
+    /// Ingress is checked, because addresses may have changed. `uncommitted` says whether an output has changes to
+    /// commit. `routing` has been held since before the Ingresses were taken from [`Live`], so that no status is
+    /// written before it waits here.
     pub fn look_at(
         &self,
         routing: MutexGuard<'_, Routing>,
@@ -129,7 +129,7 @@ impl Statuses {
         for (key, changed) in keys {
             let fragment = routing.table().fragment(&key);
             let is_there = fragment.is_some() || ingresses.get(&key).is_some();
-            // One that is no longer ours waits for the commit that drops it from the output that it was in.
+            // An Ingress that is no longer ours waits for the commit that removes it from its old output.
             let output = fragment.map(|fragment| fragment.output()).or(changed.as_ref());
             match output {
                 Some(output) if is_there && (uncommitted(output) || !self.live.is_committed(output)) => {
@@ -153,8 +153,8 @@ impl Statuses {
         }
     }
 
-    /// Whether there are Ingresses that get an address with the next commit of an output. None waits for proxies where
-    /// the longest wait is 0.
+    /// Whether there are Ingresses that get an address with the next commit of an output. If the longest wait is 0,
+    /// none waits for proxies.
     pub fn await_commit(&self, output: &OutputKey) -> bool {
         if self.delay.is_zero() {
             return false;
@@ -164,8 +164,8 @@ impl Statuses {
         held.waiting.iter().any(|(key, one)| one.output == *output && self.arrives(key, &routing))
     }
 
-    /// An output was committed. `resumed`: the attempt before failed or was held back, so statuses may have been left
-    /// alone. `loaded`: the newest commit that every proxy has.
+    /// An output was committed. `resumed`: the attempt before failed or was held, so statuses may have been left alone.
+    /// `loaded`: the newest commit that every proxy has loaded.
     pub fn committed(&self, output: &OutputKey, commit: Commit, resumed: bool, loaded: Commit) {
         let routing = self.live.routing();
         let mut held = self.held();
@@ -177,8 +177,8 @@ impl Statuses {
             if !self.arrives(&key, &routing) {
                 arriving.remove(&key);
             } else if arriving.get(&key).is_none_or(|one| one.of != of) {
-                // One that changes again and again waits for its first commit alone. One that was made anew during this
-                // commit is not in it: `of` is the one before, and it waits again.
+                // An Ingress that changes again and again waits only for its first commit. One that was recreated
+                // during this commit is not in it, because `of` is the previous object, so it waits again.
                 arriving.insert(key.clone(), Arrival { of, commit, released });
                 if !released {
                     wait.push(key);
@@ -201,7 +201,7 @@ impl Statuses {
         self.queue.extend(now);
     }
 
-    /// An output is let go, so there is no commit of it to wait for.
+    /// An output was given up, so there will be no commit to wait for.
     pub fn forget_output(&self, output: &OutputKey) {
         let routing = self.live.routing();
         let mut held = self.held();
@@ -215,7 +215,7 @@ impl Statuses {
         self.queue.extend(now);
     }
 
-    /// The Ingresses of which nothing is published any more, as is known once every output is committed.
+    /// The Ingresses of which nothing is published any more. This is known once every output is committed.
     fn let_inherited_go(&self, held: &mut HeldStatuses, routing: &Routing) -> Vec<(IngressKey, ())> {
         let Some(inherited) = held.inherited.as_mut().filter(|inherited| !inherited.is_empty()) else {
             return Vec::new();
@@ -226,8 +226,8 @@ impl Statuses {
         std::mem::take(inherited).into_iter().map(|key| (key, ())).collect()
     }
 
-    /// Lets those go whose commit every proxy has, as `loaded` says of an output, and those that have waited for too
-    /// long: gives how many these are.
+    /// Releases the statuses whose commit every proxy has loaded, as `loaded` says for an output, and those that have
+    /// waited too long. Returns the number of the latter.
     pub fn release(&self, now: Instant, loaded: impl Fn(&OutputKey) -> Commit) -> BTreeMap<OutputKey, u64> {
         let mut late = BTreeMap::new();
         let mut keys = Vec::new();
@@ -254,8 +254,8 @@ impl Statuses {
         late
     }
 
-    /// Whether the status of an Ingress is about to get an address that it does not have. One that is deleted and not
-    /// reconciled yet may be made anew before that.
+    /// Whether the status of an Ingress is about to get a new address. A deleted Ingress that is not reconciled yet may
+    /// be recreated before that.
     fn arrives(&self, key: &IngressKey, routing: &Routing) -> bool {
         let Some(settings) = routing.settings(key) else { return false };
         let current = routing.stores().ingresses().get(key).map(|ingress| addresses(ingress));
@@ -291,13 +291,13 @@ impl StatusView for Statuses {
             }
             return None;
         };
-        // One whose routing was committed and loaded once does not wait for what changes afterwards.
+        // An Ingress whose routing was committed and loaded once does not wait for later changes.
         let waits = match held.arriving.get(key) {
             Some(one) if !one.released => true,
             Some(one) if fragment.is_some_and(|fragment| one.of.concerns(fragment)) => false,
             _ => held.waiting.contains_key(key) || self.live.is_pending(key),
         };
-        // Nothing new of it is published, so no address is written or withdrawn either.
+        // Nothing new is published for it, so no address is written or withdrawn either.
         let still = waits
             || routing.is_paused(key)
             || match fragment {
@@ -327,7 +327,7 @@ impl StatusView for Statuses {
     }
 }
 
-/// What is wrong with the sources of addresses.
+/// The problems of the sources of addresses.
 fn faults(routing: &Routing) -> Vec<Problem> {
     routing.all_settings().iter().filter_map(|one| status::fault(one, routing.stores())).collect()
 }

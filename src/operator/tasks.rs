@@ -1,4 +1,4 @@
-//! The tasks of an operator, and why it ended.
+//! The tasks of an operator, and the error with which it ended.
 
 use std::collections::HashMap;
 
@@ -23,20 +23,20 @@ pub enum RunError {
     Signals(#[source] std::io::Error),
     #[error("no threads: {0}")]
     Threads(#[source] std::io::Error),
-    #[error("a part of the operator ended that must not end: {task}")]
+    #[error("a part of the operator ended unexpectedly: {task}")]
     Ended { task: &'static str },
     #[error("a part of the operator failed: {task}: {source}")]
     Failed { task: &'static str, source: JoinError },
 }
 
 impl RunError {
-    /// Whether the user has to change an option before anything can start.
+    /// Whether the user has to change an option before the operator can start.
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::Connect(_) | Self::Certificate(_))
     }
 }
 
-/// Tasks that run until the operator is stopped. Those that still run are ended when it is dropped.
+/// Tasks that run until the operator is stopped. Those still running are aborted when this is dropped.
 #[derive(Default)]
 pub struct Tasks {
     set: JoinSet<Result<(), RunError>>,
@@ -54,7 +54,7 @@ impl Tasks {
         self.names.insert(self.set.spawn_on(task, on).id(), name);
     }
 
-    /// The next task that ends, and how. `None` when there is none left.
+    /// The next task that ends, with its result. `None` if no task is left.
     pub async fn next(&mut self) -> Option<(&'static str, Result<(), RunError>)> {
         let (id, result) = match self.set.join_next_with_id().await? {
             Ok((id, result)) => (id, Ok(result)),
@@ -64,7 +64,7 @@ impl Tasks {
         Some((task, result.unwrap_or_else(|source| Err(RunError::Failed { task, source }))))
     }
 
-    /// Ends all that are left.
+    /// Aborts all remaining tasks.
     pub async fn stop(&mut self) {
         self.set.shutdown().await;
     }
@@ -78,7 +78,7 @@ impl Tasks {
         }
     }
 
-    /// Waits until none of these is left.
+    /// Waits until all have ended.
     pub async fn all_ended(&mut self, names: &[&str]) {
         while self.names.values().any(|name| names.contains(name)) {
             if let Some((_, Err(error))) = self.next().await {
@@ -102,7 +102,7 @@ mod tests {
         let mut tasks = Tasks::default();
         tasks.spawn("watches", &Handle::current(), async { Ok(()) });
         let error = going_on(tasks).await;
-        assert!(error.to_string().contains("must not end: watches"), "{error}");
+        assert!(error.to_string().contains("ended unexpectedly: watches"), "{error}");
 
         let mut tasks = Tasks::default();
         tasks.spawn("publisher", &Handle::current(), async { unreachable!("a fault") });

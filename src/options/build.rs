@@ -1,4 +1,5 @@
-//! From what was written to [`Options`]: the nearest source wins, every value is checked, all faults are kept.
+//! Turns the written values into [`Options`]: the source with precedence wins, every value is checked, and all faults
+//! are collected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,11 +18,11 @@ use crate::translate::settings::{
     BrokenBackends, ClassOptions, NamespacePolicy, Precedence, RuleSyntax, Settings, StatusSource,
 };
 
-/// Makes options of what the sources hold.
+/// Builds options from the sources.
 pub(super) struct Builder<'a> {
-    /// Nearest first: flags, variables, file.
+    /// In order of precedence: flags, variables, file.
     sources: [&'a FoundOptions; 3],
-    /// The value of `operator.namespace` when nobody gives it, and where it comes from.
+    /// The default of `operator.namespace`, and where it comes from.
     namespace: (String, Source),
     pub faults: Vec<OptionFault>,
     pub warnings: Vec<String>,
@@ -29,12 +30,12 @@ pub(super) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// A builder over what the sources say, strongest source first.
+    /// A builder from the sources, in order of precedence.
     pub fn new(sources: [&'a FoundOptions; 3], namespace: (String, Source)) -> Self {
         Self { sources, namespace, faults: Vec::new(), warnings: Vec::new(), origins: BTreeMap::new() }
     }
 
-    /// Every value of an option, the deciding one first. A default is read like a user's value.
+    /// Every value of an option, the effective one first. A default is parsed like a user's value.
     fn values(&self, id: Id) -> Vec<(Raw, Source)> {
         let given = |findings: &&FoundOptions| -> Option<(Raw, Source)> {
             let Given { value, source, .. } = findings.given.iter().find(|given| given.id == id)?;
@@ -61,8 +62,8 @@ impl<'a> Builder<'a> {
         self.faults.push(if id.entry().kind == ValueKind::Secret { fault } else { fault.value(value) });
     }
 
-    /// The value of an option; some value where it is wrong, which is then among the faults. Those that it overrides are
-    /// checked too: they are someone's mistake.
+    /// The value of an option; an arbitrary value if it is wrong and therefore among the faults. Overridden values are
+    /// checked too, since they are somebody's mistake.
     fn get<T: std::default::Default>(&mut self, id: Id, check: impl Fn(&str) -> Checked<T>) -> T {
         let mut decided = None;
         for (at, (value, source)) in self.values(id).into_iter().enumerate() {
@@ -79,7 +80,7 @@ impl<'a> Builder<'a> {
         decided.unwrap_or_default()
     }
 
-    /// One of the values that the words of the table stand for, in their order.
+    /// One of the values for the words of the table, in their order.
     fn choice<T: Copy, const N: usize>(&mut self, id: Id, values: [T; N]) -> T {
         let ValueKind::Choice(words) = id.entry().kind else { return values[0] };
         values[self.get(id, |text| check::choice(words, text)).min(N - 1)]
@@ -125,7 +126,7 @@ impl<'a> Builder<'a> {
         self.origins.get(&id).cloned().unwrap_or(Source::Default)
     }
 
-    /// The options. They are not to be used when there are faults.
+    /// The options. They must not be used if there are faults.
     pub fn options(&mut self) -> Options {
         let access = Access {
             endpoint: self.get(Id::Endpoint, check::url),
@@ -254,7 +255,8 @@ impl<'a> Builder<'a> {
             (Some(service), _) => {
                 if hostname.is_some() || ip.is_some() {
                     self.warnings.push(format!(
-                        "{}: {}: goes before ingressEndpoint.hostname and ip, which are not used; leave them out",
+                        "{}: {}: takes precedence over ingressEndpoint.hostname and ip, which are not used; \
+                         leave them out",
                         Id::PublishedService.key(),
                         self.origin(Id::PublishedService),
                     ));
@@ -272,7 +274,7 @@ impl<'a> Builder<'a> {
         self.faults.push(OptionFault::new(
             id.key(),
             self.origin(id),
-            format!("can't stand beside {other}"),
+            format!("can't be combined with {other}"),
             "leave one of the two out",
         ));
     }
@@ -304,7 +306,7 @@ impl<'a> Builder<'a> {
         };
         let LeaderElection { lease_duration: lease, renew_deadline: renew, retry_period: retry, .. } =
             election;
-        // What is wrong by itself is zero here, and compared with nothing.
+        // A value that is itself wrong is zero here, and not compared.
         if !lease.is_zero() && renew >= lease {
             self.too_long(Id::RenewDeadline, renew, "leaseDuration", lease);
         }
@@ -318,7 +320,7 @@ impl<'a> Builder<'a> {
     }
 
     fn too_long(&mut self, id: Id, value: Duration, than: &str, limit: Duration) {
-        // The one that was written is the one to correct; the default of the other is not the user's.
+        // The one that was written has to be corrected, not the default of the other.
         let fault = OptionFault::new(
             id.key(),
             self.origin(id),
@@ -328,13 +330,14 @@ impl<'a> Builder<'a> {
         self.faults.push(fault.value(&spelled(value)));
     }
 
-    /// Warns of the namespaces of another provider, which the documentation of Traefik's Ingress provider names where
-    /// it means ours.
+    /// Warns about the namespaces of another provider, which the documentation of Traefik's Ingress provider names by
+    /// mistake.
     fn namespaces_slip(&mut self) {
         let slip = self.sources.iter().find_map(|findings| findings.slip.clone());
         if let Some(source) = slip.filter(|_| self.origin(Id::Namespaces) == Source::Default) {
             self.warnings.push(format!(
-                "{}: {source}: steers Traefik's CRD provider and is not used; to choose the namespaces that are watched, \
+                "{}: {source}: configures Traefik's CRD provider and is not used; to choose the namespaces \
+                 that are watched, \
                  write {}",
                 super::names::SLIP,
                 Id::Namespaces.key(),

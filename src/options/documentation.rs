@@ -1,4 +1,4 @@
-//! The table in words: for `--help`, for `waybill options --format markdown|yaml`, for docs/options.md.
+//! Prints the table of options: for `--help`, for `waybill options --format markdown|yaml`, and for docs/options.md.
 
 use std::fmt::Write as _;
 
@@ -82,8 +82,8 @@ pub fn markdown() -> String {
     text
 }
 
-/// A file of options that says what each means and holds the defaults. Those without a default are commented out, by
-/// a `#` right before the key.
+/// A file of options with their meanings and defaults. Options without a default are commented out with a `#` right
+/// before the key.
 pub fn yaml() -> String {
     let mut text =
         "# Options of waybill with their defaults. Remove the # before a key to set it.\n".to_owned();
@@ -91,7 +91,7 @@ pub fn yaml() -> String {
     text
 }
 
-/// Writes what lies below a dotted path (empty for everything), in the table's order.
+/// Writes everything below a dotted path (empty for the root), in the table's order.
 fn section(text: &mut String, path: &str, depth: usize) {
     let indent = "  ".repeat(depth);
     let below = |key: &'static str| {
@@ -149,8 +149,8 @@ fn yaml_default(entry: &Entry) -> String {
     }
 }
 
-/// The options as arguments of a command, for its `--help`. They never reach the parser: [`split_arguments`] takes
-/// them out before, since they have a case and dashes of their own.
+/// The options as arguments of a command, for its `--help`. They never reach the parser: [`split_arguments`] takes them
+/// out before, since their case and dashes follow other rules.
 ///
 /// [`split_arguments`]: super::split_arguments
 pub fn arguments(listed: impl Fn(&Entry) -> bool) -> Vec<Arg> {
@@ -197,7 +197,7 @@ fn shown_default(entry: &Entry) -> String {
     }
 }
 
-/// A text in lines of at most `width` characters, cut at blanks.
+/// Wraps a text to lines of at most `width` characters.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();

@@ -1,4 +1,4 @@
-//! What is wrong with an option, in one line that says where it was written and what would be right.
+//! A fault in an option, as one line with the place, the value and the remedy.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     Default,
-    /// On the command line: the flag as it was typed, without its value, and fit for showing.
+    /// On the command line: the flag as it was typed, without its value, and safe to show.
     Flag(String),
-    /// In an environment variable of this name, fit for showing.
+    /// In an environment variable of this name, safe to show.
     Variable(String),
     File {
         path: String,
-        /// The line, counted from 1; 0 when the fault is about the whole file.
+        /// The line, counted from 1; 0 if the fault concerns the whole file.
         line: usize,
     },
 }
@@ -41,13 +41,13 @@ impl fmt::Display for Source {
     }
 }
 
-/// One thing that is wrong. Printed as `key: source: value "…": wrong; remedy`, always in one line.
+/// One fault. Printed as `key: source: value "…": wrong; remedy`, always in one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionFault {
-    /// The option's key as a file spells it, or what was written where no option is meant; fit for showing.
+    /// The option's key as in a file, or the written name if no option is meant; safe to show.
     pub key: String,
     pub source: Source,
-    /// The value, made fit for showing; `None` where there is none or it must stay hidden.
+    /// The value, made safe to show; `None` if there is none or it must stay hidden.
     pub value: Option<String>,
     pub wrong: String,
     pub remedy: String,
@@ -64,7 +64,7 @@ impl OptionFault {
         Self { key: plain(key.as_ref()), source, value: None, wrong: wrong.into(), remedy: remedy.into() }
     }
 
-    /// The same with the value that is at fault.
+    /// The same with the wrong value.
     pub fn value(mut self, value: &str) -> Self {
         self.value = Some(shown(value));
         self
@@ -81,7 +81,7 @@ impl fmt::Display for OptionFault {
     }
 }
 
-/// Everything that is wrong, at once. Never empty. The program ends with exit code 2 and prints one line a fault.
+/// All faults together. Never empty. The program ends with exit code 2 and prints one line per fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", lines(.0))]
 pub struct OptionFaults(pub Vec<OptionFault>);
@@ -90,11 +90,12 @@ fn lines(faults: &[OptionFault]) -> String {
     faults.iter().map(OptionFault::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// Bytes of a value that a fault shows.
+/// The number of bytes of a value that a fault shows.
 pub const VALUE_LIMIT: usize = 96;
 
-/// What may be shown of a value: the part before a user name and password in a URL or the word `token`, whichever
-/// comes first (a forgotten blank or line break can put a token into a neighbour's value), and not too much of it.
+/// The part of a value that may be shown: the part before a user name and password in a URL or before the word `token`,
+/// whichever comes first (a forgotten space or line break can put a token into a neighbour's value), with limited
+/// length.
 fn shown(value: &str) -> String {
     let lower = value.to_ascii_lowercase();
     let mut end = value.len();
@@ -107,8 +108,8 @@ fn shown(value: &str) -> String {
     cut(value, end.min(VALUE_LIMIT))
 }
 
-/// Text of the user outside quotes: cut, and without anything that could break the line. What follows the name of
-/// the option that holds the token is left out: `…token:SECRET` for `…token=SECRET` is an easy slip.
+/// A user's text outside quotes: shortened, and without anything that could break the line. The part after the name of
+/// the token option is left out, since `…token:SECRET` for `…token=SECRET` is an easy slip.
 pub fn plain(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
     let mut end = text.len().min(256);

@@ -1,4 +1,4 @@
-//! The options: every one of them in three forms, from one table ([`table`]).
+//! The options, in three forms, all from one table ([`table`]).
 //!
 //! [`split_arguments`] takes the flags out of the command line, [`load`] joins them with variables and the file.
 //! Precedence: flag, variable, file, default.

@@ -1,28 +1,28 @@
-//! What a name stands for: an option, something that only Traefik reads, or a misspelling, and then of which name.
+//! Classifies a name: an option, a name that only Traefik reads, or a misspelling of a known name.
 
 use super::table::{Entry, Form, TABLE};
 
-/// Traefik's provider of Ingresses; the section may be given as a switch that is on.
+/// Traefik's Ingress provider; the section may also be given as a switch that is on.
 pub const SWITCH: &str = "providers.kubernetesIngress";
 
-/// Where the file's path is given, as a flag and a variable.
+/// The path of the file, as a flag and a variable.
 pub const CONFIG_FILE: &str = "configFile";
 
-/// Belongs to another provider; the documentation of Traefik's Ingress provider names it by mistake.
+/// A section of another provider, which the documentation of Traefik's Ingress provider names by mistake.
 pub const SLIP: &str = "providers.kubernetesCRD.namespaces";
 
-/// Traefik 3's static sections that are not ours (of `core` and `providers` a part is).
+/// Traefik 3's static sections that are not ours (parts of `core` and `providers` are).
 const SECTIONS: &str = "\
     accessLog api certificatesResolvers core entryPoints experimental global hostResolver log metrics ocsp ping \
     serversTransport spiffe tcpServersTransport tracing";
 
-/// What else Traefik 3 has below `providers`.
+/// The other keys of Traefik 3 below `providers`.
 const PROVIDERS: &str = "\
     consul consulCatalog docker ecs etcd file http knative kubernetesCRD kubernetesGateway kubernetesIngressNGINX \
     nomad plugin precedence redis rest swarm zooKeeper";
 
-/// Last parts of the flags of Traefik alone that mean `true` when nothing follows them, so that the argument behind
-/// one is not taken for its value. Flags of one part (`--ping`) are all of this kind.
+/// Last parts of Traefik's own flags that mean `true` without a value, so that the next argument is not taken for a
+/// value. Flags of one part (`--ping`) are all of this kind.
 const SWITCHES: &str = "\
     abortonpluginfailure accesslogs addentrypointslabels addinternals addrouterslabels addserviceslabels \
     allowacmebypass allowcrossnamespace allowemptyservices allowencodedbackslash allowencodedhash \
@@ -37,19 +37,19 @@ const SWITCHES: &str = "\
     sendanonymoususage stale statsd strictprefixmatching stricttlsoptions tailscale tls tlschallenge tracing \
     usebindportip usedisconnectedreplicas useunsafe watch";
 
-/// Whose a dotted name is.
+/// The owner of a dotted name.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Name {
     Option(&'static Entry),
     Switch,
-    /// A part of a key of ours (as a file spells it) that has no value of its own.
+    /// A part of a key of ours (as in a file) that has no value of its own.
     Section(&'static str),
     ConfigFile,
     Traefik,
     Unknown,
 }
 
-/// Whose `name` is, whatever its case.
+/// The owner of `name`, in any case.
 pub fn resolve(name: &str) -> Name {
     if let Some(entry) = TABLE.iter().find(|entry| entry.key.eq_ignore_ascii_case(name)) {
         return Name::Option(entry);
@@ -72,10 +72,10 @@ pub fn resolve(name: &str) -> Name {
     if known { Name::Traefik } else { Name::Unknown }
 }
 
-/// Whether a flag of Traefik alone means `true` when nothing follows it.
+/// Whether one of Traefik's own flags means `true` without a value.
 pub fn is_traefik_switch(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or_default();
-    // A provider by itself is switched on: `--providers.docker`.
+    // A provider by itself is turned on: `--providers.docker`.
     let provider = name.split('.').count() == 2
         && name.split('.').next().is_some_and(|first| first.eq_ignore_ascii_case("providers"))
         && !last.eq_ignore_ascii_case("precedence");
@@ -86,12 +86,13 @@ fn contains(names: &str, name: &str) -> bool {
     names.split(' ').any(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// Every beginning of a key that ends before a dot.
+/// Every prefix of a key that ends before a dot.
 fn sections() -> impl Iterator<Item = &'static str> {
     TABLE.iter().flat_map(|entry| entry.key.match_indices('.').map(|(at, _)| &entry.key[..at]))
 }
 
-/// The known name that `name` is probably a slip of, in the spelling of `form`; with `below`, one that begins with it.
+/// The known name of which `name` is probably a misspelling, in the spelling of `form`; with `below`, one that begins
+/// with it.
 fn closest(name: &str, below: Option<&str>, form: Form) -> Option<String> {
     let lower = name.to_ascii_lowercase();
     let mut best = (usize::MAX, "");
@@ -119,7 +120,7 @@ fn closest(name: &str, below: Option<&str>, form: Form) -> Option<String> {
         .then(|| form.name(best))
 }
 
-/// Whether a word looks like another one that is misspelt or cut off.
+/// Whether a word looks like a misspelling or an abbreviation of another one.
 fn is_slip(written: &str, known: &str) -> bool {
     let known = known.to_ascii_lowercase();
     written.len() >= 3 && known.starts_with(written)
@@ -136,7 +137,7 @@ fn closest_provider(name: &str, form: Form) -> Option<String> {
     Some(form.name(&format!("providers.{best}")))
 }
 
-/// Long texts are never meant to be a key, and comparing them takes the product of their lengths.
+/// Long texts are never meant as a key, and comparing them costs the product of their lengths.
 fn distance(a: &str, b: &str) -> usize {
     if a.len() > 256 { usize::MAX } else { strsim::damerau_levenshtein(a, b) }
 }
@@ -168,7 +169,7 @@ pub fn options_of(section: &str, form: Form) -> String {
     super::check::either(&words)
 }
 
-/// What a fault says about a name that nobody knows: what is wrong, and what would be right.
+/// The fault of an unknown name, and its remedy.
 pub fn unknown(name: &str, form: Form) -> (&'static str, String) {
     let closest = if starts_below(name, SWITCH) {
         closest(name, Some(SWITCH), form)

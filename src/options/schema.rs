@@ -6,7 +6,7 @@ use super::documentation::plain_meaning;
 use super::names;
 use super::table::{Default, Entry, TABLE, ValueKind};
 
-/// The schema. Keys are in the case of the documentation; sections of Traefik that waybill ignores may be there.
+/// The schema. Keys are in the case of the documentation; sections of Traefik that waybill ignores are allowed.
 pub fn schema() -> Value {
     let mut root = open(json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -19,7 +19,7 @@ pub fn schema() -> Value {
     root
 }
 
-/// Puts an option into the section at `above`, by what is left of its key.
+/// Adds an option to the section at `above`, by the rest of its key.
 fn add(section: &mut Value, above: &str, rest: &str, entry: &Entry) {
     let properties = &mut section["properties"];
     let Some((name, below)) = rest.split_once('.') else {
@@ -37,7 +37,7 @@ fn add(section: &mut Value, above: &str, rest: &str, entry: &Entry) {
     add(&mut properties[name], &path, below, entry);
 }
 
-/// A section that has keys of Traefik's as well.
+/// A section that also has keys of Traefik.
 fn open(mut section: Value) -> Value {
     section["type"] = json!(["object", "null"]);
     section["properties"] = Value::Object(Map::new());

@@ -25,7 +25,7 @@ impl LabelSelector {
     /// Parses a selector.
     ///
     /// # Errors
-    /// What is wrong with it, as the end of a sentence that begins with the value.
+    /// The fault, as the end of a sentence that begins with the value.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut parser = Parser(tokens(text));
         Ok(Self { text: text.to_owned(), requirements: parser.requirements()? })
@@ -55,7 +55,7 @@ impl LabelSelector {
 const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
 const OPERATORS: [char; 7] = ['(', ')', ',', '<', '>', '=', '!'];
 
-/// The words and operators of a selector; `==` is given as `=`.
+/// The words and operators of a selector; `==` is returned as `=`.
 fn tokens(text: &str) -> VecDeque<&str> {
     let mut tokens = VecDeque::new();
     let mut rest = text.trim_start_matches(BLANKS);
@@ -97,7 +97,7 @@ impl<'a> Parser<'a> {
             match self.0.pop_front() {
                 None => return Ok(requirements),
                 Some(",") => {}
-                Some(token) => return Err(format!("`{token}` stands where `,` or the end should")),
+                Some(token) => return Err(format!("`{token}` found where `,` or the end was expected")),
             }
         }
     }
@@ -106,8 +106,8 @@ impl<'a> Parser<'a> {
         let negated = self.next_if(|token| token == "!").is_some();
         let key = match self.0.pop_front() {
             Some(word) if name::is_label_key(word) => word.to_owned(),
-            Some(word) if is_word(word) => return Err(format!("`{word}` is no label")),
-            Some(token) => return Err(format!("`{token}` stands where a label should")),
+            Some(word) if is_word(word) => return Err(format!("`{word}` is not a label")),
+            Some(token) => return Err(format!("`{token}` found where a label was expected")),
             None => return Err("a label is missing at the end".to_owned()),
         };
         if negated {
@@ -121,7 +121,7 @@ impl<'a> Parser<'a> {
             Some("notin") => Expression::NotIn(key, self.values()?),
             Some(">") => return Ok(Requirement::Above(key, self.integer()?)),
             Some("<") => return Ok(Requirement::Below(key, self.integer()?)),
-            Some(other) => return Err(format!("`{other}` is no operator (=, ==, !=, in, notin, <, >)")),
+            Some(other) => return Err(format!("`{other}` is not an operator (=, ==, !=, in, notin, <, >)")),
         }))
     }
 
@@ -130,13 +130,13 @@ impl<'a> Parser<'a> {
         match self.next_if(|token| token != ",") {
             None => Ok(String::new()),
             Some(word) if is_word(word) => label_value(word),
-            Some(token) => Err(format!("`{token}` stands where a value should")),
+            Some(token) => Err(format!("`{token}` found where a value was expected")),
         }
     }
 
     fn integer(&mut self) -> Result<i64, String> {
         let value = self.value()?;
-        value.parse().map_err(|_| format!("`{value}` after < or > is no whole number"))
+        value.parse().map_err(|_| format!("`{value}` after < or > is not a whole number"))
     }
 
     fn values(&mut self) -> Result<BTreeSet<String>, String> {
@@ -152,7 +152,7 @@ impl<'a> Parser<'a> {
             match self.0.pop_front() {
                 Some(",") => {}
                 Some(")") => return Ok(values),
-                Some(token) => return Err(format!("`{token}` stands where `,` or `)` should")),
+                Some(token) => return Err(format!("`{token}` found where `,` or `)` was expected")),
                 None => return Err("a `)` is missing".to_owned()),
             }
         }
@@ -162,7 +162,7 @@ impl<'a> Parser<'a> {
 fn label_value(value: &str) -> Result<String, String> {
     match name::is_label_value(value) {
         true => Ok(value.to_owned()),
-        false => Err(format!("`{value}` is no value of a label")),
+        false => Err(format!("`{value}` is not a label value")),
     }
 }
 
@@ -219,21 +219,21 @@ mod tests {
     #[test]
     fn what_the_api_server_refuses_is_refused_with_a_reason() {
         for (selector, reason) in [
-            (",", "`,` stands where a label should"),
+            (",", "`,` found where a label was expected"),
             ("a,", "a label is missing at the end"),
-            ("a=b c", "`c` stands where `,` or the end should"),
-            ("a b", "`b` is no operator (=, ==, !=, in, notin, <, >)"),
+            ("a=b c", "`c` found where `,` or the end was expected"),
+            ("a b", "`b` is not an operator (=, ==, !=, in, notin, <, >)"),
             ("a in b", "`in` and `notin` need a list in parentheses"),
             ("a in ()", "the list in parentheses is empty"),
             ("a in (b", "a `)` is missing"),
-            ("a in (b c)", "`c` stands where `,` or `)` should"),
-            ("a>b", "`b` after < or > is no whole number"),
-            ("a=(", "`(` stands where a value should"),
-            ("!a=b", "`=` stands where `,` or the end should"),
-            ("-a", "`-a` is no label"),
-            ("UPPER.example/x", "`UPPER.example/x` is no label"),
-            ("a/b/c", "`a/b/c` is no label"),
-            ("a=b/c", "`b/c` is no value of a label"),
+            ("a in (b c)", "`c` found where `,` or `)` was expected"),
+            ("a>b", "`b` after < or > is not a whole number"),
+            ("a=(", "`(` found where a value was expected"),
+            ("!a=b", "`=` found where `,` or the end was expected"),
+            ("-a", "`-a` is not a label"),
+            ("UPPER.example/x", "`UPPER.example/x` is not a label"),
+            ("a/b/c", "`a/b/c` is not a label"),
+            ("a=b/c", "`b/c` is not a label value"),
         ] {
             assert_eq!(LabelSelector::parse(selector).unwrap_err(), reason, "{selector}");
         }

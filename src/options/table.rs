@@ -1,20 +1,20 @@
-//! Every option once. Reading, checking, `--help` and docs/options.md all go by this table.
+//! The table of all options. Reading, checking, `--help` and docs/options.md all use it.
 
-/// What an option's value looks like.
+/// The form of an option's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueKind {
     /// `true` or `false`; a flag alone is `true`.
     Boolean,
-    /// One text; the word is what stands for it in `--help`.
+    /// One text; the word represents it in `--help`.
     Text(&'static str),
     Secret,
-    /// A list of texts; the word stands for one of them.
+    /// A list of texts; the word represents one of them.
     List(&'static str),
     Choice(&'static [&'static str]),
 }
 
 impl ValueKind {
-    /// What the tables of the documentation call it.
+    /// Its name in the tables of the documentation.
     pub fn name(self) -> String {
         match self {
             Self::Boolean => "boolean".to_owned(),
@@ -29,16 +29,16 @@ impl ValueKind {
     }
 }
 
-/// The value of an option that nobody sets.
+/// The value of an option that is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Default {
     /// This text, read like a user's.
     Text(&'static str),
-    /// No value, which is not the same as an empty one; what that means.
+    /// No value, which is not the same as an empty one, and its meaning.
     Unset(&'static str),
 }
 
-/// The heading that an option stands under.
+/// The heading of an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Group {
     Connection,
@@ -109,7 +109,7 @@ pub enum Form {
 }
 
 impl Form {
-    /// How this form spells a key of a file.
+    /// A key of a file in this form.
     pub fn name(self, key: &str) -> String {
         match self {
             Self::File => key.to_owned(),
@@ -145,9 +145,9 @@ macro_rules! options {
 }
 
 impl Id {
-    /// The option's line of the table.
+    /// The option's row of the table.
     pub fn entry(self) -> &'static Entry {
-        // The macro that makes both puts them in one order, and a test holds it to that.
+        // The macro that creates both keeps them in one order, and a test checks this.
         &TABLE[self as usize]
     }
 

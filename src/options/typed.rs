@@ -1,4 +1,4 @@
-//! The options, checked, in the types that the program uses.
+//! The checked options, in the types that the program uses.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -12,41 +12,41 @@ use super::selector::LabelSelector;
 use crate::kubernetes::client::Access;
 use crate::translate::settings::{ClassOptions, Settings};
 
-/// Every option.
+/// All options.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub access: Access,
-    /// Namespaces to watch; empty is all.
+    /// Namespaces to watch; empty means all.
     pub namespaces: BTreeSet<String>,
     pub label_selector: LabelSelector,
     pub class: ClassOptions,
-    /// What steers the translation where a class has no settings of its own. Its `output` is
+    /// The settings of the translation for classes without parameters. Its `output` is
     /// `operator.namespace`/`operator.output.name`; its `status` is `None` while [`Options::status`] is off.
     pub settings: Settings,
     pub namespace: String,
-    /// Whether statuses are written at all; off counts for every class.
+    /// Whether statuses are written at all; if off, for no class.
     pub status: bool,
-    /// Statuses written in a second at most; from 1.
+    /// Maximum number of statuses written per second; at least 1.
     pub status_rate: u32,
-    /// The longest that an address waits for agents.
+    /// The longest time that an address waits for agents.
     pub status_delay: Duration,
     pub providers_throttle_duration: Duration,
     pub throttle_duration: Duration,
-    /// Bytes written in a second above which the throttle stretches; from 1.
+    /// Bytes written per second above which the throttle stretches; at least 1.
     pub publish_bytes_per_second: u64,
-    /// Percentage of an output's routers that one publish may remove; `None` is any.
+    /// Percentage of an output's routers that one commit may remove; `None` for no limit.
     pub max_withdrawal: Option<u8>,
     pub leader_election: LeaderElection,
     pub metrics_address: ListenAddress,
     /// Metrics over TLS, at `metrics_secure_address` instead.
     pub metrics_secure: bool,
     pub metrics_secure_address: ListenAddress,
-    /// Given both or neither where metrics are secure.
+    /// Both or neither are given, if metrics are secure.
     pub metrics_cert_file: Option<PathBuf>,
     pub metrics_key_file: Option<PathBuf>,
-    /// Where traces go, with its path.
+    /// The URL for traces, with its path.
     pub otlp_endpoint: Option<Uri>,
-    /// Lines below it are not logged.
+    /// Lines below this level are not logged.
     pub log_level: Level,
     pub log_format: LogFormat,
 }
@@ -56,7 +56,7 @@ pub struct Options {
 pub struct LeaderElection {
     pub enabled: bool,
     pub lease_name: String,
-    /// How long the others wait for a leader that no longer renews; whole seconds, from 1.
+    /// How long the others wait for a leader that no longer renews; whole seconds, at least 1.
     pub lease_duration: Duration,
     pub renew_deadline: Duration,
     pub retry_period: Duration,

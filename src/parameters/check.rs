@@ -1,4 +1,4 @@
-//! From a spec of parameters as it was written, perhaps never checked by an API server, to one that is right.
+//! Checks the spec of parameters, which may never have been checked by an API server.
 //!
 //! Manifests are read offline, and an API server may hold an older definition than ours, so every rule of
 //! [`super::resource`] is checked here again. As an API server would, `null` counts as left out and unknown fields
@@ -21,11 +21,11 @@ use text::TextRule;
 /// Faults of one object that are listed; more are only counted.
 pub const MAX_FAULTS: usize = 16;
 
-/// Bytes that a spec may take as JSON: every class's last accepted one is kept in a single ConfigMap of at most
-/// 1 MiB.
+/// Maximum size of a spec as JSON, since the last accepted spec of every class is stored in a single ConfigMap of at
+/// most 1 MiB.
 pub const MAX_SPEC_BYTES: usize = 32 * 1024;
 
-/// What is wrong with one field.
+/// A fault of one field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpecFault {
     /// Path of the field from the object's root, e.g. `spec.output.name`.
@@ -34,19 +34,19 @@ pub struct SpecFault {
     pub remedy: String,
 }
 
-/// What is wrong with a spec.
+/// The faults of a spec.
 #[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.summary())]
 pub struct SpecFaults {
     /// The first ones, in the order of the fields; at most [`MAX_FAULTS`].
     pub shown: Vec<SpecFault>,
     pub more: usize,
-    /// Nothing is wrong but the size ([`MAX_SPEC_BYTES`]).
+    /// The only fault is the size ([`MAX_SPEC_BYTES`]).
     pub too_large: bool,
 }
 
 impl SpecFaults {
-    /// One line for people.
+    /// One line with all faults.
     pub fn summary(&self) -> String {
         const SAID: usize = 4;
         let mut said: Vec<String> = self.shown.iter().take(SAID).map(SpecFault::to_string).collect();
@@ -64,7 +64,7 @@ impl std::fmt::Display for SpecFault {
     }
 }
 
-/// Checks a spec against every rule that there is.
+/// Checks a spec against every rule.
 ///
 /// # Errors
 ///
@@ -230,14 +230,14 @@ impl Checker {
         Some(Object { path, fields: fields? })
     }
 
-    /// A field that may be left out.
+    /// An optional field.
     fn member<T>(&mut self, of: Object<'_>, name: &str, check: impl Check<T>) -> Option<T> {
         check(self, &format!("{}.{name}", of.path), of.get(name)?)
     }
 
     fn required<T>(&mut self, of: Object<'_>, name: &str, check: impl Check<T>) -> Option<T> {
         if of.get(name).is_none() {
-            self.fault(&format!("{}.{name}", of.path), &Value::String(String::new()), "it has to be there");
+            self.fault(&format!("{}.{name}", of.path), &Value::String(String::new()), "it is required");
         }
         self.member(of, name, check)
     }
@@ -251,7 +251,7 @@ impl Checker {
     }
 }
 
-/// A group of fields, and where it stands.
+/// A group of fields, and its path.
 #[derive(Clone, Copy)]
 struct Object<'a> {
     path: &'a str,
@@ -264,7 +264,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// Checks the value at a path; what is wrong with it is noted.
+/// Checks the value at a path, and records its fault.
 trait Check<T>: Fn(&mut Checker, &str, &Value) -> Option<T> {}
 
 impl<T, F: Fn(&mut Checker, &str, &Value) -> Option<T>> Check<T> for F {}

@@ -21,35 +21,35 @@ use crate::translate::problem::{Kind, Problem, Subject};
 use crate::translate::settings::{ClassState, Settings};
 use crate::watch::{Stores, Touched};
 
-/// What can be read of the cluster, beside IngressClasses.
+/// What can be read of the cluster beside IngressClasses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sources {
-    /// IngressClassParameters: the definition is there, and they are listed.
+    /// Whether IngressClassParameters are listed, which needs the CRD.
     pub parameters: bool,
     pub namespaces: NamespaceSource,
 }
 
-/// What can be read of Namespaces.
+/// Whether Namespaces can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NamespaceSource {
     Listed,
-    /// They are not watched yet, or their first list is under way.
+    /// They are not watched yet, or their first list is in progress.
     Pending,
-    /// They can't be, and never could since the start. Where they were listed once and a watch fails later, what
-    /// is held goes on to count as [`NamespaceSource::Listed`].
+    /// They have not been readable since the start. If they were listed once and a watch fails later, the stored ones
+    /// are still used as [`NamespaceSource::Listed`].
     Unavailable,
 }
 
-/// What resolving a class again changed.
+/// The changes that resolving a class again caused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changed {
     /// Its Ingresses have to be translated again.
     pub settings: bool,
-    /// Its problem, verdict or standing is another: Events, metrics and the status of its parameters.
+    /// Its problem, verdict or settings changed: this concerns Events, metrics and the status of its parameters.
     pub verdict: bool,
     /// [`Classes::memory`] has to be written.
     pub memory: bool,
-    /// Publishing of it is paused, or goes on.
+    /// It was paused or resumed.
     pub pause: bool,
 }
 
@@ -66,16 +66,16 @@ impl Changed {
 #[derive(Clone, Debug)]
 pub struct Classes {
     controller_name: String,
-    /// The operator's own settings: those of a class without parameters.
+    /// The operator's own settings, for classes without parameters.
     defaults: Arc<Settings>,
     memory: Memory,
     resolutions: BTreeMap<Arc<str>, Resolution>,
-    /// Classes of ours that an annotation pauses.
+    /// Our classes that an annotation pauses.
     pauses: BTreeMap<Arc<str>, Pause>,
 }
 
 impl Classes {
-    /// No classes yet, of those whose controller is called this.
+    /// No classes yet. Ours will be those of this controller.
     pub fn new(controller_name: &str, defaults: Arc<Settings>) -> Self {
         Self {
             controller_name: controller_name.to_owned(),
@@ -86,7 +86,7 @@ impl Classes {
         }
     }
 
-    /// What a class comes to; `None` when it is not there or another controller's.
+    /// The resolution of a class; `None` if it does not exist or is another controller's.
     pub fn state(&self, class: &str) -> Option<&ClassState> {
         Some(&self.resolutions.get(class)?.state)
     }
@@ -104,12 +104,11 @@ impl Classes {
         })
     }
 
-    /// Takes over what a ConfigMap remembers, in place of what was remembered so far: on start, and while
-    /// another replica leads at every change of it. Gives the keys that can't be read, which count as absent.
-    /// All classes have to be resolved again.
+    /// Loads the settings stored in a ConfigMap, replacing the previous ones: at the start, and on a follower at every
+    /// change. Returns the keys that can't be read, which count as absent. All classes have to be resolved again.
     ///
-    /// Without a ConfigMap nothing is taken over: whoever leads never deletes it, so somebody else did, and what
-    /// is remembered here is all that there is.
+    /// Without a ConfigMap nothing is loaded: a leader never deletes it, so somebody else did, and the settings known
+    /// here are the only ones left.
     pub fn adopt(&mut self, map: Option<&ConfigMap>) -> Vec<String> {
         let Some(map) = map else { return Vec::new() };
         let (memory, broken) = Memory::decode(map);
@@ -117,29 +116,29 @@ impl Classes {
         broken
     }
 
-    /// The outputs of what is remembered, also of classes that are gone.
+    /// The outputs of the stored settings, including those of deleted classes.
     pub fn remembered_outputs(&self) -> BTreeSet<OutputKey> {
         let entries = self.memory.classes().filter_map(|class| self.memory.get(class));
         let outputs = entries.map(|entry| output(&entry.spec, &self.defaults));
         outputs.chain(self.memory.outputs().iter().cloned()).collect()
     }
 
-    /// Remembers which outputs may hold something. Whether that is anything new.
+    /// Stores which outputs may have content. Returns whether that changed anything.
     pub fn remember_outputs(&mut self, outputs: BTreeSet<OutputKey>) -> bool {
         self.memory.set_outputs(outputs)
     }
 
-    /// What is remembered: what a leader keeps in the ConfigMap.
+    /// The settings that a leader stores in the ConfigMap.
     pub fn memory(&self) -> &Memory {
         &self.memory
     }
 
-    /// What a class of ours came to.
+    /// The resolution of one of our classes.
     pub fn resolution(&self, class: &str) -> Option<&Resolution> {
         self.resolutions.get(class)
     }
 
-    /// Every class of ours and what it came to, by name.
+    /// All our classes with their resolutions, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Resolution)> {
         self.resolutions.iter()
     }
@@ -149,12 +148,12 @@ impl Classes {
         self.resolutions.values().any(|resolution| resolution.uses_namespace_labels)
     }
 
-    /// Everything that is wrong with classes and with the parameters that they name, sorted, each once.
+    /// All problems of classes and of the parameters that they name, sorted, without duplicates.
     pub fn problems(&self) -> BTreeSet<Problem> {
         self.resolutions.keys().flat_map(|class| self.problems_of(class)).collect()
     }
 
-    /// Everything that is wrong with a class and with the parameters that it names, and that it is paused.
+    /// All problems of a class and of its parameters, including that it is paused.
     pub fn problems_of(&self, class: &str) -> Vec<Problem> {
         let resolution = self.resolutions.get(class);
         let told = resolution.into_iter().flat_map(|one| one.problem.iter().chain(&one.faults)).cloned();
@@ -170,13 +169,13 @@ impl Classes {
         self.pauses.contains_key(class)
     }
 
-    /// The class, the first by name, that pauses an output: its routing goes there. What stands published of a class
-    /// can't be told from what others have there, so an output is paused as a whole.
+    /// The first class, by name, that pauses an output. In an output that several classes share, the content of one
+    /// class can't be told from the others', so an output is paused as a whole.
     pub fn pausing(&self, output: &OutputKey) -> Option<&Arc<str>> {
         self.pauses.keys().find(|class| self.output_of(class) == Some(output))
     }
 
-    /// Where the routing of a class goes.
+    /// The output of a class.
     pub fn output_of(&self, class: &str) -> Option<&OutputKey> {
         match self.state(class)? {
             ClassState::Accepted(settings) => Some(&settings.output),
@@ -184,8 +183,8 @@ impl Classes {
         }
     }
 
-    /// The classes to resolve again because of what an event touched. A changed memory concerns only who does not
-    /// lead, see [`Classes::adopt`].
+    /// The classes to resolve again because of an event. A change of the stored settings concerns only followers, see
+    /// [`Classes::adopt`].
     pub fn affected(&self, stores: &Stores, touched: &Touched) -> BTreeSet<Arc<str>> {
         let mut affected: BTreeSet<Arc<str>> = touched.classes.iter().cloned().collect();
         if !touched.parameters.is_empty() {
@@ -202,9 +201,9 @@ impl Classes {
         affected
     }
 
-    /// Brings all classes up to date, and forgets those that are gone or not ours: on start, once the stores are
-    /// filled, and when [`Sources`] or the memory changed. Gives the classes whose Ingresses have to be
-    /// translated again.
+    /// Updates all classes, and forgets those that are deleted or not ours: at the start, once the stores are filled,
+    /// and when [`Sources`] or the stored settings changed. Returns the classes whose Ingresses have to be translated
+    /// again.
     pub fn resolve_all(&mut self, stores: &Stores, sources: Sources) -> (BTreeSet<Arc<str>>, Changed) {
         let mut names: BTreeSet<Arc<str>> =
             stores.classes().iter().map(|(key, _)| key.name().into()).collect();
@@ -222,7 +221,7 @@ impl Classes {
         (settings, changed)
     }
 
-    /// Brings one class up to date, which may be gone.
+    /// Updates one class, which may be deleted.
     pub fn resolve(&mut self, stores: &Stores, sources: Sources, name: &str) -> Changed {
         let class = stores.classes().get(&ObjectKey::new("", name)).map(Arc::clone);
         let pause = Pause::new(class.as_ref().and_then(|class| class.metadata.annotations.as_ref()));
@@ -237,7 +236,7 @@ impl Classes {
             self.freeze(stores, sources, name, &mut resolution);
         }
         let before = self.resolutions.get(name);
-        // Labels that are not there yet say nothing about a class that has settings.
+        // Missing labels say nothing about a class that has settings.
         if let Some(before) = before
             && resolution.verdict.as_ref().is_some_and(|verdict| verdict.reason == Reason::Pending)
         {
@@ -268,9 +267,9 @@ impl Classes {
         Changed { settings, verdict: verdict || paused, memory, pause: paused }
     }
 
-    /// While a class is paused its parameters are judged and not taken over: they could send it to another output, and
-    /// what stands in this one would be withdrawn. A replica that has just started takes what is remembered, which a
-    /// pause leaves alone as well.
+    /// While a class is paused, its parameters are checked but do not take effect: they could send it to another
+    /// output, and the content of this one would be withdrawn. A replica that has just started uses the stored
+    /// settings, which a pause does not change either.
     fn freeze(&self, stores: &Stores, sources: Sources, name: &str, resolution: &mut Resolution) {
         let frozen = match self.resolutions.get(name) {
             Some(before) => Some((before.state.clone(), before.standing, before.uses_namespace_labels)),
@@ -286,7 +285,7 @@ impl Classes {
         resolution.accepted_now = None;
     }
 
-    /// What a class with parameters comes to by what is remembered alone.
+    /// The resolution of a class with parameters from the stored settings alone.
     fn remembered(
         &self,
         stores: &Stores,
@@ -327,12 +326,12 @@ impl Classes {
         resolve(&inputs, namespaces)
     }
 
-    /// The parameters objects that classes of ours name and that there are.
+    /// The existing parameters objects that our classes name.
     pub fn objects(&self) -> BTreeSet<Arc<str>> {
         self.resolutions.values().filter_map(|resolution| resolution.object.clone()).collect()
     }
 
-    /// What there is to say about a parameters object.
+    /// The state of a parameters object, for its status.
     pub fn observed(
         &self,
         stores: &Stores,
@@ -342,7 +341,7 @@ impl Classes {
         known: CountsKnown,
     ) -> Observed {
         let named = || self.resolutions.iter().filter(|(_, one)| one.object.as_deref() == Some(object));
-        // Classes differ only in what they fall back on; what is judged is one and the same object.
+        // Classes differ only in their fallback. The checked object is the same.
         let accepted: Option<Verdict> = named().find_map(|(_, resolution)| resolution.verdict.clone());
         let classes = named().map(|(class, resolution)| (Arc::clone(class), resolution.standing)).collect();
         let generation = stores.parameters().get(&ObjectKey::new("", object)).and_then(|one| one.generation);

@@ -18,18 +18,18 @@ pub fn crd() -> CustomResourceDefinition {
     crd
 }
 
-/// What `waybill crds` prints and `crds/` holds.
+/// The output of `waybill crds` and the content of `crds/`.
 ///
 /// # Errors
 ///
-/// When the definition can't be written as YAML, which no input can bring about.
+/// If the definition can't be written as YAML, which no input can cause.
 pub fn crd_yaml() -> Result<String, serde_saphyr::ser::Error> {
     let yaml = serde_saphyr::to_string(&crd())?;
     Ok(format!("# Written by `make crds` from src/parameters/resource.rs.\n{yaml}"))
 }
 
-/// Makes a derived schema what we want of it: no field takes an explicit `null` (for CEL it would be there), none
-/// has a default, and the lines of a doc comment are one paragraph.
+/// Adjusts a derived schema: no field accepts an explicit `null` (CEL would consider it present), none has a default,
+/// and the lines of a doc comment form one paragraph.
 fn tidy(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     schema.default = None;

@@ -21,21 +21,21 @@ use crate::kubernetes::well_known::{CLASSES_PART, MANAGED_BY_LABEL, PART_LABEL, 
 /// The key of the outputs; no class can have this name.
 pub const OUTPUTS: &str = "_outputs";
 
-/// Bytes of keys and values that are written. Kubernetes takes 1 MiB in a ConfigMap; the rest is for metadata.
+/// Maximum size of keys and values. Kubernetes accepts 1 MiB in a ConfigMap; the rest is for metadata.
 pub const MAX_BYTES: usize = 1000 * 1024;
 
-/// What is remembered of one class.
+/// The stored settings of one class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AcceptedParameters {
-    /// The `metadata.uid` of the IngressClass, so that one deleted and made anew while nobody looked starts
-    /// afresh; `None` where it had none (a manifest).
+    /// The `metadata.uid` of the IngressClass, so that a class that was deleted and recreated while no replica ran
+    /// starts afresh; `None` if it had none (in a manifest).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
     pub spec: IngressClassParametersSpec,
 }
 
 impl AcceptedParameters {
-    /// Whether it is of the class with this uid. A class without one (a manifest) is taken for the same.
+    /// Whether it belongs to the class with this uid. A class without one (in a manifest) is considered the same.
     pub fn is_of(&self, uid: Option<&str>) -> bool {
         match (self.uid.as_deref(), uid) {
             (Some(own), Some(uid)) => own == uid,
@@ -44,7 +44,7 @@ impl AcceptedParameters {
     }
 }
 
-/// What is remembered of all classes, by name.
+/// The stored settings of all classes, by name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
     entries: BTreeMap<Arc<str>, AcceptedParameters>,
@@ -56,7 +56,7 @@ pub struct Memory {
 pub struct Encoded {
     /// Class name to JSON.
     pub data: BTreeMap<String, String>,
-    /// Classes for which there is no room: the largest ones, until the rest fits. They run on what they have, but
+    /// Classes for which there is no room: the largest ones, until the rest fits. They keep their current settings, but
     /// would have no routing after a restart with bad parameters.
     pub left_out: Vec<Arc<str>>,
 }
@@ -66,14 +66,14 @@ pub fn name(lease_name: &str) -> String {
     format!("{lease_name}.classes")
 }
 
-/// Whether a ConfigMap carries our labels; one of the wanted name that does not is never touched.
+/// Whether a ConfigMap has our labels. One with the right name but without them is never touched.
 pub fn is_ours(map: &ConfigMap) -> bool {
     let label = |key| map.metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
     label(PART_LABEL) == Some(CLASSES_PART) && label(MANAGED_BY_LABEL) == Some(WAYBILL)
 }
 
 impl Memory {
-    /// What a ConfigMap remembers, and the keys that it does not hold in a form that can be used, sorted.
+    /// Reads a ConfigMap. Also returns the unusable keys, sorted.
     pub fn decode(map: &ConfigMap) -> (Self, Vec<String>) {
         let mut memory = Self::default();
         let mut broken: Vec<String> = map.binary_data.iter().flatten().map(|(key, _)| key.clone()).collect();
@@ -96,12 +96,12 @@ impl Memory {
         (memory, broken)
     }
 
-    /// What is remembered of a class.
+    /// The stored settings of a class.
     pub fn get(&self, class: &str) -> Option<&AcceptedParameters> {
         self.entries.get(class)
     }
 
-    /// Remembers what was accepted. Whether that is anything new.
+    /// Stores accepted settings. Returns whether that changed anything.
     pub fn remember(&mut self, class: &str, entry: AcceptedParameters) -> bool {
         if self.entries.get(class) == Some(&entry) {
             return false;
@@ -110,24 +110,24 @@ impl Memory {
         true
     }
 
-    /// Forgets classes that are gone or not ours. Whether there were any.
+    /// Forgets classes that are deleted or not ours. Returns whether there were any.
     pub fn retain(&mut self, is_ours: impl Fn(&str) -> bool) -> bool {
         let before = self.entries.len();
         self.entries.retain(|class, _| is_ours(class));
         self.entries.len() != before
     }
 
-    /// Every class of which something is remembered, sorted.
+    /// Every class with stored settings, sorted.
     pub fn classes(&self) -> impl Iterator<Item = &Arc<str>> {
         self.entries.keys()
     }
 
-    /// Outputs that may hold routing of a class, also of one that is gone.
+    /// Outputs that may contain routing of a class, including deleted classes.
     pub fn outputs(&self) -> &BTreeSet<OutputKey> {
         &self.outputs
     }
 
-    /// Remembers these outputs and no other. Whether that is anything new.
+    /// Stores exactly these outputs. Returns whether that changed anything.
     pub fn set_outputs(&mut self, outputs: BTreeSet<OutputKey>) -> bool {
         let news = self.outputs != outputs;
         self.outputs = outputs;
@@ -141,7 +141,7 @@ impl Memory {
             .iter()
             .filter_map(|(class, entry)| Some((class, serde_json::to_string(entry).ok()?)))
             .collect();
-        // Small ones first, so that as few classes as possible are left out; the same ones every time.
+        // Small ones first, so that as few classes as possible are left out, and always the same ones.
         sized.sort_by(|a, b| (a.0.len() + a.1.len(), a.0).cmp(&(b.0.len() + b.1.len(), b.0)));
         let mut encoded = Encoded::default();
         let mut bytes = 0;
@@ -164,8 +164,8 @@ impl Memory {
         encoded
     }
 
-    /// Whether a ConfigMap holds just what [`Memory::encode`] gives, with our labels; otherwise it has to be put
-    /// back.
+    /// Whether a ConfigMap contains exactly what [`Memory::encode`] returns, with our labels; otherwise it has to be
+    /// restored.
     pub fn is_held_by(&self, map: &ConfigMap) -> bool {
         let data = map.data.as_ref();
         let encoded = self.encode().data;
@@ -174,8 +174,8 @@ impl Memory {
             && data.map_or(encoded.is_empty(), |data| *data == encoded)
     }
 
-    /// The ConfigMap to create, or to replace one of that resourceVersion with. `before` is what is there: labels
-    /// and annotations that others put on it stay.
+    /// The ConfigMap to create, or to replace the one of this resourceVersion. `before` is the existing one: labels and
+    /// annotations of others stay.
     pub fn config_map(&self, namespace: &str, lease_name: &str, before: Option<&ConfigMap>) -> ConfigMap {
         let held = before.map(|before| &before.metadata);
         let mut labels = held.and_then(|held| held.labels.clone()).unwrap_or_default();
@@ -209,7 +209,7 @@ fn outputs(json: &str) -> Option<BTreeSet<OutputKey>> {
     texts.iter().map(output).collect()
 }
 
-/// Reads one entry, with its spec checked like a user's: an edit must not get past the rules.
+/// Reads one entry. Its spec is checked like a user's, because an edit must not bypass the rules.
 fn entry(json: &str) -> Option<AcceptedParameters> {
     let value: Value = serde_json::from_str(json).ok()?;
     let object = value.as_object()?;

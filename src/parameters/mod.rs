@@ -1,4 +1,4 @@
-//! Settings of an IngressClass of its own: the custom resource, what it comes to, and what is remembered of it.
+//! Settings for an IngressClass: the custom resource, its resolution, and the stored last accepted settings.
 //!
 //! | file | theme |
 //! | --- | --- |

@@ -1,7 +1,7 @@
-//! What an IngressClass and the parameters that it names come to. Pure, and the same offline and live.
+//! Resolves an IngressClass and its parameters to settings. Pure, and the same offline and live.
 //!
-//! A class that names parameters never falls back on the operator's own options, since that could lift a
-//! restriction: what was accepted last goes on to apply, and a class of which nothing ever was has no routing.
+//! A class that names parameters never falls back to the operator's own options, which might be less restrictive. The
+//! last accepted settings still apply, and a class that never had any has no routing.
 
 mod apply;
 
@@ -22,63 +22,63 @@ use crate::translate::settings::{ClassState, Settings};
 /// The parameters object that a class names.
 #[derive(Clone, Copy, Debug)]
 pub enum Found<'a> {
-    /// The definition is not installed, or the kind may not be listed.
+    /// The CRD is not installed, or the kind may not be listed.
     NotInstalled,
     Missing,
-    /// Its `spec`, unchecked; `Null` where it has none.
+    /// Its `spec`, unchecked; `Null` if there is none.
     Spec(&'a Value),
 }
 
-/// What is known of namespaces, for a selector.
+/// The known namespaces, for a selector.
 pub enum NamespaceLabels<'a> {
     Known(&'a mut dyn Iterator<Item = (&'a str, &'a BTreeMap<String, String>)>),
     /// They are not listed yet.
     Pending,
-    /// They can't be read: a right is missing, or it is not in the manifests.
+    /// They can't be read: a right is missing, or they are not in the manifests.
     Unavailable,
 }
 
-/// What a class's settings follow from, beside the labels of namespaces.
+/// The input of a resolution, beside the labels of namespaces.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
     pub class: &'a IngressClass,
     pub controller_name: &'a str,
-    /// The object that [`parameters_name`] names; not looked at where that is `None`.
+    /// The object that [`parameters_name`] names; ignored if that is `None`.
     pub parameters: Found<'a>,
     pub last_accepted: Option<&'a AcceptedParameters>,
     pub defaults: &'a Arc<Settings>,
 }
 
-/// Which settings a class runs on.
+/// The kind of settings that apply to a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Standing {
     /// The operator's own: it names no parameters.
     Operator,
     Current,
-    /// Those that its parameters gave when they were accepted last.
+    /// The last accepted ones of its parameters.
     LastAccepted,
     /// None, so it has no routing.
     NotAccepted,
 }
 
-/// Why parameters are accepted or not: the condition's reason, so it never changes.
+/// Why parameters are accepted or not. This is the condition's reason, so it never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     Accepted,
-    /// The labels of namespaces are not there yet.
+    /// The labels of namespaces are not known yet.
     Pending,
     Invalid,
-    /// They are too large to be remembered.
+    /// They are too large to be stored.
     TooLarge,
     NamespacesUnavailable,
     UnsupportedReference,
     NotFound,
-    /// The definition is not installed.
+    /// The CRD is not installed.
     NotInstalled,
 }
 
 impl Reason {
-    /// The reason as a condition has it.
+    /// The reason in the form of a condition.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "Accepted",
@@ -115,16 +115,16 @@ impl Verdict {
     }
 }
 
-/// What an IngressClass comes to.
+/// The resolution of an IngressClass.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resolution {
     pub state: ClassState,
     pub standing: Standing,
     pub object: Option<Arc<str>>,
-    /// Whether its parameters are accepted; `None` for a class without. While the reason is
-    /// [`Reason::Pending`], a class that has settings already should keep them.
+    /// Whether its parameters are accepted; `None` for a class without parameters. While the reason is
+    /// [`Reason::Pending`], a class keeps the settings that it has.
     pub verdict: Option<Verdict>,
-    /// What to remember from now on; `None` leaves what is remembered as it is.
+    /// What to store from now on; `None` leaves the stored settings unchanged.
     pub accepted_now: Option<AcceptedParameters>,
     pub problem: Option<Problem>,
     pub faults: Vec<Problem>,
@@ -136,15 +136,14 @@ pub fn is_ours(class: &IngressClass, controller_name: &str) -> bool {
     class.spec.as_ref().and_then(|spec| spec.controller.as_deref()) == Some(controller_name)
 }
 
-/// The name of the IngressClassParameters that a class of ours names; `None` where it names none, or something
-/// else.
+/// The name of the IngressClassParameters that one of our classes names; `None` if it names none, or something else.
 pub fn parameters_name(class: &IngressClass) -> Option<&str> {
     let reference = class.spec.as_ref()?.parameters.as_ref()?;
     wrong_reference(class).is_none().then_some(reference.name.as_str())
 }
 
-/// Brings a class, its parameters and what was accepted before to settings. `None`: the class is not ours, and
-/// what is remembered of it is to be forgotten.
+/// Resolves a class, its parameters and its stored settings to settings. `None`: the class is not ours, and its stored
+/// settings should be forgotten.
 pub fn resolve(inputs: &Inputs<'_>, namespaces: NamespaceLabels<'_>) -> Option<Resolution> {
     if !is_ours(inputs.class, inputs.controller_name) {
         return None;
@@ -177,7 +176,7 @@ pub fn resolve(inputs: &Inputs<'_>, namespaces: NamespaceLabels<'_>) -> Option<R
         Found::Missing => {
             let verdict = Verdict::new(
                 Reason::NotFound,
-                format!("there is no {KIND} of this name; create it, or name one that there is"),
+                format!("there is no {KIND} of this name; create it, or name one that exists"),
             );
             return Some(refused(inputs, namespaces, verdict, "spec.parameters.name", name));
         }
@@ -197,7 +196,7 @@ pub fn resolve(inputs: &Inputs<'_>, namespaces: NamespaceLabels<'_>) -> Option<R
     Some(resolution)
 }
 
-/// A class whose parameters have no fault of their own.
+/// A class whose parameters are valid.
 fn checked(
     inputs: &Inputs<'_>,
     namespaces: NamespaceLabels<'_>,
@@ -222,7 +221,7 @@ fn checked(
         return resolution;
     }
     let Some(settings) = apply::settings(&spec, inputs.defaults, namespaces) else {
-        // Can't be: labels that are needed are known here. It is no reason to fall back on anything looser.
+        // Impossible, since the needed labels are known here. It must not lead to less restrictive settings.
         let verdict = Verdict::new(Reason::Pending, "the labels of namespaces are being listed");
         return refused(inputs, NamespaceLabels::Pending, verdict, "spec.parameters.name", name);
     };
@@ -238,7 +237,7 @@ fn checked(
     }
 }
 
-/// A class whose parameters can't be used: what was accepted last goes on.
+/// A class whose parameters can't be used: the last accepted settings still apply.
 fn refused(
     inputs: &Inputs<'_>,
     namespaces: NamespaceLabels<'_>,
@@ -253,7 +252,7 @@ fn refused(
         Some(settings) => (
             ClassState::Accepted(Arc::new(settings)),
             Standing::LastAccepted,
-            "the settings that were accepted last go on to apply",
+            "the last accepted settings still apply",
         ),
         None => {
             (ClassState::NotAccepted, Standing::NotAccepted, "the class has no routing until this is fixed")
@@ -282,7 +281,7 @@ fn refused(
     }
 }
 
-/// Field, value and remedy of a reference to something that is no IngressClassParameters.
+/// Field, value and remedy of a reference to something that is not an IngressClassParameters.
 fn wrong_reference(class: &IngressClass) -> Option<(&'static str, &str, String)> {
     let reference = class.spec.as_ref()?.parameters.as_ref()?;
     let group = reference.api_group.as_deref().unwrap_or_default();

@@ -45,7 +45,7 @@ pub const MAX_LABEL_KEY: usize = 317;
     doc = "Settings for the IngressClasses of waybill that name this object in spec.parameters. A class that \
            names none uses the operator's own options.",
     printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Accepted\")].status", "description": "Whether the settings are usable"}"#,
-    printcolumn = r#"{"name": "Published", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Published\")].status", "description": "Whether the proxies are offered what is wanted"}"#,
+    printcolumn = r#"{"name": "Published", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Published\")].status", "description": "Whether the current routing is published"}"#,
     printcolumn = r#"{"name": "Ingresses", "type": "integer", "jsonPath": ".status.ingresses", "description": "Ingresses of these classes"}"#,
     printcolumn = r#"{"name": "Problems", "type": "integer", "jsonPath": ".status.problems", "description": "Problems of these Ingresses"}"#,
     printcolumn = r#"{"name": "Agents", "type": "integer", "jsonPath": ".status.agents", "description": "Live agents of the output"}"#,
@@ -201,7 +201,7 @@ pub struct IngressClassParametersStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "integer")]
     pub observed_generation: Option<i64>,
-    /// Accepted: the settings are usable. Published: the last commit holds what is wanted. Ready: both, or what is left to
+    /// Accepted: the settings are usable. Published: the last commit contains the current routing. Ready: both, or what is left to
     /// publish came later than these settings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(

@@ -1,5 +1,4 @@
-//! The status of an IngressClassParameters: what it should say, and when that is written. Conditions at once,
-//! counts at most every 30 seconds.
+//! The status of an IngressClassParameters, and when to write it: conditions at once, counts at most every 30 seconds.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use super::resource::{ClassCounts, Condition, IngressClassParametersStatus, MAX_
 use crate::redact::shown;
 use crate::translate::problem::Category;
 
-/// The least time between two writes for the sake of counts alone.
+/// Minimum time between two writes that change only counts.
 pub const COUNTS_EVERY: Duration = Duration::from_secs(30);
 
 /// Bytes of a condition's message.
@@ -24,18 +23,18 @@ const ACCEPTED: &str = "Accepted";
 const PUBLISHED: &str = "Published";
 const READY: &str = "Ready";
 
-/// Whether the last commit holds what is wanted of the classes that name one object.
+/// Whether the last commit contains the current routing of the classes that name one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Publication {
     Committed,
     Pending,
-    /// No commit is made: someone has to decide.
+    /// Commits are on hold: someone has to decide.
     Held(Category),
     /// Commits fail, with the metric's category of the error.
     Failing(&'static str),
 }
 
-/// What there is to say about one object.
+/// The state of one object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observed {
     pub generation: Option<i64>,
@@ -47,16 +46,16 @@ pub struct Observed {
     pub known: CountsKnown,
 }
 
-/// Which counts a leader knows. Before its first commit it has not cut the routing into shards, and agents have to be
-/// listed.
+/// The counts that a leader knows. Before its first commit it has not cut the routing into shards, and agents have to
+/// be listed first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CountsKnown {
     pub shards: bool,
     pub agents: bool,
 }
 
-/// The status that says what was observed. `before` is the one that is there: a condition whose status stays keeps its time, and
-/// conditions of other types stay as they are.
+/// The status for an observation. `before` is the existing one: a condition whose status is unchanged keeps its time,
+/// and conditions of other types stay as they are.
 pub fn status(
     observed: &Observed,
     before: Option<&IngressClassParametersStatus>,
@@ -114,7 +113,7 @@ fn accepted_message(observed: &Observed, verdict: &Verdict) -> String {
     let (last, none) = (names(Standing::LastAccepted), names(Standing::NotAccepted));
     let mut message = verdict.message.clone();
     if !last.is_empty() {
-        message.push_str(&format!("; what was accepted last goes on to apply to {last}"));
+        message.push_str(&format!("; the last accepted settings still apply to {last}"));
     }
     if !none.is_empty() {
         message.push_str(&format!("; there is no routing yet for {none}"));
@@ -132,7 +131,7 @@ fn published<'a>(
     if observed.classes.values().all(|standing| *standing == Standing::NotAccepted) {
         return ("False", "NotAccepted", "there is no routing until the settings are accepted".to_owned());
     }
-    // A new leader leaves what the last one said of these settings, until it knows more.
+    // A new leader keeps the last leader's result for these settings until it knows more.
     let stands = |held: &&Condition| {
         held.type_ == PUBLISHED
             && held.observed_generation == observed.generation
@@ -144,7 +143,13 @@ fn published<'a>(
         return (&held.status, &held.reason, held.message.clone());
     }
     match observed.publication {
-        Publication::Committed => ("True", "Committed", "the last commit holds what is wanted".to_owned()),
+        Publication::Committed => (
+            "True",
+            "Committed",
+            "the last commit contains the current \
+            routing"
+                .to_owned(),
+        ),
         Publication::Pending => ("False", "Pending", "changes wait for the next commit".to_owned()),
         Publication::Held(category) => {
             ("False", category.as_str(), format!("nothing is committed for now: {category}"))
@@ -155,7 +160,7 @@ fn published<'a>(
     }
 }
 
-/// What was written about every object, and when. One for each term of a leader.
+/// What was written about every object, and when. There is one for each term of a leader.
 #[derive(Debug, Default)]
 pub struct Ledger {
     held: HashMap<Arc<str>, Held>,
@@ -168,8 +173,8 @@ struct Held {
 }
 
 impl Ledger {
-    /// The status that an object has, as a watch shows it; `Null` where there is none. What somebody else wrote
-    /// into it, and one that can't be read, is put back by the next [`Ledger::due`].
+    /// The status of an object according to a watch; `Null` if there is none. Foreign changes, and a status that can't
+    /// be parsed, are corrected by the next [`Ledger::due`].
     pub fn seen(&mut self, object: &str, status: &Value) {
         self.held.entry(object.into()).or_default().status = serde_json::from_value(status.clone()).ok();
     }
@@ -185,13 +190,13 @@ impl Ledger {
         written.is_none_or(|at| now.saturating_duration_since(at) >= COUNTS_EVERY)
     }
 
-    /// The object is gone.
+    /// The object was deleted.
     pub fn forget(&mut self, object: &str) {
         self.held.remove(object);
     }
 
-    /// The status to write now, if any; one in which only the counts differ waits for a while. `now` is monotonic, `wall`
-    /// is for the times in it.
+    /// The status to write now, if any. If only the counts differ, it waits for a while. `now` is monotonic; `wall` is
+    /// for times in the status.
     pub fn due(
         &self,
         object: &str,
@@ -220,13 +225,13 @@ impl Ledger {
     }
 }
 
-/// Whether `before` says all that `wanted` says. Conditions of other types are someone else's.
+/// Whether `before` contains everything in `wanted`. Conditions of other types belong to others.
 fn says_the_same(before: &IngressClassParametersStatus, wanted: &IngressClassParametersStatus) -> bool {
     let held = IngressClassParametersStatus { conditions: wanted.conditions.clone(), ..before.clone() };
     held == *wanted && wanted.conditions.iter().all(|condition| before.conditions.contains(condition))
 }
 
-/// Kubernetes keeps whole seconds.
+/// Kubernetes stores whole seconds.
 fn seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }

@@ -1,10 +1,10 @@
-//! Growing waits between attempts.
+//! Growing delays between attempts.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
-/// Waits that double from the first to the longest. Each is shortened by up to a quarter at random, so that what failed at
-/// the same time is not retried at the same time.
+/// Delays that double from the first to the longest. Each is shortened by up to a quarter at random, so that
+/// simultaneous failures are not retried simultaneously.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -13,12 +13,12 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The first and the longest wait.
+    /// The first and the longest delay.
     pub fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, next: first }
     }
 
-    /// How long to wait before the next attempt.
+    /// The delay before the next attempt.
     pub fn next_wait(&mut self) -> Duration {
         let full = self.next.min(self.longest);
         self.next = full.saturating_mul(2).min(self.longest);
@@ -36,7 +36,7 @@ pub(super) fn random_bits() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Between 0 and 1.
+/// Returns a number between 0 and 1.
 pub(super) fn random() -> f64 {
     (random_bits() >> 11) as f64 / (1u64 << 53) as f64
 }

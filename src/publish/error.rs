@@ -1,4 +1,4 @@
-//! Why a write failed: which object, what the API server answered, and what to do.
+//! Errors of writes: the object, the answer of the API server, and the remedy.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -9,49 +9,48 @@ use crate::metrics::WriteFailure;
 use crate::redact::shown;
 use crate::translate::problem::{Kind, Subject};
 
-/// Bytes of the API server's own words that are shown.
+/// Maximum length of the API server's message.
 const MESSAGE_LIMIT: usize = 400;
 
-/// What stands for the API server's words when it refuses a Secret.
+/// Replaces the API server's message when it refuses a Secret.
 const NOT_SHOWN: &str = "(not shown, since it could hold a key)";
 
-/// Why a write, or a read that it needed, failed. What is published stays as it was. `object` is kind, namespace and
-/// name.
+/// Why a write, or a read before it, failed. What is published stays as it was. `object` is kind, namespace and name.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// 409.
     #[error("{object}: someone else changed it meanwhile; it is read again and the write is repeated")]
     Conflict { object: String },
-    /// The object or its namespace is not there (404).
+    /// The object or its namespace does not exist (404).
     #[error("{object}: not found: {}; create the namespace, or set another one for the output", words(.source))]
     NotFound { object: String, source: Box<kube::Error> },
-    /// Another answer that says what `failure` is. Without a connection it may have been written all the same.
+    /// Another answer, described by `failure`. If the connection was lost, the write may have been executed.
     #[error("{object}: {}", answer(*.failure, .source))]
     Api { object: String, failure: WriteFailure, source: Box<kube::Error> },
-    /// No answer in time, or the API server dropped it (504). It may have been written all the same.
+    /// No answer in time, or the API server dropped the request (504). The write may have been executed.
     #[error("{object}: no answer within {:.1} s; it is tried again", .waited.as_secs_f64())]
     Timeout { object: String, waited: Duration },
-    /// The lease ran out before the write could be started, or a later leader has written.
+    /// The lease expired before the write could start, or a later leader has written.
     #[error("{object}: not written, since this replica no longer leads")]
     LeaseLost { object: String },
     /// The index was written by a newer release.
     #[error(
-        "{object}: its format is {found} and this release writes {own}; run the newer release, or delete the index so \
-         that it is written anew"
+        "{object}: its format is {found} and this release writes {own}; run the newer release, or delete \
+         the index so that it is written again"
     )]
     NewerFormat { object: String, found: u64, own: u64 },
     /// An object of that name belongs to someone else.
     #[error("{object}: it exists without waybill's labels, so it is left alone; {remedy}")]
     OutputNameTaken { object: String, taken: Box<Taken>, remedy: String },
-    /// Texts with different sha256 would be shards of one name. There is another salt from now on.
+    /// Two texts would have the same shard name. The writer has chosen another salt.
     #[error("{object}: two shards would have this name; all shards of the output get new names")]
     NameClash { object: String },
-    /// A request that cannot be built or sent.
+    /// A request that can't be built or sent.
     #[error("{object}: {}; report this as a bug", shown(&.source.to_string(), MESSAGE_LIMIT))]
     Other { object: String, source: Box<dyn Error + Send + Sync> },
 }
 
-/// An object that has a name which waybill needs, and belongs to someone else.
+/// An object with a name that waybill needs, which belongs to someone else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taken {
     pub subject: Subject,
@@ -59,8 +58,8 @@ pub struct Taken {
 }
 
 impl PublishError {
-    /// What an error of the client means for `object`. With `secret`, the API server's words are left out where they
-    /// could repeat what was sent.
+    /// The meaning of a client error for `object`. With `secret`, the API server's message is left out if it could
+    /// repeat what was sent.
     pub(in crate::publish) fn new(object: String, mut error: kube::Error, secret: bool) -> Self {
         let failure = failure(&error);
         if let kube::Error::Api(status) = &mut error
@@ -81,12 +80,12 @@ impl PublishError {
         }
     }
 
-    /// A request that cannot be built or sent.
+    /// A request that can't be built or sent.
     pub(super) fn other(object: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
         Self::Other { object: object.into(), source: Box::new(source) }
     }
 
-    /// The object with this metadata has a name that waybill needs, and not waybill's labels.
+    /// The object with this metadata has a name that waybill needs, but not waybill's labels.
     pub fn name_taken(kind: Kind, metadata: &ObjectMeta, remedy: String) -> Self {
         let subject = Subject::new(kind, metadata);
         let uid = metadata.uid.clone().unwrap_or_default();
@@ -107,7 +106,7 @@ impl PublishError {
         }
     }
 
-    /// Whether nobody has to do anything about it: it is over once it is tried again, or another replica leads.
+    /// Whether nobody has to act: it resolves by a repetition, or another replica leads.
     pub fn is_passing(&self) -> bool {
         self.is_transient() || matches!(self.category(), WriteFailure::Conflict | WriteFailure::NotLeader)
     }
@@ -118,24 +117,24 @@ impl PublishError {
         matches!(self.category(), Throttled | Timeout | ServerError | Unreachable)
     }
 
-    /// Whether it took long to fail, so that trying again costs others their time.
+    /// Whether it took long to fail, so that a repetition would delay others.
     pub fn is_slow(&self) -> bool {
         matches!(self.category(), WriteFailure::Timeout | WriteFailure::Unreachable)
     }
 
-    /// Whether the write may have been done although it failed here.
+    /// Whether the write may have been executed although it failed here.
     pub fn is_ambiguous(&self) -> bool {
         use WriteFailure::{Conflict, Other, ServerError, Timeout, Unreachable};
         matches!(self.category(), Timeout | ServerError | Unreachable | Conflict | Other)
     }
 }
 
-/// Keeps the log quiet about a failure that repeats.
+/// Keeps repeated failures out of the log.
 #[derive(Debug, Default)]
 pub(super) struct FailureLog(Option<(Instant, WriteFailure)>);
 
 impl FailureLog {
-    /// Whether a failure is to be logged: it is of another category than the last, or a minute has passed.
+    /// Whether to log a failure: its category differs from the last one's, or a minute has passed.
     pub(super) fn is_news(&mut self, error: &PublishError, now: Instant) -> bool {
         let category = error.category();
         let news = self.0.is_none_or(|(at, last)| {
@@ -152,7 +151,7 @@ impl FailureLog {
 pub(super) fn failure(error: &kube::Error) -> WriteFailure {
     match error {
         kube::Error::Api(status) => match status.code {
-            // The second is what is said before anyone has counted.
+            // The second is the message before anyone has counted.
             403 if status.message.contains("exceeded quota")
                 || status.message.contains("status unknown for quota") =>
             {
@@ -168,7 +167,7 @@ pub(super) fn failure(error: &kube::Error) -> WriteFailure {
             500..=599 => WriteFailure::ServerError,
             _ => WriteFailure::Other,
         },
-        // The last three are half an answer.
+        // The last three are incomplete answers.
         kube::Error::HyperError(_)
         | kube::Error::Service(_)
         | kube::Error::SerdeError(_)
@@ -178,14 +177,14 @@ pub(super) fn failure(error: &kube::Error) -> WriteFailure {
     }
 }
 
-/// What an answer means, the answer itself, and what to do.
+/// The meaning of an answer, its text, and the remedy.
 fn answer(failure: WriteFailure, error: &kube::Error) -> String {
     let (what, remedy) = match failure {
         WriteFailure::Forbidden => {
             ("refused", "grant the right (manifests/base/role.yaml) or fix the policy")
         }
         WriteFailure::QuotaExceeded => ("refused by a quota", "raise the ResourceQuota of its namespace"),
-        WriteFailure::TooLarge => ("too large for the API server", "raise its limit of a request's size"),
+        WriteFailure::TooLarge => ("too large for the API server", "raise its request size limit"),
         WriteFailure::Invalid => ("invalid", "look for an admission policy, else report this as a bug"),
         WriteFailure::Throttled => ("the API server is busy", "it is tried again"),
         WriteFailure::Unreachable => ("no answer from the API server", "it is tried again"),
@@ -194,7 +193,7 @@ fn answer(failure: WriteFailure, error: &kube::Error) -> String {
     format!("{what}: {}; {remedy}", words(error))
 }
 
-/// What is shown of an answer: one line of bounded length.
+/// The shown part of an answer: one line of limited length.
 fn words(error: &kube::Error) -> String {
     let text = match error {
         kube::Error::Api(status) => status.message.clone(),

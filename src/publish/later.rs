@@ -1,4 +1,4 @@
-//! When to look at keys again.
+//! A schedule of keys to look at again later.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
@@ -18,7 +18,7 @@ impl<K> Default for Later<K> {
 }
 
 impl<K: Hash + Ord + Clone> Later<K> {
-    /// Looks at a key then, unless that was to be earlier.
+    /// Schedules a key for a time, unless it is scheduled earlier.
     pub(super) fn add(&mut self, key: K, at: Instant) {
         if let Some(before) = self.times.get(&key).copied() {
             if before <= at {
@@ -30,14 +30,14 @@ impl<K: Hash + Ord + Clone> Later<K> {
         self.order.insert((at, key));
     }
 
-    /// Does not look at a key any more.
+    /// Removes a key.
     pub(super) fn remove(&mut self, key: &K) {
         if let Some(entry) = self.times.remove_entry(key) {
             self.order.remove(&(entry.1, entry.0));
         }
     }
 
-    /// Takes out a key whose time has come.
+    /// Takes a key that is due.
     pub(super) fn due(&mut self, now: Instant) -> Option<K> {
         self.order.first().filter(|(at, _)| *at <= now)?;
         let (_, key) = self.order.pop_first()?;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// A token bucket. The caller gives the time.
+/// A token bucket. The caller provides the time.
 #[derive(Clone, Debug)]
 pub struct Rate {
     per_second: f64,
@@ -12,7 +12,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// `per_second` on average, and up to `burst` at once after a quiet time. Both are at least 1.
+    /// Allows `per_second` on average, and up to `burst` at once after a quiet period. Both are at least 1.
     pub fn new(per_second: u32, burst: u32) -> Self {
         let burst = f64::from(burst.max(1));
         Self { per_second: f64::from(per_second.max(1)), burst, tokens: burst, at: None }
@@ -21,7 +21,7 @@ impl Rate {
     /// Takes a token.
     ///
     /// # Errors
-    /// How long to wait for the next one.
+    /// The time to wait for the next token.
     pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
         if let Some(at) = self.at {
             let since = now.saturating_duration_since(at).as_secs_f64();

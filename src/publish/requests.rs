@@ -1,5 +1,5 @@
-//! Requests of a term. Every write asks the guard first, tells the API server by `?timeout=` until when it may do it, so
-//! that none is done long after the lease has passed on, and waits for the answer no longer than that.
+//! Requests of a term. Every write asks the guard first, passes its deadline to the API server with `?timeout=`, so
+//! that none is executed long after the lease has passed on, and waits no longer than that for the answer.
 
 use std::time::Duration;
 
@@ -24,10 +24,10 @@ const READ: Duration = Duration::from_secs(10);
 
 const ATTEMPTS: u32 = 4;
 
-/// Objects in one answer to a list.
+/// The page size of lists.
 const PAGE: u32 = 500;
 
-/// What the answers to writes are asked to hold.
+/// The requested form of answers to writes.
 const METADATA: HeaderValue =
     HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
 
@@ -35,17 +35,18 @@ const METADATA: HeaderValue =
 #[derive(Clone, Debug)]
 pub struct ObjectTarget {
     kind: WriteKind,
-    /// Kind, namespace and name, as messages have them.
+    /// Kind, namespace and name, for messages.
     pub object: String,
     collection: Request,
     name: String,
 }
 
-/// A write, unless its body cannot be serialised.
+/// A write, unless its body can't be serialized.
 type Built = Result<Write, PublishError>;
 
 impl ObjectTarget {
-    /// The object of this name; `namespace` is empty for cluster-scoped ones. `kind` is what writing it counts as.
+    /// The object with this name; `namespace` is empty for cluster-scoped ones. `kind` is the kind under which writes
+    /// are counted.
     pub fn new<K: Resource<DynamicType = ()>>(kind: WriteKind, namespace: &str, name: &str) -> Self {
         let (namespace, slash) = if namespace.is_empty() { (None, "") } else { (Some(namespace), "/") };
         Self {
@@ -68,7 +69,7 @@ impl ObjectTarget {
         self.write(json(body).and_then(|body| self.collection.create(&params, body)))
     }
 
-    /// Replaces it; the resourceVersion has to be in `body`.
+    /// Replaces it; `body` must contain the resourceVersion.
     pub fn replace(&self, body: &impl Serialize) -> Built {
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         self.write(json(body).and_then(|body| self.collection.replace(&self.name, &params, body)))
@@ -80,7 +81,7 @@ impl ObjectTarget {
         self.write(self.collection.patch(&self.name, &params, &Patch::Merge(body)))
     }
 
-    /// Applies `body` to its status by force.
+    /// Applies `body` to its status, with force.
     pub fn apply_status(&self, body: &impl Serialize) -> Built {
         let params = PatchParams::apply(MANAGER).force();
         self.write(self.collection.patch_subresource("status", &self.name, &params, &Patch::Apply(body)))
@@ -98,7 +99,7 @@ fn json(body: &impl Serialize) -> Result<Vec<u8>, BuildError> {
     serde_json::to_vec(body).map_err(BuildError::SerializeBody)
 }
 
-/// A write before it gets its time-out.
+/// A write before it gets its timeout.
 #[derive(Clone, Debug)]
 pub struct Write {
     kind: WriteKind,
@@ -129,7 +130,7 @@ impl Requests {
         Self { client, guard, metrics, attempts: ATTEMPTS }
     }
 
-    /// Whether [`Self::write_repeated`] repeats anything from now on.
+    /// Sets whether [`Self::write_repeated`] repeats anything from now on.
     pub fn set_repeated(&mut self, repeated: bool) {
         self.attempts = if repeated { ATTEMPTS } else { 1 };
     }
@@ -144,12 +145,12 @@ impl Requests {
         &self.guard
     }
 
-    /// Whether a write may be started now.
+    /// Whether a write may start now.
     pub fn allowed(&self) -> bool {
         self.guard.may_start_write()
     }
 
-    /// Writes once. Gives the metadata of the written object.
+    /// Writes once. Returns the metadata of the written object.
     ///
     /// # Errors
     /// Why it could not be written; [`PublishError::LeaseLost`] if the write was not started.
@@ -181,7 +182,7 @@ impl Requests {
         })
     }
 
-    /// As [`Self::write`], repeated a few times while the failure is transient. Only for writes that may be done twice.
+    /// Like [`Self::write`], repeated a few times while the failure is transient. Only for idempotent writes.
     pub async fn write_repeated(&self, write: &Write) -> Result<PartialObjectMeta, PublishError> {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         for _ in 1..self.attempts {

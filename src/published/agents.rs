@@ -1,4 +1,4 @@
-//! What agents say about their proxies: a Lease for each, in the namespace of its output.
+//! The Leases in which agents report the generation that their proxies have loaded, in the namespace of the output.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::table::Digest;
 /// Value of [`PART_LABEL`] of an agent's Lease.
 pub const AGENT_PART: &str = "agent";
 
-/// Annotation of an agent's Lease: `EPOCH/GENERATION`, the newest that its proxy has loaded.
+/// Annotation of an agent's Lease: `EPOCH/GENERATION` of the newest generation that its proxy has loaded.
 pub const LOADED: &str = "waybill.dev/loaded";
 
 /// The name of an agent's Lease.
@@ -30,7 +30,7 @@ pub fn labels(output: &OutputKey) -> BTreeMap<String, String> {
         .into()
 }
 
-/// What selects the Leases of all agents of an output.
+/// The label selector for the Leases of all agents of an output.
 pub fn selector(output: &OutputKey) -> String {
     format!("{PART_LABEL}={AGENT_PART},{OUTPUT_LABEL}={}", output.name())
 }
@@ -40,19 +40,19 @@ pub fn annotations(epoch: u64, generation: u64) -> BTreeMap<String, String> {
     BTreeMap::from([(LOADED.to_owned(), format!("{epoch}/{generation}"))])
 }
 
-/// What an agent's Lease says.
+/// The content of an agent's Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentReport {
     pub output: String,
     /// Epoch and generation.
     pub loaded: (u64, u64),
-    /// By the agent's clock: it tells one report from the next, and nothing else.
+    /// By the agent's clock. It only distinguishes one report from the next.
     pub renewed: Timestamp,
-    /// How long the report counts.
+    /// How long the report is valid.
     pub counts_for: Duration,
 }
 
-/// Why a Lease is no agent's report.
+/// Why a Lease is not an agent's report.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ReportError {
     #[error("it has no label {PART_LABEL}={AGENT_PART}")]
@@ -67,7 +67,7 @@ pub enum ReportError {
     Duration { value: Option<i32> },
 }
 
-/// Bytes that an error shows of an annotation.
+/// Number of bytes of an annotation in an error.
 const SHOWN: usize = 64;
 
 impl TryFrom<&Lease> for AgentReport {
@@ -101,7 +101,7 @@ impl TryFrom<&Lease> for AgentReport {
     }
 }
 
-/// What there is to know of the agents of an output at a glance.
+/// A summary of the agents of an output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReportedAgents {
     pub live: usize,
@@ -110,8 +110,8 @@ pub struct ReportedAgents {
 }
 
 impl ReportedAgents {
-    /// Counts the Leases that have not run out by the clocks of two machines, and those of them that say `commit`. For
-    /// people, who look once: whoever decides something by it has to see a Lease change.
+    /// Counts the Leases that have not expired by the clocks of two machines, and those of them that report `commit`.
+    /// Only for people: a decision must be based on seeing a Lease change.
     pub fn new<'a>(leases: impl IntoIterator<Item = &'a Lease>, commit: (u64, u64), now: Timestamp) -> Self {
         let reports = leases.into_iter().filter_map(|lease| AgentReport::try_from(lease).ok());
         let live = reports.filter(|report| {

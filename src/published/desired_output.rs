@@ -1,7 +1,7 @@
-//! What an output has to look like in the cluster.
+//! The desired state of an output in the cluster.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::published::index::{FORMAT_VERSION, Index};
@@ -9,10 +9,10 @@ use crate::published::objects::Part;
 use crate::published::salt::{Salt, short_name};
 use crate::table::{Counts, Digest, Output};
 
-/// Namespaces that an index lists at most: those with the most routers.
+/// The maximum number of namespaces in an index: those with the most routers.
 const NAMESPACES: usize = 256;
 
-/// What an index says about the routing: when two of these are equal, there is nothing to write.
+/// The routing that an index describes. If two of these are equal, there is nothing to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredOutput {
     /// In order; their documents come from [`Output::routing_shard`].
@@ -22,12 +22,13 @@ pub struct DesiredOutput {
     /// [`Output::hash`]
     pub hash: Digest,
     pub counts: Counts,
-    /// [`Output::routers_by_namespace`], where the index has to say it.
+    /// [`Output::routers_by_namespace`], if the index has to contain it.
     pub namespaces: Option<HashMap<Arc<str>, usize>>,
 }
 
 impl DesiredOutput {
-    /// What `output` needs. Brings its shards and its hash up to date; work: what changed since the last call.
+    /// The desired state of `output`. Updates its shards and its hash; the work is proportional to what changed since
+    /// the last call.
     pub fn new(output: &mut Output) -> Self {
         output.refresh();
         Self {
@@ -39,13 +40,15 @@ impl DesiredOutput {
         }
     }
 
-    /// Part and digest of every shard, in order.
+    /// Part and digest of each shard, in order. Shards with the same text are one object and occur once.
     pub fn shards(&self) -> impl Iterator<Item = (Part, Digest)> {
         let routing = self.routing_shards.iter().map(|digest| (Part::Routing, *digest));
-        routing.chain(self.key_shards.iter().map(|digest| (Part::Keys, *digest)))
+        let all = routing.chain(self.key_shards.iter().map(|digest| (Part::Keys, *digest)));
+        let mut seen = HashSet::new();
+        all.filter(move |shard| seen.insert(*shard))
     }
 
-    /// The index that names this.
+    /// The index that names these shards.
     pub fn index(&self, stamp: &Stamp<'_>) -> Index {
         let run = |shards: &[Digest]| {
             shards.iter().map(|digest| short_name(stamp.salt, digest)).collect::<String>()
@@ -75,7 +78,7 @@ fn most_routers(namespaces: &HashMap<Arc<str>, usize>) -> BTreeMap<String, usize
         .collect()
 }
 
-/// Who publishes, and when.
+/// The writer, and the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp<'a> {
     /// The Lease's transitions when the writer was elected.

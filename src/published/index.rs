@@ -1,4 +1,4 @@
-//! `index.json`: what says which shards belong together.
+//! `index.json`, which names the shards that belong together.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::published::salt::Salt;
 use crate::table::{Counts, Digest};
 
-/// The format that is written. Readers take it and the one before it (there is none before 1).
+/// The written format. Readers accept it and the one before it (there is none before 1).
 pub const FORMAT_VERSION: u64 = 1;
 
 /// The content of `index.json`.
@@ -21,7 +21,7 @@ pub struct Index {
     pub epoch: u64,
     /// One more at every commit, continued by every leader.
     pub generation: u64,
-    /// The newest generation that statuses wait for: an agent that has loaded it reports that at once.
+    /// The newest generation that statuses wait for. An agent that has loaded it reports this at once.
     #[serde(default)]
     pub awaited: u64,
     pub published_at: String,
@@ -35,7 +35,7 @@ pub struct Index {
     /// The key shards in order, [`Digest::SHORT`] characters each.
     pub key_shards: String,
     pub counts: IndexCounts,
-    /// Routers by the namespace of their Ingress, for `operator.maxWithdrawal`; `None` without it. Of many namespaces
+    /// Routers by the namespace of their Ingress, for `operator.maxWithdrawal`; `None` without it. Of many namespaces,
     /// those with the most routers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<BTreeMap<String, usize>>,
@@ -55,7 +55,7 @@ impl From<Counts> for IndexCounts {
     }
 }
 
-/// What is wrong with an `index.json`.
+/// The fault of an `index.json`.
 #[derive(Debug, Error)]
 pub enum IndexError {
     #[error("index.json is not what waybill writes: {0}")]
@@ -67,12 +67,15 @@ pub enum IndexError {
     #[error("index.json has formatVersion {found}, and the first was 1")]
     UnknownFormat { found: u64 },
     /// `shards` or `keyShards`.
-    #[error("index.json: {field} is no run of names of {} characters (a to z, 2 to 7)", Digest::SHORT)]
+    #[error(
+        "index.json: {field} is not a sequence of names of {} characters (a to z, 2 to 7)",
+        Digest::SHORT
+    )]
     ShardNames { field: &'static str },
 }
 
 impl Index {
-    /// Reads an `index.json`. The format is looked at first: a newer one may look quite different.
+    /// Parses an `index.json`. The format is checked first, since a newer one may look quite different.
     pub fn parse(text: &str) -> Result<Self, IndexError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]

@@ -8,4 +8,4 @@ pub mod read;
 pub mod salt;
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -40,10 +40,10 @@ pub const ROUTING_YAML_GZ: &str = "routing.yaml.gz";
 /// Key of the certificates in a key shard.
 pub const CERTIFICATES_YAML_GZ: &str = "certificates.yaml.gz";
 
-/// Bytes of `routing.yaml` above which the text is not written any more. An object may hold 1 MiB.
+/// Size of `routing.yaml` above which the text is no longer written. An object may hold 1 MiB.
 pub const TEXT_LIMIT: usize = 900 * 1024;
 
-/// What an object is of an output.
+/// The role of an object of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
     Index,
@@ -79,7 +79,7 @@ pub fn text_name(output: &OutputKey) -> String {
     format!("{}.text", output.name())
 }
 
-/// The name of the output that an object of this name belongs to: no output has a dot in its name.
+/// The output to which an object with this name belongs. No output has a dot in its name.
 pub fn output_of(object: &str) -> &str {
     object.split('.').next().unwrap_or_default()
 }
@@ -91,7 +91,7 @@ pub fn labels(output: &OutputKey, part: Part) -> BTreeMap<String, String> {
         .into()
 }
 
-/// Whether an object carries all of the [`labels`]: without them it is somebody else's and never touched.
+/// Whether an object has all of the [`labels`]. Without them it belongs to somebody else and is never touched.
 pub fn is_ours(metadata: &ObjectMeta, output: &OutputKey, part: Part) -> bool {
     metadata
         .labels
@@ -118,12 +118,12 @@ pub fn empty_index(output: &OutputKey) -> ConfigMap {
     ConfigMap { metadata: metadata(output, Part::Index, output.name().to_owned()), ..ConfigMap::default() }
 }
 
-/// The index. Whoever replaces one adds its resourceVersion.
+/// The index. To replace one, add its resourceVersion.
 pub fn index(output: &OutputKey, index: &Index) -> ConfigMap {
     ConfigMap { data: Some([(INDEX_JSON.to_owned(), escape::json(index))].into()), ..empty_index(output) }
 }
 
-/// The text. Whoever replaces one adds its resourceVersion.
+/// The text. To replace one, add its resourceVersion.
 pub fn text(output: &OutputKey, document: String) -> ConfigMap {
     ConfigMap {
         metadata: metadata(output, Part::Text, text_name(output)),
@@ -135,7 +135,7 @@ pub fn text(output: &OutputKey, document: String) -> ConfigMap {
 /// A routing shard with the document of `digest`.
 ///
 /// # Errors
-/// When compressing fails, which memory gives no occasion for.
+/// If compressing fails, which cannot happen in memory.
 pub fn routing_shard(
     output: &OutputKey,
     salt: Option<Salt>,
@@ -155,7 +155,7 @@ pub fn routing_shard(
 /// A key shard with the document of `digest`.
 ///
 /// # Errors
-/// When compressing fails, which memory gives no occasion for.
+/// If compressing fails, which cannot happen in memory.
 pub fn key_shard(
     output: &OutputKey,
     salt: Option<Salt>,
@@ -173,12 +173,12 @@ pub fn key_shard(
     })
 }
 
-/// A shard is written whenever one of its entries changes, and etcd keeps its bytes. What the levels above this one
-/// search longer for, this text does not have: they take twice the time for the same bytes.
+/// A shard is written whenever one of its entries changes, and etcd stores its bytes. Higher levels search longer for
+/// repetitions that this text does not have: they take twice the time for the same size.
 const ROUTING_LEVEL: u32 = 6;
 
-/// Base64 compresses to three quarters, whatever the level. What saves more is the chain that certificates share, and
-/// this is the lowest level that finds it.
+/// Base64 compresses to three quarters at any level. The chain that certificates share saves more, and this is the
+/// lowest level that finds it.
 const KEYS_LEVEL: u32 = 2;
 
 /// gzip without a name or a time, so that equal text gives equal bytes.

@@ -1,4 +1,4 @@
-//! The reading side: an index and its shards, checked and joined again.
+//! Reads an output: checks an index and its shards, and joins them.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -17,10 +17,10 @@ use crate::table::{Digest, hash as sums};
 use crate::traefik::document::{self, Keys};
 use crate::traefik::dynamic::{Configuration, Http, Tls};
 
-/// Bytes that a shard may unpack to. An object holds 1 MiB at most; ours unpack to a tenth of this.
+/// The maximum unpacked size of a shard. An object holds 1 MiB at most; ours unpack to a tenth of this.
 pub const UNPACKED_LIMIT: u64 = 16 * 1024 * 1024;
 
-/// Why what is published can't be used.
+/// Why published objects can't be used.
 #[derive(Debug, Error)]
 pub enum ReadError {
     #[error(transparent)]
@@ -28,31 +28,29 @@ pub enum ReadError {
     #[error("{object} has no {key}")]
     KeyMissing { object: String, key: &'static str },
     /// Most likely there is a newer index.
-    #[error("the shard {name} is not there: read the index again")]
+    #[error("the shard {name} does not exist: read the index again")]
     ShardMissing { name: String },
-    #[error("{object} holds something else than {SHA256_ANNOTATION} says (sha256 {found})")]
+    #[error("the content of {object} does not match {SHA256_ANNOTATION} (sha256 {found})")]
     ShardChanged { object: String, found: Digest },
-    #[error(
-        "{object}: the index means another shard, for {SHA256_ANNOTATION} and its salt give another name"
-    )]
+    #[error("{object}: the name does not match {SHA256_ANNOTATION} and the salt of the index")]
     ShardMisnamed { object: String },
-    #[error("{object}: {key} is no gzip, or more than {UNPACKED_LIMIT} bytes unpacked: {source}")]
+    #[error("{object}: {key} is not gzip, or more than {UNPACKED_LIMIT} bytes unpacked: {source}")]
     Packed { object: String, key: &'static str, source: std::io::Error },
-    /// The reason says where it is wrong, and quotes nothing of it.
+    /// The reason says where the fault is, and quotes nothing of it.
     #[error("{object}: {key} is not a document of waybill's: {reason}")]
     Document { object: String, key: &'static str, reason: String },
     #[error("two shards hold the {kind} {name:?}")]
     Twice { kind: &'static str, name: String },
-    #[error("what the shards hold is not what the index says (counts, or sha256 of the whole)")]
+    #[error("the content of the shards does not match the index (counts, or sha256 of the whole)")]
     NotTheWhole,
 }
 
-/// A published output, read.
+/// A published output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
     pub index: Index,
-    /// Its routing. Certificates are in the order of the key shards: within one by namespace and name of their
-    /// Secret, which a reader doesn't know.
+    /// Its routing. Certificates are in the order of the key shards: within one, by namespace and name of their Secret,
+    /// which a reader doesn't know.
     pub configuration: Configuration,
 }
 
@@ -65,19 +63,19 @@ impl Published {
     }
 }
 
-/// Reads the index out of its ConfigMap.
+/// Reads the index from its ConfigMap.
 pub fn index(config_map: &ConfigMap) -> Result<Index, ReadError> {
     let text = config_map.data.as_ref().and_then(|data| data.get(INDEX_JSON));
     Ok(Index::parse(text.ok_or_else(|| missing(&config_map.metadata, INDEX_JSON))?)?)
 }
 
-/// Reads the document out of a routing shard, checked against the shard's sha256. Whoever found it by an index calls
-/// [`check_name`] as well.
+/// Reads the document from a routing shard, checked against the shard's sha256. Readers of an index also call
+/// [`check_name`].
 pub fn routing_document(shard: &ConfigMap) -> Result<String, ReadError> {
     unpacked(&shard.metadata, ROUTING_YAML_GZ, shard.binary_data.as_ref())
 }
 
-/// Reads the document out of a key shard, like [`routing_document`].
+/// Reads the document from a key shard; see [`routing_document`].
 pub fn key_document(shard: &Secret) -> Result<String, ReadError> {
     unpacked(&shard.metadata, CERTIFICATES_YAML_GZ, shard.data.as_ref())
 }
@@ -111,13 +109,13 @@ fn checked(metadata: &ObjectMeta, key: &'static str, text: Vec<u8>) -> Result<St
     Ok(text)
 }
 
-/// What a shard says that it holds.
+/// The digest in a shard's annotation.
 pub fn sha256(metadata: &ObjectMeta) -> Option<Digest> {
     let annotation = metadata.annotations.as_ref()?.get(SHA256_ANNOTATION)?;
     Digest::try_from(annotation.as_str()).ok()
 }
 
-/// Whether a shard is the one that an index with this salt names, if it holds what it says.
+/// Checks that a shard's name follows from its annotation and the index's salt.
 pub fn check_name(metadata: &ObjectMeta, salt: Option<Salt>) -> Result<(), ReadError> {
     let object = name(metadata);
     let short = object.rsplit_once('-').map(|(_, short)| short);
@@ -127,9 +125,9 @@ pub fn check_name(metadata: &ObjectMeta, salt: Option<Salt>) -> Result<(), ReadE
     }
 }
 
-/// Joins an index and its shards, by object name. Every shard's name and sha256 are checked, and the whole against the counts
-/// and the hash of the index. `secrets` may be left out by who may not read them: then there are no certificates,
-/// and the whole can't be checked.
+/// Joins an index and its shards, by object name. The name and sha256 of each shard are checked, and the whole against
+/// the counts and the hash of the index. Without the right to read Secrets, leave out `secrets`: then there are no certificates, and
+/// the whole can't be checked.
 pub fn assemble(
     output: &OutputKey,
     index_object: &ConfigMap,
@@ -169,7 +167,7 @@ pub fn assemble(
     Ok(Published { index, configuration })
 }
 
-/// What an index calls the hash of a configuration ([`crate::table::hash`]).
+/// The hash of a configuration, as in an index ([`crate::table::hash`]).
 pub fn hash(configuration: &Configuration) -> Digest {
     #[derive(Default)]
     struct Cell {
@@ -229,7 +227,7 @@ fn parsed(metadata: &ObjectMeta, key: &'static str, text: &str) -> Result<Config
     serde_json::from_str(text).map_err(|e| ReadError::Document {
         object: name(metadata),
         key,
-        // serde_json's own words may quote a value, and that may be a key.
+        // serde_json's messages may quote a value, which may be a key.
         reason: format!("line {}, column {}", e.line(), e.column()),
     })
 }

@@ -26,11 +26,11 @@ fn salt() -> Option<Salt> {
     Salt::try_from(SALT.to_owned()).ok()
 }
 
-fn output() -> OutputKey {
+pub fn output() -> OutputKey {
     OutputKey::new("waybill", "waybill")
 }
 
-fn fragment(at: usize, certificate_length: usize) -> Fragment {
+pub fn fragment(at: usize, certificate_length: usize) -> Fragment {
     let ingress = IngressKey::new("shop", format!("web-{at}"));
     let servers = vec![Server { url: format!("http://10.0.{}.{}:8080", at / 256, at % 256) }];
     let service = ServiceFragment {
@@ -91,14 +91,15 @@ fn table(count: usize, certificate_length: usize) -> Table {
     table
 }
 
-struct Cluster {
-    index: ConfigMap,
-    config_maps: BTreeMap<String, ConfigMap>,
-    secrets: BTreeMap<String, Secret>,
+/// The objects of [`output`].
+pub struct Cluster {
+    pub index: ConfigMap,
+    pub config_maps: BTreeMap<String, ConfigMap>,
+    pub secrets: BTreeMap<String, Secret>,
 }
 
 impl Cluster {
-    fn of(table: &mut Table) -> Self {
+    pub fn of(table: &mut Table) -> Self {
         Self::salted(table, salt())
     }
 
@@ -125,7 +126,7 @@ impl Cluster {
         }
     }
 
-    fn read(&self) -> Result<read::Published, ReadError> {
+    pub fn read(&self) -> Result<read::Published, ReadError> {
         read::assemble(&output(), &self.index, &self.config_maps, Some(&self.secrets))
     }
 }

@@ -1,5 +1,5 @@
-//! The certificate that metrics are served with: from files, which are looked at again for every connection, or made
-//! when the process starts.
+//! The certificate for metrics over TLS: from files, which are checked again for every connection, or self-signed at
+//! startup.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,12 +17,12 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
-/// Why there is no certificate.
+/// Errors of certificates.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     #[error("{} can't be read: {source}; name a PEM file", path.display())]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{} is no PEM file with {wanted}: {source}", path.display())]
+    #[error("{} is not a PEM file with {wanted}: {source}", path.display())]
     Pem { path: PathBuf, wanted: &'static str, source: pem::Error },
     #[error("{} holds no certificate; write PEM, the server's own first and then its chain", path.display())]
     NoCertificate { path: PathBuf },
@@ -34,22 +34,22 @@ pub enum CertificateError {
     Tls(#[from] rustls::Error),
 }
 
-/// What connections are answered with now.
+/// The current certificate for connections.
 pub struct ServingCertificate {
     files: Option<CertificateFiles>,
-    /// One look at the files at a time: an older one must not put its certificate back.
+    /// The files are read by one task at a time, so that an older result can't replace a newer one.
     looking: tokio::sync::Mutex<()>,
     held: Mutex<HeldConfig>,
 }
 
 struct HeldConfig {
-    /// Of the files that were looked at last, good or not.
+    /// Of the files that were read last, good or not.
     seen: [u8; 32],
     config: Arc<ServerConfig>,
 }
 
 impl ServingCertificate {
-    /// That of the files, or without them a new one that nobody has signed.
+    /// The certificate in the files, or without files a new self-signed one.
     pub async fn new(files: Option<CertificateFiles>) -> Result<Self, CertificateError> {
         let held = match &files {
             Some(files) => {
@@ -61,12 +61,12 @@ impl ServingCertificate {
         Ok(Self { files, looking: tokio::sync::Mutex::default(), held: Mutex::new(held) })
     }
 
-    /// For the next connection. Files that can't be used change nothing; the log says so once.
+    /// The certificate for the next connection. Unusable files change nothing; the log says so once.
     pub async fn acceptor(&self) -> TlsAcceptor {
         if let Some(files) = &self.files
             && let Err(error) = self.look_at(files).await
         {
-            tracing::warn!(%error, "metrics are served with the certificate that was there before");
+            tracing::warn!(%error, "metrics are still served with the previous certificate");
         }
         TlsAcceptor::from(Arc::clone(&self.held.lock().unwrap_or_else(PoisonError::into_inner).config))
     }
@@ -84,7 +84,7 @@ impl ServingCertificate {
     }
 }
 
-/// What two files hold.
+/// The content of the two files.
 struct CertificateTexts {
     certificate: Vec<u8>,
     key: Vec<u8>,
@@ -93,7 +93,7 @@ struct CertificateTexts {
 impl CertificateTexts {
     async fn read(files: &CertificateFiles) -> Result<Self, CertificateError> {
         let mut certificate = read(&files.certificate).await?;
-        // A mounted Secret changes its files together, and that may be between the two reads.
+        // A mounted Secret changes its files together, possibly between the two reads.
         for _ in 0..3 {
             let key = read(&files.key).await?;
             let again = read(&files.certificate).await?;
@@ -202,7 +202,7 @@ mod tests {
         write(&files);
         for (name, text, word) in [
             ("tls.crt", "", "tls.crt holds no certificate"),
-            ("tls.key", "nothing", "tls.key is no PEM file with a private key"),
+            ("tls.key", "nothing", "tls.key is not a PEM file with a private key"),
         ] {
             write(&files);
             std::fs::write(file(name), text).unwrap();

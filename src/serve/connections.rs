@@ -1,5 +1,5 @@
-//! Connections, as many as a server bears, and only some of one address: whoever reaches a port must not be able to keep
-//! others out of it, or to fill the memory.
+//! Limits the number of connections, in total and for each address, so that nobody who reaches a port can keep others
+//! out of it or fill the memory.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -16,28 +16,28 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// At once. More are closed at once, so that nobody waits behind them.
+/// The maximum number of connections at once. Others are closed immediately, so that nobody waits behind them.
 const CONNECTIONS: usize = 256;
 
-/// Of one address.
+/// The maximum number of connections from one address.
 const PER_PEER: usize = 16;
 
-/// A connection carries one request, and all of it has to be over within this.
+/// Timeout of a connection, which carries one request.
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// A handshake, and the header of a request.
+/// Timeout of a handshake, and of the header of a request.
 pub(super) const PROMPT: Duration = Duration::from_secs(5);
 
-/// The longest header of a request, a token included.
+/// The maximum size of a request's header, including a token.
 const LONGEST_HEADER: usize = 32 << 10;
 
-/// After the system could not accept a connection, for want of file descriptors most likely.
+/// The delay after the system could not accept a connection, most likely for lack of file descriptors.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How long requests under way may take once the server is told to stop.
+/// How long current requests may take once the server is stopped.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Has every connection of the listener answered, until `shutdown` is done.
+/// Answers every connection of the listener until `shutdown` resolves.
 pub(super) async fn each<A: Future<Output = ()> + Send + 'static>(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
@@ -60,7 +60,7 @@ pub(super) async fn each<A: Future<Output = ()> + Send + 'static>(
                 let (Ok(place), Some(place_of_peer)) = (place, peers.take(peer)) else { continue };
                 let answered = answer(stream, peer);
                 open.spawn(async move {
-                    // Whoever breaks off or stays silent is nobody to tell of.
+                    // If a client breaks off or stays silent, there is nobody to report to.
                     let _ = tokio::time::timeout(LONGEST, answered).await;
                     drop((place, place_of_peer));
                 });
@@ -100,7 +100,7 @@ pub(super) async fn answer(
 struct Peers(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
 impl Peers {
-    /// `None` where the address has its share.
+    /// `None` if the address has reached its limit.
     fn take(&self, peer: IpAddr) -> Option<PeerPlace> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(peer).or_default();

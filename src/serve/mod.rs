@@ -29,13 +29,13 @@ pub use secure::serve_secure;
 
 use crate::metrics::Metrics;
 
-/// After so long without a sign of life, a loop counts as stuck.
+/// A loop counts as stuck after this time without a sign of life.
 pub const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// How often [`Heartbeat::during`] gives a sign of life.
 const BEAT: Duration = Duration::from_secs(5);
 
-/// What the probes ask. Cheap to clone.
+/// The state for the probes. Cheap to clone.
 #[derive(Clone)]
 pub struct Health(Arc<HealthState>);
 
@@ -52,19 +52,19 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Not ready, no loops. A loop counts as stuck `stuck_after` its last sign of life.
+    /// Not ready, without loops. A loop counts as stuck `stuck_after` its last sign of life.
     pub fn new(stuck_after: Duration) -> Self {
         Self(Arc::new(HealthState { stuck_after, loops: Mutex::default(), ready: AtomicBool::new(false) }))
     }
 
-    /// A loop that from now on promises signs of life, until the handle is dropped.
+    /// Registers a loop that gives signs of life until the handle is dropped.
     pub fn heartbeat(&self, name: &'static str) -> Heartbeat {
         let heartbeat = Heartbeat { health: self.clone(), name };
         heartbeat.beat();
         heartbeat
     }
 
-    /// All watches have listed once.
+    /// Sets that all watches have listed once.
     pub fn set_ready(&self) {
         self.0.ready.store(true, Ordering::Relaxed);
     }
@@ -74,7 +74,7 @@ impl Health {
         self.0.ready.load(Ordering::Relaxed)
     }
 
-    /// The loops that gave no sign of life for too long, and for how long.
+    /// The loops without a recent sign of life, with the time since the last one.
     pub fn stuck(&self) -> Vec<(&'static str, Duration)> {
         let loops = self.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
         loops
@@ -85,21 +85,21 @@ impl Health {
     }
 }
 
-/// A loop's promise to give signs of life; dropped when the loop ends in order.
+/// A loop's handle to give signs of life; dropped when the loop ends in order.
 pub struct Heartbeat {
     health: Health,
     name: &'static str,
 }
 
 impl Heartbeat {
-    /// A sign of life.
+    /// Gives a sign of life.
     pub fn beat(&self) {
         let mut loops = self.health.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
         loops.insert(self.name, Instant::now());
     }
 
-    /// Signs of life while something is waited for that may rightly take longer, as an answer of the API
-    /// server. Not for locks: a deadlock would go unseen.
+    /// Gives signs of life while waiting for something that may take longer, such as an answer of the API server. Not
+    /// for locks: a deadlock would go unnoticed.
     pub async fn during<F: Future>(&self, future: F) -> F::Output {
         let mut beats = tokio::time::interval(BEAT.min(self.health.0.stuck_after / 4));
         tokio::pin!(future);
@@ -122,7 +122,7 @@ impl Drop for Heartbeat {
     }
 }
 
-/// What the operator's port answers. Without `metrics` there are only probes.
+/// The service at the operator's port. Without `metrics`, it answers only probes.
 pub fn probes(metrics: Option<Metrics>, health: Health) -> Router {
     let router = Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(health);
     match metrics {

@@ -1,7 +1,8 @@
-//! Who may read metrics: whoever the API server says may get `/metrics`, as kubebuilder's projects have it.
+//! Decides who may read metrics: users who may get `/metrics` according to the API server, as in projects made with
+//! kubebuilder.
 //!
-//! The API server is asked by TokenReview and SubjectAccessReview. Its answers are kept for a while, and strangers can't
-//! make us ask without end.
+//! The API server is asked by TokenReview and SubjectAccessReview. Its answers are cached, and unknown clients can
+//! cause only a limited number of requests.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -20,31 +21,31 @@ use sha2::{Digest, Sha256};
 
 use crate::metrics::{Metrics, ReviewResult};
 
-/// A reader that was allowed is asked about again after this.
+/// How long a permission is cached.
 const ALLOWED_FOR: Duration = Duration::from_secs(60);
 
-/// One that was refused may try again after this.
+/// How long a refusal is cached.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 
-/// While an answer is waited for, and after one failed to come.
+/// The delay before the next question while an answer is pending, and after one failed.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 
-/// While the API server does not answer, whoever was allowed stays so: that is when metrics are needed.
+/// How long a permission stays valid while the API server does not answer, because metrics are needed most then.
 const WITHOUT_ANSWER: Duration = Duration::from_secs(600);
 
-/// The longest that the two answers may take together.
+/// The timeout of both answers together.
 const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 
-/// Tokens that are remembered, by their sums.
+/// The maximum number of cached tokens, by their sums.
 const REMEMBERED: usize = 256;
 
-/// Tokens of OpenID Connect with many groups have a few KiB.
+/// The maximum size of a token. OpenID Connect tokens with many groups have a few KiB.
 const LONGEST_TOKEN: usize = 16 << 10;
 
-/// Strangers from one address that are asked about.
+/// The maximum number of unknown tokens a second from one address.
 const OF_A_PEER: Allowance = Allowance { per_second: 5.0, at_once: 10.0 };
 
-/// Strangers from all addresses together.
+/// The maximum number of unknown tokens a second from all addresses.
 const OF_ALL: Allowance = Allowance { per_second: 25.0, at_once: 50.0 };
 
 /// How often the log says that the API server can't be asked.
@@ -56,7 +57,7 @@ pub enum Refused {
     NoToken,
     Unauthenticated,
     Forbidden,
-    /// Too many tokens that nobody has seen before.
+    /// Too many unknown tokens.
     TooMany,
     /// The API server does not answer, or may not be asked.
     NoAnswer,
@@ -69,7 +70,7 @@ enum ReaderVerdict {
     Forbidden,
 }
 
-/// Asks and remembers.
+/// Asks the API server and caches the answers.
 pub struct Readers {
     client: Client,
     metrics: Metrics,
@@ -77,7 +78,7 @@ pub struct Readers {
 }
 
 impl Readers {
-    /// Nobody is known yet.
+    /// Starts with an empty cache.
     pub fn new(client: Client, metrics: Metrics) -> Self {
         Self { client, metrics, memory: Mutex::new(ReaderMemory::new(Instant::now())) }
     }
@@ -94,7 +95,8 @@ impl Readers {
                 return Err(Refused::TooMany);
             }
             ReaderKnown::Ask { fallback } => {
-                // Goes on when the reader hangs up: else one that has lost its right could keep the old verdict so.
+                // Continues if the client disconnects. Otherwise a client without the right any more could keep the old
+                // verdict this way.
                 let (readers, token) = (Arc::clone(self), token.to_owned());
                 let asked = tokio::spawn(async move { readers.settle(sum, &token).await }).await;
                 asked.ok().flatten().or(fallback).ok_or(Refused::NoAnswer)?
@@ -107,7 +109,7 @@ impl Readers {
         }
     }
 
-    /// Asks, and remembers the answer; `None` where there is none.
+    /// Asks, and caches the answer; `None` if there is none.
     async fn settle(&self, sum: [u8; 32], token: &str) -> Option<ReaderVerdict> {
         match self.ask(token).await {
             Ok(verdict) => {
@@ -188,11 +190,11 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     good.then_some(token)
 }
 
-/// What is known of a token.
+/// The cached state of a token.
 #[derive(Debug, PartialEq, Eq)]
 enum ReaderKnown {
     Verdict(ReaderVerdict),
-    /// With what counts if there is no answer.
+    /// To ask; `fallback` is the verdict if there is no answer.
     Ask {
         fallback: Option<ReaderVerdict>,
     },
@@ -201,19 +203,19 @@ enum ReaderKnown {
 
 struct RememberedVerdict {
     verdict: ReaderVerdict,
-    /// When the API server said so.
+    /// When the API server gave this answer.
     at: Instant,
     ask_at: Instant,
 }
 
-/// So many in a second, and so many at once.
+/// A limit per second, and at once.
 #[derive(Clone, Copy)]
 struct Allowance {
     per_second: f64,
     at_once: f64,
 }
 
-/// What is left of an allowance, and when that was counted.
+/// The rest of an allowance, and when it was computed.
 #[derive(Clone, Copy)]
 struct ReviewBudget(f64, Instant);
 
@@ -231,10 +233,10 @@ impl ReviewBudget {
     }
 }
 
-/// Verdicts by the sums of tokens, and how many strangers may be asked about. Every call takes the time.
+/// Verdicts by the sums of tokens, and the allowances for unknown ones. Every call takes the time as a parameter.
 struct ReaderMemory {
     verdicts: HashMap<[u8; 32], RememberedVerdict>,
-    /// By address. One that is full again is as good as none.
+    /// By address. A full one is the same as none.
     budgets: HashMap<IpAddr, ReviewBudget>,
     budget: ReviewBudget,
     told: Option<Instant>,
@@ -255,7 +257,7 @@ impl ReaderMemory {
             if now < known.ask_at {
                 return ReaderKnown::Verdict(known.verdict);
             }
-            // Readers that were allowed are few, and strangers must not keep them out.
+            // There are few readers with a permission, and unknown clients must not displace them.
             if known.verdict == ReaderVerdict::Allowed
                 && now.saturating_duration_since(known.at) < WITHOUT_ANSWER
             {
@@ -282,7 +284,7 @@ impl ReaderMemory {
 
     fn note(&mut self, sum: [u8; 32], verdict: ReaderVerdict, now: Instant) {
         if self.verdicts.len() >= REMEMBERED && !self.verdicts.contains_key(&sum) {
-            // One that was allowed long ago is worth no more than a refusal.
+            // An old permission is worth no more than a refusal.
             let counts = |one: &RememberedVerdict| {
                 one.verdict == ReaderVerdict::Allowed
                     && now.saturating_duration_since(one.at) < WITHOUT_ANSWER

@@ -21,30 +21,30 @@ use super::{SpansState, text};
 use crate::kubernetes::with_causes;
 use crate::metrics::{Metrics, SpanResult};
 
-/// Spans that are sent together, and how long the first of them waits for the others.
+/// The number of spans that are sent together, and how long the first one waits for the others.
 const BATCH: usize = 512;
 const EVERY: Duration = Duration::from_secs(1);
 
-/// The longest that the collector may take. What it has not taken then is lost.
+/// The timeout of the collector. Spans that it has not accepted by then are dropped.
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// What is done after it took nothing.
+/// The delay after it accepted nothing.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// So long sending goes on when the process ends.
+/// How long sending continues when the process ends.
 const LAST: Duration = Duration::from_secs(1);
 
 /// How often the log says that spans are lost.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
-/// The most that is read of an answer.
+/// The maximum number of bytes that are read of an answer.
 const LONGEST_ANSWER: usize = 64 << 10;
 
-/// Where spans go, and who sends them.
+/// The destination of spans, and their sender.
 #[derive(Clone, Debug)]
 pub struct Collector {
     pub endpoint: Uri,
-    /// Tells replicas apart.
+    /// Distinguishes replicas.
     pub identity: String,
 }
 
@@ -56,7 +56,7 @@ pub struct Exporter {
     metrics: Metrics,
     client: Client<HttpConnector, Full<Bytes>>,
     told: Option<Instant>,
-    /// Spans of the batch that is being sent.
+    /// Spans of the current batch.
     sending: usize,
 }
 
@@ -74,7 +74,7 @@ enum ExportError {
 }
 
 impl Exporter {
-    /// Nothing is sent before it runs.
+    /// Nothing is sent before it is run.
     pub(super) fn new(
         collector: Collector,
         spans: mpsc::Receiver<Span>,
@@ -85,7 +85,7 @@ impl Exporter {
         Self { collector, spans, shared, metrics, client, told: None, sending: 0 }
     }
 
-    /// Runs until `stop` is done, and then for as long as it takes to send what waits, at most for [`LAST`].
+    /// Runs until `stop` resolves, and then sends queued spans for at most [`LAST`].
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         let mut pause = EVERY;
@@ -115,8 +115,8 @@ impl Exporter {
         self.metrics.spans.add(SpanResult::Dropped, left as u64);
     }
 
-    /// Sends what waits. A batch that is not full is the last one: the next waits for more. Whether the collector took
-    /// all.
+    /// Sends queued spans. A batch that is not full is the last one: the next waits for more. Returns whether the
+    /// collector accepted all.
     async fn send_waiting(&mut self) -> bool {
         loop {
             let batch: Vec<Span> = std::iter::from_fn(|| self.spans.try_recv().ok()).take(BATCH).collect();
@@ -130,7 +130,7 @@ impl Exporter {
         }
     }
 
-    /// Sends a batch; whether the collector took it.
+    /// Sends a batch. Returns whether the collector accepted it.
     async fn send(&mut self, batch: Vec<Span>) -> bool {
         self.sending = batch.len();
         let body = self.message(batch).encode_to_vec();

@@ -21,43 +21,44 @@ use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::metrics::{Metrics, SpanResult};
 pub use export::{Collector, Exporter};
 
-/// Changes that are followed at once; more are not traced.
+/// The maximum number of changes that are traced at once.
 const OPEN: usize = 1_024;
 
-/// Spans that wait to be sent.
+/// The maximum number of queued spans.
 const QUEUE: usize = 4_096;
 
-/// Reconciliations of a change that get a span; the rest is only counted.
+/// The number of reconciliations of a change that get a span; the others are only counted.
 const RECONCILED: u32 = 32;
 
-/// Changes that wait for an output and get spans of its commit.
+/// The maximum number of changes that wait for an output and get spans of its commit.
 const WAITING: usize = 128;
 
-/// A change that nobody works on for so long is over: it changed nothing, or another one of the same object took its place.
+/// A change without progress for this time is over: it changed nothing, or another change of the same object took its
+/// place.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// So long a change is followed while its output is held or fails, and so long proxies may take.
+/// How long a change is traced while its output is held or fails, and how long proxies may take.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 const LONGEST_LOAD: Duration = Duration::from_secs(60);
 
 /// The longest value of an attribute, in bytes.
 const LONGEST_VALUE: usize = 512;
 
-/// Names an open trace.
+/// Identifies an open trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TraceNumber(NonZeroU64);
 
-/// The object whose change begins a trace.
+/// The changed object for which a trace starts.
 #[derive(Clone, Debug)]
 pub struct ChangedObject {
-    /// The plural, as `ingresses`.
+    /// The plural, such as `ingresses`.
     pub kind: &'static str,
     pub namespace: String,
     pub name: String,
     pub deleted: bool,
 }
 
-/// Follows changes, or nothing at all. Cheap to clone.
+/// Traces changes, or nothing at all. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Spans(Option<Arc<SpansState>>);
 
@@ -72,27 +73,27 @@ struct SpansState {
 struct OpenTraces {
     last: u64,
     traces: HashMap<TraceNumber, OpenTrace>,
-    /// By output, the changes that its next commit holds.
+    /// By output, the changes that its next commit will contain.
     waiting: HashMap<OutputKey, Vec<TraceNumber>>,
     loading: Vec<LoadingCommit>,
 }
 
 struct OpenTrace {
     trace_id: [u8; 16],
-    /// Of the span that all others are below.
+    /// The root span.
     root: [u8; 8],
     object: ChangedObject,
     begun: Instant,
-    /// When something was done for it last.
+    /// The time of the last progress.
     seen: Instant,
     reconciled: u32,
-    /// Reconciliations that were queued for it.
+    /// The number of reconciliations that were queued for it.
     queued: u32,
-    /// Commits and proxies that are yet to come.
+    /// The number of commits and proxies that are still awaited.
     awaited: u32,
 }
 
-/// A commit that not all proxies have loaded.
+/// A commit that some proxies have not loaded.
 struct LoadingCommit {
     output: OutputKey,
     commit: (u64, u64),
@@ -100,7 +101,7 @@ struct LoadingCommit {
     traces: Vec<TraceNumber>,
 }
 
-/// A commit under way, and the changes that it holds.
+/// A commit in progress, and its changes.
 pub struct CommitSpan {
     shared: Arc<SpansState>,
     output: OutputKey,
@@ -108,7 +109,7 @@ pub struct CommitSpan {
     traces: Vec<TraceNumber>,
 }
 
-/// How a commit ended.
+/// The result of a commit.
 pub struct CommitFacts {
     pub epoch: u64,
     pub generation: u64,
@@ -119,7 +120,7 @@ pub struct CommitFacts {
 }
 
 impl Spans {
-    /// Follows changes from now on; the exporter has to run.
+    /// Traces changes from now on; the exporter has to run.
     pub fn new(collector: Collector, metrics: Metrics) -> (Self, Exporter) {
         let (queue, spans) = mpsc::channel(QUEUE);
         let clock = (Instant::now(), SystemTime::now());
@@ -128,12 +129,12 @@ impl Spans {
         (Self(Some(shared)), exporter)
     }
 
-    /// Whether changes are followed.
+    /// Whether changes are traced.
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
-    /// An object changed, and so many Ingresses are to be reconciled for it.
+    /// An object changed, and this number of Ingresses has to be reconciled for it.
     pub fn begin(&self, object: ChangedObject, at: Instant, queued: usize) -> Option<TraceNumber> {
         let shared = self.0.as_ref()?;
         let mut open = shared.open();
@@ -157,7 +158,7 @@ impl Spans {
         Some(number)
     }
 
-    /// More Ingresses are to be reconciled for a change.
+    /// More Ingresses have to be reconciled for a change.
     pub fn queued(&self, trace: TraceNumber, more: usize) {
         let Some(shared) = &self.0 else { return };
         if let Some(known) = shared.open().traces.get_mut(&trace) {
@@ -165,7 +166,7 @@ impl Spans {
         }
     }
 
-    /// The id of a trace, for the log: a span that is entered while something is done for it.
+    /// The id of a trace, for the log: a span that is entered during work for it.
     pub fn log(&self, trace: Option<TraceNumber>) -> tracing::Span {
         let id = trace
             .zip(self.0.as_ref())
@@ -231,7 +232,7 @@ impl CommitSpan {
         self.traces.first().copied()
     }
 
-    /// It was done.
+    /// The commit succeeded.
     pub fn committed(self, facts: &CommitFacts) {
         let now = Instant::now();
         let mut open = self.shared.open();
@@ -258,7 +259,7 @@ impl CommitSpan {
         }
     }
 
-    /// It was not done: its changes wait on, as many as may.
+    /// The commit failed: as many of its changes as possible wait for the next one.
     pub fn failed(self, why: &str) {
         let now = Instant::now();
         let mut open = self.shared.open();
@@ -273,7 +274,7 @@ impl CommitSpan {
         }
         let mut waits = self.traces;
         for trace in open.waiting.remove(&self.output).unwrap_or_default() {
-            // One that was reconciled again meanwhile waits once.
+            // A change that was reconciled again meanwhile waits only once.
             if waits.contains(&trace) {
                 self.shared.end(&mut open, trace);
             } else {
@@ -329,7 +330,7 @@ impl SpansState {
         }
     }
 
-    /// One thing less is awaited for a trace; after the last one it is over.
+    /// An awaited event of a trace has happened; after the last one, the trace is over.
     fn end(&self, open: &mut OpenTraces, trace: TraceNumber) {
         let Some(known) = open.traces.get_mut(&trace) else { return };
         known.awaited = known.awaited.saturating_sub(1);
@@ -368,7 +369,7 @@ impl SpansState {
         }
     }
 
-    /// Closes what nobody will come back to.
+    /// Closes traces without progress.
     fn sweep(&self) {
         let mut open = self.open();
         let late = |one: &LoadingCommit| one.since.elapsed() >= LONGEST_LOAD;
@@ -378,7 +379,7 @@ impl SpansState {
         for commit in done {
             self.end_loading(&mut open, &commit, Some("an agent has not reported it in time"));
         }
-        // Attempts that fail are no progress.
+        // Failed attempts are no progress.
         let over = |trace: &OpenTrace| match trace.awaited {
             0 => trace.seen.elapsed() >= IDLE,
             _ => trace.begun.elapsed() >= LONGEST_WAIT,
@@ -408,7 +409,7 @@ fn failure(why: &str) -> Status {
     Status { code: StatusCode::Error.into(), message: bounded(why).to_owned() }
 }
 
-/// An attribute with a text; one that is too long is cut.
+/// An attribute with a text, which is cut if it is too long.
 fn text(key: &str, value: &str) -> KeyValue {
     attribute(key, Value::StringValue(bounded(value).to_owned()))
 }

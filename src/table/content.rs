@@ -1,4 +1,4 @@
-//! What an output's shards hold: lines of routers and services, and certificates.
+//! The content of an output's shards: lines of routers and services, and certificates.
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ impl Content for RouterLines {
     type Key = Arc<str>;
     type Value = Arc<str>;
 
-    /// Routers change seldom, are much alike, and gzip leaves a tenth of them, so there are few shards, which every index
-    /// names. Of very many routers shards may be larger still.
+    /// Routers seldom change and are similar, so gzip compresses them to a tenth. So there are few shards, which every
+    /// index names. With very many routers, shards may be larger.
     fn grow_above(count: usize) -> usize {
         count.saturating_mul(1024).clamp(96 * 1024, 192 * 1024)
     }
@@ -46,10 +46,10 @@ impl Content for ServiceLines {
     type Key = Arc<str>;
     type Value = Arc<str>;
 
-    /// A changed endpoint writes a shard and the index, which names all of them: 12 bytes each. Twice as many make a
-    /// shard smaller by about a fourteenth of its text (gzip, then base64), so that pays for the longer index above some
-    /// 165 bytes a bucket for each bucket that there is. Never for what is small anyway, and always for what takes long
-    /// to compress.
+    /// A changed endpoint writes a shard and the index, which names all shards with 12 bytes each. Twice as many shards
+    /// make each smaller by about a fourteenth of its text (after gzip and base64). This outweighs the longer index
+    /// above about 165 bytes per bucket for each existing bucket. It never does for small content, and always does for
+    /// content that takes long to compress.
     fn grow_above(count: usize) -> usize {
         count.saturating_mul(165).clamp(12 * 1024, 48 * 1024)
     }
@@ -77,21 +77,21 @@ pub(super) fn lines<'a>(
     entries.map(|(_, line)| &**line)
 }
 
-/// CertificateLines with their keys; the content of key shards.
+/// Certificates with their keys: the content of key shards.
 pub(super) struct CertificateLines;
 
-/// A certificate. It is rendered when it is needed and not kept as text, so that its key is in memory once.
+/// A certificate. It is rendered when needed and not stored as text, so that its key is in memory only once.
 #[derive(Clone)]
 pub(super) struct KeptCertificate {
     pub certificate: Arc<Certificate>,
     /// [`hash::certificate_sum`]
     pub sum: Digest,
-    /// Bytes of its line.
+    /// Size of its line.
     length: usize,
 }
 
 impl KeptCertificate {
-    /// Keeps a certificate.
+    /// Stores a certificate.
     pub fn new(certificate: Arc<Certificate>) -> Self {
         let length = document::certificate_line(&certificate, Keys::Shown).len();
         Self { sum: hash::certificate_sum(&certificate), certificate, length }
@@ -108,7 +108,7 @@ impl Content for CertificateLines {
     type Key = SecretKey;
     type Value = KeptCertificate;
 
-    /// Certificates change seldom, and every index names all shards.
+    /// Certificates seldom change, and every index names all shards.
     fn grow_above(count: usize) -> usize {
         count.saturating_mul(2048).clamp(160 * 1024, 240 * 1024)
     }
@@ -129,10 +129,10 @@ impl Content for CertificateLines {
     }
 }
 
-/// A shard as it was when it was asked for, not yet as text: at the first commit all of them are to be written.
+/// A shard at the time of the request, not yet as text, since the first commit writes all of them.
 pub struct ShardContent(pub(super) KindEntries);
 
-/// The entries of a shard, by what it holds.
+/// The entries of a shard, by their kind.
 pub(super) enum KindEntries {
     Routers(PartEntries<RouterLines>),
     Services(PartEntries<ServiceLines>),

@@ -1,4 +1,4 @@
-//! sha256 of a document, in the two spellings that published objects carry.
+//! The sha256 of a document, in the two forms that published objects contain.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ impl Digest {
         Self::written(|sink| sink.push(text))
     }
 
-    /// The sha256 of what `write` writes.
+    /// The sha256 of the bytes that `write` writes.
     pub fn written(write: impl FnOnce(&mut Sha256)) -> Self {
         let mut sink = Sha256::new();
         write(&mut sink);
@@ -52,14 +52,14 @@ impl From<Sha256> for Digest {
     }
 }
 
-/// A text is not the spelling of a [`Digest`].
+/// A text that is not a valid [`Digest`].
 #[derive(Debug)]
 pub struct NoDigest;
 
 impl TryFrom<&str> for Digest {
     type Error = NoDigest;
 
-    /// Reads what `Display` writes, and no other spelling of it.
+    /// Parses the output of `Display`, and no other spelling.
     fn try_from(hex: &str) -> Result<Self, NoDigest> {
         let mut all = [0; 32];
         for (at, byte) in all.iter_mut().enumerate() {
@@ -83,7 +83,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// The first 64 bits of a sha256: where something belongs, on every machine and in every release.
+/// The first 64 bits of a sha256, which determine the place of an entry, on every machine and in every release.
 pub(super) type Place = u64;
 
 /// The place of a text.

@@ -18,7 +18,7 @@ use crate::traefik::document::{Keys, certificate_line};
 use crate::traefik::dynamic::Certificate;
 use crate::traefik::escape::Sink;
 
-/// Cells of a routing.
+/// The number of cells of a routing.
 pub(super) const CELLS: usize = 256;
 
 /// The cell of a router or service.
@@ -26,7 +26,7 @@ pub fn cell(key: &str) -> usize {
     (place(key) >> 56) as usize
 }
 
-/// The sum of a cell: its lines as documents have them, sorted by key, without commas.
+/// The sum of a cell: its lines as in documents, sorted by key, without commas.
 pub fn cell_sum<'a>(
     routers: impl Iterator<Item = &'a str>,
     services: impl Iterator<Item = &'a str>,
@@ -44,12 +44,12 @@ pub fn cell_sum<'a>(
     })
 }
 
-/// The sum of a certificate. It leaves the key out.
+/// The sum of a certificate, without its key.
 pub fn certificate_sum(certificate: &Certificate) -> Digest {
     Digest::new(&certificate_line(certificate, Keys::LeftOut))
 }
 
-/// The hash of a routing, of the sums of its cells, in order, and of its certificates.
+/// The hash of a routing, from the sums of its cells, in order, and of its certificates.
 pub fn whole(cells: impl IntoIterator<Item = Digest>, mut certificates: Vec<Digest>) -> Digest {
     certificates.sort_unstable();
     let mut sink = Sha256::new();
@@ -59,7 +59,7 @@ pub fn whole(cells: impl IntoIterator<Item = Digest>, mut certificates: Vec<Dige
     sink.into()
 }
 
-/// The hash of an output, with the sums that are still right.
+/// The hash of an output, with the sums that are still valid.
 #[derive(Default)]
 pub(super) struct RoutingHash {
     cells: Vec<Option<Digest>>,
@@ -75,12 +75,12 @@ impl RoutingHash {
         }
     }
 
-    /// The text of the certificates has to be made anew.
+    /// The text of the certificates has to be built again.
     pub fn certificates_changed(&mut self) {
         self.whole = None;
     }
 
-    /// The hash. `sum` gives the sum of a cell, `certificates` those of all certificates.
+    /// The hash. `sum` returns the sum of a cell, `certificates` those of all certificates.
     pub fn take(
         &mut self,
         sum: impl Fn(usize) -> Digest,

@@ -1,4 +1,4 @@
-//! All fragments, joined into the routing of each output.
+//! Joins all fragments into the routing of each output.
 //!
 //! What an output holds is a function of the set of its fragments: the order in which they come, replays and
 //! replacements leave no trace. Work for a change is proportional to the fragment and to what its names touch,

@@ -1,4 +1,4 @@
-//! Who has which key: names never leak from one owner to another, and the order of events never matters.
+//! Assigns keys to their claimants. Names never leak from one owner to another, and the order of events never matters.
 //!
 //! Each claimant asks for one plain key. If several ask for the same key, the least (the oldest) gets it. Every other is
 //! moved on to `{key}-{h}`, with `h` from its namespace and name. A claimant that was moved on to a key takes precedence
@@ -12,17 +12,17 @@ use std::sync::Arc;
 
 use crate::translate::name;
 
-/// Someone who asks for a key. The least of several is served.
+/// Someone who asks for a key. If there are several, the least one gets it.
 pub(super) trait Claimant: Clone + Ord {
-    /// What tells its owner from every other.
+    /// Distinguishes its owner from all others.
     fn identity(&self) -> String;
 }
 
 /// The claims to one key.
 struct Slot<C> {
-    /// Who has it; nobody, where it is reserved.
+    /// The holder; none if the key is reserved.
     holder: Option<Claim<C>>,
-    /// Who would have it if it weren't for the holder. Each of them is in its next slot too.
+    /// The next in line after the holder. Each of them is also in its next slot.
     passed_on: BTreeSet<Claim<C>>,
 }
 
@@ -32,7 +32,7 @@ impl<C> Default for Slot<C> {
     }
 }
 
-/// A claim to a key. Moved-on ones come first.
+/// A claim to a key. Moved claims come first.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Claim<C> {
     plain: bool,
@@ -42,7 +42,7 @@ struct Claim<C> {
 /// All claims of one kind in one output.
 pub(super) struct Names<C> {
     slots: HashMap<Arc<str>, Slot<C>>,
-    /// A key that no claimant ever has.
+    /// A key that no claimant ever gets.
     reserved: &'static str,
 }
 
@@ -56,8 +56,8 @@ impl<C: Claimant> Names<C> {
     pub fn claim(&mut self, claimant: C, key: &Arc<str>, touched: &mut Vec<Arc<str>>) {
         let mut claim = Claim { plain: true, claimant };
         let mut at = key.clone();
-        // Each round leaves one claim where it is and takes one further; a claim that is where it is taken to
-        // ends it, so that even a cycle of digests could not go round for ever.
+        // Each round leaves one claim in its place and moves another one on. If a claim is already where it is moved
+        // to, the loop ends, so even a cycle of digests could not run forever.
         loop {
             let reserved = &*at == self.reserved;
             let slot = self.slots.entry(at.clone()).or_default();
@@ -85,12 +85,12 @@ impl<C: Claimant> Names<C> {
         }
     }
 
-    /// Takes a claim to `key` back. Every key whose holder changes goes to `touched`.
+    /// Withdraws a claim to `key`. Every key whose holder changes goes to `touched`.
     pub fn release(&mut self, claimant: &C, key: &Arc<str>, touched: &mut Vec<Arc<str>>) {
         let mut claim = Claim { plain: true, claimant: claimant.clone() };
         let mut at = key.clone();
         while let Some(slot) = self.slots.get_mut(&at) {
-            // Who leaves the next slot: the one that takes this key over, or the claim itself.
+            // The claim that leaves the next slot: the one that takes over this key, or the withdrawn claim itself.
             let leaver = if slot.holder.as_ref() == Some(&claim) {
                 touched.push(at.clone());
                 slot.holder = slot.passed_on.pop_first();
@@ -109,12 +109,12 @@ impl<C: Claimant> Names<C> {
         }
     }
 
-    /// Who has `key`.
+    /// The holder of `key`.
     pub fn holder(&self, key: &str) -> Option<&C> {
         self.slots.get(key)?.holder.as_ref().map(|claim| &claim.claimant)
     }
 
-    /// The key that a claimant who asked for `key` has.
+    /// The key of a claimant who asked for `key`.
     pub fn key_of(&self, claimant: &C, key: &Arc<str>) -> Option<Arc<str>> {
         let mut at = key.clone();
         let mut claim = Claim { plain: true, claimant: claimant.clone() };
@@ -132,7 +132,7 @@ impl<C: Claimant> Names<C> {
     }
 }
 
-/// Where a claimant is moved on to from `key`.
+/// The key to which a claimant is moved from `key`.
 fn next<C: Claimant>(key: &str, claimant: &C) -> Arc<str> {
     name::with_digest(key, &claimant.identity()).into()
 }

@@ -1,4 +1,4 @@
-//! The routing of one output: who uses which service and Secret, who has which key, and the lines that follow.
+//! The routing of one output: users of services and Secrets, owners of keys, and the resulting lines.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::translate::fragment::{
 };
 use crate::translate::name::{DEFAULT_BACKEND, DEFAULT_ROUTER};
 
-/// How much an output holds.
+/// The numbers of entries of an output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub routers: usize,
@@ -28,22 +28,22 @@ pub struct Counts {
     pub certificates: usize,
 }
 
-/// What a change has to be rendered again for.
+/// What has to be rendered again because of a change.
 #[derive(Default)]
 struct Affected {
-    /// Keys of routers that may lead elsewhere, or to nobody, now.
+    /// Keys of routers that may have another service or owner now.
     routers: Vec<Arc<str>>,
-    /// Keys of services that changed hands.
+    /// Keys of services with another owner now.
     services: Vec<Arc<str>>,
     /// Services whose content changed.
     contents: Vec<ServiceOwner>,
 }
 
-/// An Ingress with more routers than this has them all over the shards, by their own keys: together they would be larger
-/// than a shard.
+/// If an Ingress has more routers than this, they are spread over the shards by their own keys, since together they
+/// would be larger than a shard.
 const TOGETHER: usize = 128;
 
-/// Whether the routers of an Ingress are in one shard, so that a changed annotation costs that one.
+/// Whether the routers of an Ingress are in one shard, so that a changed annotation writes only that one.
 fn are_together(fragment: &Fragment) -> bool {
     fragment.routers.len() <= TOGETHER
 }
@@ -54,11 +54,12 @@ pub struct Output {
     router_names: Names<RouterOwner>,
     services: HashMap<ServiceOwner, SharedService>,
     service_names: Names<ServiceOwner>,
-    /// Who wants to be the default backend, the oldest first.
+    /// The candidates for the default backend, the oldest first.
     default_backends: BTreeMap<(Created, IngressKey), Arc<Fragment>>,
-    /// How many Ingresses name a Secret.
+    /// The number of Ingresses that name each Secret.
     secrets: HashMap<SecretKey, usize>,
-    /// How many routers come from the Ingresses of each namespace that has any, the default router included.
+    /// The number of routers from the Ingresses of each namespace, including the default router. Namespaces without
+    /// routers are absent.
     by_namespace: HashMap<Arc<str>, usize>,
     router_lines: Shards<RouterLines>,
     service_lines: Shards<ServiceLines>,
@@ -85,7 +86,7 @@ impl Default for Output {
 }
 
 impl Output {
-    /// How much it holds.
+    /// The numbers of its entries.
     pub fn counts(&self) -> Counts {
         let default = usize::from(!self.default_backends.is_empty());
         Counts {
@@ -105,12 +106,12 @@ impl Output {
         &self.by_namespace
     }
 
-    /// Whether it holds nothing.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.counts() == Counts::default()
     }
 
-    /// Bytes of routers and services as text, without certificates and without what is around the lines.
+    /// Size of routers and services as text, without certificates and without what is around the lines.
     pub fn routing_bytes(&self) -> usize {
         self.router_lines.bytes() + self.service_lines.bytes()
     }
@@ -148,7 +149,7 @@ impl Output {
         text
     }
 
-    /// The hash of the whole ([`hash`]). Costs what has changed since it was last asked for.
+    /// The hash of the whole ([`hash`]). The cost is proportional to what has changed since the last call.
     pub fn hash(&mut self) -> Digest {
         let Self { hash, router_lines, service_lines, certificates, .. } = self;
         hash.take(
@@ -157,8 +158,8 @@ impl Output {
         )
     }
 
-    /// Every router that has a key, with its Ingress's fragment and the key of its service; in no order, and without the
-    /// default one.
+    /// All routers that have a key, with their Ingress's fragment and the key of their service; in no order, and
+    /// without the default one.
     pub fn routers(&self) -> impl Iterator<Item = (Arc<str>, &Fragment, &RouterFragment, Arc<str>)> {
         self.routers.iter().filter_map(|(owner, (fragment, index))| {
             let router = fragment.routers.get(*index)?;
@@ -174,43 +175,43 @@ impl Output {
         self.default_backends.first_key_value().map(|(_, fragment)| &**fragment)
     }
 
-    /// Brings the shards up to date: their number in line with the size, the changed ones hashed.
+    /// Updates the shards: adjusts their number to the size, and hashes the changed ones.
     pub fn refresh(&mut self) {
         self.router_lines.refresh();
         self.service_lines.refresh();
         self.certificates.refresh();
     }
 
-    /// The routing shards, in order: those with routers, then those with services. Right after [`Self::refresh`] that is
-    /// all of them.
+    /// The routing shards, in order: those with routers, then those with services. Complete only right after
+    /// [`Self::refresh`].
     pub fn routing_shards(&self) -> impl Iterator<Item = Digest> {
         self.router_lines.digests().chain(self.service_lines.digests())
     }
 
-    /// The key shards, in order. Right after [`Self::refresh`] that is all of them.
+    /// The key shards, in order. Complete only right after [`Self::refresh`].
     pub fn key_shards(&self) -> impl Iterator<Item = Digest> {
         self.certificates.digests()
     }
 
-    /// A routing shard; `None` when a change has done away with it.
+    /// A routing shard; `None` if a change has removed it.
     pub fn routing_shard(&self, digest: &Digest) -> Option<ShardContent> {
         let routers = self.router_lines.shard(digest).map(KindEntries::Routers);
         routers.or_else(|| self.service_lines.shard(digest).map(KindEntries::Services)).map(ShardContent)
     }
 
-    /// A key shard, with keys; `None` when a change has done away with it.
+    /// A key shard, with keys; `None` if a change has removed it.
     pub fn key_shard(&self, digest: &Digest) -> Option<ShardContent> {
         self.certificates.shard(digest).map(KindEntries::Certificates).map(ShardContent)
     }
 
-    /// Which of all places each entry is at, routers before services.
+    /// The place of each entry, routers before services.
     #[cfg(test)]
     pub(super) fn places(&self) -> Vec<Place> {
         let services = self.service_lines.places();
         self.router_lines.places().into_values().chain(services.into_values()).collect()
     }
 
-    /// Whether another Ingress is the default backend that `fragment` wants to be.
+    /// Whether another Ingress is the default backend that `fragment` claims to be.
     pub(super) fn default_backend_is_taken_from(&self, fragment: &Fragment) -> bool {
         fragment.default_backend.is_some()
             && self
@@ -219,13 +220,13 @@ impl Output {
                 .is_some_and(|((_, holder), _)| *holder != fragment.ingress)
     }
 
-    /// A service as routers have it.
+    /// A service as routers refer to it.
     pub(super) fn service(&self, owner: &ServiceOwner) -> Option<&Arc<ServiceFragment>> {
         Some(&self.services.get(owner)?.content)
     }
 
-    /// Replaces what an Ingress contributes. Gives whether anything that is published changed, and the other
-    /// Ingress (at most two) that has become the default backend or is it no more.
+    /// Replaces the contribution of an Ingress. Returns whether anything published changed, and the other Ingresses (at
+    /// most two) that have become the default backend or no longer are.
     pub(super) fn replace(
         &mut self,
         old: Option<&Arc<Fragment>>,
@@ -249,7 +250,7 @@ impl Output {
         new: Option<&Arc<Fragment>>,
         touched: &mut Affected,
     ) {
-        // What comes is added before what goes is removed, so that a service which both use stays.
+        // New parts are added before old ones are removed, so that a service used by both stays.
         let (old_routers, new_routers) = (by_key(old), by_key(new));
         if let Some(fragment) = new {
             for (index, router) in new_routers.values() {
@@ -343,11 +344,9 @@ impl Output {
         let (old, new) = (by_secret(old), by_secret(new));
         let mut changed = false;
         for (secret, fragment) in &new {
-            if old.get(secret).is_none_or(|before| before.certificate != fragment.certificate) {
-                let kept = KeptCertificate::new(fragment.certificate.clone());
-                changed |=
-                    self.certificates.put(place(&secret.to_string()), (*secret).clone(), kept).is_some();
-            }
+            // Another Ingress may have brought another content meanwhile, so what is held counts and not `old`.
+            let kept = KeptCertificate::new(fragment.certificate.clone());
+            changed |= self.certificates.put(place(&secret.to_string()), (*secret).clone(), kept).is_some();
             if !old.contains_key(secret) {
                 *self.secrets.entry((*secret).clone()).or_default() += 1;
             }
@@ -400,7 +399,7 @@ impl Output {
             let router_line = document::router_line(DEFAULT_ROUTER, &router);
             let service_line = document::service_line(DEFAULT_BACKEND, &first.service);
             let place = place(DEFAULT_ROUTER);
-            // Both, whatever the first says.
+            // Both must be called, whatever the first returns.
             self.put_router(place, router_key, router_line)
                 | self.put_service(place, service_key, service_line)
         } else {
@@ -409,7 +408,7 @@ impl Output {
         (changed, others)
     }
 
-    /// Renders what was touched; whether a line changed.
+    /// Renders what was touched. Returns whether a line changed.
     fn render(&mut self, touched: Affected) -> bool {
         let Affected { mut routers, services, mut contents } = touched;
         let mut changed = false;
@@ -442,25 +441,25 @@ impl Output {
         changed
     }
 
-    /// Sets the line of a router; whether that changed anything.
+    /// Sets the line of a router. Returns whether it changed.
     fn put_router(&mut self, place: Place, key: Arc<str>, line: String) -> bool {
         let cell = self.router_lines.put(place, key, line.into());
         self.changed(cell)
     }
 
-    /// Sets the line of a service; whether that changed anything.
+    /// Sets the line of a service. Returns whether it changed.
     fn put_service(&mut self, place: Place, key: Arc<str>, line: String) -> bool {
         let cell = self.service_lines.put(place, key, line.into());
         self.changed(cell)
     }
 
-    /// Removes the line of a router; whether it was there.
+    /// Removes the line of a router. Returns whether it existed.
     fn remove_router(&mut self, key: &Arc<str>) -> bool {
         let cell = self.router_lines.remove(key);
         self.changed(cell)
     }
 
-    /// Removes the line of a service; whether it was there.
+    /// Removes the line of a service. Returns whether it existed.
     fn remove_service(&mut self, key: &Arc<str>) -> bool {
         let cell = self.service_lines.remove(key);
         self.changed(cell)
@@ -470,7 +469,7 @@ impl Output {
         cell.inspect(|cell| self.hash.changed(*cell)).is_some()
     }
 
-    /// Place and line of the router that has `key`.
+    /// Place and line of the router with `key`.
     fn rendered_router(&self, key: &str) -> Option<(Place, String)> {
         let (fragment, index) = self.routers.get(self.router_names.holder(key)?)?;
         let RouterFragment { router, service, .. } = fragment.routers.get(*index)?;

@@ -1,4 +1,4 @@
-//! Who has a router or a service: whose claim to a key it is, and who leads to it.
+//! Owners of routers and services: those that claim a key, and those that refer to it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ impl Claimant for RouterOwner {
 }
 
 impl Claimant for ServiceOwner {
-    /// Also differs for two ports that normalise to one key, and for two ways to build a Service.
+    /// Also distinguishes two ports that normalise to one key, and two ways to build a Service.
     fn identity(&self) -> String {
         let mut identity = self.service.to_string();
         if name::normalize(&self.port) != *self.port {
@@ -45,13 +45,13 @@ impl Claimant for ServiceOwner {
     }
 }
 
-/// A service and the routers that lead to it; it is gone with the last of them.
+/// A service and the routers that use it. It is removed with the last of them.
 pub(super) struct SharedService {
     pub content: Arc<ServiceFragment>,
     pub routers: SmallSet<RouterOwner>,
 }
 
-/// The routers of a fragment. Their keys are distinct; if they weren't, the last would count.
+/// The routers of a fragment. Their keys are distinct; otherwise the last one would be used.
 pub(super) fn by_key(fragment: Option<&Arc<Fragment>>) -> BTreeMap<&str, (usize, &RouterFragment)> {
     fragment
         .into_iter()

@@ -19,21 +19,21 @@ use super::hash::CELLS;
 use crate::traefik::escape::Sink;
 use crate::translate::size::ENTRY_LIMIT;
 
-/// Bytes above which a bucket is cut into several shards. No entry is larger, so no shard is.
+/// Size above which a bucket is cut into several shards. No entry is larger, so no shard is.
 pub(super) const PART_LIMIT: usize = ENTRY_LIMIT;
 
-/// What is kept in shards.
+/// An entry of shards.
 pub(super) trait Content {
     type Key: Ord + Clone;
     /// Cheap to clone.
     type Value: Clone + PartialEq;
 
-    /// Above this many bytes in a bucket on average, `count` buckets become twice as many. They become half as many
-    /// when those would be filled to less than half of what they are doubled at.
+    /// If buckets exceed this number of bytes on average, `count` is doubled. It is halved if the buckets would then be
+    /// filled to less than half of their limit for doubling.
     fn grow_above(count: usize) -> usize;
     /// The cell of a key ([`super::hash::cell`]).
     fn cell(key: &Self::Key) -> usize;
-    /// Bytes that an entry adds to a document.
+    /// The size of an entry in a document.
     fn length(value: &Self::Value) -> usize;
     /// Writes a document of sorted entries.
     fn write<'a>(
@@ -49,7 +49,7 @@ type Cell<C> = BTreeMap<<C as Content>::Key, (Place, <C as Content>::Value)>;
 /// The entries of a bucket.
 struct Bucket<C: Content> {
     entries: BTreeMap<C::Key, C::Value>,
-    /// `None` when an entry has changed since.
+    /// `None` if an entry has changed since.
     shards: Option<Vec<Digest>>,
 }
 
@@ -59,7 +59,7 @@ impl<C: Content> Default for Bucket<C> {
     }
 }
 
-/// Entries, by the cell of their key and by their place, and cut into shards.
+/// Entries by the cell of their key and by their place, cut into shards.
 pub(super) struct Shards<C: Content> {
     cells: Vec<Cell<C>>,
     buckets: Vec<Bucket<C>>,
@@ -79,7 +79,7 @@ impl<C: Content> Default for Shards<C> {
 }
 
 impl<C: Content> Shards<C> {
-    /// All entries, sorted. For what is done seldom: it sorts them.
+    /// All entries, sorted. For rare use, because it sorts them.
     pub fn sorted(&self) -> Vec<(&C::Key, &C::Value)> {
         let mut sorted: Vec<_> = self.buckets.iter().flat_map(|bucket| &bucket.entries).collect();
         sorted.sort_unstable_by_key(|(key, _)| *key);
@@ -96,17 +96,17 @@ impl<C: Content> Shards<C> {
         self.cells[cell].iter().map(|(key, (_, value))| (key, value))
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Bytes that the entries add to a document.
+    /// The size of all entries in a document.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Sets an entry. Gives its cell when its value is another than before.
+    /// Sets an entry. Returns its cell if its value changed.
     pub fn put(&mut self, place: Place, key: C::Key, value: C::Value) -> Option<usize> {
         let cell = C::cell(&key);
         self.bytes += C::length(&value);
@@ -130,7 +130,7 @@ impl<C: Content> Shards<C> {
         (!same).then_some(cell)
     }
 
-    /// Removes an entry. Gives its cell when it was there.
+    /// Removes an entry. Returns its cell if it existed.
     pub fn remove(&mut self, key: &C::Key) -> Option<usize> {
         let cell = C::cell(key);
         let (place, value) = self.cells[cell].remove(key)?;
@@ -148,8 +148,8 @@ impl<C: Content> Shards<C> {
         &mut bucket.entries
     }
 
-    /// Brings the number of buckets in line with the size and hashes what changed. Work: the changed buckets,
-    /// and all of them when their number changes.
+    /// Adjusts the number of buckets to the size, and hashes what changed. The work is proportional to the changed
+    /// buckets, or to all buckets if their number changes.
     pub fn refresh(&mut self) {
         let mut count = self.buckets.len();
         while self.bytes > C::grow_above(count).saturating_mul(count) {
@@ -173,12 +173,12 @@ impl<C: Content> Shards<C> {
         }
     }
 
-    /// The shards, in order. Right after a [`Self::refresh`] that is all of them.
+    /// The shards, in order. Complete only right after [`Self::refresh`].
     pub fn digests(&self) -> impl Iterator<Item = Digest> {
         self.buckets.iter().filter_map(|bucket| bucket.shards.as_ref()).flatten().copied()
     }
 
-    /// The entries of a shard; `None` when there is no such shard any more.
+    /// The entries of a shard; `None` if it no longer exists.
     pub fn shard(&self, digest: &Digest) -> Option<PartEntries<C>> {
         self.buckets.iter().find_map(|bucket| {
             let position = bucket.shards.as_ref()?.iter().position(|shard| shard == digest)?;
@@ -187,7 +187,7 @@ impl<C: Content> Shards<C> {
         })
     }
 
-    /// Where each entry is.
+    /// The place of each entry.
     #[cfg(test)]
     pub fn places(&self) -> BTreeMap<C::Key, Place> {
         self.cells.iter().flatten().map(|(key, (place, _))| (key.clone(), *place)).collect()
@@ -214,7 +214,7 @@ impl<C: Content> PartEntries<C> {
 }
 
 impl<C: Content> Bucket<C> {
-    /// The entries, cut into shards of at most [`PART_LIMIT`] bytes. An entry above it is alone.
+    /// Cuts the entries into shards of at most [`PART_LIMIT`] bytes. A larger entry gets a shard of its own.
     fn parts(&self) -> Vec<Vec<(&C::Key, &C::Value)>> {
         let mut parts: Vec<Vec<_>> = Vec::new();
         let mut bytes = 0;
@@ -232,7 +232,7 @@ impl<C: Content> Bucket<C> {
     }
 }
 
-/// Which of `count` the top bits of `place` name. `count` is a power of two.
+/// Which of `count` buckets the top bits of `place` select. `count` is a power of two.
 fn index(place: u64, count: usize) -> usize {
     match count.trailing_zeros() {
         0 => 0,

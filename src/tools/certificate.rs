@@ -1,14 +1,14 @@
-//! Certificates: what they say, and which one Traefik serves a host with.
+//! Parses certificates, and finds the one that Traefik uses for a host.
 
 use std::net::IpAddr;
 
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
 
-/// What the first certificate of a PEM text says.
+/// The content of the first certificate of a PEM text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFacts {
-    /// The names that it is good for, in lower case and sorted.
+    /// The names that it covers, in lower case and sorted.
     pub names: Vec<String>,
     pub issuer: String,
     /// Unix seconds.
@@ -21,7 +21,7 @@ impl CertificateFacts {
     /// Reads the first certificate.
     ///
     /// # Errors
-    /// One line that says what is wrong.
+    /// One line with the fault.
     pub fn parse(pem: &str) -> Result<Self, String> {
         let first = Pem::iter_from_buffer(pem.as_bytes()).next();
         let first = first.ok_or("it holds no PEM block")?.map_err(|error| error.to_string())?;
@@ -47,14 +47,14 @@ impl CertificateFacts {
         })
     }
 
-    /// Whether Traefik serves a host with it: the host itself, or its first label replaced by `*`.
+    /// Whether Traefik uses it for a host: the host itself, or with its first label replaced by `*`.
     pub fn covers(&self, host: &str) -> bool {
         let wildcard = wildcard(host).unwrap_or_else(|| "*".to_owned());
         self.names.iter().any(|name| name == host || name.trim_end_matches('.') == wildcard)
     }
 }
 
-/// A host with `*` in place of its first label; `None` where it has one label alone.
+/// A host with `*` instead of its first label; `None` if it has only one label.
 pub fn wildcard(host: &str) -> Option<String> {
     Some(format!("*{}", &host[host.find('.')?..]))
 }
@@ -67,8 +67,8 @@ fn address(bytes: &[u8]) -> Option<String> {
     Some(address.to_string())
 }
 
-/// The position of the certificate that Traefik serves a host with: of those that cover it the one whose names, joined
-/// by commas, come last in byte order; of two with the same names the first.
+/// The position of the certificate that Traefik uses for a host: of those that cover it, the one whose names, joined by
+/// commas, come last in byte order; of two with the same names, the first.
 pub fn best<'a>(host: &str, certificates: impl IntoIterator<Item = &'a CertificateFacts>) -> Option<usize> {
     let covering = certificates.into_iter().enumerate().filter(|(_, facts)| facts.covers(host));
     let best = covering.max_by_key(|(at, facts)| (facts.names.join(","), std::cmp::Reverse(*at)));

@@ -12,7 +12,7 @@ use crate::routing::Routing;
 use crate::traefik::dynamic::Certificate;
 use crate::translate::size;
 
-/// Secrets that the two read in different ways.
+/// Secrets that Traefik's provider and waybill read differently.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct CertificateDifference {
     /// `namespace/name`.
@@ -22,8 +22,8 @@ pub struct CertificateDifference {
     pub deliberate: &'static str,
 }
 
-/// What `tls.crt` and `tls.key` of Secrets hold, as Traefik takes it: whatever it is. `None` where one of them is missing
-/// or empty.
+/// The content of `tls.crt` and `tls.key` of Secrets, unchecked as in Traefik. `None` if one of them is missing or
+/// empty.
 #[derive(Debug, Default)]
 pub struct TlsData(HashMap<SecretKey, Option<Certificate>>);
 
@@ -46,7 +46,7 @@ impl TlsData {
         Self(secrets.iter().map(|secret| (key(secret), of(secret))).collect())
     }
 
-    /// The differences in an output; in all of them where none is named.
+    /// The differences in one output, or in all outputs if none is named.
     pub fn differences(&self, routing: &Routing, output: Option<&OutputKey>) -> Vec<CertificateDifference> {
         let mut ours: BTreeMap<&SecretKey, &Certificate> = BTreeMap::new();
         let mut theirs: BTreeSet<SecretKey> = BTreeSet::new();
@@ -59,7 +59,7 @@ impl TlsData {
             let names =
                 names.filter_map(|entry| entry.secret_name.as_deref().filter(|name| !name.is_empty()));
             let secrets = names.map(|name| SecretKey::new(fragment.ingress.namespace(), name));
-            // The first that it can't use ends it.
+            // Traefik stops at the first Secret that it can't use.
             theirs.extend(secrets.take_while(|secret| self.0.get(secret).is_some_and(Option::is_some)));
         }
         let one = |secret: &SecretKey, text: &str, deliberate| CertificateDifference {
@@ -72,12 +72,12 @@ impl TlsData {
             match self.0.get(secret) {
                 _ if !theirs.contains(*secret) => found.push(one(
                     secret,
-                    "waybill serves it; Traefik's provider does not read on after a Secret that it can't use",
+                    "waybill serves it; Traefik's provider stops reading after a Secret that it can't use",
                     "a missing or bad Secret in `spec.tls`",
                 )),
                 Some(Some(raw)) if raw != *certificate => found.push(one(
                     secret,
-                    "waybill publishes the certificates and the private key alone",
+                    "waybill publishes only the certificates and the private key",
                     "text or a private key around a certificate",
                 )),
                 _ => {}

@@ -1,4 +1,4 @@
-//! What of a route differs between two routings.
+//! Finds the fields of a route that differ between two routings.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use super::compared_route::{ComparedRoute, ComparedService};
 use crate::redact;
 use crate::traefik::dynamic::{HttpService, Observability};
 
-/// Bytes that are shown of a value.
+/// Number of bytes of a value that are shown.
 const VALUE_LIMIT: usize = 4 << 10;
 
-/// Endpoints that are listed whole, and those that are shown of more.
+/// The maximum number of endpoints that are all listed, and the number shown if there are more.
 const URLS_LISTED: usize = 100;
 const URLS_SHOWN: usize = 10;
 
-/// What of a route has changed.
+/// A field of a route that has changed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct ChangedField {
     pub field: &'static str,
@@ -24,10 +24,10 @@ pub struct ChangedField {
     pub after: String,
 }
 
-/// Compares routes. Two services are compared once, however many routes lead from one to the other.
+/// Compares routes. Two services are compared only once, however many routes use them.
 #[derive(Debug, Default)]
 pub struct RouteComparison {
-    /// By where they are in memory; kept, so that nothing else comes there.
+    /// By memory address; the services are kept alive, so that no address is reused.
     services: HashMap<[*const ComparedService; 2], ServiceComparison>,
 }
 
@@ -43,7 +43,7 @@ fn compare(changed: &mut Vec<ChangedField>, field: &'static str, before: String,
     if before == after {
         return;
     }
-    // A value of an annotation is in each of thousands of routes.
+    // The value of an annotation is in each of thousands of routes.
     let shown = |value: String| match value.len() > VALUE_LIMIT {
         true => redact::shown(&value, VALUE_LIMIT),
         false => value,
@@ -127,7 +127,7 @@ fn observability(one: &Observability) -> String {
     if parts.is_empty() { "default".to_owned() } else { parts.join(", ") }
 }
 
-/// What is said of a service, besides its servers.
+/// The properties of a service, besides its servers.
 fn service(one: &HttpService) -> String {
     let mut parts = Vec::new();
     if !one.middlewares.is_empty() {
@@ -146,7 +146,7 @@ fn service(one: &HttpService) -> String {
     if parts.is_empty() { "default".to_owned() } else { parts.join(", ") }
 }
 
-/// The URLs of endpoints. Of very many, the first of those that `other` has not.
+/// The URLs of endpoints. If there are very many, the first of those that `other` does not have.
 pub fn urls(all: &BTreeSet<String>, other: Option<&BTreeSet<String>>) -> String {
     if all.len().max(other.map_or(0, BTreeSet::len)) <= URLS_LISTED {
         return list(all);

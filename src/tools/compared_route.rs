@@ -1,4 +1,5 @@
-//! A route as `waybill diff` compares it: what it serves and what happens there, without the names of routers and services.
+//! A route as `waybill diff` compares it: what it matches and what happens there, without the names of routers and
+//! services.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,35 +10,35 @@ use super::rule::{RuleCall, RuleTree};
 use crate::table::Output;
 use crate::traefik::dynamic::{Configuration, HttpService, Observability, Router, RouterTls};
 
-/// Longer rules are compared as they are written. Our own have some 100 bytes.
+/// Longer rules are compared as text. Our own have about 100 bytes.
 const RULE_LIMIT: usize = 16 << 10;
 
-/// Traefik's defaults for what an entry point says of observability.
+/// Traefik's defaults for the observability of an entry point.
 pub const OBSERVED: [bool; 3] = [true; 3];
 
-/// A route on one entry point. What can be large is shared with the other entry points.
+/// A route on one entry point. Large parts are shared with the other entry points.
 #[derive(Clone, Debug, Default)]
 pub struct ComparedRoute {
-    /// The router's, without the provider; only shown.
+    /// The router's name without the provider; only shown.
     pub name: String,
-    /// In one spelling, see [`one_spelling`].
+    /// In a normal form, see [`one_spelling`].
     pub rule: Arc<str>,
     /// Empty stands for Traefik's default entry points.
     pub entry_points: Vec<String>,
-    /// The one that is set, else the length of the rule.
+    /// The explicit one, or else the length of the rule.
     pub priority: i64,
     pub rule_syntax: String,
     pub tls: Option<Arc<RouterTls>>,
     pub observability: Observability,
     pub middlewares: Arc<Vec<String>>,
-    /// The Service and its port; only manifests say it.
+    /// The Service and its port; only manifests contain it.
     pub backend: Option<String>,
     pub service: Arc<ComparedService>,
-    /// `Ingress namespace/name`, where it is known.
+    /// `Ingress namespace/name`, if it is known.
     pub from: Option<String>,
     /// The name of its service, without the provider.
     pub service_name: String,
-    /// Waybill would leave it out for its size.
+    /// waybill would leave it out because of its size.
     pub is_too_large: bool,
 }
 
@@ -46,17 +47,17 @@ pub struct ComparedRoute {
 pub struct ComparedService {
     /// The URLs of its endpoints; `None` where the input has no EndpointSlices.
     pub servers: Option<BTreeSet<String>>,
-    /// Servers that Traefik gives sticky requests only.
+    /// Servers to which Traefik sends only sticky requests.
     pub fenced: BTreeSet<String>,
-    /// Everything else that it says, without servers.
+    /// All other properties, without servers.
     pub rest: HttpService,
 }
 
-/// An entry point of a Traefik, and what it adds to the routers on it.
+/// An entry point of a Traefik, and what it adds to its routers.
 #[derive(Clone, Debug, Default)]
 pub struct LoadedEntryPoint {
     pub name: String,
-    /// Routers that name no entry point are on it.
+    /// Routers that name no entry point use it.
     pub default: bool,
     pub tls: Option<Arc<RouterTls>>,
     pub middlewares: Vec<String>,
@@ -68,13 +69,13 @@ pub struct LoadedEntryPoint {
 /// One side of a comparison.
 #[derive(Debug, Default)]
 pub struct ComparedSide {
-    /// Routes by output; what is no output of waybill's is the output `""`.
+    /// Routes by output; `""` for routes that are not from an output of waybill.
     pub routes: BTreeMap<String, Vec<ComparedRoute>>,
-    /// Those of the Traefik that the routes come from.
+    /// Those of the Traefik from which the routes come.
     pub entry_points: Option<Vec<LoadedEntryPoint>>,
     /// The providers of that Traefik that are compared.
     pub providers: Vec<String>,
-    /// TLS Secrets that Traefik's own provider reads in another way than waybill.
+    /// TLS Secrets that Traefik's own provider reads differently.
     pub certificates: Vec<CertificateDifference>,
 }
 
@@ -91,15 +92,15 @@ impl ComparedService {
     }
 }
 
-/// References without some providers, and services that this was done for already.
+/// Removes providers from references, and remembers the services for which this was done.
 pub struct ProviderNames<'a> {
     providers: &'a BTreeSet<String>,
-    /// By where they are in memory; kept, so that nothing else comes there.
+    /// By memory address; the services are kept alive, so that no address is reused.
     services: HashMap<*const ComparedService, (Arc<ComparedService>, Arc<ComparedService>)>,
 }
 
 impl<'a> ProviderNames<'a> {
-    /// Leaves out these providers.
+    /// Removes these providers.
     pub fn new(providers: &'a BTreeSet<String>) -> Self {
         Self { providers, services: HashMap::new() }
     }
@@ -114,7 +115,7 @@ impl<'a> ProviderNames<'a> {
         }
     }
 
-    /// Leaves them out of a route.
+    /// Removes them from a route.
     pub fn cut_route(&mut self, route: &mut ComparedRoute) {
         self.cut(Arc::make_mut(&mut route.middlewares));
         self.cut(route.tls.as_mut().map(|tls| &mut Arc::make_mut(tls).options));
@@ -129,7 +130,7 @@ impl<'a> ProviderNames<'a> {
         });
     }
 
-    /// Leaves them out of what an entry point adds.
+    /// Removes them from what an entry point adds.
     pub fn cut_entry_point(&self, entry_point: &mut LoadedEntryPoint) {
         self.cut(&mut entry_point.middlewares);
         self.cut(entry_point.tls.as_mut().map(|tls| &mut Arc::make_mut(tls).options));
@@ -173,7 +174,7 @@ impl ComparedRoute {
         OutputRoute::all(output).map(compared).collect()
     }
 
-    /// The routes of what is published.
+    /// The published routes.
     pub fn of_configuration(configuration: &Configuration) -> Vec<Self> {
         let Some(http) = &configuration.http else { return Vec::new() };
         let of = |service| Arc::new(ComparedService::new(service, true));
@@ -187,7 +188,7 @@ impl ComparedRoute {
         routes.collect()
     }
 
-    /// The route as a Traefik with these entry points has it.
+    /// The route as a Traefik with these entry points would have it.
     pub fn loaded(mut self, entry_points: &[LoadedEntryPoint]) -> Vec<Self> {
         let names: Vec<String> = match self.entry_points.is_empty() {
             true => entry_points.iter().filter(|one| one.default).map(|one| one.name.clone()).collect(),
@@ -224,7 +225,7 @@ impl ComparedRoute {
             .collect()
     }
 
-    /// Each once.
+    /// Without duplicates.
     fn take_entry_points(&mut self) -> Vec<String> {
         let mut names = std::mem::take(&mut self.entry_points);
         names.sort_unstable();
@@ -232,7 +233,7 @@ impl ComparedRoute {
         names
     }
 
-    /// Every reference to something else, `NAME@PROVIDER` or `NAME`.
+    /// Every reference to another object, `NAME@PROVIDER` or `NAME`.
     pub fn references(&self) -> impl Iterator<Item = &String> {
         let tls = self.tls.iter().map(|tls| &tls.options);
         let service = &self.service.rest;
@@ -241,7 +242,8 @@ impl ComparedRoute {
     }
 }
 
-/// A rule with one kind of quotes, and what `&&` and `||` join in one order. What Traefik would refuse stays as it is.
+/// A rule with one kind of quotes, and with the operands of `&&` and `||` sorted. A rule that Traefik would refuse is
+/// unchanged.
 fn one_spelling(rule: &str) -> String {
     if rule.len() > RULE_LIMIT {
         return rule.to_owned();
@@ -264,7 +266,7 @@ fn spelled(tree: &RuleTree) -> String {
     parts.join(by)
 }
 
-/// A rule as people say it: host, path, and whether what is below belongs to it. Other rules stay as they are.
+/// A rule in words: host, path, and whether it includes paths below. Other rules are unchanged.
 pub fn in_words(rule: &str) -> String {
     match host_and_path(rule) {
         _ if rule.is_empty() => "an empty rule".to_owned(),
@@ -275,7 +277,7 @@ pub fn in_words(rule: &str) -> String {
     }
 }
 
-/// The host of a rule, and its path in words. `None` where there is more to the rule, or less.
+/// The host of a rule, and its path in words. `None` for any other rule.
 pub fn host_and_path(rule: &str) -> Option<(Option<String>, Option<String>)> {
     if rule.len() > RULE_LIMIT {
         return None;

@@ -1,5 +1,5 @@
-//! Which differences between Traefik's own provider and waybill are on purpose. They are named as in the first column of
-//! docs/migration.md.
+//! Finds the deliberate differences between Traefik's own provider and waybill. They are named as in the first column
+//! of the table in docs/migration.md.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -10,29 +10,29 @@ use crate::translate::host::Host;
 use crate::translate::name::{DEFAULT_ROUTER, without_digest};
 use crate::translate::settings::Settings;
 
-/// The rule of every request.
+/// The rule that matches every request.
 const EVERYTHING: &str = r#"PathPrefix("/")"#;
 
-/// What of both sides decides whether a difference is on purpose.
+/// The facts about both sides that decide whether a difference is deliberate.
 #[derive(Debug)]
 pub struct Deliberate<'s> {
     /// Waybill's.
     settings: &'s Settings,
-    /// Ingresses, as far as they are known, for which Traefik has an empty rule.
+    /// Ingresses for which Traefik has an empty rule, as far as they are known.
     empty_rules: HashSet<Option<String>>,
-    /// The default backends are those of two Ingresses.
+    /// The default backends belong to two Ingresses.
     other_default: bool,
     their_routers: HashSet<String>,
-    /// Names that several routers of ours ask for.
+    /// Names that several of our routers ask for.
     contested_routers: HashSet<String>,
-    /// Names that several services of ours ask for.
+    /// Names that several of our services ask for.
     contested_services: HashSet<String>,
     /// Those of Ingresses.
     namespaces: HashSet<String>,
 }
 
 impl<'s> Deliberate<'s> {
-    /// Looks at both sides as they are.
+    /// Collects the facts about both sides.
     pub fn new(theirs: &ComparedSide, ours: &ComparedSide, settings: &'s Settings) -> Self {
         let (theirs, ours) = (|| theirs.routes.values().flatten(), || ours.routes.values().flatten());
         let is_default = |route: &&ComparedRoute| route.name == DEFAULT_ROUTER;
@@ -55,7 +55,7 @@ impl<'s> Deliberate<'s> {
         }
     }
 
-    /// The subject of a difference in docs/migration.md, if it is on purpose.
+    /// The subject of a difference in docs/migration.md, if it is deliberate.
     pub fn subject(
         &self,
         theirs: Option<&ComparedRoute>,
@@ -102,7 +102,7 @@ impl<'s> Deliberate<'s> {
         let servers = || theirs.service.servers.iter().flatten();
         let odd = |url: &String| {
             let schemes = ["http://", "https://", "h2c://"];
-            // What follows is a host and a port.
+            // A host and a port follow.
             !schemes
                 .iter()
                 .any(|start| url.strip_prefix(start).is_some_and(|rest| !rest.contains(['/', '#', '?', '@'])))
@@ -174,12 +174,12 @@ fn namespace(route: &ComparedRoute) -> Option<&str> {
     Some(route.from.as_deref()?.strip_prefix("Ingress ")?.split_once('/')?.0)
 }
 
-/// The name that was asked for.
+/// The requested name.
 fn plain(name: &str) -> &str {
     without_digest(name).unwrap_or(name)
 }
 
-/// Names that one has as it is and another one with a digest.
+/// Names that one owner has unchanged and another one with a digest.
 fn contested<'a>(names: impl Iterator<Item = &'a str>) -> HashSet<String> {
     let names: HashSet<&str> = names.collect();
     let moved = names.iter().filter_map(|name| without_digest(name));

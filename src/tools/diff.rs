@@ -1,4 +1,4 @@
-//! Routes gained, lost and changed between two routings: by what they serve, not by name.
+//! Compares two routings by what they serve, not by name: routes gained, lost and changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::deliberate::Deliberate;
 use super::raw_data::KUBERNETES;
 use crate::translate::settings::Settings;
 
-/// What has become of a route.
+/// The kind of a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RouteChange {
@@ -26,7 +26,7 @@ pub enum RouteChange {
 #[serde(rename_all = "camelCase")]
 pub struct RouteDifference {
     pub change: RouteChange,
-    /// Only where several outputs are compared.
+    /// Only if several outputs are compared.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub output: String,
     /// Host and path.
@@ -35,30 +35,30 @@ pub struct RouteDifference {
     /// Empty stands for Traefik's default entry points.
     pub entry_points: Vec<String>,
     pub tls: bool,
-    /// Where it leads: a Service, or the URLs of servers.
+    /// The target: a Service, or the URLs of servers.
     pub backend: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// Of a changed route.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<ChangedField>,
-    /// Where waybill differs from Traefik's own provider on purpose: the subject in docs/migration.md.
+    /// If waybill deliberately differs from Traefik's own provider: the subject in docs/migration.md.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deliberate: Option<&'static str>,
 }
 
-/// The outcome.
+/// The result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RoutingDiff {
     pub lost: usize,
     pub gained: usize,
     pub changed: usize,
     pub unchanged: usize,
-    /// How many of the differences of routes are on purpose.
+    /// The number of deliberate differences of routes.
     pub deliberate: usize,
     pub differences: Vec<RouteDifference>,
-    /// Between Traefik's own provider and waybill, all on purpose. They follow from the Secrets, because Traefik's API does
-    /// not show certificates.
+    /// Differences between Traefik's own provider and waybill, all deliberate. They follow from the Secrets, because
+    /// Traefik's API does not show certificates.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<CertificateDifference>,
 }
@@ -66,14 +66,14 @@ pub struct RoutingDiff {
 /// An output, a rule and an entry point.
 type RouteIdentity = (String, Arc<str>, String);
 
-/// What one route is on both sides.
+/// A route on both sides.
 #[derive(Default)]
 struct BothSides {
     before: Vec<ComparedRoute>,
     after: Vec<ComparedRoute>,
 }
 
-/// Compares. Where one side is a Traefik, the other is taken as that Traefik would load it: with the settings of its
+/// Compares. If one side is a Traefik, the other is treated as that Traefik would load it, with the settings of its
 /// entry points. `settings` are those of waybill.
 pub fn diff(mut before: ComparedSide, mut after: ComparedSide, settings: &Settings) -> RoutingDiff {
     let own_provider = |side: &ComparedSide| side.providers.iter().any(|name| name == KUBERNETES);
@@ -100,7 +100,7 @@ pub fn diff(mut before: ComparedSide, mut after: ComparedSide, settings: &Settin
     for ((output, rule, entry_point), BothSides { before, after }) in all {
         let routes = before.len();
         let (before, after) = without_equal(&mut comparison, before, after);
-        // A route on two entry points is one.
+        // A route on two entry points is one difference.
         let identity = Some((output.clone(), rule));
         if routes > before.len() && counted != identity {
             outcome.unchanged += routes - before.len();
@@ -131,7 +131,7 @@ pub fn diff(mut before: ComparedSide, mut after: ComparedSide, settings: &Settin
     outcome
 }
 
-/// Puts the routes of a side where they are compared, one for each entry point.
+/// Groups the routes of a side for the comparison, one for each entry point.
 fn spread(
     side: ComparedSide,
     loaded_by: Option<&[LoadedEntryPoint]>,
@@ -161,7 +161,7 @@ fn spread(
     }
 }
 
-/// What is left of both when equal routes are taken out, in the order of their names.
+/// The rest of both sides after removing equal routes, sorted by name.
 fn without_equal(
     comparison: &mut RouteComparison,
     mut before: Vec<ComparedRoute>,
@@ -182,7 +182,7 @@ fn without_equal(
     (left, after)
 }
 
-/// Routes of the same rule and entry point that one is compared with.
+/// The routes with the same rule and entry point, with which a route is compared.
 const PAIRS_TRIED: usize = 100;
 
 fn difference(

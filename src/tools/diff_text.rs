@@ -1,4 +1,4 @@
-//! A comparison as text for people.
+//! Formats a comparison as text.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! Which router serves a request, and why: the candidates in Traefik's order.
+//! Finds the router that serves a request, and why: the candidates in Traefik's order.
 //!
 //! Sources: `AddRoute` and `ServeHTTP` (Traefik's pkg/muxer/http), `buildEntryPointHandler` (pkg/server/router).
 
@@ -22,17 +22,17 @@ use crate::traefik::dynamic::Router;
 /// Traefik refuses priorities above this.
 const PRIORITY_LIMIT: i64 = i64::MAX - 1000;
 
-/// A router that is ready to be asked.
+/// A router that is ready to match.
 #[derive(Debug)]
 pub struct RankedRouter<'a> {
     pub router: &'a Router,
-    /// The one that is set, else the length of the rule.
+    /// The explicit one, or else the length of the rule.
     pub priority: i64,
     pub matcher: Result<RuleMatcher, RuleError>,
 }
 
 impl<'a> RankedRouter<'a> {
-    /// Reads the rule of a router.
+    /// Parses the rule of a router.
     pub fn new(router: &'a Router) -> Self {
         let length = i64::try_from(router.rule.len()).unwrap_or(i64::MAX);
         let priority = if router.priority == 0 { length } else { router.priority };
@@ -40,16 +40,16 @@ impl<'a> RankedRouter<'a> {
         Self { router, priority, matcher }
     }
 
-    /// Why Traefik has no such router, if it has none, and what would help.
+    /// Why Traefik has no such router, if it has none, and the remedy.
     pub fn refusal(&self) -> Option<(String, &'static str)> {
         if self.priority > PRIORITY_LIMIT {
             return Some((format!("Traefik refuses priorities above {PRIORITY_LIMIT}"), "a lower priority"));
         }
         let error = self.matcher.as_ref().err()?;
-        Some((format!("Traefik refuses its rule: {error}"), "a rule that Traefik takes"))
+        Some((format!("Traefik refuses its rule: {error}"), "a rule that Traefik accepts"))
     }
 
-    /// Why it does not take a request whatever other routers there are, and what would help; empty where it does.
+    /// Why it does not match a request, regardless of other routers, and the remedy; empty if it does.
     fn obstacles(&self, request: &WebRequest, entry_point: Option<&str>) -> Vec<(String, String)> {
         let mut all: Vec<_> = self.refusal().map(|(why, help)| (why, help.to_owned())).into_iter().collect();
         if self.router.tls.is_some() && !request.https {
@@ -74,7 +74,7 @@ impl<'a> RankedRouter<'a> {
         all
     }
 
-    /// Whether it takes a request that no other router takes first; `None` where that is not known here.
+    /// Whether it matches a request; `None` if that is unknown.
     pub fn takes(&self, request: &WebRequest, entry_point: Option<&str>) -> Option<bool> {
         match (self.obstacles(request, entry_point).is_empty(), &self.matcher) {
             (true, Ok(matcher)) => matcher.matches(request),
@@ -82,7 +82,7 @@ impl<'a> RankedRouter<'a> {
         }
     }
 
-    /// Whether it is about the host of a request, as far as that is known here.
+    /// Whether it is for the host of a request, as far as that is known.
     fn is_about(&self, request: &WebRequest) -> bool {
         match &self.matcher {
             Ok(matcher) => matcher.may_match_host(request),
@@ -91,30 +91,30 @@ impl<'a> RankedRouter<'a> {
     }
 }
 
-/// What becomes of a candidate.
+/// The verdict on a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RouteVerdict {
     Serves,
-    /// It would take the request as well, with the same priority as the one that serves it: Traefik's order of the two
-    /// is not defined.
+    /// It matches too, with the same priority as the one that serves the request. Traefik's order of the two is
+    /// undefined.
     Tied,
-    /// It would take the request, but another one comes first.
+    /// It matches, but another one comes first.
     Later,
     Misses,
-    /// Whether it would take the request is not known here: a pattern of its rule is too costly to be evaluated.
+    /// Unknown: a pattern of its rule is too expensive to evaluate.
     Unknown,
 }
 
-/// A router that is about the request's host.
+/// A router for the request's host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteCandidate {
     pub router: String,
     pub verdict: RouteVerdict,
-    /// Why it loses, a sentence each.
+    /// Why it loses, one sentence each.
     pub because: Vec<String>,
-    /// What it would take for it to serve the request, all of it; empty for the one that does.
+    /// What would be needed for it to serve the request; empty for the one that does.
     pub to_win: Vec<String>,
     pub rule: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -128,24 +128,24 @@ pub struct RouteCandidate {
     pub middlewares: Vec<String>,
     /// `Ingress namespace/name`.
     pub from: String,
-    /// The field of that object; empty where several could be meant.
+    /// The field of that object; empty if there are several possible ones.
     pub field: String,
     pub service: ExplainedService,
 }
 
-/// Where a router leads.
+/// The target of a router.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExplainedService {
     pub name: String,
     /// `Service namespace/name, port PORT`; a default backend's without its port.
     pub from: String,
-    /// Only of the first candidate that leads to the service, and of the one that serves.
+    /// Only for the first candidate with this service, and for the one that serves.
     #[serde(flatten)]
     pub content: Option<Arc<ServiceContent>>,
 }
 
-/// What happens in a service.
+/// The properties of a service.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceContent {
@@ -156,17 +156,17 @@ pub struct ServiceContent {
 /// An endpoint of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ExplainedEndpoint {
-    /// A URL, or the address alone of one that gets no requests.
+    /// A URL, or only the address if it gets no requests.
     pub address: String,
-    /// `serving`, `terminating` or `not serving`; a name or cluster address has `address`.
+    /// `serving`, `terminating` or `not serving`; `address` for a name or cluster address.
     pub state: &'static str,
 }
 
-/// The certificate that a request is served with.
+/// The certificate for a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExplainedCertificate {
-    /// `Secret namespace/name`; empty where Traefik's default certificate is used.
+    /// `Secret namespace/name`; empty for Traefik's default certificate.
     pub from: String,
     pub names: Vec<String>,
     /// RFC 3339.
@@ -180,38 +180,38 @@ pub struct Explanation {
     pub output: String,
     pub method: String,
     pub url: String,
-    /// The path that rules are compared with, where that is another than the one sent.
+    /// The path that is compared with rules, if it differs from the path of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub routed_path: Option<String>,
     /// The router that serves it.
     pub served_by: Option<String>,
-    /// Those that are about the host, in Traefik's order.
+    /// The routers for the host, in Traefik's order.
     pub candidates: Vec<RouteCandidate>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<ExplainedCertificate>,
-    /// Problems of Ingresses that are about the host, a line each.
+    /// Problems of Ingresses for the host, one line each.
     pub problems: Vec<String>,
-    /// Hosts that look like this one; only where nothing serves it.
+    /// Similar hosts; only if nothing serves it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub similar_hosts: Vec<String>,
 }
 
-/// Addresses of endpoints that do not serve, by Service.
+/// Addresses of endpoints that are not serving, by Service.
 pub type NotServing = HashMap<ServiceKey, Vec<String>>;
 
-/// A route of an output and what keeps it from taking the request.
+/// A route of an output, and what keeps it from matching the request.
 struct Origin<'a> {
     route: OutputRoute<'a>,
     priority: i64,
-    /// Whether it takes the request; `None` where that is not known here.
+    /// Whether it matches the request; `None` if that is unknown.
     takes: Option<bool>,
     obstacles: Vec<(String, String)>,
-    /// Matchers that are not known here.
+    /// Matchers that can't be evaluated.
     unknown: Vec<String>,
 }
 
 impl<'a> Origin<'a> {
-    /// A route, if it is about the host. Its matcher is dropped, because that of a tenant may be large.
+    /// A route, if it is for the host. Its matcher is dropped, because a tenant's may be large.
     fn new(route: OutputRoute<'a>, request: &WebRequest, entry_point: Option<&str>) -> Option<Self> {
         let ranked = RankedRouter::new(route.router);
         if !ranked.is_about(request) {
@@ -230,7 +230,7 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// What an output does with a request. `entry_point` is the one that it arrives at; none stands for any.
+/// The answer of an output for a request. `entry_point` is the one at which it arrives; none stands for any.
 pub fn explain(
     routing: &Routing,
     output: (&str, &Output),
@@ -269,7 +269,7 @@ pub fn explain(
     }
 }
 
-/// The router that serves: where it stands, its priority and its name.
+/// The router that serves: its position, its priority and its name.
 type First = (usize, i64, Arc<str>);
 
 fn judge(candidate: &mut RouteCandidate, origin: Origin<'_>, at: usize, first: Option<&First>) {
@@ -278,7 +278,7 @@ fn judge(candidate: &mut RouteCandidate, origin: Origin<'_>, at: usize, first: O
     if takes.is_none() {
         candidate.verdict = RouteVerdict::Unknown;
         candidate.because.push(format!(
-            "its rule cannot be evaluated here, because this costs too much: {}; Traefik may take it",
+            "its rule cannot be evaluated here, because it is too expensive: {}; Traefik may accept it",
             origin.unknown.join(", ")
         ));
     }
@@ -293,7 +293,7 @@ fn judge(candidate: &mut RouteCandidate, origin: Origin<'_>, at: usize, first: O
     match candidate.verdict {
         RouteVerdict::Serves | RouteVerdict::Misses | RouteVerdict::Unknown => {}
         RouteVerdict::Tied => candidate.because.push(format!(
-            "it matches too and has the priority of {name}, {own}: which of the two Traefik takes is not defined"
+            "it matches too and has the priority of {name}, {own}: which of the two Traefik uses is undefined"
         )),
         RouteVerdict::Later => candidate
             .because
@@ -316,8 +316,7 @@ fn judge(candidate: &mut RouteCandidate, origin: Origin<'_>, at: usize, first: O
     }
 }
 
-/// What candidates have in common is made once: thousands of an Ingress may lead to a Service with thousands of
-/// endpoints.
+/// Values that candidates share are built once: thousands of routers may use a Service with thousands of endpoints.
 struct Descriptions<'a> {
     routing: &'a Routing,
     not_serving: &'a NotServing,
@@ -365,7 +364,7 @@ impl<'a> Descriptions<'a> {
         }
     }
 
-    /// The field that a route comes from.
+    /// The field from which a route comes.
     fn field(&mut self, route: &OutputRoute<'a>) -> String {
         if route.owner.is_none() {
             return "spec.defaultBackend".to_owned();
@@ -380,7 +379,7 @@ impl<'a> Descriptions<'a> {
     }
 }
 
-/// The Service that a router leads to.
+/// The Service of a router.
 fn service_of(routing: &Routing, route: &OutputRoute<'_>) -> Option<ServiceKey> {
     if let Some(fragment) = route.owner {
         return Some(fragment.owner.service.clone());
@@ -460,7 +459,7 @@ fn is_about(ingress: &Ingress, host: &str) -> bool {
     })
 }
 
-/// What is wrong with the Ingresses that are about a host, and those of other classes.
+/// The problems of Ingresses for a host, including those of other classes.
 fn problems(routing: &Routing, host: &str) -> Vec<String> {
     let mut lines = Vec::new();
     for (key, ingress) in routing.stores().ingresses().iter().filter(|(_, ingress)| is_about(ingress, host)) {

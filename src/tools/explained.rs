@@ -1,11 +1,11 @@
-//! An explanation as text for people.
+//! Formats an explanation as text.
 
 use std::fmt::Write as _;
 
 use super::explain::{ExplainedService, Explanation, RouteCandidate, RouteVerdict};
 use crate::redact::printable;
 
-/// Candidates that are printed unless all are asked for.
+/// The number of candidates that are printed by default.
 pub const CANDIDATES_SHOWN: usize = 10;
 
 /// Several explanations, with at most `limit` candidates each.
@@ -24,7 +24,7 @@ pub fn text(explanations: &[Explanation], limit: usize, colourful: bool) -> Stri
     out
 }
 
-/// Colours, where they are wanted.
+/// Colours, if they are enabled.
 #[derive(Clone, Copy)]
 pub(super) struct Paint {
     pub colourful: bool,
@@ -37,7 +37,7 @@ impl Paint {
     }
 }
 
-/// A tenant's text in a line of ours, which it can neither end nor turn round.
+/// A tenant's text within a line of ours, which it can neither end nor turn around.
 pub(super) fn shown(text: &str) -> String {
     printable(text).into_owned()
 }
@@ -93,11 +93,11 @@ fn explanation(out: &mut String, one: &Explanation, limit: usize, paint: Paint) 
         line(out, 2, "certificate", &text);
     }
     if one.candidates.is_empty() {
-        out.push_str("\nNo router is about this host.\n");
+        out.push_str("\nNo router is for this host.\n");
     } else {
         out.push_str("\nIn the order in which Traefik tries them:\n");
     }
-    // The one that serves is shown whatever its place.
+    // The one that serves is always shown.
     let is_shown = |at: usize, one: &RouteCandidate| at < limit || one.verdict == RouteVerdict::Serves;
     for (at, one) in one.candidates.iter().enumerate().filter(|(at, one)| is_shown(*at, one)) {
         candidate(out, at + 1, one, paint);
@@ -107,7 +107,7 @@ fn explanation(out: &mut String, one: &Explanation, limit: usize, paint: Paint) 
         let _ = writeln!(out, "  … and {left} more (--all)");
     }
     if !one.problems.is_empty() {
-        out.push_str("\nProblems of Ingresses that are about this host:\n");
+        out.push_str("\nProblems of Ingresses for this host:\n");
         one.problems.iter().for_each(|problem| {
             let _ = writeln!(out, "  {}", shown(problem));
         });

@@ -1,4 +1,4 @@
-//! The fields of an Ingress that rules come from.
+//! Finds the fields of an Ingress from which a rule comes.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use crate::kubernetes::Ingress;
 use crate::translate::rule::{self, Matcher};
 use crate::translate::settings::RuleSyntax;
 
-/// Where a rule may come from.
+/// A field from which a rule may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuleField {
     pub rule: usize,
@@ -16,13 +16,13 @@ pub struct RuleField {
 }
 
 impl RuleField {
-    /// The path of the field, as `kubectl explain` would write it.
+    /// The path of the field, in the form of `kubectl explain`.
     pub fn path(&self) -> String {
         format!("spec.rules[{}].http.paths[{}]", self.rule, self.path)
     }
 }
 
-/// The fields of an Ingress by every rule that they could have become.
+/// The fields of an Ingress by every possible rule for them.
 #[derive(Debug, Default)]
 pub struct RuleFields(HashMap<String, RuleField>);
 
@@ -50,7 +50,7 @@ impl RuleFields {
         Self(all)
     }
 
-    /// The first field that could have become a rule.
+    /// The first field that could have given a rule.
     pub fn get(&self, rule: &str) -> Option<RuleField> {
         self.0.get(rule).copied()
     }

@@ -10,7 +10,7 @@ use super::output_route::OutputRoute;
 use crate::kubernetes::key::OutputKey;
 use crate::routing::Routing;
 
-/// What is drawn.
+/// The content of a graph.
 #[derive(Debug, Default, Serialize)]
 pub struct RoutingGraph {
     /// Sorted by name.
@@ -24,9 +24,9 @@ pub struct GraphNamespace {
     pub name: String,
     /// By host and path.
     pub routes: Vec<GraphRoute>,
-    /// Where its routes lead.
+    /// The targets of its routes.
     pub services: Vec<GraphService>,
-    /// Problems of its Ingresses, a line each.
+    /// Problems of its Ingresses, one line each.
     pub problems: Vec<String>,
 }
 
@@ -36,9 +36,9 @@ pub struct GraphNamespace {
 pub struct GraphRoute {
     /// Empty stands for every host.
     pub host: String,
-    /// In words; a rule that is more than host and path as it is.
+    /// In words; other rules than host and path are unchanged.
     pub path: String,
-    /// The place in the namespace's `services`.
+    /// The index in the namespace's `services`.
     pub service: usize,
     pub rule: String,
     /// `namespace/name`.
@@ -54,7 +54,7 @@ pub struct GraphRoute {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct GraphService {
     pub name: String,
-    /// URLs, shared by the routes that lead to them; `None` where the input has no EndpointSlices.
+    /// URLs, shared by the routes that use them; `None` if the input has no EndpointSlices.
     pub endpoints: Option<Arc<BTreeSet<String>>>,
 }
 
@@ -65,7 +65,7 @@ impl GraphService {
     }
 }
 
-/// What is collected of a namespace.
+/// The collected parts of a namespace.
 #[derive(Default)]
 struct DrawnNamespace {
     routes: Vec<(GraphRoute, GraphService)>,
@@ -73,7 +73,7 @@ struct DrawnNamespace {
 }
 
 impl RoutingGraph {
-    /// The graph of a routing; with `output` and `only`, of this output and of these hosts and Ingresses.
+    /// The graph of a routing. `output` and `only` limit it to one output, and to hosts and Ingresses.
     pub fn new(
         routing: &Routing,
         endpoints_known: bool,
@@ -133,7 +133,7 @@ impl RoutingGraph {
             }
         };
         for key in routing.own_ingresses() {
-            // One that a class refuses has no output.
+            // An Ingress that its class refuses has no output.
             if routing.table().fragment(&key).map_or(output.is_some(), |one| !is_wanted(one.output())) {
                 continue;
             }
@@ -148,7 +148,7 @@ impl RoutingGraph {
         Self { namespaces: collected.into_iter().map(GraphNamespace::from).collect() }
     }
 
-    /// How many routes there are.
+    /// The number of routes.
     pub fn routes(&self) -> usize {
         self.namespaces.iter().map(|namespace| namespace.routes.len()).sum()
     }

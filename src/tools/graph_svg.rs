@@ -1,5 +1,5 @@
-//! A graph as a picture that needs nothing else: styles and script are in it. Without the script all is open and
-//! readable; with it there is a search, and namespaces open and close.
+//! Draws a graph as a self-contained SVG with styles and a script. Without the script, everything is unfolded and
+//! readable. With it, there is a search, and namespaces fold.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -12,24 +12,24 @@ const STYLE: &str = include_str!("graph.css");
 const SCRIPT: &str = include_str!("graph.js");
 
 const WIDTH: usize = 1_240;
-/// Where the first namespace begins; the script knows it too.
+/// The position of the first namespace, which the script uses too.
 const TOP: usize = 64;
 const ROW: usize = 28;
 const HEAD: usize = 36;
 
-/// Columns: where they begin, how wide they are.
+/// Columns: their positions and widths.
 const HOST: (usize, usize) = (20, 250);
 const PATH: (usize, usize) = (310, 340);
 const SERVICE: (usize, usize) = (690, 250);
 const ENDPOINTS: usize = 956;
 
-/// The width of a letter of 12 pixels.
+/// The width of a character of 12 pixels.
 const LETTER: f64 = 7.23;
 
-/// Letters of what is shown when the pointer rests, and of what is searched.
+/// The maximum length of tooltips, and of texts for the search.
 const TITLE_LIMIT: usize = 10_000;
 
-/// Letters of a line of a problem, and the room that a further line takes.
+/// The length of a line of a problem, and the height of a further line.
 const PROBLEM_LINE: usize = 160;
 const FURTHER_LINE: usize = 16;
 
@@ -55,7 +55,7 @@ pub fn svg(graph: &RoutingGraph) -> String {
     )
 }
 
-/// A namespace; gives its height.
+/// Draws a namespace; returns its height.
 fn space(out: &mut String, namespace: &GraphNamespace, y: usize) -> usize {
     let GraphNamespace { name, routes, services, problems } = namespace;
     let problem_lines: Vec<Vec<String>> = problems.iter().map(|one| wrapped(one)).collect();
@@ -123,11 +123,11 @@ fn space(out: &mut String, namespace: &GraphNamespace, y: usize) -> usize {
     height
 }
 
-/// As many endpoints of a service as can be searched.
+/// The number of endpoints of a service that can be searched.
 fn searched(service: &GraphService) -> String {
     let mut text = String::new();
     for endpoint in service.endpoints.iter().flat_map(|endpoints| endpoints.iter()) {
-        // A letter has four bytes at most.
+        // A character has four bytes at most.
         if text.len() > 4 * TITLE_LIMIT {
             break;
         }
@@ -139,7 +139,7 @@ fn searched(service: &GraphService) -> String {
     text
 }
 
-/// The path of a route, and what leads to it and away from it.
+/// Draws the path of a route, and the lines to it and from it.
 fn draw_route(
     out: &mut String,
     route: &GraphRoute,
@@ -214,7 +214,7 @@ fn curve(x: usize, y: usize, to_x: usize, to_y: usize) -> String {
     format!("<path d=\"M{x} {y}C{middle} {y} {middle} {to_y} {to_x} {to_y}\"/>")
 }
 
-/// As much of a text as a width has room for.
+/// As much of a text as fits into a width.
 fn cut(text: &str, width: usize) -> String {
     #[expect(
         clippy::cast_possible_truncation,
@@ -226,7 +226,7 @@ fn cut(text: &str, width: usize) -> String {
     first(&visible(text), room)
 }
 
-/// A text as lines, one at least, which end at blanks where there are any.
+/// Splits a text into lines, at least one, which end at spaces if possible.
 fn wrapped(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut room = PROBLEM_LINE;
@@ -256,7 +256,7 @@ fn titled(text: &str) -> String {
     lines.join("&#10;")
 }
 
-/// A text with what XML has no way to write, and what turns the direction of text around, as Rust would write it.
+/// Escapes characters that XML can't represent, and those that change the direction of text, as in Rust.
 fn visible(text: &str) -> String {
     let mut out = String::new();
     for c in shown(&hide_keys(text)).chars() {
@@ -268,7 +268,7 @@ fn visible(text: &str) -> String {
     out
 }
 
-/// A tenant's text as a text or an attribute of XML.
+/// Escapes a tenant's text for a text or an attribute of XML.
 fn xml(text: &str) -> String {
     let is_plain = |byte: u8| byte == b' ' || byte.is_ascii_graphic() && !b"&<>\"'".contains(&byte);
     if text.bytes().all(is_plain) && matches!(hide_keys(text), Cow::Borrowed(_)) {

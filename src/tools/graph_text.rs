@@ -1,4 +1,4 @@
-//! A graph as DOT and as Mermaid.
+//! Prints a graph as DOT and as Mermaid.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::explained::shown;
 use super::graph::{GraphNamespace, RoutingGraph};
 
-/// What DOT and Mermaid write in different ways. Nodes have numbers, so a tenant's text is only ever a label.
+/// The differences between DOT and Mermaid. Nodes have numbers, so a tenant's text is only ever a label.
 struct Syntax {
     group: fn(usize, &str) -> String,
     node: fn(usize, &str) -> String,
@@ -91,7 +91,7 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", shown(text).replace('&', "&amp;").replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// A text of Mermaid: whatever it or the page that it is on could give a meaning is a number.
+/// A text of Mermaid: characters with a meaning for it or for the page are written as numbers.
 fn entities(text: &str) -> String {
     let mut out = String::new();
     for c in shown(text).chars() {

@@ -1,4 +1,5 @@
-//! What an API server refuses in an Ingress. Offline nothing has checked it yet, and Traefik would route it.
+//! Finds values in an Ingress that an API server would refuse. Offline, nothing has checked them yet, and Traefik would
+//! route them.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -26,7 +27,7 @@ impl fmt::Display for InvalidField {
     }
 }
 
-/// Everything that an API server refuses in it.
+/// Finds everything in it that an API server refuses.
 pub fn fields(ingress: &Ingress) -> Vec<InvalidField> {
     let mut checker = InvalidFields { subject: Subject::ingress(ingress), found: Vec::new() };
     checker.ingress(ingress);
@@ -50,7 +51,7 @@ impl InvalidFields {
 
     fn ingress(&mut self, ingress: &Ingress) {
         let name = ingress.metadata.name.as_deref().unwrap_or_default();
-        // A missing name is reported where it is found, with its place in the input.
+        // A missing name is reported where it is found, with its position in the input.
         if !name.is_empty() && !is_subdomain(name) {
             self.add("metadata.name", name, "write a DNS name in lower case");
         }

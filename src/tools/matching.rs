@@ -1,6 +1,7 @@
-//! Does a rule match a request, and if not, why? The matchers of Traefik's syntaxes `v3` and `v2`.
+//! Decides whether a rule matches a request, and if not, why. Implements the matchers of Traefik's syntaxes `v3` and
+//! `v2`.
 //!
-//! Sources: Traefik's pkg/muxer/http, and gorilla/mux, by which syntax `v2` reads its templates.
+//! Sources: Traefik's pkg/muxer/http, and gorilla/mux, which parses the templates of syntax `v2`.
 
 use std::net::IpAddr;
 
@@ -8,7 +9,7 @@ use super::pattern::{PATTERN_LIMIT, Pattern};
 use super::rule::{RuleCall, RuleError, RuleTree};
 use super::web_request::{WebRequest, canonical_header, without_port};
 
-/// A rule that is ready to be asked.
+/// A rule that is ready to match.
 #[derive(Debug)]
 pub enum RuleMatcher {
     All(Vec<RuleMatcher>),
@@ -16,31 +17,31 @@ pub enum RuleMatcher {
     Call(RuleCall, Predicate),
 }
 
-/// What a matcher looks at.
+/// The part of a request that a matcher tests.
 #[derive(Debug)]
 pub enum Predicate {
     Anything,
-    /// In lower case; one of them.
+    /// In lower case; one must match.
     Hosts {
         names: Vec<String>,
         wildcards: bool,
     },
     HostPattern(Pattern),
-    /// Patterns on the Host header without its port; one of them.
+    /// Patterns for the Host header without its port; one must match.
     HostTemplates(Vec<Pattern>),
     Path(String),
     PathPrefix(String),
-    /// One of them.
+    /// One must match.
     PathPatterns(Vec<Pattern>),
     Methods(Vec<String>),
-    /// All of them; without a value the header has to be there.
+    /// All must match; without a value, the header only has to exist.
     Headers(Vec<(String, String)>),
     HeaderPatterns(Vec<(String, Pattern)>),
     Query(String, String),
     QueryPattern(String, Pattern),
-    /// Patterns on `key=value` of the first value; all of them.
+    /// Patterns for `key=value` with the first value; all must match.
     QueryTemplates(Vec<(String, Pattern)>),
-    /// Addresses with the length of their prefix; one of them.
+    /// Addresses with their prefix length; one must match.
     ClientIP(Vec<(IpAddr, u8)>),
 }
 
@@ -71,10 +72,10 @@ const V2: &[&str] = &[
 ];
 
 impl RuleMatcher {
-    /// Reads a rule. Every syntax but `v2` is `v3`, as in Traefik.
+    /// Parses a rule. Every syntax but `v2` is `v3`, as in Traefik.
     ///
     /// # Errors
-    /// What Traefik refuses: the router of such a rule is not there.
+    /// If Traefik refuses the rule. It then has no router for it.
     pub fn new(rule: &str, syntax: &str) -> Result<Self, RuleError> {
         Self::build(RuleTree::parse(rule)?, syntax == "v2")
     }
@@ -98,7 +99,7 @@ impl RuleMatcher {
         })
     }
 
-    /// Whether it matches; `None` where a pattern is not known here that decides it.
+    /// Whether it matches; `None` if that depends on a pattern that can't be evaluated.
     pub fn matches(&self, request: &WebRequest) -> Option<bool> {
         self.holds(&|call, predicate| Some(predicate.matches(request)? != call.negated))
     }
@@ -120,7 +121,7 @@ impl RuleMatcher {
         }
     }
 
-    /// The matchers whose patterns are not known here.
+    /// The matchers whose patterns can't be evaluated.
     pub fn unknown(&self, request: &WebRequest) -> Vec<&RuleCall> {
         match self {
             Self::All(parts) | Self::Any(parts) => {
@@ -132,7 +133,7 @@ impl RuleMatcher {
         }
     }
 
-    /// What keeps it from matching; each would have to match.
+    /// The matchers that prevent a match; each of them would have to match.
     pub fn misses(&self, request: &WebRequest) -> Vec<Miss> {
         match self {
             _ if self.matches(request) != Some(false) => Vec::new(),
@@ -148,12 +149,12 @@ impl RuleMatcher {
     }
 }
 
-/// Whether all hold: one that does not decides, whatever is not known of the others.
+/// Whether all match: one that does not decides, whatever is unknown of the others.
 fn every(parts: impl Iterator<Item = Option<bool>>) -> Option<bool> {
     joined(parts, false)
 }
 
-/// Whether one holds.
+/// Whether one matches.
 fn some(parts: impl Iterator<Item = Option<bool>>) -> Option<bool> {
     joined(parts, true)
 }
@@ -174,7 +175,7 @@ fn joined(parts: impl Iterator<Item = Option<bool>>, decisive: bool) -> Option<b
 pub struct Miss {
     /// Matchers, joined by `and` and `or`.
     pub wanted: String,
-    /// What the request has in their place.
+    /// The values of the request for them.
     pub seen: String,
 }
 
@@ -208,7 +209,7 @@ fn predicate(name: &str, arguments: &[String], v2: bool) -> Result<Predicate, St
         ([first], "Query" | "QueryRegexp") => (first, None),
         ([first, second], "Query" | "QueryRegexp" | "Header" | "HeaderRegexp") => (first, Some(second)),
         ([first], name) if !name.starts_with("Header") => (first, None),
-        _ => return Err(format!("{} arguments are not what it takes", arguments.len())),
+        _ => return Err(format!("{} arguments are not what it accepts", arguments.len())),
     };
     let value = second.map(String::as_str).unwrap_or_default();
     Ok(match name {
@@ -275,7 +276,7 @@ fn predicate_v2(name: &str, arguments: &[String]) -> Result<Predicate, String> {
     })
 }
 
-/// What a template of syntax `v2` is compared with.
+/// The value with which a template of syntax `v2` is compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Template {
     Host,
@@ -284,7 +285,7 @@ enum Template {
     Query,
 }
 
-/// Text with `{name}` and `{name:pattern}` in it, as a regular expression.
+/// A text with `{name}` and `{name:pattern}` as a regular expression.
 fn template(text: &str, kind: Template) -> Result<Pattern, String> {
     if text.len() > PATTERN_LIMIT {
         return Ok(Pattern::unknown());
@@ -369,12 +370,12 @@ fn is_host(host: &str, name: &str, wildcards: bool) -> bool {
 }
 
 impl Predicate {
-    /// Whether it looks at the host.
+    /// Whether it tests the host.
     pub fn is_host(&self) -> bool {
         matches!(self, Self::Hosts { .. } | Self::HostPattern(_) | Self::HostTemplates(_))
     }
 
-    /// Whether it matches; `None` where a pattern is not known here.
+    /// Whether it matches; `None` if a pattern can't be evaluated.
     fn matches(&self, request: &WebRequest) -> Option<bool> {
         let values = |name: &str| {
             let name = name.to_owned();
@@ -387,7 +388,7 @@ impl Predicate {
             Self::Hosts { names, wildcards } => {
                 !request.host.is_empty() && names.iter().any(|name| is_host(&request.host, name, *wildcards))
             }
-            // The second is the name that the first leads to, which is empty where nobody looks it up.
+            // The second is the canonical name of the first, which is empty because nobody resolves it.
             Self::HostPattern(pattern) => {
                 return some([&*request.host, ""].into_iter().map(|host| pattern.is_match(host)));
             }
@@ -427,7 +428,7 @@ impl Predicate {
         })
     }
 
-    /// What a request has in the place that the matcher looks at.
+    /// The value of a request for this matcher.
     fn seen(&self, request: &WebRequest) -> String {
         match self {
             Self::Anything | Self::Hosts { .. } | Self::HostPattern(_) => {

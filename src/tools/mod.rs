@@ -1,4 +1,4 @@
-//! What helps people to read routing: which router serves a request, and why. Pure: routing in, answers out.
+//! Tools that explain routing to people, such as which router serves a request and why. Pure: routing in, answers out.
 //!
 //! | file | what |
 //! | --- | --- |

@@ -1,4 +1,4 @@
-//! The routes of an output: each router with what it comes from.
+//! The routes of an output: each router with the objects from which it comes.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub struct OutputRoute<'a> {
 }
 
 impl<'a> OutputRoute<'a> {
-    /// All of an output, in no order, and then that of its default backend.
+    /// All routes of an output, in no order, and then that of its default backend.
     pub fn all(output: &'a Output) -> impl Iterator<Item = Self> {
         let named = output.routers().map(|(name, fragment, router, service_name)| Self {
             name,

@@ -1,4 +1,4 @@
-//! Go's regular expressions. The `regex` crate reads nearly the same syntax; what it reads in another way is rewritten.
+//! Go's regular expressions. The `regex` crate parses nearly the same syntax; the differences are rewritten.
 //!
 //! Source: <https://pkg.go.dev/regexp/syntax>.
 
@@ -9,20 +9,20 @@ use regex_syntax::ast::ErrorKind;
 use regex_syntax::ast::parse::Parser;
 use regex_syntax::hir::translate::Translator;
 
-/// How often Go repeats at most.
+/// Go's maximum for repetitions.
 const REPEAT_LIMIT: u32 = 1000;
 
-/// Bytes of a pattern that is read. A few bytes can name thousands of characters.
+/// Maximum size of a pattern. A few bytes can stand for thousands of characters.
 pub const PATTERN_LIMIT: usize = 4 << 10;
 
-/// Bytes that a compiled pattern may take: enough for dozens of steps, or several Unicode classes in a row.
+/// Maximum size of a compiled pattern: enough for dozens of steps, or several Unicode classes in a row.
 const COMPILED_LIMIT: usize = 256 << 10;
 
-/// A regular expression as Go understands it. Traefik takes patterns that are too costly to be evaluated here.
+/// A regular expression with Go's meaning. Traefik accepts patterns that are too expensive to evaluate here.
 #[derive(Debug)]
 pub struct Pattern {
     rewritten: String,
-    /// Compiled once it is asked; `None` where that costs too much.
+    /// Compiled when it is first used; `None` if that is too expensive.
     compiled: OnceCell<Option<Regex>>,
 }
 
@@ -30,7 +30,7 @@ impl Pattern {
     /// Reads a pattern.
     ///
     /// # Errors
-    /// One line that says why Go refuses it.
+    /// One line with the reason why Go refuses it.
     pub fn parse(pattern: &str) -> Result<Self, String> {
         if pattern.len() > PATTERN_LIMIT {
             return Ok(Self::unknown());
@@ -47,7 +47,7 @@ impl Pattern {
             error.to_string().lines().last().unwrap_or_default().trim().to_owned()
         };
         let tree = match Parser::new().parse(&rewritten) {
-            // Go nests deeper.
+            // Go allows deeper nesting.
             Err(error) if matches!(error.kind(), ErrorKind::NestLimitExceeded(_)) => {
                 return Ok(Self::unknown());
             }
@@ -60,12 +60,12 @@ impl Pattern {
         Ok(Self { rewritten, compiled: OnceCell::new() })
     }
 
-    /// One that nothing is said about.
+    /// A pattern that can't be evaluated.
     pub fn unknown() -> Self {
         Self { rewritten: String::new(), compiled: OnceCell::from(None) }
     }
 
-    /// Whether it matches somewhere; `None` where that is not known here.
+    /// Whether it matches somewhere; `None` if that is unknown.
     pub fn is_match(&self, text: &str) -> Option<bool> {
         let compile = || {
             let mut builder = RegexBuilder::new(&self.rewritten);
@@ -74,7 +74,7 @@ impl Pattern {
         Some(self.compiled.get_or_init(compile).as_ref()?.is_match(text))
     }
 
-    /// The same for bytes that need not be UTF-8: Go reads each byte that is not as U+FFFD.
+    /// The same for bytes that need not be UTF-8: Go treats each invalid byte as U+FFFD.
     pub fn is_match_in(&self, bytes: &[u8]) -> Option<bool> {
         let mut text = String::with_capacity(bytes.len());
         for chunk in bytes.utf8_chunks() {
@@ -91,7 +91,7 @@ struct Rewriter<'a> {
     out: String,
     /// Some of it ignores case.
     ignores_case: bool,
-    /// It names more characters than it has.
+    /// It stands for more characters than it has.
     is_wide: bool,
 }
 
@@ -106,10 +106,10 @@ impl<'a> Rewriter<'a> {
         Some(next)
     }
 
-    /// The pattern for the crate, and whether case is ignored of so many characters that looking them all up takes
+    /// The pattern for the crate, and whether it ignores the case of so many characters that looking them up takes
     /// milliseconds each time.
     fn rewrite(mut self) -> Result<(String, bool), String> {
-        // Whether the last thing was a repetition, which Go does not repeat again.
+        // Whether the last item was a repetition, which Go does not allow to be repeated.
         let mut repeated = false;
         while let Some(character) = self.next() {
             let repeats = match character {
@@ -165,7 +165,7 @@ impl<'a> Rewriter<'a> {
         Ok(())
     }
 
-    /// The repetition `{n}`, `{n,}` or `{n,m}` that the brace just read begins. Go takes other braces literally.
+    /// The repetition `{n}`, `{n,}` or `{n,m}` at a brace that was just read. Go treats other braces literally.
     fn count(&self) -> Result<Option<&'a str>, String> {
         let from = &self.input[self.at - 1..];
         let end = 1 + from[1..].bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b',').count();
@@ -186,7 +186,7 @@ impl<'a> Rewriter<'a> {
         Ok(Some(&from[..=end]))
     }
 
-    /// What follows a backslash. In Go `\d`, `\s`, `\w` and `\b` are about ASCII alone.
+    /// The item after a backslash. In Go, `\d`, `\s`, `\w` and `\b` are ASCII only.
     fn escape(&mut self, in_class: bool) -> Result<(), String> {
         let Some(character) = self.next() else {
             return Err("a backslash at the end".to_owned());
@@ -213,7 +213,7 @@ impl<'a> Rewriter<'a> {
                 }
             }
             'b' if !in_class => self.out.push_str("(?-u:\\b)"),
-            // About letters beyond ASCII the two differ here: the crate does not split a character.
+            // The two differ for letters beyond ASCII: the crate does not split a character.
             'B' if !in_class => self.out.push_str("\\B"),
             'Q' if !in_class => {
                 let text = self.rest();
@@ -235,10 +235,10 @@ impl<'a> Rewriter<'a> {
             'a' | 'f' | 't' | 'n' | 'r' | 'v' => self.out.extend(['\\', character]),
             'x' | 'p' | 'P' => {
                 self.out.extend(['\\', character]);
-                // `\p{Greek}`: no repetition.
+                // `\p{Greek}`: not a repetition.
                 let braces = self.rest().starts_with('{').then(|| self.rest().find('}')).flatten();
                 let name = &self.rest()[..braces.map_or(0, |end| end + 1)];
-                // Properties that Go does not know, and that some take long to look up.
+                // Properties that Go does not know, and some that are expensive to look up.
                 if name.contains(['=', ':']) {
                     return Err(format!("\\{character}{name} is no class"));
                 }
@@ -255,7 +255,7 @@ impl<'a> Rewriter<'a> {
         Ok(())
     }
 
-    /// The rest of a class. Go knows neither classes in classes nor operations on sets.
+    /// The rest of a class. Go has neither nested classes nor set operations.
     fn class(&mut self) -> Result<(), String> {
         self.out.push('[');
         if self.rest().starts_with('^') {

@@ -1,4 +1,4 @@
-//! What `render` and `lint` both say of a routing that is not live.
+//! Problems that `render` and `lint` both report for a routing that is not live.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::translate::problem::Problem;
 use crate::translate::settings::{ClassOptions, Settings};
 use crate::translate::status;
 
-/// What is wrong with the sources of statuses.
+/// Problems of the sources of statuses.
 pub fn of_statuses(routing: &Routing) -> BTreeSet<Problem> {
     let mut looked_at: Vec<&Arc<Settings>> = Vec::new();
     for fragment in routing.table().fragments() {
@@ -20,7 +20,7 @@ pub fn of_statuses(routing: &Routing) -> BTreeSet<Problem> {
     looked_at.into_iter().filter_map(|settings| status::fault(settings, routing.stores())).collect()
 }
 
-/// The classes that are not there, and the Ingresses that they would take if they were of our controller.
+/// Missing classes, and the Ingresses that would be ours if these classes had our controller.
 pub fn missing_classes(routing: &Routing, options: &ClassOptions) -> BTreeMap<String, BTreeSet<IngressKey>> {
     let mut missing: BTreeMap<String, BTreeSet<IngressKey>> = BTreeMap::new();
     if options.lookup_disabled {

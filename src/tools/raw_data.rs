@@ -1,4 +1,4 @@
-//! What a Traefik's API says of its routing: `/api/rawdata` and `/api/entrypoints`.
+//! Parses the routing that Traefik's API shows: `/api/rawdata` and `/api/entrypoints`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -9,21 +9,21 @@ use super::compared_route::{ComparedRoute, ComparedService, LoadedEntryPoint, OB
 use crate::traefik::dynamic::{HttpService, LoadBalancer, Observability, Router, RouterTls, Server, Sticky};
 use crate::translate::size::{self, Budget};
 
-/// Traefik's own provider of Ingresses.
+/// Traefik's own Ingress provider.
 pub const KUBERNETES: &str = "kubernetes";
 
-/// The providers that may have read what waybill publishes.
+/// The providers that may have read waybill's output.
 const OURS: [&str; 2] = ["file", "http"];
 
 /// The entry point of Traefik's API, which is never a default one.
 const API_ENTRY_POINT: &str = "traefik";
 
-/// What a Traefik serves.
+/// The routing of a Traefik.
 #[derive(Debug)]
 pub struct LoadedRoutes {
     pub routes: Vec<ComparedRoute>,
     pub entry_points: Vec<LoadedEntryPoint>,
-    /// Those that are compared.
+    /// The compared providers.
     pub providers: Vec<String>,
 }
 
@@ -129,11 +129,11 @@ struct RawHttp {
 }
 
 impl LoadedRoutes {
-    /// Reads the two answers. Without `providers` the routes of Traefik's own provider of Ingresses count, and where
-    /// there are none those of the providers that read what waybill publishes.
+    /// Parses the two answers. Without `providers`, the routes of Traefik's own Ingress provider are used, or if it has
+    /// none, those of the providers that read waybill's output.
     ///
     /// # Errors
-    /// Which answer is not Traefik's, and where.
+    /// The answer that is not Traefik's, and the position.
     pub fn parse(raw_data: &[u8], entry_points: &[u8], providers: &[String]) -> Result<Self, String> {
         let raw: RawData =
             serde_json::from_slice(raw_data).map_err(|error| format!("/api/rawdata: {error}"))?;
@@ -180,11 +180,11 @@ impl LoadedRoutes {
     }
 }
 
-/// What the routers and services of Ingresses come to.
+/// Builds routes from the routers and services of Ingresses.
 #[derive(Default)]
 struct IngressSizes {
     budgets: HashMap<String, Budget>,
-    /// Ingresses with the services that are counted.
+    /// Ingresses with their counted services.
     services: HashSet<(String, String)>,
 }
 
@@ -202,10 +202,10 @@ impl IngressSizes {
     }
 }
 
-/// Services that routes lead to, each made once.
+/// The services of routes, each built once.
 struct LoadedServices<'a> {
     raw: &'a BTreeMap<String, RawService>,
-    /// By the name that a router has for it, with the provider of the router.
+    /// By the name that a router uses for it, with the provider of the router.
     known: HashMap<String, LoadedService>,
 }
 
@@ -225,7 +225,7 @@ impl LoadedServices<'_> {
 }
 
 impl LoadedService {
-    /// The service that a router calls `name`; empty where there is none.
+    /// The service that a router calls `name`; an empty one if there is none.
     fn new(name: &str, raw: Option<&RawService>) -> Self {
         let nothing = RawService::default();
         let raw = raw.unwrap_or(&nothing);

@@ -1,15 +1,15 @@
-//! The text of a rule to a tree. Traefik reads rules as Go expressions of calls with strings, `&&`, `||`, `!` and
-//! parentheses.
+//! Parses the text of a rule into a tree. Traefik parses rules as Go expressions of calls with strings, `&&`, `||`, `!`
+//! and parentheses.
 
 use std::fmt;
 
-/// Expressions within expressions. Our own rules have two.
+/// Maximum depth of expressions. Our own rules have two levels.
 const DEPTH_LIMIT: usize = 100;
 
 /// A rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuleTree {
-    /// Two or more, so that a long chain is no deep tree.
+    /// Two or more, so that a long chain is not a deep tree.
     And(Vec<RuleTree>),
     /// Two or more.
     Or(Vec<RuleTree>),
@@ -32,7 +32,7 @@ impl fmt::Display for RuleCall {
     }
 }
 
-/// A rule that Traefik refuses, so that it has no router for it.
+/// A rule that Traefik refuses. It has no router for it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
     #[error("{wanted} is missing at {rest:?}")]
@@ -46,10 +46,10 @@ pub enum RuleError {
 }
 
 impl RuleTree {
-    /// Reads a rule.
+    /// Parses a rule.
     ///
     /// # Errors
-    /// What Go's parser would not take.
+    /// If Go's parser would refuse it.
     pub fn parse(text: &str) -> Result<Self, RuleError> {
         let mut parser = RuleParser { text, at: 0, depth: 0 };
         let tree = parser.either()?;
@@ -84,7 +84,7 @@ struct RuleParser<'a> {
 }
 
 impl<'a> RuleParser<'a> {
-    /// What is left, without blanks before it.
+    /// The rest without leading whitespace.
     fn rest(&mut self) -> &'a str {
         let rest = self.text[self.at..].trim_start_matches([' ', '\t', '\r', '\n']);
         self.at = self.text.len() - rest.len();
@@ -181,7 +181,7 @@ impl<'a> RuleParser<'a> {
         }
     }
 
-    /// An escape of a Go string. `\x` and octal ones are bytes, the others characters.
+    /// An escape of a Go string. `\x` and octal escapes are bytes, the others are characters.
     fn escape(&mut self, bytes: &mut Vec<u8>) -> Result<(), RuleError> {
         let rest = &self.text[self.at..];
         let Some(kind) = rest.chars().next() else { return Err(self.missing("an escape")) };

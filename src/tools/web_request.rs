@@ -1,4 +1,4 @@
-//! A URL to what Traefik routes by, after everything that its entry points do to a path.
+//! Turns a URL into the values by which Traefik routes, after everything that its entry points do to a path.
 //!
 //! Sources: `normalizePath` and `sanitizePath` (Traefik's pkg/server), `withRoutingPath` (pkg/muxer/http),
 //! `parseHost` (pkg/middlewares/requestdecorator), and net/url of Go.
@@ -11,27 +11,27 @@ use std::net::IpAddr;
 pub struct WebRequest {
     pub method: String,
     pub https: bool,
-    /// The Host header as it is sent.
+    /// The Host header of the request.
     pub host_header: String,
-    /// The host that rules are compared with: in lower case, without a port.
+    /// The host for rules: in lower case, without a port.
     pub host: String,
-    /// The path as it is sent.
+    /// The path of the request.
     pub sent_path: String,
-    /// The path that rules are compared with.
+    /// The path for rules.
     pub path: Vec<u8>,
-    /// What follows the question mark, decoded.
+    /// The part after the question mark, decoded.
     pub query: Vec<(String, String)>,
-    /// Headers; names as Go writes them.
+    /// Headers, with names in Go's spelling.
     pub headers: Vec<(String, String)>,
     pub from: Option<IpAddr>,
 }
 
-/// A request that can't be sent, or that Traefik answers without looking at a rule.
+/// A request that can't be sent, or that Traefik answers without evaluating a rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WebRequestError {
     #[error("{0:?} has no scheme: write https://{0} or http://{0}")]
     NoScheme(String),
-    #[error("{0:?} is no scheme that Traefik routes by host and path: write http or https")]
+    #[error("{0:?} is not a scheme that Traefik routes by host and path: write http or https")]
     Scheme(String),
     #[error("the URL has no host: write it as https://shop.example/path")]
     NoHost,
@@ -46,7 +46,7 @@ pub enum WebRequestError {
 }
 
 impl WebRequest {
-    /// A request to a URL. A header `Host` takes the place of the URL's host.
+    /// A request to a URL. A header `Host` replaces the URL's host.
     ///
     /// # Errors
     /// See [`WebRequestError`].
@@ -111,7 +111,7 @@ fn is_token(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// The name of a header as Go writes it: a capital at the beginning and after each dash.
+/// The name of a header in Go's spelling: a capital at the beginning and after each dash.
 pub fn canonical_header(name: &str) -> String {
     let mut upper = true;
     name.chars()
@@ -123,7 +123,7 @@ pub fn canonical_header(name: &str) -> String {
         .collect()
 }
 
-/// A host without its port, as Go's `SplitHostPort` finds it; what that refuses stays as it is.
+/// A host without its port, as in Go's `SplitHostPort`; unchanged if that refuses it.
 pub fn without_port(host: &str) -> &str {
     if let Some(inner) = host.strip_prefix('[') {
         return match inner.split_once(']') {
@@ -138,7 +138,7 @@ pub fn without_port(host: &str) -> &str {
     }
 }
 
-/// A path as a browser sends it: what no URL may hold is encoded.
+/// A path as a browser sends it: characters that a URL must not contain are encoded.
 fn encoded(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for byte in path.bytes() {
@@ -154,7 +154,7 @@ fn push_encoded(out: &mut String, byte: u8) {
     let _ = write!(out, "%{byte:02X}");
 }
 
-/// The path that rules are compared with.
+/// The path for rules.
 fn routing_path(sent: &str) -> Result<Vec<u8>, WebRequestError> {
     let bad = |what| WebRequestError::BadPath { path: sent.to_owned(), what };
     let decoded = decode(sent, |_| true).ok_or_else(|| bad("a % without two hexadecimal digits"))?;
@@ -162,17 +162,17 @@ fn routing_path(sent: &str) -> Result<Vec<u8>, WebRequestError> {
     if escaped.contains('#') {
         return Err(bad("a #"));
     }
-    // What need not be encoded is decoded, and hexadecimal digits are in upper case from here on.
+    // Characters that need no encoding are decoded, and hexadecimal digits are in upper case from here on.
     escaped = normalized(&escaped);
     let cleaned = cleaned(&escaped);
     let path = decode(&cleaned, |_| true).ok_or_else(|| bad("a % without two hexadecimal digits"))?;
     let escaped = escaped_path(&cleaned, &path);
-    // Reserved characters stay encoded, because decoding them would change what the URL means.
+    // Reserved characters stay encoded, because decoding them would change the meaning of the URL.
     decode(&escaped, |byte| !b":/?#[]@!$&'()*+,;=%".contains(&byte))
         .ok_or_else(|| bad("a % without two hexadecimal digits"))
 }
 
-/// Go's `EscapedPath`: the path as it is written where it may be written so, else encoded anew.
+/// Go's `EscapedPath`: the written path if it is valid, otherwise encoded again.
 fn escaped_path(written: &str, decoded: &[u8]) -> String {
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
     if written.bytes().all(|byte| unreserved(byte) || b"!$&'()*+,;=:@[]%/".contains(&byte)) {
@@ -188,7 +188,7 @@ fn escaped_path(written: &str, decoded: &[u8]) -> String {
     out
 }
 
-/// Decodes the encoded bytes that `which` names; `None` where a `%` is not followed by two digits.
+/// Decodes the encoded bytes that `which` selects; `None` if a `%` is not followed by two digits.
 fn decode(text: &str, which: impl Fn(u8) -> bool) -> Option<Vec<u8>> {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -232,7 +232,7 @@ fn normalized(escaped: &str) -> String {
     out + rest
 }
 
-/// Go's `path.Clean`, which keeps a slash at the end here.
+/// Go's `path.Clean`, except that a slash at the end is kept.
 fn cleaned(path: &str) -> String {
     let mut parts = Vec::new();
     for part in path.split('/') {

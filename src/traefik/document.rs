@@ -62,8 +62,7 @@ fn append_certificate(sink: &mut impl Sink, certificate: &Certificate, keys: Key
     sink.push("}");
 }
 
-/// A document that is being written: routers first, then services, certificates last, each sorted by whoever hands
-/// them in.
+/// A document in progress: routers first, then services, certificates last, each sorted by the caller.
 #[derive(Debug)]
 pub struct Document<S> {
     sink: S,
@@ -107,8 +106,8 @@ impl<S: Sink> Document<S> {
         self.end(any)
     }
 
-    /// As [`Self::finish`], with certificates that are rendered already ([`certificate_line`]), with `,` and a line feed
-    /// between them.
+    /// Like [`Self::finish`], with certificates that are already rendered ([`certificate_line`]), separated by `,` and
+    /// a line feed.
     pub fn finish_with_lines(mut self, certificates: &str) -> S {
         let before = self.before_certificates();
         if !certificates.is_empty() {
@@ -118,7 +117,7 @@ impl<S: Sink> Document<S> {
         self.end(!certificates.is_empty())
     }
 
-    /// Ends routers and services; gives what comes before the first certificate.
+    /// Ends routers and services; returns the text before the first certificate.
     fn before_certificates(&mut self) -> &'static str {
         if self.routers || self.services {
             self.sink.push("\n}}");

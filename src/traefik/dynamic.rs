@@ -39,8 +39,8 @@ pub struct Tls {
     pub certificates: Vec<Certificate>,
 }
 
-/// What Traefik's file and HTTP providers put between the items of a list before they take it apart again, so that an item
-/// with it becomes several (`file/raw_node.go` and `parser/element_fill.go` of paerser).
+/// The separator that Traefik's file and HTTP providers put between the items of a list before they split it again. An
+/// item that contains it becomes several (`file/raw_node.go` and `parser/element_fill.go` of paerser).
 pub const LIST_SEPARATOR: char = '║';
 
 /// A router.
@@ -56,13 +56,13 @@ pub struct Router {
     pub service: String,
     /// The rule, never empty.
     pub rule: String,
-    /// `v2`, `v3`, `default`, or whatever an annotation says; empty leaves it to Traefik.
+    /// `v2`, `v3`, `default`, or any text from an annotation; empty leaves it to Traefik.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub rule_syntax: String,
-    /// 0 leaves it to Traefik: the longer rule goes first.
+    /// 0 leaves it to Traefik: the longer rule comes first.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: i64,
-    /// Present (even empty) turns TLS on.
+    /// If present (even empty), TLS is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<RouterTls>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,7 +106,8 @@ pub struct Observability {
     pub metrics: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracing: Option<bool>,
-    /// `minimal` or `detailed`. Left out it is `minimal`; empty, it is the entry point's, so that has to be written.
+    /// `minimal` or `detailed`. Left out, it is `minimal`. An empty value means the entry point's, so it has to be
+    /// written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_verbosity: Option<String>,
 }
@@ -128,7 +129,7 @@ pub struct LoadBalancer {
     pub servers: Vec<Server>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<Sticky>,
-    /// Left out where it is Traefik's default (true), unless nothing else would be written.
+    /// Left out if it is Traefik's default (true), unless nothing else would be written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass_host_header: Option<bool>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -182,10 +183,10 @@ pub struct Cookie {
     pub http_only: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub same_site: String,
-    /// Max-Age in seconds; may be negative, 0 is none.
+    /// Max-Age in seconds; may be negative; 0 for none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub max_age: i64,
-    /// The Path attribute. Written even where it is Traefik's default, so that a reader need not know that.
+    /// The Path attribute. Written even if it is Traefik's default, so that a reader need not know the default.
     #[serde(default = "root")]
     pub path: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -197,7 +198,7 @@ pub struct Cookie {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Certificate {
     pub cert_file: Arc<str>,
-    /// The private key; left out wherever keys are not to be shown.
+    /// The private key; left out if keys must not be shown.
     #[serde(default, skip_serializing_if = "str::is_empty")]
     pub key_file: Arc<str>,
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::ser::Formatter;
 use sha2::{Digest as _, Sha256};
 
-/// Where text is written to: memory, or a hash.
+/// The destination of text: memory, or a hash.
 pub trait Sink {
     /// Takes the next piece.
     fn push(&mut self, text: &str);
@@ -52,7 +52,7 @@ impl Formatter for Escaping {
         let mut written = 0;
         let mut at = 0;
         while at < bytes.len() {
-            // Only `{`, U+007F and what begins with one of three lead bytes can need an escape.
+            // Only `{`, U+007F and characters with one of three lead bytes can need an escape.
             if !matches!(bytes[at], b'{' | 0x7f | 0xc2 | 0xe2 | 0xef) {
                 at += 1;
                 continue;
@@ -70,31 +70,31 @@ impl Formatter for Escaping {
     }
 }
 
-/// Whether all bytes stand for themselves in a string. Looks at every byte and branches at none, so that it takes many
-/// at a time: nearly all text is plain.
+/// Whether no byte needs an escape in a string. Checks all bytes without branches, so that the compiler can process
+/// many at a time: nearly all text is plain.
 fn is_plain(bytes: &[u8]) -> bool {
     bytes.iter().fold(true, |plain, byte| {
         plain & (0x20..0x7f).contains(byte) & (*byte != b'"') & (*byte != b'\\') & (*byte != b'{')
     })
 }
 
-/// Whether a character that JSON would leave as it is has to be escaped.
+/// Whether a character that JSON would not escape has to be escaped.
 fn needs_escape(character: char) -> bool {
     matches!(character, '{' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{fffe}' | '\u{ffff}')
 }
 
 /// Appends `value` to `out` as compact JSON, on one line.
 ///
-/// `value` is one of our types: its maps have text for keys, so that nothing can fail.
+/// `value` is one of our types: the keys of its maps are texts, so that nothing can fail.
 pub fn append_json<T: Serialize + ?Sized>(out: &mut String, value: &T) {
     let mut bytes = std::mem::take(out).into_bytes();
     let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Escaping));
     debug_assert!(written.is_ok(), "{written:?}");
-    // serde_json writes UTF-8 alone; the other arm exists so that nothing here can panic.
+    // serde_json writes only UTF-8; the other arm exists so that nothing here can panic.
     *out = String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
 }
 
-/// Writes a text of many lines as [`append_json`] would, but without a copy of those that need no escape: what
+/// Writes a text of many lines like [`append_json`], but without copying lines that need no escape, which is what
 /// certificates consist of.
 pub fn push_lines(sink: &mut (impl Sink + ?Sized), text: &str) {
     let mut open = "\"";

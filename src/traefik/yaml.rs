@@ -4,14 +4,14 @@
 //! template. So the JSON that we write is laid out anew and keeps its strings: a JSON string is a double-quoted YAML
 //! string.
 
-/// Lays `json`, as [`super::escape`] and [`super::document`] write it, out in block style.
+/// Formats `json`, as [`super::escape`] and [`super::document`] write it, in block style.
 ///
-/// Texts stay double-quoted; a key loses its quotes where it is nothing but ASCII letters and no word that YAML
-/// knows. Empty maps and lists stay `{}` and `[]`.
+/// Texts stay double-quoted. A key loses its quotes if it consists of ASCII letters and is not a word with a meaning in
+/// YAML. Empty maps and lists stay `{}` and `[]`.
 pub fn block(json: &str) -> String {
     let mut out = String::with_capacity(json.len() + json.len() / 4);
     let mut open: Vec<Container> = Vec::new();
-    // What comes before the next key, item or value. It is only written once the token is known.
+    // The separator before the next key, item or value. It is written only once the token is known.
     let mut place = Position::Top;
     let mut rest = json;
     while let Some(first) = rest.chars().next() {
@@ -70,18 +70,18 @@ pub fn block(json: &str) -> String {
     out
 }
 
-/// A map or list that is not closed yet.
+/// An open map or list.
 struct Container {
     map: bool,
-    /// Blanks before its keys or dashes.
+    /// Indentation of its keys or dashes.
     indent: usize,
-    /// Its first key or dash goes on the line that is begun.
+    /// Its first key or dash continues the current line.
     inline: bool,
     /// It is `{}` or `[]`.
     empty: bool,
 }
 
-/// Where the next token stands.
+/// The position of the next token.
 #[derive(Clone, Copy)]
 enum Position {
     Top,
@@ -99,7 +99,7 @@ fn next(open: &[Container]) -> Position {
     }
 }
 
-/// Writes what stands before a key, a value or an item.
+/// Writes the separator before a key, a value or an item.
 fn begin(out: &mut String, open: &mut [Container], place: Position) {
     let (indent, inline) = open
         .last_mut()
@@ -114,7 +114,7 @@ fn begin(out: &mut String, open: &mut [Container], place: Position) {
     }
 }
 
-/// Bytes of the token that `json` begins with.
+/// The length of the token at the start of `json`.
 fn token(json: &str, first: char) -> usize {
     match first {
         '"' => {
@@ -135,7 +135,7 @@ fn token(json: &str, first: char) -> usize {
     }
 }
 
-/// A key, without its quotes where nothing can be read into it.
+/// A key, without quotes if it can't be misread.
 fn key(quoted: &str) -> &str {
     let bare = quoted.trim_matches('"');
     let word = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"];

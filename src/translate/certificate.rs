@@ -1,4 +1,4 @@
-//! The Secrets of an Ingress's `spec.tls` to certificates (Traefik's `getCertificates`).
+//! Turns the Secrets of an Ingress's `spec.tls` into certificates (Traefik's `getCertificates`).
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use crate::translate::problem::{Category, Problem, Problems, Subject};
 use crate::translate::size;
 use crate::watch::{SecretFault, SecretState, Stores};
 
-/// The certificates of an Ingress in the order of its spec, each Secret once. What can't be used is a problem and
-/// costs no other.
+/// The certificates of an Ingress in the order of its spec, without duplicates. An unusable one is a problem and does
+/// not affect the others.
 pub fn certificates(
     namespace: &Arc<str>,
     entries: &[IngressTLS],
@@ -65,7 +65,7 @@ pub fn certificates(
                 ),
                 (SecretState::Missing | SecretState::Certificate(_), _) => (
                     Category::SecretNotFound,
-                    format!("there is no Secret {secret}; create it, or name one that is there"),
+                    format!("there is no Secret {secret}; create it, or name one that exists"),
                 ),
             };
             Problem {
@@ -88,6 +88,7 @@ fn invalid(secret: &SecretKey, key: &str, fault: SecretFault) -> String {
         SecretFault::NoBlock => "holds no private key",
     };
     format!(
-        "{key} of Secret {secret} {what}; it has to hold tls.crt with a PEM block CERTIFICATE and tls.key with a PEM block PRIVATE KEY"
+        "{key} of Secret {secret} {what}; the Secret must have tls.crt with a PEM block CERTIFICATE and \
+         tls.key with a PEM block PRIVATE KEY"
     )
 }

@@ -1,4 +1,5 @@
-//! Whose Ingress is it? (Traefik's `shouldProcessIngress`, with the controller name checked.)
+//! Decides whether an Ingress is ours, and of which class (Traefik's `shouldProcessIngress`, with the controller name
+//! checked).
 
 use std::sync::Arc;
 
@@ -7,10 +8,10 @@ use crate::kubernetes::well_known::CLASS_ANNOTATION;
 use crate::translate::problem::{Category, Problem, Subject};
 use crate::translate::settings::{ClassOptions, ClassState, Settings};
 
-/// The annotation's value that Traefik takes for its own while no class is set.
+/// The annotation's value for Traefik if no class is set.
 const DEFAULT_CLASS: &str = "traefik";
 
-/// Whose an Ingress is.
+/// The owner of an Ingress.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ownership {
     /// Another controller's, or nobody's.
@@ -20,7 +21,8 @@ pub enum Ownership {
     Refused(Category),
 }
 
-/// Decides whose an Ingress is. `defaults` are the operator's own settings; `state_of` knows the classes that are ours.
+/// Determines the owner of an Ingress. `defaults` are the operator's own settings; `state_of` returns the state of our
+/// classes.
 pub fn claim<'a>(
     ingress: &Ingress,
     options: &ClassOptions,

@@ -1,4 +1,4 @@
-//! The default backend: it gets whatever no other router takes.
+//! The default backend, which gets all requests that match no other router.
 
 use k8s_openapi::api::networking::v1::IngressBackend;
 
@@ -8,28 +8,29 @@ use crate::translate::fragment::DefaultBackend;
 use crate::translate::problem::{Category, Problem, Subject};
 use crate::translate::{name, rule};
 
-/// Behind every router that has a rule of its own.
+/// Comes after every router that has a rule of its own.
 const PRIORITY: i64 = i32::MIN as i64;
 
 /// Traefik's name for its default rule syntax.
 const RULE_SYNTAX: &str = "default";
 
-/// The problem of a default backend beside rules, which Traefik's provider does not serve.
+/// The problem of a default backend in an Ingress with rules, which Traefik's provider does not serve.
 pub(super) fn ignored(subject: Subject) -> Problem {
     Problem {
         category: Category::DefaultBackendIgnored,
         subject,
         field: "spec.defaultBackend".to_owned(),
         value: String::new(),
-        remedy: "a default backend beside rules is not served; give it an Ingress of its own without rules, or have \
+        remedy: "the default backend of an Ingress with rules is not served; move it to an Ingress without \
+            rules, or have \
                  operator.routing.precedence set to spec"
             .to_owned(),
     }
 }
 
 impl<'a> Translation<'a> {
-    /// The claim to be the default backend; `None` where it would not work, whatever is done with broken backends:
-    /// there is one for all, and another Ingress's may work.
+    /// The claim to be the default backend. `None` if it would not work, whatever happens to broken backends: there is
+    /// only one, and another Ingress's may work.
     pub(super) fn default_backend(&mut self, backend: &'a IngressBackend) -> Option<DefaultBackend> {
         let backend = self.service(backend, &|| "spec.defaultBackend".to_owned());
         let service = backend.service.filter(|_| backend.broken.is_none())?;

@@ -1,4 +1,4 @@
-//! What the translation of one Ingress finds beside its routing.
+//! Collects what the translation of one Ingress finds beside its routing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,22 +6,22 @@ use std::sync::Arc;
 use super::problem::Problems;
 use crate::watch::{ANY_NAMESPACE, Stores};
 
-/// An Ingress that depends on more namespaces counts as one that depends on all, so that it takes little memory.
+/// An Ingress that depends on more namespaces counts as one that depends on all, to save memory.
 const NAMESPACES_LIMIT: usize = 64;
 
-/// Problems, and what the Ingress depends on beyond what its spec names.
+/// Problems, and dependencies of the Ingress beyond what its spec names.
 #[derive(Debug, Default)]
 pub(super) struct IngressFindings {
     pub problems: Problems,
     pub uses_nodes: bool,
-    /// Namespaces whose coming or going may change the routing, or [`ANY_NAMESPACE`] alone.
+    /// Namespaces whose creation or deletion may change the routing, or only [`ANY_NAMESPACE`].
     pub namespaces: BTreeSet<Arc<str>>,
-    /// How many addresses of endpoints were looked at.
+    /// The number of endpoint addresses that were considered.
     pub addresses: usize,
 }
 
 impl IngressFindings {
-    /// Whether there is such a namespace, which the Ingress depends on from now on.
+    /// Whether a namespace exists. The Ingress depends on it from now on.
     pub(super) fn has_namespace(&mut self, namespace: &str, lookup: &Stores) -> bool {
         if !self.namespaces.contains(ANY_NAMESPACE) && !self.namespaces.contains(namespace) {
             if self.namespaces.len() < NAMESPACES_LIMIT {

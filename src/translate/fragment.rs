@@ -1,4 +1,4 @@
-//! What one Ingress contributes to the routing of an output.
+//! The contribution of one Ingress to the routing of an output.
 
 use std::sync::Arc;
 
@@ -12,21 +12,21 @@ use crate::translate::settings::Settings;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fragment {
     pub ingress: IngressKey,
-    /// When it was created: the older of two claimants keeps a name.
+    /// Its time of creation: the older of two claimants keeps a name.
     pub created: Created,
-    /// That of the Ingress it was made from.
+    /// The uid of its Ingress.
     pub uid: Uid,
-    /// The settings it was made with; they name the output and the source of its status.
+    /// The settings used for it; they name the output and the source of its status.
     pub settings: Arc<Settings>,
     /// Its routers; keys are distinct.
     pub routers: Vec<RouterFragment>,
     /// Only set if it works.
     pub default_backend: Option<Box<DefaultBackend>>,
     pub certificates: Vec<CertificateFragment>,
-    /// What is wrong with it, in the order of its fields.
+    /// Its problems, in the order of its fields.
     pub problems: Vec<Problem>,
     pub uses_nodes: bool,
-    /// Namespaces whose coming or going may change this, or [`ANY_NAMESPACE`](crate::watch::ANY_NAMESPACE) alone.
+    /// Namespaces whose creation or deletion may change this, or only [`ANY_NAMESPACE`](crate::watch::ANY_NAMESPACE).
     pub namespaces: Box<[Arc<str>]>,
 }
 
@@ -37,10 +37,10 @@ impl Fragment {
     }
 }
 
-/// A router and the service that it leads to.
+/// A router and its service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouterFragment {
-    /// The key that it would have without other Ingresses; bounded, see [`crate::translate::name`].
+    /// The key that it has unless other Ingresses claim it; bounded, see [`crate::translate::name`].
     pub key: Arc<str>,
     /// The router; its `service` is empty until the table knows the service's final key.
     pub router: Router,
@@ -50,14 +50,14 @@ pub struct RouterFragment {
 /// A service as one backend of an Ingress sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceFragment {
-    /// The key that it would have without other services; bounded.
+    /// The key that it has unless other services claim it; bounded.
     pub key: Arc<str>,
     pub owner: ServiceOwner,
     pub service: HttpService,
 }
 
-/// What makes a service of the routing one and the same: fragments with an equal owner share one entry.
-/// Ordered by age, so that the least of several claimants keeps a name.
+/// The identity of a service: fragments with an equal owner share one entry. Ordered by age, so that the least of
+/// several claimants keeps a name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceOwner {
     pub created: Created,

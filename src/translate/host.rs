@@ -1,9 +1,10 @@
-//! Texts that become the host of a URL: is it a host at all, and could it be another tenant's Service?
+//! Checks texts that become the host of a URL: whether they are a host, and whether they could be another tenant's
+//! Service.
 
 use std::fmt::Write;
 use std::net::IpAddr;
 
-/// What may be the host of a URL. Nothing else may: `a:80/#` would lead somewhere else altogether.
+/// A valid host of a URL. Nothing else is allowed: `a:80/#` would lead somewhere else altogether.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Host<'a> {
     Ipv4(&'a str),
@@ -12,7 +13,7 @@ pub enum Host<'a> {
 }
 
 impl<'a> Host<'a> {
-    /// The host that a text is, if it is one. Nearly all are addresses, so that is tried first.
+    /// Parses a text as a host. Nearly all are addresses, so these are tried first.
     pub fn parse(text: &'a str) -> Option<Self> {
         match text.parse() {
             Ok(IpAddr::V4(_)) => Some(Self::Ipv4(text)),
@@ -28,7 +29,7 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// The URL of a server. An IPv6 address is bracketed, as Go's net.JoinHostPort does.
+    /// The URL of a server. An IPv6 address is bracketed, as in Go's net.JoinHostPort.
     pub fn url(self, scheme: &str, port: u16) -> String {
         let mut url = String::with_capacity(scheme.len() + self.text().len() + 11);
         // Writing into a String can't fail.
@@ -39,12 +40,12 @@ impl<'a> Host<'a> {
         url
     }
 
-    /// Whether a proxy's resolver could take the host for a Service outside of namespace `own`.
+    /// Whether a proxy's resolver could resolve the host to a Service outside of namespace `own`.
     ///
-    /// A pod's resolver tries a name without a final dot with the search path of `resolv.conf` behind it too:
-    /// `PROXY.svc.ZONE`, `svc.ZONE` and `ZONE`, where `PROXY` is the namespace of the proxy's pod. The cluster's DNS answers
-    /// `SERVICE.NAMESPACE.svc.ZONE`, with the hostname of an endpoint or with a port and a protocol in front of it. Neither
-    /// `PROXY` nor `ZONE` is known here. So of the names without a final dot:
+    /// If a name has no final dot, a pod's resolver also tries it with the search path of `resolv.conf`:
+    /// `PROXY.svc.ZONE`, `svc.ZONE` and `ZONE`, where `PROXY` is the namespace of the proxy's pod. The cluster's DNS
+    /// answers `SERVICE.NAMESPACE.svc.ZONE`, also with the hostname of an endpoint or with a port and a protocol in
+    /// front of it. Neither `PROXY` nor `ZONE` is known here. So of the names without a final dot:
     ///
     /// - one label is a Service in the proxy's namespace, and two can be an endpoint there or `SERVICE.NAMESPACE`;
     /// - three can be `ENDPOINT.SERVICE.NAMESPACE`, or `PORT.PROTOCOL.SERVICE` in the proxy's namespace;

@@ -1,4 +1,4 @@
-//! One Ingress in, one fragment of routing out. Pure: no I/O, no clock, no waiting.
+//! Translates one Ingress into one fragment of routing. Pure: no I/O, no clock, no waiting.
 //!
 //! | file | rule |
 //! | --- | --- |
@@ -88,7 +88,7 @@ pub fn translate(key: &IngressKey, ingress: &Ingress, settings: &Arc<Settings>, 
     }
 }
 
-/// An Ingress's annotations, where they can be used and its namespace may have what they refer to.
+/// An Ingress's annotations, if they can be used and its namespace may have their references.
 fn annotations(
     ingress: &Ingress,
     settings: &Settings,

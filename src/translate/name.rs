@@ -1,31 +1,31 @@
-//! Keys of routers and services: readable, bounded, and the ones that Traefik's provider gives.
+//! Builds the keys of routers and services: readable, bounded, and the same as in Traefik's provider.
 
 use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 use unicode_general_category::{GeneralCategory, get_general_category};
 
-/// Bytes that a key may have. Traefik's YAML parser refuses a key of 1,024 characters and with it the whole file.
+/// Maximum length of a key. Traefik's YAML parser refuses a key of 1,024 characters, and with it the whole file.
 pub const LIMIT: usize = 512;
 
-/// Bytes that a suffix of [`digest`] adds with its dash.
+/// The length of the suffix from [`digest`] with its dash.
 const SUFFIX: usize = 21;
 
-/// Key of the router that catches what no other one takes.
+/// Key of the router that gets all requests that match no other one.
 pub const DEFAULT_ROUTER: &str = "default-router";
 
-/// Key of the service behind [`DEFAULT_ROUTER`].
+/// Key of the service of [`DEFAULT_ROUTER`].
 pub const DEFAULT_BACKEND: &str = "default-backend";
 
 /// Joins the runs of letters and numbers of `text` with single dashes (Traefik's `provider.Normalize`).
 ///
-/// Letters and numbers are Unicode's categories L and N: combining marks, which Rust's `is_alphanumeric` takes
-/// for letters where they are alphabetic, split.
+/// Letters and numbers are Unicode's categories L and N. Combining marks split runs, although Rust's `is_alphanumeric`
+/// accepts alphabetic ones.
 pub fn normalize(text: &str) -> String {
     normalize_joined(&[text])
 }
 
-/// [`normalize`] of pieces that stand directly behind each other.
+/// [`normalize`] of concatenated pieces.
 pub fn normalize_joined(pieces: &[&str]) -> String {
     let mut key = String::with_capacity(pieces.iter().map(|piece| piece.len()).sum());
     let mut gap = false;
@@ -62,7 +62,7 @@ fn is_letter_or_number(character: char) -> bool {
     )
 }
 
-/// The first 10 bytes of a sha256 in lower-case hex: what makes equal keys differ.
+/// The first 10 bytes of a sha256 in lower-case hex, which distinguish equal keys.
 pub fn digest(text: &str) -> String {
     let hash = Sha256::digest(text.as_bytes());
     let mut hex = String::with_capacity(20);
@@ -74,7 +74,7 @@ pub fn digest(text: &str) -> String {
     hex
 }
 
-/// Cuts a key to [`LIMIT`]; what was cut lives on as a digest of the whole.
+/// Cuts a key to [`LIMIT`], with a digest of the whole key.
 pub fn bounded(key: String) -> String {
     if key.len() <= LIMIT {
         return key;
@@ -82,8 +82,8 @@ pub fn bounded(key: String) -> String {
     format!("{}-{}", head(&key, LIMIT - SUFFIX), digest(&key))
 }
 
-/// `key` with a digest of `identity` behind it, at most [`LIMIT`] bytes. Where the key has to be cut for that, the
-/// whole of it takes part in the digest, so that two long keys of one owner stay two.
+/// `key` with a digest of `identity` appended, at most [`LIMIT`] bytes. If the key has to be cut for this, the digest
+/// includes the whole key, so that two long keys of one owner stay distinct.
 pub fn with_digest(key: &str, identity: &str) -> String {
     let (key, identity) = if key.len() + SUFFIX <= LIMIT {
         (key, Cow::Borrowed(identity))
@@ -93,7 +93,7 @@ pub fn with_digest(key: &str, identity: &str) -> String {
     format!("{key}-{}", digest(&identity))
 }
 
-/// The key that [`with_digest`] has put a digest behind, if it has. A longer one is not found again.
+/// The key to which [`with_digest`] has appended a digest, if it has. A cut key is not recovered.
 pub fn without_digest(key: &str) -> Option<&str> {
     let (plain, digest) = key.rsplit_once('-')?;
     let is_digest =

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::problem::{Category, Problem, Subject};
 
-/// Annotation of an index or an IngressClass: `true` pauses, `false` is as good as none.
+/// Annotation of an index or an IngressClass: `true` pauses, `false` is the same as no annotation.
 pub const PAUSED_ANNOTATION: &str = "waybill.dev/paused";
 
-/// What the annotation says.
+/// The meaning of the annotation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Pause {
     /// There is none, or it is `false`.
@@ -19,7 +19,7 @@ pub enum Pause {
 }
 
 impl Pause {
-    /// Reads it out of an object's annotations.
+    /// Reads it from an object's annotations.
     pub fn new(annotations: Option<&BTreeMap<String, String>>) -> Self {
         match annotations.and_then(|annotations| annotations.get(PAUSED_ANNOTATION)).map(|text| text.trim()) {
             None | Some("false") => Self::Off,
@@ -33,8 +33,7 @@ impl Pause {
         *self != Self::Off
     }
 
-    /// What there is to say about it on the object that carries it. `effect` is what it does, as a sentence's
-    /// beginning.
+    /// The problem of the object with the annotation. `effect` is the beginning of its sentence.
     pub fn problems(&self, subject: &Subject, effect: &str) -> Vec<Problem> {
         let problem = |category, value: &str, remedy| Problem {
             category,
@@ -47,7 +46,7 @@ impl Pause {
             problem(
                 Category::Paused,
                 value,
-                format!("{effect} while it stands; remove the annotation to go on, or make it false"),
+                format!("{effect} while the annotation exists; remove it or set it to false to resume"),
             )
         };
         match self {
@@ -57,7 +56,7 @@ impl Pause {
                 problem(
                     Category::InvalidAnnotation,
                     value,
-                    "write true or false; until then it pauses as true does".to_owned(),
+                    "write true or false; until then publishing is paused".to_owned(),
                 ),
                 paused(value),
             ],

@@ -1,4 +1,4 @@
-//! What can be wrong with what users write, and what would be right.
+//! Problems with what users write, with their remedies.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -37,8 +37,8 @@ impl Kind {
 
 macro_rules! categories {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
-        /// What is wrong. The name is metric label, Event reason and first word of the printed line alike,
-        /// so it never changes.
+        /// The category of a problem. The name is the metric label, the Event reason and the first word of the printed
+        /// line, so it never changes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         pub enum Category {
             $($(#[$doc])* $name,)+
@@ -68,12 +68,12 @@ categories! {
     InvalidPathMatcher,
     UnsupportedBackend,
     ServiceNotFound,
-    /// A backend's Service has annotations that can't be used; the Service has a problem of its own that says why.
+    /// A backend's Service has annotations that can't be used; the Service has a problem of its own with the reason.
     ServiceUnusable,
     ServicePortNotFound,
     ExternalNameNotAllowed,
     InvalidAddress,
-    /// `service.nodeportlb` where nodes are not read, or without a node that has an InternalIP.
+    /// `service.nodeportlb` although nodes are not read, or no node has an InternalIP.
     NodesUnavailable,
     NoClusterIP,
     NoEndpoints,
@@ -91,17 +91,17 @@ categories! {
     /// The class's parameters were never accepted, so it has no routing.
     ClassNotAccepted,
     InvalidParameters,
-    /// Namespace labels can't be read, so a selector can't be honoured.
+    /// Namespace labels can't be read, so a selector can't be applied.
     NamespacesUnavailable,
     PublishedServiceNotFound,
     PublishedServiceUnusable,
     StatusContested,
-    /// An object of a name that waybill needs belongs to someone else.
+    /// An object with a name that waybill needs belongs to someone else.
     OutputNameTaken,
     PublishRefused,
     WithdrawalHeld,
     Paused,
-    /// The routing outgrows the ConfigMap that holds it as text.
+    /// The routing is becoming too large for its ConfigMap with the text form.
     TextTooLarge,
 }
 
@@ -159,25 +159,25 @@ impl fmt::Display for Subject {
     }
 }
 
-/// Something that a user wrote and that can't be used, or not wholly.
+/// A part of a user's object that can't be used, or not completely.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Problem {
     pub category: Category,
-    /// Whose fault it is: the object to edit.
+    /// The object to edit.
     pub subject: Subject,
-    /// Path of the field within the object, as `kubectl explain` would write it.
+    /// Path of the field within the object, in the form of `kubectl explain`.
     pub field: String,
-    /// What is there now, cut to [`Problem::VALUE_LIMIT`] bytes.
+    /// The current value, cut to [`Problem::VALUE_LIMIT`] bytes.
     pub value: String,
-    /// What would be right.
+    /// The remedy.
     pub remedy: String,
 }
 
 impl Problem {
-    /// Bytes of a value that are shown; a tenant's annotation may hold 256 KiB.
+    /// Number of bytes of a value that are shown; a tenant's annotation may have 256 KiB.
     pub const VALUE_LIMIT: usize = 256;
 
-    /// Cuts a value to what is shown of it.
+    /// Cuts a value to the part that is shown.
     pub fn shown(value: &str) -> String {
         if value.len() <= Self::VALUE_LIMIT {
             return value.to_owned();
@@ -186,8 +186,8 @@ impl Problem {
     }
 }
 
-/// The problems of one Ingress, in the order in which they were found. Of more than [`Problems::LIMIT`], which nobody
-/// would read and which would take more memory than the Ingress, the rest is only counted.
+/// The problems of one Ingress, in the order in which they were found. Beyond [`Problems::LIMIT`], which nobody would
+/// read and which would take more memory than the Ingress, they are only counted.
 #[derive(Debug, Default)]
 pub struct Problems {
     list: Vec<Problem>,
@@ -195,10 +195,10 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// How many are kept.
+    /// The number of stored problems.
     pub const LIMIT: usize = 1_000;
 
-    /// Adds a problem, which is only made where there is room for it.
+    /// Adds a problem, which is only built if there is room for it.
     pub fn add(&mut self, problem: impl FnOnce() -> Problem) {
         if self.list.len() < Self::LIMIT { self.list.push(problem()) } else { self.more += 1 }
     }
@@ -212,7 +212,7 @@ impl Problems {
         self.list.insert(0, problem);
     }
 
-    /// Each problem once; the last one says how many were only counted.
+    /// All problems without duplicates; the last one gives the number of those only counted.
     pub fn into_vec(mut self) -> Vec<Problem> {
         if self.list.len() > 1 {
             let mut seen = HashSet::new();
@@ -237,7 +237,7 @@ impl Extend<Problem> for Problems {
 }
 
 impl fmt::Display for Problem {
-    /// One line where names and field are what an API server accepts; the value is quoted.
+    /// One line, if names and field are valid for an API server; the value is quoted.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { category, subject, field, value, remedy } = self;
         f.write_str(&hide_keys(&format!("{category}: {subject}: {field}: {value:?}: {remedy}")))

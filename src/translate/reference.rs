@@ -1,4 +1,4 @@
-//! References to objects that other providers hold: may this namespace have them?
+//! Decides whether a namespace may refer to an object of another provider.
 //!
 //! `X@kubernetescrd` names an object of Traefik's CRD provider as `{namespace}-{name}`; without a check an Ingress
 //! could use another tenant's middleware.
@@ -11,8 +11,8 @@ use crate::watch::{Stores, longer_namespaces};
 
 const CRD_PROVIDER: &str = "@kubernetescrd";
 
-/// Checks the references that two annotations of an object in `namespace` hold; false, with a problem for each of the
-/// two, where it may not have one of them.
+/// Checks the references in two annotations of an object in `namespace`. Returns false, with a problem for each
+/// annotation with a forbidden reference.
 pub(super) fn check(
     annotations: [&References; 2],
     namespace: &str,
@@ -32,7 +32,7 @@ pub(super) fn check(
     allowed
 }
 
-/// The first of the references that the namespace may not have, why, and what would be right.
+/// The first forbidden reference, with its category and remedy.
 fn refusal<'a>(
     references: &'a [String],
     namespace: &str,
@@ -60,8 +60,8 @@ fn refusal<'a>(
             return None;
         }
         let remedy = format!(
-            "refer to an object of namespace {namespace} only, as {namespace}-NAME{CRD_PROVIDER} (and not with a name \
-             that another namespace's could be), or have allowCrossNamespace set"
+            "refer to an object of namespace {namespace} only, as {namespace}-NAME{CRD_PROVIDER} (refused \
+             if the name could also belong to another namespace), or have allowCrossNamespace set"
         );
         Some((Category::CrossNamespaceNotAllowed, reference.as_str(), remedy))
     })

@@ -1,4 +1,4 @@
-//! The paths of an Ingress to routers (Traefik's `loadRouter`).
+//! Turns the paths of an Ingress into routers (Traefik's `loadRouter`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ fn backend_name(backend: &IngressServiceBackend) -> BackendName<'_> {
     (&backend.name, port.and_then(|port| port.name.as_deref()), port.and_then(|port| port.number))
 }
 
-/// The translation of one Ingress while it runs.
+/// The translation of one Ingress in progress.
 pub(super) struct Translation<'a> {
     pub(super) ingress: &'a Ingress,
     pub(super) namespace: Arc<str>,
@@ -37,17 +37,17 @@ pub(super) struct Translation<'a> {
     pub(super) lookup: &'a Stores,
     pub(super) annotations: RouterAnnotations,
     pub(super) findings: IngressFindings,
-    /// Backends that were translated already; the paths of an Ingress often share one.
+    /// Backends that were translated already, since the paths of an Ingress often share one.
     backends: HashMap<BackendName<'a>, Backend>,
     services: HashMap<&'a str, NamedService<'a>>,
-    /// What its routers and services may still take.
+    /// What is left for its routers and services.
     budget: Budget,
     paths: usize,
     path_matcher_reported: bool,
 }
 
 impl<'a> Translation<'a> {
-    /// A translation that has found nothing yet.
+    /// A translation without results yet.
     pub(super) fn new(
         ingress: &'a Ingress,
         namespace: Arc<str>,
@@ -75,9 +75,10 @@ impl<'a> Translation<'a> {
 
     /// The routers of all paths.
     pub(super) fn routers(&mut self, rules: &'a [IngressRule]) -> Vec<RouterFragment> {
-        // Neither more nor less: most Ingresses have one, and fragments stay.
+        // Exactly this capacity: most Ingresses have one router, and fragments are kept.
         let mut routers: Vec<RouterFragment> = Vec::with_capacity(self.paths);
-        // Of several equal rules the last one counts. Entries without host and path come first, so that a written `/` wins.
+        // Of several equal rules, the last one is used. Entries without host and path come first, so that a written `/`
+        // has precedence.
         let mut unwritten: Vec<RouterFragment> = Vec::new();
         let mut left_out = LeftOut::default();
         for (rule_position, rule) in rules.iter().enumerate() {
@@ -107,7 +108,7 @@ impl<'a> Translation<'a> {
         distinct_keys(routers)
     }
 
-    /// Tells of the paths that there was no room for.
+    /// Reports the paths for which there was no room.
     fn too_much(&mut self, LeftOut { first, paths }: LeftOut) {
         // First in the list, so that it is never cut off.
         let too_large = Problem {
@@ -116,8 +117,9 @@ impl<'a> Translation<'a> {
             field: first,
             value: format!("{paths} of {} paths left out, from this one on", self.paths),
             remedy: format!(
-                "the routers and services of an Ingress may have {} MiB together, and what its annotations and those \
-                 of its Services say counts for each path and port; shorten them, or spread the paths over several \
+                "the routers and services of an Ingress are limited to {} MiB in total, and its annotations \
+                 and those of its Services count for each path and port; shorten them, or spread the paths \
+                 over several \
                  Ingresses",
                 size::INGRESS_LIMIT / (1024 * 1024)
             ),
@@ -166,7 +168,7 @@ impl<'a> Translation<'a> {
             ..self.bare_router()
         };
         let key = name::bounded(key);
-        // One that is too large counts too: it costs as much to find that out.
+        // An oversized router counts too, since finding that out costs as much.
         if !self.budget.add_router(&key, &router)
             || self.is_too_large(&key, &router, || at().trim_end_matches(".backend").to_owned())
         {
@@ -175,12 +177,12 @@ impl<'a> Translation<'a> {
         Some(RouterFragment { key: key.into(), router, service })
     }
 
-    /// Whether a router is too large to be published, which is reported. `at` is the field that its rule comes from.
+    /// Whether a router is too large to be published, which is reported. `at` is the field from which its rule comes.
     pub(super) fn is_too_large(&mut self, key: &str, router: &Router, at: impl FnOnce() -> String) -> bool {
         let Some(bytes) = size::router(key, router) else { return false };
         // It was rendered to find that out, which costs more than its texts.
         self.budget.add(bytes);
-        // What all routers of the Ingress share is reported once.
+        // Values that all routers of the Ingress share are reported once.
         let shared = size::router(key, &self.bare_router()).is_some() || router.rule.len() * 2 < bytes;
         let (field, value) = if shared {
             ("metadata.annotations".to_owned(), String::new())
@@ -189,7 +191,8 @@ impl<'a> Translation<'a> {
         };
         let remedy = if bytes > size::ENTRY_LIMIT {
             format!(
-                "a router of this Ingress would be over {} KiB as text, which is the limit; shorten what it is made from",
+                "a router of this Ingress would be over {} KiB as text, which is the limit; shorten its \
+                 annotations, host or path",
                 size::ENTRY_LIMIT / 1024
             )
         } else {
@@ -205,12 +208,12 @@ impl<'a> Translation<'a> {
         true
     }
 
-    /// What all routers of the Ingress share.
+    /// The values that all routers of the Ingress share.
     pub(super) fn bare_router(&self) -> Router {
         let or =
             |own: &Vec<String>, default: &Vec<String>| if own.is_empty() { default } else { own }.clone();
         let mut middlewares = or(&self.annotations.middlewares.names, &self.settings.default_middlewares);
-        // The middlewares that are left must not answer in place of the missing one.
+        // The remaining middlewares must not answer instead of the missing one.
         if self.annotations.blocked {
             middlewares.clear();
         }
@@ -245,7 +248,7 @@ impl<'a> Translation<'a> {
         });
     }
 
-    /// The service of a backend, with what is wrong reported. `at` is the path of the backend's field.
+    /// The service of a backend; faults are reported. `at` is the path of the backend's field.
     pub(super) fn service(&mut self, backend: &'a IngressBackend, at: &dyn Fn() -> String) -> Backend {
         let service = match (&backend.resource, &backend.service) {
             (None, Some(service)) => service,
@@ -273,7 +276,7 @@ impl<'a> Translation<'a> {
         if !self.annotations.blocked {
             return translated;
         }
-        // The annotation has a problem that says why.
+        // The annotation has a problem with the reason.
         let broken = BrokenBackend::new(Category::EmptyListItem, "");
         Backend { service: self.answer_503("blocked"), broken: Some(broken) }
     }
@@ -296,7 +299,7 @@ impl<'a> Translation<'a> {
                 self.budget.add(size::RENDERED)
             }
             (Some(fragment), None) => self.budget.add_service(&fragment.key, &fragment.service),
-            // To find out and say what is wrong takes time too.
+            // Finding and reporting a fault takes time too.
             _ => self.budget.add(size::BROKEN),
         }
         self.backends.insert(backend_name(service), translated.clone());
@@ -320,7 +323,7 @@ impl<'a> Translation<'a> {
         Backend { service: self.answer_503("unsupported"), broken }
     }
 
-    /// The service of a path that leads to none, where such a path stays; `why` is the last part of its name.
+    /// The service of a path without one, if such a path is kept; `why` is the last part of its name.
     fn answer_503(&self, why: &str) -> Option<Arc<ServiceFragment>> {
         if self.settings.broken_backends == BrokenBackends::Drop {
             return None;
@@ -340,20 +343,20 @@ impl<'a> Translation<'a> {
     }
 }
 
-/// Paths that an Ingress has no room for.
+/// Paths for which an Ingress has no room.
 #[derive(Default)]
 struct LeftOut {
     first: String,
     paths: usize,
 }
 
-/// Whether neither a host nor a path is written.
+/// Whether neither a host nor a path is given.
 fn is_everything(host: &str, path: &HTTPIngressPath) -> bool {
     host.is_empty() && path.path.as_deref().unwrap_or_default().is_empty()
 }
 
-/// Routers of one Ingress with an equal key all get a digest of their rule; where the rules are equal too, the last
-/// one counts (Traefik's `makeRouterKeyWithHash`).
+/// If routers of one Ingress have the same key, all get a digest of their rule. If the rules are equal too, the last
+/// one is used (Traefik's `makeRouterKeyWithHash`).
 fn distinct_keys(mut routers: Vec<RouterFragment>) -> Vec<RouterFragment> {
     if routers.len() < 2 {
         return routers;

@@ -1,4 +1,5 @@
-//! Host and path of an Ingress to a Traefik rule, and the order of rules that the Ingress API promises.
+//! Turns host and path of an Ingress into a Traefik rule, and computes the order of rules that the Ingress API
+//! specifies.
 //!
 //! Sources: Traefik's `loadRouter`, `buildRule` and `buildHostRuleV2` (pkg/provider/kubernetes/ingress), and
 //! <https://kubernetes.io/docs/concepts/services-networking/ingress/#path-types>.
@@ -7,7 +8,7 @@ use unicode_general_category::{GeneralCategory, get_general_category};
 
 use crate::translate::settings::RuleSyntax;
 
-/// The rule of whatever nothing else takes.
+/// The rule that matches everything.
 pub const EVERYTHING: &str = "PathPrefix(\"/\")";
 
 /// A path matcher of Traefik.
@@ -19,7 +20,7 @@ pub enum Matcher {
 }
 
 impl Matcher {
-    /// The matcher of an annotation's text; empty is the default, `None` is no matcher.
+    /// The matcher of an annotation's text; empty is the default, `None` is invalid.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "" | "PathPrefix" => Some(Self::PathPrefix),
@@ -50,7 +51,8 @@ impl PathType {
     }
 }
 
-/// The rule for a host and a path. An empty host or path adds nothing; neither is every request.
+/// The rule for a host and a path. An empty host or path adds nothing; if both are empty, the rule matches every
+/// request.
 ///
 /// `whole_elements`: a `PathPrefix` ends at a slash.
 pub fn rule(host: &str, path: &str, matcher: Matcher, syntax: RuleSyntax, whole_elements: bool) -> String {
@@ -95,7 +97,7 @@ pub fn rule(host: &str, path: &str, matcher: Matcher, syntax: RuleSyntax, whole_
     if rule.is_empty() { EVERYTHING.to_owned() } else { rule }
 }
 
-/// Appends `text` quoted as Go's `%q` does, which is what Traefik's rule parser reads.
+/// Appends `text` quoted as with Go's `%q`, which Traefik's rule parser reads.
 fn quote(rule: &mut String, text: &str) {
     rule.push('"');
     for character in text.chars() {
@@ -128,7 +130,7 @@ fn push_hex(rule: &mut String, letter: char, digits: u32, character: char) {
     }
 }
 
-/// Go's `unicode.IsPrint` for what is not ASCII: letters, marks, numbers, punctuation and symbols.
+/// Go's `unicode.IsPrint` for characters beyond ASCII: letters, marks, numbers, punctuation and symbols.
 fn is_print(character: char) -> bool {
     use GeneralCategory as C;
     !matches!(
@@ -144,10 +146,10 @@ fn is_print(character: char) -> bool {
     )
 }
 
-/// A router priority that sorts as the Ingress API promises: an exact host before a wildcard host (the longer suffix
+/// A router priority that sorts as the Ingress API specifies: an exact host before a wildcard host (the longer suffix
 /// first) before none; then the longer path; then Exact before Prefix before ImplementationSpecific.
 ///
-/// At least 1, since Traefik takes 0 for none, and below 2³³, far from the range that it keeps for itself.
+/// At least 1, since Traefik treats 0 as none, and below 2³³, far from the range that it reserves.
 pub fn priority(host: &str, path: &str, path_type: PathType) -> i64 {
     const EXACT_HOST: usize = 511;
     let host = match host.strip_prefix("*.") {

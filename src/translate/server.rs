@@ -1,4 +1,4 @@
-//! A port of a Service to the addresses behind it.
+//! Turns a port of a Service into the addresses behind it.
 //!
 //! The order of decision is that of Traefik's `loadService` (pkg/provider/kubernetes/ingress).
 
@@ -16,7 +16,7 @@ use crate::translate::settings::Settings;
 use crate::translate::size;
 use crate::watch::Stores;
 
-/// Why a backend has no servers, and what would help.
+/// Why a backend has no servers, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokenBackend {
     pub category: Category,
@@ -30,7 +30,7 @@ impl BrokenBackend {
     }
 }
 
-/// A port of a Service, and what its servers depend on.
+/// A port of a Service, and the settings for its servers.
 pub(super) struct Target<'a> {
     pub key: &'a ServiceKey,
     pub service: &'a Service,
@@ -41,11 +41,11 @@ pub(super) struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// The servers; none where there is no endpoint, which is not a fault here. `slices` are those that have the port,
+    /// The servers; none if there is no endpoint, which is not a fault here. `slices` are those that have the port,
     /// each with its number.
     ///
     /// # Errors
-    /// Where the Service can't have servers at all, whatever `allowEmptyServices` says.
+    /// If the Service can't have servers at all, whatever `allowEmptyServices` says.
     pub fn servers<'s>(
         &self,
         slices: impl Iterator<Item = (&'s Slice, i32)>,
@@ -77,23 +77,23 @@ impl Target<'_> {
         let addresses = addresses.and_then(Stores::node_internal_ips).ok_or_else(|| {
             unavailable("nodes are not read (disableClusterScopeResources); remove service.nodeportlb from the Service")
         })?;
-        // The API server takes any text for a node's address.
+        // The API server accepts any text as a node's address.
         let hosts = addresses.iter().filter_map(|address| Host::parse(address));
         let servers: Vec<Server> =
             hosts.filter_map(|host| self.server(host, self.port.node_port).ok()).collect();
         if servers.is_empty() { Err(unavailable("no node has an InternalIP address")) } else { Ok(servers) }
     }
 
-    /// Serving endpoints of the slices. Those that terminate are left out while there is another, as kube-proxy does.
+    /// The serving endpoints of the slices. Terminating ones are left out while there is another, as in kube-proxy.
     fn endpoint_servers<'s>(
         &self,
         slices: impl Iterator<Item = (&'s Slice, i32)>,
         findings: &mut IngressFindings,
     ) -> Result<Vec<Server>, BrokenBackend> {
-        /// Up to this many addresses are compared with each other, which is cheaper than a set of them.
+        /// Up to this number, addresses are compared with each other, which is cheaper than a set.
         const FEW: usize = 16;
 
-        // The first mention of an address counts, with its port and whether it terminates.
+        // The first occurrence of an address is used, with its port and whether it is terminating.
         let mut first: Vec<(&Address, i32)> = Vec::new();
         let mut seen: HashSet<&str> = HashSet::new();
         for (address, number) in
@@ -145,7 +145,7 @@ impl Target<'_> {
         BrokenBackend::new(
             Category::InvalidAddress,
             format!(
-                "{:?} of Service {} is no IP address or host name with a port from 1 to 65535",
+                "{:?} of Service {} is not an IP address or host name with a port from 1 to 65535",
                 Problem::shown(&format!("{host}:{port}")),
                 self.key
             ),
@@ -170,8 +170,9 @@ pub(super) fn check_host(
     Err(BrokenBackend::new(
         Category::CrossNamespaceNotAllowed,
         format!(
-            "{:?} of Service {key} could be a Service of another namespace; write one of your own as \
-             NAME.{own}.svc.cluster.local and a name outside of the cluster with a final dot, or have \
+            "{:?} of Service {key} could be a Service of another namespace; write a Service of your own \
+             namespace as NAME.{own}.svc.cluster.local, and a name outside the cluster with a final dot, or \
+             have \
              allowCrossNamespace set",
             host.text()
         ),

@@ -1,4 +1,4 @@
-//! A backend of an Ingress to a service of the routing.
+//! Turns a backend of an Ingress into a service of the routing.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -21,12 +21,12 @@ use crate::translate::settings::{BrokenBackends, Settings};
 use crate::translate::size;
 use crate::watch::Stores;
 
-/// What a backend came to.
+/// The result for a backend.
 #[derive(Clone, Debug)]
 pub(super) struct Backend {
-    /// `None` when the path has to go.
+    /// `None` if the path has to be dropped.
     pub service: Option<Arc<ServiceFragment>>,
-    /// Why it is not what the Ingress asks for.
+    /// Why it is not what the Ingress requests.
     pub broken: Option<BrokenBackend>,
 }
 
@@ -39,8 +39,8 @@ pub(super) fn port_text(backend: &IngressServiceBackend) -> String {
     }
 }
 
-/// A Service that backends of one Ingress name. Whatever is read of it is read once, however many of its ports the
-/// Ingress uses: an object may have tens of thousands.
+/// A Service in backends of one Ingress. It is read only once, however many of its ports the Ingress uses: an object
+/// may have tens of thousands.
 pub(super) struct NamedService<'a> {
     key: ServiceKey,
     object: Option<&'a kubernetes::Service>,
@@ -49,20 +49,20 @@ pub(super) struct NamedService<'a> {
     lookup: &'a Stores,
     annotations: OnceCell<Result<ServiceAnnotations, BrokenBackend>>,
     ports: OnceCell<PortIndex<'a>>,
-    /// The slices have too many ports to search them one by one.
+    /// The slices have too many ports for a linear search.
     many_in_slices: bool,
 }
 
-/// Where ports are found, by number and by name: the positions of the first.
+/// Positions of the first port with each number and name.
 #[derive(Default)]
 struct PortIndex<'a> {
     by_number: HashMap<i32, usize>,
     by_name: HashMap<&'a str, usize>,
-    /// The slices that have a port of this name, with the number there.
+    /// The slices that have a port of this name, with its number there.
     in_slices: HashMap<&'a str, Vec<(&'a Slice, i32)>>,
 }
 
-/// Up to this many ports are searched one by one, which is cheaper than an index.
+/// Up to this number, ports are searched linearly, which is cheaper than an index.
 const FEW: usize = 16;
 
 impl<'a> NamedService<'a> {
@@ -128,7 +128,7 @@ impl<'a> NamedService<'a> {
     ) -> Result<HttpService, BrokenBackend> {
         let Self { key, settings, lookup, .. } = self;
         let object = self.object.ok_or_else(|| {
-            let remedy = format!("there is no Service {key}; create it, or name one that is there");
+            let remedy = format!("there is no Service {key}; create it, or name one that exists");
             BrokenBackend::new(Category::ServiceNotFound, remedy)
         })?;
         let Some(port) = self.port(object, backend) else {
@@ -166,7 +166,7 @@ impl<'a> NamedService<'a> {
         }
     }
 
-    /// The port that a backend means: the first whose number or (not empty) name is the backend's.
+    /// The port of a backend: the first whose number or (non-empty) name is the backend's.
     fn port(
         &self,
         object: &'a kubernetes::Service,
@@ -186,7 +186,7 @@ impl<'a> NamedService<'a> {
         object.ports.get(*by_number.into_iter().chain(by_name).min()?)
     }
 
-    /// The slices that have a port of this name, each with the number there.
+    /// The slices that have a port of this name, each with its number there.
     fn slices_with<'s>(&'s self, name: &'s str) -> Box<dyn Iterator<Item = (&'a Slice, i32)> + 's> {
         if !self.many_in_slices {
             return Box::new(self.slices.iter().filter_map(move |slice| {
@@ -205,7 +205,7 @@ impl<'a> NamedService<'a> {
                 index.by_name.entry(&port.name).or_insert(at);
             }
             for slice in self.slices {
-                // Backwards, so that the first of several is what stays.
+                // Backwards, so that the first of several is kept.
                 let ports: HashMap<&str, i32> =
                     slice.ports.iter().rev().map(|port| (&*port.name, port.number)).collect();
                 for (name, number) in ports.into_iter().filter(|(_, number)| *number != 0) {
@@ -216,7 +216,7 @@ impl<'a> NamedService<'a> {
         })
     }
 
-    /// Reads the annotations; what is wrong with them is found once for all ports.
+    /// Parses the annotations; faults are found once for all ports.
     fn read_annotations(
         &self,
         object: &kubernetes::Service,
@@ -249,7 +249,7 @@ pub(super) fn without_servers() -> HttpService {
     service
 }
 
-/// Traefik refuses an empty section, so a load balancer without anything says its default.
+/// Traefik refuses an empty section, so a load balancer without content contains its default.
 fn keep_not_empty(load_balancer: &mut LoadBalancer) {
     if *load_balancer == LoadBalancer::default() {
         load_balancer.pass_host_header = Some(true);

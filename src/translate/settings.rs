@@ -1,4 +1,4 @@
-//! What steers the translation: the operator's options, or those of a class that has its own.
+//! The settings of the translation: the operator's options, or those of a class with parameters.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

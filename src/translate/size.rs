@@ -1,43 +1,43 @@
-//! No entry of the routing may be so large that its shard finds no room in an object: a tenant's certificate or
-//! annotation would then keep everybody's changes from being published. Nor may one Ingress fill the memory: what its
-//! annotations say goes into each of its routers, and what those of a Service say into each of its ports.
+//! Limits the size of entries and Ingresses. An entry must be small enough for its shard to fit into an object, or a
+//! tenant's certificate or annotation would keep everybody's changes from being published. The routing of one Ingress
+//! is limited too, since its annotations are repeated in each router, and those of a Service for each port.
 
 use std::fmt::Display;
 
 use crate::traefik::document::{Keys, certificate_line, router_line, service_line};
 use crate::traefik::dynamic::{Certificate, HttpService, Router};
 
-/// Bytes that a router, a service, or a certificate with its key may have as a line of a document. A shard is cut at
-/// the same size, so that with its labels and in base64 it is far below the 1 MiB of an object.
+/// Maximum size of a router, a service, or a certificate with its key as a line of a document. Shards are cut at the
+/// same size, so that with labels and in base64 they are far below the 1 MiB of an object.
 pub const ENTRY_LIMIT: usize = 256 * 1024;
 
-/// Middlewares, entry points and names of certificates that a router or service may have. In memory each takes some 64
-/// bytes, however short it is, and again for each port of a Service.
+/// Maximum number of middlewares, entry points and names of certificates of a router or service. In memory each takes
+/// about 64 bytes, however short it is, and again for each port of a Service.
 pub const ITEMS_LIMIT: usize = ENTRY_LIMIT / 64;
 
-/// Bytes that all routers and services of an Ingress may have, counted as [`Budget`] does: enough for 10,000 paths,
-/// which is about what fits into an object.
+/// Maximum size of all routers and services of an Ingress, counted as in [`Budget`]: enough for 10,000 paths, which is
+/// about what fits into an object.
 pub const INGRESS_LIMIT: usize = 4 * 1024 * 1024;
 
-/// Bytes around the host of a server at least: `{"url":"h2c://HOST:1"},`.
+/// Minimum number of bytes around the host of a server: `{"url":"h2c://HOST:1"},`.
 pub const SERVER: usize = 19;
 
-/// Bytes of a line at most for a byte of text: `\u007f`.
+/// Maximum number of bytes of a line for a byte of text: `\u007f`.
 const ESCAPED: usize = 6;
 
-/// What a backend that can't be used counts.
+/// The cost of an unusable backend.
 pub const BROKEN: usize = 256;
 
-/// What a service that is too large counts: the annotations that fill an object, rendered.
+/// The cost of a service that is too large: rendering annotations that fill an object.
 pub const RENDERED: usize = ENTRY_LIMIT * ESCAPED;
 
-/// Bytes around each text of a line at most.
+/// Maximum number of bytes around each text of a line.
 const AROUND: usize = 32;
 
-/// All that is in a line beside the texts that are counted.
+/// The size of a line beside the counted texts.
 const REST: usize = 8 * 1024;
 
-/// The bytes of a line that is above the limit. It is only rendered where its texts don't rule that out.
+/// The size of a line above the limit. The line is rendered only if its texts don't rule that out.
 fn above(texts: impl Iterator<Item = usize>, render: impl FnOnce() -> usize) -> Option<usize> {
     let bound = texts.fold(REST, |sum, text| sum.saturating_add(text.saturating_mul(ESCAPED) + AROUND));
     if bound <= ENTRY_LIMIT {
@@ -63,7 +63,7 @@ fn service_texts(service: &HttpService) -> impl Iterator<Item = usize> {
     texts.chain(&service.middlewares).chain(cookie).chain([&balancer.servers_transport]).map(String::len)
 }
 
-/// The bytes of a router that is too large, or has too many items.
+/// The size of a router that is too large or has too many items.
 pub fn router(key: &str, router: &Router) -> Option<usize> {
     let domains = router.tls.iter().flat_map(|tls| &tls.domains);
     let sans = domains.map(|domain| domain.sans.len()).sum::<usize>();
@@ -73,7 +73,7 @@ pub fn router(key: &str, router: &Router) -> Option<usize> {
     above(router_texts(router), || router_line(key, router).len())
 }
 
-/// The bytes of a service that is too large, or has too many middlewares.
+/// The size of a service that is too large or has too many middlewares.
 pub fn service(key: impl Display, service: &HttpService) -> Option<usize> {
     if service.middlewares.len() > ITEMS_LIMIT {
         return Some(service_line(&key.to_string(), service).len());
@@ -81,8 +81,8 @@ pub fn service(key: impl Display, service: &HttpService) -> Option<usize> {
     above(service_texts(service), || service_line(&key.to_string(), service).len())
 }
 
-/// What is left of [`INGRESS_LIMIT`] while an Ingress is translated. An entry counts the lengths of its texts and a
-/// little for each of them, which is about what it takes in memory.
+/// The rest of [`INGRESS_LIMIT`] while an Ingress is translated. An entry costs the lengths of its texts and a little
+/// for each of them, which is about its size in memory.
 #[derive(Debug)]
 pub struct Budget {
     left: Option<usize>,
@@ -100,7 +100,7 @@ impl Budget {
         self.left.is_none()
     }
 
-    /// Adds a router; whether there was room. The first that finds none ends it.
+    /// Adds a router. Returns whether there was room. The first one without room ends it.
     pub fn add_router(&mut self, key: &str, router: &Router) -> bool {
         self.add(counted(router_texts(router).chain([key.len()])));
         !self.is_spent()
@@ -111,7 +111,7 @@ impl Budget {
         self.add(counted(service_texts(service).chain([key.len()])));
     }
 
-    /// Adds addresses that were looked at: thousands may come to one server, and again for every port.
+    /// Adds considered addresses: thousands may result in one server, and again for every port.
     pub fn add_addresses(&mut self, count: usize) {
         self.add(count.saturating_mul(AROUND));
     }
@@ -126,15 +126,15 @@ fn counted(texts: impl Iterator<Item = usize>) -> usize {
     texts.fold(0, |sum, text| sum.saturating_add(text.saturating_add(AROUND)))
 }
 
-/// The bytes of a certificate that is too large together with its key.
+/// The size of a certificate that is too large together with its key.
 pub fn certificate(certificate: &Certificate) -> Option<usize> {
     let texts = [certificate.cert_file.len(), certificate.key_file.len()];
     above(texts.into_iter(), || certificate_line(certificate, Keys::Shown).len())
 }
 
-/// The limit and what is above it, for a remedy.
+/// The size and the limit, for a remedy.
 pub fn said(bytes: usize) -> String {
-    format!("{} KiB as text, and an entry may have {} KiB", bytes.div_ceil(1024), ENTRY_LIMIT / 1024)
+    format!("{} KiB as text, but an entry may have only {} KiB", bytes.div_ceil(1024), ENTRY_LIMIT / 1024)
 }
 
 #[cfg(test)]

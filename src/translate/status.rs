@@ -1,5 +1,5 @@
-//! The addresses of an Ingress's status (Traefik's `updateIngressStatus`). As data: who writes it, and when, is not
-//! decided here. It is the same for all Ingresses of equal settings.
+//! Computes the addresses of an Ingress's status (Traefik's `updateIngressStatus`), as data. Who writes them, and when,
+//! is decided elsewhere. They are the same for all Ingresses with equal settings.
 
 use std::net::IpAddr;
 
@@ -12,10 +12,11 @@ use crate::translate::problem::{Category, Kind, Problem, Subject};
 use crate::translate::settings::{Settings, StatusSource};
 use crate::watch::Stores;
 
-/// Addresses times ports of a status. A Service of the size that the API server takes could have a hundred million.
+/// Maximum number of addresses times ports of a status. A Service of the size that the API server accepts could have a
+/// hundred million.
 const MAX_SIZE: usize = 16 * 1024;
 
-/// What the status of an Ingress should be.
+/// The desired status of an Ingress.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DesiredStatus {
     LeaveAlone,
@@ -23,22 +24,22 @@ pub enum DesiredStatus {
     Entries(Vec<IngressLoadBalancerIngress>),
 }
 
-/// The status of the Ingresses that have `settings`. Addresses that the API server would refuse are left out, since one
-/// of them would cost every Ingress its status.
+/// The status of the Ingresses with `settings`. Addresses that the API server would refuse are left out, since one of
+/// them would cost every Ingress its status.
 ///
 /// # Errors
-/// Where the source of the addresses is not there or can't be used; the statuses then stay as they are.
+/// If the source of the addresses does not exist or can't be used. The statuses then stay as they are.
 pub fn wanted(settings: &Settings, lookup: &Stores) -> Result<DesiredStatus, Box<Problem>> {
     let DesiredStatus::Entries(mut entries) = found(settings, lookup)? else {
         return Ok(DesiredStatus::LeaveAlone);
     };
     let any = !entries.is_empty();
     entries.retain(|entry| refused_part(entry).is_none());
-    // Without any that is right, nothing is known.
+    // Without any valid one, nothing is known.
     Ok(if any && entries.is_empty() { DesiredStatus::LeaveAlone } else { DesiredStatus::Entries(entries) })
 }
 
-/// What is wrong with the source of the addresses, or with one of them.
+/// The problems of the source of the addresses, or of one of them.
 pub fn fault(settings: &Settings, lookup: &Stores) -> Option<Problem> {
     let entries = match found(settings, lookup) {
         Err(problem) => return Some(*problem),
@@ -50,7 +51,7 @@ pub fn fault(settings: &Settings, lookup: &Stores) -> Option<Problem> {
         StatusSource::PublishedService(key) => {
             (key.into(), "this address of the Service, or of a node for a NodePort Service,")
         }
-        // It says nothing of the node.
+        // It names no node.
         _ => (
             Subject {
                 kind: Kind::ConfigMap,
@@ -71,7 +72,7 @@ pub fn fault(settings: &Settings, lookup: &Stores) -> Option<Problem> {
     })
 }
 
-/// The part of an entry that the API server refuses: an IP address or a host name that is none.
+/// The part of an entry that the API server refuses: an invalid IP address or host name.
 fn refused_part(entry: &IngressLoadBalancerIngress) -> Option<&str> {
     let ip = entry.ip.as_deref().filter(|ip| !is_address(ip));
     let is_name = |name: &str| is_subdomain(name) && !is_address(name);
@@ -98,7 +99,8 @@ fn found(settings: &Settings, lookup: &Stores) -> Result<DesiredStatus, Box<Prob
                 key,
                 Category::PublishedServiceNotFound,
                 format!(
-                    "there is no Service {key}, or it is in no watched namespace; see ingressEndpoint.publishedService"
+                    "there is no Service {key}, or its namespace is not watched; see \
+                     ingressEndpoint.publishedService"
                 ),
             )),
         },
@@ -143,14 +145,14 @@ fn published(
             key,
             Category::PublishedServiceUnusable,
             format!(
-                "the type {other:?} gives no addresses; use LoadBalancer, ClusterIP, NodePort or ExternalName"
+                "the type {other:?} has no addresses; use LoadBalancer, ClusterIP, NodePort or ExternalName"
             ),
         )),
     }
 }
 
 fn load_balancer(service: &Service) -> DesiredStatus {
-    // One that has no address yet says nothing about the Ingresses.
+    // A Service that has no address yet says nothing about the Ingresses.
     if service.balancer.is_empty() {
         DesiredStatus::LeaveAlone
     } else {
@@ -171,7 +173,8 @@ fn entries(
             key,
             Category::PublishedServiceUnusable,
             format!(
-                "{} addresses with {} ports each are more than fits into a status ({MAX_SIZE} in all); publish a \
+                "{} addresses with {} ports each are more than a status can hold ({MAX_SIZE} in all); \
+                 publish a \
                  Service with fewer",
                 addresses.len(),
                 service.ports.len()

@@ -1,4 +1,4 @@
-//! Takes in events of kinds of which only a part is kept.
+//! Applies events of kinds of which only a part is stored.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use crate::watch::collection::{Collection, ObjectChange, Scope};
 use crate::watch::namespaces::KnownNamespaces;
 use crate::watch::secrets::{SecretChange, SecretSource, Secrets};
 
-/// What an event did, object by object.
+/// The effect of an event, for each object.
 pub(super) type Changes<K> = Vec<(ObjectKey, ObjectChange<Arc<K>>)>;
 
-/// The key of an object; its namespace shares the memory of one that is known.
+/// The key of an object; its namespace shares the memory of a known one.
 pub(super) fn key_of<K: Resource>(object: &K, known: &KnownNamespaces) -> Option<ObjectKey> {
     let meta = object.meta();
     let name = meta.name.as_deref()?;
@@ -41,7 +41,7 @@ pub(super) fn cluster_key<K: Resource>(object: &K) -> ObjectKey {
     ObjectKey::new("", object.meta().name.as_deref().unwrap_or_default())
 }
 
-/// Takes in an event of a kind of which only `part` is kept. An object without a key is ignored.
+/// Applies an event of a kind of which only `part` is stored. An object without a key is ignored.
 pub(super) fn apply_part<K: Resource, T: From<K> + PartialEq>(
     collection: &mut Collection<Arc<T>>,
     scope: &Scope,
@@ -73,7 +73,7 @@ pub(super) fn apply_part<K: Resource, T: From<K> + PartialEq>(
     }
 }
 
-/// As [`apply_part`] for a cluster-scoped kind; gives the names that were touched.
+/// Like [`apply_part`] for a cluster-scoped kind; returns the touched names.
 pub(super) fn apply_cluster_scoped<K: Resource, T: From<K> + PartialEq>(
     collection: &mut Collection<Arc<T>>,
     event: Event<K>,
@@ -82,7 +82,7 @@ pub(super) fn apply_cluster_scoped<K: Resource, T: From<K> + PartialEq>(
     changes.into_iter().map(|(key, _)| key.name().into()).collect()
 }
 
-/// Takes in an event of a Secret; `put` is for one that is there.
+/// Applies an event of a Secret; `put` handles one that exists.
 pub(super) fn secret_event<K: Resource>(
     known: &KnownNamespaces,
     secrets: &mut Secrets,
@@ -94,7 +94,7 @@ pub(super) fn secret_event<K: Resource>(
     let mut touched = Touched::default();
     match event {
         Event::Init => secrets.begin_list(source, scope),
-        // One that was made again as another type may have come first, and was not fetched while the old one was there.
+        // A Secret recreated as another type may have arrived first, and was not fetched while the old one existed.
         Event::InitDone => {
             touched.secrets = secrets.end_list(source, scope);
             touched.fetch.extend(touched.secrets.iter().filter(|key| secrets.needs_fetch(key)).cloned());

@@ -1,38 +1,38 @@
-//! What an event changed, in keys: what the index turns into the Ingresses to translate again.
+//! The keys that an event changed. The index turns them into the Ingresses to translate again.
 
 use std::sync::Arc;
 
 use crate::kubernetes::key::{IngressKey, SecretKey, ServiceKey};
 
-/// The keys that an event touched. Only real changes are in it: an event that leaves every field that is read
-/// as it was touches nothing. A key may come twice.
+/// The keys that an event touched. It contains only real changes: an event that changes no used field touches nothing.
+/// A key may occur twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
-    /// Ingresses that came, went, or whose spec or annotations changed.
+    /// Ingresses that were created or deleted, or whose spec or annotations changed.
     pub ingresses: Vec<IngressKey>,
-    /// Ingresses of which nothing but the status, or who owns it, changed.
+    /// Ingresses of which only the status or its owners changed.
     pub statuses: Vec<IngressKey>,
-    /// Services that came, went or changed, themselves or their EndpointSlices.
+    /// Services that were created, deleted or changed, including their EndpointSlices.
     pub services: Vec<ServiceKey>,
     /// Secrets whose state changed.
     pub secrets: Vec<SecretKey>,
-    /// Secrets whose data is wanted and not held: a GET for each, answered by [`Stores::secret_fetched`] or
+    /// Secrets whose data is needed and not stored: a GET for each, answered by [`Stores::secret_fetched`] or
     /// [`Stores::secret_fetch_failed`].
     ///
     /// [`Stores::secret_fetched`]: crate::watch::stores::Stores::secret_fetched
     /// [`Stores::secret_fetch_failed`]: crate::watch::stores::Stores::secret_fetch_failed
     pub fetch: Vec<SecretKey>,
-    /// IngressClasses that came, went or changed.
+    /// IngressClasses that were created, deleted or changed.
     pub classes: Vec<Arc<str>>,
-    /// IngressClassParameters that came, went or changed.
+    /// IngressClassParameters that were created, deleted or changed.
     pub parameters: Vec<Arc<str>>,
-    /// Namespaces that came, went or whose labels changed.
+    /// Namespaces that were created or deleted, or whose labels changed.
     pub labels: Vec<Arc<str>>,
-    /// A ConfigMap that remembers accepted parameters changed.
+    /// A ConfigMap with stored parameters changed.
     pub class_memory: bool,
-    /// Namespaces that hold an Ingress or a Service and held none before, or the other way around.
+    /// Namespaces that now contain an Ingress or a Service and contained none before, or the other way around.
     pub namespaces: Vec<Arc<str>>,
-    /// The address of a node changed, or a node came or went.
+    /// The address of a node changed, or a node was created or deleted.
     pub nodes: bool,
 }
 

@@ -1,15 +1,15 @@
-//! The objects of one kind, as one or several watches tell of them.
+//! The objects of one kind, fed by one or several watches.
 //!
-//! kube-runtime's own store would copy every object once more and needs an owned key for each look-up, so this
-//! takes its place for everything that the translation looks up. Unlike that store it applies what a relist
-//! brings at once instead of keeping old and new side by side, and it can say what changed.
+//! kube-runtime's own store would copy every object once more and needs an owned key for each look-up, so this replaces
+//! it for everything that the translation looks up. Unlike that store, it applies the objects of a relist at once
+//! instead of keeping old and new side by side, and it reports what changed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::kubernetes::key::ObjectKey;
 
-/// What one watch covers.
+/// The scope of a watch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     /// The whole cluster.
@@ -19,28 +19,28 @@ pub enum Scope {
     Namespace(Arc<str>),
 }
 
-/// What an event did to one object.
+/// The effect of an event on one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectChange<T> {
-    /// What was there.
+    /// The previous value.
     pub before: Option<T>,
-    /// What is there now.
+    /// The current value.
     pub after: Option<T>,
 }
 
 #[derive(Debug)]
 struct KeptObject<T> {
     value: T,
-    /// The list that named it last.
+    /// The last list that contained it.
     seen: u64,
 }
 
 #[derive(Debug)]
 struct ScopeObjects<T> {
     entries: HashMap<ObjectKey, KeptObject<T>>,
-    /// Number of the list that is under way or was the last.
+    /// Number of the current or last list.
     list: u64,
-    /// A first list came to its end.
+    /// A first list has completed.
     synced: bool,
 }
 
@@ -91,12 +91,12 @@ impl<T> Collection<T> {
         }
     }
 
-    /// An object.
+    /// Gets an object.
     pub fn get(&self, key: &ObjectKey) -> Option<&T> {
         Some(&self.shard(key.namespace())?.entries.get(key)?.value)
     }
 
-    /// An object with its key as it is held, so that copies of that share memory.
+    /// Gets an object with the stored key, so that copies of the key share memory.
     pub fn entry(&self, key: &ObjectKey) -> Option<(&ObjectKey, &T)> {
         let (key, entry) = self.shard(key.namespace())?.entries.get_key_value(key)?;
         Some((key, &entry.value))
@@ -108,7 +108,7 @@ impl<T> Collection<T> {
         shards.flat_map(|shard| shard.entries.iter().map(|(key, entry)| (key, &entry.value)))
     }
 
-    /// How many objects there are.
+    /// The number of objects.
     pub fn len(&self) -> usize {
         self.all.entries.len() + self.by_namespace.values().map(|shard| shard.entries.len()).sum::<usize>()
     }
@@ -122,14 +122,14 @@ impl<T> Collection<T> {
         }
     }
 
-    /// A list begins: objects that it will not name are gone at its end.
+    /// A list begins: objects that it does not contain are deleted at its end.
     pub fn begin_list(&mut self, scope: &Scope) {
         if let Some(shard) = self.scope_mut(scope) {
             shard.list += 1;
         }
     }
 
-    /// A list came to its end. Gives the objects that it did not name and that are gone now.
+    /// A list has ended. Returns the objects that it did not contain and that are now deleted.
     pub fn end_list(&mut self, scope: &Scope) -> Vec<(ObjectKey, T)> {
         let Some(shard) = self.scope_mut(scope) else { return Vec::new() };
         shard.synced = true;
@@ -141,16 +141,15 @@ impl<T> Collection<T> {
             .collect()
     }
 
-    /// An object is gone.
+    /// An object was deleted.
     pub fn remove(&mut self, key: &ObjectKey) -> Option<T> {
         Some(self.shard_mut(key.namespace())?.entries.remove(key)?.value)
     }
 }
 
 impl<T: Clone> Collection<T> {
-    /// An object is there, be it from a list or from the watch after it. `None` when nothing changed in the
-    /// eyes of `same`, when the object is outside of every scope, or when `keep` has nothing to keep; the old
-    /// value then stays.
+    /// An object exists, according to a list or a later event. `None` if `same` sees no change, if the object is
+    /// outside of every scope, or if `keep` returns nothing to store; the old value then stays.
     pub fn insert<U>(
         &mut self,
         key: ObjectKey,
@@ -179,7 +178,7 @@ impl<T: Clone> Collection<T> {
         }
     }
 
-    /// Replaces what is held of an object that is there.
+    /// Replaces the stored value of an existing object.
     pub fn update(&mut self, key: &ObjectKey, change: impl FnOnce(&mut T)) -> bool {
         let Some(shard) = self.shard_mut(key.namespace()) else { return false };
         shard.entries.get_mut(key).is_some_and(|entry| {

@@ -1,4 +1,4 @@
-//! Certificates of Secrets that were deleted a moment ago. Tools renew one by deleting it and making it again, and
+//! Certificates of recently deleted Secrets. Some tools renew a certificate by deleting and creating its Secret, and
 //! nothing may be withdrawn in between.
 
 use std::collections::HashMap;
@@ -8,31 +8,31 @@ use std::time::{Duration, Instant};
 use crate::kubernetes::key::SecretKey;
 use crate::traefik::dynamic::Certificate;
 
-/// How long the certificate of a Secret that is gone stays in use.
+/// How long the certificate of a deleted Secret stays in use.
 pub const STAYS: Duration = Duration::from_secs(10);
 
-/// Certificates that outlive their Secrets, each for [`STAYS`] from the deletion and only while an Ingress names it.
+/// Certificates that outlive their Secrets, each for [`STAYS`] after the deletion and only while an Ingress names it.
 #[derive(Debug, Default)]
 pub struct DeletedSecrets(HashMap<SecretKey, (Arc<Certificate>, Instant)>);
 
 impl DeletedSecrets {
     /// A Secret that was in use was deleted at `at`.
     pub fn keep(&mut self, key: SecretKey, certificate: Arc<Certificate>, at: Instant) {
-        // The first deletion counts, so that one which is deleted again and again goes in time.
+        // The first deletion counts, so that a Secret that is deleted again and again is removed in time.
         self.0.entry(key).or_insert((certificate, at + STAYS));
     }
 
-    /// The certificate, for as long as it is kept.
+    /// The certificate, while it is kept.
     pub fn get(&self, key: &SecretKey) -> Option<&Arc<Certificate>> {
         self.0.get(key).map(|(certificate, _)| certificate)
     }
 
-    /// Forgets it: it is there again, or nobody names it any more.
+    /// Forgets it: the Secret exists again, or nobody names it any more.
     pub fn forget(&mut self, key: &SecretKey) -> Option<Arc<Certificate>> {
         self.0.remove(key).map(|(certificate, _)| certificate)
     }
 
-    /// Forgets those whose time is over; gives their keys.
+    /// Forgets those whose time is over; returns their keys.
     pub fn expire(&mut self, now: Instant) -> Vec<SecretKey> {
         let over: Vec<SecretKey> =
             self.0.extract_if(|_, (_, until)| *until <= now).map(|(key, _)| key).collect();

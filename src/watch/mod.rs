@@ -1,4 +1,4 @@
-//! What is known of the cluster, and how it gets to know it.
+//! The known state of the cluster, and the events that change it.
 //!
 //! | file | what |
 //! | --- | --- |

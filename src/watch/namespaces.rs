@@ -1,4 +1,4 @@
-//! The namespaces that hold an Ingress or a Service, as far as the watches tell, and those that options name.
+//! The namespaces that contain an Ingress or a Service, as far as the watches show, and those that options name.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,17 +6,17 @@ use std::sync::Arc;
 /// The longest a namespace's name can be (a DNS label).
 const LONGEST: usize = 63;
 
-/// No namespace is called so: it stands for all of them.
+/// No namespace has this name: it stands for all of them.
 pub const ANY_NAMESPACE: &str = "";
 
-/// Namespaces, each with the number of objects that hold it in memory.
+/// Namespaces, each with the number of objects in it.
 #[derive(Debug, Default)]
 pub struct KnownNamespaces {
     counts: HashMap<Arc<str>, usize>,
 }
 
 impl KnownNamespaces {
-    /// One object more; true when the namespace was not known.
+    /// Adds an object. Returns true if the namespace was unknown.
     pub fn add(&mut self, namespace: &str) -> bool {
         if let Some(count) = self.counts.get_mut(namespace) {
             *count += 1;
@@ -26,7 +26,7 @@ impl KnownNamespaces {
         true
     }
 
-    /// One object less; true when it was the last one.
+    /// Removes an object. Returns true for the last one.
     pub fn remove(&mut self, namespace: &str) -> bool {
         let Some(count) = self.counts.get_mut(namespace) else { return false };
         *count -= 1;
@@ -37,19 +37,19 @@ impl KnownNamespaces {
         true
     }
 
-    /// A namespace's name as it is held, so that many keys share it.
+    /// The stored name of a namespace, so that many keys share it.
     pub fn shared(&self, namespace: &str) -> Arc<str> {
         self.counts.get_key_value(namespace).map_or_else(|| namespace.into(), |(known, _)| Arc::clone(known))
     }
 
-    /// Whether there is such a namespace.
+    /// Whether a namespace exists.
     pub fn contains(&self, namespace: &str) -> bool {
         self.counts.contains_key(namespace)
     }
 }
 
-/// The names longer than `namespace` of namespaces whose reference `reference` could be: each, with a dash, is how it
-/// begins.
+/// The namespaces with longer names than `namespace` to which `reference` could belong: each, with a dash, is a prefix
+/// of it.
 pub fn longer_namespaces<'a>(namespace: &str, reference: &'a str) -> impl Iterator<Item = &'a str> {
     let shortest = namespace.len() + 1;
     let dashes = reference.match_indices('-').map(|(end, _)| end);

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use crate::kubernetes::NodeAddresses;
 use crate::watch::collection::Collection;
 
-/// All nodes, with their addresses put together once and not at every look-up.
+/// All nodes, with their addresses joined once and not at every look-up.
 #[derive(Debug, Default)]
 pub struct Nodes {
     /// The nodes by name (the namespace of the key is empty).
@@ -15,7 +15,7 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// Forgets what was put together; a node changed.
+    /// Drops the joined addresses, because a node changed.
     pub fn invalidate(&mut self) {
         self.internal.take();
         self.external.take();

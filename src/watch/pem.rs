@@ -1,23 +1,23 @@
-//! PEM blocks as they are found in the data of Secrets.
+//! Finds PEM blocks in the data of Secrets.
 //!
-//! Only whole blocks are published, of the kinds that the proxy loads. Tools write text around them, and people put a
+//! Only complete blocks of the kinds that the proxy loads are published. Tools write text around them, and people put a
 //! private key beside a certificate, which is published where no key may be seen.
 
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
 
-/// The certificates in a text; empty where there is none.
+/// The certificates in a text; empty if there are none.
 pub fn certificates(text: &str) -> String {
     blocks(text, |label| label == "CERTIFICATE")
 }
 
-/// The private keys in a text; empty where there is none. The labels are those of Go's `tls.X509KeyPair`.
+/// The private keys in a text; empty if there are none. The labels are those of Go's `tls.X509KeyPair`.
 pub fn private_keys(text: &str) -> String {
     blocks(text, |label| label == "PRIVATE KEY" || label.ends_with(" PRIVATE KEY"))
 }
 
-/// The blocks with a label that is wanted. What is inside of them is not looked at.
+/// The blocks with a wanted label. Their content is not checked.
 fn blocks(text: &str, wanted: impl Fn(&str) -> bool) -> String {
     let label = |line: &'_ str, mark: &str| -> Option<String> {
         Some(line.trim().strip_prefix(mark)?.strip_suffix(DASHES)?.to_owned())

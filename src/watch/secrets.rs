@@ -1,4 +1,4 @@
-//! What is known of Secrets: that they exist, always; what is in them, only while an Ingress names them.
+//! What is known of Secrets: their existence always, their content only while an Ingress names them.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,43 +15,43 @@ use crate::watch::pem;
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 
-/// Which watch shows a Secret.
+/// The watch that shows a Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SecretSource {
     /// The watch of type `kubernetes.io/tls`, with data.
     Tls,
-    /// The watch of all other types, metadata alone.
+    /// The watch of all other types, metadata only.
     Others,
 }
 
-/// What is known of a Secret that an Ingress names.
+/// The known state of a Secret that an Ingress names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretState {
-    /// It is not there (or labelled `owner=helm`).
+    /// It does not exist (or has the label `owner=helm`).
     Missing,
-    /// It holds a certificate and a key.
+    /// It has a certificate and a key.
     Certificate(Arc<Certificate>),
-    /// It does not.
+    /// It has no usable certificate or key.
     Invalid {
-        /// The key of `data`, e.g. `tls.crt`.
+        /// The key of `data`, such as `tls.crt`.
         key: &'static str,
         fault: SecretFault,
     },
-    /// It is there and could not be read for now; the certificate that was known before goes on.
+    /// It exists but could not be read; the last known certificate stays in use.
     Unavailable(Option<Arc<Certificate>>),
 }
 
-/// What can be wrong with a key of a TLS Secret.
+/// The possible faults of a key of a TLS Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretFault {
     Missing,
     Empty,
-    /// No PEM block of a certificate or of a private key is in its value.
+    /// Its value has no PEM block of a certificate or of a private key.
     NoBlock,
 }
 
 impl From<&Secret> for SecretState {
-    /// Takes the certificates out of `tls.crt` and the private key out of `tls.key`. Traefik takes either a path or PEM
+    /// Takes the certificates from `tls.crt` and the private key from `tls.key`. Traefik accepts either a path or PEM
     /// in these fields, so anything else could make the proxy read a file of its own.
     fn from(secret: &Secret) -> Self {
         let blocks = |key: &'static str, blocks: fn(&str) -> String| {
@@ -77,9 +77,9 @@ impl From<&Secret> for SecretState {
 /// A Secret that exists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SecretEntry {
-    /// The newest resourceVersion that a watch has shown.
+    /// The newest resourceVersion from a watch.
     version: Box<str>,
-    /// What was read, and at which resourceVersion.
+    /// The data that was read, and its resourceVersion.
     held: Option<(Box<str>, SecretState)>,
     /// The last attempt to read it failed.
     failed: bool,
@@ -90,7 +90,7 @@ impl SecretEntry {
         self.held.as_ref().is_some_and(|(version, _)| *version == self.version)
     }
 
-    /// The certificate that it holds, if it does.
+    /// Its certificate, if it has one.
     fn certificate(&self) -> Option<Arc<Certificate>> {
         match &self.held {
             Some((_, SecretState::Certificate(certificate))) => Some(Arc::clone(certificate)),
@@ -98,8 +98,8 @@ impl SecretEntry {
         }
     }
 
-    /// What the translation sees. Data that is older than the newest version stands until the newer one has
-    /// been fetched, or could not be.
+    /// The state for the translation. Data that is older than the newest version is used until the newer one has been
+    /// fetched or could not be.
     fn state(&self) -> SecretState {
         match &self.held {
             Some((_, content)) if !self.failed || self.fresh() => content.clone(),
@@ -111,24 +111,24 @@ impl SecretEntry {
     }
 }
 
-/// What an event or a fetched Secret did.
+/// The effect of an event or a fetched Secret.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SecretChange {
     /// The translation would see another state than before.
     pub changed: bool,
-    /// Its data is wanted and not held, or an older version of it.
+    /// Its data is needed and not stored, or only an older version.
     pub fetch: bool,
 }
 
-/// What was known of a Secret when a GET for it began.
+/// The known state of a Secret when a GET for it began.
 #[derive(Clone, Debug)]
 pub struct Asked {
     tls: Option<Box<str>>,
     others: Option<Box<str>>,
 }
 
-/// All Secrets of the watched namespaces. A Secret's type never changes, so one is in both collections only
-/// for the moment between its deletion and its new creation as another type.
+/// All Secrets of the watched namespaces. A Secret's type never changes, so it is in both collections only between its
+/// deletion and its recreation as another type.
 #[derive(Debug)]
 pub struct Secrets {
     tls: Collection<SecretEntry>,
@@ -171,7 +171,7 @@ impl Secrets {
         }
     }
 
-    /// How many Secrets a watch has shown.
+    /// The number of Secrets that a watch has shown.
     pub fn count(&self, source: SecretSource) -> usize {
         self.of(source).len()
     }
@@ -181,7 +181,7 @@ impl Secrets {
         self.of_mut(source).begin_list(scope);
     }
 
-    /// A list came to its end: the Secrets that are gone, those left out whose certificate stays for a while.
+    /// A list has ended. Returns the Secrets that are deleted, except those whose certificate stays for a while.
     pub fn end_list(&mut self, source: SecretSource, scope: &Scope) -> Vec<SecretKey> {
         let now = Instant::now();
         let ended = self.of_mut(source).end_list(scope);
@@ -189,7 +189,7 @@ impl Secrets {
         ended.filter(|(key, entry)| !self.keep(key, entry.certificate(), now)).map(|(key, _)| key).collect()
     }
 
-    /// Keeps the certificate of a Secret that is gone; false where there is none to keep.
+    /// Keeps the certificate of a deleted Secret. Returns false if there is none to keep.
     fn keep(&mut self, key: &SecretKey, certificate: Option<Arc<Certificate>>, now: Instant) -> bool {
         if self.tls.get(key).is_some() || self.others.get(key).is_some() {
             return false;
@@ -200,17 +200,17 @@ impl Secrets {
         self.gone.get(key).is_some()
     }
 
-    /// When the certificate of a Secret that is gone has stayed for long enough.
+    /// When the certificate of a deleted Secret has stayed long enough.
     pub fn gone_due(&self) -> Option<Instant> {
         self.gone.due()
     }
 
-    /// Forgets the certificates that have stayed for long enough; gives the Secrets that are missing from now on.
+    /// Forgets the certificates that have stayed long enough; returns the Secrets that are missing from now on.
     pub fn expire_gone(&mut self, now: Instant) -> Vec<SecretKey> {
         self.gone.expire(now)
     }
 
-    /// A Secret with its data; the data is kept only when it is wanted.
+    /// A Secret with its data, which is stored only if it is needed.
     pub fn put(
         &mut self,
         source: SecretSource,
@@ -239,20 +239,21 @@ impl Secrets {
         }
         let version: Box<str> = meta.resource_version.as_deref().unwrap_or_default().into();
         let known = self.of(source).get(&key);
-        // Made again: what was known of the one before goes on until this one has been read.
+        // Recreated: the previous state is used until the new one has been read.
         let before =
             || self.gone.get(&key).map(|kept| (Box::default(), SecretState::Certificate(Arc::clone(kept))));
         let held = known.map_or_else(before, |known| known.held.clone()).filter(|_| wanted);
-        // One of which nothing is known but that it can't be read is waited for once, however often it changes.
+        // If nothing is known of a Secret except that it can't be read, it is waited for only once, however often it
+        // changes.
         let failed = wanted && held.is_none() && known.is_some_and(|known| known.failed);
         let entry = SecretEntry { version, held, failed };
         let fetch = wanted && !entry.fresh();
-        // Where a fetch follows, its outcome is the change; nothing is reported twice.
+        // If a fetch follows, its result is the change; nothing is reported twice.
         let changed = self.replace(source, key, entry).changed && !fetch;
         SecretChange { changed, fetch }
     }
 
-    /// A Secret is gone. Its certificate stays for a while where it is in use.
+    /// A Secret was deleted. If its certificate is in use, it stays for a while.
     pub fn remove(&mut self, source: SecretSource, key: &SecretKey) -> SecretChange {
         let before = self.state(key);
         let certificate = self.of_mut(source).remove(key).and_then(|entry| entry.certificate());
@@ -260,7 +261,7 @@ impl Secrets {
         SecretChange { changed: self.state(key) != before, fetch: false }
     }
 
-    /// A Secret that is there and counts as none.
+    /// A Secret that exists but counts as missing.
     fn hide(&mut self, source: SecretSource, key: &SecretKey) -> SecretChange {
         let before = self.state(key);
         self.of_mut(source).remove(key);
@@ -268,7 +269,7 @@ impl Secrets {
         SecretChange { changed: self.state(key) != before, fetch: false }
     }
 
-    /// A GET for a Secret begins; `None` where none is needed.
+    /// A GET for a Secret begins; `None` if none is needed.
     pub fn ask(&self, key: &SecretKey) -> Option<Asked> {
         let version = |collection: &Collection<SecretEntry>| Some(collection.get(key)?.version.clone());
         self.needs_fetch(key).then(|| Asked { tls: version(&self.tls), others: version(&self.others) })
@@ -280,15 +281,15 @@ impl Secrets {
         entries.iter().flatten().next().is_some() && !entries.iter().flatten().any(|entry| entry.fresh())
     }
 
-    /// Whether it is there and nothing is known of its data: neither an older version nor why it could not be read.
+    /// Whether it exists and nothing is known of its data: neither an older version nor why it could not be read.
     pub fn is_unread(&self, key: &SecretKey) -> bool {
         let entries = [self.tls.get(key), self.others.get(key)];
         let mut entries = entries.iter().flatten().peekable();
         entries.peek().is_some() && entries.all(|entry| entry.held.is_none() && !entry.failed)
     }
 
-    /// A GET answered; `None` is 404, and then the Secret that was asked for is gone. One that was made again since is
-    /// not: nobody would tell of it a second time. True when the state changed.
+    /// A GET was answered; `None` is 404, which means that the requested Secret is deleted. One that was recreated
+    /// since is not, and nobody would report it a second time. Returns true if the state changed.
     pub fn fetched(&mut self, key: &SecretKey, asked: &Asked, secret: Option<&Secret>) -> bool {
         let before = self.state(key);
         let helm = secret.is_some_and(|secret| owned_by_helm(&secret.metadata));
@@ -302,8 +303,8 @@ impl Secrets {
                 continue;
             };
             collection.update(key, |entry| {
-                // The newest version is the watches' to tell: an answer may be older than what they know, and
-                // then a second fetch is under way.
+                // Only the watches know the newest version: an answer may be older, and then a second fetch is in
+                // progress.
                 let version = secret.metadata.resource_version.as_deref().unwrap_or_default();
                 entry.held = Some((version.into(), SecretState::from(secret)));
                 entry.failed = false;
@@ -315,7 +316,7 @@ impl Secrets {
         self.state(key) != before
     }
 
-    /// A GET failed, and not with 404. True when the state changed, or is known for the first time.
+    /// A GET failed, but not with 404. Returns true if the state changed or is known for the first time.
     pub fn fetch_failed(&mut self, key: &SecretKey) -> bool {
         let before = self.state(key);
         let unread = self.is_unread(key);
@@ -325,7 +326,7 @@ impl Secrets {
         unread || self.state(key) != before
     }
 
-    /// No Ingress names it any more: what was in it is forgotten.
+    /// No Ingress names it any more: its content is dropped.
     pub fn release(&mut self, key: &SecretKey) {
         self.gone.forget(key);
         for collection in [&mut self.tls, &mut self.others] {
@@ -359,7 +360,7 @@ impl Secrets {
     }
 }
 
-/// Helm keeps its releases in Secrets; Traefik's provider never sees them either.
+/// Helm stores its releases in Secrets; Traefik's provider does not see them either.
 fn owned_by_helm(meta: &ObjectMeta) -> bool {
     meta.labels.as_ref().and_then(|labels| labels.get("owner")).is_some_and(|owner| owner == "helm")
 }

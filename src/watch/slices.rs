@@ -1,4 +1,4 @@
-//! EndpointSlices by the Service that they belong to.
+//! EndpointSlices by their Service.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl SlicesByService {
         slices.insert(place, slice);
     }
 
-    /// Takes a slice from its Service.
+    /// Removes a slice from its Service.
     pub fn remove(&mut self, service: &ServiceKey, slice: &Arc<Slice>) {
         if let Some(slices) = self.slices.get_mut(service) {
             slices.retain(|other| !Arc::ptr_eq(other, slice));

@@ -1,7 +1,7 @@
-//! Everything that is known of the cluster, offline and live alike: objects come in as watcher events, and what
-//! they changed comes out as keys.
+//! The known objects of the cluster, offline and live alike: watcher events go in, and keys of what they changed come
+//! out.
 //!
-//! `Stores` is a plain value: who shares it between tasks puts a lock around it. Nothing in here waits.
+//! `Stores` is a plain value. If several tasks share it, it is behind a lock. Nothing in here waits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use crate::watch::slices::SlicesByService;
 /// What is watched.
 #[derive(Clone, Debug)]
 pub struct Watched {
-    /// The namespaces of namespaced kinds; `None` is all, with one watch for the whole cluster.
+    /// The namespaces of namespaced kinds; `None` means all, with one watch for the whole cluster.
     pub namespaces: Option<Vec<Arc<str>>>,
     /// Whether nodes are read.
     pub nodes: bool,
@@ -46,14 +46,14 @@ impl Watched {
     }
 }
 
-/// What is kept of an IngressClassParameters: unchecked, since manifests and older definitions hold anything.
+/// The stored part of an IngressClassParameters: unchecked, since manifests and older CRDs allow anything.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Parameters {
     /// `metadata.generation`; `None` in a manifest.
     pub generation: Option<i64>,
-    /// The spec; `Null` where there is none.
+    /// The spec; `Null` if there is none.
     pub spec: Value,
-    /// The status; `Null` where there is none.
+    /// The status; `Null` if there is none.
     pub status: Value,
 }
 
@@ -150,7 +150,7 @@ impl Stores {
         &self.class_memory
     }
 
-    /// An Ingress came, changed or went.
+    /// An Ingress was created, changed or deleted.
     pub fn apply_ingress(&mut self, scope: &Scope, event: Event<Ingress>) -> Touched {
         let mut touched = Touched::default();
         let (event, known) = (stripped(event, Ingress::strip), &self.known);
@@ -167,13 +167,13 @@ impl Stores {
         touched
     }
 
-    /// An IngressClass came, changed or went.
+    /// An IngressClass was created, changed or deleted.
     pub fn apply_class(&mut self, event: Event<IngressClass>) -> Touched {
         let event = stripped(event, IngressClass::strip);
         Touched { classes: apply_cluster_scoped(&mut self.classes, event), ..Touched::default() }
     }
 
-    /// A Service came, changed or went.
+    /// A Service was created, changed or deleted.
     pub fn apply_service(&mut self, scope: &Scope, event: Event<WireService>) -> Touched {
         let mut touched = Touched::default();
         let known = &self.known;
@@ -185,7 +185,7 @@ impl Stores {
         touched
     }
 
-    /// An EndpointSlice came, changed or went: its Service is touched, both when it moved to another one.
+    /// An EndpointSlice was created, changed or deleted. Its Service is touched, and if it moved, both Services are.
     pub fn apply_slice(&mut self, scope: &Scope, event: Event<EndpointSlice>) -> Touched {
         let mut touched = Touched::default();
         let known = &self.known;
@@ -208,7 +208,7 @@ impl Stores {
         touched
     }
 
-    /// A Secret came, changed or went, with its data. `wanted` says whether an Ingress names it
+    /// A Secret was created, changed or deleted, with its data. `wanted` says whether an Ingress names it
     /// ([`DependencyIndex::secret_is_named`]); otherwise the data is dropped.
     ///
     /// [`DependencyIndex::secret_is_named`]: crate::index::DependencyIndex::secret_is_named
@@ -226,7 +226,7 @@ impl Stores {
         })
     }
 
-    /// A Secret came, changed or went, without its data. Those whose data is wanted are in `fetch`.
+    /// A Secret was created, changed or deleted, without its data. If its data is needed, it is in `fetch`.
     pub fn apply_secret_metadata(
         &mut self,
         source: SecretSource,
@@ -247,7 +247,7 @@ impl Stores {
         Touched { secrets: changed.then(|| key.clone()).into_iter().collect(), ..Touched::default() }
     }
 
-    /// A GET of a Secret failed, and not with 404.
+    /// A GET of a Secret failed, but not with 404.
     pub fn secret_fetch_failed(&mut self, key: &SecretKey) -> Touched {
         let changed = self.secrets.fetch_failed(key);
         Touched { secrets: changed.then(|| key.clone()).into_iter().collect(), ..Touched::default() }
@@ -258,27 +258,27 @@ impl Stores {
         self.secrets.gone_due()
     }
 
-    /// Secrets that have been gone for so long by now that their certificates are no longer used.
+    /// Secrets that have been deleted for so long that their certificates are no longer used.
     pub fn expire_gone_secrets(&mut self, now: Instant) -> Touched {
         Touched { secrets: self.secrets.expire_gone(now), ..Touched::default() }
     }
 
-    /// The first Ingress names a Secret: true when its data must be fetched.
+    /// The first Ingress names a Secret. Returns true if its data must be fetched.
     pub fn secret_needs_fetch(&self, key: &SecretKey) -> bool {
         self.secrets.needs_fetch(key)
     }
 
-    /// A GET for a Secret begins; `None` where none is needed.
+    /// A GET for a Secret begins; `None` if none is needed.
     pub fn ask_for_secret(&self, key: &SecretKey) -> Option<Asked> {
         self.secrets.ask(key)
     }
 
-    /// The last Ingress that named a Secret is gone: its data is forgotten.
+    /// The last Ingress that named a Secret is gone: its data is dropped.
     pub fn release_secret(&mut self, key: &SecretKey) {
         self.secrets.release(key);
     }
 
-    /// A Node came, changed or went. A heartbeat touches nothing.
+    /// A Node was created, changed or deleted. A heartbeat touches nothing.
     pub fn apply_node(&mut self, event: Event<Node>) -> Touched {
         let nodes = &mut self.nodes.collection;
         let changed = match event {
@@ -300,27 +300,27 @@ impl Stores {
         Touched { nodes: changed, ..Touched::default() }
     }
 
-    /// A Namespace came, changed or went; only its labels are read.
+    /// A Namespace was created, changed or deleted; only its labels are used.
     pub fn apply_namespace(&mut self, event: Event<Namespace>) -> Touched {
         let labels = apply_cluster_scoped::<Namespace, _>(&mut self.labels, event);
         Touched { labels, ..Touched::default() }
     }
 
-    /// IngressClassParameters came, changed or went. A status that changed touches them too, since someone may have
-    /// edited it.
+    /// IngressClassParameters were created, changed or deleted. A changed status touches them too, since someone may
+    /// have edited it.
     pub fn apply_parameters(&mut self, event: Event<DynamicObject>) -> Touched {
         let parameters = apply_cluster_scoped(&mut self.parameters, event);
         Touched { parameters, ..Touched::default() }
     }
 
-    /// A ConfigMap that remembers accepted parameters came, changed or went.
+    /// A ConfigMap with stored parameters was created, changed or deleted.
     pub fn apply_class_memory(&mut self, event: Event<ConfigMap>) -> Touched {
         let known = &self.known;
         let changes = apply_part(&mut self.class_memory, &Scope::All, event, |map| key_of(map, known));
         Touched { class_memory: !changes.is_empty(), ..Touched::default() }
     }
 
-    /// How many objects of a kind there are; `None` for kinds that are not held here.
+    /// The number of objects of a kind; `None` for kinds that are not stored here.
     pub fn count(&self, kind: WatchKind) -> Option<usize> {
         Some(match kind {
             WatchKind::Ingress => self.ingresses().len(),
@@ -360,28 +360,28 @@ impl Stores {
         self.slices_by_service.get(key)
     }
 
-    /// What is known of a Secret.
+    /// The known state of a Secret.
     pub fn secret(&self, key: &SecretKey) -> SecretState {
         self.secrets.state(key)
     }
 
-    /// The InternalIP addresses of all nodes, by node name; `None` where nodes are not read.
+    /// The InternalIP addresses of all nodes, by node name; `None` if nodes are not read.
     pub fn node_internal_ips(&self) -> Option<Arc<[Box<str>]>> {
         self.watched.nodes.then(|| self.nodes.internal_ips())
     }
 
-    /// The ExternalIP addresses of all nodes, by node name; `None` where nodes are not read.
+    /// The ExternalIP addresses of all nodes, by node name; `None` if nodes are not read.
     pub fn node_external_ips(&self) -> Option<Arc<[Box<str>]>> {
         self.watched.nodes.then(|| self.nodes.external_ips())
     }
 
-    /// Whether a namespace holds an Ingress or a Service, as far as is watched.
+    /// Whether a namespace contains an Ingress or a Service, as far as it is watched.
     pub fn has_namespace(&self, namespace: &str) -> bool {
         self.known.contains(namespace)
     }
 }
 
-/// An event whose object has lost what is not read.
+/// An event without the unused fields of its object.
 fn stripped<K>(event: Event<K>, strip: impl Fn(&mut K)) -> Event<K> {
     match event {
         Event::Apply(mut object) => {

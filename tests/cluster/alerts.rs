@@ -15,8 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::harness::operator::{Operator, SOON, binary, get};
-use crate::harness::prometheus::{Prometheus, dashboard_queries, job, program};
-use crate::harness::{ADMIN, ControlPlane, Part, Process, eventually, free_port, skip, tool};
+use crate::harness::prometheus::{Prometheus, job, program};
+use crate::harness::{ADMIN, ControlPlane, Part, Process, dashboard, eventually, free_port, skip, tool};
 use crate::operator::objects::{
     ADDRESS, FAST, has_router, ingress, namespace, service, shop_with, slice, tls_ingress,
 };
@@ -241,6 +241,17 @@ async fn deaf(plane: &ControlPlane) -> (Operator, Silence) {
     (plane.operator_by("deaf", command), silence)
 }
 
+/// Draws the dashboard from a time until now, into the file that `WAYBILL_DASHBOARD_PICTURE` names (`make dashboard-picture`).
+async fn draw(prometheus: &Prometheus, from: jiff::Timestamp) {
+    let seconds = |at: jiff::Timestamp| at.as_millisecond() as f64 / 1000.0;
+    let (from, to) = (seconds(from), seconds(jiff::Timestamp::now()));
+    let picture = dashboard::picture(prometheus, "10s", from, to).await.unwrap();
+    assert!(!picture.contains("no data"), "a panel of the dashboard is empty");
+    if let Some(path) = std::env::var_os("WAYBILL_DASHBOARD_PICTURE") {
+        std::fs::write(path, picture).unwrap();
+    }
+}
+
 fn config(rules: &PathBuf, plain: &[u16], agents: &[u16], secure: u16, reader: &PathBuf) -> Value {
     let every = format!("{}ms", 30_000 / factor());
     let secure_job = json!({
@@ -319,7 +330,10 @@ async fn each_alert_fires_and_goes_out() {
     let targets = [first.port(), deaf.port(), twin.port()];
     let agents = [proxy.port, deaf_proxy.port];
     let running = plane.prometheus(&prometheus, &config(&rules_file, &targets, &agents, port, &reader));
-    let mut run = Run { prometheus: running, plane, unseen: dashboard_queries("60s") };
+    let asked = dashboard::panels("60s");
+    let unseen = asked.iter().flat_map(|panel| panel.queries()).map(str::to_owned).collect();
+    let mut run = Run { prometheus: running, plane, unseen };
+    let began = jiff::Timestamp::now();
     let prometheus = &run.prometheus;
     eventually("all replicas and agents are scraped", SOON, async || {
         match prometheus.query("sum(up)").await?.first() {
@@ -426,4 +440,5 @@ async fn each_alert_fires_and_goes_out() {
     run.is_out("WaybillNoLeader", json!({}), 4).await;
     let left = run.prometheus.firing().await.unwrap();
     assert!(left.is_empty(), "{left:#?}");
+    draw(&run.prometheus, began).await;
 }

@@ -65,7 +65,7 @@ async fn each_thing_is_there_or_its_line_says_what_to_do() {
         "kubectl apply -k crds",
         "note  classes: no IngressClass has the controller traefik.io/ingress-controller",
         "components/ingress-class/ingressclass.yaml",
-        "ok    rights: you may do all that is needed",
+        "ok    rights: you may do everything that is needed",
         "ok    Lease waybill/waybill: nobody leads yet",
     ];
     expect(&plane, &token, &[], 0, &optional);
@@ -89,8 +89,10 @@ async fn each_thing_is_there_or_its_line_says_what_to_do() {
     })
     .await;
     plane.install("manifests/examples/two-classes");
-    let unknown =
-        ["note  class public: no leader has looked", "Service edge-public/traefik: its load balancer has no"];
+    let unknown = [
+        "note  class public: no leader has checked",
+        "Service edge-public/traefik: its load balancer has no",
+    ];
     expect(&plane, &token, &[], 0, &unknown);
     let services = [balancer("edge-public", address.clone()), balancer("edge-internal", address.clone())];
     plane.apply_objects(&services).await;
@@ -147,7 +149,7 @@ async fn each_thing_is_there_or_its_line_says_what_to_do() {
     let status = "\"test\" has written the status of 1 of our Ingresses, such as edge/web";
     expect(&plane, &token, &[], 0, &[status, "ok    other waybill: none leads in namespace waybill"]);
     let other = "note  other waybill: \"rival\" holds the Lease edge/waybill";
-    let all = "ok    rights: system:serviceaccount:waybill:waybill may do all";
+    let all = "ok    rights: system:serviceaccount:waybill:waybill may do everything";
     expect(&plane, ADMIN, &[ACCOUNT], 0, &[status, other, all]);
 
     // Less and less is there.

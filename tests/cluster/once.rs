@@ -77,7 +77,7 @@ async fn once_writes_what_is_published_and_ends() {
     let status = waits.ended(GIVES_UP_WITHIN).await;
     let said = waits.log();
     assert_eq!(status.code(), Some(1), "{said}");
-    assert!(said.contains("no whole generation within 60 s: there is no index"), "{said}");
+    assert!(said.contains("no complete generation within 60 s: there is no index"), "{said}");
     assert!(!nothing.join("current").exists());
 }
 
@@ -113,7 +113,7 @@ async fn a_folder_that_can_t_be_written_ends_once_at_once() {
     }
 }
 
-/// The index stays as it is when a shard is made anew.
+/// The index stays as it is when a shard is created again.
 #[tokio::test]
 async fn a_damaged_shard_is_asked_for_until_it_is_right() {
     let mut bench = Bench::new(MANY, 0).await;

@@ -98,7 +98,7 @@ async fn kubectl_has_a_plugin_that_reads_the_cluster_of_its_context() {
     let completed = ask(&["-n", &here, "http"]);
     assert!(completed.starts_with("http://here.example.com/"), "{completed}");
     let completed = printed(&kubectl(plane, &["__complete", "waybill", "expl"]), 0);
-    assert!(completed.starts_with("explain\tSay which router"), "{completed}");
+    assert!(completed.starts_with("explain\tShow which router"), "{completed}");
 }
 
 #[tokio::test]

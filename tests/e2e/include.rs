@@ -64,8 +64,8 @@ async fn stays_unready_until_the_files_are_right(world: &World) {
     .await;
     eventually("it is not ready, and says why", SOON, async || {
         let [startup, ready] = [edge.probe("/startupz").await?, edge.probe("/readyz").await?];
-        let said = "tag.yaml: http.middlewares.tag: it is empty or no map, which Traefik refuses; nothing is handed to \
-                    Traefik until it is right";
+        let said = "tag.yaml: http.middlewares.tag: it is empty or not a map, which Traefik refuses; \
+            nothing is handed to Traefik until it is fixed";
         match (startup.status, ready.status) {
             (503, 503) if startup.body.contains(said) && ready.body.contains(said) => Ok(()),
             other => Err(format!("{other:?}: {}", ready.body)),
@@ -104,7 +104,13 @@ pub async fn a_file_that_traefik_refuses_is_taken_back() {
     std::fs::write(edge.include.join("tag.yaml"), WRONG).unwrap();
     says(&edge, "tag.yaml: http.middlewares.tag: it is empty", SOON).await;
     edge.start_agent(&world);
-    says(&edge, "it is empty or no map, which Traefik refuses; what was on disk before stands", SOON).await;
+    says(
+        &edge,
+        "it is empty or not a map, which Traefik refuses; the content that is on disk stays in \
+        use",
+        SOON,
+    )
+    .await;
     world.apply(&[simple("between", "web")]).await;
     edge.answers(&[("between.example/", "web")]).await;
     tagged(&edge, "second").await;

@@ -1,4 +1,4 @@
-//! `waybill check`: whether a cluster has what the operator needs, a line each.
+//! `waybill check`: checks whether a cluster has everything that the operator needs, and prints a line for each check.
 
 mod rights;
 mod rivals;
@@ -27,7 +27,7 @@ use crate::translate::settings::StatusSource;
 /// The minor version from which EndpointSlices are served as they are read.
 const OLDEST: u32 = 21;
 
-/// The minor version from which the API server takes the CRD's rules.
+/// The minor version from which the API server accepts the CRD's rules.
 const OLDEST_WITH_CRD: u32 = 31;
 
 /// The arguments of `check`.
@@ -36,7 +36,7 @@ pub struct CheckArguments {
     #[command(flatten)]
     cluster: ClusterArguments,
 
-    /// Check the rights of this user in place of yours, such as system:serviceaccount:waybill:waybill
+    /// Check the rights of this user instead of yours, such as system:serviceaccount:waybill:waybill
     #[arg(long = "as", value_name = "USER")]
     user: Option<String>,
 }
@@ -44,12 +44,12 @@ pub struct CheckArguments {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Finding {
     Ok,
-    /// The operator works, but maybe not as somebody expects.
+    /// The operator works, but maybe not as expected.
     Note,
     Fail,
 }
 
-/// A cluster that is looked at, and what was found so far.
+/// A cluster, and the findings so far.
 struct Checklist<'a> {
     client: Client,
     options: &'a Options,
@@ -58,7 +58,7 @@ struct Checklist<'a> {
     lines: Vec<(Finding, String)>,
 }
 
-/// The IngressClasses of ours with the parameters that they name, where these are there.
+/// Our IngressClasses with the parameters that they name, if these exist.
 type OwnClasses = BTreeMap<String, Option<IngressClassParameters>>;
 
 impl CheckArguments {
@@ -103,13 +103,13 @@ impl Checklist<'_> {
         self.lines.push((Finding::Fail, text.into()));
     }
 
-    /// Checks everything. Without an API server there is nothing more to check.
+    /// Checks everything. If the API server does not answer, there is nothing more to check.
     async fn filled(mut self, address: &str) -> Vec<(Finding, String)> {
         match self.client.apiserver_version().await {
             Err(error) => {
                 let error = with_causes(&error);
                 self.fail(format!(
-                    "API server: {address} gives no answer ({error}); check address, token and network"
+                    "API server: {address} does not answer ({error}); check address, token and network"
                 ));
                 return self.lines;
             }
@@ -133,14 +133,15 @@ impl Checklist<'_> {
                 "API server: {address} is {name}, which does not serve discovery.k8s.io/v1; upgrade to 1.{OLDEST} or newer"
             )),
             Ok(minor) if version.major == "1" && minor < OLDEST_WITH_CRD => self.note(format!(
-                "API server: {address} is {name}, which does not take the CRD; upgrade to 1.{OLDEST_WITH_CRD} or newer \
+                "API server: {address} is {name}, which does not accept the CRD; upgrade to \
+                 1.{OLDEST_WITH_CRD} or newer \
                  for classes with parameters"
             )),
             _ => self.ok(format!("API server: {address} is {name}")),
         }
     }
 
-    /// Whether IngressClassParameters are served. Nothing is said where they are not read.
+    /// Whether IngressClassParameters are served. Reports nothing if they are not read.
     async fn definition(&mut self) -> bool {
         if self.options.class.lookup_disabled {
             return false;
@@ -158,7 +159,7 @@ impl Checklist<'_> {
         false
     }
 
-    /// The classes of ours; `None` where classes are not or can't be read.
+    /// Our classes; `None` if classes are not read or can't be read.
     async fn classes(&mut self, parameters_served: bool) -> Option<OwnClasses> {
         if self.options.class.lookup_disabled {
             self.note(
@@ -183,8 +184,8 @@ impl Checklist<'_> {
         if let Some(other) = other {
             let theirs = other.spec.as_ref().and_then(|spec| spec.controller.as_deref()).unwrap_or_default();
             self.fail(format!(
-                "classes: IngressClass {named} belongs to the controller {theirs:?}; name a class of {controller} in the \
-                 option ingressClass, or make one of another name"
+                "classes: IngressClass {named} belongs to the controller {theirs:?}; name a class of \
+                 {controller} in the option ingressClass, or create one with another name"
             ));
         } else if !names.is_empty() {
             self.ok(format!("classes: {} with the controller {controller}", names.join(", ")));
@@ -220,10 +221,11 @@ impl Checklist<'_> {
             match (&found, named) {
                 (Some(found), _) => self.accepted(&name, found),
                 (None, Some(named)) => self.fail(format!(
-                    "class {name}: there are no {KIND} {named}; create them, or take spec.parameters out of the class"
+                    "class {name}: there are no {KIND} {named}; create them, or remove spec.parameters from \
+                     the class"
                 )),
                 (None, None) if has_some(class) => self.fail(format!(
-                    "class {name}: spec.parameters names no {KIND} of {GROUP}; correct it, or take it out"
+                    "class {name}: spec.parameters does not name {KIND} of {GROUP}; correct it, or remove it"
                 )),
                 (None, None) => {}
             }
@@ -243,7 +245,7 @@ impl Checklist<'_> {
                 "class {class}: its parameters {name} are not accepted ({}): {}",
                 condition.reason, condition.message
             )),
-            None => self.note(format!("class {class}: no leader has looked at its parameters {name} yet")),
+            None => self.note(format!("class {class}: no leader has checked its parameters {name} yet")),
         }
     }
 
@@ -266,7 +268,7 @@ impl Checklist<'_> {
     }
 
     async fn published_service(&mut self, key: &ServiceKey) {
-        // The operator may list Services, and not get one.
+        // The operator may list Services, but not get one.
         let list = ListParams::default().fields(&format!("metadata.name={}", key.name()));
         let found = Api::<Service>::namespaced(self.client.clone(), key.namespace()).list(&list).await;
         let service = match found.map(|list| list.items.into_iter().next()) {
@@ -297,7 +299,7 @@ impl Checklist<'_> {
     }
 }
 
-/// Whether the API server knows nothing of what was asked for.
+/// Whether the API server does not know the requested resource.
 fn is_absent(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }

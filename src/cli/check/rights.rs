@@ -1,4 +1,4 @@
-//! Whether the operator may do what it does with these options.
+//! Checks whether the operator has the rights that its options need.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ use crate::options::Options;
 use crate::parameters::IngressClassParameters;
 use crate::watch::Scope;
 
-/// The shipped roles, which hold all that is needed and nothing else.
+/// The shipped roles, which contain all needed rights and no others.
 const OWN_ROLE: &str = include_str!("../../../manifests/base/role.yaml");
 const CLUSTER_ROLE: &str = include_str!("../../../manifests/cluster/clusterrole.yaml");
 const OUTPUT_ROLE: &str = include_str!("../../../manifests/examples/two-classes/output/role.yaml");
@@ -26,7 +26,7 @@ const NAMESPACES_ROLE: &str =
     include_str!("../../../manifests/components/namespace-selectors/clusterrole.yaml");
 const REVIEWS_ROLE: &str = include_str!("../../../manifests/components/metrics-secure/reviews.yaml");
 
-/// Questions that wait for an answer at once.
+/// The number of concurrent questions.
 const AT_ONCE: usize = 16;
 
 /// A role, or a binding, which has no rules.
@@ -40,12 +40,12 @@ struct ShippedRole {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Right {
     group: String,
-    /// With the subresource, as `ingresses/status`.
+    /// With the subresource, such as `ingresses/status`.
     resource: String,
-    /// `None` for all namespaces, and for what has none.
+    /// `None` for all namespaces, and for cluster-scoped resources.
     namespace: Option<String>,
     verb: String,
-    /// What is lost without it, where the operator works all the same.
+    /// What does not work without it, if the operator can run without it.
     optional: Option<&'static str>,
     remedy: &'static str,
 }
@@ -53,7 +53,7 @@ struct Right {
 const APPLY: &str = "apply the manifests of this version";
 
 impl Checklist<'_> {
-    /// Asks for every right that is needed.
+    /// Checks every needed right.
     pub(super) async fn rights(&mut self, classes: Option<&OwnClasses>) {
         let rights = match needed(self.options, classes) {
             Ok(rights) => rights,
@@ -76,7 +76,7 @@ impl Checklist<'_> {
         let who = self.user.unwrap_or("you");
         if missing.is_empty() {
             let who = who.to_owned();
-            return self.ok(format!("rights: {who} may do all that is needed ({asked} rights)"));
+            return self.ok(format!("rights: {who} may do everything that is needed ({asked} rights)"));
         }
         let mut lines: BTreeMap<_, Vec<String>> = BTreeMap::new();
         for Right { resource, namespace, verb, optional, remedy, .. } in missing {
@@ -138,7 +138,7 @@ impl Checklist<'_> {
     }
 }
 
-/// The groups that the API server puts a user into by itself.
+/// The groups that the API server assigns to a user automatically.
 fn groups(user: &str) -> Vec<String> {
     let mut groups = vec!["system:authenticated".to_owned()];
     let account = user.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
@@ -162,7 +162,7 @@ fn is_cluster_scoped(resource: &str) -> bool {
     )
 }
 
-/// All rights that the options and the classes need, each once.
+/// All rights that the options and the classes need, without duplicates.
 fn needed(options: &Options, classes: Option<&OwnClasses>) -> Result<BTreeSet<Right>, serde_saphyr::Error> {
     let mut needed = BTreeSet::new();
     let own = [Some(options.namespace.clone())];
@@ -219,7 +219,7 @@ fn needed(options: &Options, classes: Option<&OwnClasses>) -> Result<BTreeSet<Ri
     Ok(needed)
 }
 
-/// What a shipped role grants: once for each namespace, what is cluster-scoped once.
+/// The rights that a shipped role grants: once for each namespace, and cluster-scoped ones once.
 fn of_role(
     manifest: &str,
     namespaces: &[Option<String>],

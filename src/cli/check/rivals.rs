@@ -1,4 +1,4 @@
-//! Who else does what this operator does: another waybill, Traefik's provider, another controller.
+//! Looks for others that do the same work: another waybill, Traefik's provider, another controller.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,17 +18,17 @@ use crate::translate::class::{Ownership, claim};
 use crate::translate::settings::ClassState;
 use crate::watch::Scope;
 
-/// Ingresses of a namespace, or of all where all are watched, that are looked at.
+/// The maximum number of Ingresses to check, for each namespace or for all together.
 const SAMPLE: u32 = 500;
 
-/// Leases that are looked at.
+/// The maximum number of Leases to check.
 const LEASES: u32 = 5_000;
 
-/// A Lease that was not renewed for so many times its duration belongs to nobody who runs.
+/// A Lease that was not renewed for this many times its duration belongs to no running process.
 const GONE: i64 = 4;
 
 impl Checklist<'_> {
-    /// Who leads here, and which other operators there are.
+    /// Reports who leads here, and which other operators there are.
     pub(super) async fn lease(&mut self) {
         let (namespace, name) = (&self.options.namespace, &self.options.leader_election.lease_name);
         let own = format!("{namespace}/{name}");
@@ -37,7 +37,7 @@ impl Checklist<'_> {
             true => Api::all(self.client.clone()),
             false => Api::namespaced(self.client.clone(), namespace),
         };
-        // A node has a Lease each, and an agent.
+        // Nodes and agents have a Lease each.
         let list = ListParams::default()
             .labels(&format!("{PART_LABEL}!={AGENT_PART}"))
             .fields("metadata.namespace!=kube-node-lease")
@@ -69,8 +69,8 @@ impl Checklist<'_> {
             alone = false;
             let other = format!("{}/{}", lease.namespace().unwrap_or_default(), lease.name_any());
             self.note(format!(
-                "other waybill: {holder:?} holds the Lease {other} and renewed it {age} s ago; see that both do not take \
-                 the same Ingresses (controllerName, namespaces, labelSelector)"
+                "other waybill: {holder:?} holds the Lease {other} and renewed it {age} s ago; make sure \
+                 that they do not serve the same Ingresses (controllerName, namespaces, labelSelector)"
             ));
         }
         if alone {
@@ -79,7 +79,7 @@ impl Checklist<'_> {
         }
     }
 
-    /// Who else has written statuses of Ingresses of ours.
+    /// Reports who else has written statuses of our Ingresses.
     pub(super) async fn statuses(&mut self, classes: Option<&OwnClasses>) {
         let list = ListParams::default().limit(SAMPLE).labels(self.options.label_selector.as_str());
         let mut writers: BTreeMap<String, (String, usize)> = BTreeMap::new();
@@ -113,7 +113,7 @@ impl Checklist<'_> {
             }
         }
         if writers.is_empty() {
-            self.ok("other controllers: none has written the status of an Ingress of ours");
+            self.ok("other controllers: none has written the status of one of our Ingresses");
         }
         for (manager, (example, count)) in writers {
             self.note(format!(

@@ -1,4 +1,4 @@
-//! What `render` says about its input: what can't be read, problems by category, and a summary.
+//! The report of `render` about its input: faults, problems by category, and a summary.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -13,11 +13,11 @@ use crate::table::Output;
 use crate::tools::{invalid, problems};
 use crate::translate::problem::{Category, Problem};
 
-/// An Ingress names a class that is not in the input. A cluster may have it, so this is no [`Category`].
+/// An Ingress names a class that is not in the input. The cluster may have it, so this is not a [`Category`].
 const CLASS_NOT_FOUND: &str = "ClassNotFound";
-/// An API server would refuse the object. In a cluster there is none of these.
+/// An API server would refuse the object, so a cluster has no such objects.
 const INVALID_OBJECT: &str = "InvalidObject";
-/// Ingresses that one line names.
+/// The maximum number of Ingresses in one line.
 const NAMES_SHOWN: usize = 3;
 
 /// Every category that `render` can report.
@@ -26,7 +26,7 @@ pub fn categories() -> Vec<&'static str> {
     known.chain([CLASS_NOT_FOUND, INVALID_OBJECT]).collect()
 }
 
-/// What there is to say.
+/// The report of a run.
 pub struct RenderReport {
     pub faults: Vec<String>,
     warnings: Vec<String>,
@@ -39,7 +39,7 @@ pub struct RenderReport {
 }
 
 impl RenderReport {
-    /// What can be said before anything is translated.
+    /// What is known before anything is translated.
     pub fn new(manifests: &Manifests) -> Self {
         let unnamed = manifests.unnamed.iter().map(ToString::to_string);
         let quoted = manifests.quoted.iter().map(ToString::to_string);
@@ -64,9 +64,9 @@ impl RenderReport {
         let mut found = routing.all_problems();
         found.extend(problems::of_statuses(routing));
         let translated = found.iter().map(|problem| (problem.category.as_str(), text(problem)));
-        // What is wrong with the input first, then what follows from it.
+        // Faults of the input come first, then their consequences.
         self.problems.splice(0..0, translated.chain(missing));
-        // No fault of what was read, so --strict does not count it.
+        // This is no fault of the input, so --strict does not count it.
         let large = |(key, output): (&OutputKey, &Output)| text_problem(key, output.routing_bytes());
         let large = routing.table().outputs().filter_map(large);
         self.warnings.extend(large.map(|problem| problem.to_string()));
@@ -96,7 +96,7 @@ impl RenderReport {
         format!("{read} read{parts}; {routers}, {certificates}")
     }
 
-    /// Sets problems of some categories aside.
+    /// Removes problems of ignored categories.
     pub fn ignore(&mut self, categories: &[String]) {
         let ignored = &mut self.ignored;
         self.problems.retain(|(category, _)| {

@@ -114,9 +114,7 @@ fn a_problem_is_whole_and_an_output_can_be_drawn_alone() {
     let picture = graph("svg", &long);
     let letters: String =
         picture.split("<text").skip(1).filter_map(|one| one.split(['>', '<']).nth(1)).collect();
-    assert!(
-        letters.contains(&"gone-".repeat(60)) && letters.contains("create it, or name one that is there")
-    );
+    assert!(letters.contains(&"gone-".repeat(60)) && letters.contains("create it, or name one that exists"));
     let outcome = waybill(&["graph", "-f", "-", "--output-name", "waybill/waybill", "-o", "dot"], SHOP);
     assert!(outcome.code == SUCCESS && outcome.stdout.contains("shop.example"), "{}", outcome.stderr);
     let outcome = waybill(&["graph", "-f", "-", "--output-name", "waybill/other"], SHOP);

@@ -4,7 +4,7 @@
 /// A document with content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct YamlDocument<'a> {
-    /// Its bytes, from behind its `---` to the next one.
+    /// Its bytes, from after its `---` to the next one.
     pub bytes: &'a [u8],
     /// The line of the file on which they begin, from 1.
     pub line: usize,
@@ -18,8 +18,8 @@ impl YamlDocument<'_> {
     }
 }
 
-/// The documents of a file. A line that begins with `---` or `...` is a border wherever it stands: YAML allows
-/// it in no scalar.
+/// The documents of a file. A line that begins with `---` or `...` is always a border, since YAML does not allow it in
+/// any scalar.
 pub fn documents(file: &[u8]) -> impl Iterator<Item = YamlDocument<'_>> {
     let file = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
     let mut rest = Some((file, 1));
@@ -32,8 +32,8 @@ pub fn documents(file: &[u8]) -> impl Iterator<Item = YamlDocument<'_>> {
     .filter(|document| !is_blank(document.bytes))
 }
 
-/// The bytes up to the next border, and those behind it with the number of lines before. What is behind begins
-/// with a blank, so that a border is never found twice.
+/// The bytes up to the next border, and those after it with the number of lines before. The rest begins with a space,
+/// so that a border is never found twice.
 fn cut(bytes: &[u8]) -> (&[u8], Option<(&[u8], usize)>) {
     let mut start = 0;
     for (lines, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
@@ -51,7 +51,7 @@ fn is_border(line: &[u8]) -> bool {
     matches!(behind.first(), None | Some(b' ' | b'\t' | b'\r'))
 }
 
-/// Whether there is nothing in it but blanks, comments and directives.
+/// Whether it contains only whitespace, comments and directives.
 fn is_blank(bytes: &[u8]) -> bool {
     !bytes.split(|byte| *byte == b'\n').any(has_content)
 }

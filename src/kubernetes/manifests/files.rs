@@ -1,4 +1,4 @@
-//! From what a command line names to the bytes of files.
+//! Turns the paths on a command line into the contents of files.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -12,14 +12,14 @@ use walkdir::{DirEntry, WalkDir};
 
 use crate::redact::printable;
 
-/// Bytes of one file, or of standard input, that are read. 50,000 Ingresses with all that they need are a tenth.
+/// Maximum size of a file, or of standard input. 50,000 Ingresses with all their objects need a tenth of this.
 const FILE_LIMIT: u64 = 1 << 30;
-/// Directories within directories that are followed.
+/// Maximum depth of directories.
 const DEPTH_LIMIT: usize = 32;
-/// What the names of manifests end in.
+/// The file extensions of manifests.
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
 
-/// A file of this name says how manifests are put together, and need not have a kind.
+/// The name of kustomize's file, which need not have a kind.
 const KUSTOMIZATION: &str = "kustomization";
 
 /// A path that can't be read at all.
@@ -41,7 +41,7 @@ fn io_error(path: impl fmt::Display, error: io::Error) -> ManifestError {
     ManifestError::Io { path: path.to_string(), error }
 }
 
-/// Reads every path in its order and hands the files on, each with its name.
+/// Reads every path in its order and passes on each file with its name.
 pub fn read_all(
     paths: &[PathBuf],
     stdin: impl Read,
@@ -74,8 +74,8 @@ fn read_bounded(from: impl Read, size: u64, name: &str) -> Result<Vec<u8>, Manif
     Ok(bytes)
 }
 
-/// A file itself, or the manifests of a directory and of those below it, sorted by path. What begins with a dot
-/// is left alone there: version control, editors, and the inner side of a mounted ConfigMap.
+/// A single file, or the manifests of a directory and those below it, sorted by path. Names that begin with a dot are
+/// skipped: version control, editors, and the inner side of a mounted ConfigMap.
 fn files_of(path: &Path) -> Result<Vec<PathBuf>, ManifestError> {
     let metadata = fs::metadata(path).map_err(|error| io_error(path.display(), error))?;
     if !metadata.is_dir() {
@@ -95,11 +95,11 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, ManifestError> {
                 files.push(entry.into_path())
             }
             Ok(_) => {}
-            // A link to a directory above would never end.
+            // A link to a parent directory would never end.
             Err(error) if error.loop_ancestor().is_some() => {}
             Err(error) => {
                 let at = error.path().unwrap_or(path).to_owned();
-                // A link that leads nowhere costs nothing as long as it is no manifest.
+                // A dangling link does no harm unless it is a manifest.
                 if is_manifest(&at) || !fs::symlink_metadata(&at).is_ok_and(|metadata| metadata.is_symlink())
                 {
                     return Err(io_error(at.display(), error.into()));

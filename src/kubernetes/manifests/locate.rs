@@ -1,4 +1,4 @@
-//! The lines of values in YAML text, by their paths. Only asked for what something is wrong with.
+//! Finds the line of a value in YAML text by its path. Used only for values with a problem.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -11,10 +11,10 @@ use super::ManifestPlace;
 use super::document::{YamlDocument, documents};
 use super::yaml::{Booleans, yaml_options};
 
-/// The way to a value: keys of mappings, and places in lists from 0.
+/// The path to a value: keys of mappings, and list indices from 0.
 pub type ValuePath = Vec<String>;
 
-/// For each path the line, from 1, of the last step that is there, and how many steps are.
+/// For each path, the line (from 1) of its last existing step, and the number of existing steps.
 pub fn lines(text: &str, options: serde_saphyr::Options, paths: &[ValuePath]) -> Vec<(usize, Option<usize>)> {
     let mut wanted = WantedLines::default();
     for path in paths {
@@ -23,7 +23,7 @@ pub fn lines(text: &str, options: serde_saphyr::Options, paths: &[ValuePath]) ->
             at = at.below.entry(step.clone()).or_default();
         }
     }
-    // What is found before an error counts.
+    // What is found before an error is used.
     let _ = serde_saphyr::with_deserializer_from_str_with_options(text, options, |yaml| {
         Walk(&mut wanted).deserialize(yaml)
     });
@@ -41,7 +41,7 @@ pub fn lines(text: &str, options: serde_saphyr::Options, paths: &[ValuePath]) ->
     paths.iter().map(found).map(|(steps, at)| (steps, line(at))).collect()
 }
 
-/// Values whose lines are wanted, below a value.
+/// The values whose lines are wanted, below a value.
 #[derive(Default)]
 struct WantedLines {
     line: Option<u64>,
@@ -49,7 +49,7 @@ struct WantedLines {
 }
 
 impl WantedLines {
-    /// A key or an item that is wanted; only the line of the last one of the same name counts.
+    /// A wanted key or item. Of several with the same name, only the line of the last one is used.
     fn found(&mut self, step: &str, line: Option<u64>) -> Option<&mut Self> {
         let below = self.below.get_mut(step)?;
         below.line = line.or(below.line);
@@ -57,7 +57,7 @@ impl WantedLines {
     }
 }
 
-/// Looks at a value, and at what is wanted below it.
+/// Visits a value and the wanted values below it.
 struct Walk<'w>(&'w mut WantedLines);
 
 impl<'de> DeserializeSeed<'de> for Walk<'_> {
@@ -136,13 +136,13 @@ impl<'de> Visitor<'de> for Walk<'_> {
 pub struct ManifestTexts(HashMap<Arc<str>, Vec<u8>>);
 
 impl ManifestTexts {
-    /// Keeps the bytes of a file.
+    /// Stores the bytes of a file.
     pub fn keep(&mut self, file: &Arc<str>, bytes: Vec<u8>) {
         self.0.insert(Arc::clone(file), bytes);
     }
 
-    /// The line, from 1, of each field of an object, or of the last one on the way that is there. Fields are written as
-    /// problems have them: `spec.rules[0].host`, `metadata.annotations[waybill.dev/paused]`.
+    /// The line, from 1, of each field of an object, or of its last existing parent. Fields are written as in problems:
+    /// `spec.rules[0].host`, `metadata.annotations[waybill.dev/paused]`.
     pub fn lines(&self, fields: &[(&ManifestPlace, &str)]) -> Vec<Option<usize>> {
         let mut lines: Vec<Option<usize>> = fields.iter().map(|(place, _)| place.line).collect();
         let mut by_document: BTreeMap<(&Arc<str>, usize), Vec<usize>> = BTreeMap::new();
@@ -168,11 +168,11 @@ impl ManifestTexts {
     }
 }
 
-/// For each line of a file what is left of its document.
+/// For each line of a file, the rest of its document.
 fn rests_of_documents(file: &[u8]) -> Vec<&[u8]> {
     let mut rests: Vec<&[u8]> = Vec::new();
     for YamlDocument { mut bytes, line } in documents(file) {
-        // The line of a border belongs to the document behind it.
+        // The line of a border belongs to the document after it.
         rests.resize(line - 1, b"");
         rests.push(bytes);
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
@@ -183,7 +183,7 @@ fn rests_of_documents(file: &[u8]) -> Vec<&[u8]> {
     rests
 }
 
-/// A document, or of several JSON values the first one.
+/// A document, or the first of several JSON values.
 fn first_value(rest: &[u8]) -> Option<&str> {
     if !rest.trim_ascii_start().starts_with(b"{") {
         return std::str::from_utf8(rest).ok();
@@ -200,7 +200,8 @@ fn lines_of(text: &str, paths: &[ValuePath]) -> Vec<(usize, Option<usize>)> {
     lines(text, yaml_options(text, Booleans::Yaml11), paths)
 }
 
-/// The ways to a field of an object: as it is written, and for the data of a Secret as it may be written instead.
+/// The possible paths to a field of an object: as it is written, and for the data of a Secret as it may be written
+/// instead.
 fn paths(place: &ManifestPlace, field: &str) -> [ValuePath; 2] {
     let items = place.item.into_iter().flat_map(|item| ["items".to_owned(), (item - 1).to_string()]);
     let mut path: ValuePath = items.collect();
@@ -208,7 +209,7 @@ fn paths(place: &ManifestPlace, field: &str) -> [ValuePath; 2] {
     let mut rest = field;
     while !rest.is_empty() {
         let (step, end) = match rest.strip_prefix('[') {
-            // The key of an annotation may have anything in it, but nothing follows it.
+            // The key of an annotation may contain anything, but nothing follows it.
             Some(inner) => {
                 let end = inner.find("].").unwrap_or(inner.strip_suffix(']').unwrap_or(inner).len());
                 (&inner[..end], end + 2)

@@ -1,4 +1,4 @@
-//! From the bytes of a file to objects, faults and counts.
+//! Turns the bytes of a file into objects, faults and counts.
 //!
 //! A file is cut into its documents, a document becomes a JSON value, and each object in it is decoded from there. What
 //! can't be read costs only itself: a document that is no YAML, or one object of a list.
@@ -17,20 +17,21 @@ use super::yaml::{Booleans, yaml_options};
 use super::{ManifestFault, ManifestPlace, Manifests, TraefikObject, UnreadFields, quoted};
 use crate::kubernetes::well_known::{CLASSES_PART, PART_LABEL};
 
-/// What a document should be.
+/// The remedy for a document that is no object.
 const REMEDY: &str = "write one Kubernetes object, or a list of them, as YAML or JSON";
-/// What YAML with a tab should be.
+/// The remedy for YAML with a tab.
 const TAB_REMEDY: &str = "indent with spaces, not with tabs";
-/// What an object of a kind that is read should be.
+/// The remedy for an object of a known kind.
 const FIELD_REMEDY: &str =
     "`kubectl explain` names the fields and types of its kind; quote text that looks like a number";
 const SECRET_REMEDY: &str =
     "values of `data` are base64, those of `stringData` text, and all keys and values are strings";
-/// Lists in lists that are followed.
+/// Maximum depth of lists in lists.
 const LIST_LIMIT: usize = 8;
-/// Bytes of an `apiVersion` or a `kind`. Items take over those of their list, so each would cost a long one again.
+/// Maximum size of an `apiVersion` or a `kind`. Items inherit those of their list, so a long one would be paid for each
+/// item.
 const TYPE_LIMIT: usize = 320;
-/// Bytes of a message that are shown.
+/// Maximum size of a message.
 const MESSAGE_LIMIT: usize = 400;
 
 /// A kind that is not read.
@@ -47,7 +48,7 @@ impl fmt::Display for SkippedKind {
         // Names come from the input and must not break the line.
         write!(f, "{} ({}", self.kind.escape_debug(), self.api_version.escape_debug())?;
         match self.wanted {
-            Some(wanted) => write!(f, "; only {wanted} is read: write it so)"),
+            Some(wanted) => write!(f, "; only {wanted} is read: convert it)"),
             None => f.write_str(")"),
         }
     }
@@ -94,8 +95,7 @@ fn parse_yaml(manifests: &mut Manifests, place: ManifestPlace, document: YamlDoc
     }
 }
 
-/// Reads a stream of JSON values; gives how many there were, or `None` when it does not even begin as one, so
-/// that it may still be YAML.
+/// Reads a stream of JSON values. Returns their number, or `None` if it does not even begin as JSON, so it may be YAML.
 fn parse_json(manifests: &mut Manifests, first: &ManifestPlace, document: YamlDocument<'_>) -> Option<usize> {
     let text = std::str::from_utf8(document.bytes).ok()?;
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
@@ -133,18 +133,17 @@ fn file_line(document: usize, line: u64) -> Option<usize> {
     usize::try_from(line).ok().filter(|line| *line > 0).map(|line| document + line - 1)
 }
 
-/// Whether a text holds a word that is a boolean in this parser's eyes alone. kubectl prints such a text without
-/// quotes.
+/// Whether a text contains a word that only this parser treats as a boolean. kubectl prints such a text without quotes.
 fn has_boolean_in_mixed_case(text: &str) -> bool {
     text.split(|c: char| !c.is_ascii_alphabetic()).any(|word| {
         let (lower, upper) = (word.to_ascii_lowercase(), word.to_ascii_uppercase());
         let boolean = ["true", "false", "yes", "no", "on", "off"].contains(&&*lower);
-        // yes, YES and Yes are booleans for kubectl as well.
+        // yes, YES and Yes are booleans for kubectl too.
         boolean && word != lower && word != upper && (word[..1] != upper[..1] || word[1..] != lower[1..])
     })
 }
 
-/// A parser's message without the place, which is said in terms of the file, and without advice for programmers.
+/// A parser's message without the position, which is reported separately, and without advice for programmers.
 fn without_place(mut message: String) -> String {
     for end in [" at line ", ", set DuplicateKeyPolicy"] {
         if let Some(end) = message.rfind(end) {
@@ -161,10 +160,10 @@ struct TypeMeta {
     kind: String,
 }
 
-/// Why an object can't be read.
+/// Errors of objects.
 struct Failure {
     message: String,
-    /// The way from the object to what is wrong.
+    /// The path from the object to the fault.
     path: ValuePath,
 }
 
@@ -180,10 +179,10 @@ struct DocumentText<'t> {
     /// The line of the file on which it begins.
     line: usize,
     place: ManifestPlace,
-    /// Faults in it, as indices of [`Manifests::faults`], and the ways to what is wrong. Their lines are looked for
-    /// together, since that takes a pass over the text.
+    /// Its faults, as indices of [`Manifests::faults`], with the paths to their causes. All lines are found together,
+    /// since this takes a pass over the text.
     faults: Vec<(usize, ValuePath)>,
-    /// The value with the booleans of YAML 1.2, where that makes a difference; parsed when it is first needed.
+    /// The value with the booleans of YAML 1.2, if that makes a difference; parsed when it is first needed.
     with_fewer_booleans: OnceCell<Option<Value>>,
 }
 
@@ -206,8 +205,8 @@ impl<'t> DocumentText<'t> {
         }
     }
 
-    /// Reads an object, or the objects of a list. `items` are the items of lists that lead to it, and `of_list` is what
-    /// the innermost one says its items are.
+    /// Reads an object, or the objects of a list. `items` are the indices in the lists that lead to it, and `of_list`
+    /// is the type of items that the innermost list declares.
     fn object(
         &mut self,
         manifests: &mut Manifests,
@@ -267,7 +266,7 @@ impl<'t> DocumentText<'t> {
         Ok(())
     }
 
-    /// Takes in an object of its own kind, or counts it where that is not read.
+    /// Adds an object of a known kind, or counts it otherwise.
     fn single(
         &self,
         manifests: &mut Manifests,
@@ -342,7 +341,7 @@ fn path_of(items: &[usize]) -> impl Iterator<Item = String> {
     items.iter().flat_map(|item| ["items".to_owned(), item.to_string()])
 }
 
-/// What an object is, by itself or by the list that it is in.
+/// The type of an object, from the object itself or from its list.
 fn type_meta(object: &Map<String, Value>, of_list: &TypeMeta) -> Result<TypeMeta, Failure> {
     let text = |key: &str, of_list: &str| match object.get(key) {
         Some(Value::String(text)) if text.len() <= TYPE_LIMIT => Ok(Some(text.clone())),
@@ -366,7 +365,7 @@ fn type_meta(object: &Map<String, Value>, of_list: &TypeMeta) -> Result<TypeMeta
     }
 }
 
-/// A value's type. Its content may be a private key.
+/// The type of a value. Its content may be a private key.
 fn type_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -383,7 +382,7 @@ fn is_class_memory(map: &Map<String, Value>) -> bool {
     labels.and_then(|labels| labels.get(PART_LABEL)).is_some_and(|part| part == CLASSES_PART)
 }
 
-/// The object as references name it, if it is one of those that can be referred to.
+/// The object as references name it, if references to it are possible.
 fn traefik_object(meta: &TypeMeta, object: &Map<String, Value>) -> Option<TraefikObject> {
     let kind = *["Middleware", "ServersTransport", "TLSOption"].iter().find(|kind| **kind == meta.kind)?;
     meta.api_version
@@ -395,14 +394,14 @@ fn traefik_object(meta: &TypeMeta, object: &Map<String, Value>) -> Option<Traefi
     Some(TraefikObject { kind, name: format!("{namespace}-{}", text("name")?) })
 }
 
-/// Whether an apiVersion is an older or newer one of the kind that is read.
+/// Whether an apiVersion is an older or newer one of a known kind.
 fn is_relative(api_version: &str, wanted: &str) -> bool {
     let Some((group, _)) = wanted.split_once('/') else { return false };
     api_version.split_once('/').is_some_and(|(other, _)| other == group || other == "extensions")
 }
 
-/// Notes a document or an item that can't be read. What a parser says about a Secret may show a key, so of those
-/// only the place is said.
+/// Records an unreadable document or item. A parser's message about a Secret may show a key, so only its position is
+/// reported.
 fn fault(manifests: &mut Manifests, place: ManifestPlace, kind: Option<&String>, message: &str, text: &str) {
     let shows_secret = |text: &str| text.contains("Secret") || text.contains("PRIVATE KEY");
     let (message, remedy) = match kind {
@@ -421,7 +420,7 @@ fn has_tab(text: &str) -> bool {
     text.lines().any(|line| line[..blank(line)].contains('\t'))
 }
 
-/// A parser's message on one line, bounded, with nothing in it that a terminal would act on.
+/// A parser's message on one line, with limited length and without characters that a terminal would interpret.
 fn one_line(message: &str) -> String {
     let words: Vec<&str> = message.split_whitespace().collect();
     let mut line = String::new();

@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 
 use super::ManifestPlace;
 
-/// Fields of Ingresses, Services and EndpointSlices that hold a number and nothing else.
+/// Fields of Ingresses, Services and EndpointSlices that are always numbers.
 const NUMBERS: [&str; 3] = ["number", "port", "nodePort"];
 
-/// Bytes of the way to such a field; each that is found keeps its own.
+/// Maximum length of the path to such a field; each one found stores its own.
 const PATH_LIMIT: usize = 128;
 
 /// A number that is written as text.
@@ -27,7 +27,7 @@ impl fmt::Display for QuotedNumber {
     }
 }
 
-/// Takes the quotes off the numbers of an object, and says where they were.
+/// Removes the quotes from the numbers of an object, and returns where they were.
 pub fn unquote(place: &ManifestPlace, kind: &str, object: &mut Map<String, Value>) -> Vec<QuotedNumber> {
     let mut found = Vec::new();
     let part = match kind {

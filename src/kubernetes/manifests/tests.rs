@@ -250,7 +250,7 @@ fn other_kinds_and_versions_are_counted_on_one_line() {
     assert_eq!(
         manifests.skipped_line().unwrap(),
         "skipped objects of other kinds: 1 Bad\\nName (v1), 1 ConfigMap (v1), 2 Deployment (apps/v1), \
-         1 Ingress (extensions/v1beta1; only networking.k8s.io/v1 is read: write it so), \
+         1 Ingress (extensions/v1beta1; only networking.k8s.io/v1 is read: convert it), \
          1 Service (serving.knative.dev/v1)"
     );
 }
@@ -264,7 +264,7 @@ fn of_two_objects_of_one_name_the_later_counts() {
     assert_eq!(
         manifests.repeated[0].to_string(),
         "shop.yaml, document 2, line 6: Service shop/web is already in shop.yaml, document 1, line 1: \
-         the later one counts, remove one of them"
+         the later one is used, remove one of them"
     );
     let other_namespace = SERVICE.replace("shop", "blog");
     assert_eq!(read(&format!("{SERVICE}---\n{other_namespace}")).services.len(), 2);
@@ -275,9 +275,8 @@ fn an_object_without_a_name_is_a_fault() {
     let lines = faults("\n\napiVersion: v1\nkind: Service\nmetadata: {generateName: a-}\n");
     assert_eq!(
         lines,
-        [
-            "shop.yaml, document 1, line 3: metadata.name of this Service is missing; a generateName is no name yet: give it a name"
-        ]
+        ["shop.yaml, document 1, line 3: metadata.name of this Service is missing; a generateName is not \
+             a name yet: give it a name"]
     );
 }
 

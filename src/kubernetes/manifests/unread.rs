@@ -5,17 +5,18 @@ use serde_json::{Map, Value};
 use super::namespace_or_default;
 use crate::kubernetes::well_known;
 
-/// What an Ingress or a Service says to others.
+/// The parts of an Ingress or a Service that are meant for others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnreadFields {
-    /// Keys of annotations for other controllers whose keys do not say so ([`well_known::CONTROLLERS`]).
+    /// Keys of annotations for other controllers that do not have the controller's prefix
+    /// ([`well_known::CONTROLLERS`]).
     pub annotations: Vec<String>,
     /// The hosts of each entry of `spec.tls`.
     pub tls_hosts: Vec<Vec<String>>,
 }
 
 impl UnreadFields {
-    /// Those of an object, with its `Kind namespace/name`; `None` for kinds that have none.
+    /// The parts of an object, with its `Kind namespace/name`; `None` for other kinds.
     pub(super) fn of(kind: &str, object: &Map<String, Value>) -> Option<(String, Self)> {
         if !["Ingress", "Service"].contains(&kind) {
             return None;

@@ -1,14 +1,14 @@
 //! How YAML is parsed: as kubectl does, within limits.
 
-/// Levels of mappings and lists within each other that are followed; no Kubernetes object has half of them.
+/// Maximum depth of mappings and lists; no Kubernetes object has half of it.
 const DEPTH_LIMIT: usize = 64;
 
-/// Which words are booleans.
+/// The words that are booleans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Booleans {
-    /// `yes`, `on` and the like too, as for kubectl; but here in any case, where for kubectl `tRUE` is a text.
+    /// Also `yes`, `on` and so on, as for kubectl, but here in any case. For kubectl `tRUE` is a text.
     Yaml11,
-    /// `true`, `True`, `TRUE` and their opposites alone.
+    /// Only `true`, `True`, `TRUE` and their opposites.
     Yaml12,
 }
 
@@ -27,7 +27,7 @@ pub fn yaml_options(text: &str, booleans: Booleans) -> serde_saphyr::Options {
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 200_000 },
         emit_comments: false,
         strict_booleans: booleans == Booleans::Yaml12,
-        // Messages stay on one line, and a snippet could show a private key.
+        // Messages stay on one line. A snippet could show a private key.
         with_snippet: false,
     }
 }

@@ -1,4 +1,4 @@
-//! The events of one watch, and what its failures mean.
+//! Yields the events of one watch, and classifies its failures.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
-/// The longest pause before a failed watch is tried again: an API server that is back is not kept waiting.
+/// The longest delay before a failed watch is tried again, so that a recovered API server does not wait long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The events of a watch, with a pause after each failure that grows while nothing but failures come. kube's own way
-/// begins anew with every attempt, since an attempt that fails is an event too. A watch that is refused before it begins
-/// is listed anew: with 410, which kube does only where the same comes as an event, with 404, since a CRD that is back
-/// has other objects, and with 403, since the right may be gone for long.
+/// The events of a watch, with a delay after each failure that grows while there are only failures. kube's own backoff
+/// restarts with every attempt, since a failed attempt is an event too. If a watch is refused at its start, it is
+/// listed again: with 410, which kube handles only inside an event, with 404, since a recreated CRD has other objects,
+/// and with 403, since the right may be missing for a long time.
 pub fn events<K>(api: Api<K>, config: watcher::Config) -> BoxStream<'static, watcher::Result<Event<K>>>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -47,8 +47,8 @@ where
     .boxed()
 }
 
-/// The code of an answer that refuses a list or a watch. An API server that knows nothing of a group answers 404
-/// without a Status, so only the code tells.
+/// The code of an answer that refuses a list or a watch. An API server that does not know a group answers 404 without a
+/// Status, so only the code helps.
 pub fn refusal(error: &watcher::Error) -> Option<u16> {
     use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
     match error {

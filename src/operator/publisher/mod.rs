@@ -1,4 +1,4 @@
-//! A leader's term. It commits what has changed, output by output, and lets statuses follow.
+//! The publisher of a leader's term. It commits changes, output by output, and then releases statuses.
 //!
 //! ```text
 //! Live ── what changed ──▶ throttle ─▶ snapshot ─▶ OutputWriter: shards, then the index
@@ -43,23 +43,23 @@ use crate::translate::pause::PAUSED_ANNOTATION;
 use crate::translate::problem::{Category, Problem};
 use upkeep::{UPKEEP, Upkeep};
 
-/// Waits between attempts at a commit that fails.
+/// The delays between attempts at a commit that fails.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
-/// The longest pause between two looks at the lease and at garbage.
+/// The longest interval between checks of the lease and of garbage.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// News of own objects that are taken in between two commits.
+/// The maximum number of events of own objects that are handled between two commits.
 const NEWS: usize = 256;
 
-/// The options that decide how outputs are written.
+/// The options for writing outputs.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Least time between two commits of an output.
+    /// Minimum time between two commits of an output.
     pub distance: Duration,
     /// `operator.publishBytesPerSecond`
     pub bytes_per_second: u64,
-    /// `operator.maxWithdrawal`, 0 for any.
+    /// `operator.maxWithdrawal`, 0 for no limit.
     pub max_withdrawal: u8,
 }
 
@@ -74,7 +74,7 @@ pub struct Publisher {
     own: OwnWatches,
     agents: Agents,
     agent_totals: AgentTotals,
-    /// When it was shown last how far they are.
+    /// When the progress of agents was last shown.
     agents_shown: Option<Instant>,
     outputs: BTreeMap<OutputKey, OutputState>,
     upkeep: JoinSet<(OutputKey, Upkeep)>,
@@ -87,7 +87,7 @@ struct OutputState {
     backoff: Backoff,
     garbage: GarbageSchedule,
     text: TextSchedule,
-    /// Of the last attempt to commit it, and to write its text.
+    /// The results of the last attempts to commit it and to write its text.
     problems: [Vec<Problem>; 2],
     waiting: Waiting,
     commits: Commits,
@@ -97,7 +97,7 @@ struct OutputState {
     refusals: Refusals,
     held: bool,
     paused: bool,
-    /// The last commit has nothing in it.
+    /// The last commit is empty.
     emptied: bool,
 }
 
@@ -130,7 +130,7 @@ impl OutputState {
         }
     }
 
-    /// Whether nobody has to act before it can be committed.
+    /// Whether it can be committed without somebody acting first.
     fn goes_on(&self) -> bool {
         self.failed.is_none() && !self.held && !self.paused
     }
@@ -158,7 +158,7 @@ impl OutputState {
 }
 
 impl Publisher {
-    /// Begins a term. Everything is looked at again.
+    /// Starts a term. Everything is checked again.
     pub fn new(
         client: Client,
         live: Arc<Live>,
@@ -186,7 +186,7 @@ impl Publisher {
         }
     }
 
-    /// Publishes until the guard allows no more writes. What is under way then is finished.
+    /// Publishes until the guard allows no more writes. The current write is finished.
     pub async fn run(mut self, heartbeat: Heartbeat) {
         while self.requests.allowed() {
             heartbeat.beat();
@@ -234,7 +234,7 @@ impl Publisher {
         self.live.everything_pending();
     }
 
-    /// What somebody did to our objects.
+    /// Handles changes that somebody made to our objects.
     fn observe(&mut self, news: News) {
         match news {
             News::Object(kind, key, seen) => {
@@ -323,7 +323,7 @@ impl Publisher {
             snapshot.retired = routing.is_retired(key);
             (snapshot, arrived, span)
         };
-        // Where there is no agent, nothing is awaited.
+        // Without agents, nothing is awaited.
         let newest = output.writer.index().map_or((0, 0), |index| (index.epoch, index.generation));
         snapshot.awaited = self.agents.loaded_by_all(key) <= newest && self.statuses.await_commit(key);
         let log = self.live.spans.log(span.as_ref().and_then(CommitSpan::first));
@@ -355,7 +355,7 @@ impl Publisher {
                 (output.held, output.paused) = (false, false);
                 let commit = output.writer.index().map_or((0, 0), |index| (index.epoch, index.generation));
                 output.commits.push(commit, now);
-                // Before anybody hears of the commit: what is written then has the counts of this term.
+                // Before others are notified of the commit, so that what they write has the counts of this term.
                 self.agent_totals.add(key.clone(), self.agents.totals(key, &output.commits, now));
                 let resumed = !self.live.is_committed(key);
                 self.live.set_publication(key, Publication::Committed);
@@ -365,7 +365,7 @@ impl Publisher {
                     span.committed(&CommitFacts { epoch: commit.0, generation: commit.1, bytes, awaited });
                 }
                 self.statuses.committed(key, commit, resumed, self.agents.loaded_by_all(key));
-                // Only now may what has moved here leave where it was: nothing is ever in neither.
+                // Only now may moved Ingresses leave their old outputs, so that they are never in neither.
                 self.live.settle(key, &arrived);
                 self.metrics.published_age.since(now);
                 if with_text {
@@ -414,7 +414,7 @@ impl Publisher {
         }
         let again = output.failed.replace(error.category()).is_some();
         output.refusals.note(error, Instant::now(), || self.live.routing().is_retired(key));
-        // A single failure that passes by itself says nothing of what is published.
+        // A single failure that resolves by itself says nothing about what is published.
         if again || !error.is_passing() {
             self.live.set_publication(key, Publication::Failing(Label::as_str(error.category())));
         }
@@ -422,7 +422,7 @@ impl Publisher {
         self.report(key);
     }
 
-    /// Notes what an error says of an output, in place of what was last known. One that passes by itself says nothing.
+    /// Records what an error says about an output, replacing the last known state. A temporary error says nothing.
     fn refused(&mut self, key: &OutputKey, of: usize, error: &PublishError) {
         let Some(output) = self.outputs.get_mut(key) else { return };
         if let Some((problem, uid)) = refusal_problem(key, output.writer.index_uid(), error) {
@@ -432,7 +432,7 @@ impl Publisher {
     }
 }
 
-/// That a class pauses an output, as a problem of its index.
+/// The problem of an index that a class pauses.
 fn paused_by(output: &OutputKey, class: &str) -> Vec<Problem> {
     vec![Problem {
         category: Category::Paused,
@@ -441,7 +441,7 @@ fn paused_by(output: &OutputKey, class: &str) -> Vec<Problem> {
         value: Problem::shown(class),
         remedy: format!(
             "the IngressClass of this name publishes here and its annotation {PAUSED_ANNOTATION} pauses it, so \
-             nothing is published; remove the annotation from the IngressClass to go on"
+             nothing is published; remove the annotation from the IngressClass to resume"
         ),
     }]
 }

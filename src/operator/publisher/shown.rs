@@ -1,4 +1,4 @@
-//! What the metrics say of all outputs together.
+//! Metrics about all outputs together.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use super::{LOOK, OutputState, Publisher};
 use crate::metrics::{Label as _, PublishedKind, ShardKind, WriteFailure};
 
 impl Publisher {
-    /// Shows once a second how far the proxies of each output are.
+    /// Shows the progress of the proxies of each output once a second.
     pub(super) fn show_agents(&mut self, now: Instant) {
         if self.agents_shown.is_some_and(|at| now.saturating_duration_since(at) < LOOK) {
             return;
@@ -37,7 +37,7 @@ impl Publisher {
         self.metrics.agents_lag.show(lag);
     }
 
-    /// Shows what all outputs together are.
+    /// Shows metrics of all outputs together.
     pub(super) fn show(&self) {
         let metrics = &self.metrics;
         let sum = |of: fn(&OutputState) -> usize| self.outputs.values().map(of).sum::<usize>() as f64;
@@ -53,7 +53,7 @@ impl Publisher {
         let stretch =
             self.outputs.values().map(|output| output.throttle.stretch(now)).max().unwrap_or_default();
         metrics.throttle_stretch.set(stretch.as_secs_f64());
-        // Each is set once, so that no scrape sees a reason vanish that still holds.
+        // Each is set once, so that no scrape sees a persisting reason vanish.
         for &failure in WriteFailure::ALL {
             let holds = self.outputs.values().any(|output| output.failed == Some(failure));
             metrics.publish_error.set(failure, f64::from(u8::from(holds)));

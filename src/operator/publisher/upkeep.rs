@@ -1,4 +1,4 @@
-//! What is done beside the commits: garbage, the text, and letting go of outputs that no class has any more.
+//! Work beside the commits: deleting garbage, writing the text, and giving up outputs that no class has any more.
 
 use std::time::Instant;
 
@@ -9,18 +9,18 @@ use crate::publish::PublishError;
 use crate::publish::outputs::{Collected, GIVE_UP, TextFound, delete_shards, write_text};
 use crate::published::objects::OUTPUT_LABEL;
 
-/// Outputs whose garbage or text is worked on at once.
+/// The number of outputs whose garbage or text is handled at once.
 pub(super) const UPKEEP: usize = 4;
 
-/// What became of work beside the commits.
+/// The result of work beside the commits.
 pub(super) enum Upkeep {
     Garbage(Collected),
     Text(Result<TextFound, PublishError>),
 }
 
 impl Publisher {
-    /// Lets go of outputs that no class has any more: once all that they held is gone from the cluster, or when the API
-    /// server goes on refusing to say.
+    /// Gives up outputs that no class has any more: once all their objects are deleted, or if the API server keeps
+    /// refusing to answer.
     pub(super) fn forget_retired(&mut self, now: Instant) {
         let withdrawn = |output: &OutputState| {
             output.emptied
@@ -40,18 +40,19 @@ impl Publisher {
                 let (namespace, name) = (key.namespace(), key.name());
                 tracing::warn!(
                     output = %key,
-                    "no class publishes here any more, and every request here has been refused for {} minutes, so it \
-                     is given up; where the namespace is still there, delete what is left: kubectl delete \
+                    "no class publishes here any more, and every request here has been refused for {} \
+                     minutes, so the output is given up; if the namespace still exists, delete what is \
+                     left: kubectl delete \
                      configmaps,secrets -n {namespace} -l {OUTPUT_LABEL}={name}",
                     GIVE_UP.as_secs() / 60
                 );
             } else {
-                tracing::info!(output = %key, "no class publishes here any more, and what was here is withdrawn");
+                tracing::info!(output = %key, "no class publishes here any more, and its routing is withdrawn");
             }
         }
     }
 
-    /// Forgets an output that is there only to be emptied, with its problems and watches; whether it did.
+    /// Forgets an output that exists only to be emptied, with its problems and watches. Returns whether it did.
     pub(super) fn let_go(&mut self, key: &OutputKey) -> bool {
         if !self.live.forget_output(key) {
             return false;
@@ -67,20 +68,20 @@ impl Publisher {
         true
     }
 
-    /// A class has the output again, so that what was refused before decides nothing any more.
+    /// A class has the output again, so earlier refusals no longer count.
     pub(super) fn still_wanted(&mut self, key: &OutputKey) {
         if let Some(output) = self.outputs.get_mut(key) {
             output.refusals.reset();
         }
     }
 
-    /// Starts to delete garbage that is due, and has an output looked at whose text is.
+    /// Starts to delete garbage that is due, and marks an output if its text is due.
     pub(super) fn start_upkeep(&mut self, now: Instant) {
         for (key, output) in &mut self.outputs {
             if self.upkeep.len() >= UPKEEP {
                 return;
             }
-            // The text is that of a commit, which may find nothing else to write.
+            // The text is that of a commit, which may have nothing else to write.
             if output.text.is_due(now) && output.goes_on() {
                 output.throttle.changed();
             }
@@ -99,11 +100,11 @@ impl Publisher {
         }
     }
 
-    /// Starts to write the text: that of the last commit.
+    /// Starts to write the text of the last commit.
     pub(super) fn start_text(&mut self, key: &OutputKey, document: Option<String>) {
         let Some(output) = self.outputs.get_mut(key) else { return };
         let uid = output.text.started(Instant::now());
-        // What nobody publishes to any more has no index, and gets no text.
+        // An output to which nobody publishes any more has no index and gets no text.
         let create = output.writer.index().is_some();
         let (key, requests) = (key.clone(), self.requests.clone());
         self.upkeep.spawn(async move {
@@ -126,7 +127,7 @@ impl Publisher {
                 }
                 if let Some(error) = collected.error {
                     output.refusals.note(&error, now, || self.live.routing().is_retired(&key));
-                    tracing::info!(output = %key, %error, "shards that nobody needs stay for now");
+                    tracing::info!(output = %key, %error, "unused shards stay for now");
                 }
             }
             Upkeep::Text(written) => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Checked, Wrong};
 
-/// No option waits longer than this.
+/// The longest duration of any option.
 pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 const UNITS: &[(&str, u128)] = &[
@@ -18,8 +18,8 @@ const UNITS: &[(&str, u128)] = &[
     ("h", 3_600_000_000_000),
 ];
 
-/// A duration as Go's `time.ParseDuration` reads it (`300ms`, `1m30s`, `1.5h`), or a whole number of seconds.
-/// From 0 to [`LONGEST`].
+/// A duration in the format of Go's `time.ParseDuration` (`300ms`, `1m30s`, `1.5h`), or a whole number of seconds. From
+/// 0 to [`LONGEST`].
 pub fn duration(text: &str) -> Checked<Duration> {
     let (negative, digits) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
@@ -37,7 +37,7 @@ pub fn duration(text: &str) -> Checked<Duration> {
     }
 }
 
-/// `None` for what is no duration; huge numbers saturate.
+/// `None` if it is not a duration; huge numbers saturate.
 fn nanoseconds(text: &str) -> Option<u128> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Some(integer(text).saturating_mul(1_000_000_000));
@@ -71,7 +71,7 @@ fn take_digits(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
-/// The number that digits spell; none spell 0, too many the largest.
+/// The number of the digits; 0 without digits, the largest number with too many.
 fn integer(digits: &str) -> u128 {
     match digits.is_empty() {
         true => 0,
@@ -79,7 +79,7 @@ fn integer(digits: &str) -> u128 {
     }
 }
 
-/// A duration in the fewest of Go's words that say it exactly.
+/// A duration in the shortest exact form of Go.
 pub fn spelled(duration: Duration) -> String {
     let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
     match (seconds, nanos) {

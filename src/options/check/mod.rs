@@ -1,4 +1,4 @@
-//! The check of each type of value: text in, a typed value or what is wrong with it out.
+//! Checks each type of value: text in, a typed value or a fault out.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use crate::translate::annotation::go_boolean;
 pub mod duration;
 pub mod name;
 
-/// What is wrong with a value and what would be right; the rest of a fault is known where it is reported.
+/// What is wrong with a value, and the remedy. The rest of a fault is known where it is reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
     pub wrong: String,
@@ -24,7 +24,7 @@ impl Wrong {
     }
 }
 
-/// The outcome of a check.
+/// The result of a check.
 pub type Checked<T> = Result<T, Wrong>;
 
 /// A boolean in the forms that annotations take.
@@ -32,7 +32,7 @@ pub fn boolean(text: &str) -> Checked<bool> {
     go_boolean(text).ok_or_else(|| Wrong::new("not a boolean", "write true or false"))
 }
 
-/// `on` or `off`, in any case; writers of YAML 1.1 turn the two into `true` and `false`.
+/// `on` or `off`, in any case. Writers of YAML 1.1 turn these into `true` and `false`.
 pub fn on_off(text: &str) -> Checked<bool> {
     match text.to_ascii_lowercase().as_str() {
         "on" | "true" => Ok(true),
@@ -46,7 +46,7 @@ pub fn choice(words: &[&str], text: &str) -> Checked<usize> {
     words
         .iter()
         .position(|word| word.eq_ignore_ascii_case(text))
-        .ok_or_else(|| Wrong::new("not one of its words", format!("write {}", either(words))))
+        .ok_or_else(|| Wrong::new("not one of the allowed values", format!("write {}", either(words))))
 }
 
 /// `a`, `a or b`, `a, b or c`.
@@ -64,7 +64,7 @@ pub fn number(least: u32, most: u32, text: &str) -> Checked<u32> {
     match text.parse() {
         Ok(number) if good && (least..=most).contains(&number) => Ok(number),
         _ => Err(Wrong::new(
-            "not a number in its range",
+            "not a number in the allowed range",
             format!("write a whole number from {least} to {most}"),
         )),
     }
@@ -99,7 +99,7 @@ pub fn size(text: &str) -> Checked<u64> {
     }
 }
 
-/// One IP address; empty is none.
+/// One IP address; empty means none.
 pub fn ip(text: &str) -> Checked<Option<IpAddr>> {
     if text.is_empty() {
         return Ok(None);
@@ -109,7 +109,7 @@ pub fn ip(text: &str) -> Checked<Option<IpAddr>> {
         .map_err(|_| Wrong::new("not an IP address", "write one IPv4 or IPv6 address, such as 192.0.2.1"))
 }
 
-/// The URL of an API server; empty is none.
+/// The URL of an API server; empty means none.
 pub fn url(text: &str) -> Checked<Option<Uri>> {
     if text.is_empty() {
         return Ok(None);
@@ -128,7 +128,7 @@ pub fn url(text: &str) -> Checked<Option<Uri>> {
             "leave the user out; a bearer token goes into providers.kubernetesIngress.token",
         ));
     }
-    // The parser takes a port that is none, such as `host:` or `host:99999`, for a part of the host's text.
+    // The parser treats an invalid port, such as in `host:` or `host:99999`, as part of the host.
     let port = authority.as_str().rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
     if port.is_some_and(|port| !port.parse::<u16>().is_ok_and(|port| port > 0)) {
         return Err(Wrong::new("a URL with a bad port", remedy));
@@ -139,14 +139,14 @@ pub fn url(text: &str) -> Checked<Option<Uri>> {
     Ok(Some(uri))
 }
 
-/// The URL of a collector that takes traces; empty is none.
+/// The URL of a collector for traces; empty means none.
 pub fn otlp(text: &str) -> Checked<Option<Uri>> {
     let remedy = "write http://, a host and a port, such as http://otel-collector:4318";
     let Some(uri) = url(text).map_err(|wrong| Wrong::new(wrong.wrong, remedy))? else { return Ok(None) };
     if uri.scheme_str() != Some("http") {
         return Err(Wrong::new(
             "not an http URL",
-            format!("{remedy}; a collector in the cluster can go on over TLS"),
+            format!("{remedy}; a collector in the cluster can forward over TLS"),
         ));
     }
     let path = uri.path().trim_end_matches('/');
@@ -170,8 +170,7 @@ impl ListenAddress {
         &self.text
     }
 
-    /// The sockets to try in turn: `:8080` means every address of both IP versions, and where there is no IPv6 every
-    /// one of IPv4.
+    /// The sockets to try in turn: `:8080` means every address of both IP versions, or without IPv6 every IPv4 address.
     pub fn sockets(&self) -> &[SocketAddr] {
         &self.sockets
     }
@@ -198,7 +197,7 @@ pub fn listen(text: &str) -> Checked<ListenAddress> {
     }
 }
 
-/// A path of a file; empty is none.
+/// The path of a file; empty means none.
 pub fn path(text: &str) -> Checked<Option<PathBuf>> {
     match text {
         "" => Ok(None),
@@ -207,7 +206,7 @@ pub fn path(text: &str) -> Checked<Option<PathBuf>> {
     }
 }
 
-/// A short text that ends up in comparisons and log lines.
+/// A short text for comparisons and log lines.
 pub fn text(text: &str) -> Checked<String> {
     match text.chars().any(char::is_control) || text.len() > 1024 {
         true => Err(Wrong::new("not a plain text", "write at most 1024 bytes without control characters")),
@@ -215,7 +214,7 @@ pub fn text(text: &str) -> Checked<String> {
     }
 }
 
-/// A bearer token, or the path of a file that holds one, without what surrounds it; empty is none.
+/// A bearer token, or the path of a file that contains one, trimmed; empty means none.
 pub fn token(text: &str) -> Checked<Option<&str>> {
     let text = text.trim();
     if text.chars().any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER) {

@@ -14,7 +14,7 @@ pub fn label(text: &str) -> Checked<String> {
     }
 }
 
-/// Name of a Service with its namespace, `namespace/name`; empty is none.
+/// Name of a Service with its namespace, `namespace/name`; empty means none.
 pub fn service(text: &str) -> Checked<Option<ServiceKey>> {
     if text.is_empty() {
         return Ok(None);
@@ -27,7 +27,7 @@ pub fn service(text: &str) -> Checked<Option<ServiceKey>> {
     }
 }
 
-/// A host name for a status, as the API server checks `status.loadBalancer.ingress[].hostname`; empty is none.
+/// A host name for a status, as the API server checks `status.loadBalancer.ingress[].hostname`; empty means none.
 pub fn hostname(text: &str) -> Checked<Option<String>> {
     if text.is_empty() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! YAML and TOML as one tree that knows the line of everything in it.
+//! Parses YAML and TOML into one tree that knows the line of each value.
 
 use std::fmt;
 
@@ -8,8 +8,8 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// How deep a file may nest. Traefik's own options need about ten levels; each costs the parser's stack tens of
-/// kilobytes in a build without optimisation.
+/// The maximum depth of a file. Traefik's own options need about ten levels. Each level takes tens of kilobytes of the
+/// parser's stack in a build without optimization.
 const DEPTH: usize = 24;
 
 /// Part of a file.
@@ -22,7 +22,7 @@ pub(crate) struct DocumentNode {
 /// What a part of a file is.
 pub(crate) enum DocumentContent {
     Null,
-    /// A text, a number, a boolean: as text, the way it is written.
+    /// A text, a number or a boolean, as the written text.
     Scalar(String),
     List(Vec<DocumentNode>),
     Map(Vec<(Key, DocumentNode)>),
@@ -34,7 +34,7 @@ pub(crate) struct Key {
     pub text: String,
 }
 
-/// Why a text is no document: the line and what the parser says, with nothing of the text in it.
+/// Why a text is no document: the line and the parser's message, without anything from the text.
 pub(crate) struct DocumentError {
     pub line: usize,
     pub wrong: String,
@@ -63,19 +63,19 @@ pub(crate) fn yaml(text: &str) -> Result<DocumentNode, DocumentError> {
     }
 }
 
-/// Why YAML does not parse, without the parser's own words where they may quote the file: a token may stand there.
+/// Why YAML does not parse. The parser's message is left out if it may quote the file, which may contain a token.
 fn wrong(error: &serde_saphyr::Error, line: usize) -> String {
     match error {
-        serde_saphyr::Error::DuplicateMappingKey { .. } => "a key comes twice".to_owned(),
+        serde_saphyr::Error::DuplicateMappingKey { .. } => "a key appears twice".to_owned(),
         serde_saphyr::Error::Eof { .. } => "the file ends too early".to_owned(),
         serde_saphyr::Error::MultipleDocuments { .. } => "more than one document".to_owned(),
-        serde_saphyr::Error::Budget { .. } => "nested too deep, or too large".to_owned(),
+        serde_saphyr::Error::Budget { .. } => "nested too deeply, or too large".to_owned(),
         _ if line == 0 => "not YAML".to_owned(),
         _ => "not YAML from here on".to_owned(),
     }
 }
 
-/// What serde hands on. It makes numbers and booleans of texts, so their spelling is taken from the file again.
+/// The values from serde. It turns texts into numbers and booleans, so their spelling is read from the file again.
 enum Parsed {
     Null,
     Text(String),
@@ -185,7 +185,7 @@ pub(crate) fn toml(text: &str) -> Result<DocumentNode, DocumentError> {
 }
 
 fn toml_table(table: &DeTable<'_>, text: &str) -> DocumentContent {
-    // The parser sorts by key; faults come in the file's order.
+    // The parser sorts by key; faults are in the file's order.
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     let entries = entries.into_iter().map(|(key, value)| {
@@ -293,14 +293,14 @@ mod tests {
 
     #[test]
     fn broken_files_name_the_line_and_quote_nothing() {
-        assert_eq!(lines(yaml("a: 1\na: 2\n")), ["2: a key comes twice"]);
+        assert_eq!(lines(yaml("a: 1\na: 2\n")), ["2: a key appears twice"]);
         assert_eq!(lines(yaml("a: 1\n---\nb: 2\n")), ["3: more than one document"]);
         assert_eq!(lines(yaml("a: [SECRET\n")), ["1: not YAML from here on"]);
         assert_eq!(lines(yaml("a:\n  - b\n c: SECRET\n")), ["3: not YAML from here on"]);
         assert_eq!(lines(yaml("a:\n\tb: SECRET\n")), ["2: a tab in the indentation"]);
         let nested = |depth| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
         assert_eq!(lines(yaml(&nested(20))), [format!("{}@1=1", "[]".repeat(20))]);
-        assert_eq!(lines(yaml(&nested(100))), ["1: nested too deep, or too large"]);
+        assert_eq!(lines(yaml(&nested(100))), ["1: nested too deeply, or too large"]);
         for deep in [nested(100_000), "[".repeat(100_000), "- ".repeat(10_000)] {
             assert!(yaml(&deep).is_err());
         }

@@ -1,4 +1,4 @@
-//! Options in Traefik's static file.
+//! Reads options from Traefik's static configuration file.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::options::table::{Entry, Id, ValueKind};
 /// The section that needs one of its options.
 const INGRESS_ENDPOINT: &str = "providers.kubernetesIngress.ingressEndpoint";
 
-/// Finds the options in the text of a file; its path's ending says what it is.
+/// Finds the options in the text of a file. The file extension determines the format.
 pub(crate) fn read(path: &str, text: &str) -> FoundOptions {
     let mut reader = FileReader { path, findings: FoundOptions::default() };
     let lower = path.to_ascii_lowercase();
@@ -23,7 +23,7 @@ pub(crate) fn read(path: &str, text: &str) -> FoundOptions {
         reader.fault(
             names::CONFIG_FILE,
             0,
-            "the ending says neither YAML nor TOML",
+            "the file extension is neither YAML's nor TOML's",
             "name the file .yaml, .yml or .toml",
         );
         return reader.findings;
@@ -70,14 +70,14 @@ impl FileReader<'_> {
         }
     }
 
-    /// Reads the keys of a map that stands at the dotted path `above`.
+    /// Reads the keys of the map at the dotted path `above`.
     fn map(&mut self, above: &str, node: &DocumentNode) {
         let DocumentContent::Map(entries) = &node.content else { return };
         let mut seen = BTreeSet::new();
         for (key, value) in entries {
             let name = if above.is_empty() { key.text.clone() } else { format!("{above}.{}", key.text) };
             let source = self.source(key.line);
-            // A dot within a key would make it look like one of another section.
+            // A dot within a key would make it look like a key of another section.
             let known = if key.text.contains('.') { Name::Unknown } else { names::resolve(&name) };
             if !seen.insert(key.text.to_ascii_lowercase()) {
                 self.findings.twice(&name, source);
@@ -138,13 +138,13 @@ impl FileReader<'_> {
     fn option(&mut self, entry: &'static Entry, line: usize, value: &DocumentNode) {
         let source = self.source(line);
         match (&value.content, entry.kind) {
-            // Unset means no restriction: too much to be said by forgetting the list's items.
+            // Unset means no restriction, which must not result from forgetting the list's items.
             (DocumentContent::Null, _) if entry.id == Id::CrossProviderNamespaces => {
                 self.fault(
                     entry.key,
                     line,
                     "no value",
-                    "write [] for nowhere, or leave the key out for no restriction",
+                    "write [] to allow none, or leave the key out for no restriction",
                 );
             }
             (DocumentContent::Null, _) => {}
@@ -169,7 +169,7 @@ impl FileReader<'_> {
         }
     }
 
-    /// The line of [`names::SLIP`], when it lies below `name`.
+    /// The line of [`names::SLIP`], if it is below `name`.
     fn slip(&self, name: &str, value: &DocumentNode) -> Option<usize> {
         let (section, last) = names::SLIP.rsplit_once('.')?;
         let DocumentContent::Map(entries) = &value.content else { return None };

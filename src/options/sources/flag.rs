@@ -1,9 +1,9 @@
-//! Options among the arguments of the command line.
+//! Reads options from the arguments of the command line.
 //!
 //! Traefik's users have flags such as `-providers.kubernetesIngress.allowEmptyServices`: long names with dots, in any
-//! case, with one dash or two, a value behind `=` or a blank, lists given again to append. A parser such as clap has
-//! long names in one case and with two dashes only, and would refuse the flags of Traefik's other sections, which a
-//! user's whole command line also holds. So these are taken out first, wherever they stand; the rest is clap's.
+//! case, with one dash or two, a value after `=` or a space, and repeated flags that append to a list. A parser such as
+//! clap requires one case and two dashes, and would refuse the flags of Traefik's other sections, which a user's
+//! command line also contains. So these flags are taken out first, wherever they are. clap gets the rest.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -18,24 +18,24 @@ use crate::options::table::{Entry, Id, ValueKind};
 pub struct Flags(pub(crate) FoundOptions);
 
 impl fmt::Debug for Flags {
-    /// Names only: a value may be the token.
+    /// Only names, since a value may be the token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.0.given.iter().map(|given| given.id.key())).finish()
     }
 }
 
-/// The arguments of a command line, taken apart.
+/// The parsed arguments of a command line.
 #[derive(Debug)]
 pub struct Arguments {
     pub flags: Flags,
-    /// Everything else in its order, the program's name first: for clap.
+    /// All other arguments in order, the program's name first, for clap.
     pub rest: Vec<OsString>,
 }
 
 /// Takes the options out of `arguments` (as [`std::env::args_os`] gives them, the program's name first).
 ///
-/// Options may stand anywhere before `--`. `subcommands` are the names of the program's commands: a flag of Traefik
-/// alone without a known meaning takes the argument behind it for its value, unless that is a command's name.
+/// Options may be anywhere before `--`. `subcommands` are the names of the program's commands: a flag of Traefik
+/// without a known meaning takes the next argument as its value, unless that is a command's name.
 pub fn split_arguments(arguments: impl IntoIterator<Item = OsString>, subcommands: &[&str]) -> Arguments {
     let mut arguments = arguments.into_iter().peekable();
     let mut rest: Vec<OsString> = arguments.next().into_iter().collect();
@@ -57,7 +57,7 @@ pub fn split_arguments(arguments: impl IntoIterator<Item = OsString>, subcommand
         match names::resolve(&flag.name) {
             Name::Unknown if !flag.name.contains('.') || flag.is_file() => rest.push(argument),
             Name::Unknown => {
-                // The next argument may be its value, and a token, which clap would show. So it is taken out too.
+                // The next argument may be its value, and a token that clap would show. So it is taken out too.
                 if flag.value.is_none() {
                     arguments.next_if(|next| next_is_value(next) && !is_command(next));
                 }
@@ -101,7 +101,7 @@ pub fn split_arguments(arguments: impl IntoIterator<Item = OsString>, subcommand
     Arguments { flags: Flags(findings), rest }
 }
 
-/// Notes a value: one of a list is appended, any other takes the place of an earlier one.
+/// Records a value: a list's is appended, any other replaces an earlier one.
 fn add(findings: &mut FoundOptions, id: Id, text: &str, source: Source) {
     match findings.given.iter_mut().find(|given| given.id == id) {
         None => findings.add_text(id, text, source),
@@ -110,7 +110,7 @@ fn add(findings: &mut FoundOptions, id: Id, text: &str, source: Source) {
     }
 }
 
-/// An argument that has the look of a flag with a long name.
+/// An argument that looks like a flag with a long name.
 struct Flag {
     /// With its dashes, without its value.
     written: String,
@@ -133,7 +133,7 @@ impl Flag {
         Some(Self { written: written.to_owned(), name: name.to_owned(), value })
     }
 
-    /// Whether it is clap's `-f` with the path glued to it. No option of Traefik's begins so.
+    /// Whether it is clap's `-f` with the path attached. No option of Traefik begins like this.
     fn is_file(&self) -> bool {
         self.written.starts_with("-f")
     }

@@ -1,5 +1,5 @@
-//! Where options are written: flags, variables, a file. Each reader finds values and says where; what they mean is
-//! decided elsewhere.
+//! Reads options from flags, variables and a file. Each reader finds values and their places; their meaning is decided
+//! elsewhere.
 
 use super::fault::{OptionFault, Source};
 use super::names;
@@ -10,11 +10,11 @@ pub mod file;
 pub mod flag;
 pub mod variable;
 
-/// A value as it was written. No `Debug`: it may be the token.
+/// A value as it was written. No `Debug`, since it may be the token.
 #[derive(Clone, PartialEq)]
 pub(crate) enum Raw {
     Text(String),
-    /// Texts, each with its own place.
+    /// Texts, each with its position.
     List(Vec<(String, Source)>),
 }
 
@@ -26,22 +26,22 @@ pub(crate) struct Given {
     pub source: Source,
 }
 
-/// What one source holds.
+/// The content of one source.
 #[derive(Clone, Default)]
 pub(crate) struct FoundOptions {
-    /// Values; a key comes at most once.
+    /// Values; each key occurs at most once.
     pub given: Vec<Given>,
     pub config_file: Option<(String, Source)>,
-    /// Where `ingressEndpoint` stands without any of its options.
+    /// The position of `ingressEndpoint` if it has none of its options.
     pub empty_endpoint: Option<Source>,
-    /// Where [`names::SLIP`] stands.
+    /// The position of [`names::SLIP`].
     pub slip: Option<Source>,
     pub ignored: Vec<String>,
     pub faults: Vec<OptionFault>,
 }
 
 impl FoundOptions {
-    /// Notes a value given as text by a flag or a variable: of a list, one that is split at commas.
+    /// Records a value that a flag or a variable gives as text. A list is split at commas.
     fn add_text(&mut self, id: Id, text: &str, source: Source) {
         let value = match id.entry().kind {
             ValueKind::List(_) => Raw::List(split_list(text, &source)),
@@ -58,12 +58,12 @@ impl FoundOptions {
                 OptionFault::new(
                     names::SWITCH,
                     source,
-                    "switched off, which leaves nothing to do",
+                    "turned off, which leaves nothing to do",
                     "write true, or leave it out",
                 )
                 .value(text),
             ),
-            // Not shown: a forgotten blank (`token:SECRET`) makes a text of the whole section.
+            // Not shown: a forgotten space (`token:SECRET`) turns the whole section into a text.
             Err(wrong) => {
                 let remedy = format!("{}, or the options below it", wrong.remedy);
                 self.faults.push(OptionFault::new(names::SWITCH, source, wrong.wrong, remedy));
@@ -71,19 +71,19 @@ impl FoundOptions {
         }
     }
 
-    /// A section was given a value, or given in a form that has none.
+    /// A section has a value, or has a form that allows none.
     fn section_has_no_value(&mut self, section: &str, source: Source, form: Form) {
         let remedy = format!("give its options, such as {}", names::options_of(section, form));
         self.faults.push(OptionFault::new(section, source, "a section has no value of its own", remedy));
     }
 
-    /// A name is nobody's.
+    /// A name is unknown.
     fn unknown(&mut self, written: &str, name: &str, source: Source, form: Form) {
         let (wrong, remedy) = names::unknown(name, form);
         self.faults.push(OptionFault::new(written, source, wrong, remedy));
     }
 
-    /// A key is there twice.
+    /// A key occurs twice.
     fn twice(&mut self, key: &str, source: Source) {
         self.faults.push(OptionFault::new(
             key,
@@ -94,7 +94,8 @@ impl FoundOptions {
     }
 }
 
-/// The items of a list that is written as one text: split at commas and trimmed. Nothing and `[]` are the empty list.
+/// The items of a list that is written as one text: split at commas and trimmed. An empty text and `[]` are the empty
+/// list.
 fn split_list(text: &str, source: &Source) -> Vec<(String, Source)> {
     match text.trim() {
         "" | "[]" => Vec::new(),

@@ -1,4 +1,4 @@
-//! Options among the environment's variables.
+//! Reads options from environment variables.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use super::{Form, FoundOptions};
 use crate::options::fault::Source;
 use crate::options::names::{self, Name};
 
-/// The variables whose names say that they must be ours.
+/// The prefix of variables that must be ours.
 const PREFIXES: &[&str] = &["TRAEFIK_PROVIDERS_KUBERNETESINGRESS_", "WAYBILL_OPERATOR_"];
 
 /// Finds the options among `variables`. Other `TRAEFIK_…` variables are Traefik's.
@@ -36,22 +36,23 @@ pub(crate) fn read(variables: &BTreeMap<String, String>) -> FoundOptions {
     findings
 }
 
-/// The dotted name that a variable stands for, in lower case; `None` when it can be neither ours nor Traefik's.
+/// The dotted name for a variable, in lower case; `None` if it can be neither ours nor Traefik's.
 fn dotted(variable: &str) -> Option<String> {
     let (name, operator) = match variable.strip_prefix("TRAEFIK_") {
         Some(name) => (name, false),
         None => (variable.strip_prefix("WAYBILL_")?, true),
     };
     let name = name.to_ascii_lowercase().replace('_', ".");
-    // `WAYBILL_` only stands before `operator`, and `TRAEFIK_` never does.
+    // `WAYBILL_` is only used before `operator`, and `TRAEFIK_` never is.
     ((name.split('.').next() == Some("operator")) == operator).then_some(name)
 }
 
-/// Whether Kubernetes put a variable of this name there for a Service: `X_SERVICE_HOST`, `X_SERVICE_PORT`,
+/// Whether Kubernetes created a variable of this name for a Service: `X_SERVICE_HOST`, `X_SERVICE_PORT`,
 /// `X_SERVICE_PORT_NAME`, `X_PORT`, `X_PORT_80_TCP`, `X_PORT_80_TCP_PROTO`, `…_PORT`, `…_ADDR`. A Service called
-/// `waybill-operator-metrics` brings all of them, with our prefix.
+/// `waybill-operator-metrics` creates all of them, with our prefix.
 fn is_injected(name: &str, value: &str, variables: &BTreeMap<String, String>) -> bool {
-    // A user's slip could end in `_PORT`, so that name must hold what only Kubernetes writes, or have its companion.
+    // A user's misspelt name could also end in `_PORT`, so the name must contain a part that only Kubernetes writes, or
+    // the companion variable must exist.
     let short =
         |service: &str| value.contains("://") || variables.contains_key(&format!("{service}_SERVICE_HOST"));
     name.ends_with("_SERVICE_HOST")

@@ -207,8 +207,8 @@ fn statuses_have_one_source() {
         (
             service,
             vec![
-                "providers.kubernetesIngress.ingressEndpoint.publishedService: options.yaml:1: goes before \
-                 ingressEndpoint.hostname and ip, which are not used; leave them out"
+                "providers.kubernetesIngress.ingressEndpoint.publishedService: options.yaml:1: takes \
+                 precedence over ingressEndpoint.hostname and ip, which are not used; leave them out"
                     .to_owned()
             ]
         )
@@ -221,7 +221,8 @@ fn statuses_have_one_source() {
 fn the_slip_of_traefiks_page_gets_a_warning_and_nothing_else() {
     let text = |source: &str| {
         format!(
-            "providers.kubernetesCRD.namespaces: {source}: steers Traefik's CRD provider and is not used; to choose the \
+            "providers.kubernetesCRD.namespaces: {source}: configures Traefik's CRD provider and is not \
+             used; to choose the \
              namespaces that are watched, write providers.kubernetesIngress.namespaces"
         )
     };

@@ -62,7 +62,8 @@ fn values_of_the_provider() {
         ),
         (
             "crossProviderNamespaces:",
-            "crossProviderNamespaces: options.yaml:3: no value; write [] for nowhere, or leave the key out for no restriction",
+            "crossProviderNamespaces: options.yaml:3: no value; write [] to allow none, or leave the key \
+             out for no restriction",
         ),
         (
             "ingressEndpoint: {ip: 10.0.0.1:80}",
@@ -94,11 +95,11 @@ fn values_of_the_provider() {
         ),
         (
             "{reportNodeInternalIPs: true, ingressEndpoint: {ip: 192.0.2.1}}",
-            "reportNodeInternalIPs: options.yaml:3: can't stand beside ingressEndpoint; leave one of the two out",
+            "reportNodeInternalIPs: options.yaml:3: can't be combined with ingressEndpoint; leave one of the two out",
         ),
         (
             "{reportNodeInternalIPs: true, disableClusterScopeResources: true}",
-            "reportNodeInternalIPs: options.yaml:3: can't stand beside disableClusterScopeResources; leave one of the two out",
+            "reportNodeInternalIPs: options.yaml:3: can't be combined with disableClusterScopeResources; leave one of the two out",
         ),
         (
             "throttleDuration: 1 s",
@@ -142,16 +143,16 @@ fn values_of_the_operator() {
         ),
         (
             "routing: {precedence: longest}",
-            r#"routing.precedence: options.yaml:2: value "longest": not one of its words; write traefik or spec"#,
+            r#"routing.precedence: options.yaml:2: value "longest": not one of the allowed values; write traefik or spec"#,
         ),
         (
             "routing: {brokenBackends: keep}",
-            r#"routing.brokenBackends: options.yaml:2: value "keep": not one of its words; write drop or answer503"#,
+            r#"routing.brokenBackends: options.yaml:2: value "keep": not one of the allowed values; write drop or answer503"#,
         ),
         ("status: 1", r#"status: options.yaml:2: value "1": not a switch; write on or off"#),
         (
             "statusRate: 0",
-            r#"statusRate: options.yaml:2: value "0": not a number in its range; write a whole number from 1 to 100000"#,
+            r#"statusRate: options.yaml:2: value "0": not a number in the allowed range; write a whole number from 1 to 100000"#,
         ),
         (
             "publishBytesPerSecond: 1MB",
@@ -191,7 +192,7 @@ fn values_of_the_operator() {
         ),
         (
             "otlpEndpoint: https://otel:4318",
-            r#"otlpEndpoint: options.yaml:2: value "https://otel:4318": not an http URL; write http://, a host and a port, such as http://otel-collector:4318; a collector in the cluster can go on over TLS"#,
+            r#"otlpEndpoint: options.yaml:2: value "https://otel:4318": not an http URL; write http://, a host and a port, such as http://otel-collector:4318; a collector in the cluster can forward over TLS"#,
         ),
         (
             "metricsSecure: true\n  metricsKeyFile: /tls/tls.key",
@@ -203,11 +204,11 @@ fn values_of_the_operator() {
         ),
         (
             "logLevel: loud",
-            r#"logLevel: options.yaml:2: value "loud": not one of its words; write error, warn, info, debug or trace"#,
+            r#"logLevel: options.yaml:2: value "loud": not one of the allowed values; write error, warn, info, debug or trace"#,
         ),
         (
             "logFormat: xml",
-            r#"logFormat: options.yaml:2: value "xml": not one of its words; write text or json"#,
+            r#"logFormat: options.yaml:2: value "xml": not one of the allowed values; write text or json"#,
         ),
         (
             "leaseName: x",
@@ -223,7 +224,7 @@ fn the_rest_of_the_file() {
     for (file, line) in [
         (
             "providers: {kubernetesIngress: false}",
-            r#"providers.kubernetesIngress: options.yaml:1: value "false": switched off, which leaves nothing to do; write true, or leave it out"#,
+            r#"providers.kubernetesIngress: options.yaml:1: value "false": turned off, which leaves nothing to do; write true, or leave it out"#,
         ),
         (
             "providers: {kubernetesIngress: token:SECRET}",
@@ -235,7 +236,7 @@ fn the_rest_of_the_file() {
         ),
         (
             "core: {defaultRuleSyntax: v1}",
-            r#"core.defaultRuleSyntax: options.yaml:1: value "v1": not one of its words; write v3 or v2"#,
+            r#"core.defaultRuleSyntax: options.yaml:1: value "v1": not one of the allowed values; write v3 or v2"#,
         ),
         ("\nprovider: {}", "provider: options.yaml:2: unknown key; did you mean providers?"),
         ("operater:\n  status: off", "operater: options.yaml:1: unknown key; did you mean operator?"),
@@ -251,14 +252,17 @@ fn the_rest_of_the_file() {
             "[a]",
             "configFile: options.yaml:1: a list where the sections of a configuration are expected; write sections such as providers",
         ),
-        ("a: 1\na: 2", "configFile: options.yaml:2: a key comes twice; fix the YAML of the file"),
+        ("a: 1\na: 2", "configFile: options.yaml:2: a key appears twice; fix the YAML of the file"),
         ("a: }", "configFile: options.yaml:1: not YAML from here on; fix the YAML of the file"),
     ] {
         assert_eq!(fault_lines(from_yaml_str(file)), [line]);
     }
     assert_eq!(
         fault_lines(try_load(&["--configfile=a.json"], &[], &[("a.json", "{}")])),
-        ["configFile: a.json: the ending says neither YAML nor TOML; name the file .yaml, .yml or .toml"]
+        [
+            "configFile: a.json: the file extension is neither YAML's nor TOML's; name the file .yaml, .yml or \
+            .toml"
+        ]
     );
     assert_eq!(
         fault_lines(try_load(&["--configfile=a.toml"], &[], &[("a.toml", "\n[[[")])),
@@ -281,7 +285,7 @@ fn flags_and_variables() {
         ),
         (
             &["--providers.kubernetesingress=false"],
-            r#"providers.kubernetesIngress: flag --providers.kubernetesingress: value "false": switched off, which leaves nothing to do; write true, or leave it out"#,
+            r#"providers.kubernetesIngress: flag --providers.kubernetesingress: value "false": turned off, which leaves nothing to do; write true, or leave it out"#,
         ),
         (
             &["-providers.kubernetesIngress.allowEmptyService"],
@@ -307,7 +311,7 @@ fn flags_and_variables() {
         (
             "WAYBILL_OPERATOR_STATUSRATE",
             "many",
-            r#"operator.statusRate: variable WAYBILL_OPERATOR_STATUSRATE: value "many": not a number in its range; write a whole number from 1 to 100000"#,
+            r#"operator.statusRate: variable WAYBILL_OPERATOR_STATUSRATE: value "many": not a number in the allowed range; write a whole number from 1 to 100000"#,
         ),
         (
             "WAYBILL_OPERATOR_STATUS_RATE",

@@ -1,4 +1,4 @@
-//! The texts of a spec: what each may look like. The same rules as the schema's, which are regular expressions.
+//! Checks the texts of a spec, by the same rules as the regular expressions of the schema.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use crate::kubernetes::name;
 use crate::parameters::resource::{MAX_LABEL_KEY, MAX_REFERENCE, MAX_SERVICE};
 use crate::traefik::dynamic::LIST_SEPARATOR;
 
-/// What a text means.
+/// The meaning of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TextRule {
     DnsLabel,
@@ -19,7 +19,7 @@ pub(super) enum TextRule {
 }
 
 impl TextRule {
-    /// Whether the text is one; otherwise what would be right.
+    /// Whether the text is valid; otherwise the remedy.
     pub fn check(self, text: &str) -> Result<(), String> {
         let (most, right, remedy) = match self {
             Self::DnsLabel => (
@@ -57,7 +57,7 @@ impl TextRule {
     }
 }
 
-/// As Kubernetes reads addresses: no zone, and no IPv4 address dressed up as IPv6.
+/// In the form that Kubernetes accepts: no zone, and no IPv4 address in IPv6 notation.
 fn is_ip(text: &str) -> bool {
     match text.parse() {
         Ok(IpAddr::V4(_)) => true,

@@ -1,4 +1,4 @@
-//! A spec laid over the operator's own settings.
+//! Applies a spec on top of the operator's own settings.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Selector, SelectorExt as _};
@@ -9,12 +9,12 @@ use crate::kubernetes::key::{OutputKey, ServiceKey};
 use crate::parameters::resource::IngressClassParametersSpec;
 use crate::translate::settings::{BrokenBackends, NamespacePolicy, Settings, StatusSource};
 
-/// The selector of namespaces, where there is one.
+/// The selector of namespaces, if there is one.
 pub(super) fn selector(spec: &IngressClassParametersSpec) -> Option<&LabelSelector> {
     spec.namespaces.as_ref()?.selector.as_ref()
 }
 
-/// The settings that a checked spec gives. `None`: it selects namespaces by label, and the labels are not known.
+/// The settings from a checked spec. `None`: it selects namespaces by label, and the labels are not known.
 pub(super) fn settings(
     spec: &IngressClassParametersSpec,
     defaults: &Settings,
@@ -84,7 +84,7 @@ fn policy(
     let Some(namespaces) = &spec.namespaces else { return Some(defaults.namespaces.clone()) };
     if let Some(selector) = &namespaces.selector {
         let NamespaceLabels::Known(labels) = labels else { return None };
-        // A checked selector is one of kube's; an unusable one selects nothing.
+        // A checked selector is valid for kube; an unusable one selects nothing.
         let selector = Selector::try_from(selector.clone()).ok();
         let matches = |labels| selector.as_ref().is_some_and(|selector| selector.matches(labels));
         let selected = labels.filter(|(_, labels)| matches(*labels)).map(|(name, _)| name.to_owned());
@@ -93,7 +93,7 @@ fn policy(
     Some(NamespacePolicy::List(namespaces.names.iter().flatten().cloned().collect()))
 }
 
-/// 0 where a Service is built as with the operator's own settings; otherwise a number that is the same in every
+/// 0 if a Service is translated as with the operator's own settings. Otherwise a number that is the same in every
 /// process for the same settings, and different for others.
 fn service_variant(settings: &Settings, defaults: &Settings) -> u64 {
     let shape = |settings: &Settings| {

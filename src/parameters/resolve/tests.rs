@@ -205,7 +205,7 @@ fn what_was_accepted_last_goes_on_when_the_parameters_are_bad_or_gone() {
         assert_eq!(resolution.verdict.as_ref().unwrap().reason, reason);
         assert_eq!(resolution.verdict.as_ref().unwrap().status(), "False");
         let problem = resolution.problem.unwrap();
-        assert!(problem.remedy.contains("go on to apply"), "{problem}");
+        assert!(problem.remedy.contains("still apply"), "{problem}");
         assert_eq!(problem.subject.kind, Kind::IngressClass);
 
         let resolution = run(class, parameters, None);

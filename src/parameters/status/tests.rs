@@ -80,7 +80,7 @@ fn bad_settings_say_what_becomes_of_which_class() {
     let said = status(&bad, None, at(1));
     assert_eq!(
         said.conditions[0].message,
-        "spec.precedence: x; what was accepted last goes on to apply to a; there is no routing yet for b"
+        "spec.precedence: x; the last accepted settings still apply to a; there is no routing yet for b"
     );
     assert_eq!(conditions(&said)[0].1, "False");
     let none = Observed { classes: [("b".into(), Standing::NotAccepted)].into(), ..bad };

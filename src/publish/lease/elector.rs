@@ -1,4 +1,4 @@
-//! The loop that follows, leads and gives back.
+//! The election loop: follows, leads, and releases the Lease.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,19 +22,19 @@ use crate::metrics::{Metrics, WatchKind, WriteFailure, WriteKind, WriteResult};
 use crate::publish::backoff::random;
 use crate::publish::error::failure;
 
-/// How long a release waits for writes under way. Where they take longer, the lease is left to run out.
+/// How long a release waits for current writes. If they take longer, the lease is not released and expires.
 const WRITES_UNDER_WAY: Duration = Duration::from_secs(3);
 
-/// How long one attempt to release may take; there are two.
+/// Timeout of one attempt to release; there are two.
 const RELEASE: Duration = Duration::from_millis(700);
 
-/// Watches are renewed this often, so that a dead connection is noticed.
+/// How often watches are renewed, so that a dead connection is noticed.
 const WATCH_SECONDS: u32 = 30;
 
-/// The least time between two log lines about the same trouble.
+/// Minimum time between two log lines about the same trouble.
 const QUIET: Duration = Duration::from_secs(30);
 
-/// What the rest of the program holds of the election. Cheap to clone.
+/// A handle on the election for the rest of the program. Cheap to clone.
 #[derive(Clone)]
 pub struct LeaseHandle {
     guard: watch::Receiver<Option<LeaseGuard>>,
@@ -42,18 +42,18 @@ pub struct LeaseHandle {
 }
 
 impl LeaseHandle {
-    /// The term that this replica leads in; `None` while it follows.
+    /// The current term of this replica; `None` while it follows.
     pub fn guard(&self) -> Option<LeaseGuard> {
         self.guard.borrow().clone()
     }
 
-    /// Every change of that. The guard in it goes by the clock and may be over before the change is seen.
+    /// Every change of the current term. Its guard follows the clock and may be over before the change is seen.
     pub fn changes(&self) -> watch::Receiver<Option<LeaseGuard>> {
         self.guard.clone()
     }
 
-    /// Whether this replica is fit to lead; it is at first. One that no longer is gives the lease back, and
-    /// goes on following.
+    /// Whether this replica is fit to lead, which is true at first. A leader that is no longer fit releases the lease
+    /// and follows.
     pub fn set_candidate(&self, candidate: bool) {
         self.candidate.send_if_modified(|held| std::mem::replace(held, candidate) != candidate);
     }
@@ -69,14 +69,14 @@ pub struct Elector {
     quiet_until: Option<Instant>,
 }
 
-/// The Lease, and how to ask for it.
+/// The Lease, and the client for it.
 struct Election {
     client: Client,
     api: Api<Lease>,
     options: LeaseOptions,
 }
 
-/// A term that begins, with the record that says so.
+/// A term that begins, with its record.
 struct Elected(LeaseGuard, Lease);
 
 /// How a term ended.
@@ -90,13 +90,13 @@ type Shutdown<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
 type Watch = BoxStream<'static, Result<WatchEvent<Lease>, kube::Error>>;
 
 impl Elector {
-    /// Takes part in the election of a Lease once it is run.
+    /// Takes part in the election of a Lease when it is run.
     pub fn new(client: Client, options: LeaseOptions, metrics: Metrics) -> (Self, LeaseHandle) {
         let api = Api::namespaced(client.clone(), &options.namespace);
         Self::with(Some(Arc::new(Election { client, api, options })), metrics)
     }
 
-    /// Leads as long as it is run and fit (`operator.leaderElection.enabled=false`). Nobody else may.
+    /// Leads as long as it is run and fit (`operator.leaderElection.enabled=false`). There must be no other replica.
     pub fn without_election(metrics: Metrics) -> (Self, LeaseHandle) {
         Self::with(None, metrics)
     }
@@ -109,7 +109,7 @@ impl Elector {
         (elector, LeaseHandle { guard: guards, candidate: candidates })
     }
 
-    /// Runs until `shutdown` is done; then writes under way are waited for and the lease is released.
+    /// Runs until `shutdown` resolves. Then it waits for current writes and releases the lease.
     pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send) {
         let mut shutdown = std::pin::pin!(shutdown);
         let Some(election) = self.election.clone() else {
@@ -180,20 +180,20 @@ impl Elector {
             tokio::select! {
                 biased;
                 () = &mut shutdown => return None,
-                // A replica that became fit looks at once.
+                // A replica that became fit checks at once.
                 () = changed(&mut self.candidate) => look_at = Instant::now(),
                 event = next(&mut watch) => {
                     match event {
                         Some(Ok(event)) => self.observe_event(event),
                         Some(Err(error)) => {
                             self.metrics.watch_errors.inc(WatchKind::Lease);
-                            self.trouble(&error, "can't watch the Lease; looking at it now and then");
+                            self.trouble(&error, "can't watch the Lease; polling it instead");
                             watch = None;
                         }
                         None => watch = None,
                     }
                     look_at = look_at.min(self.due(options));
-                    // Released: what the watch brought is the newest there is.
+                    // Released: the version from the watch is the newest one.
                     if self.record.exists() && self.may_take(options) {
                         if let Some(elected) = self.take(election).await {
                             return Some(elected);
@@ -231,8 +231,8 @@ impl Elector {
         *self.candidate.borrow() && self.record.free_at(&options.identity, now) <= now
     }
 
-    /// When to look at the Lease again: in a while, or as soon as it may be taken. Replicas that wait for
-    /// the same moment spread out a little.
+    /// When to read the Lease again: after a while, or as soon as it may be taken. Replicas that wait for the same
+    /// moment spread out a little.
     fn due(&self, options: &LeaseOptions) -> Instant {
         let now = Instant::now();
         if !*self.candidate.borrow() {
@@ -263,7 +263,7 @@ impl Elector {
         }
     }
 
-    /// Looks at the Lease; whether that worked.
+    /// Reads the Lease. Returns whether that worked.
     async fn look(&mut self, election: &Election) -> bool {
         match election.get(election.options.timings.attempt()).await {
             Ok(lease) => {
@@ -290,7 +290,7 @@ impl Elector {
                 self.observe(Some(lease.clone()), Instant::now());
                 Some(Elected(guard, lease))
             }
-            // Another one was faster, or someone edited it: the next look shows it.
+            // Another one was faster, or someone edited it. The next read shows it.
             Err(error) if error.code() == Some(409) => None,
             Err(error) => {
                 self.trouble(&error, "can't take the Lease; trying again");
@@ -299,7 +299,7 @@ impl Elector {
         }
     }
 
-    /// Renews until the lease is lost or to be given back. `lease` is the last confirmed record.
+    /// Renews until the lease is lost or has to be released. `lease` is the last confirmed record.
     async fn lead(
         &mut self,
         election: &Election,
@@ -318,7 +318,7 @@ impl Elector {
                 biased;
                 () = &mut shutdown => return End::Shutdown,
                 () = until(&mut candidate, false) => return End::Unfit,
-                // Before the answer of a renewal, so that one which comes too late does not count.
+                // Before the answer of a renewal, so that a late answer does not count.
                 () = sleep_until(deadline.into()) => return End::Lost("it could not be renewed in time"),
                 outcome = async {
                     sleep_until(renew_at.into()).await;
@@ -334,7 +334,7 @@ impl Elector {
                     renew_at = sent + timings.retry_period;
                 }
                 Renewal::Stale(record) => {
-                    // Someone edited it, or our own renewal arrived whose answer did not.
+                    // Someone edited it, or our own renewal was executed although its answer did not arrive.
                     *lease = *record;
                     renew_at = Instant::now() + timings.retry_period / 10;
                 }
@@ -367,10 +367,10 @@ impl Elector {
         Renewal::Failed
     }
 
-    /// Gives the lease back, unless a write is still under way.
+    /// Releases the lease, unless a write is still in progress.
     async fn release(&mut self, election: &Election, guard: &LeaseGuard, mut lease: Lease) {
         if !guard.idle(WRITES_UNDER_WAY).await {
-            tracing::warn!("a write is still under way; the lease is left to run out");
+            tracing::warn!("a write is still under way; the lease will expire by itself");
             return;
         }
         for _ in 0..2 {
@@ -380,13 +380,13 @@ impl Elector {
                     tracing::info!(lease = %election.options.name, "released the lease");
                     return;
                 }
-                // A renewal that was cut off may have arrived.
+                // An aborted renewal may have been executed.
                 Err(error) if error.code() == Some(409) => match election.get(RELEASE).await {
                     Ok(Some(found)) if record::same_term(&found, &lease) => lease = found,
                     _ => return,
                 },
                 Err(error) => {
-                    tracing::warn!(%error, "can't release the lease; it is left to run out");
+                    tracing::warn!(%error, "can't release the lease; it will expire by itself");
                     return;
                 }
             }
@@ -405,7 +405,7 @@ impl Elector {
         result
     }
 
-    /// One log line for a trouble that goes on, and another every half a minute.
+    /// One log line for a persisting trouble, and another every half minute.
     fn trouble(&mut self, error: &dyn std::fmt::Display, what: &'static str) {
         let now = Instant::now();
         if self.quiet_until.is_none_or(|until| until <= now) {
@@ -420,7 +420,7 @@ impl Election {
         answered(within, self.api.get_opt(&self.options.name)).await
     }
 
-    /// Creates the Lease, or replaces the version that it was made from.
+    /// Creates the Lease, or replaces the version on which it is based.
     async fn write(&self, lease: &Lease, within: Duration) -> Result<Lease, WriteError> {
         let body = serde_json::to_vec(lease).map_err(kube::Error::SerdeError)?;
         let path = Request::new(self.api.resource_url());
@@ -433,8 +433,8 @@ impl Election {
         answered(within, self.client.request(request)).await
     }
 
-    /// A watch of the Lease from a version on. It is opened when it is first polled, and a stall of that is
-    /// harmless, since the Lease is looked at now and then as well.
+    /// A watch of the Lease from a version on. It is opened when it is first polled. A stall is harmless, since the
+    /// Lease is also read regularly.
     fn watch(&self, version: &str) -> Watch {
         let (api, version) = (self.api.clone(), version.to_owned());
         let name = format!("metadata.name={}", self.options.name);

@@ -1,17 +1,18 @@
-//! Whether this replica is fit to lead: a leader whose watches are dead publishes what was true a while ago, while the
-//! Lease, renewed on another connection, says that all is well.
+//! Decides whether this replica is fit to lead. A leader with dead watches would publish an old state while its Lease,
+//! renewed on another connection, looks healthy.
 
 use std::time::{Duration, Instant};
 
 use super::LeaseHandle;
 use crate::metrics::{Label, Metrics, WatchKind};
 
-/// When a watch counts as dead, and when as live again.
+/// The limits after which a watch counts as dead, and as alive again.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// A watch that was not heard of for longer is dead.
+    /// A watch that was silent for longer is dead.
     pub dead_after: Duration,
-    /// Once one was dead, all have to have been heard of within this: longer than a watch that works is quiet.
+    /// After one was dead, all have to be heard from within this time. It is longer than the silence of a working
+    /// watch.
     pub live_within: Duration,
     pub look: Duration,
 }
@@ -26,15 +27,15 @@ impl Default for Limits {
     }
 }
 
-/// Whether watches of a kind decide about it. Those of published objects run only on the leader, so nobody
-/// knows whether they would work on another replica. A leader that gave up would end them, so they could never recover.
+/// Whether watches of a kind count. Those of published objects run only on the leader, so nobody knows whether they
+/// would work on another replica. A leader that gave up would end them, so they could never recover.
 fn counts(kind: WatchKind) -> bool {
     !matches!(kind, WatchKind::OwnConfigMap | WatchKind::OwnSecret | WatchKind::Lease | WatchKind::AgentLease)
 }
 
-/// Keeps the replica out of the election until everything is `listed`, and while a watch is dead. Where all replicas are out
-/// nobody leads, and what is published stays, until one has all its watches again. Makes a future that ends only by being
-/// dropped; the replica is out from this call on.
+/// Keeps the replica out of the election until everything is `listed`, and while a watch is dead. If all replicas are
+/// out, nobody leads, and what is published stays, until one has all its watches again. Returns a future that ends only
+/// by being dropped; the replica is out from this call on.
 pub fn keep_fit(
     lease: LeaseHandle,
     metrics: Metrics,
@@ -65,16 +66,16 @@ async fn watch_over(metrics: Metrics, takes_part: impl Fn(bool, &Metrics), limit
                 Some((kind, _)) if !fit => tracing::warn!(
                     kind = kind.as_str(),
                     seconds = age.as_secs(),
-                    "a watch is dead; this replica does not lead until all of its watches live again"
+                    "a watch is dead; this replica does not lead until all of its watches are alive again"
                 ),
-                _ => tracing::info!("all watches live again; this replica takes part in the election"),
+                _ => tracing::info!("all watches are alive again; this replica takes part in the election"),
             }
         }
         tokio::time::sleep(limits.look).await;
     }
 }
 
-/// The new verdict, where it is another one. Between the limits the last one stands.
+/// The new verdict, if it changed. Between the limits, the last one holds.
 fn judge(fit: bool, quietest: Duration, limits: &Limits) -> Option<bool> {
     match fit {
         true if quietest > limits.dead_after => Some(false),

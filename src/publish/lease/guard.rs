@@ -1,4 +1,4 @@
-//! The right to write, and until when.
+//! The guard: the right to write, and its deadline.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,20 +10,19 @@ use tokio::sync::watch;
 use super::Timings;
 use crate::kubernetes::request::with_timeout;
 
-/// The longest that a write may take, however long the lease.
+/// The longest timeout of a write, however long the lease.
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// How much longer than the API server we wait for the answer that it gave up.
 const ANSWER_GRACE: Duration = Duration::from_millis(500);
 
-/// One term of leadership. Once ended it stays so: the next election gives another guard. Cheap to
-/// clone.
+/// One term of leadership. Once it has ended, it stays so: the next election creates another guard. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct LeaseGuard(Arc<Term>);
 
 #[derive(Debug)]
 struct Term {
-    /// `None` where there is no election.
+    /// `None` without an election.
     lease: Option<(u64, Timings)>,
     /// When the last successful renewal was sent; `None` once the term is over.
     renewed: Mutex<Option<Instant>>,
@@ -49,42 +48,41 @@ impl LeaseGuard {
         self.0.renewed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The term goes on; a renewal sent then was confirmed.
+    /// The term continues: a renewal sent at this time was confirmed.
     pub(super) fn renew(&self, sent: Instant) {
         if let Some(renewed) = self.renewed().as_mut() {
             *renewed = sent.max(*renewed);
         }
     }
 
-    /// No write may start any more. While this replica leads, the election begins anew.
+    /// No write may start any more. If this replica still holds the lease, the election starts again.
     pub fn end(&self) {
         *self.renewed() = None;
     }
 
-    /// Waits until no write is under way, and whether that came about within the time.
+    /// Waits until no write is in progress. Returns whether that happened within the time.
     pub(super) async fn idle(&self, within: Duration) -> bool {
         let mut writes = self.0.writes.subscribe();
-        // The sender lives in `self`, so it can't be gone.
+        // The sender lives in `self`, so this can't fail.
         tokio::time::timeout(within, writes.wait_for(|count| *count == 0)).await.is_ok()
     }
 
-    /// The Lease's transitions when this term began; `None` where there is no election.
+    /// The Lease's transitions when this term began; `None` without an election.
     pub fn epoch(&self) -> Option<u64> {
         self.0.lease.map(|(epoch, _)| epoch)
     }
 
-    /// The epoch to publish under, given that of the index that is there. Ask once a term and output.
+    /// The epoch to publish under, given that of the existing index. Ask once for each term and output.
     ///
-    /// It is this term's, unless the index has an equal or higher one: then the Lease was deleted, or
-    /// there is no election (any more). The result is always higher than what is there, so that
-    /// readers can tell a new writer from the last one.
+    /// It is this term's epoch, unless the index has an equal or higher one: then the Lease was deleted, or there is no
+    /// election (any more). The result is always higher than the existing epoch, so that readers can tell a new writer
+    /// from the last one.
     pub fn epoch_over(&self, index: Option<u64>) -> u64 {
         let own = self.epoch().unwrap_or_default();
         index.map_or(own, |index| own.max(index.saturating_add(1)))
     }
 
-    /// The last moment at which a write may start as things stand; it moves with every renewal. `None`
-    /// once the term is over.
+    /// The last moment at which a write may start. It moves with every renewal. `None` once the term is over.
     pub fn write_deadline(&self) -> Option<Instant> {
         let renewed = (*self.renewed())?;
         match self.0.lease {
@@ -98,8 +96,8 @@ impl LeaseGuard {
         self.timeout_at(*self.renewed(), Instant::now()).is_some()
     }
 
-    /// How long a write that starts now may take, in whole seconds, from one to ten: less than what is left
-    /// until another replica can have taken over. `None`: none may start.
+    /// The timeout of a write that starts now, in whole seconds, from one to ten: less than the time until another
+    /// replica can have taken over. `None`: no write may start.
     fn timeout_at(&self, renewed: Option<Instant>, now: Instant) -> Option<Duration> {
         let renewed = renewed?;
         let Some((_, timings)) = self.0.lease else {
@@ -109,16 +107,16 @@ impl LeaseGuard {
             return None;
         }
         let left = (renewed + timings.lease_duration).saturating_duration_since(now);
-        // The greatest whole number that is less.
+        // The largest whole number that is less.
         let seconds = left.as_nanos().div_ceil(1_000_000_000).saturating_sub(1);
         let timeout = u64::try_from(seconds).map_or(LONGEST, Duration::from_secs).min(LONGEST);
         (!timeout.is_zero()).then_some(timeout)
     }
 
-    /// The right to one write. The lease is not released while it is held, so drop it when the answer is
-    /// there, or the write was given up. `None`: none may start.
+    /// The permission for one write. The lease is not released while it is held, so drop it when the answer arrives or
+    /// the write is given up. `None`: no write may start.
     pub fn begin_write(&self) -> Option<WritePermit> {
-        // Under the lock, so that `end` and `idle` see every write that was let through.
+        // Under the lock, so that `end` and `idle` see every permitted write.
         let renewed = self.renewed();
         let timeout = self.timeout_at(*renewed, Instant::now())?;
         self.0.writes.send_modify(|count| *count += 1);
@@ -126,7 +124,7 @@ impl LeaseGuard {
     }
 }
 
-/// The right to one write, from now on and for [`WritePermit::timeout`].
+/// The permission for one write, from now on and for [`WritePermit::timeout`].
 #[derive(Debug)]
 pub struct WritePermit {
     guard: LeaseGuard,
@@ -138,7 +136,7 @@ pub struct WritePermit {
 pub enum WriteError {
     #[error(transparent)]
     Api(#[from] kube::Error),
-    /// It may or may not be done.
+    /// It may or may not have been executed.
     #[error("no answer within {}s", .0.as_secs())]
     Timeout(Duration),
     #[error("the request's address: {0}")]
@@ -161,11 +159,11 @@ impl WritePermit {
         self.timeout
     }
 
-    /// Sends one write that the API server drops after [`WritePermit::timeout`], and that is given up here
-    /// a little later. It is not repeated.
+    /// Sends one write that the API server drops after [`WritePermit::timeout`], and that is given up here a little
+    /// later. It is not repeated.
     ///
     /// # Errors
-    /// The API server's, or that no answer came in time.
+    /// The API server's error, or a missing answer.
     pub async fn send<T: DeserializeOwned>(
         self,
         client: &Client,
@@ -176,7 +174,7 @@ impl WritePermit {
     }
 }
 
-/// The answer to a request, if it comes in time.
+/// The answer to a request, if it arrives in time.
 pub(super) async fn answered<T>(
     within: Duration,
     request: impl Future<Output = Result<T, kube::Error>>,

@@ -24,11 +24,11 @@ pub use fitness::{Limits, keep_fit};
 pub use guard::LeaseGuard;
 pub(super) use guard::WriteError;
 
-/// The longest factor on the retry period between two attempts; the least is 1. They are client-go's.
+/// The largest factor on the retry period between two attempts; the smallest is 1. Both are client-go's.
 const LONGEST_RETRY: f64 = 2.2;
 
-/// When a lease is renewed, given up and taken. The options are checked to go together: `retry_period` × 1.2 <
-/// `renew_deadline` < `lease_duration`.
+/// When a lease is renewed, given up and taken. The options are checked: `retry_period` × 1.2 < `renew_deadline` <
+/// `lease_duration`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timings {
     pub lease_duration: Duration,
@@ -47,35 +47,34 @@ impl Default for Timings {
 }
 
 impl Timings {
-    /// How long another replica may take at most to lead after the leader was killed.
+    /// The longest time until another replica leads after the leader was killed.
     pub fn longest_takeover(&self) -> Duration {
         self.lease_duration + self.retry_period.mul_f64(LONGEST_RETRY)
     }
 
-    /// How long one request about the Lease may take, so that a stalled connection leaves time to try on
-    /// another one.
+    /// Timeout of one request about the Lease, so that a stalled connection leaves time to try another one.
     fn attempt(&self) -> Duration {
         self.renew_deadline / 3
     }
 
-    /// A pause before the next attempt.
+    /// The delay before the next attempt.
     fn retry(&self) -> Duration {
         self.retry_period.mul_f64(1.0 + (LONGEST_RETRY - 1.0) * random())
     }
 }
 
-/// Which Lease, and as whom.
+/// The Lease, and our identity.
 #[derive(Clone, Debug)]
 pub struct LeaseOptions {
     pub namespace: String,
     pub name: String,
-    /// Who we are; no two processes may share it ([`identity`]).
+    /// Our identity, which no two processes may share ([`identity`]).
     pub identity: String,
     pub timings: Timings,
 }
 
-/// The name of this process among all replicas, past ones included: `POD_NAME` or the host's name, and
-/// eight random characters, since a container that is restarted keeps both.
+/// The name of this process, unique among all replicas including past ones: `POD_NAME` or the host's name, and eight
+/// random characters, since a restarted container keeps both.
 pub fn identity(variables: &BTreeMap<String, String>) -> String {
     let known = |name: &str| variables.get(name).filter(|value| !value.is_empty()).cloned();
     let host = || {

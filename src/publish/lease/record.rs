@@ -1,4 +1,4 @@
-//! What is known of the Lease: the record, and since when by our own clock.
+//! The last seen state of the Lease, and since when it was seen by our own clock.
 
 use std::time::{Duration, Instant};
 
@@ -9,27 +9,27 @@ use kube::api::ObjectMeta;
 
 use super::LeaseOptions;
 
-/// What is taken for the duration where a record has none.
+/// The duration of a record without one.
 const UNSAID_DURATION: Duration = Duration::from_secs(15);
 
-/// The record as it was seen last.
+/// The last seen record.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LeaseRecord {
-    /// The object, to be replaced as a whole; `None` while there is none.
+    /// The object, which is replaced as a whole; `None` if it does not exist.
     lease: Option<Lease>,
-    /// Who held it when it was there last.
+    /// The last seen holder.
     holder: String,
-    /// When its holder can be taken for gone; `None` when nobody holds it.
+    /// When its holder counts as gone; `None` if nobody holds it.
     held_until: Option<Instant>,
-    /// The most transitions ever seen, so that a Lease which is deleted and made anew goes on counting.
+    /// The most transitions ever seen, so that counting continues if the Lease is deleted and recreated.
     transitions: i32,
 }
 
 impl LeaseRecord {
-    /// Takes note of what is there now. A record that did not change does not hold any longer than it did.
+    /// Records the current object. An unchanged record does not extend its validity.
     pub fn observe(&mut self, lease: Option<Lease>, now: Instant) {
         let Some(lease) = lease else {
-            // Whoever held it goes on believing so for a while.
+            // Its last holder still believes in it for a while.
             self.lease = None;
             return;
         };
@@ -46,7 +46,7 @@ impl LeaseRecord {
         self.lease = Some(lease);
     }
 
-    /// Who held it last; empty for nobody.
+    /// The last holder; empty for nobody.
     pub fn holder(&self) -> &str {
         &self.holder
     }
@@ -56,12 +56,12 @@ impl LeaseRecord {
         self.transitions
     }
 
-    /// When it may be taken by `identity`; a moment that has passed means now.
+    /// When `identity` may take it; a past moment means now.
     pub fn free_at(&self, identity: &str, now: Instant) -> Instant {
         if self.holder == identity { now } else { self.held_until.unwrap_or(now) }
     }
 
-    /// Whether the object is there.
+    /// Whether the object exists.
     pub fn exists(&self) -> bool {
         self.lease.is_some()
     }
@@ -71,8 +71,8 @@ impl LeaseRecord {
         self.lease.as_ref()?.metadata.resource_version.as_deref()
     }
 
-    /// The record of a new term. Its transitions are one more than any that were seen, also when we held
-    /// it before: an epoch never comes twice.
+    /// The record of a new term. Its transitions are one more than any seen before, even if we held it before: no epoch
+    /// is used twice.
     pub fn taken(&self, options: &LeaseOptions, wall: Timestamp) -> Lease {
         let mut lease = self.lease.clone().unwrap_or_else(|| Lease {
             metadata: ObjectMeta {
@@ -96,7 +96,7 @@ impl LeaseRecord {
     }
 }
 
-/// The next record of a term that goes on.
+/// The next record of the current term.
 pub(super) fn renewed(lease: &Lease, wall: Timestamp) -> Lease {
     let mut lease = lease.clone();
     lease.metadata.managed_fields = None;
@@ -104,7 +104,7 @@ pub(super) fn renewed(lease: &Lease, wall: Timestamp) -> Lease {
     lease
 }
 
-/// The record that lets others take over at once, as client-go writes it.
+/// The record that lets others take over at once, in the form of client-go.
 pub(super) fn released(lease: &Lease, wall: Timestamp) -> Lease {
     let mut lease = renewed(lease, wall);
     let spec = lease.spec.get_or_insert_default();
@@ -120,7 +120,7 @@ pub(super) fn epoch(lease: &Lease) -> u64 {
     transitions.and_then(|count| u64::try_from(count).ok()).unwrap_or_default()
 }
 
-/// Whether a record is still of the term that `ours` is of.
+/// Whether a record belongs to the same term as `ours`.
 pub(super) fn same_term(found: &Lease, ours: &Lease) -> bool {
     let term = |lease: &Lease| {
         let spec = lease.spec.clone().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The index as it is known to be there, and what has to be in its place.
+//! The index as it is known to exist, and the one that should replace it.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde::Deserialize;
@@ -10,22 +10,22 @@ use crate::published::index::{Index, IndexError};
 use crate::published::objects::{self, INDEX_JSON, Part};
 use crate::published::salt::Salt;
 
-/// An index that is there.
+/// An existing index.
 #[derive(Clone, Debug)]
 pub struct HeldIndex {
     /// The object, without `managedFields`.
     pub object: ConfigMap,
-    /// Its content, where that is what waybill writes.
+    /// Its content, if it is one that waybill writes.
     pub index: Option<Index>,
-    /// As far as it can be made out in what is no index any more.
+    /// As far as it can be read from a spoilt index; so are the next two.
     epoch: Option<u64>,
     generation: Option<u64>,
     salt: Option<Salt>,
-    /// Someone took labels of ours away, so that it has to be written again, whatever it says.
+    /// Someone removed our labels, so it has to be written again in any case.
     pub unlabelled: bool,
 }
 
-/// Why an index can't be taken for ours.
+/// Why an index is not treated as ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotOurs {
     /// It lacks our labels.
@@ -35,10 +35,10 @@ pub enum NotOurs {
 }
 
 impl HeldIndex {
-    /// Takes an object for the index of `output`. Content that someone spoilt is no reason to refuse it.
+    /// Parses an object as the index of `output`. Spoilt content is no reason to refuse it.
     ///
     /// # Errors
-    /// When it is not ours.
+    /// If it is not ours.
     pub fn new(output: &OutputKey, mut object: ConfigMap) -> Result<Self, NotOurs> {
         #[derive(Default, Deserialize)]
         struct Remains {
@@ -66,12 +66,12 @@ impl HeldIndex {
         Ok(Self { object, index, epoch, generation, salt, unlabelled: false })
     }
 
-    /// Its epoch, as far as it can be made out.
+    /// Its epoch, as far as it can be read.
     pub fn epoch(&self) -> Option<u64> {
         self.epoch
     }
 
-    /// Its generation, as far as it can be made out.
+    /// Its generation, as far as it can be read.
     pub fn generation(&self) -> Option<u64> {
         self.generation
     }
@@ -86,7 +86,7 @@ impl HeldIndex {
         self.object.metadata.resource_version.as_deref()
     }
 
-    /// Whether it says all that is desired, under this epoch and with this salt.
+    /// Whether it contains the desired state, under this epoch and with this salt.
     pub fn says(&self, desired: &DesiredOutput, epoch: u64, salt: Option<Salt>) -> bool {
         self.index.as_ref().filter(|_| !self.unlabelled).is_some_and(|index| {
             let Index { generation, awaited, published_at, .. } = index;
@@ -96,8 +96,8 @@ impl HeldIndex {
     }
 }
 
-/// The object to be written in the place of what is there: labels and `index.json` are ours, a confirmation is used up,
-/// and whatever else others put there stays.
+/// The object that replaces the existing one: labels and `index.json` are ours, a confirmation is removed, and
+/// everything that others put there stays.
 pub fn replacement(output: &OutputKey, held: Option<&HeldIndex>, index: &Index) -> ConfigMap {
     let ours = objects::index(output, index);
     let Some(held) = held else { return ours };
@@ -105,7 +105,7 @@ pub fn replacement(output: &OutputKey, held: Option<&HeldIndex>, index: &Index) 
     object.metadata.labels.get_or_insert_default().extend(ours.metadata.labels.unwrap_or_default());
     without_confirmation(&mut object);
     object.data.get_or_insert_default().extend(ours.data.unwrap_or_default());
-    // A key may be in one of the two only.
+    // A key may be in only one of the two.
     if let Some(binary) = object.binary_data.as_mut() {
         binary.remove(INDEX_JSON);
     }

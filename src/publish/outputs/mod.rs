@@ -1,4 +1,4 @@
-//! One output in the cluster, and what decides when and whether it is written.
+//! Writes one output to the cluster, and decides when and whether to write it.
 //!
 //! ```text
 //! table ─▶ Snapshot ─▶ OutputWriter ─ shards, then the index ─▶ API server ─ watches ─▶ OutputWriter::observe

@@ -1,5 +1,5 @@
-//! What a failed commit reports beyond the log and the metrics: only what somebody has to fix, on the object where they
-//! will look. Also decides when to give up an output where the API server refuses everything.
+//! Reports a failed commit on the object where users will look, if somebody has to fix it. Also decides when to give up
+//! an output for which the API server refuses everything.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use crate::publish::error::PublishError;
 use crate::publish::outputs::withdrawal::index_subject;
 use crate::translate::problem::{Category, Problem};
 
-/// An output that no class has is given up once everything there has been refused for this long. The rights in a namespace
-/// go with it, so that one that is deleted looks like one where a right is missing for now.
+/// An output that no class has is given up once everything there has been refused for this time. The rights in a
+/// namespace are deleted with it, so a deleted namespace looks like a missing right.
 pub const GIVE_UP: Duration = Duration::from_secs(300);
 
-/// Since when everything that is asked of an output that no class has is refused.
+/// Since when all requests about an output that no class has are refused.
 #[derive(Debug, Default)]
 pub struct Refusals {
     since: Option<Instant>,
@@ -21,7 +21,7 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// A request failed. `retired` says whether the output is one that no class has; those of others do not count.
+    /// A request failed. `retired` says whether no class has the output; others do not count.
     pub fn note(&mut self, error: &PublishError, now: Instant, retired: impl FnOnce() -> bool) {
         if !matches!(error.category(), WriteFailure::Forbidden | WriteFailure::NotFound) {
             return;
@@ -33,7 +33,7 @@ impl Refusals {
         self.are_final = now.saturating_duration_since(since) >= GIVE_UP;
     }
 
-    /// A request was granted.
+    /// A request succeeded.
     pub fn reset(&mut self) {
         *self = Self::default();
     }
@@ -43,16 +43,16 @@ impl Refusals {
         self.since.is_some()
     }
 
-    /// Whether there is no point in asking again.
+    /// Whether it is useless to ask again.
     pub fn are_final(&self) -> bool {
         self.are_final
     }
 }
 
-/// A failed commit as a problem, and the uid of the object that it is about where that is known. `None` for what passes
-/// by itself.
+/// A failed commit as a problem, and the uid of the object concerned if it is known. `None` for temporary failures.
 ///
-/// Its words are the same at every attempt, since other words are another Event; the API server's own are logged.
+/// Its text is the same at every attempt, since another text would be another Event. The API server's message is
+/// logged.
 pub fn refusal_problem(
     output: &OutputKey,
     index_uid: Option<&str>,
@@ -89,14 +89,15 @@ pub fn refusal_problem(
              admission policy",
         ),
         PublishError::Api { failure: WriteFailure::TooLarge, .. } => {
-            refused("the API server takes nothing of an object's size; raise its request limit")
+            refused("the API server refuses an object because of its size; raise its request size limit")
         }
         PublishError::Api { failure: WriteFailure::Invalid, .. } => {
             refused("the API server finds an object invalid; look for an admission policy or webhook")
         }
-        PublishError::NewerFormat { .. } => {
-            refused("a newer release wrote the index; run that, or delete the index to have it written anew")
-        }
+        PublishError::NewerFormat { .. } => refused(
+            "a newer release wrote the index; run that release, or delete the index so that it is \
+                written again",
+        ),
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! Which shards of an output are there, and which of them nobody needs any more.
+//! Tracks which shards of an output exist, and which of them are garbage.
 //!
 //! | state | meaning | begins | ends |
 //! | --- | --- | --- | --- |
@@ -27,9 +27,9 @@ use crate::published::read;
 use crate::published::salt::{Salt, short_name};
 use crate::table::Digest;
 
-/// Generations that have to pass without a shard before it is garbage.
+/// The number of generations without a shard before it is garbage.
 const GENERATIONS: u64 = 2;
-/// Time that has to pass without a shard before it is garbage. A reader that is slower starts again.
+/// The time without a shard before it is garbage. A slower reader has to start again.
 const UNNAMED: Duration = Duration::from_secs(60);
 
 /// Part and [`short_name`] of a shard.
@@ -57,7 +57,7 @@ pub fn target(output: &OutputKey, (part, short): &ShardKey) -> ObjectTarget {
     }
 }
 
-/// The shard that an object of this name is; `None` for what is none of this output's.
+/// The shard with this object name; `None` if it is not one of this output's.
 pub fn key_of(output: &OutputKey, name: &str) -> Option<ShardKey> {
     let rest = name.strip_prefix(output.name())?.strip_prefix('.')?;
     let (part, short) = match rest.split_at_checked(2)? {
@@ -74,20 +74,20 @@ pub fn named_by(index: &Index) -> BTreeSet<ShardKey> {
     routing.chain(index.key_shards().map(|short| (Part::Keys, short.to_owned()))).collect()
 }
 
-/// A shard that is there.
+/// An existing shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shard {
     pub uid: Option<String>,
     pub version: Option<String>,
-    /// What its annotation says that it holds.
+    /// The digest in its annotation.
     sha256: Option<Digest>,
-    /// Whether its name is made of that and of the last index's salt; readers refuse it otherwise.
-    named_right: bool,
-    /// The first generation that did not name it, 0 for one that none ever named, and when that was; `None` while the
-    /// index names it.
+    /// Whether its name follows from that and the last index's salt. If not, readers refuse it.
+    name_fits: bool,
+    /// The first generation that did not name it, or 0 if none ever named it, and its time; `None` while the index
+    /// names it.
     unnamed: Option<(u64, Instant)>,
-    /// A DELETE of this very object may be on its way, from this writer or an earlier leader. It has to be made anew
-    /// before an index names it again: the DELETE names its uid.
+    /// A DELETE of this very object may be on its way, from this writer or an earlier leader. It has to be recreated
+    /// before an index names it again, because the DELETE names its uid.
     doomed: bool,
 }
 
@@ -106,11 +106,11 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// A shard is there, as a list or a watch says.
+    /// A shard exists, according to a list or a watch.
     pub fn seen(&mut self, key: ShardKey, metadata: &ObjectMeta, now: Instant) {
         let doomed = match self.held.get(&key) {
             Some(before) if before.uid == metadata.uid => before.doomed,
-            // An earlier leader may have taken it for garbage.
+            // An earlier leader may have considered it garbage.
             _ => !self.named.contains(&key),
         };
         self.insert(key, metadata, now, doomed);
@@ -130,7 +130,7 @@ impl Shards {
         let unnamed = match self.held.get(&key) {
             Some(before) => before.unnamed,
             None if self.named.contains(&key) => None,
-            // The generation that is next has not named it yet.
+            // The next generation has not named it yet.
             None => Some((self.generation, now)),
         };
         let sha256 = read::sha256(metadata);
@@ -138,14 +138,14 @@ impl Shards {
             uid: metadata.uid.clone(),
             version: metadata.resource_version.clone(),
             sha256,
-            named_right: has_name(&key, self.salt, sha256),
+            name_fits: has_name(&key, self.salt, sha256),
             unnamed,
             doomed,
         };
         self.held.insert(key, shard);
     }
 
-    /// A shard is gone. With a uid only that very object is meant.
+    /// A shard was deleted. With a uid, only this very object is meant.
     pub fn gone(&mut self, key: &ShardKey, uid: Option<&str>) {
         let same = |held: &Shard| uid.is_none() || held.uid.is_none() || held.uid.as_deref() == uid;
         if self.held.get(key).is_some_and(same) {
@@ -153,19 +153,19 @@ impl Shards {
         }
     }
 
-    /// What is there of this key.
+    /// The existing shard with this key.
     pub fn get(&self, key: &ShardKey) -> Option<&Shard> {
         self.held.get(key)
     }
 
-    /// Whether a shard is there as wanted: one whose annotation was edited is refused by readers, and one that may be
-    /// deleted any moment is as good as none.
+    /// Whether a shard exists as wanted. One whose annotation was edited is refused by readers, and one that may be
+    /// deleted at any moment does not count.
     pub fn holds(&self, salt: Option<Salt>, part: Part, digest: &Digest) -> bool {
         let held = self.held.get(&key(salt, part, digest));
         held.is_some_and(|held| !held.doomed && held.sha256 == Some(*digest))
     }
 
-    /// Whether a shard is there that is right and has this key, but another content.
+    /// Whether an intact shard with this key and another content exists.
     pub fn clashes(&self, salt: Option<Salt>, key: &ShardKey, digest: &Digest) -> bool {
         let held = self.held.get(key).and_then(|held| held.sha256);
         held != Some(*digest) && has_name(key, salt, held)
@@ -176,13 +176,13 @@ impl Shards {
         self.named.contains(key)
     }
 
-    /// Whether a shard that the last index names is missing, or not as it was written.
+    /// Whether a shard that the last index names is missing or changed.
     pub fn is_damaged(&self) -> bool {
-        // One edited into another that gives the same name is left to `holds`.
-        self.named.iter().any(|key| self.held.get(key).is_none_or(|held| !held.named_right))
+        // An edit to another sum with the same name is left to `holds`.
+        self.named.iter().any(|key| self.held.get(key).is_none_or(|held| !held.name_fits))
     }
 
-    /// Whether all are there that an index names, and none is about to be deleted.
+    /// Whether all shards that an index names exist, and none is about to be deleted.
     pub fn has_all(&self, index: &Index) -> bool {
         named_by(index).iter().all(|key| {
             let held = self.held.get(key);
@@ -190,12 +190,12 @@ impl Shards {
         })
     }
 
-    /// All that are there, in order.
+    /// All existing shards, in order.
     pub fn keys(&self) -> impl Iterator<Item = &ShardKey> {
         self.held.keys()
     }
 
-    /// Forgets what is there, before it is listed anew. Since when it has been garbage is kept.
+    /// Forgets the existing shards before they are listed again. Since when each has been garbage is kept.
     pub fn relist(
         &mut self,
         part: Part,
@@ -210,17 +210,17 @@ impl Shards {
         self.held.retain(|key, _| key.0 != part || there.contains(key));
     }
 
-    /// An index was committed, or found.
+    /// An index was committed or found.
     pub fn committed(&mut self, index: &Index, now: Instant) {
         self.generation = index.generation;
         self.named = named_by(index);
         let salted = std::mem::replace(&mut self.salt, index.salt) != index.salt;
         for (key, held) in &mut self.held {
             if salted {
-                held.named_right = has_name(key, index.salt, held.sha256);
+                held.name_fits = has_name(key, index.salt, held.sha256);
             }
             if self.named.contains(key) {
-                // Whoever named it saw to it that no DELETE was on its way.
+                // Its writer made sure that no DELETE was on its way.
                 (held.unnamed, held.doomed) = (None, false);
             } else if held.unnamed.is_none() {
                 held.unnamed = Some((index.generation, now));
@@ -228,7 +228,7 @@ impl Shards {
         }
     }
 
-    /// What no index has named for long enough, to be deleted now: at most `limit` of it, and nothing that is `kept`.
+    /// The shards that no index has named for long enough, to be deleted now: at most `limit`, and none that is `kept`.
     pub fn take_garbage(
         &mut self,
         now: Instant,
@@ -251,7 +251,7 @@ impl Shards {
             .collect()
     }
 
-    /// When there may be garbage without another commit; `None` when there will be none.
+    /// When there may be garbage without another commit; `None` if there will be none.
     pub fn garbage_due(&self) -> Option<Instant> {
         self.held
             .values()
@@ -261,7 +261,7 @@ impl Shards {
             .min()
     }
 
-    /// What no generation from this one on has named may be garbage. An empty index may stay the last one for ever.
+    /// Shards that no generation from this one on has named may be garbage. An empty index may be the last one forever.
     fn last_generation(&self) -> u64 {
         if self.named.is_empty() {
             u64::MAX

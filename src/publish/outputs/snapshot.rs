@@ -1,4 +1,4 @@
-//! What is to be committed, taken from the table at one moment, so that writing it takes no lock.
+//! A commit's content, taken from the table at one moment, so that writing it needs no lock.
 
 use std::collections::HashMap;
 
@@ -6,22 +6,22 @@ use crate::published::desired_output::DesiredOutput;
 use crate::published::objects::{Part, TEXT_LIMIT};
 use crate::table::{Digest, Output, ShardContent};
 
-/// What an output has to be, with the content of the shards that have to be written.
+/// The desired state of an output, with the content of the shards that have to be written.
 pub struct Snapshot {
     pub desired: DesiredOutput,
     shards: HashMap<(Part, Digest), ShardContent>,
     /// Bytes of routers and services as text.
     pub text_bytes: usize,
-    /// That text, where it was asked for and is not too large.
+    /// The text, if it was requested and is not too large.
     pub text: Option<String>,
-    /// The output is there only to be emptied: where there is no index, none is made.
+    /// The output exists only to be emptied: if there is no index, none is created.
     pub retired: bool,
     /// Statuses wait until agents have loaded it.
     pub awaited: bool,
 }
 
 impl Snapshot {
-    /// Takes what `output` is now, with the content of the shards that are `needed`.
+    /// Takes the current state of `output`, with the content of the shards that are `needed`.
     pub fn new(output: &mut Output, needed: impl Fn(Part, &Digest) -> bool) -> Self {
         let desired = DesiredOutput::new(output);
         let mut shards = HashMap::new();
@@ -38,7 +38,7 @@ impl Snapshot {
         Self { desired, shards, text_bytes, text: None, retired: false, awaited: false }
     }
 
-    /// Takes the text as well. `output` is as it was for [`Self::new`].
+    /// Takes the text too. `output` must be unchanged since [`Self::new`].
     #[must_use]
     pub fn with_text(mut self, output: &Output) -> Self {
         if self.text_bytes <= TEXT_LIMIT {
@@ -47,7 +47,7 @@ impl Snapshot {
         self
     }
 
-    /// The document of a shard, where it was asked for. It is made here, so that no more of them are in memory than are
+    /// The document of a shard, if it was requested. It is built here, so that no more documents are in memory than are
     /// written at once.
     pub fn document(&self, part: Part, digest: &Digest) -> Option<String> {
         self.shards.get(&(part, *digest)).map(ShardContent::document)

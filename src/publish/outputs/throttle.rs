@@ -1,36 +1,36 @@
-//! When to publish: at once after a quiet time, else so that commits keep their least distance and their bytes
-//! stay within what the API server's store is meant to take.
+//! Decides when to publish: at once after a quiet period, otherwise so that commits keep their minimum distance and
+//! their limit of bytes per second.
 
 use std::time::{Duration, Instant};
 
-/// What may be written at once before the rate counts: this many seconds' worth.
+/// How much may be written at once before the rate limit applies: this many seconds' worth.
 const BURST_SECONDS: u64 = 8;
 
-/// No change waits longer than this for the rate alone.
+/// No change waits longer than this for the rate limit alone.
 const LONGEST_STRETCH: Duration = Duration::from_secs(30);
 
-/// Decides when the next commit of one output is due. Leading-edge: the first change after a quiet time goes out
-/// at once, later ones wait until the distance to the last commit is kept, and none is lost. A change that comes
-/// again and again moves nothing, so a steady stream can't hold it up.
+/// Decides when the next commit of one output is due. Leading-edge: the first change after a quiet period is committed
+/// at once, later ones wait until the minimum time since the last commit has passed, and none is lost. Repeated changes
+/// postpone nothing, so a steady stream can't block it.
 ///
-/// Every call takes the time, so that it can be tried without waiting.
+/// Every call takes the time as a parameter, so that tests need not wait.
 #[derive(Clone, Debug)]
 pub struct Throttle {
     distance: Duration,
-    /// Bytes per second; 0 is no limit.
+    /// Bytes per second; 0 for no limit.
     rate: u64,
     /// Start of the last attempt.
     last: Option<Instant>,
     pending: bool,
     /// Not before this, after a failure.
     retry_at: Option<Instant>,
-    /// Bytes that the rate has not worked off yet, at `level_at`.
+    /// Bytes that the rate limit still has to work off, at `level_at`.
     level: u64,
     level_at: Option<Instant>,
 }
 
 impl Throttle {
-    /// `distance` is the least time between two commits (`providersThrottleDuration`), `rate` bytes per second
+    /// `distance` is the minimum time between two commits (`providersThrottleDuration`), `rate` bytes per second
     /// (`operator.publishBytesPerSecond`), 0 for no limit.
     pub fn new(distance: Duration, rate: u64) -> Self {
         Self { distance, rate, last: None, pending: false, retry_at: None, level: 0, level_at: None }
@@ -41,7 +41,7 @@ impl Throttle {
         self.pending = true;
     }
 
-    /// When to publish; `None` while there is nothing to. A time that has passed means now.
+    /// When to publish; `None` if there is nothing to publish. A past time means now.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         if !self.pending {
             return None;
@@ -51,26 +51,26 @@ impl Throttle {
         Some(self.retry_at.map_or(due, |retry| due.max(retry)))
     }
 
-    /// A commit begins with all that has changed until now.
+    /// A commit starts with all changes until now.
     pub fn started(&mut self, now: Instant) {
         self.last = Some(now);
         self.pending = false;
         self.retry_at = None;
     }
 
-    /// The commit was done and wrote so many bytes.
+    /// The commit succeeded and wrote this number of bytes.
     pub fn wrote(&mut self, now: Instant, bytes: u64) {
         self.level = self.level_now(now).saturating_add(bytes);
         self.level_at = Some(now);
     }
 
-    /// The commit failed: the changes stand, to be tried again after `wait`.
+    /// The commit failed: the changes remain, to be tried again after `wait`.
     pub fn failed(&mut self, now: Instant, wait: Duration) {
         self.pending = true;
         self.retry_at = Some(now + wait);
     }
 
-    /// What the rate adds to the distance, counted from the last commit.
+    /// What the rate limit adds to the distance, counted from the last commit.
     pub fn stretch(&self, now: Instant) -> Duration {
         let (Some(last), true) = (self.last, self.rate > 0) else { return Duration::ZERO };
         let above = self.level_now(now).saturating_sub(self.rate.saturating_mul(BURST_SECONDS));

@@ -1,5 +1,5 @@
-//! What is done beside the commits, so that no commit waits for it: deleting shards that nobody needs any more, and
-//! the text of an output, which people read and proxies may mount.
+//! Work beside the commits, so that no commit waits for it: deleting unused shards, and writing the text of an output,
+//! which people read and proxies may mount.
 
 use std::time::{Duration, Instant};
 
@@ -19,16 +19,16 @@ use crate::published::objects::{self, Part, ROUTING_YAML, TEXT_LIMIT};
 use crate::table::Digest;
 use crate::translate::problem::{Category, Kind, Problem};
 
-/// Least time between two writes of the text.
+/// Minimum time between two writes of the text.
 const TEXT_DISTANCE: Duration = Duration::from_secs(30);
 
-/// Bytes of the text above which it is reported that it will soon be too large.
+/// Size of the text above which a warning is reported.
 const TEXT_WARNING: usize = TEXT_LIMIT / 4 * 3;
 
-/// Waits between attempts that fail.
+/// Delays between failed attempts.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
-/// What became of garbage: the shards that are gone, and why the others are not.
+/// The result of a collection: the deleted shards, and why the others were not deleted.
 #[derive(Debug, Default)]
 pub struct Collected {
     pub gone: Vec<(ShardKey, Shard)>,
@@ -36,7 +36,7 @@ pub struct Collected {
     pub error: Option<PublishError>,
 }
 
-/// Deletes shards. It ends at the first fault: what refused one will refuse the next.
+/// Deletes shards. It stops at the first error, since the next request would be refused too.
 pub async fn delete_shards(
     requests: Requests,
     output: OutputKey,
@@ -61,7 +61,7 @@ pub async fn delete_shards(
                 collected.deleted += 1;
                 collected.gone.push((key, held));
             }
-            // Gone already, or another object than we knew: the watch says which.
+            // Deleted already, or another object than we knew: the watch will show which.
             Err(PublishError::NotFound { .. } | PublishError::Conflict { .. }) => {
                 collected.gone.push((key, held));
             }
@@ -88,7 +88,7 @@ impl Default for GarbageSchedule {
 }
 
 impl GarbageSchedule {
-    /// Whether it may be collected now. One collection at a time.
+    /// Whether garbage may be collected now. There is one collection at a time.
     pub fn may_start(&self, now: Instant) -> bool {
         !self.running && self.not_before.is_none_or(|at| at <= now)
     }
@@ -98,7 +98,7 @@ impl GarbageSchedule {
         self.running = true;
     }
 
-    /// A run is over; the next one waits longer if it failed.
+    /// A run has ended; after a failure, the next one waits longer.
     pub fn ended(&mut self, now: Instant, failed: bool) {
         self.running = false;
         if failed {
@@ -110,22 +110,22 @@ impl GarbageSchedule {
     }
 }
 
-/// The text as it is in the cluster after an attempt to write it.
+/// The text in the cluster after an attempt to write it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TextFound {
-    /// `None` where there is no text, and none is to be made.
+    /// `None` if there is no text, and none should be created.
     uid: Option<String>,
-    /// The resourceVersion; `None` where the text is what it was before the routing became too large.
+    /// The resourceVersion; `None` if the text still has the content from before the routing became too large.
     version: Option<String>,
     /// What was written.
     pub bytes: u64,
 }
 
-/// Writes the text of an output; without a document, looks whether there is one. Where there is none, one is made only if
-/// `create`. `uid` is that of the object that was ours before, and stays ours when someone takes its labels away.
+/// Writes the text of an output. Without a document, checks whether there is one. If there is none, it is created only
+/// if `create` is set. `uid` is that of the object that was ours before, and stays ours if someone removes its labels.
 ///
 /// # Errors
-/// Whatever kept it from being done.
+/// Whatever prevented it.
 pub async fn write_text(
     requests: Requests,
     output: OutputKey,
@@ -156,7 +156,7 @@ pub async fn write_text(
         requests.write(&delete).await?;
         return written(&requests, target.create(&objects::text(&output, document))?).await;
     }
-    // What others put there stays.
+    // Content of others stays.
     let text = objects::text(&output, document);
     found.metadata.managed_fields = None;
     found.metadata.labels.get_or_insert_default().extend(text.metadata.labels.unwrap_or_default());
@@ -172,12 +172,12 @@ async fn written(requests: &Requests, write: Write) -> Result<TextFound, Publish
     Ok(TextFound { uid: metadata.uid, version: metadata.resource_version, bytes: write.bytes() })
 }
 
-/// When the text of an output is written, and what is known of it.
+/// Schedules the text of an output, and stores its state.
 pub struct TextSchedule {
     throttle: Throttle,
     backoff: Backoff,
     running: bool,
-    /// Of the routing that was committed last.
+    /// Size of the routing that was committed last.
     hash: Option<Digest>,
     routing_bytes: usize,
     found: TextFound,
@@ -197,7 +197,7 @@ impl Default for TextSchedule {
 }
 
 impl TextSchedule {
-    /// A routing of that many bytes was committed.
+    /// A routing of this size was committed.
     pub fn committed(&mut self, hash: Digest, routing_bytes: usize) {
         if self.hash.replace(hash) != Some(hash) {
             self.throttle.changed();
@@ -217,12 +217,12 @@ impl TextSchedule {
         !self.running && self.throttle.due(now).is_some_and(|due| due <= now)
     }
 
-    /// Whether nothing is to be written, now or later.
+    /// Whether nothing has to be written, now or later.
     pub fn is_settled(&self, now: Instant) -> bool {
         !self.running && self.throttle.due(now).is_none()
     }
 
-    /// It is being written. Gives the uid for [`write_text`].
+    /// Writing starts. Returns the uid for [`write_text`].
     pub fn started(&mut self, now: Instant) -> Option<String> {
         self.running = true;
         self.throttle.started(now);
@@ -241,36 +241,37 @@ impl TextSchedule {
         }
     }
 
-    /// How full the object is, from 0 to 1 and above; 0 when there is none.
+    /// How full the object is, from 0 to 1 and above; 0 if there is none.
     pub fn fill(&self) -> f64 {
         if self.found.uid.is_some() { self.routing_bytes as f64 / TEXT_LIMIT as f64 } else { 0.0 }
     }
 
-    /// That the text is too large, or soon will be.
+    /// The problem that the text is too large, or soon will be.
     pub fn problem(&self, output: &OutputKey) -> Option<Problem> {
         self.found.uid.as_ref().and_then(|_| text_problem(output, self.routing_bytes))
     }
 }
 
-/// That a routing of so many bytes is too large for the text of an output, or soon will be.
+/// The problem that a routing of this size is too large for the text, or soon will be.
 pub fn text_problem(output: &OutputKey, routing_bytes: usize) -> Option<Problem> {
     let (name, namespace) = (objects::text_name(output), output.namespace());
     let remedy = if routing_bytes > TEXT_LIMIT {
         format!(
-            "the routing is too large for ConfigMap {name}, which is not updated any more: proxies that mount it \
-             serve what it held last; run waybill agent beside them, and then delete it: kubectl delete configmap \
+            "the routing is too large for ConfigMap {name}, which is no longer updated: proxies that mount \
+             it keep its last content; run waybill agent beside them, and then delete it: kubectl delete \
+             configmap \
              -n {namespace} {name}"
         )
     } else if routing_bytes > TEXT_WARNING {
         format!(
-            "ConfigMap {name} is not updated any more above {} KiB: run waybill agent beside the proxies that mount \
-             it; nothing needs to be done where none does",
+            "above {} KiB, ConfigMap {name} is no longer updated: run waybill agent beside the proxies that \
+             mount it; if none does, nothing needs to be done",
             TEXT_LIMIT / 1024
         )
     } else {
         return None;
     };
-    // The exact size would make another Event of each change.
+    // The exact size would create another Event for each change.
     let percent = routing_bytes * 100 / TEXT_LIMIT / 5 * 5;
     Some(Problem {
         category: Category::TextTooLarge,

@@ -1,8 +1,8 @@
-//! The guard against removing too much at once (`operator.maxWithdrawal`), and the way past it.
+//! Guards against removing too much at once (`operator.maxWithdrawal`), and handles the confirmation.
 //!
-//! A publish is held when it removes more than so many percent of an output's routers. Where several namespaces have
-//! routers there, more than so many percent of the namespaces, and at least two, must lose more than so many percent
-//! of theirs as well: a tenant who deletes what is theirs never holds up the others.
+//! A commit is held if it would remove more than the given percentage of an output's routers. If several namespaces
+//! have routers there, more than this percentage of the namespaces, and at least two, must also lose more than this
+//! percentage of theirs. So a tenant who deletes all of their routes never blocks the others.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use crate::kubernetes::key::OutputKey;
 use crate::published::index::Index;
 use crate::translate::problem::{Category, Kind, Problem, Subject};
 
-/// Annotation of an index that lets a held withdrawal through: `{generation}:{routers}`. It holds for what would
-/// replace that generation, and for no more routers than that, so that it can't let another, later withdrawal
-/// through. Every commit removes it.
+/// Annotation of an index that allows a held withdrawal: `{generation}:{routers}`. It is valid only for a commit that
+/// replaces this generation and removes no more routers than this, so it can't allow a later withdrawal. Every commit
+/// removes it.
 pub const CONFIRM_ANNOTATION: &str = "waybill.dev/confirm-withdrawal";
 
-/// The routers that are published.
+/// The published routers.
 #[derive(Clone, Copy, Debug)]
 pub struct PublishedRouters<'a> {
     pub count: usize,
-    /// Of each namespace, or of those with the most; `None` where nothing says it. Then the namespaces count as one.
+    /// The number for each namespace, or for those with the most; `None` if unknown. Then all namespaces count as one.
     pub namespaces: Option<&'a BTreeMap<String, usize>>,
 }
 
@@ -33,8 +33,8 @@ impl<'a> From<&'a Index> for PublishedRouters<'a> {
 }
 
 impl PublishedRouters<'_> {
-    /// What is withdrawn when `count` routers in `namespaces` take the place of these. A namespace that has as many as
-    /// before withdraws nothing, whatever they are.
+    /// The withdrawal when `count` routers in `namespaces` replace these. A namespace that has as many as before
+    /// withdraws nothing, whatever its routers are.
     pub fn withdrawal(&self, count: usize, namespaces: &HashMap<Arc<str>, usize>, percent: u8) -> Withdrawal {
         let above = |part: usize, of: usize| part as u128 * 100 > of as u128 * u128::from(percent);
         let Some(before) = self.namespaces else {
@@ -56,8 +56,8 @@ impl PublishedRouters<'_> {
             listed = listed.saturating_add(had);
             kept = kept.saturating_add(has);
         }
-        // What is not listed, together. No namespace there has more than the smallest that is listed, which says how
-        // many there are at least, and how many have lost all.
+        // The namespaces that are not listed, together. None of them has more routers than the smallest one listed,
+        // which gives a minimum for their number and for how many have lost all.
         let unlisted = self.count.saturating_sub(listed);
         let lost = unlisted.saturating_sub(count.saturating_sub(kept));
         let smallest = before.values().copied().min().unwrap_or_default().max(1);
@@ -76,22 +76,22 @@ impl PublishedRouters<'_> {
     }
 }
 
-/// What a publish would remove.
+/// What a commit would remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Withdrawal {
-    /// Routers that namespaces have less than before.
+    /// The sum of what each namespace loses.
     pub removed: usize,
     pub of: usize,
     /// The generation that would be replaced.
     pub generation: u64,
-    /// Namespaces that lose too much, and all that have routers; `None` where they are not told apart.
+    /// Namespaces that lose too much, and all that have routers; `None` if they can't be distinguished.
     pub hit: Option<(usize, usize)>,
     /// Whether it is too much.
     pub held: bool,
 }
 
 impl Withdrawal {
-    /// Whether the index's annotations let it through.
+    /// Whether the index's annotations allow it.
     pub fn is_confirmed(&self, index: &ConfigMap) -> bool {
         let annotations = index.metadata.annotations.as_ref();
         let Some(text) = annotations.and_then(|annotations| annotations.get(CONFIRM_ANNOTATION)) else {
@@ -103,12 +103,12 @@ impl Withdrawal {
         parsed.is_some_and(|(generation, removed)| generation == self.generation && removed >= self.removed)
     }
 
-    /// What lets it through.
+    /// The value that allows it.
     pub fn confirmation(&self) -> String {
         format!("{}:{}", self.generation, self.removed)
     }
 
-    /// It, as a problem of the index.
+    /// The withdrawal as a problem of the index.
     pub fn problem(&self, output: &OutputKey) -> Problem {
         Problem {
             category: Category::WithdrawalHeld,
@@ -121,8 +121,8 @@ impl Withdrawal {
                 None => format!("{} of {} routers", self.removed, self.of),
             },
             remedy: format!(
-                "more routers would vanish than operator.maxWithdrawal allows, so nothing is published; bring back \
-                 what is missing, or let it through: kubectl annotate --overwrite configmap -n {} {} \
+                "more routers would be removed than operator.maxWithdrawal allows, so nothing is published; \
+                 restore what is missing, or allow it: kubectl annotate --overwrite configmap -n {} {} \
                  {CONFIRM_ANNOTATION}={}",
                 output.namespace(),
                 output.name(),

@@ -1,5 +1,5 @@
-//! Which Events to write: the problems that each object has, compared with the Events that were written. No I/O and no
-//! clock. Namespaces take turns, and so do the objects of each, an Event at a time: none holds up the others.
+//! Decides which Events to write, by comparing the problems of each object with the Events already written. No I/O and
+//! no clock. Namespaces take turns, and so do the objects of each, one Event at a time, so that none delays the others.
 //!
 //! ```text
 //! report ─▶ ObjectState ─▶ ready ─▶ next ─▶ (the write) ─▶ written | failed ─▶ later
@@ -17,11 +17,11 @@ use crate::publish::problems::turns::Turns;
 use crate::publish::rate::Rate;
 use crate::translate::problem::{Problem, Subject};
 
-/// Events a second, over all.
+/// Maximum number of Events per second.
 pub const PER_SECOND: u32 = 20;
-/// An Event whose problem still stands is refreshed after this time, since the API server drops it after an hour.
+/// An Event whose problem still exists is refreshed after this time, since the API server drops it after an hour.
 pub const REFRESH: Duration = Duration::from_secs(1_800);
-/// From the first to the longest wait after an object's Event could not be written.
+/// The first and the longest delay after an object's Event could not be written.
 const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(600));
 /// If more objects wait, one Event says so.
 const MANY_WAIT: usize = 1_200;
@@ -30,23 +30,23 @@ const MANY_WAIT: usize = 1_200;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Action {
     pub subject: Subject,
-    /// The object's uid; empty when it is not there.
+    /// The object's uid; empty if the object does not exist.
     pub uid: String,
     pub event: EventText,
     /// How often the problem was seen, this time included. Above 1, the Event exists.
     pub count: i32,
-    /// The Event whose problem it says is over.
+    /// The Event whose problem this one reports as resolved.
     over: Option<Box<(EventTopic, EventText)>>,
-    /// Whether it is about all objects that wait, and not about its own.
+    /// Whether it concerns all waiting objects, and not its own.
     of_all: bool,
 }
 
-/// What [`EventBook::next`] gives.
+/// The result of [`EventBook::next`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Write this Event, then call [`EventBook::written`] or [`EventBook::failed`].
     Act(Action),
-    /// Nothing to write before then, unless something is reported.
+    /// Nothing to write before this time, unless something is reported.
     Wait(Option<Instant>),
 }
 
@@ -56,13 +56,13 @@ struct ObjectState {
     /// The Events that it should have.
     wanted: BTreeMap<EventText, EventTopic>,
     hidden: BTreeSet<EventTopic>,
-    /// The Events that were written, how often and when last.
+    /// The Events that were written, with their counts and last times.
     written: BTreeMap<EventText, (EventTopic, i32, Instant)>,
-    /// Events that may exist: an attempt failed that may have succeeded, or an Event with other words is to follow.
+    /// Events that may exist: a failed attempt may have succeeded, or another text is to follow.
     doubtful: BTreeMap<EventText, EventTopic>,
-    /// Events whose problem is over, which is yet to be written; a topic has one at most.
+    /// Events whose problem is resolved, which still has to be written; each topic has at most one.
     over: VecDeque<(EventTopic, EventText)>,
-    /// Writes that have not ended.
+    /// Writes in progress.
     under_way: usize,
     queued: bool,
     retry: Option<(Instant, Backoff)>,
@@ -73,17 +73,17 @@ impl ObjectState {
         Self { uid: uid.to_owned(), ..Self::default() }
     }
 
-    /// Whether there is still a problem of this topic, in whatever words.
+    /// Whether there is still a problem of this topic, with any text.
     fn stands(&self, topic: &EventTopic) -> bool {
         self.hidden.contains(topic) || self.wanted.values().any(|other| other == topic)
     }
 
-    /// Whether nothing is left to be written about it. A write under way may fail and has to be repeated then.
+    /// Whether nothing is left to write about it. A write in progress may fail and has to be repeated then.
     fn is_done(&self) -> bool {
         self.wanted.is_empty() && self.written.is_empty() && self.over.is_empty() && self.under_way == 0
     }
 
-    /// Until when a failure keeps its Events from being written.
+    /// Until when a failure blocks its Events.
     fn held_until(&self, now: Instant) -> Option<Instant> {
         self.retry.as_ref().map(|(at, _)| *at).filter(|at| *at > now)
     }
@@ -127,7 +127,7 @@ impl EventBook {
             // The same object, whose uid is now known: problems of an index are reported before it exists.
             uid.clone_into(&mut object.uid);
         } else if object.uid != uid && !uid.is_empty() {
-            // Another object of that name: the Events that exist are about the first, which is gone.
+            // Another object of that name: the existing Events are about the first one, which was deleted.
             let queued = object.queued;
             *object = ObjectState { queued, ..ObjectState::new(uid) };
         }
@@ -147,7 +147,7 @@ impl EventBook {
         let mut over = BTreeSet::new();
         for (topic, event) in std::mem::take(&mut object.over).into_iter().chain(unwanted) {
             if object.stands(&topic) {
-                // In other words, or again. Until those are written, this is the one that people see.
+                // With another text, or again. Until that is written, people see this one.
                 reworded.entry(topic).or_insert(event);
             } else if over.insert(topic.clone()) {
                 object.over.push_back((topic, event));
@@ -162,10 +162,10 @@ impl EventBook {
         }
     }
 
-    /// The object is gone: no more Events about it.
+    /// The object was deleted: no more Events about it.
     pub fn forget(&mut self, subject: &Subject) {
         match self.objects.get_mut(subject) {
-            // It keeps its place in the queue, so that an object that comes and goes takes one place only.
+            // It keeps its place in the queue, so that an object that comes and goes takes only one place.
             Some(object) if object.queued => *object = ObjectState { queued: true, ..ObjectState::new("") },
             _ => self.remove(subject),
         }
@@ -181,24 +181,24 @@ impl EventBook {
         self.objects.get(subject).is_some_and(|object| object.uid == uid)
     }
 
-    /// Forgets an object about which nothing is left to be written.
+    /// Forgets an object about which nothing is left to write.
     fn tidy(&mut self, subject: &Subject) {
         if self.objects.get(subject).is_some_and(|object| object.is_done() && !object.queued) {
             self.remove(subject);
         }
     }
 
-    /// Problems that got no Event of their own since the last call.
+    /// The number of problems without an Event of their own since the last call.
     pub fn take_suppressed(&mut self) -> u64 {
         std::mem::take(&mut self.suppressed)
     }
 
-    /// How many objects wait.
+    /// The number of waiting objects.
     pub fn waiting(&self) -> usize {
         self.ready.len()
     }
 
-    /// What to write next.
+    /// The next thing to write.
     pub fn next(&mut self, now: Instant) -> Next {
         while let Some(subject) = self.later.due(now) {
             if let Some(object) = self.objects.get_mut(&subject)
@@ -229,7 +229,7 @@ impl EventBook {
         Next::Wait(self.later.next())
     }
 
-    /// An object had its turn. It goes behind the others if more is to be written about it now.
+    /// An object had its turn. If it has more to write now, it goes to the end of the queue.
     fn line_up(&mut self, subject: Subject, now: Instant) {
         let Some(object) = self.objects.get_mut(&subject) else { return };
         object.queued = next_action(&subject, object, now).is_some();
@@ -243,7 +243,7 @@ impl EventBook {
         }
     }
 
-    /// One Event about all objects that wait, at most twice an hour.
+    /// One Event about all waiting objects, at most twice an hour.
     fn report_delay(&mut self, now: Instant) -> Option<Action> {
         let due = self.delay_reported_at.is_none_or(|at| now.saturating_duration_since(at) >= REFRESH);
         if self.ready.len() <= MANY_WAIT || !due || self.rate.take(now).is_err() {
@@ -272,8 +272,8 @@ impl EventBook {
         }
     }
 
-    /// An Event could not be written. It is tried again later. If its problem is over by then, that is written instead,
-    /// since the Event may exist all the same.
+    /// An Event could not be written. It is tried again later. If its problem is resolved by then, that is written
+    /// instead, since the Event may exist all the same.
     pub fn failed(&mut self, action: &Action, now: Instant) {
         let Some(object) = self.object(action) else { return };
         object.under_way = object.under_way.saturating_sub(1);
@@ -289,7 +289,7 @@ impl EventBook {
             }
         }
         let at = match object.retry.take() {
-            // Several writes at once that fail count as one failure.
+            // Several concurrent writes that fail count as one failure.
             Some((at, backoff)) if at > now => object.retry.insert((at, backoff)).0,
             before => {
                 let backoff = before.map(|(_, backoff)| backoff);
@@ -306,7 +306,8 @@ impl EventBook {
     }
 }
 
-/// The next Event about an object. What begins comes before what is over, unless so many ends wait that they would pile up.
+/// The next Event about an object. New problems come before resolved ones, unless so many resolved ones wait that they
+/// would pile up.
 fn next_action(subject: &Subject, object: &ObjectState, now: Instant) -> Option<Action> {
     if object.held_until(now).is_some() {
         return None;
@@ -331,7 +332,7 @@ fn next_action(subject: &Subject, object: &ObjectState, now: Instant) -> Option<
     stale.map(|(event, (_, count, _))| act(event, count.saturating_add(1), None))
 }
 
-/// Counts an Event as written; [`EventBook::failed`] takes that back.
+/// Counts an Event as written; [`EventBook::failed`] undoes this.
 fn begin(object: &mut ObjectState, action: &Action, now: Instant) {
     object.under_way += 1;
     if action.over.is_some() {

@@ -1,7 +1,7 @@
-//! What Events say about problems: reasons, notes and names.
+//! The texts of Events: reasons, notes and names.
 //!
-//! The API of events.k8s.io lets nothing but an Event's series change. So an Event's name is a hash of its text: another
-//! text is another Event, and a later leader finds the one that is there.
+//! In events.k8s.io, only the series of an existing Event can change. So an Event's name is a hash of its text: another
+//! text is another Event, and a later leader finds the existing one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,11 +10,11 @@ use sha2::{Digest as _, Sha256};
 use crate::redact::shown;
 use crate::translate::problem::{Category, Problem, Subject};
 
-/// Events that one object may have at once, the one that sums up the rest included.
+/// The maximum number of Events of an object at a time, including the one that sums up the rest.
 pub const PER_OBJECT: usize = 10;
-/// Bytes of a note; the API server takes 1,024.
+/// Maximum length of a note; the API server accepts 1,024.
 pub const NOTE_LIMIT: usize = 1_000;
-/// Bytes of an object's name within an Event's.
+/// Maximum length of an object's name within an Event's name.
 const NAME_LIMIT: usize = 253 - 1 - HASH;
 /// Characters of the hash in an Event's name.
 const HASH: usize = 16;
@@ -23,14 +23,14 @@ const HASH: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventText {
     pub name: String,
-    /// A [`Category`], or that it is over.
+    /// A [`Category`], or that it is resolved.
     pub reason: String,
     pub note: String,
     /// `Normal` or `Warning`.
     pub kind: &'static str,
 }
 
-/// What an Event is about within its object. It stays the same when the words change.
+/// The subject of an Event within its object. It stays the same when the text changes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct EventTopic {
     /// None for the Event that sums up the rest.
@@ -86,7 +86,7 @@ fn topic(problem: &Problem) -> EventTopic {
     EventTopic { category: Some(problem.category), field: problem.field.clone() }
 }
 
-/// The Event on `operator` that says how many objects wait for theirs.
+/// The Event on `operator` with the number of waiting objects.
 pub(super) fn delayed(operator: &Subject, waiting: usize, per_second: u32) -> EventText {
     let note = format!(
         "the problems of {waiting} objects wait for their Events, of which at most {per_second} a second are \
@@ -97,7 +97,7 @@ pub(super) fn delayed(operator: &Subject, waiting: usize, per_second: u32) -> Ev
     EventText { name, reason: reason.to_owned(), note, kind: "Warning" }
 }
 
-/// The Event that says that a problem is over.
+/// The Event for a resolved problem.
 pub(super) fn resolved(uid: &str, subject: &Subject, event: &EventText, topic: &EventTopic) -> EventText {
     let reason = format!("{}Resolved", event.reason);
     let name = name(uid, subject, &[&reason, &topic.field, &event.note]);
@@ -118,7 +118,7 @@ fn note(problem: &Problem) -> String {
     shown(&format!("{field}: {value:?}: {remedy}"), NOTE_LIMIT)
 }
 
-/// The object's name, cut, and a hash of the object, its uid and the Event's text.
+/// The object's name, shortened, and a hash of the object, its uid and the Event's text.
 fn name(uid: &str, subject: &Subject, parts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for part in [uid, subject.kind.as_str(), &subject.namespace, &subject.name].iter().chain(parts) {

@@ -1,4 +1,4 @@
-//! Writes Events (events.k8s.io/v1) about what is wrong with objects.
+//! Writes Events (events.k8s.io/v1) about problems.
 //!
 //! kube's own recorder shows the note of the first Event of a reason for all that follow, refuses long names and notes,
 //! and starts over with every leader.
@@ -20,9 +20,9 @@ use crate::publish::problems::event_book::{Action, EventBook, Next};
 use crate::publish::requests::{MANAGER, ObjectTarget, Requests, Write};
 use crate::translate::problem::{Kind, Problem, Subject};
 
-/// Event writes under way at once.
+/// The number of concurrent Event writes.
 const CONCURRENT: usize = 4;
-/// Where Events about cluster-scoped objects live.
+/// The namespace of Events about cluster-scoped objects.
 const DEFAULT_NAMESPACE: &str = "default";
 
 /// Takes the problems of objects, and writes Events about them. Clones share their state.
@@ -42,24 +42,24 @@ impl Events {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replaces all problems of an object. `uid` is empty if the object is not there.
+    /// Replaces all problems of an object. `uid` is empty if the object does not exist.
     pub fn report(&self, subject: &Subject, uid: &str, problems: &[Problem]) {
         self.book().report(subject, uid, problems);
         self.more.notify_one();
     }
 
-    /// Whether the Events of an object are about the one with this uid, and not about one that had its name before.
+    /// Whether the Events of an object are about the one with this uid, and not about an earlier one with the same
+    /// name.
     pub fn is_about(&self, subject: &Subject, uid: &str) -> bool {
         self.book().is_about(subject, uid)
     }
 
-    /// The object is gone: no more Events about it.
+    /// The object was deleted: no more Events about it.
     pub fn forget(&self, subject: &Subject) {
         self.book().forget(subject);
     }
 
-    /// Writes for one term of a leader, until the guard allows no more. May be dropped at any point. `instance` names
-    /// this replica.
+    /// Writes for one term of a leader, until the guard allows no more. Cancel-safe. `instance` names this replica.
     pub async fn run(self, requests: Requests, instance: &str) {
         let requests = &requests;
         let mut writes = FuturesUnordered::new();
@@ -109,13 +109,13 @@ impl Events {
     }
 }
 
-/// Creates an Event, or refreshes the one that is there.
+/// Creates an Event, or refreshes an existing one.
 async fn write(requests: &Requests, action: &Action, instance: &str) -> Result<EventResult, PublishError> {
     let create = create(action, instance, Timestamp::now())?;
     if action.count > 1 {
         return match requests.write(&refresh(action, Timestamp::now())?).await {
             Ok(_) => Ok(EventResult::Refreshed),
-            // The API server has dropped it.
+            // The API server has deleted it.
             Err(PublishError::NotFound { .. }) => requests.write(&create).await.map(|_| EventResult::Created),
             Err(error) => Err(error),
         };
@@ -173,7 +173,7 @@ fn create(action: &Action, instance: &str, now: Timestamp) -> Result<Write, Publ
     target(action).create(&body)
 }
 
-/// Nothing but the series of an Event may change.
+/// Only the series of an Event may change.
 fn refresh(action: &Action, now: Timestamp) -> Result<Write, PublishError> {
     let body = serde_json::json!({
         "series": {"count": action.count.max(2), "lastObservedTime": MicroTime(now)},

@@ -1,4 +1,4 @@
-//! Problems that stand, and the Events that report them where `kubectl describe` shows them.
+//! Current problems, and the Events that report them where `kubectl describe` shows them.
 //!
 //! ```text
 //! reports ─▶ ProblemRegistry ─ problems of an object ─▶ EventBook ─ one Event at a time ─▶ Events::run ─▶ API server

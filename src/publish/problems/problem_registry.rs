@@ -1,4 +1,4 @@
-//! Which problems stand, by the object to edit. Several Ingresses may report the same fault of one Service: that is one
+//! The current problems, by the object to edit. If several Ingresses report the same fault of one Service, it is one
 //! problem, which ends when the last of them no longer reports it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -6,7 +6,7 @@ use std::hash::Hash;
 
 use crate::translate::problem::{Category, Problem, Subject};
 
-/// Problems by who reports them (`R`, such as the key of an Ingress) and by the object that they are about.
+/// Problems by reporter (`R`, such as the key of an Ingress) and by the object concerned.
 #[derive(Debug)]
 pub struct ProblemRegistry<R> {
     reported: HashMap<R, Vec<Problem>>,
@@ -22,7 +22,7 @@ impl<R> Default for ProblemRegistry<R> {
 }
 
 impl<R: Hash + Eq> ProblemRegistry<R> {
-    /// Replaces the problems that `reporter` reports, by none if there are none. Gives the objects whose problems changed.
+    /// Replaces the problems from `reporter`. Returns the objects whose problems changed.
     pub fn set(&mut self, reporter: R, mut problems: Vec<Problem>) -> BTreeSet<Subject> {
         problems.sort_unstable();
         problems.dedup();
@@ -74,7 +74,7 @@ impl<R: Hash + Eq> ProblemRegistry<R> {
         true
     }
 
-    /// What is wrong with an object, sorted.
+    /// The problems of an object, sorted.
     pub fn about(&self, subject: &Subject) -> Vec<Problem> {
         self.about.get(subject).into_iter().flat_map(BTreeMap::keys).cloned().collect()
     }
@@ -84,7 +84,7 @@ impl<R: Hash + Eq> ProblemRegistry<R> {
         self.about.get(&problem.subject).is_some_and(|about| about.contains_key(problem))
     }
 
-    /// How many problems of a category stand.
+    /// The number of current problems of a category.
     pub fn count(&self, category: Category) -> usize {
         self.counts.get(&category).copied().unwrap_or_default()
     }

@@ -1,20 +1,21 @@
-//! Who is next: namespaces take turns, and so do the objects of each, so that no tenant waits for another's many objects.
+//! A fair queue of objects: namespaces take turns, and so do the objects of each, so that no tenant waits for another's
+//! many objects.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::translate::problem::Subject;
 
-/// Objects that wait for their turn. Each is to be here once at most.
+/// The waiting objects. The caller adds each at most once.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     objects: HashMap<String, VecDeque<Subject>>,
-    /// Those that have objects here, each once.
+    /// The namespaces with waiting objects, without duplicates.
     namespaces: VecDeque<String>,
     len: usize,
 }
 
 impl Turns {
-    /// Puts an object behind all others of its namespace.
+    /// Adds an object after all others of its namespace.
     pub(super) fn push(&mut self, subject: Subject) {
         self.len += 1;
         if let Some(objects) = self.objects.get_mut(&subject.namespace) {
@@ -24,12 +25,12 @@ impl Turns {
         self.objects.insert(subject.namespace.clone(), [subject].into());
     }
 
-    /// Who is next.
+    /// The next object.
     pub(super) fn first(&self) -> Option<&Subject> {
         self.objects.get(self.namespaces.front()?)?.front()
     }
 
-    /// Takes out who is next. Its namespace goes behind the others.
+    /// Takes the next object. Its namespace goes to the end of the queue.
     pub(super) fn pop(&mut self) -> Option<Subject> {
         let namespace = self.namespaces.pop_front()?;
         let objects = self.objects.get_mut(&namespace)?;
@@ -43,7 +44,7 @@ impl Turns {
         subject
     }
 
-    /// How many objects wait.
+    /// The number of waiting objects.
     pub(super) fn len(&self) -> usize {
         self.len
     }

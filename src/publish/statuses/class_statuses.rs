@@ -1,5 +1,5 @@
-//! Writes about classes: the status of their parameters ([`crate::parameters::status`]), and the ConfigMap with the
-//! settings accepted last ([`crate::parameters::memory`]).
+//! Writes the statuses of parameters ([`crate::parameters::status`]), and the ConfigMap with the last accepted settings
+//! ([`crate::parameters::memory`]).
 
 use k8s_openapi::api::core::v1::ConfigMap;
 
@@ -13,11 +13,11 @@ use crate::translate::problem::Kind;
 
 const NAME_TAKEN: &str = "delete or rename it, or set another operator.leaderElection.leaseName";
 
-/// What became of a write.
+/// The result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     Done,
-    /// Not needed: the object is as it should be.
+    /// Not needed: the object is up to date.
     Unchanged,
     /// The object no longer exists.
     Gone,
@@ -37,8 +37,9 @@ impl ClassWriter {
         Self { requests, namespace: namespace.into(), lease_name: lease_name.into() }
     }
 
-    /// Applies the status of the parameters object `name` by force. If the object was created again meanwhile, it gets the
-    /// status of the old one, since an apply takes no uid; `observedGeneration` shows it, and the next write corrects it.
+    /// Applies the status of the parameters object `name`, with force. If the object was recreated meanwhile, it gets
+    /// the status of the old one, since an apply takes no uid. `observedGeneration` shows this, and the next write
+    /// corrects it.
     ///
     /// # Errors
     /// Why it could not be written; [`PublishError::LeaseLost`] if the write was not started.
@@ -61,7 +62,7 @@ impl ClassWriter {
         }
     }
 
-    /// The ConfigMap as the API server has it now, if there is one. For a new leader, whose watch may not show yet what
+    /// The current ConfigMap of the API server, if there is one. For a new leader, whose watch may not show yet what
     /// the last leader wrote.
     ///
     /// # Errors
@@ -76,12 +77,12 @@ impl ClassWriter {
         }
     }
 
-    /// Makes the ConfigMap hold `memory`, also if someone edited or deleted it: creates it, or replaces the version that was
-    /// read. Writes nothing if nothing differs, and creates nothing for an empty memory.
+    /// Makes the ConfigMap contain `memory`, even if someone edited or deleted it: creates it, or replaces the version
+    /// that was read. Writes nothing if nothing differs, and creates nothing for an empty memory.
     ///
     /// # Errors
-    /// [`PublishError::Conflict`]: someone wrote meanwhile; call again. [`PublishError::OutputNameTaken`]: an object of that
-    /// name lacks waybill's labels and is left alone. Else, why it could not be written.
+    /// [`PublishError::Conflict`]: someone else wrote meanwhile; call again. [`PublishError::OutputNameTaken`]: an
+    /// object of that name lacks waybill's labels and is left alone. Otherwise, why it could not be written.
     pub async fn write_memory(&self, memory: &Memory) -> Result<Written, PublishError> {
         let before = self.read_memory().await?;
         let unchanged = match &before {
@@ -101,8 +102,8 @@ impl ClassWriter {
             tracing::warn!(
                 %class,
                 limit = memory::MAX_BYTES,
-                "the settings of all classes are too long to be remembered; this class has no routing after a restart \
-                 with parameters that are refused: shorten its IngressClassParameters"
+                "the settings of all classes are too large to be stored; if this class's parameters are \
+                 refused at a restart, it has no routing: shorten its IngressClassParameters"
             );
         }
         Ok(Written::Done)

@@ -14,21 +14,21 @@ use crate::translate::status::DesiredStatus;
 /// The entries of `status.loadBalancer.ingress`.
 pub type Entries = Vec<IngressLoadBalancerIngress>;
 
-/// After so many writes of one value to one Ingress within [`CONTEST_WINDOW`], its status is left alone.
+/// After this number of writes of one value to one Ingress within [`CONTEST_WINDOW`], its status is left alone.
 const CONTEST_TRIES: usize = 3;
 const CONTEST_WINDOW: Duration = Duration::from_secs(60);
 const CONTEST_PAUSE: Duration = Duration::from_secs(600);
 /// How long the watch may take to show a write.
 const UNSEEN: Duration = Duration::from_secs(10);
-/// Above so many records, those that no longer matter are dropped.
+/// Above this number of records, obsolete ones are dropped.
 const RECORDS: usize = 1_024;
 
-/// What is known of an Ingress and its status.
+/// The known state of an Ingress and its status.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StatusState {
     pub uid: Option<String>,
     pub ours: bool,
-    /// What its status should be while it is ours.
+    /// The desired status, if the Ingress is ours.
     pub wanted: DesiredStatus,
     pub current: Entries,
     /// Whether waybill owns the field; see [`we_own`].
@@ -45,7 +45,7 @@ pub enum Decision {
     Write(Entries),
 }
 
-/// Whether waybill's field manager owns something of an Ingress's status.
+/// Whether waybill's field manager owns a part of an Ingress's status.
 pub fn we_own(ingress: &Ingress) -> bool {
     ingress.metadata.managed_fields.iter().flatten().any(|entry| {
         entry.manager.as_deref() == Some(MANAGER)
@@ -60,21 +60,21 @@ struct WriteRecord {
     uid: Option<String>,
     /// The value of the last write.
     written: Entries,
-    /// What was there before it, and whether waybill owned that.
+    /// The value before it, and whether waybill owned that.
     over: (Entries, bool),
     /// [`StatusState::shown`] before it.
     shown: usize,
-    /// When the value was written, oldest first. Writes between which the watch showed nothing count as one, since then
+    /// When the value was written, oldest first. Writes between which the watch showed nothing count as one, since
     /// nobody is known to have overwritten them.
     times: Vec<Instant>,
     paused_until: Option<Instant>,
-    /// It was contested, and is not known to be over.
+    /// It was contested, and is not known to be resolved.
     contested: bool,
     /// Another manager's equal value was taken over.
     taken_over: bool,
 }
 
-/// Decides about statuses, and remembers writes so as not to fight with another controller.
+/// Decides about statuses, and remembers writes so that it does not fight with another controller.
 #[derive(Debug, Default)]
 pub struct StatusPolicy {
     records: HashMap<IngressKey, WriteRecord>,
@@ -89,7 +89,7 @@ impl StatusPolicy {
             self.records.remove(key);
             return Decision::Nothing;
         };
-        // Nobody has fought for the status of one that was made anew, nor was it written.
+        // A recreated Ingress has neither a contest nor a write.
         if self.records.get(key).is_some_and(|record| record.uid != state.uid) {
             self.records.remove(key);
         }
@@ -127,7 +127,7 @@ impl StatusPolicy {
         Decision::Write(wanted.to_vec())
     }
 
-    /// The value is right. If only others own it, it is applied once all the same, so that it stays when they withdraw
+    /// The value is right. If only others own it, it is applied once all the same, so that it stays if they withdraw
     /// theirs.
     fn about_equal(
         &mut self,
@@ -160,7 +160,7 @@ impl StatusPolicy {
     ) -> bool {
         let Some(record) = self.records.get_mut(key) else { return false };
         record.times.retain(|time| now.saturating_duration_since(*time) < CONTEST_WINDOW);
-        // Another value means that ours has changed, and that nobody fights.
+        // Another value means that ours has changed, and that there is no contest.
         if record.times.len() < CONTEST_TRIES || !same(wanted, &record.written) {
             return false;
         }
@@ -214,20 +214,20 @@ impl StatusPolicy {
             field: "status.loadBalancer.ingress".to_owned(),
             value: String::new(),
             remedy:
-                "another controller keeps overwriting the addresses, so waybill leaves them alone for 10 minutes; keep the other \
-                 controller from this Ingress, or set operator.status to off"
+                "another controller keeps overwriting the addresses, so waybill leaves them alone for 10 \
+                 minutes; stop the other controller from writing it, or set operator.status to off"
                     .to_owned(),
         })
     }
 }
 
-/// Whether the last write is so long ago that a fight would have shown.
+/// Whether the last write is so long ago that a contest would have shown.
 fn quiet(record: &WriteRecord, now: Instant) -> bool {
     record.paused_until.is_none_or(|until| until <= now)
         && record.times.last().is_some_and(|last| now.saturating_duration_since(*last) >= CONTEST_WINDOW)
 }
 
-/// Whether two statuses are equal as sets, ports included. Ports are a set as well; a port's error is not ours.
+/// Whether two statuses are equal as sets, including ports. Ports are a set too; a port's error is not ours.
 pub fn same(a: &[IngressLoadBalancerIngress], b: &[IngressLoadBalancerIngress]) -> bool {
     type Sorted<'a> = (&'a str, &'a str, Vec<(i32, &'a str, &'a str)>);
     fn sorted(entries: &[IngressLoadBalancerIngress]) -> Vec<Sorted<'_>> {

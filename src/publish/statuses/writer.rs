@@ -26,12 +26,12 @@ use crate::publish::requests::{ObjectTarget, Requests, Write};
 use crate::publish::statuses::policy::{Decision, Entries, StatusPolicy, StatusState};
 use crate::translate::problem::Problem;
 
-/// Writes at once.
+/// The number of concurrent writes.
 const CONCURRENT: usize = 32;
-/// Decisions in a row before other tasks get their turn.
+/// The number of decisions in a row before other tasks get their turn.
 const IN_A_ROW: usize = 256;
 
-/// What the writer needs to know about Ingresses, and reports about them. The answers have to be quick.
+/// The writer's view of Ingresses. Its answers have to be quick.
 pub trait StatusView: Send + Sync {
     /// The state of an Ingress; `None` if it does not exist.
     fn state(&self, key: &IngressKey) -> Option<StatusState>;
@@ -44,7 +44,7 @@ pub struct StatusWriter<V> {
     requests: Requests,
     view: Arc<V>,
     queue: Arc<KeyQueue<IngressKey, ()>>,
-    /// Taken from the queue and not looked at yet: the rate allows no write now, or there was no room.
+    /// Taken from the queue and not handled yet: the rate allows no write now, or there was no room.
     next: Option<IngressKey>,
     rate: Rate,
     policy: StatusPolicy,
@@ -52,7 +52,7 @@ pub struct StatusWriter<V> {
     failures: HashMap<IngressKey, Backoff>,
     /// Being written.
     busy: HashSet<IngressKey>,
-    /// To look at again once the write has ended.
+    /// To handle again once the write has ended.
     again: HashSet<IngressKey>,
     log: FailureLog,
 }
@@ -87,8 +87,8 @@ impl<V: StatusView> StatusWriter<V> {
         }
     }
 
-    /// Writes until the guard allows no more. May be dropped at any point: a write under way may be done or not, and
-    /// doing it again does no harm.
+    /// Writes until the guard allows no more. Cancel-safe: a write in progress may be executed or not, and repeating it
+    /// does no harm.
     pub async fn run(mut self) {
         let mut writes = FuturesUnordered::new();
         let mut in_a_row = 0;
@@ -146,7 +146,7 @@ impl<V: StatusView> StatusWriter<V> {
         let state = self.view.state(&key);
         let decision = self.policy.decide(&key, state.as_ref(), now);
         let after = self.policy.problem(&key);
-        // Also if nothing changed: the Ingress may be another one of that name.
+        // Even if nothing changed, since the Ingress may be a new one with the same name.
         if before || after.is_some() {
             self.view.contested(&key, after);
         }
@@ -180,12 +180,12 @@ impl<V: StatusView> StatusWriter<V> {
             Ok(()) => {
                 self.failures.remove(&key);
                 self.policy.wrote(&key, &state, written, now);
-                // Looked at again when the watch must have shown the write.
+                // Handled again when the watch must have shown the write.
                 if let Decision::LookAgain(at) = self.policy.decide(&key, Some(&state), now) {
                     self.later.add(key.clone(), at);
                 }
             }
-            // The Ingress was deleted, or made anew and is looked at when the watch shows it.
+            // The Ingress was deleted, or recreated and handled when the watch shows it.
             Err(error) if matches!(error, PublishError::NotFound { .. }) || is_made_anew(&error) => {
                 self.failures.remove(&key);
             }
@@ -206,7 +206,7 @@ impl<V: StatusView> StatusWriter<V> {
     }
 }
 
-/// Whether the API server has another Ingress of that name.
+/// Whether the API server has another Ingress with that name.
 fn is_made_anew(error: &PublishError) -> bool {
     let PublishError::Api { failure: WriteFailure::Invalid, source, .. } = error else { return false };
     let kube::Error::Api(status) = &**source else { return false };
@@ -229,8 +229,8 @@ async fn write(requests: Requests, key: IngressKey, state: StatusState, entries:
     Done { key, state, written: entries, result }
 }
 
-/// Applies these addresses and nothing else. With the uid, the API server refuses it where the Ingress was made anew
-/// since, whose routing may not be published. An empty list is sent as such: a field that is left out stays while another
+/// Applies exactly these addresses. With the uid, the API server refuses this for an Ingress that was recreated since,
+/// whose routing may not be published. An empty list is sent explicitly: a field that is left out stays while another
 /// manager owns it too.
 fn request(key: &IngressKey, uid: Option<&str>, entries: &Entries) -> Result<Write, PublishError> {
     let mut body = serde_json::json!({

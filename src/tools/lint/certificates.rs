@@ -1,4 +1,4 @@
-//! Certificates of TLS Secrets: their time, their chain, their key, and the hosts that none of them is for.
+//! Checks the certificates of TLS Secrets: validity, chain, key, and hosts that no certificate covers.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -21,15 +21,15 @@ use crate::translate::fragment::Fragment;
 
 const DAY: i64 = 24 * 60 * 60;
 
-/// Code, field and text of what is wrong with a certificate.
+/// Code, field and text of a fault of a certificate.
 type Fault = (&'static str, &'static str, String);
 
-/// What is wrong with the certificates that Ingresses use.
+/// Checks the certificates that Ingresses use.
 pub fn findings(routing: &Routing, settings: LintSettings<'_>) -> Vec<LintFinding> {
     let all = routing.table().fragments().flat_map(|fragment| &fragment.certificates);
     let secrets: BTreeMap<&SecretKey, &Arc<Certificate>> =
         all.map(|one| (&one.secret, &one.certificate)).collect();
-    // Copies of a Secret in many namespaces are read once.
+    // Copies of a Secret in many namespaces are parsed once.
     let mut known: HashMap<(&str, &str), Vec<Fault>> = HashMap::new();
     let mut found = Vec::new();
     for (secret, certificate) in secrets {
@@ -43,7 +43,7 @@ pub fn findings(routing: &Routing, settings: LintSettings<'_>) -> Vec<LintFindin
     found
 }
 
-/// The same for those that no Ingress uses, which something else may: as notes.
+/// The same for Secrets that no Ingress uses but something else may use: as notes.
 pub fn unused(input: &LintInput, settings: LintSettings<'_>) -> Vec<LintFinding> {
     let of = |(secret, certificate): &(SecretKey, Certificate)| {
         let faults = faults(&certificate.cert_file, &certificate.key_file, settings);
@@ -102,7 +102,7 @@ fn faults(chain: &str, key: &str, settings: LintSettings<'_>) -> Vec<Fault> {
     found
 }
 
-/// What is wrong with the time of a certificate.
+/// Checks the validity period of a certificate.
 fn out_of_time(
     at: usize,
     certificate: &X509Certificate<'_>,
@@ -128,8 +128,8 @@ fn out_of_time(
     }
 }
 
-/// Why the first of two certificates is not signed by the second, if it is not. Of a kind of signature that is not
-/// known here, only the names are compared.
+/// Why the first of two certificates is not signed by the second, if it is not. For unknown kinds of signatures, only
+/// the names are compared.
 fn not_signed(at: usize, pair: &[X509Certificate<'_>]) -> Option<String> {
     let [one, issuer] = pair else { return None };
     let (number, next) = (at + 1, at + 2);
@@ -148,7 +148,7 @@ fn not_signed(at: usize, pair: &[X509Certificate<'_>]) -> Option<String> {
     }
 }
 
-/// Whether a key is that of a certificate; `None` for kinds of keys that are not known here.
+/// Whether a key belongs to a certificate; `None` for unknown kinds of keys.
 fn belongs(key: &PrivateKeyDer<'_>, certificate: &X509Certificate<'_>) -> Option<bool> {
     let signing = any_supported_type(key).ok()?;
     let public = signing.public_key()?;
@@ -156,10 +156,10 @@ fn belongs(key: &PrivateKeyDer<'_>, certificate: &X509Certificate<'_>) -> Option
     Some(public.subject_public_key == certificate.public_key().subject_public_key)
 }
 
-/// What the certificates of an output are for.
+/// The names that the certificates of an output cover.
 #[derive(Debug)]
 pub struct ServedNames<'a> {
-    /// By the text of the certificate; `None` where it can't be read.
+    /// By the text of the certificate; `None` if it can't be parsed.
     facts: HashMap<&'a str, Option<CertificateFacts>>,
     names: HashSet<String>,
 }
@@ -191,7 +191,7 @@ impl<'a> ServedNames<'a> {
         self.names.contains(host) || wildcard(host).is_some_and(|name| self.names.contains(&name))
     }
 
-    /// Whether all Secrets that an Ingress names are there and can be read, and there is one.
+    /// Whether an Ingress names Secrets, and all of them exist and can be read.
     pub fn are_all_of(&self, fragment: &Fragment, routing: &Routing) -> bool {
         let certificates = &fragment.certificates;
         let spec = routing.stores().ingresses().get(&fragment.ingress).and_then(|one| one.spec.as_ref());
@@ -204,15 +204,15 @@ impl<'a> ServedNames<'a> {
     }
 }
 
-/// Says that no certificate is for a host of an Ingress.
+/// The finding that no certificate covers a host of an Ingress.
 pub fn missing(host: &str, fragment: &Fragment) -> String {
     let shown: Vec<String> = fragment.certificates.iter().take(3).map(|one| one.secret.to_string()).collect();
     let shown = shown.join(", ");
-    format!("no certificate is for {host}, neither in Secret {shown} nor in another one that is used")
+    format!("no certificate covers {host}, neither in Secret {shown} nor in any other Secret in use")
 }
 
-/// Positions of the routes whose host no certificate of the output is for, although all Secrets of the Ingress are
-/// there, with that host; each host of an Ingress once.
+/// Positions of the routes whose host no certificate of the output covers, although all Secrets of the Ingress exist,
+/// with that host; each host of an Ingress once.
 pub fn uncovered(
     routing: &Routing,
     routes: &[LintedRoute<'_>],

@@ -1,23 +1,23 @@
-//! Every code of `waybill lint`, once: `--list`, docs/lint.md, the severities and the rules of SARIF go by this table.
+//! The table of all codes of `waybill lint`. `--list`, docs/lint.md, the severities and the rules of SARIF use it.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-/// How bad a finding is, the worst first.
+/// The severity of a finding, the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Something is not served, or not as it says.
+    /// Something is not served, or not as specified.
     Error,
-    /// Something is served, and hardly as it was meant.
+    /// Something is served, but probably not as intended.
     Warning,
     /// Worth knowing.
     Note,
 }
 
 impl Severity {
-    /// The word for it, which is SARIF's as well.
+    /// Its name, which is also SARIF's.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -27,21 +27,21 @@ impl Severity {
     }
 }
 
-/// What a code stands for.
+/// The description of a code.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct LintCode {
     pub code: &'static str,
     pub severity: Severity,
-    /// What is wrong, as a part of a sentence.
+    /// The fault, as a part of a sentence.
     pub meaning: &'static str,
-    /// YAML that has it.
+    /// An example in YAML.
     pub example: &'static str,
     pub remedy: &'static str,
 }
 
 macro_rules! codes {
     ($($code:ident $severity:ident $meaning:literal $example:literal $remedy:literal;)+) => {
-        /// Codes of what is legal and still wrong, then those of problems, which docs/operations.md says more of.
+        /// Codes of what is valid but most likely wrong, then those of problems, which docs/operations.md explains further.
         pub const CODES: &[LintCode] = &[$(LintCode {
             code: stringify!($code),
             severity: Severity::$severity,
@@ -56,82 +56,82 @@ codes! {
     UnreachableRoute Error "another route takes every request of this one"
         "# Ingress a: path / with router.priority \"100\"; Ingress b, same host:\n- path: /cart\n  pathType: Prefix"
         "raise router.priority on this Ingress, or lower it on the other one";
-    UnreachablePath Error "no request has this path when Traefik compares it"
+    UnreachablePath Error "no request can have this path, because Traefik normalises paths"
         "- path: /a//b\n  pathType: ImplementationSpecific"
-        "write the path as Traefik compares it: without //, /./, /../ and a query, and with a blank in place of %20";
-    RefusedRule Error "Traefik refuses the rule of this path, so that there is no route"
+        "write the path in normalised form: without //, /./, /../ or a query, and with a space instead of %20";
+    RefusedRule Error "Traefik refuses the rule of this path, so there is no route"
         "# router.pathmatcher: PathRegexp\n- path: /(a\n  pathType: ImplementationSpecific"
         "correct the pattern, or the priority";
-    DuplicateRoute Error "the same host and path are there twice with the same priority"
+    DuplicateRoute Error "the same host and path exist twice with the same priority"
         "# In Ingress a and in Ingress b:\n- host: shop.example\n  http:\n    paths: [{path: /, pathType: Prefix}]"
-        "remove one of the two, or give the one that is to win a router.priority";
+        "remove one of the two, or give the preferred one a router.priority";
     HostInTwoNamespaces Warning "Ingresses of two namespaces have routes on this host"
         "# Ingress team-a/web and Ingress team-b/api:\n- host: shop.example"
-        "keep the routes of a host in one namespace, or silence this where teams share the host on purpose";
-    MixedTls Warning "another Ingress has TLS on this host, and this one has not"
+        "keep the routes of a host in one namespace, or silence this if teams share the host on purpose";
+    MixedTls Warning "another Ingress has TLS on this host, but this one does not"
         "# Ingress a has spec.tls for it, Ingress b does not:\n- host: shop.example"
         "give both router.tls: \"true\" or spec.tls, or put the one without TLS on an entry point of its own";
-    CertificateExpired Error "the certificate is not valid any more, or not yet"
-        "# a Secret whose tls.crt ended yesterday"
+    CertificateExpired Error "the certificate has expired or is not valid yet"
+        "# a Secret whose tls.crt expired yesterday"
         "renew the certificate";
-    CertificateExpiring Warning "the certificate is near its end (--expires-within)"
-        "# a Secret whose tls.crt ends in 12 days"
+    CertificateExpiring Warning "the certificate expires soon (--expires-within)"
+        "# a Secret whose tls.crt expires in 12 days"
         "renew the certificate";
-    CertificateHostMissing Error "no certificate is for this host, so Traefik shows its default one"
-        "spec:\n  tls:\n  - secretName: shop  # for shop.example alone\n  rules:\n  - host: www.shop.example"
+    CertificateHostMissing Error "no certificate covers this host, so Traefik uses its default one"
+        "spec:\n  tls:\n  - secretName: shop  # for shop.example only\n  rules:\n  - host: www.shop.example"
         "name a Secret whose certificate has this host among its names";
-    TlsHostsMismatch Warning "the hosts of spec.tls and those of the rules are not the same"
+    TlsHostsMismatch Warning "the hosts of spec.tls differ from those of the rules"
         "spec:\n  tls:\n  - hosts: [wwww.shop.example]\n    secretName: shop\n  rules:\n  - host: www.shop.example"
-        "write the hosts of the rules into spec.tls, from which cert-manager and its like make certificates; Traefik does \
-        not read them";
-    CertificateKeyMismatch Error "tls.key is the key of another certificate"
-        "# a Secret whose tls.crt was renewed and whose tls.key is the old one"
-        "put the key beside the certificate that was made for it";
-    CertificateChainBroken Error "a certificate in tls.crt is not signed by the one that follows"
-        "# a Secret whose tls.crt holds the certificate and then a root that did not sign it"
-        "write the certificate first, then the one that signed it, and so on; leave out what does not belong there";
-    CertificateUnreadable Error "tls.crt or tls.key holds a PEM block that is not what it says"
+        "write the hosts of the rules into spec.tls; cert-manager and similar tools make certificates for these hosts, and \
+        Traefik ignores them";
+    CertificateKeyMismatch Error "tls.key does not belong to tls.crt"
+        "# a Secret with a renewed tls.crt and the old tls.key"
+        "use the key that belongs to the certificate";
+    CertificateChainBroken Error "a certificate in tls.crt is not signed by the next one"
+        "# a Secret whose tls.crt has the certificate, then a root that did not sign it"
+        "write the certificate first, then the one that signed it, and so on; remove all others";
+    CertificateUnreadable Error "tls.crt or tls.key has a PEM block with wrong content"
         "data:\n  tls.crt: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCkFBPT0K…"
         "write the certificate and its key as PEM";
     UnusedSecret Note "no Ingress names this TLS Secret"
         "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata:\n  name: old-shop"
         "remove it if nothing else uses it";
-    PrefixNotStrict Note "Traefik compares a Prefix letter by letter, so that /cart takes /cartoons too"
+    PrefixNotStrict Note "Traefik compares a Prefix as text, so /cart also matches /cartoons"
         "- path: /cart\n  pathType: Prefix"
         "end the path with /, or switch strictPrefixMatching on";
-    PatternInPath Warning "the path looks like a pattern and is compared as it is written"
+    PatternInPath Warning "the path looks like a pattern, but is compared literally"
         "- path: /api/.*\n  pathType: Prefix"
         "write the part before the pattern as a Prefix, or set router.pathmatcher: PathRegexp and the path type \
         ImplementationSpecific";
     UnanchoredPattern Note "PathRegexp looks for the pattern anywhere in the path"
         "# router.pathmatcher: PathRegexp\n- path: /api/[0-9]+\n  pathType: ImplementationSpecific"
-        "write a pattern that fits nowhere else in a path; ^ can't be written, because a path has to begin with /";
-    ReferenceNotFound Warning "nothing of this name is in the input"
+        "write a pattern that matches nowhere else in a path; ^ is impossible, because a path must begin with /";
+    ReferenceNotFound Warning "the input has no object of this name"
         "metadata:\n  namespace: shop\n  annotations:\n    traefik.ingress.kubernetes.io/router.middlewares: \
         shop-auth@kubernetescrd"
         "add the object to the input, or correct the name: NAMESPACE-NAME@kubernetescrd";
-    RepeatedObject Warning "the object is in the input twice, and the later one counts"
+    RepeatedObject Warning "the object is in the input twice; the later one is used"
         "# twice in the same folder:\nkind: Ingress\nmetadata:\n  name: web"
         "remove one of them";
-    UnknownLintCode Warning "waybill.dev/lint-ignore names a code that there is not"
+    UnknownLintCode Warning "waybill.dev/lint-ignore names an unknown code"
         "metadata:\n  annotations:\n    waybill.dev/lint-ignore: PrefixNotstrict"
-        "write a code as `waybill lint --list` does";
+        "use a code from `waybill lint --list`";
     InvalidObject Error "an API server refuses this"
         "- path: cart\n  pathType: Prefix"
-        "write what the Ingress API takes";
-    ClassNotFound Warning "the IngressClass is not in the input, so that the Ingress is not looked at"
+        "write what the Ingress API accepts";
+    ClassNotFound Warning "the IngressClass is not in the input, so the Ingress is not checked"
         "spec:\n  ingressClassName: pubic"
-        "add the IngressClass to the input, correct its name, or silence this where another controller serves it";
+        "add the IngressClass to the input, correct its name, or silence this if another controller serves it";
     UnknownAnnotation Error "there is no such annotation"
         "traefik.ingress.kubernetes.io/router.entrypoint: websecure"
-        "write it as docs/annotations.md does";
-    InvalidAnnotation Error "the value of the annotation can't be used"
+        "use an annotation from docs/annotations.md";
+    InvalidAnnotation Error "the annotation has an invalid value"
         "traefik.ingress.kubernetes.io/router.priority: high"
         "write a value of its type";
     EmptyListItem Error "the list has an empty item"
         "traefik.ingress.kubernetes.io/router.middlewares: auth@file,,compress@file"
-        "remove the comma, or name what was meant";
-    UnclearSwitch Warning "the switch is neither true nor false, and off"
+        "remove the comma, or add the missing item";
+    UnclearSwitch Warning "the switch is neither true nor false, so it is off"
         "traefik.ingress.kubernetes.io/router.tls: \"yes\""
         "write true or false";
     IgnoredAnnotation Warning "the annotation has no effect here"
@@ -143,79 +143,79 @@ codes! {
     UnsupportedBackend Error "the backend is not a Service"
         "backend:\n  resource:\n    kind: StorageBucket\n    name: static"
         "name a Service";
-    ServiceNotFound Error "the Service is not there"
+    ServiceNotFound Error "the Service does not exist"
         "backend:\n  service:\n    name: wbe"
         "name a Service of the Ingress's namespace";
-    ServiceUnusable Error "the Service has annotations that can't be used"
+    ServiceUnusable Error "the Service has annotations that cannot be used"
         "# on a Service:\ntraefik.ingress.kubernetes.io/service.passhostheader: maybe"
         "correct the annotations of the Service";
     ServicePortNotFound Error "the Service has no such port"
         "backend:\n  service:\n    name: web\n    port:\n      number: 8080  # the pod's; the Service has 80"
         "write the port of the Service, not that of its pods";
-    ExternalNameNotAllowed Error "the Service leads to an external name, which is not allowed"
+    ExternalNameNotAllowed Error "the Service has an external name, which is not allowed"
         "kind: Service\nspec:\n  type: ExternalName"
-        "set allowExternalNameServices where Services are trusted";
-    InvalidAddress Error "an address is none that can be used"
+        "set allowExternalNameServices if you trust the authors of Services";
+    InvalidAddress Error "an address is not a host name or an IP address"
         "kind: Service\nspec:\n  externalName: not_a_name"
         "write a host name or an IP address";
-    NodesUnavailable Error "there is no node with an InternalIP, or nodes are not read"
+    NodesUnavailable Error "no node has an InternalIP, or nodes are not read"
         "# on a Service:\ntraefik.ingress.kubernetes.io/service.nodeportlb: \"true\""
-        "add the nodes to the input, or leave nodeportlb out";
+        "add the nodes to the input, or remove nodeportlb";
     NoClusterIP Error "service.nativelb is on for a Service without a cluster address"
         "kind: Service\nspec:\n  clusterIP: None"
         "switch service.nativelb off on this Service";
-    NoEndpoints Warning "no endpoint of the Service serves"
+    NoEndpoints Warning "the Service has no serving endpoint"
         "kind: EndpointSlice\nendpoints: []"
-        "look at the pods and at the selector of the Service";
-    SecretNotFound Error "the Secret is not there"
+        "check the pods and the selector of the Service";
+    SecretNotFound Error "the Secret does not exist"
         "spec:\n  tls:\n  - secretName: shop-tsl"
         "name a Secret of the Ingress's namespace";
-    InvalidSecret Error "the Secret holds no certificate or no key"
+    InvalidSecret Error "the Secret has no certificate or no key"
         "kind: Secret\ndata:\n  tls.crt: \"\""
         "put tls.crt and tls.key into the Secret, as PEM";
     EntryTooLarge Error "a route, service or certificate is too large to be published"
         "# a tls.crt of 300 KiB"
-        "shorten what it is made from";
-    IngressTooLarge Error "the Ingress makes more routes than it may"
+        "shorten the annotations, or reduce the endpoints or the certificate";
+    IngressTooLarge Error "the routing of the Ingress exceeds the limit"
         "# 10,000 paths, each with long middlewares"
         "spread the paths over several Ingresses";
     CrossNamespaceNotAllowed Error "the reference leads to an object of another namespace"
         "metadata:\n  namespace: shop\n  annotations:\n    traefik.ingress.kubernetes.io/router.middlewares: \
         edge-auth@kubernetescrd"
-        "refer to an object of the own namespace, or set allowCrossNamespace";
+        "refer to an object of the same namespace, or set allowCrossNamespace";
     CrossProviderNotAllowed Error "the namespace may not refer to objects of other providers"
         "traefik.ingress.kubernetes.io/router.middlewares: auth@file"
         "add the namespace to crossProviderNamespaces";
-    DefaultBackendIgnored Warning "spec.defaultBackend beside rules is not served"
+    DefaultBackendIgnored Warning "spec.defaultBackend is not served, because the Ingress has rules"
         "spec:\n  defaultBackend: {}\n  rules: []"
         "move it to an Ingress without rules";
     DefaultBackendTaken Warning "another Ingress is the default backend"
         "# in two Ingresses:\nspec:\n  defaultBackend: {}"
-        "keep one of them: the oldest counts";
+        "keep only one of them; the oldest is used";
     NamespaceNotAdmitted Error "the class does not admit this namespace"
         "kind: IngressClassParameters\nspec:\n  namespaces:\n    names: [shop]"
-        "name another class, or have the namespace admitted";
+        "use another class, or add the namespace to the class";
     ClassNotAccepted Error "the class has no accepted parameters"
         "kind: IngressClass\nspec:\n  parameters:\n    kind: IngressClassParameters\n    name: missing"
         "correct the parameters of the class";
-    InvalidParameters Error "the parameters of the class can't be used"
+    InvalidParameters Error "the parameters of the class cannot be used"
         "kind: IngressClassParameters\nspec:\n  routing:\n    precedence: specification"
-        "write the fields as docs/parameters.md does";
-    Paused Note "an annotation pauses the class, so that its output stays as it is"
+        "use the fields in docs/classes.md";
+    Paused Note "an annotation pauses the class, so its output is not updated"
         "kind: IngressClass\nmetadata:\n  annotations:\n    waybill.dev/paused: \"true\""
-        "remove the annotation once all is well";
-    NamespacesUnavailable Warning "a class selects namespaces by label, and the input has no Namespaces"
+        "remove the annotation to resume";
+    NamespacesUnavailable Warning "a class selects namespaces by label, but the input has no Namespaces"
         "kind: IngressClassParameters\nspec:\n  namespaces:\n    selector: {}"
         "add the Namespaces to the input";
-    PublishedServiceNotFound Warning "the Service that statuses are copied from is not there"
+    PublishedServiceNotFound Warning "the Service that statuses are copied from does not exist"
         "ingressEndpoint:\n  publishedService: edge/traefik"
-        "name a Service that is there";
-    PublishedServiceUnusable Warning "the Service that statuses are copied from has no address"
+        "name an existing Service";
+    PublishedServiceUnusable Warning "statuses cannot be copied from this Service"
         "ingressEndpoint:\n  publishedService: edge/traefik"
-        "name a Service with an address";
+        "use a Service of type LoadBalancer, ClusterIP, NodePort or ExternalName";
 }
 
-/// What a code stands for.
+/// Finds the description of a code.
 pub fn find(code: &str) -> Option<&'static LintCode> {
     CODES.iter().find(|one| one.code == code)
 }
@@ -227,7 +227,7 @@ pub fn names() -> Vec<&'static str> {
     names
 }
 
-/// Every code with its example, for `--list`.
+/// All codes with examples, for `--list`.
 pub fn list() -> String {
     let mut out = String::new();
     for one in CODES {
@@ -261,7 +261,7 @@ pub fn markdown() -> String {
     out
 }
 
-/// Text that begins with a capital.
+/// A text with a capital at its beginning.
 pub fn sentence(text: &str) -> String {
     let mut characters = text.chars();
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())

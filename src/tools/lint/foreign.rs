@@ -1,4 +1,4 @@
-//! Annotations of other controllers: what they would have done, and what does it here.
+//! Annotations of other controllers: what they would do there, and what to use here instead.
 
 use super::LintFinding;
 use crate::kubernetes::Ingress;
@@ -9,7 +9,7 @@ use crate::translate::problem::{Category, Problem};
 /// Findings for one object.
 const LIMIT: usize = 50;
 
-/// What the name of an annotation begins with, what it would have done, and what does it here. The first one counts.
+/// The prefix of an annotation's name, what it does there, and what does it here. The first match is used.
 const EFFECTS: &[(&str, &str, &str)] = &[
     ("auth-tls", "ask clients for a certificate", "a TLSOption with clientAuth in router.tls.options"),
     ("auth-url", "ask another service about each request", "a middleware forwardAuth"),
@@ -116,8 +116,8 @@ const EFFECTS: &[(&str, &str, &str)] = &[
     ("websocket", "pass WebSockets", "nothing: Traefik passes them"),
 ];
 
-/// One finding for each annotation of a problem `IgnoredAnnotation`; of objects that are not at hand, for those that it
-/// shows.
+/// One finding for each annotation of a problem `IgnoredAnnotation`. If the object is not available, only for those
+/// that the problem shows.
 pub fn findings(problem: &Problem, ingress: Option<&Ingress>) -> Vec<LintFinding> {
     let annotations = ingress.and_then(|ingress| ingress.metadata.annotations.as_ref());
     let keys: Vec<&str> = match annotations {
@@ -133,7 +133,7 @@ pub fn of_others(object: &str, keys: &[String]) -> Vec<LintFinding> {
     keys.iter().take(LIMIT).map(|key| finding(object, key, "")).collect()
 }
 
-/// A finding; `remedy` may name an annotation that is close.
+/// A finding; `remedy` may name a similar annotation.
 fn finding(object: &str, key: &str, remedy: &str) -> LintFinding {
     let known =
         CONTROLLERS.iter().find_map(|(prefix, controller)| Some((key.strip_prefix(prefix)?, *controller)));

@@ -1,4 +1,4 @@
-//! Findings as text for people, as JSON, as SARIF 2.1.0 and as annotations of GitHub Actions.
+//! Prints findings as text, JSON, SARIF 2.1.0 and annotations of GitHub Actions.
 //!
 //! Sources: <https://docs.github.com/en/code-security/code-scanning/integrating-with-code-scanning/sarif-support-for-code-scanning>,
 //! <https://docs.github.com/en/actions/reference/workflow-commands-for-github-actions>.
@@ -13,22 +13,22 @@ use super::codes::{CODES, Severity, sentence};
 use crate::table::Digest;
 use crate::tools::explained::{Paint, counted, shown};
 
-/// Results that GitHub takes of one run.
+/// The maximum number of results that GitHub accepts for one run.
 const SARIF_LIMIT: usize = 25_000;
 
-/// What there is to print.
+/// The content to print.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LintReport {
-    /// In the order of files and lines.
+    /// Sorted by file and line.
     pub findings: Vec<LintFinding>,
     pub errors: usize,
     pub warnings: usize,
     pub notes: usize,
     pub silenced: usize,
-    /// Ingresses that were looked at.
+    /// Checked Ingresses.
     pub ingresses: usize,
-    /// Ingresses of other classes, which were not.
+    /// Ingresses of other classes, which were not checked.
     pub of_other_classes: usize,
 }
 
@@ -75,7 +75,7 @@ impl LintReport {
             }
         );
         if self.of_other_classes > 0 {
-            let _ = write!(out, "; {} of other classes not looked at", self.of_other_classes);
+            let _ = write!(out, "; {} of other classes not checked", self.of_other_classes);
         }
         if self.silenced > 0 {
             let _ = write!(out, "; {} silenced", self.silenced);
@@ -84,7 +84,7 @@ impl LintReport {
         out
     }
 
-    /// As SARIF. What GitHub has no room for is left out, notes first.
+    /// As SARIF. Results beyond GitHub's limit are left out, notes first.
     pub fn sarif(&self) -> Value {
         let rules: Vec<Value> = CODES
             .iter()
@@ -122,7 +122,7 @@ impl LintReport {
         })
     }
 
-    /// As annotations of GitHub Actions, a line each.
+    /// As annotations of GitHub Actions, one line each.
     pub fn github(&self) -> String {
         let mut out = String::new();
         for one in &self.findings {
@@ -152,7 +152,7 @@ fn message(one: &LintFinding) -> String {
 }
 
 fn result(one: &LintFinding) -> Value {
-    // GitHub asks for a place; objects of a cluster have none in a file.
+    // GitHub requires a position; objects of a cluster have none in a file.
     let file = one.file.clone().unwrap_or_else(|| format!("cluster/{}", one.object.replace(' ', "/")));
     let index = CODES.iter().position(|code| code.code == one.code).unwrap_or_default();
     // It stays the same when lines move.
@@ -173,7 +173,7 @@ fn result(one: &LintFinding) -> Value {
     })
 }
 
-/// A path as a relative reference of a URI.
+/// A path as a relative URI reference.
 fn uri(path: &str) -> String {
     let mut out = String::new();
     for byte in path.strip_prefix("./").unwrap_or(path).bytes() {

@@ -1,4 +1,4 @@
-//! What the objects say that the routing does not keep: where they stand, what they silence, what else there is.
+//! Facts about the input that the routing does not keep: positions of fields, silenced codes, other objects.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -11,17 +11,17 @@ use crate::tools::invalid;
 use crate::traefik::dynamic::Certificate;
 use crate::translate::problem::{Kind, Subject};
 
-/// The annotation that silences codes for its object: their names, with commas between.
+/// The annotation that silences codes for its object: their names, separated by commas.
 const SILENCING: &str = "waybill.dev/lint-ignore";
 
-/// What is known beside the routing.
+/// Facts beside the routing.
 #[derive(Debug, Default)]
 pub struct LintInput {
     /// About the objects themselves.
     pub(super) findings: Vec<LintFinding>,
     pub(super) has_no_secrets: bool,
     pub(super) has_no_services: bool,
-    /// `None` where they could not be read.
+    /// `None` if they could not be read.
     traefik_objects: Option<BTreeSet<TraefikObject>>,
     places: HashMap<String, ManifestPlace>,
     texts: ManifestTexts,
@@ -32,7 +32,7 @@ pub struct LintInput {
 }
 
 impl LintInput {
-    /// Takes what is needed out of manifests. Those of a cluster have no texts.
+    /// Takes the needed parts of manifests. Those of a cluster have no texts.
     pub fn take(manifests: &mut Manifests, texts: Option<ManifestTexts>) -> Self {
         let of_cluster = texts.is_none();
         let mut input = Self {
@@ -79,7 +79,7 @@ impl LintInput {
                 .at(&one.place)
         }));
         self.findings.extend(manifests.repeated.iter().map(|one| {
-            let text = format!("the object is already in {}, and the later one counts", one.before);
+            let text = format!("the object is already in {}; the later one is used", one.before);
             LintFinding::new("RepeatedObject", &one.object, "", text).at(&one.again)
         }));
     }
@@ -130,13 +130,13 @@ impl LintInput {
         self.unread.get(&format!("Ingress {ingress}")).map_or(&[], |unread| &unread.tls_hosts)
     }
 
-    /// Annotations of an object that are for other controllers and that no problem names.
+    /// Annotations of an object for other controllers that no problem names.
     pub(super) fn annotations_of_others(&self, object: &str) -> &[String] {
         self.unread.get(object).map_or(&[], |unread| &unread.annotations)
     }
 
-    /// Whether the input lacks an object of Traefik's CRD provider; `None` where that can't be told. `Some(true)` where
-    /// it has others of the kind.
+    /// Whether the input lacks an object of Traefik's CRD provider; `None` if that is unknown. `Some(true)` if it has
+    /// others of the kind.
     pub(super) fn lacks(&self, object: &TraefikObject) -> Option<bool> {
         let all = self.traefik_objects.as_ref().filter(|all| !all.contains(object))?;
         Some(all.iter().any(|one| one.kind == object.kind))
@@ -147,7 +147,7 @@ impl LintInput {
         self.silenced.get(&finding.object).is_some_and(|codes| codes.iter().any(|code| code == finding.code))
     }
 
-    /// Adds where findings stand: the line of the field, else that of the object.
+    /// Adds the positions of findings: the line of the field, or else that of the object.
     pub fn locate(&self, findings: Vec<LintFinding>) -> Vec<LintFinding> {
         let place = |finding: &LintFinding| {
             finding.place.clone().or_else(|| self.places.get(&finding.object).cloned())

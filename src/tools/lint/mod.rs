@@ -1,4 +1,4 @@
-//! What is wrong with routing, illegal or legal: codes, findings, formats. Pure: routing in, findings out.
+//! Finds mistakes in routing, invalid or valid: codes, findings, formats. Pure: routing in, findings out.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -33,7 +33,7 @@ use crate::translate::settings::ClassOptions;
 pub use codes::Severity;
 pub use input::LintInput;
 
-/// Something that is wrong, or may be.
+/// A mistake, or a possible one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct LintFinding {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,13 +42,13 @@ pub struct LintFinding {
     pub line: Option<usize>,
     /// `Kind namespace/name`.
     pub object: String,
-    /// The field of the object; empty where it is about the whole.
+    /// The field of the object; empty if the finding is about the whole object.
     pub field: String,
     pub severity: Severity,
     pub code: &'static str,
     pub text: String,
     pub remedy: String,
-    /// Where its object stands, if that can't be found by its name.
+    /// The position of its object, if that can't be found by its name.
     #[serde(skip)]
     place: Option<ManifestPlace>,
 }
@@ -97,17 +97,17 @@ impl From<Problem> for LintFinding {
     }
 }
 
-/// What decides about findings, beside the routing.
+/// The input of the checks, beside the routing.
 #[derive(Clone, Copy, Debug)]
 pub struct LintSettings<'a> {
     pub classes: &'a ClassOptions,
     /// Unix seconds.
     pub now: i64,
-    /// Certificates that end sooner are reported, in days.
+    /// Certificates that expire sooner are reported, in days.
     pub expires_within: i64,
 }
 
-/// Everything that is wrong, silenced or not, without the places.
+/// All findings, silenced or not, without positions.
 pub fn lint(routing: &Routing, input: &LintInput, settings: LintSettings<'_>) -> Vec<LintFinding> {
     let mut findings = input.findings.clone();
     findings.extend(problems(routing, input));
@@ -123,7 +123,7 @@ pub fn lint(routing: &Routing, input: &LintInput, settings: LintSettings<'_>) ->
     findings
 }
 
-/// Annotations for other controllers, of our Ingresses and of the Services that they lead to.
+/// Annotations for other controllers, on our Ingresses and on the Services that they use.
 fn annotations_of_others(routing: &Routing, input: &LintInput) -> Vec<LintFinding> {
     let fragments = || routing.table().fragments();
     let services: BTreeSet<&ServiceKey> = fragments()
@@ -151,7 +151,7 @@ fn problems(routing: &Routing, input: &LintInput) -> Vec<LintFinding> {
             findings.extend(foreign::findings(&problem, ingress.map(|ingress| &**ingress)));
             continue;
         }
-        // What the input has none of is elsewhere.
+        // Kinds that are missing in the input are elsewhere.
         let elsewhere = match problem.category {
             Category::SecretNotFound => input.has_no_secrets,
             Category::ServiceNotFound => input.has_no_services,
@@ -170,8 +170,7 @@ fn missing_classes(routing: &Routing, options: &ClassOptions) -> Vec<LintFinding
     let missing = super::problems::missing_classes(routing, options);
     let findings = missing.into_iter().flat_map(|(class, ingresses)| {
         ingresses.into_iter().map(move |ingress| {
-            let text =
-                format!("IngressClass {class:?} is not in the input, so that the Ingress is not looked at");
+            let text = format!("IngressClass {class:?} is not in the input, so the Ingress is not checked");
             let field = "spec.ingressClassName";
             LintFinding::new("ClassNotFound", format!("Ingress {ingress}"), field, text)
         })
@@ -179,11 +178,11 @@ fn missing_classes(routing: &Routing, options: &ClassOptions) -> Vec<LintFinding
     findings.collect()
 }
 
-/// Codes that are not to be reported, everywhere or for some objects.
+/// Codes that are silenced, everywhere or for some objects.
 #[derive(Clone, Debug, Default)]
 pub struct Silence {
     pub codes: BTreeSet<String>,
-    /// Codes with the objects that they are silenced for; a `*` at the end stands for any rest.
+    /// Codes with the objects for which they are silenced; a `*` at the end matches any text.
     pub objects: Vec<(String, String)>,
 }
 

@@ -1,7 +1,9 @@
-//! What the rule of a router takes, in a form that can be compared: which router takes all that another one takes?
+//! Represents the requests that a rule matches in a form that can be compared, to find routers that match everything
+//! that another one matches.
 //!
-//! Only rules of the form that the translation writes are read. What is said is true for every request; not everything
-//! that is true is found: a pattern is only compared with itself, and a route that several others hide together is not seen.
+//! Only rules of the form that the translation writes are parsed. Results are true for every request, but not
+//! everything that is true is found: a pattern is only compared with itself, and routes that several others hide
+//! together are not detected.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -15,20 +17,20 @@ use crate::tools::output_route::OutputRoute;
 use crate::tools::web_request::WebRequest;
 use crate::translate::fragment::{Fragment, ServiceFragment};
 
-/// The hosts that a rule takes.
+/// The hosts that a rule matches.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HostRegion {
     Any,
     /// In lower case.
     Exact(String),
-    /// What follows one label, with its dot.
+    /// The part after one label, with its dot.
     Wildcard(String),
-    /// Known by its text alone.
+    /// Known only as text.
     Other(String),
 }
 
 impl HostRegion {
-    /// The host, or `*.` and the rest, if it is one of these.
+    /// The host, or `*.` and the rest, if it is one of these forms.
     pub fn name(&self) -> Option<String> {
         match self {
             Self::Exact(name) => Some(name.clone()),
@@ -48,18 +50,18 @@ impl fmt::Display for HostRegion {
     }
 }
 
-/// The paths that a rule takes.
+/// The paths that a rule matches.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PathRegion {
     Exact(String),
     Prefix(String),
-    /// A path and what is below it.
+    /// A path and the paths below it.
     Element(String),
-    /// Known by its text alone.
+    /// Known only as text.
     Other(String),
 }
 
-/// What a rule takes.
+/// The requests that a rule matches.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RuleRegion {
     pub host: HostRegion,
@@ -67,7 +69,7 @@ pub struct RuleRegion {
 }
 
 impl RuleRegion {
-    /// What a rule takes, if it has the form that the translation writes.
+    /// The requests that a rule matches, if it has the form that the translation writes.
     fn new(matcher: &RuleMatcher) -> Option<Self> {
         match matcher {
             RuleMatcher::All(parts) => match &**parts {
@@ -81,13 +83,13 @@ impl RuleRegion {
         }
     }
 
-    /// Whether there is a request whose path it takes.
+    /// Whether any request can have a path that it matches.
     pub fn is_attainable(&self) -> bool {
         let attained = |text: &str| {
             WebRequest::new(&format!("http://host{text}"), "GET", &[], None)
                 .is_ok_and(|request| request.path == text.as_bytes())
         };
-        // An escape that is cut off is completed, and a dot at the end becomes a part of a name.
+        // An incomplete escape is completed, and a dot at the end becomes part of a name.
         let begins = |prefix: &str| {
             ["x", "0x", "Dx", "Fx", "2Fx"].iter().any(|rest| attained(&format!("{prefix}{rest}")))
         };
@@ -107,7 +109,7 @@ fn host(matcher: &RuleMatcher) -> Option<HostRegion> {
         _ if call.negated => None,
         Predicate::Anything => Some(HostRegion::Any),
         Predicate::Hosts { names, wildcards } => match names.as_slice() {
-            // A name with a final dot takes others than the one without.
+            // A name with a final dot matches other hosts than the one without.
             [name] if name.ends_with('.') => Some(other()),
             [name] if *wildcards && name.starts_with("*.") => {
                 Some(HostRegion::Wildcard(name[1..].to_owned()))
@@ -141,7 +143,7 @@ fn path(matcher: &RuleMatcher) -> Option<PathRegion> {
     Some(match (predicate, call.arguments.as_slice()) {
         (Predicate::Path(path), _) => PathRegion::Exact(path.clone()),
         (Predicate::PathPrefix(path), _) => PathRegion::Prefix(path.clone()),
-        // Syntax v2 has templates, and compares bytes that are no text as U+FFFD.
+        // Syntax v2 has templates, and compares bytes that are not UTF-8 as U+FFFD.
         (Predicate::PathPatterns(_), [text]) => match call.name.as_str() {
             "Path" if !text.contains(['{', '}', '\u{fffd}']) => PathRegion::Exact(text.clone()),
             "PathPrefix" if !text.contains(['{', '}', '\u{fffd}']) => PathRegion::Prefix(text.clone()),
@@ -158,9 +160,9 @@ pub struct LintedRoute<'a> {
     /// Not for the default backend.
     pub owner: Option<&'a ServiceFragment>,
     pub ranked: RankedRouter<'a>,
-    /// Each once; `""` stands for Traefik's default ones.
+    /// Without duplicates; `""` stands for Traefik's default ones.
     pub entry_points: Vec<&'a str>,
-    /// Not for a rule that Traefik refuses.
+    /// None for a rule that Traefik refuses.
     pub region: Option<RuleRegion>,
 }
 
@@ -194,13 +196,13 @@ impl<'a> LintedRoute<'a> {
     }
 }
 
-/// Positions of two routes: the one that a finding is about, and the one that is the reason.
+/// Positions of two routes: the one that a finding is about, and the one that causes it.
 pub type RoutePair = (usize, usize);
 
-/// Routes that never get a request, each with one that comes first and takes all that it takes; and routes that take
-/// the same as another one at the same priority.
+/// Routes that never get a request, each with one that comes first and matches everything that it matches; and routes
+/// that match the same as another one with the same priority.
 pub fn compare(routes: &[LintedRoute<'_>]) -> (Vec<RoutePair>, Vec<RoutePair>) {
-    // Routers with TLS and those without are in different places of Traefik, which may both serve an entry point.
+    // Routers with and without TLS are in different parts of Traefik, which may both serve an entry point.
     let mut places: HashMap<(&str, bool), Vec<usize>> = HashMap::new();
     for (at, route) in routes.iter().enumerate().filter(|(_, route)| route.region.is_some()) {
         for entry_point in &route.entry_points {
@@ -233,7 +235,7 @@ pub fn compare(routes: &[LintedRoute<'_>]) -> (Vec<RoutePair>, Vec<RoutePair>) {
     (hidden, same)
 }
 
-/// The routers that Traefik chooses from for a request to one entry point.
+/// The routers among which Traefik chooses for a request to one entry point.
 struct RouterPlace<'r, 'a> {
     routes: &'r [LintedRoute<'a>],
     members: &'r [usize],
@@ -248,7 +250,7 @@ impl<'r> RouterPlace<'r, '_> {
         self.routes[at].ranked.priority
     }
 
-    /// The one that comes first; of two with the same priority the older one.
+    /// The one that comes first; of two with the same priority, the older one.
     fn first(&self, one: Option<usize>, other: usize) -> usize {
         let rank = |at: usize| (std::cmp::Reverse(self.priority(at)), at);
         one.filter(|one| rank(*one) < rank(other)).unwrap_or(other)
@@ -266,7 +268,7 @@ impl<'r> RouterPlace<'r, '_> {
         found
     }
 
-    /// Each route that is hidden, with the one that comes first of those that hide it.
+    /// Each hidden route, with the first of those that hide it.
     fn hidden(&self) -> Vec<RoutePair> {
         let mut families: HashMap<HostRegion, (Vec<usize>, Vec<usize>)> = HashMap::new();
         for (at, region) in self.regions() {
@@ -294,8 +296,8 @@ impl<'r> RouterPlace<'r, '_> {
         best.into_iter().filter(|(at, by)| self.priority(*by) > self.priority(*at)).collect()
     }
 
-    /// Notes for each of `asked` which of `takers`, whose hosts are as wide, takes all of its paths and comes first.
-    /// Sorted, a path follows its prefixes, so that one pass with a stack finds them.
+    /// Records for each of `asked` which of `takers`, whose hosts are as wide, matches all of its paths and comes
+    /// first. In sorted order, a path follows its prefixes, so that one pass with a stack finds them.
     fn sweep(&self, takers: &[usize], asked: &[usize], best: &mut HashMap<usize, usize>) {
         let mut equal: HashMap<&PathRegion, usize> = HashMap::new();
         let mut events: Vec<(std::borrow::Cow<'_, str>, bool, usize)> = Vec::new();
@@ -316,7 +318,7 @@ impl<'r> RouterPlace<'r, '_> {
                 PathRegion::Exact(path) | PathRegion::Prefix(path) | PathRegion::Element(path) => {
                     path.as_str()
                 }
-                // Every path begins so.
+                // Every path begins with this.
                 PathRegion::Other(_) => "/",
             };
             events.push((path.into(), true, at));

@@ -1,4 +1,4 @@
-//! Routes: hidden ones, equal ones, hosts that are shared, paths that mean something else than they look like.
+//! Checks routes: hidden ones, equal ones, shared hosts, and paths that do not mean what they seem to mean.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use crate::translate::fragment::Fragment;
 use crate::translate::rule::PathType;
 use crate::translate::settings::Precedence;
 
-/// Fields of routes; those of an Ingress are made once it has a finding.
+/// Fields of routes; those of an Ingress are computed once it has a finding.
 struct RouteFields<'a> {
     routing: &'a Routing,
     known: HashMap<&'a IngressKey, RuleFields>,
 }
 
 impl<'a> RouteFields<'a> {
-    /// The field of a route's host and that of its path; empty where it has none.
+    /// The fields of a route's host and path; empty if there is none.
     fn of(&mut self, route: &LintedRoute<'a>) -> (String, String) {
         if route.owner.is_none() {
             return (String::new(), "spec.defaultBackend".to_owned());
@@ -52,7 +52,7 @@ fn object(fragment: &Fragment) -> String {
     format!("Ingress {}", fragment.ingress)
 }
 
-/// What is wrong with the routes of an output.
+/// Checks the routes of an output.
 pub fn findings(routing: &Routing, input: &LintInput, routes: &[LintedRoute<'_>]) -> Vec<LintFinding> {
     let mut fields = RouteFields { routing, known: HashMap::new() };
     let mut found = without_requests(routes, &mut fields);
@@ -71,7 +71,7 @@ pub fn findings(routing: &Routing, input: &LintInput, routes: &[LintedRoute<'_>]
     found
 }
 
-/// Routes that get no request, and those of which nobody knows whether they do.
+/// Routes that get no request, and those for which this is undefined.
 fn without_requests<'a>(routes: &[LintedRoute<'a>], fields: &mut RouteFields<'a>) -> Vec<LintFinding> {
     let mut found = Vec::new();
     let (hidden, same) = compare(routes);
@@ -98,8 +98,8 @@ fn without_requests<'a>(routes: &[LintedRoute<'a>], fields: &mut RouteFields<'a>
         let (route, first) = (&routes[at], &routes[first]);
         let (_, other) = fields.of(first);
         let text = format!(
-            "{} is in Ingress {}, {other} as well, with the same priority {}: which of the two Traefik takes is not \
-             defined",
+            "{} is in Ingress {}, {other} as well, with the same priority {}: which of the two Traefik uses \
+             is undefined",
             in_words(&route.ranked.router.rule),
             first.fragment.ingress,
             route.ranked.priority
@@ -121,7 +121,7 @@ fn without_requests<'a>(routes: &[LintedRoute<'a>], fields: &mut RouteFields<'a>
     found
 }
 
-/// Hosts that Ingresses of several namespaces have routes on: one finding for each namespace but the oldest one's.
+/// Hosts with routes of Ingresses of several namespaces: one finding for each namespace except the oldest one's.
 fn shared_hosts<'a>(routes: &[LintedRoute<'a>], fields: &mut RouteFields<'a>) -> Vec<LintFinding> {
     let mut first: HashMap<&HostRegion, &IngressKey> = HashMap::new();
     let mut told: HashSet<(&HostRegion, &str)> = HashSet::new();
@@ -142,7 +142,7 @@ fn shared_hosts<'a>(routes: &[LintedRoute<'a>], fields: &mut RouteFields<'a>) ->
     found
 }
 
-/// Hosts that have TLS in one Ingress and none in another, on the same entry point.
+/// Hosts with TLS in one Ingress and without in another, on the same entry point.
 fn mixed_tls<'a>(
     routing: &Routing,
     routes: &[LintedRoute<'a>],
@@ -177,7 +177,7 @@ fn mixed_tls<'a>(
             && told.insert((host, &route.fragment.ingress))
         {
             let text = format!(
-                "Ingress {other} has TLS on {host}, and this one has neither spec.tls nor router.tls"
+                "Ingress {other} has TLS on {host}, but this one has neither spec.tls nor router.tls"
             );
             found.push(fields.of_host("MixedTls", route, text));
         }
@@ -194,14 +194,14 @@ fn references(input: &LintInput, routes: &[LintedRoute<'_>]) -> BTreeSet<LintFin
             let text = format!("{name}@kubernetescrd: no {kind} of the input has this name");
             let field = format!("metadata.annotations[{TRAEFIK_PREFIX}{annotation}]");
             let mut finding = LintFinding::new("ReferenceNotFound", object(), field, text);
-            // Where there is none of its kind at all, they are elsewhere.
+            // If there is none of its kind at all, they are elsewhere.
             if !has_others {
                 finding.severity = Severity::Note;
             }
             found.insert(finding);
         }
     };
-    // The routers of an Ingress share what they refer to, and so do those of a Service.
+    // The routers of an Ingress share their references, and so do those of a Service.
     let mut ingresses: HashSet<&IngressKey> = HashSet::new();
     let mut services = HashSet::new();
     for route in routes {
@@ -230,14 +230,14 @@ fn references(input: &LintInput, routes: &[LintedRoute<'_>]) -> BTreeSet<LintFin
     found
 }
 
-/// Characters and words that patterns have and paths hardly ever.
+/// Characters and words that occur in patterns but hardly ever in paths.
 fn looks_like_pattern(path: &str) -> bool {
     [".*", ".+", "*", "(", "[", "\\", "|", "{"].iter().any(|part| path.contains(part))
         || path.starts_with("/^")
         || path.ends_with('$')
 }
 
-/// What is wrong with the paths of Ingresses of ours as they are written.
+/// Checks the written paths of our Ingresses.
 pub fn path_findings(routing: &Routing) -> Vec<LintFinding> {
     let mut fragments: Vec<_> = routing.table().fragments().collect();
     fragments.sort_by(|one, other| one.ingress.cmp(&other.ingress));
@@ -269,7 +269,7 @@ fn paths_of(fragment: &Arc<Fragment>, ingress: &Ingress, found: &mut Vec<LintFin
             let host = rule.host.as_deref().unwrap_or_default();
             if let Some(before) = seen.insert((host, path, &one.path_type), field()) {
                 let text =
-                    format!("{host}{path} is in the same Ingress at {before} as well; the last one counts");
+                    format!("{host}{path} is in the same Ingress at {before} too; the last one is used");
                 found.push(LintFinding::new("DuplicateRoute", object(), field(), text));
             }
             match PathType::parse(Some(&one.path_type)) {
@@ -279,7 +279,7 @@ fn paths_of(fragment: &Arc<Fragment>, ingress: &Ingress, found: &mut Vec<LintFin
                 }
                 kind => {
                     if looks_like_pattern(path) && !(templates && path.contains('{')) {
-                        let text = format!("{path:?} looks like a pattern and is compared as it is written");
+                        let text = format!("{path:?} looks like a pattern, but is compared literally");
                         found.push(LintFinding::new("PatternInPath", object(), field(), text));
                     }
                     if kind == PathType::Prefix && letters && !path.is_empty() && !path.ends_with('/') {
@@ -296,8 +296,7 @@ fn paths_of(fragment: &Arc<Fragment>, ingress: &Ingress, found: &mut Vec<LintFin
             2 => "; so does another path of this Ingress".to_owned(),
             count => format!("; so do {} other paths of this Ingress", count - 1),
         };
-        let text =
-            format!("{path} takes {path}x too, because Traefik compares a Prefix letter by letter{others}");
+        let text = format!("{path} takes {path}x too, because Traefik compares a Prefix as text{others}");
         found.push(LintFinding::new("PrefixNotStrict", object(), field, text));
     }
 }

@@ -1,4 +1,4 @@
-//! Hosts of `spec.tls`. Traefik does not read them, but what makes certificates does.
+//! Checks the hosts of `spec.tls`. Traefik ignores them, but tools that issue certificates use them.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -11,14 +11,14 @@ use crate::routing::Routing;
 use crate::tools::certificate::wildcard;
 use crate::translate::fragment::Fragment;
 
-/// Hosts that a text names.
+/// The hosts that a text names.
 const SHOWN: usize = 5;
 
-/// Hosts in lower case, some of which begin with `*.`.
+/// Hosts in lower case, including wildcards `*.`.
 #[derive(Default)]
 struct HostSet {
     hosts: HashSet<String>,
-    /// The wildcards that the hosts are below.
+    /// The wildcards that match these hosts.
     above: HashSet<String>,
 }
 
@@ -28,7 +28,7 @@ impl HostSet {
         Self { above: hosts.iter().filter_map(|host| wildcard(host)).collect(), hosts }
     }
 
-    /// Whether a host is one of these, or is below one, or has one below it.
+    /// Whether it contains a host, a wildcard for it, or a host that it matches.
     fn meets(&self, host: &str) -> bool {
         self.hosts.contains(host)
             || self.above.contains(host)
@@ -36,8 +36,8 @@ impl HostSet {
     }
 }
 
-/// Hosts of `spec.tls` that no route or no certificate is for, and hosts of rules that are missing in it. Those of
-/// `uncovered` are reported already.
+/// Hosts of `spec.tls` without a route or a certificate, and hosts of rules that `spec.tls` lacks. Those in `uncovered`
+/// are reported already.
 pub fn findings(
     routing: &Routing,
     input: &LintInput,
@@ -73,7 +73,7 @@ pub fn findings(
                     told(
                         "TlsHostsMismatch",
                         field(),
-                        format!("spec.tls names {written}, and no rule is for it"),
+                        format!("spec.tls names {written}, but no rule has this host"),
                     );
                 } else if certain
                     && !resolved
@@ -84,7 +84,7 @@ pub fn findings(
                 }
             }
         }
-        // An entry without hosts is for all of them.
+        // An entry without hosts covers all of them.
         if entries.iter().any(Vec::is_empty) || resolved {
             continue;
         }

@@ -1,15 +1,15 @@
-//! What the values of annotations may be, as far as they are checked.
+//! The valid values of annotations, as far as they are checked.
 
 /// The form of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueForm {
-    /// As Go's `strconv.ParseBool` takes it.
+    /// In the forms of Go's `strconv.ParseBool`.
     Boolean,
     Integer,
     Scheme,
-    /// On or off; silences what is below it when it is off.
+    /// On or off; if off, the keys below it are ignored.
     Switch,
-    /// Items between commas.
+    /// Items separated by commas.
     List,
     /// A list that may lose empty items, but not all of its items.
     EntryPoints,
@@ -19,20 +19,20 @@ pub enum ValueForm {
     Text,
 }
 
-/// What is wrong with a list that holds [`crate::traefik::dynamic::LIST_SEPARATOR`].
-pub const SEPARATED: &str = "remove the character U+2551: Traefik takes it for the end of an item";
+/// The fault of a list that contains [`crate::traefik::dynamic::LIST_SEPARATOR`].
+pub const SEPARATED: &str = "remove the character U+2551: Traefik treats it as the end of an item";
 
 impl ValueForm {
-    /// What would be right; nothing where every text is.
+    /// The remedy; none if every text is valid.
     pub fn remedy(self) -> &'static str {
         match self {
             Self::Boolean => "write true or false",
             Self::Integer => "write a whole number of at most 64 bits, such as 10 or -1",
             Self::Scheme => "write http, https or h2c",
-            Self::Switch => "write true or false; Traefik takes this value for off",
+            Self::Switch => "write true or false; Traefik treats this value as off",
             Self::List => "remove the empty item; the others are used",
             Self::EntryPoints => {
-                "the list has nothing but empty items; name an entry point, or remove the annotation"
+                "the list has only empty items; name an entry point, or remove the annotation"
             }
             Self::Middlewares => "name the middleware that is missing, or remove the empty item",
             Self::PathMatcher => "write Path, PathPrefix or PathRegexp",

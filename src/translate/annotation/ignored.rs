@@ -1,5 +1,5 @@
-//! Annotations that look as if they steered the routing and don't: those of ingress-nginx and of Traefik 1, and keys with a
-//! slip in them. They change nothing, and where one was to restrict access, the route is open.
+//! Annotations that look as if they affected the routing but do not: those of ingress-nginx and of Traefik 1, and
+//! misspelt keys. If one was meant to restrict access, the route is unprotected.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::{KnownAnnotation, closest, is_below};
 use crate::kubernetes::well_known::{self, TRAEFIK_PREFIX};
 use crate::translate::problem::{Category, Problem, Problems, Subject};
 
-/// Parts of the names of annotations that restrict who gets in, or where and how.
+/// Parts of the names of annotations that restrict access.
 pub const RESTRICTING: &[&str] = &[
     "allowlist",
     "auth",
@@ -24,14 +24,14 @@ pub const RESTRICTING: &[&str] = &[
     "whitelist",
 ];
 
-/// What is said of annotations without effect.
-pub const NO_EFFECT: &str = "these annotations have no effect; see docs/annotations.md for those that have";
+/// The remedy for annotations without effect.
+pub const NO_EFFECT: &str = "these annotations have no effect; docs/annotations.md lists the supported ones";
 
-/// The same where some are [`RESTRICTING`].
+/// The same if some are [`RESTRICTING`].
 pub const MAY_BE_OPEN: &str = "these annotations have no effect, and the routes may be open to more clients than they say; \
                                protect them with router.middlewares, see docs/annotations.md";
 
-/// The annotations without effect of an object whose `root` is read.
+/// The annotations of an object that have no effect, if `root` is read on it.
 pub fn without_effect<'a>(
     annotations: &'a BTreeMap<String, String>,
     root: &str,
@@ -42,8 +42,7 @@ pub fn without_effect<'a>(
     })
 }
 
-/// Reports the annotations without effect of an object whose `root` is read: one problem, and those that restrict access
-/// come first.
+/// Reports the annotations without effect as one problem, starting with those that restrict access.
 pub(super) fn report(
     annotations: &BTreeMap<String, String>,
     root: &str,

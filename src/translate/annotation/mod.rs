@@ -1,8 +1,8 @@
-//! Annotations to settings, or a problem for each that can't be used.
+//! Parses annotations into settings, or into a problem for each unusable one.
 //!
 //! Traefik's provider turns annotations into labels and decodes those with its label parser (`convertAnnotations`,
-//! `github.com/traefik/paerser`). The rules that users can see are kept: case does not matter behind the prefix, of
-//! two spellings the later in byte order counts, a switch that is off silences what is below it, and one fault makes
+//! `github.com/traefik/paerser`). The rules that users can see are the same: case does not matter after the prefix, of
+//! two spellings the last in byte order is used, a switch that is off disables the keys below it, and one fault makes
 //! the whole object unusable.
 
 mod form;
@@ -25,18 +25,18 @@ pub use router::RouterAnnotations;
 pub use service::ServiceAnnotations;
 pub use value::boolean as go_boolean;
 
-/// A key behind the prefix in lower case, and what its value may be. `0` stands for any label of a domain.
+/// A key after the prefix in lower case, and its valid values. `0` stands for any label of a domain.
 type KnownAnnotation = (&'static str, ValueForm);
 
-/// What is said of a key that nobody knows, and to which no other is close.
-pub const NO_SUCH: &str = "no such annotation; remove it, or see docs/annotations.md for those there are";
+/// The remedy for an unknown key that is similar to no known one.
+pub const NO_SUCH: &str = "no such annotation; remove it, or see docs/annotations.md for the supported ones";
 
-/// Every annotation there is.
+/// All annotations.
 pub fn known() -> impl Iterator<Item = KnownAnnotation> {
     RouterAnnotations::KNOWN.iter().chain(ServiceAnnotations::KNOWN).copied()
 }
 
-/// Those that Traefik knows as well and that say nothing.
+/// Keys that Traefik knows too and that have no effect.
 pub const WITHOUT_EFFECT: &[&str] = &[
     "router",
     "router.tls.domains",
@@ -47,26 +47,26 @@ pub const WITHOUT_EFFECT: &[&str] = &[
     "service.sticky.cookie.preserveleadingdot",
 ];
 
-/// Path of an annotation's field, as problems name it.
+/// Path of an annotation's field, for problems.
 fn field(name: &str) -> String {
     format!("metadata.annotations[{PREFIX}{name}]")
 }
 
-/// What the annotations of one kind of object say.
+/// The annotations of one kind of object.
 pub(super) trait Annotated: Default {
-    /// What all of them begin with behind the prefix: `router` or `service`.
+    /// Their first part after the prefix: `router` or `service`.
     const ROOT: &'static str;
     const KNOWN: &'static [KnownAnnotation];
 
-    /// Reads the annotations of an object that has some. They come in the order in which Traefik reads them.
+    /// Parses the annotations of an object that has some. They are in the order in which Traefik reads them.
     fn read(entries: &[Annotation<'_>], faults: &mut AnnotationFaults<'_>) -> Self;
 }
 
-/// References to objects that other providers hold, and the annotation that they come from.
+/// References to objects of other providers, and the annotation from which they come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References {
     pub names: Vec<String>,
-    /// The annotation behind the prefix, as the user wrote it.
+    /// The annotation after the prefix, as the user wrote it.
     spelling: String,
 }
 
@@ -75,13 +75,13 @@ impl References {
         Self { names, spelling: entry.name.to_owned() }
     }
 
-    /// The whole value of an annotation is one reference; empty is none.
+    /// The whole value of an annotation is one reference; empty means none.
     fn one(entry: &Annotation<'_>) -> Self {
         let names = Some(entry.value.to_owned()).filter(|name| !name.is_empty());
         Self::new(names.into_iter().collect(), entry)
     }
 
-    /// Path of the annotation's field, as problems name it.
+    /// Path of the annotation's field, for problems.
     pub fn field(&self) -> String {
         field(&self.spelling)
     }
@@ -89,23 +89,23 @@ impl References {
 
 /// One annotation of ours.
 pub(super) struct Annotation<'a> {
-    /// The key behind the prefix as the user spelled it.
+    /// The key after the prefix, as the user wrote it.
     name: &'a str,
-    /// The same in lower case, which is all that counts.
+    /// The same in lower case, which is used for all comparisons.
     lower: String,
     value: &'a str,
-    /// A later one has the same key in another spelling: that one counts, and this one is not parsed.
+    /// A later annotation has the same key in another spelling. That one is used, and this one is not parsed.
     overridden: bool,
 }
 
 impl Annotation<'_> {
-    /// What stands between the dots of the key; `None` where that is nothing somewhere.
+    /// The parts between the dots of the key; `None` if one is empty.
     fn pieces(&self) -> Option<Vec<&str>> {
         self.lower.split('.').map(|piece| Some(piece).filter(|piece| !piece.is_empty())).collect()
     }
 }
 
-/// Reads the annotations of an object. Faults that cost nothing but themselves go to `problems`.
+/// Parses the annotations of an object. Faults without consequences for the object go to `problems`.
 ///
 /// # Errors
 /// One problem for each annotation that makes the object unusable.
@@ -129,7 +129,7 @@ pub(super) fn parse<T: Annotated>(
 
 /// The annotations below `root`, in the order in which they are read.
 ///
-/// Traefik writes `domains.0.main` as `domains[0].main` before it sorts, so indices come behind labels.
+/// Traefik writes `domains.0.main` as `domains[0].main` before it sorts, so indices come after labels.
 fn entries<'a>(annotations: &'a BTreeMap<String, String>, root: &str) -> Vec<Annotation<'a>> {
     let ours = annotations
         .range::<str, _>((Bound::Included(PREFIX), Bound::Unbounded))
@@ -148,7 +148,7 @@ fn entries<'a>(annotations: &'a BTreeMap<String, String>, root: &str) -> Vec<Ann
     entries
 }
 
-/// Whether Traefik looks at an annotation where it looks for those of `root`.
+/// Whether Traefik considers an annotation when it looks for those of `root`.
 fn is_below(name: &str, root: &str) -> bool {
     let (head, rest) = name.split_at_checked(root.len()).unwrap_or_default();
     head.eq_ignore_ascii_case(root) && rest.starts_with('.') && !is_indexed_root(name)
@@ -168,8 +168,8 @@ fn sort_key(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether Traefik reads `root.0.x` as `root[0].x`, a list that it then never looks at. It puts brackets round the last
-/// number that stands behind a word and before something else.
+/// Whether Traefik reads `root.0.x` as `root[0].x`, a list that it then ignores. It puts brackets around the last
+/// number that is after a word and before something else.
 fn is_indexed_root(name: &str) -> bool {
     let pieces: Vec<&str> = name.split('.').collect();
     let is_word = |piece: &str| {
@@ -185,7 +185,7 @@ fn is_index(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Gathers the faults of one object's annotations.
+/// Collects the faults of one object's annotations.
 pub(super) struct AnnotationFaults<'a> {
     subject: &'a dyn Fn() -> Subject,
     known: &'static [KnownAnnotation],
@@ -214,9 +214,9 @@ impl AnnotationFaults<'_> {
         self.minor.add(|| problem);
     }
 
-    /// A key that nobody knows; names the closest one.
+    /// An unknown key; names the closest known one.
     fn unknown(&mut self, entry: &Annotation<'_>) {
-        /// For more, nobody reads which ones are close.
+        /// For more than this, the closest keys are not computed, since nobody reads them all.
         const LOOKED_FOR: usize = 100;
         let close = if self.fatal.len() < LOOKED_FOR { closest(self.known, &entry.lower) } else { None };
         let remedy = match close {
@@ -250,7 +250,7 @@ impl AnnotationFaults<'_> {
         value::list(entry.value)
     }
 
-    /// A list in which an empty item changes nothing for those that are left.
+    /// A list in which an empty item does not affect the others.
     fn list(&mut self, entry: &Annotation<'_>) -> Vec<String> {
         let (items, dropped) = self.items(entry);
         if dropped {
@@ -259,7 +259,7 @@ impl AnnotationFaults<'_> {
         items
     }
 
-    /// The switch of this key in lower case; the last spelling counts, one without a value is on.
+    /// The switch with this key in lower case. The last spelling is used; one without a value is on.
     fn switch(&mut self, entries: &[Annotation<'_>], key: &str) -> Switch {
         let found = entries.iter().find(|entry| !entry.overridden && entry.lower == key);
         let Some(entry) = found else { return Switch::Unset };
@@ -279,7 +279,7 @@ fn closest(known: &[KnownAnnotation], name: &str) -> Option<&'static str> {
     (closest.0 <= name.len() / 3).then_some(closest.1)
 }
 
-/// A switch: on, off, or not mentioned. Something below it turns it on unless it is off itself.
+/// A switch: on, off, or absent. A key below turns it on unless it is off itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Switch {
     #[default]

@@ -9,23 +9,23 @@ use super::{
 use crate::traefik::dynamic::{Domain, Observability, RouterTls};
 use crate::translate::problem::Category;
 
-/// What an Ingress's annotations say of its routers.
+/// The settings from an Ingress's annotations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouterAnnotations {
-    /// Nothing may be served: a list lacks an item that may restrict access.
+    /// Nothing may be served, because a list lacks an item that may restrict access.
     pub blocked: bool,
     pub entry_points: Vec<String>,
     pub middlewares: References,
-    /// `router.priority`; 0 is none.
+    /// `router.priority`; 0 means none.
     pub priority: i64,
     /// `router.rulesyntax`, unchecked.
     pub rule_syntax: String,
     /// `router.pathmatcher`, unchecked: a bad one concerns only the paths that would use it.
     pub path_matcher: String,
-    /// The key of `path_matcher` behind the prefix, as the user wrote it.
+    /// The key of `path_matcher` after the prefix, as the user wrote it.
     path_matcher_spelling: String,
     pub tls: Option<RouterTls>,
-    /// `router.tls.options`, which `tls` has too.
+    /// `router.tls.options`, which is also in `tls`.
     pub tls_options: References,
     pub observability: Option<Observability>,
 }
@@ -76,7 +76,7 @@ impl Annotated for RouterAnnotations {
 }
 
 impl RouterAnnotations {
-    /// Path of the annotation `router.pathmatcher`, as problems name it.
+    /// Path of the annotation `router.pathmatcher`, for problems.
     pub fn path_matcher_field(&self) -> String {
         field(&self.path_matcher_spelling)
     }
@@ -90,7 +90,7 @@ struct RouterReader<'r, 'f> {
     domains: Domains,
 }
 
-/// Domains in the order in which their labels are mentioned first.
+/// Domains in the order in which their labels first occur.
 #[derive(Default)]
 struct Domains {
     list: Vec<Domain>,
@@ -112,7 +112,7 @@ impl RouterReader<'_, '_> {
             ["router", "tls" | "observability"] => {}
             ["router", "tls", rest @ ..] => self.below_tls(rest, entry),
             ["router", "observability", rest @ ..] => self.below_observability(rest, entry),
-            // A list takes one level below it without any effect.
+            // A list accepts one level below it without any effect.
             ["router", "entrypoints" | "middlewares", _] => {}
             ["router", key] if RouterAnnotations::KNOWN.iter().any(|(known, _)| *known == entry.lower) => {
                 if !entry.overridden {
@@ -149,8 +149,8 @@ impl RouterReader<'_, '_> {
         }
     }
 
-    /// A list has an empty item, and Traefik does not load such a router. Without it the routers would be reachable
-    /// where, or without the check that, the item stands for.
+    /// A list has an empty item, and Traefik does not load such a router. Without the item, the routers could be
+    /// reachable without the check or at the entry point that it stands for.
     fn block(&mut self, entry: &Annotation<'_>, form: ValueForm) {
         self.parsed.blocked = true;
         let remedy = format!("{}. Until then the paths of this Ingress count as broken", form.remedy());
@@ -222,7 +222,7 @@ impl RouterReader<'_, '_> {
                     self.observability().trace_verbosity = Some(entry.value.to_owned());
                 }
             }
-            // What Traefik keeps there for itself: known, turns observability on, and says nothing.
+            // Traefik's internal keys: known, turn observability on, and have no other effect.
             ["metadata"]
             | ["metadata", "ingress"]
             | ["metadata", "ingress", "namespace" | "ingressname" | "servicename" | "serviceport"] => {

@@ -4,10 +4,10 @@ use super::{Annotated, Annotation, AnnotationFaults, KnownAnnotation, References
 use crate::traefik::dynamic::{Cookie, Sticky};
 use crate::translate::problem::Category;
 
-/// What a Service's annotations say.
+/// The settings from a Service's annotations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceAnnotations {
-    /// `http`, `https` or `h2c` in any case, which is also how Traefik takes them; empty is none.
+    /// `http`, `https` or `h2c` in any case, as in Traefik; empty means none.
     pub servers_scheme: String,
     /// At most one, unchecked.
     pub servers_transport: References,
@@ -58,7 +58,7 @@ impl Annotated for ServiceAnnotations {
                         }
                     }
                 }
-                // A list takes one level below it without any effect.
+                // A list accepts one level below it without any effect.
                 Some(["service", "middlewares", _]) => {}
                 Some(["service", key]) if Self::KNOWN.iter().any(|(known, _)| *known == entry.lower) => {
                     if !entry.overridden {
@@ -88,7 +88,7 @@ impl ServiceAnnotations {
                 let (items, dropped) = faults.items(entry);
                 self.middlewares = References::new(items, entry);
                 if dropped {
-                    // Traefik does not load such a service, and without the item it might be open.
+                    // Traefik does not load such a service, and without the item it might be unprotected.
                     faults.fatal(Category::EmptyListItem, entry, ValueForm::Middlewares.remedy());
                 }
             }

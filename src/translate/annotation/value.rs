@@ -1,4 +1,4 @@
-//! Values of annotations, in the forms that Go's strconv takes.
+//! Parses values of annotations, in the forms that Go's strconv accepts.
 
 /// Go's `strconv.ParseBool`.
 pub fn boolean(text: &str) -> Option<bool> {
@@ -9,13 +9,13 @@ pub fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// Go's `strconv.ParseInt` to base 10 and 64 bits: an optional sign and digits, nothing else.
+/// Go's `strconv.ParseInt` with base 10 and 64 bits: an optional sign and digits, nothing else.
 pub fn integer(text: &str) -> Option<i64> {
     text.parse().ok()
 }
 
-/// Items between commas, trimmed as Go's `strings.TrimSpace` does; whether an empty one was dropped. An empty text is
-/// no list.
+/// Items separated by commas, trimmed as in Go's `strings.TrimSpace`, and whether an empty one was dropped. An empty
+/// text is no list.
 pub fn list(text: &str) -> (Vec<String>, bool) {
     if text.is_empty() {
         return (Vec::new(), false);

@@ -42,7 +42,7 @@ async fn what_was_accepted_last_applies_through_failovers_and_without_the_defini
     // The object of one class goes.
     let generation = plane.published(INTERNAL).await.unwrap().0.generation;
     delete_parameters(&plane, "internal").await;
-    event(&plane, "default", "internal", "InvalidParameters", &["accepted last", "create it"]).await;
+    event(&plane, "default", "internal", "InvalidParameters", &["last accepted", "create it"]).await;
     metric(&first, "waybill_ingressclasses{settings=\"last_accepted\"}", 1.0).await;
     metric(&first, "waybill_problems{category=\"InvalidParameters\"}", 1.0).await;
     assert_eq!(plane.published(INTERNAL).await.unwrap().0.generation, generation);
@@ -58,7 +58,7 @@ async fn what_was_accepted_last_applies_through_failovers_and_without_the_defini
 
     // The definition goes, with the other class's object.
     plane.kubectl_ok(&["delete", "crd", "ingressclassparameters.waybill.dev"]);
-    event(&plane, "default", "public", "InvalidParameters", &["accepted last"]).await;
+    event(&plane, "default", "public", "InvalidParameters", &["last accepted"]).await;
     metric(&second, "waybill_ingressclasses{settings=\"last_accepted\"}", 2.0).await;
     still_strict(&plane, "without-crd").await;
 

@@ -33,7 +33,7 @@ async fn an_edit_or_a_deletion_is_undone_and_lifts_no_restriction() {
 
     // With nothing but the memory to go by.
     delete_parameters(&plane, "internal").await;
-    event(&plane, "default", "internal", "InvalidParameters", &["accepted last"]).await;
+    event(&plane, "default", "internal", "InvalidParameters", &["last accepted"]).await;
     let lifted = json!({"data": {"internal": r#"{"spec":{}}"#, "more": "x"}, "metadata": {"labels": {"waybill.dev/part": null}}});
     api.patch("waybill.classes", &PatchParams::default(), &Patch::Merge(lifted)).await.unwrap();
     // Without the label it is no longer watched, and not ours to write: it is looked at, and told of.

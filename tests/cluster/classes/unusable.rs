@@ -104,8 +104,8 @@ async fn a_spec_that_breaks_the_rules_is_told_on_its_object_and_lifts_nothing() 
         if said.contains("Accepted=False Invalid") { Ok(said) } else { Err(said) }
     })
     .await;
-    assert!(message.contains("internal") && message.contains("accepted last"), "{message}");
-    event(&plane, "default", "internal", "InvalidParameters", &["accepted last"]).await;
+    assert!(message.contains("internal") && message.contains("last accepted"), "{message}");
+    event(&plane, "default", "internal", "InvalidParameters", &["last accepted"]).await;
     metric(&operator, "waybill_ingressclasses{settings=\"last_accepted\"}", 1.0).await;
     plane.apply(&ingress("shop", "sneaky", "internal")).await;
     event(&plane, "shop", "sneaky", "NamespaceNotAdmitted", &["internal"]).await;

@@ -9,6 +9,7 @@
 
 mod apply;
 mod audit;
+pub mod dashboard;
 mod etcd;
 pub mod operator;
 mod process;

@@ -50,13 +50,27 @@ impl Prometheus {
 
     /// The series that a query finds now: labels and value.
     pub async fn query(&self, text: &str) -> Result<Vec<(Value, f64)>, String> {
-        let encoded: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        let answer = self.get(&format!("/api/v1/query?query={encoded}")).await?;
+        let answer = self.get(&format!("/api/v1/query?query={}", encoded(text))).await?;
         let series = answer["data"]["result"].as_array().ok_or_else(|| answer.to_string())?;
         Ok(series
             .iter()
             .map(|one| (one["metric"].clone(), one["value"][1].as_str().unwrap().parse().unwrap()))
             .collect())
+    }
+
+    /// The series that a query finds between two times, one point a second: labels, and time and value.
+    pub async fn range(
+        &self,
+        text: &str,
+        from: f64,
+        to: f64,
+    ) -> Result<Vec<(Value, Vec<(f64, f64)>)>, String> {
+        let path = format!("/api/v1/query_range?start={from}&end={to}&step=1&query={}", encoded(text));
+        let answer = self.get(&path).await?;
+        let series = answer["data"]["result"].as_array().ok_or_else(|| answer.to_string())?;
+        let point = |point: &Value| (point[0].as_f64().unwrap(), point[1].as_str().unwrap().parse().unwrap());
+        let points = |one: &Value| one["values"].as_array().unwrap().iter().map(point).collect();
+        Ok(series.iter().map(|one| (one["metric"].clone(), points(one))).collect())
     }
 
     /// The labels of every alert that fires now.
@@ -78,21 +92,8 @@ impl Prometheus {
     }
 }
 
-/// The queries of the shipped dashboard, for all namespaces and jobs and a rate over `interval`.
-pub fn dashboard_queries(interval: &str) -> Vec<String> {
-    let dashboard = include_str!("../../../manifests/components/dashboard/waybill.json");
-    let dashboard: Value = serde_json::from_str(dashboard).unwrap();
-    let panels = dashboard["panels"].as_array().unwrap().iter();
-    panels
-        .filter_map(|panel| panel["targets"].as_array())
-        .flatten()
-        .map(|target| target["expr"].as_str().unwrap())
-        .map(|text| {
-            ["$namespace", "$job", "$agents"]
-                .iter()
-                .fold(text.replace("$__rate_interval", interval), |text, name| text.replace(name, ".*"))
-        })
-        .collect()
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02x}")).collect()
 }
 
 /// Scraping of local ports as one job. All are the operator's but `agents`.

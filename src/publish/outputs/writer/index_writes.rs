@@ -1,4 +1,4 @@
-//! Reading, replacing and listing: what the writer knows of the index and how it changes it.
+//! Reads, replaces and lists the index.
 
 use std::time::Instant;
 
@@ -23,7 +23,7 @@ impl OutputWriter {
         ObjectTarget::new::<ConfigMap>(WriteKind::Index, self.output.namespace(), self.output.name())
     }
 
-    /// Reads the index that is there.
+    /// Reads the existing index.
     pub(super) async fn read_index(&mut self) -> Result<(), PublishError> {
         self.index = Known::Nothing;
         let target = self.target();
@@ -31,7 +31,7 @@ impl OutputWriter {
             self.index = Known::Absent;
             return Ok(());
         };
-        // It has to be known to be the very object that was ours a moment ago.
+        // It has to be the very object that was ours a moment ago.
         let same = self.index_uid.is_some() && read.metadata.uid == self.index_uid;
         let unlabelled = same && !objects::is_ours(&read.metadata, &self.output, Part::Index);
         if unlabelled {
@@ -59,8 +59,8 @@ impl OutputWriter {
         }
     }
 
-    /// Reads the index if it may be another than the one that is known. Where someone has deleted or replaced the last
-    /// commit, its shards may be gone too and their watch behind, so these are listed before anything is put back.
+    /// Reads the index if it may differ from the known one. If someone has deleted or replaced the last commit, its
+    /// shards may be gone too before their watch shows it, so they are listed before anything is restored.
     pub(super) async fn refresh(&mut self) -> Result<(), PublishError> {
         if matches!(self.index, Known::Nothing) {
             self.read_index().await?;
@@ -69,7 +69,7 @@ impl OutputWriter {
         self.list().await
     }
 
-    /// The way back for an index that lost its labels while nobody led.
+    /// The command for an index that lost its labels while nobody led.
     fn labels_back(&self) -> String {
         let labels: Vec<String> = objects::labels(&self.output, Part::Index)
             .into_iter()
@@ -85,7 +85,7 @@ impl OutputWriter {
 
     fn hold(&mut self, held: HeldIndex) {
         self.index_uid.clone_from(&held.object.metadata.uid);
-        // It never goes back, also when someone deletes the index or puts an old one in its place.
+        // It never goes back, even if someone deletes the index or restores an old one.
         self.generation = self.generation.max(held.generation().unwrap_or_default());
         if let Some(version) = held.version() {
             self.own_versions.push_back(version.to_owned());
@@ -102,7 +102,7 @@ impl OutputWriter {
         self.index = Known::Held(Box::new(held));
     }
 
-    /// Lists the shards that are there.
+    /// Lists the existing shards.
     pub(super) async fn list(&mut self) -> Result<(), PublishError> {
         if self.listed {
             return Ok(());
@@ -123,11 +123,11 @@ impl OutputWriter {
         Ok(())
     }
 
-    /// Writes the index in the place of the one that is there; gives the bytes of that.
+    /// Replaces the existing index; returns the bytes written.
     pub(super) async fn put_index(&mut self, index: Index) -> Result<u64, PublishError> {
         let mut object = held_index::replacement(&self.output, self.held(), &index);
         if object.immutable == Some(true) {
-            // Someone froze it: it can only be made anew. Readers keep what they have while there is none.
+            // Someone made it immutable, so it can only be recreated. Readers keep what they have while there is none.
             self.delete_index(&mut object).await?;
         }
         self.tried = Some(index.clone());
@@ -139,7 +139,7 @@ impl OutputWriter {
         };
         let written = match self.requests.write(&write).await {
             Ok(written) => written,
-            // It was deleted in between: begin anew.
+            // It was deleted in between: start again.
             Err(PublishError::NotFound { object: name, .. })
                 if object.metadata.resource_version.is_some() =>
             {
@@ -156,7 +156,7 @@ impl OutputWriter {
         object.metadata = ObjectMeta { managed_fields: None, ..written.metadata };
         match HeldIndex::new(&self.output, object) {
             Ok(held) => self.hold(held),
-            // Something between us and the store took our labels away: it has to be read again.
+            // Something between us and the store removed our labels, so it has to be read again.
             Err(_) => self.index = Known::Nothing,
         }
         self.generation = self.generation.max(index.generation);

@@ -1,4 +1,5 @@
-//! One output in the cluster: shards first, then the index, the only commit point; and garbage some time later.
+//! Writes one output to the cluster: first the shards, then the index, which is the commit, and some time later deletes
+//! garbage.
 //!
 //! A writer lives as long as its leader's term. Whatever fails leaves the last commit whole; the caller tries again
 //! with a fresh snapshot and a backoff.
@@ -32,23 +33,23 @@ use crate::published::salt::Salt;
 use crate::table::{Counts, Digest, Output};
 use crate::translate::pause::Pause;
 
-/// Shards written, read or deleted at once.
+/// The number of shards that are written, read or deleted at once.
 pub(super) const CONCURRENT: usize = 8;
-/// Times that a commit begins anew when someone else wrote the index in between.
+/// How often a commit starts again if someone else wrote the index in between.
 const ATTEMPTS: usize = 3;
-/// A lease that holds for so long after another's epoch was found is the only one.
+/// If a lease is still held this long after another's epoch was found, it is the only one.
 const SUPERSEDED: Duration = Duration::from_secs(60);
-/// Every namespace has its name as this label.
+/// Every namespace has its name as the value of this label.
 const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
-/// Versions of our own that are remembered, to tell late news of them from a stranger's edit.
+/// The number of our own versions that are remembered, to distinguish late events about them from a stranger's edit.
 const OWN_VERSIONS: usize = 32;
 
-/// What a commit did.
+/// The result of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It is committed.
     Committed(Report),
-    /// It was there already; nothing was written.
+    /// It was up to date already; nothing was written.
     Unchanged,
     /// It would remove too many routers, so nothing was written. See [`Withdrawal::problem`].
     Held(Withdrawal),
@@ -56,10 +57,10 @@ pub enum Outcome {
     Paused(Pause),
 }
 
-/// What was written.
+/// A finished commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// The generation that is there now.
+    /// The current generation.
     pub generation: u64,
     pub index: bool,
     pub routing_shards: usize,
@@ -80,33 +81,33 @@ pub struct OutputWriter {
     output: OutputKey,
     requests: Requests,
     max_withdrawal: u8,
-    /// That of our writes; `None` before [`Self::take_over`].
+    /// The epoch of our writes; `None` before [`Self::take_over`].
     epoch: Option<u64>,
     generation: u64,
     index: Known,
-    /// Of the names of the shards to be written; known from [`Self::take_over`] on.
+    /// The salt of the shards that are to be written, known after [`Self::take_over`].
     salt: Option<Salt>,
-    /// That of the index that was held last: the same object is ours also when someone took its labels away.
+    /// The uid of the last known index: this object is ours even if someone removed its labels.
     index_uid: Option<String>,
     shards: Shards,
     listed: bool,
     own_versions: VecDeque<String>,
     /// When a higher epoch than ours was found.
     superseded: Option<Instant>,
-    /// What this writer committed last, or took over.
+    /// What this writer last committed or took over.
     last: Option<Index>,
     /// The shards of the commit that failed last, until one succeeds.
     wanted: BTreeSet<ShardKey>,
-    /// What it has tried to write, which may be there although there was no answer.
+    /// What it has tried to write, which may exist although there was no answer.
     tried: Option<Index>,
-    /// Routers in the shards that were there without a readable index.
+    /// The number of routers in shards that existed without a readable index.
     remains: Option<usize>,
-    /// Nothing is published here any more, nor was there an index.
+    /// Nothing is published here any more, and there was no index.
     abandoned: bool,
 }
 
 impl OutputWriter {
-    /// A writer that knows nothing yet. `max_withdrawal` is `operator.maxWithdrawal` in percent, 0 for no limit.
+    /// A writer without any knowledge. `max_withdrawal` is `operator.maxWithdrawal` in percent, 0 for no limit.
     pub fn new(output: OutputKey, requests: Requests, max_withdrawal: u8) -> Self {
         Self {
             output,
@@ -129,7 +130,7 @@ impl OutputWriter {
         }
     }
 
-    /// The index that is known to be there.
+    /// The index that is known to exist.
     pub fn index(&self) -> Option<&Index> {
         self.held()?.index.as_ref()
     }
@@ -146,12 +147,12 @@ impl OutputWriter {
         self.index_uid.as_deref()
     }
 
-    /// Whether nothing is known to be there but the index.
+    /// Whether nothing but the index is known to exist.
     pub fn has_no_shards(&self) -> bool {
         self.shards.is_empty()
     }
 
-    /// What `output` is now, with all that [`Self::commit`] needs.
+    /// The current state of `output`, with everything that [`Self::commit`] needs.
     pub fn snapshot(&self, output: &mut Output) -> Snapshot {
         let mut snapshot = Snapshot::new(output, |part, digest| !self.shards.holds(self.salt, part, digest));
         if self.max_withdrawal > 0 {
@@ -160,13 +161,13 @@ impl OutputWriter {
         snapshot
     }
 
-    /// On being elected: reads what is there, and puts the index under this term's higher epoch, which fences every
-    /// earlier writer off. The routing stays as it is, also while publishing is paused. Done once, on the first call
-    /// that succeeds; later calls read the index where a watch says that it is another. [`Self::commit`] calls it by
-    /// itself.
+    /// At the start of a term: reads the existing objects, and replaces the index under this term's higher epoch, which
+    /// fences off every earlier writer. The routing stays as it is, even while publishing is paused. Done once, at the
+    /// first call that succeeds. Later calls read the index if a watch says that it changed. [`Self::commit`] calls
+    /// this by itself.
     ///
     /// # Errors
-    /// Whatever kept it from being done. It may be called again.
+    /// Whatever prevented it. It may be called again.
     pub async fn take_over(&mut self) -> Result<(), PublishError> {
         if self.epoch.is_some() {
             return self.refresh().await;
@@ -182,8 +183,7 @@ impl OutputWriter {
                 return Ok(());
             };
             let epoch = self.requests.guard().epoch_over(held.epoch());
-            // What is spoilt is written anew by the first commit, and until then no earlier writer knows its
-            // resourceVersion either.
+            // The first commit rewrites spoilt content. Until then, no earlier writer knows its resourceVersion either.
             let Some(found) = &held.index else {
                 self.epoch = Some(epoch);
                 return Ok(());
@@ -205,8 +205,8 @@ impl OutputWriter {
         }
     }
 
-    /// The salt to go on with. An index that is whole and has none was written without: to begin with one would be to write
-    /// all shards anew.
+    /// The salt to continue with. An index that is intact and has none was written without. To start with one would
+    /// write all shards again.
     fn salt_of_index(&self) -> Result<Option<Salt>, PublishError> {
         let held = self.held();
         match held.and_then(HeldIndex::salt) {
@@ -219,8 +219,8 @@ impl OutputWriter {
         Salt::new().map_err(|error| PublishError::other(self.target().object, error))
     }
 
-    /// Whether the output's namespace is gone; not where that may not be asked. The rights in it go with it, so that
-    /// nothing but the namespace itself says so.
+    /// Whether the output's namespace is deleted; false if we may not ask. The rights in it are deleted with it, so
+    /// only the namespace itself gives the answer.
     pub async fn namespace_is_gone(&self) -> bool {
         let selector = format!("{NAMESPACE_NAME_LABEL}={}", self.output.namespace());
         let listed =
@@ -228,19 +228,16 @@ impl OutputWriter {
         listed.is_ok_and(|found| found.is_empty())
     }
 
-    /// Brings the cluster in line with a [`Self::snapshot`] of this writer.
+    /// Updates the cluster to a [`Self::snapshot`] of this writer.
     ///
     /// # Errors
-    /// Whatever kept it from being committed. What is published is whole: the last commit, or this one.
+    /// Whatever prevented the commit. What is published is complete: the last commit or this one.
     pub async fn commit(&mut self, snapshot: &Snapshot) -> Result<Outcome, PublishError> {
         let outcome = self.commit_anew(snapshot).await;
         let failed = outcome.is_err().then(|| snapshot.desired.shards());
-        self.wanted = failed
-            .into_iter()
-            .flatten()
-            .map(|(part, digest)| shards::key(self.salt, part, &digest))
-            .collect();
-        // Other outputs wait meanwhile, so one whose requests hang does without patience until they no longer do.
+        let key = |(part, digest)| shards::key(self.salt, part, &digest);
+        self.wanted = failed.into_iter().flatten().map(key).collect();
+        // Other outputs wait meanwhile, so if the requests of one hang, it gets no retries until they work again.
         self.requests.set_repeated(!outcome.as_ref().is_err_and(PublishError::is_slow));
         outcome
     }
@@ -284,7 +281,7 @@ impl OutputWriter {
                 return Ok(Outcome::Paused(pause));
             }
             awaited = held.index.as_ref().map_or(0, |index| index.awaited);
-            // Agents report a generation at once only where the index says that it is awaited.
+            // Agents report a generation at once only if the index says that it is awaited.
             says = held.says(desired, epoch, self.salt)
                 && (!snapshot.awaited || held.generation() == Some(awaited));
         }
@@ -316,9 +313,9 @@ impl OutputWriter {
         Ok(Outcome::Committed(*report))
     }
 
-    /// The index has a higher epoch than ours. A later leader's, then this one's lease runs out in a moment; or
-    /// somebody's edit, then the lease still holds when any other would have run out, and the next attempt writes
-    /// under an epoch that is higher still.
+    /// The index has a higher epoch than ours. If a later leader wrote it, our lease will expire in a moment. If
+    /// somebody edited it, our lease is still valid when any other would have expired, and the next attempt writes
+    /// under an even higher epoch.
     fn superseded(&mut self, found: Option<u64>, now: Instant) -> PublishError {
         let since = *self.superseded.get_or_insert(now);
         if now.saturating_duration_since(since) >= SUPERSEDED {
@@ -334,11 +331,11 @@ impl OutputWriter {
     }
 }
 
-/// Now, to the millisecond.
+/// The current time, to the millisecond.
 fn now() -> String {
     format!("{:.3}", Timestamp::now())
 }
 
-/// What to do about somebody else's object.
+/// The remedy for somebody else's object.
 pub(super) const NAME_TAKEN: &str =
     "rename or delete it, or give the output another name (operator.output.name)";

@@ -1,4 +1,4 @@
-//! What watches of own objects say, and whether something has to be put back.
+//! Handles events of waybill's own objects, and decides whether something has to be restored.
 
 use std::time::Instant;
 
@@ -8,15 +8,15 @@ use super::{Known, OutputWriter};
 use crate::publish::outputs::shards::{self, ShardKey};
 use crate::published::objects::{self, Part};
 
-/// What a watch of own objects said, metadata alone. The watches select
+/// An event of a watch of own objects, with metadata only. The watches select
 /// [`crate::kubernetes::well_known::MANAGED_BY_LABEL`] `waybill`.
 #[derive(Clone, Debug)]
 pub enum Seen {
-    /// One is there.
+    /// An object exists.
     Applied(ObjectMeta),
-    /// One is gone.
+    /// An object was deleted.
     Deleted(ObjectMeta),
-    /// All that are there of this output, in a list.
+    /// All objects of this output, from a list.
     Listed(Vec<ObjectMeta>),
 }
 
@@ -30,14 +30,14 @@ pub enum OwnKind {
 }
 
 impl OutputWriter {
-    /// Takes note of what a watch of own objects said; whether a commit has to be tried to put something back.
+    /// Handles an event of own objects. Returns whether a commit is needed to restore something.
     pub fn observe(&mut self, kind: OwnKind, seen: Seen) -> bool {
         match seen {
             Seen::Applied(metadata) => self.applied(kind, &metadata),
             Seen::Deleted(metadata) => {
                 let name = metadata.name.as_deref().unwrap_or_default();
                 if kind == OwnKind::ConfigMap && name == self.output.name() {
-                    // Read again, since it may be made anew already.
+                    // Read again, since it may exist again already.
                     self.index = Known::Nothing;
                 } else if let Some(key) = self.shard_of(kind, name) {
                     self.shards.gone(&key, metadata.uid.as_deref());
@@ -67,13 +67,13 @@ impl OutputWriter {
             if objects::is_ours(metadata, &self.output, key.0) {
                 self.shards.seen(key, metadata, Instant::now());
             } else {
-                // Of a stranger, or it lost a label: [`Self::create`] finds out which.
+                // A stranger's object, or one that lost a label: [`Self::create`] finds out which.
                 self.shards.gone(&key, None);
             }
         }
     }
 
-    /// A list came to its end: what it does not name is gone.
+    /// A list has ended: objects that are not in it are deleted.
     pub(super) fn relist(&mut self, kind: OwnKind, all: Vec<ObjectMeta>) {
         let part = match kind {
             OwnKind::ConfigMap => Part::Routing,

@@ -1,4 +1,4 @@
-//! Creating shards, and deleting those that nobody needs any more.
+//! Creates shards, and deletes unused ones.
 
 use std::time::{Duration, Instant};
 
@@ -17,15 +17,14 @@ use crate::published::read;
 use crate::table::Digest;
 use crate::translate::problem::Kind;
 
-/// Shards are created for no longer than this in one attempt. Other outputs have their turn before the rest, for which the next
-/// attempt goes on.
+/// How long one attempt creates shards. Other outputs have their turn before the next attempt continues with the rest.
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// Shards that are deleted in one go.
+/// The maximum number of shards in one deletion run.
 const GARBAGE: usize = 64;
 
 impl OutputWriter {
-    /// Creates what is missing.
+    /// Creates the missing shards.
     pub(super) async fn create(
         &mut self,
         snapshot: &Snapshot,
@@ -42,8 +41,8 @@ impl OutputWriter {
                 })
                 .buffer_unordered(CONCURRENT);
         while let Some(done) = writes.next().await {
-            // A quota that refused one refuses the next as well, and a webhook that hangs would hold up other outputs for each
-            // of them. What is under way is found by the next attempt.
+            // A quota that refused one would refuse the next too, and a hanging webhook would delay other outputs for
+            // each of them. Shards whose creation is in progress are found by the next attempt.
             let ends = done.2.as_ref().is_err_and(|error| error.is_slow() || !error.is_transient());
             let late = done.2.is_ok() && begun.elapsed() >= LONGEST && results.len() + 1 < missing.len();
             if late {
@@ -88,7 +87,7 @@ impl OutputWriter {
     ) -> Result<(ObjectMeta, u64), PublishError> {
         let key = shards::key(self.salt, part, digest);
         let target = shards::target(&self.output, &key);
-        // It vanished after the snapshot was taken: the next one has it.
+        // It vanished after the snapshot was taken. The next snapshot contains it.
         let Some(document) = snapshot.document(part, digest) else {
             return Err(PublishError::Conflict { object: target.object });
         };
@@ -96,7 +95,7 @@ impl OutputWriter {
             return Err(PublishError::NameClash { object: target.object });
         }
         if let Some(held) = self.shards.get(&key) {
-            // It is there with another annotation, and readers refuse it; or a DELETE of it may be on its way.
+            // It exists with another annotation, and readers refuse it; or a DELETE of it may be on its way.
             match self.requests.write_repeated(&target.delete(&held.uid, &held.version)?).await {
                 Ok(_) | Err(PublishError::NotFound { .. } | PublishError::Conflict { .. }) => {}
                 Err(error) => return Err(error),
@@ -112,7 +111,7 @@ impl OutputWriter {
         };
         match self.requests.write_repeated(&write).await {
             Ok(written) => Ok((written.metadata, write.bytes())),
-            // It is there: ours, of an earlier attempt, or a stranger's.
+            // It exists: ours from an earlier attempt, or a stranger's.
             Err(PublishError::Conflict { .. }) => {
                 let Some(found) = self.requests.get_metadata(&target).await? else {
                     return Err(PublishError::Conflict { object: target.object });
@@ -130,9 +129,9 @@ impl OutputWriter {
                     let kind = if part == Part::Keys { Kind::Secret } else { Kind::ConfigMap };
                     return Err(PublishError::name_taken(kind, &found.metadata, NAME_TAKEN.to_owned()));
                 }
-                // Of an attempt whose answer was lost, or so old that a DELETE may be on its way; or it lost labels, and
-                // readers that go by them do not find it.
-                tracing::debug!(object = target.object, ours, "a shard is made anew");
+                // From an attempt whose answer was lost, or so old that a DELETE may be on its way; or it lost labels,
+                // and readers that select by them do not find it.
+                tracing::debug!(object = target.object, ours, "a shard is created again");
                 let delete = target.delete(&found.metadata.uid, &found.metadata.resource_version)?;
                 self.requests.write_repeated(&delete).await?;
                 Ok((self.requests.write_repeated(&write).await?.metadata, write.bytes()))
@@ -141,8 +140,8 @@ impl OutputWriter {
         }
     }
 
-    /// Whether an object of a shard's name, and with its sha256, is that shard in all but its labels: immutable, with
-    /// nothing in it but the wanted document. A stranger's object is never that.
+    /// Whether an object with a shard's name and sha256 is this shard except for its labels: immutable, and with only
+    /// the wanted document. A stranger's object never is.
     async fn lost_its_labels(
         &self,
         part: Part,
@@ -167,10 +166,10 @@ impl OutputWriter {
         })
     }
 
-    /// The shards to delete now ([`crate::publish::outputs::upkeep::delete_shards`]): no index has named them for long enough,
-    /// and neither the last commit, which may have to be put back, nor the one that is tried again needs them.
+    /// The shards to delete now ([`crate::publish::outputs::upkeep::delete_shards`]): no index has named them for long
+    /// enough, and neither the last commit, which may have to be restored, nor the one that is tried again needs them.
     pub fn take_garbage(&mut self, now: Instant) -> Vec<(ShardKey, Shard)> {
-        // Until something is committed, what is left of an earlier leader's says what a commit would withdraw.
+        // Before the first commit, the shards of an earlier leader show what a commit would withdraw.
         let unknown = self.last.is_none() && !self.abandoned;
         if self.epoch.is_none() || unknown || matches!(self.index, Known::Nothing) {
             return Vec::new();
@@ -180,10 +179,10 @@ impl OutputWriter {
         self.shards.take_garbage(now, GARBAGE, &kept)
     }
 
-    /// Takes note of what became of garbage.
+    /// Records the result of a collection.
     pub fn collected(&mut self, collected: &Collected) {
         for (key, held) in &collected.gone {
-            // What the watch has said of it meanwhile is newer.
+            // Later events of the watch are newer.
             if self.shards.get(key).is_some_and(|now| now.version == held.version) {
                 self.shards.gone(key, held.uid.as_deref());
             }

@@ -1,4 +1,4 @@
-//! Holds a commit that would remove too much, and keeps what is published meanwhile.
+//! Holds a commit that would remove too much, and keeps the published routing meanwhile.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -19,9 +19,9 @@ use crate::table::Digest;
 use crate::traefik::dynamic::Configuration;
 
 impl OutputWriter {
-    /// What a snapshot would withdraw, where that is too much and nobody has confirmed it. It is compared with the last
-    /// commit that this writer knows, whatever became of the index since. Where a new leader finds no index that it can
-    /// read, the shards that are left say what was published.
+    /// The withdrawal of a snapshot, if it is too large and nobody has confirmed it. It is compared with the last
+    /// commit that this writer knows, whatever happened to the index since. If a new leader finds no readable index,
+    /// the remaining shards show what was published.
     pub(super) async fn withdrawal(
         &mut self,
         snapshot: &Snapshot,
@@ -50,7 +50,7 @@ impl OutputWriter {
         Ok(Some(withdrawal).filter(|withdrawal| withdrawal.held && !confirmed))
     }
 
-    /// How many routers the shards have that are there, garbage included.
+    /// The number of routers in the existing shards, including garbage.
     async fn remaining_routers(&self) -> Result<usize, PublishError> {
         let keys = self.shards.keys().filter(|(part, _)| *part == Part::Routing);
         let shards: Vec<ObjectTarget> = keys.map(|key| shards::target(&self.output, key)).collect();
@@ -69,8 +69,8 @@ impl OutputWriter {
         Ok(routers.len())
     }
 
-    /// Puts back the last commit if someone has edited or deleted it. Where that is not possible, there is at least an
-    /// index that can be annotated: one without content, which no reader takes for a routing.
+    /// Restores the last commit if someone has edited or deleted it. If that is impossible, creates an index without
+    /// content that can be annotated, and that no reader treats as a routing.
     pub(super) async fn keep_published(
         &mut self,
         snapshot: &Snapshot,
@@ -108,7 +108,7 @@ impl OutputWriter {
     }
 }
 
-/// The keys of a document's routers; none where it is no such document.
+/// The keys of a document's routers; none if it is no such document.
 fn router_keys(document: &str) -> Vec<String> {
     let read = serde_json::from_str::<Configuration>(document).ok();
     read.and_then(|read| read.http).map(|http| http.routers.into_keys().collect()).unwrap_or_default()
