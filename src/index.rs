@@ -10,16 +10,18 @@ use k8s_openapi::api::networking::v1::IngressBackend;
 
 use crate::kubernetes::Ingress;
 use crate::kubernetes::key::{IngressKey, SecretKey, ServiceKey};
-use crate::kubernetes::well_known::CLASS_ANNOTATION;
 use crate::small_set::SmallSet;
 use crate::watch::ANY_NAMESPACE;
+
+/// Stands for no class. No class can have this name.
+pub const NO_CLASS: &str = "";
 
 /// The dependencies of an Ingress. Lists are sorted and without duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dependencies {
     pub services: Box<[ServiceKey]>,
     pub secrets: Box<[SecretKey]>,
-    /// Its class: `spec.ingressClassName`, or else the annotation.
+    /// `spec.ingressClassName`, or [`NO_CLASS`]: what an annotation says is no IngressClass.
     pub class: Option<Arc<str>>,
     pub nodes: bool,
     /// Namespaces whose creation or deletion concerns it, or only [`ANY_NAMESPACE`].
@@ -45,16 +47,13 @@ impl Dependencies {
             .filter_map(|tls| tls.secret_name.as_deref())
             .filter(|name| !name.is_empty())
             .collect();
-        let annotation = || {
-            ingress.metadata.annotations.as_ref().and_then(|annotations| annotations.get(CLASS_ANNOTATION))
-        };
         Self {
             services: services
                 .into_iter()
                 .map(|name| ServiceKey::new(Arc::clone(&namespace), name))
                 .collect(),
             secrets: secrets.into_iter().map(|name| SecretKey::new(Arc::clone(&namespace), name)).collect(),
-            class: spec.ingress_class_name.as_ref().or_else(annotation).map(|name| name.as_str().into()),
+            class: Some(spec.ingress_class_name.as_deref().unwrap_or(NO_CLASS).into()),
             nodes: false,
             namespaces: Box::default(),
         }
@@ -177,7 +176,7 @@ impl DependencyIndex {
         self.by_secret.of(secret)
     }
 
-    /// The Ingresses of this class, in no order.
+    /// The Ingresses of this class, or of [`NO_CLASS`], in no order.
     pub fn dependents_of_class(&self, class: &str) -> impl Iterator<Item = &IngressKey> {
         self.by_class.of(class)
     }
@@ -299,7 +298,7 @@ mod tests {
         assert_eq!(Dependencies::new(&ingress, "web".into()), expected);
         let mut annotated = ingress;
         annotated.spec.as_mut().unwrap().ingress_class_name = None;
-        assert_eq!(Dependencies::new(&annotated, "web".into()).class.as_deref(), Some("ignored"));
+        assert_eq!(Dependencies::new(&annotated, "web".into()).class.as_deref(), Some(NO_CLASS));
         assert_eq!(Dependencies::new(&Ingress::default(), "web".into()), Dependencies::default());
     }
 

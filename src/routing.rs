@@ -3,12 +3,16 @@
 //! `Routing` holds the objects, their dependencies and the table of fragments. It is a plain value without I/O. If
 //! several tasks share it, it is behind a lock.
 
+mod panics;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+pub use panics::ReconcileError;
+
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use crate::index::{Dependencies, DependencyIndex};
+use crate::index::{Dependencies, DependencyIndex, NO_CLASS};
 use crate::kubernetes::Ingress;
 use crate::kubernetes::key::{IngressKey, OutputKey, SecretKey};
 use crate::parameters::classes::{Changed, Classes, NamespaceSource, Sources};
@@ -16,8 +20,9 @@ use crate::table::{Change, Table};
 use crate::translate;
 use crate::translate::class::{self, Ownership};
 use crate::translate::problem::Problem;
-use crate::translate::settings::{ClassOptions, Settings, StatusSource};
+use crate::translate::settings::{ClassOptions, NamespacePolicy, Settings, StatusSource};
 use crate::watch::{Asked, Stores, Touched, Watched};
+use panics::caught;
 
 /// Objects in, routing out.
 pub struct Routing {
@@ -26,6 +31,8 @@ pub struct Routing {
     table: Table,
     options: ClassOptions,
     classes: Classes,
+    /// The namespaces whose Ingresses may name no class.
+    without_class: NamespacePolicy,
     sources: Sources,
     refused: HashMap<IngressKey, Problem>,
     /// Reconciliations so far, and the last one of each class.
@@ -45,13 +52,6 @@ pub struct Reconciled {
     pub fetch: Vec<SecretKey>,
 }
 
-/// Why an Ingress could not be updated.
-#[derive(Debug, thiserror::Error)]
-pub enum ReconcileError {
-    #[error("the translation of Ingress {key} panicked: {message}; it stays as it was")]
-    Panicked { key: IngressKey, message: String },
-}
-
 impl Routing {
     /// Empty. `settings` are the operator's own.
     pub fn new(watched: Watched, options: ClassOptions, settings: Arc<Settings>) -> Self {
@@ -61,6 +61,7 @@ impl Routing {
             table: Table::default(),
             classes: Classes::new(&options.controller_name, settings),
             options,
+            without_class: NamespacePolicy::All,
             sources: Sources { parameters: true, namespaces: NamespaceSource::Pending },
             refused: HashMap::new(),
             reconciled: 0,
@@ -203,8 +204,11 @@ impl Routing {
         published(self.classes.defaults()) || self.classes.settings().any(|settings| published(settings))
     }
 
-    /// Whether an Ingress is of a class that an annotation pauses.
+    /// Whether an annotation pauses the output that an Ingress is in, or the class of one that is in none.
     pub fn is_paused(&self, key: &IngressKey) -> bool {
+        if let Some(fragment) = self.table.fragment(key) {
+            return self.classes.pausing(fragment.output()).is_some();
+        }
         let class = self.index.dependencies(key).and_then(|dependencies| dependencies.class.as_deref());
         class.is_some_and(|class| self.classes.is_paused(class))
     }
@@ -243,24 +247,43 @@ impl Routing {
         self.adopt_class_memory(map.as_deref())
     }
 
-    /// Updates one class, which may be deleted.
-    pub fn resolve_class(&mut self, name: &str) -> Changed {
+    /// Updates one class, which may be deleted. Returns the Ingresses that have to be translated again.
+    pub fn resolve_class(&mut self, name: &str) -> (BTreeSet<IngressKey>, Changed) {
         let mut changed = self.classes.resolve(&self.stores, self.sources, name);
         if self.classes.resolution(name).is_none() {
             self.class_changes.remove(name);
         }
+        let mut ingresses = BTreeSet::new();
         if changed.settings {
             changed.memory |= self.declare_outputs();
+            ingresses.extend(self.of_class(name));
+            ingresses.extend(self.admit_without_class());
         }
-        changed
+        (ingresses, changed)
     }
 
-    /// Updates all classes. Returns those whose Ingresses have to be translated again.
-    pub fn resolve_classes(&mut self) -> (BTreeSet<Arc<str>>, Changed) {
+    /// Updates all classes. Returns the Ingresses that have to be translated again.
+    pub fn resolve_classes(&mut self) -> (BTreeSet<IngressKey>, Changed) {
         let (settings, mut changed) = self.classes.resolve_all(&self.stores, self.sources);
         self.class_changes.retain(|class, _| self.classes.resolution(class).is_some());
         changed.memory |= self.declare_outputs();
-        (settings, changed)
+        let mut ingresses: BTreeSet<IngressKey> =
+            settings.iter().flat_map(|class| self.of_class(class)).collect();
+        ingresses.extend(self.admit_without_class());
+        (ingresses, changed)
+    }
+
+    /// Decides again which Ingresses may name no class; gives those for which that has changed.
+    fn admit_without_class(&mut self) -> Vec<IngressKey> {
+        let admitted = self.classes.admitted_without(&self.options);
+        if admitted == self.without_class {
+            return Vec::new();
+        }
+        self.without_class = admitted;
+        let without = self.index.dependents_of_class(NO_CLASS);
+        let other =
+            |key: &&IngressKey| self.refused.contains_key(*key) == self.without_class.admits(key.namespace());
+        without.filter(other).cloned().collect()
     }
 
     /// The output of a class exists before its first Ingress. Returns whether there is a new one to store.
@@ -323,7 +346,8 @@ impl Routing {
     }
 
     fn claim(&self, ingress: &Ingress) -> Ownership {
-        class::claim(ingress, &self.options, self.classes.defaults(), |name| self.classes.state(name))
+        let (defaults, without_class) = (self.classes.defaults(), &self.without_class);
+        class::claim(ingress, &self.options, defaults, without_class, |name| self.classes.state(name))
     }
 
     /// Updates the table with every Ingress, once the first lists are complete.
@@ -457,16 +481,6 @@ impl Routing {
         }
         Reconciled { translated: false, change, problems, fetch: Vec::new() }
     }
-}
-
-/// Nothing that a user writes may affect more than its own Ingress. The translation only reads, so a panic leaves
-/// nothing half done.
-fn caught<T>(key: &IngressKey, translate: impl FnOnce() -> T) -> Result<T, ReconcileError> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(translate)).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-        ReconcileError::Panicked { key: key.clone(), message: text.to_owned() }
-    })
 }
 
 /// The dependencies of an Ingress; one that is not ours depends only on its class.

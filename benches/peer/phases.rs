@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::Api;
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -199,25 +199,17 @@ impl Phases<'_> {
         let indices: Api<ConfigMap> = Api::namespaced(self.plane.admin(), "waybill");
         let index = watcher::Config::default().labels(rounds::INDICES);
         let mut versions = pin!(watcher(indices, index).applied_objects());
-        let mut next =
-            async || versions.next().await.expect("a watch without end").unwrap().metadata.resource_version;
-        let mut last = None;
         for _ in rounds::indices(self.plane).await.unwrap() {
-            last = next().await;
+            versions.next().await.expect("a watch without end").unwrap();
         }
         for change in 0..times {
             tokio::time::sleep(pause(change)).await;
+            // A commit that came since is not that of the change.
+            while versions.next().now_or_never().is_some() {}
             changes.endpoints(1, 1).await;
             let answered = Instant::now();
-            let committed = async {
-                loop {
-                    let version = next().await;
-                    if version != last {
-                        break version;
-                    }
-                }
-            };
-            last = tokio::time::timeout(COMMITS_WITHIN, committed).await.expect("the change is committed");
+            let committed = tokio::time::timeout(COMMITS_WITHIN, versions.next()).await;
+            committed.expect("the change is committed").expect("a watch without end").unwrap();
             self.add(name, answered.elapsed().as_secs_f64() * 1_000.0);
         }
         subject.stop().await;

@@ -3,10 +3,14 @@
 //! A new generation is applied as a difference: entries of shards that the index no longer names are removed, and those
 //! of new shards are added. It is accepted or refused as a whole.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use super::error::NotHandedOn;
+use super::renames::Renames;
 use super::shard::{EntryKey, EntryKind, ShardEntries};
 use crate::published::index::{Index, IndexCounts};
 use crate::traefik::document::Document;
@@ -33,9 +37,17 @@ pub struct Assembly {
     files: Vec<FileEntries>,
     entries: usize,
     changed: BTreeSet<usize>,
+    renames: Renames,
+    seed: u64,
 }
 
 impl Assembly {
+    /// Nothing yet. Which file an entry goes to follows from its key and the seed. Whoever may choose keys must not know
+    /// the seed, or they could fill one file; with the same seed the files are the same.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, ..Self::default() }
+    }
+
     /// Whether the shard of this object name is held.
     pub fn holds(&self, shard: &str) -> bool {
         self.shards.contains_key(shard)
@@ -43,7 +55,29 @@ impl Assembly {
 
     /// Whether there is a router, service or certificate with this key.
     pub fn has(&self, key: &EntryKey) -> bool {
-        self.files.get(file_of(key, self.files.len())).is_some_and(|file| file.contains_key(key))
+        self.files.get(self.file_of(key, self.files.len())).is_some_and(|file| file.contains_key(key))
+    }
+
+    /// The user's files have entries of these keys. Gives what that comes to for ours.
+    pub fn give_way(&mut self, users: &BTreeSet<EntryKey>) -> &Renames {
+        let renames = Renames::new(users, |key| self.has(key));
+        if renames != self.renames {
+            // Routers that lead to a service can be in any file.
+            self.changed.extend(0..self.files.len());
+            self.renames = renames;
+        }
+        &self.renames
+    }
+
+    /// Which of so many files an entry is in.
+    fn file_of(&self, key: &EntryKey, files: usize) -> usize {
+        if files <= 1 {
+            return 0;
+        }
+        let sum =
+            Sha256::new().chain_update(self.seed.to_le_bytes()).chain_update(key.1.as_bytes()).finalize();
+        let number = sum.iter().take(4).fold(0_usize, |number, byte| number << 8 | usize::from(*byte));
+        number % files
     }
 
     /// Accepts the generation of `index`, which names each of the shards `named` this many times. Those that are not held
@@ -70,7 +104,8 @@ impl Assembly {
             self.add(name, shard, &mut removed);
         }
         let files = self.files.len();
-        self.changed.extend(removed.keys().map(|key| file_of(key, files)));
+        let changed: Vec<usize> = removed.keys().map(|key| self.file_of(key, files)).collect();
+        self.changed.extend(changed);
         self.recut();
         Ok(())
     }
@@ -139,7 +174,7 @@ impl Assembly {
         let Some(shard) = self.shards.remove(name) else { return };
         self.entries -= shard.0.len();
         for entry in shard.0 {
-            let at = file_of(&entry.key, self.files.len());
+            let at = self.file_of(&entry.key, self.files.len());
             let Some(file) = self.files.get_mut(at) else { continue };
             if let Some(held) = file.get_mut(&entry.key) {
                 held.times -= 1;
@@ -155,7 +190,7 @@ impl Assembly {
     fn add(&mut self, name: String, shard: ShardEntries, removed: &mut HashMap<EntryKey, Arc<str>>) {
         self.entries += shard.0.len();
         for entry in &shard.0 {
-            let at = file_of(&entry.key, self.files.len());
+            let at = self.file_of(&entry.key, self.files.len());
             let Some(file) = self.files.get_mut(at) else { continue };
             if let Some(held) = file.get_mut(&entry.key) {
                 held.times += 1;
@@ -183,7 +218,7 @@ impl Assembly {
         }
         let mut files = vec![BTreeMap::new(); wanted];
         for (key, held) in std::mem::take(&mut self.files).into_iter().flatten() {
-            let at = file_of(&key, wanted);
+            let at = self.file_of(&key, wanted);
             if let Some(file) = files.get_mut(at) {
                 file.insert(key, held);
             }
@@ -209,43 +244,34 @@ impl Assembly {
 
     /// The text of a file.
     pub fn file(&self, at: usize) -> String {
-        match self.files.get(at) {
-            Some(file) => document([file]),
-            None => document([]),
-        }
+        self.document(self.files.get(at))
     }
 
     /// The lines of all entries of a kind, sorted by key.
     pub fn lines(&self, kind: EntryKind) -> Vec<String> {
-        lines(&self.files, kind).into_iter().map(str::to_owned).collect()
+        self.lines_of(&self.files, kind).into_iter().map(Cow::into_owned).collect()
+    }
+
+    fn lines_of<'a>(
+        &'a self,
+        files: impl IntoIterator<Item = &'a FileEntries>,
+        wanted: EntryKind,
+    ) -> Vec<Cow<'a, str>> {
+        let mut lines: Vec<(&EntryKey, &Shared)> =
+            files.into_iter().flatten().filter(|((kind, _), _)| *kind == wanted).collect();
+        lines.sort_unstable_by_key(|(key, _)| *key);
+        lines.into_iter().map(|(key, held)| self.renames.line(key, &held.line)).collect()
+    }
+
+    fn document<'a>(&'a self, files: impl IntoIterator<Item = &'a FileEntries> + Clone) -> String {
+        let mut text = Document::new(String::new());
+        self.lines_of(files.clone(), EntryKind::Router).iter().for_each(|line| text.router(line));
+        self.lines_of(files.clone(), EntryKind::Service).iter().for_each(|line| text.service(line));
+        text.finish_with_lines(&self.lines_of(files, EntryKind::Certificate).join(",\n"))
     }
 }
 
 type FileEntries = BTreeMap<EntryKey, Shared>;
-
-fn lines<'a>(files: impl IntoIterator<Item = &'a FileEntries>, wanted: EntryKind) -> Vec<&'a str> {
-    let mut lines: Vec<(&EntryKey, &Shared)> =
-        files.into_iter().flatten().filter(|((kind, _), _)| *kind == wanted).collect();
-    lines.sort_unstable_by_key(|(key, _)| *key);
-    lines.into_iter().map(|(_, held)| &*held.line).collect()
-}
-
-fn document<'a>(files: impl IntoIterator<Item = &'a FileEntries> + Clone) -> String {
-    let mut text = Document::new(String::new());
-    lines(files.clone(), EntryKind::Router).into_iter().for_each(|line| text.router(line));
-    lines(files.clone(), EntryKind::Service).into_iter().for_each(|line| text.service(line));
-    text.finish_with_lines(&lines(files, EntryKind::Certificate).join(",\n"))
-}
-
-/// The file of an entry, out of the given number of files: a function of its key alone, the same in every release
-/// (FNV-1a, its halves mixed).
-fn file_of(key: &EntryKey, files: usize) -> usize {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in key.1.bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    (hash ^ (hash >> 32)) as usize % files.max(1)
-}
 
 #[cfg(test)]
 mod tests {
@@ -256,7 +282,7 @@ mod tests {
     }
 
     fn whole(assembly: &Assembly) -> String {
-        document(&assembly.files)
+        assembly.document(&assembly.files)
     }
 
     fn shard(entries: &[(&str, &str)]) -> ShardEntries {
@@ -378,5 +404,43 @@ mod tests {
         // It stays in as many files.
         take(&mut assembly, (1, 0), vec![("d", shard(&entries[..1]))]).unwrap();
         assert_eq!(assembly.file_count(), 64);
+    }
+
+    #[test]
+    fn whoever_does_not_know_the_seed_can_not_fill_a_file() {
+        let mut known = Assembly::new(1);
+        let names: Vec<String> = (0..30_000).map(|at| format!("router-{at}")).collect();
+        let key = |name: &String| (EntryKind::Router, name.as_str().into());
+        let chosen: Vec<(&str, &str)> = names
+            .iter()
+            .filter(|name| known.file_of(&key(name), 64) == 0)
+            .map(|name| (name.as_str(), "1"))
+            .collect();
+        assert!(chosen.len() > 300, "{}", chosen.len());
+        let largest = |assembly: &mut Assembly| {
+            take(assembly, (chosen.len(), 0), vec![("a", shard(&chosen))]).unwrap();
+            (0..64).map(|at| assembly.file(at).matches("rule").count()).max().unwrap()
+        };
+        assert_eq!(largest(&mut known), chosen.len());
+        let other = largest(&mut Assembly::new(2));
+        assert!(other < 30, "{other}");
+    }
+
+    #[test]
+    fn a_name_of_the_users_changes_files_when_it_comes_and_goes_alone() {
+        let mut assembly = Assembly::default();
+        take(&mut assembly, (2, 0), vec![("a", shard(&[("x", "1"), ("y", "1")]))]).unwrap();
+        let plain = whole(&assembly);
+        let users = |name: &str| BTreeSet::from([(EntryKind::Router, name.into())]);
+        for (name, other) in [("x", true), ("x", false), ("z", true), ("z", false)] {
+            assembly.written();
+            let reasons = assembly.give_way(&users(name)).reasons();
+            assert_eq!(
+                (reasons.len(), assembly.may_have_changed(0)),
+                (usize::from(name == "x"), other),
+                "{name}"
+            );
+            assert_eq!(whole(&assembly) == plain, name == "z");
+        }
     }
 }

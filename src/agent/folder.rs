@@ -17,6 +17,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -56,6 +57,9 @@ pub struct OnDisk {
     pub files: BTreeMap<String, String>,
     /// Total size of the files in bytes.
     pub bytes: u64,
+    /// [`Folder::seed`]; 0 where an older agent wrote it.
+    #[serde(default)]
+    pub seed: u64,
 }
 
 impl OnDisk {
@@ -97,6 +101,7 @@ pub struct Folder {
     root: PathBuf,
     current: Option<OnDisk>,
     number: u64,
+    seed: u64,
     /// Whether links, folders and so on are known to be in place.
     prepared: bool,
     _lock: File,
@@ -116,9 +121,11 @@ impl Folder {
             }
         })?;
         let mut folder =
-            Self { root: root.to_owned(), current: None, number: 0, prepared: false, _lock: lock };
+            Self { root: root.to_owned(), current: None, number: 0, seed: 0, prepared: false, _lock: lock };
         folder.number = folder.highest_number();
         folder.current = folder.read_current();
+        let seed = folder.current.as_ref().map(|current| current.seed).filter(|seed| *seed != 0);
+        folder.seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
         folder.finish();
         Ok(folder)
     }
@@ -142,6 +149,11 @@ impl Folder {
     /// What Traefik reads now; `None` if there is nothing, or if it does not match its sums.
     pub fn current(&self) -> Option<&OnDisk> {
         self.current.as_ref()
+    }
+
+    /// A random number that is kept with what is on disk, see [`super::assembly::Assembly::new`].
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// The text of a file of the current generation.
@@ -195,7 +207,7 @@ impl Folder {
         files: BTreeMap<String, FileContent>,
     ) -> Result<bool, NotHandedOn> {
         let last = self.current.as_ref();
-        let mut next = OnDisk { epoch, generation, files: BTreeMap::new(), bytes: 0 };
+        let mut next = OnDisk { epoch, generation, files: BTreeMap::new(), bytes: 0, seed: self.seed };
         for (name, content) in &files {
             let sum = match content {
                 FileContent::Text(text) => Digest::new(text).to_string(),

@@ -194,3 +194,20 @@ fn strange_files_are_named_and_left_alone() {
     assert_eq!(seen(root)["a.yaml"], "a");
     assert!(root.join("generations/keep").exists());
 }
+
+#[test]
+fn the_seed_is_kept_with_what_is_on_disk() {
+    let place = tempfile::tempdir().unwrap();
+    let mut folder = Folder::open(place.path()).unwrap();
+    let seed = folder.seed();
+    folder.write(1, 1, files(&[("a.yaml", "a")])).unwrap();
+    assert!(folder.check());
+    drop(folder);
+    assert_eq!(Folder::open(place.path()).unwrap().seed(), seed);
+    // An older agent wrote none.
+    let sums = place.path().join("current/sums.json");
+    let text = fs::read_to_string(&sums).unwrap().replace(&format!(",\"seed\":{seed}"), "");
+    fs::write(&sums, text).unwrap();
+    let folder = Folder::open(place.path()).unwrap();
+    assert!(folder.current().is_some() && ![0, seed].contains(&folder.seed()));
+}

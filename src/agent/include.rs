@@ -331,22 +331,14 @@ fn join(files: &BTreeMap<String, Value>, faults: &mut Vec<String>) -> Included {
 }
 
 impl Included {
-    /// Removes entries with the name of a router or service of ours. Returns the removed names.
-    pub fn without(&self, ours: impl Fn(&EntryKey) -> bool) -> (Self, Vec<String>) {
-        let mut kept = self.clone();
-        let mut collisions = BTreeSet::new();
-        for (kind, section) in [(EntryKind::Router, "routers"), (EntryKind::Service, "services")] {
-            if let Some(entries) = kept.maps.get_mut(&("http", section)) {
-                entries.retain(|name, _| {
-                    let collides = ours(&(kind, name.as_str().into()));
-                    if collides {
-                        collisions.insert(format!("http.{section}.{name}"));
-                    }
-                    !collides
-                });
-            }
-        }
-        (kept, collisions.into_iter().collect())
+    /// The routers and services.
+    pub fn keys(&self) -> BTreeSet<EntryKey> {
+        let kinds = [(EntryKind::Router, "routers"), (EntryKind::Service, "services")];
+        let names = |section| self.maps.get(&("http", section)).into_iter().flat_map(BTreeMap::keys);
+        kinds
+            .into_iter()
+            .flat_map(|(kind, section)| names(section).map(move |name| (kind, name.as_str().into())))
+            .collect()
     }
 
     /// The entries of a section, each as `"name":{…}`, and certificates unchanged.

@@ -128,7 +128,7 @@ impl AgentMetrics {
             )?,
             include_faults: gauge(
                 "waybill_agent_include_faults",
-                "Refused files and entries of the folder of --include.",
+                "Refused files and entries of the folder of --include, and names in it that waybill publishes too.",
             )?,
             writes: counter("waybill_agent_writes_total", "Generations that were handed to Traefik.")?,
             unchanged: counter(

@@ -12,6 +12,7 @@ mod metrics;
 mod proxy;
 #[cfg(test)]
 mod published_tests;
+mod renames;
 mod report;
 mod serve;
 mod shard;

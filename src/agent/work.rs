@@ -78,9 +78,11 @@ pub struct Work {
 impl Work {
     /// Continues with the files on disk.
     pub fn new(parts: WorkParts) -> Self {
+        // Without a folder everything is one document.
+        let seed = parts.folder.as_ref().map(Folder::seed).unwrap_or_default();
         let mut work = Self {
             parts,
-            assembly: Assembly::default(),
+            assembly: Assembly::new(seed),
             taken: None,
             pending: false,
             refused: None,
@@ -314,12 +316,12 @@ impl Work {
         if let Err(rest) = self.parts.state.may_hand_on() {
             return Some(rest);
         }
-        let assembly = &self.assembly;
-        let (user, collisions) = match &self.parts.include {
-            Some(include) => include.included()?.without(|key| assembly.has(key)),
-            None => Default::default(),
+        let user = match &self.parts.include {
+            Some(include) => include.included()?.clone(),
+            None => Included::default(),
         };
-        self.tell_include(&collisions);
+        let renamed = self.assembly.give_way(&user.keys()).reasons();
+        self.tell_include(renamed);
         // Until the new marker is known, Traefik's answers about the last one mean nothing.
         let last = self.parts.marker.send_replace(None);
         let written = match self.write(mark, &user) {
@@ -430,7 +432,7 @@ impl Work {
     fn reload_include(&mut self) {
         if self.parts.include.as_mut().is_some_and(Include::reload) {
             self.pending = true;
-            self.tell_include(&[]);
+            self.tell_include(Vec::new());
         }
     }
 
@@ -444,12 +446,9 @@ impl Work {
         }
     }
 
-    fn tell_include(&self, collisions: &[String]) {
+    fn tell_include(&self, renamed: Vec<String>) {
         let Some(include) = &self.parts.include else { return };
-        let collisions = collisions
-            .iter()
-            .map(|name| format!("{name} of --include is left out: waybill publishes one of that name"));
-        let faults: Vec<String> = include.faults().into_iter().chain(collisions).collect();
+        let faults: Vec<String> = include.faults().into_iter().chain(renamed).collect();
         self.parts.metrics.include_faults.set(faults.len() as i64);
         self.parts.state.reason(Topic::Include, (!faults.is_empty()).then(|| faults.join("; ")));
     }

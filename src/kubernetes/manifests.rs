@@ -107,7 +107,7 @@ impl fmt::Display for Unnamed {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TraefikObject {
     pub kind: &'static str,
-    /// `NAMESPACE-NAME`, as in references.
+    /// As in references: `NAMESPACE-NAME`, or `NAMESPACE_NAME` with `safeNaming`.
     pub name: String,
 }
 

@@ -225,11 +225,9 @@ impl Live {
                     // Nothing is queued before everything is listed. Then all Ingresses are translated.
                     let mut ingresses: BTreeSet<IngressKey> = touched.ingresses.iter().cloned().collect();
                     for class in routing.affected_classes(&touched) {
-                        let changed = routing.resolve_class(&class);
+                        let (concerned, changed) = routing.resolve_class(&class);
                         self.note_classes(&routing, changed);
-                        if changed.settings {
-                            ingresses.extend(routing.of_class(&class));
-                        }
+                        ingresses.extend(concerned);
                     }
                     fetch.extend(routing.note_dependencies(ingresses));
                 }
@@ -339,18 +337,18 @@ impl Live {
     /// Reconciles one class, which may be deleted.
     pub fn reconcile_class(&self, class: &str, trace: Option<TraceNumber>) {
         let mut routing = self.routing();
-        let changed = routing.resolve_class(class);
+        let (ingresses, changed) = routing.resolve_class(class);
         if changed.settings {
-            self.translate_class(&routing, class, trace);
+            self.translate_classes(ingresses, trace);
         }
         self.note_classes(&routing, changed);
     }
 
     /// Updates all classes, after a change of what can be read of the cluster or of the stored settings.
     pub fn resolve_classes(&self, routing: &mut Routing) {
-        let (settings, changed) = routing.resolve_classes();
-        for class in settings {
-            self.translate_class(routing, &class, None);
+        let (ingresses, changed) = routing.resolve_classes();
+        if changed.settings {
+            self.translate_classes(ingresses, None);
         }
         self.note_classes(routing, changed);
     }
@@ -412,14 +410,14 @@ impl Live {
         self.namespaces_wanted.subscribe()
     }
 
-    fn translate_class(&self, routing: &Routing, class: &str, trace: Option<TraceNumber>) {
+    /// The settings of classes have changed, and these Ingresses have to be translated again.
+    fn translate_classes(&self, ingresses: BTreeSet<IngressKey>, trace: Option<TraceNumber>) {
         let cause = Cause { trigger: Trigger::IngressClass, at: Instant::now(), trace };
-        let ingresses = routing.of_class(class);
         if let Some(trace) = trace {
             self.spans.queued(trace, ingresses.len());
         }
         self.ingresses.extend(ingresses.into_iter().map(|key| (key.0, cause)));
-        // Its addresses may now come from another source.
+        // Their addresses may now come from another source.
         self.collect(|pending| pending.all_statuses = true);
     }
 

@@ -18,7 +18,7 @@ use crate::kubernetes::IngressClass;
 use crate::kubernetes::key::{ObjectKey, OutputKey};
 use crate::translate::pause::Pause;
 use crate::translate::problem::{Kind, Problem, Subject};
-use crate::translate::settings::{ClassState, Settings};
+use crate::translate::settings::{ClassOptions, ClassState, NamespacePolicy, Settings};
 use crate::watch::{Stores, Touched};
 
 /// What can be read of the cluster beside IngressClasses.
@@ -102,6 +102,34 @@ impl Classes {
             ClassState::Accepted(settings) => Some(settings),
             ClassState::NotAccepted => None,
         })
+    }
+
+    /// The namespaces whose Ingresses may name no class. Such Ingresses have the operator's own settings. If classes
+    /// publish to its output too, one of them must admit the namespace, so that nobody bypasses a class by not naming it.
+    /// A class that never had settings restricts nobody.
+    pub fn admitted_without(&self, options: &ClassOptions) -> NamespacePolicy {
+        let mut admitted: Option<BTreeSet<String>> = None;
+        for (class, resolution) in self.resolutions.iter().filter(|(class, _)| options.takes(class)) {
+            match &resolution.state {
+                ClassState::Accepted(settings) if settings.output == self.defaults.output => {
+                    match &settings.namespaces {
+                        NamespacePolicy::All => return NamespacePolicy::All,
+                        NamespacePolicy::List(names) | NamespacePolicy::Selected(names) => {
+                            admitted.get_or_insert_default().extend(names.iter().cloned());
+                        }
+                    }
+                }
+                // It selected namespaces by labels, which can no longer be read, so it admits none.
+                ClassState::NotAccepted if resolution.uses_namespace_labels => {
+                    let last = self.memory.get(class);
+                    if last.is_some_and(|last| output(&last.spec, &self.defaults) == self.defaults.output) {
+                        admitted.get_or_insert_default();
+                    }
+                }
+                ClassState::Accepted(_) | ClassState::NotAccepted => {}
+            }
+        }
+        admitted.map_or(NamespacePolicy::All, NamespacePolicy::List)
     }
 
     /// Loads the settings stored in a ConfigMap, replacing the previous ones: at the start, and on a follower at every

@@ -157,7 +157,7 @@ proptest! {
     #[test]
     fn the_routing_is_a_function_of_the_namespaces_that_there_are(steps in prop::collection::vec(prop_oneof![
         (0..6usize, 0..2usize).prop_map(|(namespace, name)| Step::Service(namespace, name)),
-        (0..3usize, 0..2usize, prop::collection::vec(0..5usize, 0..3))
+        (0..3usize, 0..2usize, prop::collection::vec(0..7usize, 0..3))
             .prop_map(|(namespace, name, references)| Step::Ingress(namespace, name, references)),
         prop::collection::vec(0..4usize, 1..3).prop_map(Step::Slice),
         (0..20usize).prop_map(Step::Gone),
@@ -173,7 +173,7 @@ proptest! {
                     }
                     Step::Ingress(namespace, name, references) => {
                         let (namespace, name) = (NAMESPACES[namespace], ["x", "y"][name]);
-                        let all = ["a-m", "a-b-m", "a-b-c-m", "a-b-c-d-m", "b-m"];
+                        let all = ["a-m", "a-b-m", "a-b-c-m", "a-b-c-d-m", "b-m", "a_b-m", "a-b_m"];
                         let references: Vec<_> =
                             references.iter().map(|at| format!("{}@kubernetescrd", all[*at])).collect();
                         let of = |there| ingress(there, namespace, name, &references.join(","));

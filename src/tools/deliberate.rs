@@ -8,6 +8,7 @@ use super::compared_route::{ComparedRoute, ComparedSide};
 use crate::traefik::dynamic::{LIST_SEPARATOR, RouterTls};
 use crate::translate::host::Host;
 use crate::translate::name::{DEFAULT_ROUTER, without_digest};
+use crate::translate::reference::{CRD_PROVIDER, is_own};
 use crate::translate::settings::Settings;
 
 /// The rule that matches every request.
@@ -96,8 +97,9 @@ impl<'s> Deliberate<'s> {
         let own = namespace(theirs);
         let may_cross = self.settings.allow_cross_namespace;
         let foreign = |name: &String| {
-            let is_own = own.is_none_or(|own| name.starts_with(&format!("{own}-")));
-            name.ends_with("@kubernetescrd") && !is_own
+            let known = |namespace: &str| self.namespaces.contains(namespace);
+            let object = name.strip_suffix(CRD_PROVIDER);
+            object.zip(own).is_some_and(|(object, own)| !is_own(object, own, known))
         };
         let servers = || theirs.service.servers.iter().flatten();
         let odd = |url: &String| {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::kubernetes::Ingress;
 use crate::kubernetes::well_known::CLASS_ANNOTATION;
 use crate::translate::problem::{Category, Problem, Subject};
-use crate::translate::settings::{ClassOptions, ClassState, Settings};
+use crate::translate::settings::{ClassOptions, ClassState, NamespacePolicy, Settings};
 
 /// The annotation's value for Traefik if no class is set.
 const DEFAULT_CLASS: &str = "traefik";
@@ -21,26 +21,29 @@ pub enum Ownership {
     Refused(Category),
 }
 
-/// Determines the owner of an Ingress. `defaults` are the operator's own settings; `state_of` returns the state of our
-/// classes.
+/// Determines the owner of an Ingress. `defaults` are the operator's own settings, `without_class` the namespaces whose
+/// Ingresses may name no class; `state_of` returns the state of our classes.
 pub fn claim<'a>(
     ingress: &Ingress,
     options: &ClassOptions,
     defaults: &Arc<Settings>,
+    without_class: &NamespacePolicy,
     state_of: impl FnOnce(&str) -> Option<&'a ClassState>,
 ) -> Ownership {
+    let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default();
     let class = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
     let Some(class) = class else {
-        return if annotation_matches(ingress, options) {
+        return if !annotation_matches(ingress, options) {
+            Ownership::NotOurs
+        } else if without_class.admits(namespace) {
             Ownership::Ours(Arc::clone(defaults))
         } else {
-            Ownership::NotOurs
+            Ownership::Refused(Category::NamespaceNotAdmitted)
         };
     };
-    if options.lookup_disabled || !(options.ingress_class.is_empty() || options.ingress_class == class) {
+    if options.lookup_disabled || !options.takes(class) {
         return Ownership::NotOurs;
     }
-    let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default();
     match state_of(class) {
         None => Ownership::NotOurs,
         Some(ClassState::NotAccepted) => Ownership::Refused(Category::ClassNotAccepted),
@@ -51,34 +54,35 @@ pub fn claim<'a>(
     }
 }
 
+fn annotation_of(ingress: &Ingress) -> Option<&str> {
+    ingress.metadata.annotations.as_ref()?.get(CLASS_ANNOTATION).map(String::as_str)
+}
+
 fn annotation_matches(ingress: &Ingress, options: &ClassOptions) -> bool {
-    let annotation = ingress
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|annotations| annotations.get(CLASS_ANNOTATION))
-        .map_or("", String::as_str);
+    let annotation = annotation_of(ingress).unwrap_or_default();
     annotation == options.ingress_class || options.ingress_class.is_empty() && annotation == DEFAULT_CLASS
 }
 
-/// The problem of an Ingress that its class refuses.
+/// The problem of an Ingress that its class refuses, or that has none and needs one.
 pub fn refusal(ingress: &Ingress, category: Category) -> Problem {
-    let class = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref()).unwrap_or_default();
+    let class = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
     let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default();
-    let remedy = match category {
-        Category::NamespaceNotAdmitted => format!(
-            "this class does not admit Ingresses of namespace {namespace}; name a class that does, or ask its owner \
-             to admit the namespace in the class's parameters"
+    let admit = "or ask its owner to admit the namespace in the class's parameters";
+    let remedy = match (category, class) {
+        (Category::NamespaceNotAdmitted, Some(_)) => format!(
+            "this class does not admit Ingresses of namespace {namespace}; name a class that does, {admit}"
+        ),
+        (Category::NamespaceNotAdmitted, None) => format!(
+            "without a class the routing goes where no class admits Ingresses of namespace {namespace}; name a class that \
+             does, {admit}"
         ),
         _ => "the parameters of this class were never accepted, so it has no routing yet; its owner finds the reason \
               in the Events of the IngressClass"
             .to_owned(),
     };
-    Problem {
-        category,
-        subject: Subject::ingress(ingress),
-        field: "spec.ingressClassName".to_owned(),
-        value: Problem::shown(class),
-        remedy,
-    }
+    let (field, value) = match (class, annotation_of(ingress)) {
+        (None, Some(annotation)) => (format!("metadata.annotations[{CLASS_ANNOTATION}]"), annotation),
+        (class, _) => ("spec.ingressClassName".to_owned(), class.unwrap_or_default()),
+    };
+    Problem { category, subject: Subject::ingress(ingress), field, value: Problem::shown(value), remedy }
 }

@@ -28,7 +28,7 @@ pub(crate) mod host;
 pub(crate) mod name;
 pub mod pause;
 pub mod problem;
-mod reference;
+pub(crate) mod reference;
 mod router;
 pub mod rule;
 mod server;

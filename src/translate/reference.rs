@@ -1,7 +1,7 @@
 //! Decides whether a namespace may refer to an object of another provider.
 //!
-//! `X@kubernetescrd` names an object of Traefik's CRD provider as `{namespace}-{name}`; without a check an Ingress
-//! could use another tenant's middleware.
+//! `X@kubernetescrd` names an object of Traefik's CRD provider as `{namespace}-{name}`, or as `{namespace}_{name}` with
+//! its option `safeNaming`; without a check an Ingress could use another tenant's middleware.
 
 use super::annotation::References;
 use super::findings::IngressFindings;
@@ -9,7 +9,23 @@ use super::problem::{Category, Problem, Subject};
 use super::settings::Settings;
 use crate::watch::{Stores, longer_namespaces};
 
-const CRD_PROVIDER: &str = "@kubernetescrd";
+/// What references to objects of Traefik's CRD provider end in.
+pub const CRD_PROVIDER: &str = "@kubernetescrd";
+
+/// Stands between namespace and name with `safeNaming`, and in no other name: neither may have it.
+const SAFE_SEPARATOR: char = '_';
+
+/// Whether an object of the CRD provider, without [`CRD_PROVIDER`], is one of `namespace` and could be no other's.
+/// `is_known` tells whether there is a namespace.
+pub fn is_own(name: &str, namespace: &str, is_known: impl FnMut(&str) -> bool) -> bool {
+    match name.split_once(SAFE_SEPARATOR) {
+        Some((owner, _)) => owner == namespace,
+        None => {
+            let begins = name.strip_prefix(namespace).is_some_and(|rest| rest.starts_with('-'));
+            begins && !longer_namespaces(namespace, name).any(is_known)
+        }
+    }
+}
 
 /// Checks the references in two annotations of an object in `namespace`. Returns false, with a problem for each
 /// annotation with a forbidden reference.
@@ -55,13 +71,17 @@ fn refusal<'a>(
     }
     references.iter().find_map(|reference| {
         let name = reference.strip_suffix(CRD_PROVIDER)?;
-        let own = name.strip_prefix(namespace).is_some_and(|rest| rest.starts_with('-'));
-        if own && !longer_namespaces(namespace, name).any(|longer| findings.has_namespace(longer, lookup)) {
+        if is_own(name, namespace, |longer| findings.has_namespace(longer, lookup)) {
             return None;
         }
+        let form = match name.contains(SAFE_SEPARATOR) {
+            true => format!("{namespace}{SAFE_SEPARATOR}NAME{CRD_PROVIDER}"),
+            false => format!(
+                "{namespace}-NAME{CRD_PROVIDER} (refused if the name could also belong to another namespace)"
+            ),
+        };
         let remedy = format!(
-            "refer to an object of namespace {namespace} only, as {namespace}-NAME{CRD_PROVIDER} (refused \
-             if the name could also belong to another namespace), or have allowCrossNamespace set"
+            "refer to an object of namespace {namespace} only, as {form}, or have allowCrossNamespace set"
         );
         Some((Category::CrossNamespaceNotAllowed, reference.as_str(), remedy))
     })

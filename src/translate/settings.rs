@@ -130,6 +130,13 @@ pub struct ClassOptions {
     pub lookup_disabled: bool,
 }
 
+impl ClassOptions {
+    /// Whether the Ingresses of a class of ours are looked at.
+    pub fn takes(&self, class: &str) -> bool {
+        self.ingress_class.is_empty() || self.ingress_class == class
+    }
+}
+
 impl Default for ClassOptions {
     fn default() -> Self {
         Self {

@@ -138,13 +138,24 @@ pub async fn a_file_that_traefik_refuses_is_taken_back() {
     tagged(&edge, "fourth").await;
     is_well(&edge).await;
 
-    // A router with the name of one of waybill's is left out.
+    // A router and a service with names of waybill's stay, and what waybill publishes is served all the same.
+    let _guard = Backend::start("guard", "10.99.1.2:8080").await;
     let (_, published) = world.plane.published("waybill/waybill").await.unwrap();
-    let ours = published["http"]["routers"].as_object().unwrap().keys().next().unwrap().clone();
-    let text = format!("http: {{routers: {{{ours}: {{rule: Path(`/x`), service: nobody}}}}}}\n");
+    let first =
+        |section: &str| published["http"][section].as_object().unwrap().keys().next().unwrap().clone();
+    let (router, service) = (first("routers"), first("services"));
+    let text = format!(
+        "http: {{routers: {{{router}: {{rule: Host(`guard.example`), service: {service}}}}}, \
+         services: {{{service}: {{loadBalancer: {{servers: [{{url: 'http://10.99.1.2:8080'}}]}}}}}}}}\n"
+    );
     std::fs::write(edge.include.join("same.yaml"), text).unwrap();
-    says(&edge, &format!("http.routers.{ours} of --include is left out"), SOON).await;
-    edge.answers(&[("after.example/", "web"), ("included.example/", "web")]).await;
+    for (section, name) in [("routers", &router), ("services", &service)] {
+        says(&edge, &format!("http.{section}.{name} of --include stays, and waybill's of that name"), SOON)
+            .await;
+    }
+    assert_eq!(edge.metric("waybill_agent_include_faults").await, Some(2.0));
+    edge.answers(&[("guard.example/", "guard"), ("after.example/", "web"), ("included.example/", "web")])
+        .await;
     std::fs::remove_file(edge.include.join("same.yaml")).unwrap();
     is_well(&edge).await;
     world.assert_nothing_refused();

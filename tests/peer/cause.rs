@@ -163,6 +163,9 @@ impl<'a> Case<'a> {
     /// Whether a reference leads into another namespace.
     pub fn is_foreign(&self, reference: &str, space: &str) -> bool {
         let Some(reference) = reference.strip_suffix("@kubernetescrd") else { return false };
+        if let Some((owner, _)) = reference.split_once('_') {
+            return owner != space;
+        }
         let begins = |space: &str| reference.strip_prefix(space).is_some_and(|rest| rest.starts_with('-'));
         !begins(space) || self.namespaces.iter().any(|other| other.len() > space.len() && begins(other))
     }

@@ -111,9 +111,7 @@ impl Library {
         let gone = self.routing.stores_mut().expire_gone_secrets(later);
         keys.extend(self.routing.affected(&gone));
         for class in self.routing.affected_classes(touched) {
-            if self.routing.resolve_class(&class).settings {
-                keys.extend(self.routing.of_class(&class));
-            }
+            keys.extend(self.routing.resolve_class(&class).0);
         }
         let mut fetch = touched.fetch.clone();
         loop {

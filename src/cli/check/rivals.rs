@@ -15,7 +15,7 @@ use crate::offline::watched;
 use crate::publish::MANAGER;
 use crate::published::agents::AGENT_PART;
 use crate::translate::class::{Ownership, claim};
-use crate::translate::settings::ClassState;
+use crate::translate::settings::{ClassState, NamespacePolicy};
 use crate::watch::Scope;
 
 /// The maximum number of Ingresses to check, for each namespace or for all together.
@@ -101,7 +101,9 @@ impl Checklist<'_> {
             };
             let state_of = |class: &str| classes?.contains_key(class).then_some(&accepted);
             for ingress in ingresses {
-                if claim(&ingress, &self.options.class, defaults, state_of) == Ownership::NotOurs {
+                let everywhere = &NamespacePolicy::All;
+                if claim(&ingress, &self.options.class, defaults, everywhere, state_of) == Ownership::NotOurs
+                {
                     continue;
                 }
                 let managers = ingress.metadata.managed_fields.iter().flatten();

@@ -284,7 +284,7 @@ impl<'t> DocumentText<'t> {
             _ => "",
         };
         if wanted.is_empty() || wanted != api_version {
-            manifests.traefik_objects.extend(traefik_object(meta, &object));
+            manifests.traefik_objects.extend(traefik_object(meta, &object).into_iter().flatten());
             let wanted = is_relative(api_version, wanted).then_some(wanted);
             let skipped = SkippedKind { kind: kind.clone(), api_version: api_version.clone(), wanted };
             *manifests.skipped.entry(skipped).or_default() += 1;
@@ -382,16 +382,16 @@ fn is_class_memory(map: &Map<String, Value>) -> bool {
     labels.and_then(|labels| labels.get(PART_LABEL)).is_some_and(|part| part == CLASSES_PART)
 }
 
-/// The object as references name it, if references to it are possible.
-fn traefik_object(meta: &TypeMeta, object: &Map<String, Value>) -> Option<TraefikObject> {
+/// The object under both names that references may use, if references to it are possible.
+fn traefik_object(meta: &TypeMeta, object: &Map<String, Value>) -> Option<[TraefikObject; 2]> {
     let kind = *["Middleware", "ServersTransport", "TLSOption"].iter().find(|kind| **kind == meta.kind)?;
     meta.api_version
         .strip_prefix("traefik.io/")
         .or_else(|| meta.api_version.strip_prefix("traefik.containo.us/"))?;
     let metadata = object.get("metadata")?;
     let text = |key: &str| metadata.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let namespace = text("namespace").unwrap_or("default");
-    Some(TraefikObject { kind, name: format!("{namespace}-{}", text("name")?) })
+    let (namespace, name) = (text("namespace").unwrap_or("default"), text("name")?);
+    Some(["-", "_"].map(|separator| TraefikObject { kind, name: format!("{namespace}{separator}{name}") }))
 }
 
 /// Whether an apiVersion is an older or newer one of a known kind.

@@ -68,9 +68,13 @@ fn output(name: &str) -> OutputKey {
 }
 
 fn statuses() -> Statuses {
+    statuses_of(CLUSTER)
+}
+
+fn statuses_of(cluster: &str) -> Statuses {
     let options = options::from_yaml_str("").unwrap().options;
     let mut manifests = Manifests::default();
-    manifests.add(&"cluster.yaml".into(), CLUSTER.as_bytes());
+    manifests.add(&"cluster.yaml".into(), cluster.as_bytes());
     let metrics = Metrics::new("x").unwrap();
     let live = Arc::new(Live::new(offline::routing(manifests, &options), metrics.clone()));
     let operator = Subject { kind: Kind::ConfigMap, namespace: "w".into(), name: "w".into() };
@@ -385,4 +389,38 @@ fn nothing_is_remembered_of_one_that_is_deleted() {
     assert!(statuses.state(&key("a")).is_none());
     let held = statuses.held();
     assert!(held.waiting.is_empty() && held.arriving.is_empty());
+}
+
+/// An annotation names no IngressClass: the one that is called like it publishes elsewhere.
+const SAME_NAME: &str = "
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: traefik, annotations: {waybill.dev/paused: 'true'}}
+spec: {controller: traefik.io/ingress-controller, parameters: {apiGroup: waybill.dev, kind: IngressClassParameters, name: c}}
+---
+apiVersion: waybill.dev/v1alpha1
+kind: IngressClassParameters
+metadata: {name: c}
+spec: {output: {name: c, namespace: edge}}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: annotated, namespace: shop, annotations: {kubernetes.io/ingress.class: traefik}}
+spec: {rules: [{host: annotated.example.com}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: classed, namespace: shop}
+spec: {ingressClassName: traefik, rules: [{host: classed.example.com}]}
+";
+
+#[test]
+fn a_pause_holds_the_statuses_of_its_output_alone() {
+    let statuses = statuses_of(SAME_NAME);
+    for output in [OutputKey::new("waybill", "waybill"), output("c")] {
+        statuses.live.set_publication(&output, Publication::Committed);
+        statuses.committed(&output, (1, 1), false, (1, 1));
+    }
+    let paused = |name: &str| statuses.live.routing().is_paused(&key(name));
+    assert_eq!((paused("annotated"), paused("classed")), (false, true));
 }

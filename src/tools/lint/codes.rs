@@ -109,7 +109,8 @@ codes! {
     ReferenceNotFound Warning "the input has no object of this name"
         "metadata:\n  namespace: shop\n  annotations:\n    traefik.ingress.kubernetes.io/router.middlewares: \
         shop-auth@kubernetescrd"
-        "add the object to the input, or correct the name: NAMESPACE-NAME@kubernetescrd";
+        "add the object to the input, or correct the name: NAMESPACE-NAME@kubernetescrd, or with safeNaming \
+        NAMESPACE_NAME@kubernetescrd";
     RepeatedObject Warning "the object is in the input twice; the later one is used"
         "# twice in the same folder:\nkind: Ingress\nmetadata:\n  name: web"
         "remove one of them";

@@ -14,6 +14,7 @@ use crate::routing::Routing;
 use crate::tools::compared_route::in_words;
 use crate::tools::fields::RuleFields;
 use crate::translate::fragment::Fragment;
+use crate::translate::reference::CRD_PROVIDER;
 use crate::translate::rule::PathType;
 use crate::translate::settings::Precedence;
 
@@ -189,9 +190,9 @@ fn mixed_tls<'a>(
 fn references(input: &LintInput, routes: &[LintedRoute<'_>]) -> BTreeSet<LintFinding> {
     let mut found = BTreeSet::new();
     let mut check = |kind: &'static str, names: &[String], object: &dyn Fn() -> String, annotation: &str| {
-        for name in names.iter().filter_map(|name| name.strip_suffix("@kubernetescrd")) {
+        for name in names.iter().filter_map(|name| name.strip_suffix(CRD_PROVIDER)) {
             let Some(has_others) = input.lacks(&TraefikObject { kind, name: name.into() }) else { continue };
-            let text = format!("{name}@kubernetescrd: no {kind} of the input has this name");
+            let text = format!("{name}{CRD_PROVIDER}: no {kind} of the input has this name");
             let field = format!("metadata.annotations[{TRAEFIK_PREFIX}{annotation}]");
             let mut finding = LintFinding::new("ReferenceNotFound", object(), field, text);
             // If there is none of its kind at all, they are elsewhere.

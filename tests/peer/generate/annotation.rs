@@ -16,8 +16,15 @@ const OFF: &[&str] = &["false", "no", "1", "yes", " true"];
 const TEXTS: &[&str] =
     &["le", "a-b", "{{ env \"HOME\" }}", "`tick`", "\"quoted\"", "back\\slash", "100%s", "naïve 漢字 😀"];
 const ODD_TEXTS: &[&str] = &["", " ", "line\nfeed", "nul-like \u{1}\u{7f}", "\u{200b}\u{feff}", "a,b"];
-const REFERENCES: &[&str] =
-    &["auth@file", "$-auth@kubernetescrd", "plain", "$-a@kubernetescrd, b@file ", "{{x}}@file", "'`\"%@file"];
+const REFERENCES: &[&str] = &[
+    "auth@file",
+    "$-auth@kubernetescrd",
+    "plain",
+    "$-a@kubernetescrd, b@file ",
+    "$_auth@kubernetescrd",
+    "{{x}}@file",
+    "'`\"%@file",
+];
 const ODD_REFERENCES: &[&str] = &[
     "",
     "a@file║$-b@kubernetescrd",
@@ -28,6 +35,9 @@ const ODD_REFERENCES: &[&str] = &[
     "elsewhere-auth@kubernetescrd",
     "$@kubernetescrd",
     "$-eu-auth@kubernetescrd",
+    "$-eu_auth@kubernetescrd",
+    "^_auth@kubernetescrd",
+    "$_$-eu_a@kubernetescrd",
     "a@file,^-b@kubernetescrd",
     "X@KubernetesCRD",
     "@kubernetescrd",
