@@ -84,7 +84,7 @@ fn phase(name: &str) {
                 let desired = DesiredOutput::new(declared);
                 for digest in &desired.routing_shards {
                     let document = declared.routing_shard(digest).unwrap().document();
-                    black_box(objects::routing_shard(&output, digest, &document).unwrap());
+                    black_box(objects::routing_shard(&output, None, digest, &document).unwrap());
                 }
                 black_box(declared.hash());
             });

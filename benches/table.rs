@@ -104,8 +104,9 @@ impl Bench {
             if self.published.routing_shards.get(position) != Some(digest) {
                 let Some(shard) = output.routing_shard(digest) else { continue };
                 let document = shard.document();
-                created +=
-                    usize::from(black_box(objects::routing_shard(&self.output, digest, &document)).is_ok());
+                created += usize::from(
+                    black_box(objects::routing_shard(&self.output, None, digest, &document)).is_ok(),
+                );
             }
         }
         self.published = wanted;

@@ -18,6 +18,7 @@ use crate::kubernetes::with_causes;
 use crate::published::index::Index;
 use crate::published::objects;
 use crate::published::read::{self, ReadError};
+use crate::published::salt::Salt;
 
 /// A watch ends after this time and resumes, so a dead connection is noticed soon.
 const WATCH_SECONDS: u32 = 30;
@@ -165,9 +166,14 @@ impl OutputReader {
 
     /// Fetches the missing shards. After a failure it continues with the others, and in the end returns the first error. It
     /// stops early if requests keep failing.
-    pub async fn fetch(&self, missing: Vec<String>, fetched: &mut FetchedShards) -> Result<(), FetchError> {
+    pub async fn fetch(
+        &self,
+        missing: Vec<String>,
+        salt: Option<Salt>,
+        fetched: &mut FetchedShards,
+    ) -> Result<(), FetchError> {
         let answers = stream::iter(missing).map(|name| async move {
-            let answer = tokio::time::timeout(ANSWER_WITHIN, self.fetch_one(&name)).await;
+            let answer = tokio::time::timeout(ANSWER_WITHIN, self.fetch_one(&name, salt)).await;
             let late = || format!("{name}: no answer within {ANSWER_WITHIN:?}");
             let answer = answer
                 .unwrap_or_else(|_| Err(FetchError::Api { reason: late(), retry_after: Duration::ZERO }));
@@ -193,16 +199,17 @@ impl OutputReader {
         first.map_or(Ok(()), Err)
     }
 
-    async fn fetch_one(&self, name: &str) -> Result<ShardEntries, FetchError> {
+    async fn fetch_one(&self, name: &str, salt: Option<Salt>) -> Result<ShardEntries, FetchError> {
         let key_prefix = objects::key_shard_name(&self.output, "");
         let refused = |error: ReadError| FetchError::Refused(error.into());
-        let (text, data) = if name.starts_with(&key_prefix) {
+        let (text, metadata, data) = if name.starts_with(&key_prefix) {
             let secret = found(name, self.secrets.get_opt(name).await)?;
-            (read::key_document(&secret).map_err(refused)?, secret.data)
+            (read::key_document(&secret).map_err(refused)?, secret.metadata, secret.data)
         } else {
             let map = found(name, self.maps.get_opt(name).await)?;
-            (read::routing_document(&map).map_err(refused)?, map.binary_data)
+            (read::routing_document(&map).map_err(refused)?, map.metadata, map.binary_data)
         };
+        read::check_name(&metadata, salt).map_err(refused)?;
         self.metrics.fetched(data.iter().flatten().map(|(_, value)| value.0.len()).sum());
         ShardEntries::parse(name, &text).map_err(FetchError::Refused)
     }

@@ -201,7 +201,7 @@ impl Work {
         self.fetched.retain(|name, _| named.contains_key(name));
         let is_missing = |name: &&String| !self.assembly.holds(name) && !self.fetched.contains_key(*name);
         let missing = named.keys().filter(is_missing).cloned().collect();
-        let result = match self.parts.reader.fetch(missing, &mut self.fetched).await {
+        let result = match self.parts.reader.fetch(missing, index.salt, &mut self.fetched).await {
             Ok(()) => self.assembly.take(&index, &named, &mut self.fetched),
             // The operator creates a damaged shard again under the same name, and the index stays the same.
             Err(FetchError::Refused(refusal @ NotHandedOn::Published(_))) => {

@@ -132,7 +132,7 @@ fn print_manifests(out: &mut dyn Write, key: &OutputKey, output: &mut Output, ke
     let desired = DesiredOutput::new(output);
     for digest in &desired.routing_shards {
         if let Some(shard) = output.routing_shard(digest) {
-            print_object(out, &objects::routing_shard(key, digest, &shard.document())?)?;
+            print_object(out, &objects::routing_shard(key, None, digest, &shard.document())?)?;
         }
     }
     for digest in &desired.key_shards {
@@ -144,10 +144,11 @@ fn print_manifests(out: &mut dyn Write, key: &OutputKey, output: &mut Output, ke
             writeln!(out, "# Without the private keys, which --show-secrets prints.")?;
             without_keys(&document).map_err(io::Error::other)?
         };
-        print_object(out, &objects::key_shard(key, digest, &document)?)?;
+        print_object(out, &objects::key_shard(key, None, digest, &document)?)?;
     }
-    // Nothing was published, so there is no leader and no time to name.
-    let stamp = Stamp { epoch: 0, generation: 1, awaited: 0, published_at: "1970-01-01T00:00:00Z" };
+    // Nothing was published, so there is no leader and no time to name. Without a salt, equal input has equal names.
+    let published_at = "1970-01-01T00:00:00Z";
+    let stamp = Stamp { epoch: 0, generation: 1, awaited: 0, published_at, salt: None };
     print_object(out, &objects::index(key, &desired.index(&stamp)))
 }
 

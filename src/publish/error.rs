@@ -42,6 +42,9 @@ pub enum PublishError {
     /// An object of that name belongs to someone else.
     #[error("{object}: it exists without waybill's labels, so it is left alone; {remedy}")]
     OutputNameTaken { object: String, taken: Box<Taken>, remedy: String },
+    /// Two texts would have the same shard name. The writer has chosen another salt.
+    #[error("{object}: two shards would have this name; all shards of the output get new names")]
+    NameClash { object: String },
     /// A request that can't be built or sent.
     #[error("{object}: {}; report this as a bug", shown(&.source.to_string(), MESSAGE_LIMIT))]
     Other { object: String, source: Box<dyn Error + Send + Sync> },
@@ -92,7 +95,7 @@ impl PublishError {
     /// The category, as metrics and Events show it.
     pub fn category(&self) -> WriteFailure {
         match self {
-            Self::Conflict { .. } => WriteFailure::Conflict,
+            Self::Conflict { .. } | Self::NameClash { .. } => WriteFailure::Conflict,
             Self::NotFound { .. } => WriteFailure::NotFound,
             Self::Api { failure, .. } => *failure,
             Self::Timeout { .. } => WriteFailure::Timeout,
@@ -105,7 +108,7 @@ impl PublishError {
 
     /// Whether nobody has to act: it resolves by a repetition, or another replica leads.
     pub fn is_passing(&self) -> bool {
-        self.is_transient() || matches!(self, Self::Conflict { .. } | Self::LeaseLost { .. })
+        self.is_transient() || matches!(self.category(), WriteFailure::Conflict | WriteFailure::NotLeader)
     }
 
     /// Whether the same request may succeed a moment later.

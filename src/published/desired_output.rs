@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::published::index::{FORMAT_VERSION, Index};
 use crate::published::objects::Part;
+use crate::published::salt::{Salt, short_name};
 use crate::table::{Counts, Digest, Output};
 
 /// The maximum number of namespaces in an index: those with the most routers.
@@ -49,13 +50,16 @@ impl DesiredOutput {
 
     /// The index that names these shards.
     pub fn index(&self, stamp: &Stamp<'_>) -> Index {
-        let run = |shards: &[Digest]| shards.iter().map(Digest::short).collect::<String>();
+        let run = |shards: &[Digest]| {
+            shards.iter().map(|digest| short_name(stamp.salt, digest)).collect::<String>()
+        };
         Index {
             format_version: FORMAT_VERSION,
             epoch: stamp.epoch,
             generation: stamp.generation,
             awaited: stamp.awaited,
             published_at: stamp.published_at.to_owned(),
+            salt: stamp.salt,
             hash: self.hash.to_string(),
             shards: run(&self.routing_shards),
             key_shards: run(&self.key_shards),
@@ -85,4 +89,6 @@ pub struct Stamp<'a> {
     pub awaited: u64,
     /// RFC 3339.
     pub published_at: &'a str,
+    /// That of the output.
+    pub salt: Option<Salt>,
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::published::salt::Salt;
 use crate::table::{Counts, Digest};
 
 /// The written format. Readers accept it and the one before it (there is none before 1).
@@ -24,6 +25,9 @@ pub struct Index {
     #[serde(default)]
     pub awaited: u64,
     pub published_at: String,
+    /// Of the shards' names; `None` where these are made without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<Salt>,
     /// [`crate::table::hash`] in hex.
     pub hash: String,
     /// The routing shards in order, [`Digest::SHORT`] characters each.
@@ -121,6 +125,7 @@ mod tests {
             generation: 41,
             awaited: 40,
             published_at: "2026-11-24T08:00:00Z".to_owned(),
+            salt: None,
             hash: Digest::new("").to_string(),
             shards: "aaaaaaaaaaaabbbbbbbbbbbb".to_owned(),
             key_shards: String::new(),
@@ -149,6 +154,16 @@ mod tests {
         let text = serde_json::to_string(&guarded).unwrap_or_default();
         assert!(text.ends_with(r#","namespaces":{"shop":1}}"#), "{text}");
         assert!(matches!(&Index::parse(&text), Ok(read) if *read == guarded));
+        let salt = "0123456789abcdef0123456789abcdef".to_owned();
+        let salted = Index { salt: Salt::try_from(salt.clone()).ok(), ..index() };
+        let text = serde_json::to_string(&salted).unwrap_or_default();
+        assert!(text.contains(&format!("00Z\",\"salt\":\"{salt}\",\"hash\"")), "{text}");
+        assert!(matches!(&Index::parse(&text), Ok(read) if *read == salted));
+        let short = Index::parse(&text.replace(&salt, &salt[1..]));
+        assert!(
+            matches!(&short, Err(IndexError::Malformed(error)) if error.to_string().contains("32 lower-case hex")),
+            "{short:?}"
+        );
     }
 
     #[test]

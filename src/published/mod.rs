@@ -5,6 +5,7 @@ pub mod desired_output;
 pub mod index;
 pub mod objects;
 pub mod read;
+pub mod salt;
 
 #[cfg(test)]
 pub mod tests;

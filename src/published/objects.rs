@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! ConfigMap {output}               index.json                  names the shards; replacing it is the commit
-//! ConfigMap {output}.r-{sha256}    routing.yaml.gz             routers and services      immutable
-//! Secret    {output}.k-{sha256}    certificates.yaml.gz        certificates with keys    immutable
+//! ConfigMap {output}.r-{hash}      routing.yaml.gz             routers and services      immutable
+//! Secret    {output}.k-{hash}      certificates.yaml.gz        certificates with keys    immutable
 //! ConfigMap {output}.text          routing.yaml                all of it, for people and mounted files
 //! ```
 
@@ -18,6 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::well_known::{MANAGED_BY_LABEL, PART_LABEL, WAYBILL};
 use crate::published::index::Index;
+use crate::published::salt::{Salt, short_name};
 use crate::table::Digest;
 use crate::traefik::escape;
 
@@ -63,12 +64,12 @@ impl Part {
     }
 }
 
-/// Name of a routing shard. `short` is [`Digest::short`].
+/// Name of a routing shard. `short` is its [`short_name`].
 pub fn routing_shard_name(output: &OutputKey, short: &str) -> String {
     format!("{}.r-{short}", output.name())
 }
 
-/// Name of a key shard. `short` is [`Digest::short`].
+/// Name of a key shard. `short` is its [`short_name`].
 pub fn key_shard_name(output: &OutputKey, short: &str) -> String {
     format!("{}.k-{short}", output.name())
 }
@@ -135,8 +136,13 @@ pub fn text(output: &OutputKey, document: String) -> ConfigMap {
 ///
 /// # Errors
 /// If compressing fails, which cannot happen in memory.
-pub fn routing_shard(output: &OutputKey, digest: &Digest, document: &str) -> io::Result<ConfigMap> {
-    let name = routing_shard_name(output, &digest.short());
+pub fn routing_shard(
+    output: &OutputKey,
+    salt: Option<Salt>,
+    digest: &Digest,
+    document: &str,
+) -> io::Result<ConfigMap> {
+    let name = routing_shard_name(output, &short_name(salt, digest));
     let data = [(ROUTING_YAML_GZ.to_owned(), compressed(document, ROUTING_LEVEL)?)];
     Ok(ConfigMap {
         metadata: shard_metadata(output, Part::Routing, digest, name),
@@ -150,8 +156,13 @@ pub fn routing_shard(output: &OutputKey, digest: &Digest, document: &str) -> io:
 ///
 /// # Errors
 /// If compressing fails, which cannot happen in memory.
-pub fn key_shard(output: &OutputKey, digest: &Digest, document: &str) -> io::Result<Secret> {
-    let name = key_shard_name(output, &digest.short());
+pub fn key_shard(
+    output: &OutputKey,
+    salt: Option<Salt>,
+    digest: &Digest,
+    document: &str,
+) -> io::Result<Secret> {
+    let name = key_shard_name(output, &short_name(salt, digest));
     let data = [(CERTIFICATES_YAML_GZ.to_owned(), compressed(document, KEYS_LEVEL)?)];
     Ok(Secret {
         metadata: shard_metadata(output, Part::Keys, digest, name),

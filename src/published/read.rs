@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::kubernetes::key::OutputKey;
 use crate::published::index::{Index, IndexCounts, IndexError};
 use crate::published::objects::{self, CERTIFICATES_YAML_GZ, INDEX_JSON, ROUTING_YAML_GZ, SHA256_ANNOTATION};
+use crate::published::salt::{Salt, short_name};
 use crate::table::{Digest, hash as sums};
 use crate::traefik::document::{self, Keys};
 use crate::traefik::dynamic::{Configuration, Http, Tls};
@@ -29,8 +30,10 @@ pub enum ReadError {
     /// Most likely there is a newer index.
     #[error("the shard {name} does not exist: read the index again")]
     ShardMissing { name: String },
-    #[error("the content of {object} does not match its name and {SHA256_ANNOTATION} (sha256 {found})")]
+    #[error("the content of {object} does not match {SHA256_ANNOTATION} (sha256 {found})")]
     ShardChanged { object: String, found: Digest },
+    #[error("{object}: the name does not match {SHA256_ANNOTATION} and the salt of the index")]
+    ShardMisnamed { object: String },
     #[error("{object}: {key} is not gzip, or more than {UNPACKED_LIMIT} bytes unpacked: {source}")]
     Packed { object: String, key: &'static str, source: std::io::Error },
     /// The reason says where the fault is, and quotes nothing of it.
@@ -66,12 +69,13 @@ pub fn index(config_map: &ConfigMap) -> Result<Index, ReadError> {
     Ok(Index::parse(text.ok_or_else(|| missing(&config_map.metadata, INDEX_JSON))?)?)
 }
 
-/// Reads the document from a routing shard, checked against the shard's name and sha256.
+/// Reads the document from a routing shard, checked against the shard's sha256. Readers of an index also call
+/// [`check_name`].
 pub fn routing_document(shard: &ConfigMap) -> Result<String, ReadError> {
     unpacked(&shard.metadata, ROUTING_YAML_GZ, shard.binary_data.as_ref())
 }
 
-/// Reads the document from a key shard, checked against the shard's name and sha256.
+/// Reads the document from a key shard; see [`routing_document`].
 pub fn key_document(shard: &Secret) -> Result<String, ReadError> {
     unpacked(&shard.metadata, CERTIFICATES_YAML_GZ, shard.data.as_ref())
 }
@@ -99,16 +103,30 @@ fn checked(metadata: &ObjectMeta, key: &'static str, text: Vec<u8>) -> Result<St
         reason: e.utf8_error().to_string(),
     })?;
     let found = Digest::new(&text);
-    let annotation = metadata.annotations.as_ref().and_then(|annotations| annotations.get(SHA256_ANNOTATION));
-    let named = object.rsplit_once('-').is_some_and(|(_, short)| short == found.short());
-    if !named || annotation.is_none_or(|annotation| *annotation != found.to_string()) {
+    if sha256(metadata) != Some(found) {
         return Err(ReadError::ShardChanged { object, found });
     }
     Ok(text)
 }
 
-/// Joins an index and its shards, by object name. Every shard's sha256 is checked, and the whole against the counts and
-/// the hash of the index. Without the right to read Secrets, leave out `secrets`: then there are no certificates, and
+/// The digest in a shard's annotation.
+pub fn sha256(metadata: &ObjectMeta) -> Option<Digest> {
+    let annotation = metadata.annotations.as_ref()?.get(SHA256_ANNOTATION)?;
+    Digest::try_from(annotation.as_str()).ok()
+}
+
+/// Checks that a shard's name follows from its annotation and the index's salt.
+pub fn check_name(metadata: &ObjectMeta, salt: Option<Salt>) -> Result<(), ReadError> {
+    let object = name(metadata);
+    let short = object.rsplit_once('-').map(|(_, short)| short);
+    match sha256(metadata).map(|sha256| short_name(salt, &sha256)) {
+        Some(name) if short == Some(&*name) => Ok(()),
+        _ => Err(ReadError::ShardMisnamed { object }),
+    }
+}
+
+/// Joins an index and its shards, by object name. The name and sha256 of each shard are checked, and the whole against
+/// the counts and the hash of the index. Without the right to read Secrets, leave out `secrets`: then there are no certificates, and
 /// the whole can't be checked.
 pub fn assemble(
     output: &OutputKey,
@@ -121,12 +139,16 @@ pub fn assemble(
     for short in index.shards() {
         let name = objects::routing_shard_name(output, short);
         let shard = config_maps.get(&name).ok_or(ReadError::ShardMissing { name })?;
-        joined.add(parsed(&shard.metadata, ROUTING_YAML_GZ, &routing_document(shard)?)?)?;
+        let text = routing_document(shard)?;
+        check_name(&shard.metadata, index.salt)?;
+        joined.add(parsed(&shard.metadata, ROUTING_YAML_GZ, &text)?)?;
     }
     for short in index.key_shards().filter(|_| secrets.is_some()) {
         let name = objects::key_shard_name(output, short);
         let shard = secrets.and_then(|secrets| secrets.get(&name)).ok_or(ReadError::ShardMissing { name })?;
-        joined.add(parsed(&shard.metadata, CERTIFICATES_YAML_GZ, &key_document(shard)?)?)?;
+        let text = key_document(shard)?;
+        check_name(&shard.metadata, index.salt)?;
+        joined.add(parsed(&shard.metadata, CERTIFICATES_YAML_GZ, &text)?)?;
     }
 
     let counts = IndexCounts {

@@ -11,6 +11,7 @@ use crate::published::desired_output::{DesiredOutput, Stamp};
 use crate::published::index::IndexError;
 use crate::published::objects::{self, Part};
 use crate::published::read::{self, ReadError};
+use crate::published::salt::{Salt, short_name};
 use crate::table::{Digest, Table};
 use crate::traefik::document::Keys;
 use crate::traefik::dynamic::{Certificate, HttpService, LoadBalancer, Router, Server};
@@ -19,7 +20,11 @@ use crate::translate::fragment::{
 };
 use crate::translate::size;
 
-const STAMP: Stamp<'_> = Stamp { epoch: 2, generation: 9, awaited: 0, published_at: "2026-11-24T08:00:00Z" };
+const SALT: &str = "0123456789abcdef0123456789abcdef";
+
+fn salt() -> Option<Salt> {
+    Salt::try_from(SALT.to_owned()).ok()
+}
 
 pub fn output() -> OutputKey {
     OutputKey::new("waybill", "waybill")
@@ -96,23 +101,29 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn of(table: &mut Table) -> Self {
+        Self::salted(table, salt())
+    }
+
+    fn salted(table: &mut Table, salt: Option<Salt>) -> Self {
         let output = output();
         let state = table.declare(&output);
         let desired = DesiredOutput::new(state);
         let config_maps = desired.routing_shards.iter().map(|digest| {
             let document = state.routing_shard(digest).unwrap().document();
-            let shard = objects::routing_shard(&output, digest, &document).unwrap_or_default();
+            let shard = objects::routing_shard(&output, salt, digest, &document).unwrap_or_default();
             (shard.metadata.name.clone().unwrap_or_default(), shard)
         });
         let secrets = desired.key_shards.iter().map(|digest| {
             let document = state.key_shard(digest).unwrap().document();
-            let shard = objects::key_shard(&output, digest, &document).unwrap_or_default();
+            let shard = objects::key_shard(&output, salt, digest, &document).unwrap_or_default();
             (shard.metadata.name.clone().unwrap_or_default(), shard)
         });
+        let published_at = "2026-11-24T08:00:00Z";
+        let stamp = Stamp { epoch: 2, generation: 9, awaited: 0, published_at, salt };
         Self {
             config_maps: config_maps.collect(),
             secrets: secrets.collect(),
-            index: objects::index(&output, &desired.index(&STAMP)),
+            index: objects::index(&output, &desired.index(&stamp)),
         }
     }
 
@@ -132,7 +143,7 @@ fn an_empty_output_is_an_index_with_zero_counts() {
         data.get("index.json").map(String::as_str),
         Some(&*format!(
             "{{\"formatVersion\":1,\"epoch\":2,\"generation\":9,\"awaited\":0,\"publishedAt\":\"2026-11-24T08:00:00Z\",\
-             \"hash\":\"{hash}\",\"shards\":\"\",\"keyShards\":\"\",\
+             \"salt\":\"{SALT}\",\"hash\":\"{hash}\",\"shards\":\"\",\"keyShards\":\"\",\
              \"counts\":{{\"routers\":0,\"services\":0,\"certificates\":0}}}}"
         ))
     );
@@ -246,7 +257,7 @@ fn what_was_tampered_with_is_refused() {
 
     // A document that is not the one that the name says.
     let mut cluster = whole();
-    let other = objects::routing_shard(&output(), &Digest::new("{}\n"), "{}\n").unwrap_or_default();
+    let other = objects::routing_shard(&output(), salt(), &Digest::new("{}\n"), "{}\n").unwrap_or_default();
     if let Some(mut shard) = cluster.config_maps.first_entry() {
         shard.get_mut().binary_data = other.binary_data.clone();
     }
@@ -256,7 +267,7 @@ fn what_was_tampered_with_is_refused() {
     if let Some(mut shard) = cluster.config_maps.first_entry() {
         shard.get_mut().metadata.annotations = other.metadata.annotations;
     }
-    assert!(matches!(cluster.read(), Err(ReadError::ShardChanged { .. })));
+    assert!(matches!(cluster.read(), Err(ReadError::ShardMisnamed { .. })));
 
     let mut cluster = whole();
     if let Some(mut shard) = cluster.secrets.first_entry() {
@@ -284,6 +295,9 @@ fn what_was_tampered_with_is_refused() {
     assert!(matches!(reindexed(&index, &twice), Err(ReadError::Twice { kind: "router", .. })));
     assert!(matches!(reindexed(&index, &index[12..]), Err(ReadError::NotTheWhole)));
     assert!(matches!(reindexed("\"hash\":\"", "\"hash\":\"0"), Err(ReadError::NotTheWhole)));
+    for (from, to) in [(SALT, "f123456789abcdef0123456789abcdef"), (&format!("\"salt\":\"{SALT}\","), "")] {
+        assert!(matches!(reindexed(from, to), Err(ReadError::ShardMisnamed { .. })), "{to:?}");
+    }
     let newer = reindexed("\"formatVersion\":1", "\"formatVersion\":2");
     assert!(matches!(newer, Err(ReadError::Index(IndexError::NewerFormat { found: 2 }))));
 
@@ -292,11 +306,23 @@ fn what_was_tampered_with_is_refused() {
     assert!(matches!(cluster.read(), Err(ReadError::KeyMissing { key: "index.json", .. })));
 }
 
+#[test]
+fn an_output_without_a_salt_can_be_read() {
+    let mut table = table(1_000, 200);
+    let (plain, salted) = (Cluster::salted(&mut table, None), Cluster::of(&mut table));
+    let read = plain.read().unwrap();
+    assert_eq!(read.configuration, salted.read().unwrap().configuration);
+    for (name, shard) in &plain.config_maps {
+        assert!(!salted.config_maps.contains_key(name));
+        assert_eq!(*name, format!("waybill.r-{}", read::sha256(&shard.metadata).unwrap().short()));
+    }
+}
+
 /// A small gzip that unpacks to more than any shard ends with an error and not with the machine's memory.
 #[test]
 fn unpacking_is_bounded() {
     let bomb = " ".repeat(read::UNPACKED_LIMIT as usize + 1);
-    let shard = objects::routing_shard(&output(), &Digest::new(&bomb), &bomb).unwrap_or_default();
+    let shard = objects::routing_shard(&output(), salt(), &Digest::new(&bomb), &bomb).unwrap_or_default();
     assert!(matches!(read::routing_document(&shard), Err(ReadError::Packed { .. })));
 }
 
@@ -310,10 +336,11 @@ fn errors_don_t_quote_keys() {
     let short = read::index(&cluster.index).map(|index| index.key_shards).unwrap_or_default();
     let data = cluster.index.data.get_or_insert_default();
     if let Some(index) = data.get_mut("index.json") {
-        *index = index.replace(&short, &digest.short());
+        *index = index.replace(&short, &short_name(salt(), &digest));
     }
-    let shard = objects::key_shard(&output(), &digest, text).unwrap_or_default();
-    cluster.secrets = BTreeMap::from([(objects::key_shard_name(&output(), &digest.short()), shard)]);
+    let shard = objects::key_shard(&output(), salt(), &digest, text).unwrap_or_default();
+    cluster.secrets =
+        BTreeMap::from([(objects::key_shard_name(&output(), &short_name(salt(), &digest)), shard)]);
     let error = cluster.read().map_err(|e| e.to_string()).err().unwrap_or_default();
     assert!(error.contains("line 1, column") && !error.contains("SECRET"), "{error}");
 }
@@ -392,7 +419,7 @@ fn cost_of_a_change(services: &[&str], buckets: u64) -> usize {
     let shard = |number: u64| {
         let lines = services.iter().filter(|line| bucket(line) == number.into());
         let document: String = lines.map(|line| format!("{line}\n")).collect();
-        let shard = objects::routing_shard(&output(), &Digest::new(&document), &document).unwrap();
+        let shard = objects::routing_shard(&output(), salt(), &Digest::new(&document), &document).unwrap();
         serde_json::to_vec(&shard).unwrap().len()
     };
     (0..SAMPLE).map(shard).sum::<usize>() / SAMPLE as usize + buckets as usize * Digest::SHORT

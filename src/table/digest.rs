@@ -27,11 +27,11 @@ impl Digest {
     }
 
     /// The bytes of the hash.
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The first 60 bits in lower-case base32 (RFC 4648), which is the name of a shard.
+    /// The first 60 bits in lower-case base32 (RFC 4648), for names.
     pub fn short(&self) -> String {
         let mut bits = [0; 8];
         bits.copy_from_slice(&self.0[..8]);

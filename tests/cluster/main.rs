@@ -22,6 +22,7 @@ mod parameters;
 mod publish;
 mod publish_faults;
 mod publish_labels;
+mod publish_salt;
 mod show;
 mod statuses;
 mod term;

@@ -8,6 +8,8 @@ use waybill::metrics::{WriteFailure, WriteKind, WriteResult};
 use waybill::publish::PublishError;
 use waybill::publish::outputs::delete_shards;
 use waybill::publish::outputs::{Outcome, OwnKind, Seen};
+use waybill::published::desired_output::DesiredOutput;
+use waybill::published::salt::short_name;
 use waybill::translate::pause::{PAUSED_ANNOTATION, Pause};
 
 use crate::output::{Bench, MANY, begin};
@@ -146,17 +148,16 @@ async fn a_strangers_object_of_a_wanted_name_is_never_touched() {
 
     // A shard's name.
     bench.config_maps().delete("out", &DeleteParams::default()).await.unwrap();
-    bench.set(0, "v1", true);
-    let output = bench.table.declare(&bench.output);
-    let name = {
-        let desired = waybill::published::desired_output::DesiredOutput::new(output);
-        format!("out.k-{}", desired.key_shards[0].short())
-    };
+    bench.committed().await;
+    let before = bench.index().await;
+    bench.set(0, "v2", true);
+    let desired = DesiredOutput::new(bench.table.declare(&bench.output));
+    let name = format!("out.k-{}", short_name(before.salt, &desired.key_shards[0]));
     let stranger: Secret = serde_json::from_value(serde_json::json!({"metadata": {"name": name}})).unwrap();
     bench.secrets().create(&PostParams::default(), &stranger).await.unwrap();
     let error = bench.commit().await.unwrap_err();
     assert_eq!(error.category(), WriteFailure::NameTaken, "{error}");
-    assert!(bench.config_maps().get_opt("out").await.unwrap().is_none(), "nothing was committed");
+    assert_eq!(bench.index().await, before, "nothing was committed");
     assert!(bench.secrets().get(&name).await.unwrap().data.is_none());
 }
 
@@ -185,9 +186,10 @@ async fn epochs_grow_and_a_late_writer_changes_nothing() {
     let taken = bench.index().await;
     assert!(taken.epoch > first.epoch && taken.generation == first.generation + 1, "{taken:?}");
     assert_eq!(
-        (&taken.hash, &taken.shards, &taken.key_shards),
-        (&first.hash, &first.shards, &first.key_shards)
+        (&taken.hash, taken.salt, &taken.shards, &taken.key_shards),
+        (&first.hash, first.salt, &first.shards, &first.key_shards)
     );
+    assert!(first.salt.is_some());
     let metrics = term.requests.metrics();
     assert_eq!(metrics.writes.get(WriteKind::RoutingShard, WriteResult::Success), 0, "all shards were right");
 

@@ -18,16 +18,21 @@ pub async fn old_and_new_understand_each_other() {
     let new = binary();
     let old = std::env::var_os("WAYBILL_OLD_BINARY").unwrap_or_else(|| new.clone());
     let mut world = World::start(&[]).await;
+    // An upgrade begins with what the older release has published.
+    world.stop_operators().await;
+    let published = ["delete", "configmaps,secrets", "-n", "waybill", "-l", "waybill.dev/output"];
+    world.plane.kubectl_ok(&published);
+    world.start_operator_of(&old, "operator").await;
     let mut edge = Edge::start(&world, "edge").await;
     let _backend = Backend::start("web", "10.99.1.1:8080").await;
     world.apply(&[service("web"), slice("web", &["10.99.1.1"]), simple("steady", "web")]).await;
     edge.answers(&[("steady.example/", "web")]).await;
 
     let steady = Load::start(&edge, "steady.example", |found| found == "web");
-    // Each pairing, and each step from one to the next: first the operator changes, then the agent.
-    let (mut operator, mut agent) = (new.clone(), new.clone());
+    // Each pairing, and each step from one to the next.
+    let (mut operator, mut agent) = (old.clone(), new.clone());
     for (step, (part, program)) in
-        [("operator", &old), ("agent", &old), ("operator", &new), ("agent", &new)].into_iter().enumerate()
+        [("agent", &old), ("operator", &new), ("agent", &new), ("operator", &old)].into_iter().enumerate()
     {
         if part == "operator" {
             operator.clone_from(program);

@@ -8,6 +8,7 @@ use crate::publish::outputs::withdrawal::CONFIRM_ANNOTATION;
 use crate::published::desired_output::{DesiredOutput, Stamp};
 use crate::published::index::{Index, IndexError};
 use crate::published::objects::{self, INDEX_JSON, Part};
+use crate::published::salt::Salt;
 
 /// An existing index.
 #[derive(Clone, Debug)]
@@ -16,8 +17,10 @@ pub struct HeldIndex {
     pub object: ConfigMap,
     /// Its content, if it is one that waybill writes.
     pub index: Option<Index>,
-    /// Epoch and generation, as far as they can be read from a spoilt index.
-    stamp: (Option<u64>, Option<u64>),
+    /// As far as it can be read from a spoilt index; so are the next two.
+    epoch: Option<u64>,
+    generation: Option<u64>,
+    salt: Option<Salt>,
     /// Someone removed our labels, so it has to be written again in any case.
     pub unlabelled: bool,
 }
@@ -41,6 +44,7 @@ impl HeldIndex {
         struct Remains {
             epoch: Option<u64>,
             generation: Option<u64>,
+            salt: Option<String>,
         }
         object.metadata.managed_fields = None;
         if !objects::is_ours(&object.metadata, output, Part::Index) {
@@ -52,24 +56,29 @@ impl HeldIndex {
             Err(IndexError::NewerFormat { found }) => return Err(NotOurs::NewerFormat(found)),
             Err(_) => None,
         };
-        let stamp = match &index {
-            Some(index) => (Some(index.epoch), Some(index.generation)),
+        let (epoch, generation, salt) = match &index {
+            Some(index) => (Some(index.epoch), Some(index.generation), index.salt),
             None => {
-                let stamp: Remains = serde_json::from_str(text).unwrap_or_default();
-                (stamp.epoch, stamp.generation)
+                let remains: Remains = serde_json::from_str(text).unwrap_or_default();
+                (remains.epoch, remains.generation, remains.salt.and_then(|salt| Salt::try_from(salt).ok()))
             }
         };
-        Ok(Self { object, index, stamp, unlabelled: false })
+        Ok(Self { object, index, epoch, generation, salt, unlabelled: false })
     }
 
     /// Its epoch, as far as it can be read.
     pub fn epoch(&self) -> Option<u64> {
-        self.stamp.0
+        self.epoch
     }
 
     /// Its generation, as far as it can be read.
     pub fn generation(&self) -> Option<u64> {
-        self.stamp.1
+        self.generation
+    }
+
+    /// Its salt, as far as it can be made out.
+    pub fn salt(&self) -> Option<Salt> {
+        self.salt
     }
 
     /// Its resourceVersion.
@@ -77,12 +86,12 @@ impl HeldIndex {
         self.object.metadata.resource_version.as_deref()
     }
 
-    /// Whether it contains the desired state, under this epoch.
-    pub fn says(&self, desired: &DesiredOutput, epoch: u64) -> bool {
+    /// Whether it contains the desired state, under this epoch and with this salt.
+    pub fn says(&self, desired: &DesiredOutput, epoch: u64, salt: Option<Salt>) -> bool {
         self.index.as_ref().filter(|_| !self.unlabelled).is_some_and(|index| {
             let Index { generation, awaited, published_at, .. } = index;
             let (generation, awaited) = (*generation, *awaited);
-            *index == desired.index(&Stamp { epoch, generation, awaited, published_at })
+            *index == desired.index(&Stamp { epoch, generation, awaited, published_at, salt })
         })
     }
 }
@@ -129,7 +138,7 @@ mod tests {
     }
 
     fn stamp(epoch: u64) -> Stamp<'static> {
-        Stamp { epoch, generation: 7, awaited: 0, published_at: "2026-11-24T08:00:00Z" }
+        Stamp { epoch, generation: 7, awaited: 0, published_at: "2026-11-24T08:00:00Z", salt: None }
     }
 
     fn held(desired: &DesiredOutput, epoch: u64) -> HeldIndex {
@@ -139,14 +148,15 @@ mod tests {
     #[test]
     fn it_is_right_only_with_all_of_it() {
         let held = held(&desired("x"), 3);
-        assert!(held.says(&desired("x"), 3));
-        assert!(!held.says(&desired("y"), 3), "shards");
-        assert!(!held.says(&desired("x"), 4), "epoch");
-        assert!(!held.says(&DesiredOutput { hash: Digest::new("other"), ..desired("x") }, 3), "hash");
+        assert!(held.says(&desired("x"), 3, None));
+        assert!(!held.says(&desired("y"), 3, None), "shards");
+        assert!(!held.says(&desired("x"), 4, None), "epoch");
+        assert!(!held.says(&desired("x"), 3, Salt::new().ok()), "salt");
+        assert!(!held.says(&DesiredOutput { hash: Digest::new("other"), ..desired("x") }, 3, None), "hash");
         let mut edited = held.object.clone();
         edited.data.as_mut().unwrap().insert(INDEX_JSON.into(), "edited".into());
-        assert!(!HeldIndex::new(&output(), edited).unwrap().says(&desired("x"), 3));
-        assert!(!HeldIndex { unlabelled: true, ..held }.says(&desired("x"), 3));
+        assert!(!HeldIndex::new(&output(), edited).unwrap().says(&desired("x"), 3, None));
+        assert!(!HeldIndex { unlabelled: true, ..held }.says(&desired("x"), 3, None));
     }
 
     #[test]
@@ -164,7 +174,7 @@ mod tests {
         assert_eq!(new.metadata.resource_version.as_deref(), Some("99"));
         assert_eq!(new.metadata.labels.as_ref().unwrap()["team"], "x");
         assert_eq!(new.data.as_ref().unwrap().keys().collect::<Vec<_>>(), [INDEX_JSON, "notes"]);
-        assert!(HeldIndex::new(&output(), new).unwrap().says(&desired("y"), 4));
+        assert!(HeldIndex::new(&output(), new).unwrap().says(&desired("y"), 4, None));
     }
 
     #[test]
@@ -176,6 +186,12 @@ mod tests {
         };
         let read = with(r#"{"formatVersion":1,"epoch":5,"generation":70}"#).unwrap();
         assert_eq!((read.index.is_none(), read.epoch(), read.generation()), (true, Some(5), Some(70)));
+        assert_eq!(read.salt(), None);
+        let salt = Salt::new().unwrap();
+        let stamp = format!(r#"{{"formatVersion":1,"generation":70,"salt":"{}"}}"#, String::from(salt));
+        assert_eq!(with(&stamp).unwrap().salt(), Some(salt));
+        let read = with(&stamp.replace("\"salt\":\"", "\"salt\":\"x")).unwrap();
+        assert_eq!((read.salt(), read.generation()), (None, Some(70)), "what is left is taken");
         assert_eq!(with("nonsense").unwrap().generation(), None);
         assert_eq!(with(r#"{"formatVersion":2}"#).unwrap_err(), NotOurs::NewerFormat(2));
         object.metadata.labels = None;

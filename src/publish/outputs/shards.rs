@@ -22,7 +22,9 @@ use crate::kubernetes::key::OutputKey;
 use crate::metrics::WriteKind;
 use crate::publish::requests::ObjectTarget;
 use crate::published::index::Index;
-use crate::published::objects::{self, Part, SHA256_ANNOTATION};
+use crate::published::objects::{self, Part};
+use crate::published::read;
+use crate::published::salt::{Salt, short_name};
 use crate::table::Digest;
 
 /// The number of generations without a shard before it is garbage.
@@ -30,12 +32,12 @@ const GENERATIONS: u64 = 2;
 /// The time without a shard before it is garbage. A slower reader has to start again.
 const UNNAMED: Duration = Duration::from_secs(60);
 
-/// Part and [`Digest::short`] of a shard.
+/// Part and [`short_name`] of a shard.
 pub type ShardKey = (Part, String);
 
 /// The key of a shard.
-pub fn key(part: Part, digest: &Digest) -> ShardKey {
-    (part, digest.short())
+pub fn key(salt: Option<Salt>, part: Part, digest: &Digest) -> ShardKey {
+    (part, short_name(salt, digest))
 }
 
 /// A shard's object.
@@ -77,8 +79,10 @@ pub fn named_by(index: &Index) -> BTreeSet<ShardKey> {
 pub struct Shard {
     pub uid: Option<String>,
     pub version: Option<String>,
-    /// The digest in its annotation; `None` if its name does not match, so that readers refuse it.
+    /// The digest in its annotation.
     sha256: Option<Digest>,
+    /// Whether its name follows from that and the last index's salt. If not, readers refuse it.
+    name_fits: bool,
     /// The first generation that did not name it, or 0 if none ever named it, and its time; `None` while the index
     /// names it.
     unnamed: Option<(u64, Instant)>,
@@ -87,11 +91,17 @@ pub struct Shard {
     doomed: bool,
 }
 
+fn has_name(key: &ShardKey, salt: Option<Salt>, sha256: Option<Digest>) -> bool {
+    sha256.is_some_and(|digest| short_name(salt, &digest) == key.1)
+}
+
 /// The shards of one output.
 #[derive(Clone, Debug, Default)]
 pub struct Shards {
     held: BTreeMap<ShardKey, Shard>,
     named: BTreeSet<ShardKey>,
+    /// The last index's.
+    salt: Option<Salt>,
     generation: u64,
 }
 
@@ -123,12 +133,12 @@ impl Shards {
             // The next generation has not named it yet.
             None => Some((self.generation, now)),
         };
-        let annotation = metadata.annotations.iter().find_map(|all| all.get(SHA256_ANNOTATION));
-        let sha256 = annotation.and_then(|text| Digest::try_from(text.as_str()).ok());
+        let sha256 = read::sha256(metadata);
         let shard = Shard {
             uid: metadata.uid.clone(),
             version: metadata.resource_version.clone(),
-            sha256: sha256.filter(|digest| digest.short() == key.1),
+            sha256,
+            name_fits: has_name(&key, self.salt, sha256),
             unnamed,
             doomed,
         };
@@ -150,8 +160,15 @@ impl Shards {
 
     /// Whether a shard exists as wanted. One whose annotation was edited is refused by readers, and one that may be
     /// deleted at any moment does not count.
-    pub fn holds(&self, part: Part, digest: &Digest) -> bool {
-        self.held.get(&key(part, digest)).is_some_and(|held| !held.doomed && held.sha256 == Some(*digest))
+    pub fn holds(&self, salt: Option<Salt>, part: Part, digest: &Digest) -> bool {
+        let held = self.held.get(&key(salt, part, digest));
+        held.is_some_and(|held| !held.doomed && held.sha256 == Some(*digest))
+    }
+
+    /// Whether an intact shard with this key and another content exists.
+    pub fn clashes(&self, salt: Option<Salt>, key: &ShardKey, digest: &Digest) -> bool {
+        let held = self.held.get(key).and_then(|held| held.sha256);
+        held != Some(*digest) && has_name(key, salt, held)
     }
 
     /// Whether the last index names it.
@@ -161,14 +178,16 @@ impl Shards {
 
     /// Whether a shard that the last index names is missing or changed.
     pub fn is_damaged(&self) -> bool {
-        // The name contains the beginning of the sum. An edit to another sum with the same beginning is left to
-        // `holds`.
-        self.named.iter().any(|key| self.held.get(key).is_none_or(|held| held.sha256.is_none()))
+        // An edit to another sum with the same name is left to `holds`.
+        self.named.iter().any(|key| self.held.get(key).is_none_or(|held| !held.name_fits))
     }
 
-    /// Whether all of these exist, and none is about to be deleted.
-    pub fn has_all(&self, keys: &BTreeSet<ShardKey>) -> bool {
-        keys.iter().all(|key| self.held.get(key).is_some_and(|held| !held.doomed && held.sha256.is_some()))
+    /// Whether all shards that an index names exist, and none is about to be deleted.
+    pub fn has_all(&self, index: &Index) -> bool {
+        named_by(index).iter().all(|key| {
+            let held = self.held.get(key);
+            held.is_some_and(|held| !held.doomed && has_name(key, index.salt, held.sha256))
+        })
     }
 
     /// All existing shards, in order.
@@ -195,7 +214,11 @@ impl Shards {
     pub fn committed(&mut self, index: &Index, now: Instant) {
         self.generation = index.generation;
         self.named = named_by(index);
+        let salted = std::mem::replace(&mut self.salt, index.salt) != index.salt;
         for (key, held) in &mut self.held {
+            if salted {
+                held.name_fits = has_name(key, index.salt, held.sha256);
+            }
             if self.named.contains(key) {
                 // Its writer made sure that no DELETE was on its way.
                 (held.unnamed, held.doomed) = (None, false);
@@ -257,6 +280,7 @@ impl Shards {
 mod tests {
     use super::*;
     use crate::published::index::{FORMAT_VERSION, IndexCounts};
+    use crate::published::objects::SHA256_ANNOTATION;
 
     fn index(generation: u64, shards: &[&Digest]) -> Index {
         Index {
@@ -265,6 +289,7 @@ mod tests {
             generation,
             awaited: 0,
             published_at: String::new(),
+            salt: None,
             hash: String::new(),
             shards: shards.iter().map(|digest| digest.short()).collect(),
             key_shards: String::new(),
@@ -290,7 +315,7 @@ mod tests {
         let output = OutputKey::new("ns", "public");
         let digest = Digest::new("x");
         for part in [Part::Routing, Part::Keys] {
-            let key = key(part, &digest);
+            let key = key(None, part, &digest);
             let object = target(&output, &key).object;
             let name = object.split_once("ns/").unwrap().1;
             assert_eq!(key_of(&output, name), Some(key));
@@ -306,11 +331,11 @@ mod tests {
     fn garbage_takes_two_generations_and_a_minute() {
         let start = Instant::now();
         let (old, new) = (Digest::new("old"), Digest::new("new"));
-        let old_key = key(Part::Routing, &old);
+        let old_key = key(None, Part::Routing, &old);
         let mut shards = Shards::default();
         shards.seen(old_key.clone(), &metadata(&old, "1"), start);
         shards.committed(&index(1, &[&old]), start);
-        shards.seen(key(Part::Routing, &new), &metadata(&new, "2"), start);
+        shards.seen(key(None, Part::Routing, &new), &metadata(&new, "2"), start);
         shards.committed(&index(2, &[&new]), start);
         let late = start + Duration::from_secs(600);
         assert_eq!(garbage(&mut shards, late), [], "one generation without it");
@@ -322,11 +347,11 @@ mod tests {
         let taken: Vec<_> = garbage(&mut shards, start + UNNAMED).into_iter().map(|(key, _)| key).collect();
         assert_eq!(taken, [old_key]);
         // Wanted again before it was deleted: the DELETE may still come, so it has to be another object.
-        assert!(!shards.holds(Part::Routing, &old));
-        shards.seen(key(Part::Routing, &old), &metadata(&old, "1"), start + UNNAMED);
-        assert!(!shards.holds(Part::Routing, &old));
-        shards.created(key(Part::Routing, &old), &metadata(&old, "3"), start + UNNAMED);
-        assert!(shards.holds(Part::Routing, &old));
+        assert!(!shards.holds(None, Part::Routing, &old));
+        shards.seen(key(None, Part::Routing, &old), &metadata(&old, "1"), start + UNNAMED);
+        assert!(!shards.holds(None, Part::Routing, &old));
+        shards.created(key(None, Part::Routing, &old), &metadata(&old, "3"), start + UNNAMED);
+        assert!(shards.holds(None, Part::Routing, &old));
         shards.committed(&index(4, &[&new, &old]), start + Duration::from_secs(61));
         assert_eq!(garbage(&mut shards, late), []);
     }
@@ -338,15 +363,15 @@ mod tests {
         let mut shards = Shards::default();
         let other = Digest::new("other");
         shards.committed(&index(5, &[&other]), start);
-        shards.created(key(Part::Keys, &digest), &metadata(&digest, "1"), start);
+        shards.created(key(None, Part::Keys, &digest), &metadata(&digest, "1"), start);
         assert_eq!(garbage(&mut shards, start + UNNAMED - Duration::from_secs(1)), []);
         assert_eq!(shards.garbage_due(), Some(start + UNNAMED));
-        assert_eq!(shards.take_garbage(start + UNNAMED, 9, &[key(Part::Keys, &digest)].into()), []);
+        assert_eq!(shards.take_garbage(start + UNNAMED, 9, &[key(None, Part::Keys, &digest)].into()), []);
         assert_eq!(garbage(&mut shards, start + UNNAMED).len(), 1, "though nothing is committed any more");
 
         // An empty index has no successor to wait for.
         let mut shards = Shards::default();
-        shards.created(key(Part::Keys, &digest), &metadata(&digest, "1"), start);
+        shards.created(key(None, Part::Keys, &digest), &metadata(&digest, "1"), start);
         shards.committed(&index(1, &[]), start);
         assert_eq!(shards.garbage_due(), Some(start + UNNAMED));
         assert_eq!(garbage(&mut shards, start + UNNAMED).len(), 1);
@@ -358,26 +383,66 @@ mod tests {
         let (named, old) = (Digest::new("named"), Digest::new("old"));
         let mut shards = Shards::default();
         for (digest, uid) in [(&named, "1"), (&old, "2")] {
-            shards.seen(key(Part::Routing, digest), &metadata(digest, uid), now);
+            shards.seen(key(None, Part::Routing, digest), &metadata(digest, uid), now);
         }
         shards.committed(&index(7, &[&named]), now);
-        assert!(shards.holds(Part::Routing, &named) && !shards.holds(Part::Routing, &old));
+        assert!(shards.holds(None, Part::Routing, &named) && !shards.holds(None, Part::Routing, &old));
         // It was ours, and goes back and forth within the minute: nothing has to be written.
         shards.committed(&index(8, &[]), now);
-        assert!(shards.holds(Part::Routing, &named));
+        assert!(shards.holds(None, Part::Routing, &named));
+    }
+
+    #[test]
+    fn names_are_those_of_the_last_indexs_salt() {
+        let now = Instant::now();
+        let (salt, digest) = (Salt::new().ok(), Digest::new("x"));
+        let salted = key(salt, Part::Routing, &digest);
+        let salted_index = Index { salt, shards: salted.1.clone(), ..index(2, &[]) };
+        let mut shards = Shards::default();
+        shards.created(key(None, Part::Routing, &digest), &metadata(&digest, "1"), now);
+        shards.committed(&index(1, &[&digest]), now);
+        shards.created(salted, &metadata(&digest, "2"), now);
+        assert!(shards.holds(salt, Part::Routing, &digest) && shards.has_all(&salted_index));
+        assert!(!shards.is_damaged());
+        shards.committed(&salted_index, now);
+        assert!(shards.holds(salt, Part::Routing, &digest) && !shards.is_damaged());
+        // Someone edits the salt: readers refuse all shards, and the index has to be written again.
+        shards.committed(&Index { salt: Salt::new().ok(), ..salted_index.clone() }, now);
+        assert!(shards.is_damaged() && shards.has_all(&salted_index));
+    }
+
+    #[test]
+    fn another_text_of_the_same_name_is_told_from_an_edit() {
+        let now = Instant::now();
+        let digest = Digest::new("x");
+        let hex = digest.to_string();
+        let like = |end: &str| Digest::try_from(&*format!("{}{end}", &hex[..64 - end.len()])).unwrap();
+        let other = if hex.ends_with('0') { like("1") } else { like("0") };
+        for salt in [None, Salt::new().ok()] {
+            let key = key(salt, Part::Routing, &digest);
+            let mut shards = Shards::default();
+            assert!(!shards.clashes(salt, &key, &digest), "none is there");
+            shards.seen(key.clone(), &metadata(&digest, "1"), now);
+            assert!(!shards.clashes(salt, &key, &digest));
+            shards.seen(key.clone(), &metadata(&other, "1"), now);
+            // With a salt nobody knows of such a one, so this is an edit.
+            assert_eq!(shards.clashes(salt, &key, &digest), salt.is_none());
+            shards.seen(key.clone(), &metadata(&Digest::new("y"), "1"), now);
+            assert!(!shards.clashes(salt, &key, &digest));
+        }
     }
 
     #[test]
     fn one_that_is_gone_or_edited_is_noticed() {
         let now = Instant::now();
         let digest = Digest::new("x");
-        let key = key(Part::Routing, &digest);
+        let key = key(None, Part::Routing, &digest);
         let mut shards = Shards::default();
         shards.seen(key.clone(), &metadata(&digest, "1"), now);
         shards.committed(&index(1, &[&digest]), now);
-        assert!(shards.holds(Part::Routing, &digest) && !shards.is_damaged());
+        assert!(shards.holds(None, Part::Routing, &digest) && !shards.is_damaged());
         shards.gone(&key, Some("an earlier object of that name"));
-        assert!(shards.holds(Part::Routing, &digest));
+        assert!(shards.holds(None, Part::Routing, &digest));
         let with = |sum: &str| ObjectMeta {
             annotations: Some([(SHA256_ANNOTATION.to_owned(), sum.to_owned())].into()),
             ..metadata(&digest, "1")
@@ -389,8 +454,8 @@ mod tests {
             ("in capitals", with(&digest.to_string().to_uppercase())),
         ] {
             shards.seen(key.clone(), &edited, now);
-            assert!(!shards.holds(Part::Routing, &digest) && shards.is_damaged(), "{what}");
-            assert!(!shards.has_all(&[key.clone()].into()), "{what}");
+            assert!(!shards.holds(None, Part::Routing, &digest) && shards.is_damaged(), "{what}");
+            assert!(!shards.has_all(&index(1, &[&digest])), "{what}");
             shards.relist(Part::Routing, now, [(key.clone(), metadata(&digest, "1"))]);
             assert!(!shards.is_damaged(), "{what}");
         }

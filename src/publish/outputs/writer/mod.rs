@@ -29,6 +29,7 @@ use crate::publish::requests::Requests;
 use crate::published::desired_output::Stamp;
 use crate::published::index::Index;
 use crate::published::objects::Part;
+use crate::published::salt::Salt;
 use crate::table::{Counts, Digest, Output};
 use crate::translate::pause::Pause;
 
@@ -84,6 +85,8 @@ pub struct OutputWriter {
     epoch: Option<u64>,
     generation: u64,
     index: Known,
+    /// The salt of the shards that are to be written, known after [`Self::take_over`].
+    salt: Option<Salt>,
     /// The uid of the last known index: this object is ours even if someone removed its labels.
     index_uid: Option<String>,
     shards: Shards,
@@ -113,6 +116,7 @@ impl OutputWriter {
             epoch: None,
             generation: 0,
             index: Known::Nothing,
+            salt: None,
             index_uid: None,
             shards: Shards::default(),
             listed: false,
@@ -150,7 +154,7 @@ impl OutputWriter {
 
     /// The current state of `output`, with everything that [`Self::commit`] needs.
     pub fn snapshot(&self, output: &mut Output) -> Snapshot {
-        let mut snapshot = Snapshot::new(output, |part, digest| !self.shards.holds(part, digest));
+        let mut snapshot = Snapshot::new(output, |part, digest| !self.shards.holds(self.salt, part, digest));
         if self.max_withdrawal > 0 {
             snapshot.desired.namespaces = Some(output.routers_by_namespace().clone());
         }
@@ -173,6 +177,7 @@ impl OutputWriter {
         loop {
             attempt += 1;
             self.read_index().await?;
+            self.salt = self.salt_of_index()?;
             let Known::Held(held) = &self.index else {
                 self.epoch = Some(self.requests.guard().epoch_over(None));
                 return Ok(());
@@ -200,6 +205,20 @@ impl OutputWriter {
         }
     }
 
+    /// The salt to continue with. An index that is intact and has none was written without. To start with one would
+    /// write all shards again.
+    fn salt_of_index(&self) -> Result<Option<Salt>, PublishError> {
+        let held = self.held();
+        match held.and_then(HeldIndex::salt) {
+            None if held.is_none_or(|held| held.index.is_none()) => self.new_salt().map(Some),
+            found => Ok(found),
+        }
+    }
+
+    fn new_salt(&self) -> Result<Salt, PublishError> {
+        Salt::new().map_err(|error| PublishError::other(self.target().object, error))
+    }
+
     /// Whether the output's namespace is deleted; false if we may not ask. The rights in it are deleted with it, so
     /// only the namespace itself gives the answer.
     pub async fn namespace_is_gone(&self) -> bool {
@@ -216,7 +235,8 @@ impl OutputWriter {
     pub async fn commit(&mut self, snapshot: &Snapshot) -> Result<Outcome, PublishError> {
         let outcome = self.commit_anew(snapshot).await;
         let failed = outcome.is_err().then(|| snapshot.desired.shards());
-        self.wanted = failed.into_iter().flatten().map(|(part, digest)| shards::key(part, &digest)).collect();
+        let key = |(part, digest)| shards::key(self.salt, part, &digest);
+        self.wanted = failed.into_iter().flatten().map(key).collect();
         // Other outputs wait meanwhile, so if the requests of one hang, it gets no retries until they work again.
         self.requests.set_repeated(!outcome.as_ref().is_err_and(PublishError::is_slow));
         outcome
@@ -250,7 +270,7 @@ impl OutputWriter {
         self.refresh().await?;
         let desired = &snapshot.desired;
         let missing: Vec<(Part, Digest)> =
-            desired.shards().filter(|(part, digest)| !self.shards.holds(*part, digest)).collect();
+            desired.shards().filter(|(part, digest)| !self.shards.holds(self.salt, *part, digest)).collect();
         let (mut says, mut awaited) = (false, 0);
         if let Some(held) = self.held() {
             if held.epoch().is_some_and(|found| found > epoch) {
@@ -262,7 +282,8 @@ impl OutputWriter {
             }
             awaited = held.index.as_ref().map_or(0, |index| index.awaited);
             // Agents report a generation at once only if the index says that it is awaited.
-            says = held.says(desired, epoch) && (!snapshot.awaited || held.generation() == Some(awaited));
+            says = held.says(desired, epoch, self.salt)
+                && (!snapshot.awaited || held.generation() == Some(awaited));
         }
         if !says && let Some(held) = self.withdrawal(snapshot).await? {
             self.keep_published(snapshot, &missing, report).await?;
@@ -284,7 +305,8 @@ impl OutputWriter {
         if snapshot.awaited {
             awaited = generation;
         }
-        let index = desired.index(&Stamp { epoch, generation, awaited, published_at: &published_at });
+        let stamp = Stamp { epoch, generation, awaited, published_at: &published_at, salt: self.salt };
+        let index = desired.index(&stamp);
         report.bytes += self.put_index(index).await?;
         report.index = true;
         report.generation = generation;

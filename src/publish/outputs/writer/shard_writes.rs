@@ -12,7 +12,7 @@ use crate::publish::outputs::shards::{self, Shard, ShardKey};
 use crate::publish::outputs::snapshot::Snapshot;
 use crate::publish::outputs::upkeep::Collected;
 use crate::publish::requests::ObjectTarget;
-use crate::published::objects::{self, Part, SHA256_ANNOTATION};
+use crate::published::objects::{self, Part};
 use crate::published::read;
 use crate::table::Digest;
 use crate::translate::problem::Kind;
@@ -56,18 +56,24 @@ impl OutputWriter {
         }
         drop(writes);
         let now = Instant::now();
+        let salt = self.salt;
         let mut first = None;
         for (part, digest, result) in results {
             match result {
                 Ok((metadata, bytes)) => {
-                    self.shards.created(shards::key(part, &digest), &metadata, now);
+                    self.shards.created(shards::key(salt, part, &digest), &metadata, now);
                     match part {
                         Part::Keys => report.key_shards += 1,
                         _ => report.routing_shards += 1,
                     }
                     report.bytes += bytes;
                 }
-                Err(error) => first = first.or(Some(error)),
+                Err(error) => {
+                    if matches!(error, PublishError::NameClash { .. }) && self.salt == salt {
+                        self.salt = Some(self.new_salt()?);
+                    }
+                    first = first.or(Some(error));
+                }
             }
         }
         first.or(slow).map_or(Ok(()), Err)
@@ -79,12 +85,15 @@ impl OutputWriter {
         part: Part,
         digest: &Digest,
     ) -> Result<(ObjectMeta, u64), PublishError> {
-        let key = shards::key(part, digest);
+        let key = shards::key(self.salt, part, digest);
         let target = shards::target(&self.output, &key);
         // It vanished after the snapshot was taken. The next snapshot contains it.
         let Some(document) = snapshot.document(part, digest) else {
             return Err(PublishError::Conflict { object: target.object });
         };
+        if self.shards.clashes(self.salt, &key, digest) {
+            return Err(PublishError::NameClash { object: target.object });
+        }
         if let Some(held) = self.shards.get(&key) {
             // It exists with another annotation, and readers refuse it; or a DELETE of it may be on its way.
             match self.requests.write_repeated(&target.delete(&held.uid, &held.version)?).await {
@@ -94,9 +103,11 @@ impl OutputWriter {
         }
         let packed = |error: std::io::Error| PublishError::other(target.object.as_str(), error);
         let write = if part == Part::Keys {
-            target.create(&objects::key_shard(&self.output, digest, &document).map_err(packed)?)?
+            target.create(&objects::key_shard(&self.output, self.salt, digest, &document).map_err(packed)?)?
         } else {
-            target.create(&objects::routing_shard(&self.output, digest, &document).map_err(packed)?)?
+            target.create(
+                &objects::routing_shard(&self.output, self.salt, digest, &document).map_err(packed)?,
+            )?
         };
         match self.requests.write_repeated(&write).await {
             Ok(written) => Ok((written.metadata, write.bytes())),
@@ -105,10 +116,12 @@ impl OutputWriter {
                 let Some(found) = self.requests.get_metadata(&target).await? else {
                     return Err(PublishError::Conflict { object: target.object });
                 };
-                let annotations = found.metadata.annotations.as_ref();
-                let sha256 = annotations.and_then(|annotations| annotations.get(SHA256_ANNOTATION));
-                let right = sha256 == Some(&digest.to_string());
-                let ours = right && objects::is_ours(&found.metadata, &self.output, part);
+                let right = read::sha256(&found.metadata) == Some(*digest);
+                let labelled = objects::is_ours(&found.metadata, &self.output, part);
+                if labelled && !right && read::check_name(&found.metadata, self.salt).is_ok() {
+                    return Err(PublishError::NameClash { object: target.object });
+                }
+                let ours = right && labelled;
                 if ours && self.shards.is_named(&key) {
                     return Ok((found.metadata, 0));
                 }

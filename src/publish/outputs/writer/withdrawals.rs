@@ -82,14 +82,17 @@ impl OutputWriter {
             let wanted: Vec<_> = missing
                 .iter()
                 .copied()
-                .filter(|(part, digest)| named.contains(&shards::key(*part, digest)))
+                .filter(|(part, digest)| {
+                    let key = shards::key(self.salt, *part, digest);
+                    named.contains(&key) && !self.shards.clashes(self.salt, &key, digest)
+                })
                 .collect();
             self.create(snapshot, &wanted, report).await?;
             let says = |held: &HeldIndex| !held.unlabelled && held.index.as_ref() == Some(&last);
             if self.held().is_some_and(says) {
                 return Ok(());
             }
-            if self.shards.has_all(&named) {
+            if self.shards.has_all(&last) {
                 let generation = self.generation.saturating_add(1);
                 self.put_index(Index { generation, published_at: now(), ..last }).await?;
                 return Ok(());
