@@ -125,7 +125,8 @@ impl Folder {
             }
         })?;
         let (root, output) = (root.to_owned(), output.to_string());
-        let mut folder = Self { root, output, current: None, number: 0, seed: 0, prepared: false, _lock: lock };
+        let mut folder =
+            Self { root, output, current: None, number: 0, seed: 0, prepared: false, _lock: lock };
         folder.number = folder.highest_number();
         folder.current = folder.read_current();
         let seed = folder.current.as_ref().map(|current| current.seed).filter(|seed| *seed != 0);
@@ -224,7 +225,8 @@ impl Folder {
     ) -> Result<bool, NotHandedOn> {
         let last = self.current.as_ref();
         let output = self.output.clone();
-        let mut next = OnDisk { output, epoch, generation, files: BTreeMap::new(), bytes: 0, seed: self.seed };
+        let mut next =
+            OnDisk { output, epoch, generation, files: BTreeMap::new(), bytes: 0, seed: self.seed };
         for (name, content) in &files {
             let sum = match content {
                 FileContent::Text(text) => Digest::new(text).to_string(),

@@ -268,16 +268,16 @@ fn strange_files_are_named_and_left_alone() {
 #[test]
 fn the_seed_is_kept_with_what_is_on_disk() {
     let place = tempfile::tempdir().unwrap();
-    let mut folder = Folder::open(place.path()).unwrap();
+    let mut folder = open(place.path()).unwrap();
     let seed = folder.seed();
     folder.write(1, 1, files(&[("a.yaml", "a")])).unwrap();
     assert!(folder.check());
     drop(folder);
-    assert_eq!(Folder::open(place.path()).unwrap().seed(), seed);
+    assert_eq!(open(place.path()).unwrap().seed(), seed);
     // An older agent wrote none.
     let sums = place.path().join("current/sums.json");
     let text = fs::read_to_string(&sums).unwrap().replace(&format!(",\"seed\":{seed}"), "");
     fs::write(&sums, text).unwrap();
-    let folder = Folder::open(place.path()).unwrap();
+    let folder = open(place.path()).unwrap();
     assert!(folder.current().is_some() && ![0, seed].contains(&folder.seed()));
 }

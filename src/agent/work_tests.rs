@@ -21,7 +21,7 @@ fn output() -> OutputKey {
 fn shard(router: &str) -> (String, ConfigMap) {
     let text = format!("{{\"http\":{{\"routers\":{{\"{router}\":{{\"service\":\"s\",\"rule\":\"x\"}}}}}}}}");
     let digest = Digest::new(&text);
-    (digest.short(), objects::routing_shard(&output(), &digest, &text).unwrap())
+    (digest.short(), objects::routing_shard(&output(), None, &digest, &text).unwrap())
 }
 
 fn index(generation: u64, shards: &[String], routers: usize) -> SeenIndex {
@@ -31,6 +31,7 @@ fn index(generation: u64, shards: &[String], routers: usize) -> SeenIndex {
         generation,
         awaited: generation,
         published_at: "2026-11-26T08:00:00Z".to_owned(),
+        salt: None,
         hash: String::new(),
         shards: shards.concat(),
         key_shards: String::new(),

@@ -8,21 +8,21 @@ use waybill::publish::outputs::Outcome;
 use waybill::published::desired_output::DesiredOutput;
 use waybill::published::index::{FORMAT_VERSION, Index, IndexCounts};
 use waybill::published::objects;
-use waybill::published::salt::short_name;
+use waybill::published::salt::{Salt, short_name};
 use waybill::table::Digest;
 
 use crate::output::{Bench, MANY, begin};
 
-/// An output whose index was written without a salt.
-async fn unsalted(ingresses: usize) -> Bench {
-    let mut bench = Bench::new(ingresses, 0).await;
+/// An output whose first index has this salt.
+async fn begun_with(salt: Option<Salt>) -> Bench {
+    let mut bench = Bench::new(MANY, 0).await;
     let index = Index {
         format_version: FORMAT_VERSION,
         epoch: 1,
         generation: 1,
         awaited: 0,
         published_at: String::new(),
-        salt: None,
+        salt,
         hash: String::new(),
         shards: String::new(),
         key_shards: String::new(),
@@ -41,8 +41,7 @@ fn routing_shards(bench: &mut Bench) -> Vec<Digest> {
 
 #[tokio::test]
 async fn every_leader_keeps_the_salt_and_renames_nothing() {
-    let mut bench = Bench::new(MANY, 0).await;
-    bench.committed().await;
+    let mut bench = begun_with(Salt::new().ok()).await;
     let (first, shards) = (bench.index().await, bench.shard_names().await);
     let names: Vec<String> =
         routing_shards(&mut bench).iter().map(|digest| short_name(first.salt, digest)).collect();
@@ -77,19 +76,18 @@ async fn every_leader_keeps_the_salt_and_renames_nothing() {
     bench.committed().await;
     assert_eq!((bench.index().await.salt, bench.shard_names().await), (first.salt, shards));
 
-    // Where there is no index, names begin anew.
+    // Where there is no index, names begin anew, without a salt.
     bench.config_maps().delete("out", &DeleteParams::default()).await.unwrap();
     let (_term, next) = begin(bench.plane, &bench.output, "fourth", 0).await;
     bench.writer = next;
     bench.committed().await;
-    let salt = bench.index().await.salt;
-    assert!(salt.is_some() && salt != first.salt);
+    assert_eq!(bench.index().await.salt, None);
     bench.assert_published().await;
 }
 
 #[tokio::test]
 async fn what_was_begun_without_a_salt_goes_on_without() {
-    let mut bench = unsalted(MANY).await;
+    let mut bench = begun_with(None).await;
     let mut terms = Vec::new();
     for leader in ["second", "third"] {
         bench.set(7, leader, false);
@@ -111,7 +109,7 @@ async fn what_was_begun_without_a_salt_goes_on_without() {
 #[tokio::test]
 async fn two_texts_of_one_name_give_all_shards_new_names() {
     for known in [true, false] {
-        let mut bench = unsalted(MANY).await;
+        let mut bench = begun_with(None).await;
         let before = bench.index().await;
         let old = routing_shards(&mut bench);
         bench.set(7, "v2", false);

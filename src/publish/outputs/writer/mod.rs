@@ -85,7 +85,7 @@ pub struct OutputWriter {
     epoch: Option<u64>,
     generation: u64,
     index: Known,
-    /// The salt of the shards that are to be written, known after [`Self::take_over`].
+    /// The salt of the shards that are to be written: that of the index, or a new one once two shards had the same name.
     salt: Option<Salt>,
     /// The uid of the last known index: this object is ours even if someone removed its labels.
     index_uid: Option<String>,
@@ -177,7 +177,7 @@ impl OutputWriter {
         loop {
             attempt += 1;
             self.read_index().await?;
-            self.salt = self.salt_of_index()?;
+            self.salt = self.held().and_then(HeldIndex::salt);
             let Known::Held(held) = &self.index else {
                 self.epoch = Some(self.requests.guard().epoch_over(None));
                 return Ok(());
@@ -202,16 +202,6 @@ impl OutputWriter {
                     return Ok(());
                 }
             }
-        }
-    }
-
-    /// The salt to continue with. An index that is intact and has none was written without. To start with one would
-    /// write all shards again.
-    fn salt_of_index(&self) -> Result<Option<Salt>, PublishError> {
-        let held = self.held();
-        match held.and_then(HeldIndex::salt) {
-            None if held.is_none_or(|held| held.index.is_none()) => self.new_salt().map(Some),
-            found => Ok(found),
         }
     }
 
