@@ -51,7 +51,8 @@ pub enum FileContent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OnDisk {
-    /// `NAMESPACE/NAME`
+    /// `NAMESPACE/NAME`; empty where an older agent wrote it.
+    #[serde(default)]
     pub output: String,
     pub epoch: u64,
     pub generation: u64,
@@ -134,7 +135,7 @@ impl Folder {
         folder.finish();
         folder.remove_others();
         if let Some(other) = folder.current.take() {
-            if other.output == folder.output {
+            if other.output.is_empty() || other.output == folder.output {
                 folder.current = Some(other);
             } else {
                 let (root, output) = (folder.root.display(), &folder.output);

@@ -1,5 +1,5 @@
-//! The names of shards. They are short, so whoever knew what they are made of could search for two texts with the same
-//! one: 2^30 tries, and a tenant writes some shards alone. So a secret of the output is in each.
+//! The names of shards. They are short, so whoever writes a text alone, as a tenant can, may search for two of the same
+//! name: 2^30 tries. Once that has happened to an output, names depend on a secret of its index.
 
 use std::fmt;
 

@@ -3,7 +3,7 @@
 //! Traefik keeps the first certificate that it reads of each set of names and ignores all others, and which one that is
 //! would depend on how shards and files are cut. So one of each set is published: that of the oldest Secret, so that a
 //! later one takes no host from the first. One that Traefik can't load comes after all others. What can't be read is
-//! published as it is, once, however many Secrets it is copied to.
+//! published as it is, for each Secret.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,7 +13,6 @@ use super::digest::{Digest, place};
 use super::shards::Shards;
 use crate::kubernetes::key::SecretKey;
 use crate::traefik::certificate::{CertificateFacts, is_loadable};
-use crate::traefik::document::{Keys, certificate_line};
 use crate::traefik::dynamic::Certificate;
 use crate::translate::fragment::{CertificateFragment, Created};
 
@@ -85,7 +84,7 @@ impl Certificates {
             }
             users = used.users;
         }
-        let names = names_of(certificate);
+        let names = names_of(secret, certificate);
         let certificate = Arc::clone(certificate);
         let used = UsedSecret { users, certificate, created: *created, names, unloadable: false };
         self.replace(secret, Some(used))
@@ -169,10 +168,10 @@ impl UsedSecret {
     }
 }
 
-/// What Traefik tells a certificate from others by: its names, or all of it where it can't be read.
-fn names_of(certificate: &Certificate) -> Digest {
+/// What Traefik tells a certificate from others by: its names. One that can't be read stands alone.
+fn names_of(secret: &SecretKey, certificate: &Certificate) -> Digest {
     match CertificateFacts::parse(&certificate.cert_file) {
         Ok(facts) => Digest::new(&format!("names {}", facts.names.join(","))),
-        Err(_) => Digest::new(&certificate_line(certificate, Keys::Shown)),
+        Err(_) => Digest::new(&format!("secret {secret}")),
     }
 }

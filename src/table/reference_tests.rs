@@ -103,9 +103,10 @@ pub(super) fn configuration(fragments: &BTreeMap<IngressKey, Fragment>, output: 
     }
     let known: Vec<_> = certificates.into_values().map(|one| (one, known(&one.certificate))).collect();
     let rank = |(one, known): &(&CertificateFragment, Known)| (!known.1, one.created, one.secret.clone());
-    let served = known
-        .iter()
-        .filter(|one| known.iter().filter(|other| other.1.0 == one.1.0).map(rank).min() == Some(rank(one)));
+    let is_first = |one: &(&CertificateFragment, Known)| {
+        known.iter().filter(|other| other.1.0 == one.1.0).map(rank).min() == Some(rank(one))
+    };
+    let served = known.iter().filter(|one| one.1.0.is_none() || is_first(one));
     let certificates: Vec<Certificate> = served.map(|(one, _)| (*one.certificate).clone()).collect();
     Configuration {
         http: (http != Http::default()).then_some(http),
@@ -113,8 +114,8 @@ pub(super) fn configuration(fragments: &BTreeMap<IngressKey, Fragment>, output: 
     }
 }
 
-/// The names of a certificate, or all of it where it can't be read, and whether Traefik can load it.
-type Known = (Result<Vec<String>, Certificate>, bool);
+/// The names of a certificate that can be read, and whether Traefik can load it.
+type Known = (Option<Vec<String>>, bool);
 
 /// Reads a certificate once.
 fn known(certificate: &Certificate) -> Known {
@@ -123,7 +124,7 @@ fn known(certificate: &Certificate) -> Known {
     }
     let read = || {
         let facts = CertificateFacts::parse(&certificate.cert_file);
-        (facts.map(|facts| facts.names).map_err(|_| certificate.clone()), is_loadable(certificate))
+        (facts.map(|facts| facts.names).ok(), is_loadable(certificate))
     };
     let text = (certificate.cert_file.clone(), certificate.key_file.clone());
     KNOWN.with_borrow_mut(|known| known.entry(text).or_insert_with(read).clone())
