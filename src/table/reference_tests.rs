@@ -117,10 +117,13 @@ pub(super) fn configuration(fragments: &BTreeMap<IngressKey, Fragment>, output: 
 /// The names of a certificate that can be read, and whether Traefik can load it.
 type Known = (Option<Vec<String>>, bool);
 
+/// By certificate and key.
+type KnownByText = HashMap<(Arc<str>, Arc<str>), Known>;
+
 /// Reads a certificate once.
 fn known(certificate: &Certificate) -> Known {
     thread_local! {
-        static KNOWN: RefCell<HashMap<(Arc<str>, Arc<str>), Known>> = RefCell::default();
+        static KNOWN: RefCell<KnownByText> = RefCell::default();
     }
     let read = || {
         let facts = CertificateFacts::parse(&certificate.cert_file);

@@ -108,10 +108,10 @@ impl Watching {
                         }
                         let of_list = matches!(event, Event::InitApply(_) | Event::InitDone);
                         if of_list && !listing {
-                            context.take(kind, &path, Event::Init, &apply);
+                            context.take(kind, &path, Event::Init, apply);
                         }
                         listing = matches!(event, Event::InitApply(_));
-                        context.take(kind, &path, event, &apply);
+                        context.take(kind, &path, event, apply);
                         if !listing {
                             context.live.set_sources(|sources| sources.parameters = true);
                         }
@@ -126,8 +126,8 @@ impl Watching {
                             );
                             context.live.set_sources(|sources| sources.parameters = false);
                             // An empty list: what was there is gone with its CRD.
-                            context.take(kind, &path, Event::<DynamicObject>::Init, &apply);
-                            context.take(kind, &path, Event::<DynamicObject>::InitDone, &apply);
+                            context.take(kind, &path, Event::<DynamicObject>::Init, apply);
+                            context.take(kind, &path, Event::<DynamicObject>::InitDone, apply);
                         }
                         context.metrics.watch_age.heard(kind, &path, Instant::now());
                         tokio::time::sleep(LOOK_FOR_CRD).await;
