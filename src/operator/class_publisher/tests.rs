@@ -14,27 +14,27 @@ use crate::publish::problems::Events;
 use crate::translate::problem::{Kind, Subject};
 use crate::{offline, options};
 
-const CLASSES: &str = "
+/// Two classes with outputs of their own.
+fn classes() -> String {
+    let class = |name| {
+        format!(
+            "
 apiVersion: networking.k8s.io/v1
 kind: IngressClass
-metadata: {name: a}
-spec: {controller: traefik.io/ingress-controller, parameters: {apiGroup: waybill.dev, kind: IngressClassParameters, name: a}}
+metadata: {{name: {name}}}
+spec:
+  controller: traefik.io/ingress-controller
+  parameters: {{apiGroup: waybill.dev, kind: IngressClassParameters, name: {name}}}
 ---
 apiVersion: waybill.dev/v1alpha1
 kind: IngressClassParameters
-metadata: {name: a}
-spec: {output: {name: a, namespace: edge}}
----
-apiVersion: networking.k8s.io/v1
-kind: IngressClass
-metadata: {name: b}
-spec: {controller: traefik.io/ingress-controller, parameters: {apiGroup: waybill.dev, kind: IngressClassParameters, name: b}}
----
-apiVersion: waybill.dev/v1alpha1
-kind: IngressClassParameters
-metadata: {name: b}
-spec: {output: {name: b, namespace: edge}}
-";
+metadata: {{name: {name}}}
+spec: {{output: {{name: {name}, namespace: edge}}}}
+"
+        )
+    };
+    ["a", "b"].map(class).join("---")
+}
 
 /// What the API server answers: an error's code, an object, or `None` for the object that was sent.
 type Answer = Result<Option<Value>, u16>;
@@ -88,7 +88,7 @@ impl Bench {
 
 #[tokio::test]
 async fn a_status_that_is_refused_keeps_no_other_from_being_written() {
-    let mut bench = Bench::new(CLASSES, |method, path| match *method {
+    let mut bench = Bench::new(&classes(), |method, path| match *method {
         Method::GET => Err(404),
         Method::PATCH if path.ends_with("/a/status") => Err(403),
         Method::PATCH => Ok(Some(json!({"metadata": {}}))),
@@ -110,7 +110,7 @@ kind: Ingress
 metadata: {name: web, namespace: shop}
 spec: {ingressClassName: a, tls: [{hosts: [a.example.com]}]}
 ";
-    let mut bench = Bench::new(&format!("{CLASSES}{ingress}"), |method, _| match *method {
+    let mut bench = Bench::new(&(classes() + ingress), |method, _| match *method {
         Method::GET => Err(404),
         Method::PATCH => Ok(Some(json!({"metadata": {}}))),
         _ => Ok(None),
@@ -134,7 +134,7 @@ spec: {ingressClassName: a, tls: [{hosts: [a.example.com]}]}
 /// From the first moment of a term, and whatever keeps the ConfigMap from being read or written.
 #[tokio::test]
 async fn without_its_memory_the_problems_and_statuses_of_classes_are_written_all_the_same() {
-    let manifest = CLASSES.replace("{output: {name: b,", "{output: {name: NO,");
+    let manifest = classes().replace("{output: {name: b,", "{output: {name: NO,");
     let strangers =
         || Ok(Some(json!({"metadata": {"name": "waybill.classes", "namespace": "waybill", "uid": "u"}})));
     let cases: [(OfMemory, f64); 3] = [
