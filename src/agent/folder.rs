@@ -69,7 +69,7 @@ impl OnDisk {
     /// One sum of all files.
     pub fn sum(&self) -> String {
         let all: String = self.files.iter().map(|(name, sum)| format!("{name} {sum}\n")).collect();
-        Digest::new(&all).short()
+        Digest::new(&all).short().to_string()
     }
 
     /// See [`marker`].

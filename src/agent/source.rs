@@ -200,7 +200,7 @@ impl OutputReader {
     }
 
     async fn fetch_one(&self, name: &str, salt: Option<Salt>) -> Result<ShardEntries, FetchError> {
-        let key_prefix = objects::key_shard_name(&self.output, "");
+        let key_prefix = objects::key_shard_prefix(&self.output);
         let refused = |error: ReadError| FetchError::Refused(error.into());
         let (text, metadata, data) = if name.starts_with(&key_prefix) {
             let secret = found(name, self.secrets.get_opt(name).await)?;

@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::well_known::{MANAGED_BY_LABEL, PART_LABEL, WAYBILL};
 use crate::published::objects::OUTPUT_LABEL;
-use crate::table::Digest;
+use crate::table::{Digest, ShortDigest};
 
 /// Value of [`PART_LABEL`] of an agent's Lease.
 pub const AGENT_PART: &str = "agent";
@@ -133,7 +133,10 @@ mod tests {
     fn a_report_is_read_as_it_was_written() {
         let output = OutputKey::new("edge", "public");
         let name = lease_name(&output, "traefik-abc");
-        assert!(name.starts_with("public.a-") && name.len() == "public.a-".len() + Digest::SHORT, "{name}");
+        assert!(
+            name.starts_with("public.a-") && name.len() == "public.a-".len() + ShortDigest::LENGTH,
+            "{name}"
+        );
         let lease = |change: fn(&mut Lease)| {
             let mut lease: Lease = serde_json::from_value(serde_json::json!({
                 "metadata": {"labels": labels(&output), "annotations": annotations(7, 4711)},

@@ -51,7 +51,7 @@ impl DesiredOutput {
     /// The index that names these shards.
     pub fn index(&self, stamp: &Stamp<'_>) -> Index {
         let run = |shards: &[Digest]| {
-            shards.iter().map(|digest| short_name(stamp.salt, digest)).collect::<String>()
+            shards.iter().map(|digest| short_name(stamp.salt, digest).to_string()).collect::<String>()
         };
         Index {
             format_version: FORMAT_VERSION,

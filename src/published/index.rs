@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::published::salt::Salt;
-use crate::table::{Counts, Digest};
+use crate::table::{Counts, ShortDigest};
 
 /// The written format. Readers accept it and the one before it (there is none before 1).
 pub const FORMAT_VERSION: u64 = 1;
@@ -30,9 +30,9 @@ pub struct Index {
     pub salt: Option<Salt>,
     /// [`crate::table::hash`] in hex.
     pub hash: String,
-    /// The routing shards in order, [`Digest::SHORT`] characters each.
+    /// The routing shards in order, [`ShortDigest::LENGTH`] characters each.
     pub shards: String,
-    /// The key shards in order, [`Digest::SHORT`] characters each.
+    /// The key shards in order, [`ShortDigest::LENGTH`] characters each.
     pub key_shards: String,
     pub counts: IndexCounts,
     /// Routers by the namespace of their Ingress, for `operator.maxWithdrawal`; `None` without it. Of many namespaces,
@@ -69,7 +69,7 @@ pub enum IndexError {
     /// `shards` or `keyShards`.
     #[error(
         "index.json: {field} is not a sequence of names of {} characters (a to z, 2 to 7)",
-        Digest::SHORT
+        ShortDigest::LENGTH
     )]
     ShardNames { field: &'static str },
 }
@@ -91,8 +91,7 @@ impl Index {
         }
         let index: Self = serde_json::from_str(text)?;
         for (field, names) in [("shards", &index.shards), ("keyShards", &index.key_shards)] {
-            let base32 = names.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'));
-            if !base32 || names.len() % Digest::SHORT != 0 {
+            if short_names(names).count() * ShortDigest::LENGTH != names.len() {
                 return Err(IndexError::ShardNames { field });
             }
         }
@@ -100,23 +99,25 @@ impl Index {
     }
 
     /// The routing shards' names, in order.
-    pub fn shards(&self) -> impl Iterator<Item = &str> {
-        names(&self.shards)
+    pub fn shards(&self) -> impl Iterator<Item = ShortDigest> {
+        short_names(&self.shards)
     }
 
     /// The key shards' names, in order.
-    pub fn key_shards(&self) -> impl Iterator<Item = &str> {
-        names(&self.key_shards)
+    pub fn key_shards(&self) -> impl Iterator<Item = ShortDigest> {
+        short_names(&self.key_shards)
     }
 }
 
-fn names(run: &str) -> impl Iterator<Item = &str> {
-    (0..run.len()).step_by(Digest::SHORT).filter_map(move |at| run.get(at..at + Digest::SHORT))
+fn short_names(run: &str) -> impl Iterator<Item = ShortDigest> {
+    let starts = (0..run.len()).step_by(ShortDigest::LENGTH);
+    starts.filter_map(|at| run.get(at..at + ShortDigest::LENGTH)?.parse().ok())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::Digest;
 
     fn index() -> Index {
         Index {
@@ -148,7 +149,10 @@ mod tests {
         );
         let read = Index::parse(&text);
         assert!(matches!(&read, Ok(read) if *read == index()), "{read:?}");
-        assert_eq!(index().shards().collect::<Vec<_>>(), ["aaaaaaaaaaaa", "bbbbbbbbbbbb"]);
+        assert_eq!(
+            index().shards().map(|name| name.to_string()).collect::<Vec<_>>(),
+            ["aaaaaaaaaaaa", "bbbbbbbbbbbb"]
+        );
         assert_eq!(index().key_shards().count(), 0);
         let guarded = Index { namespaces: Some([("shop".to_owned(), 1)].into()), ..index() };
         let text = serde_json::to_string(&guarded).unwrap_or_default();

@@ -19,7 +19,7 @@ use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::well_known::{MANAGED_BY_LABEL, PART_LABEL, WAYBILL};
 use crate::published::index::Index;
 use crate::published::salt::{Salt, short_name};
-use crate::table::Digest;
+use crate::table::{Digest, ShortDigest};
 use crate::traefik::escape;
 
 /// Label that names the output.
@@ -65,13 +65,18 @@ impl Part {
 }
 
 /// Name of a routing shard. `short` is its [`short_name`].
-pub fn routing_shard_name(output: &OutputKey, short: &str) -> String {
+pub fn routing_shard_name(output: &OutputKey, short: ShortDigest) -> String {
     format!("{}.r-{short}", output.name())
 }
 
 /// Name of a key shard. `short` is its [`short_name`].
-pub fn key_shard_name(output: &OutputKey, short: &str) -> String {
-    format!("{}.k-{short}", output.name())
+pub fn key_shard_name(output: &OutputKey, short: ShortDigest) -> String {
+    format!("{}{short}", key_shard_prefix(output))
+}
+
+/// What the names of key shards begin with, and those of no other objects of the output.
+pub fn key_shard_prefix(output: &OutputKey) -> String {
+    format!("{}.k-", output.name())
 }
 
 /// Name of the text.
@@ -142,7 +147,7 @@ pub fn routing_shard(
     digest: &Digest,
     document: &str,
 ) -> io::Result<ConfigMap> {
-    let name = routing_shard_name(output, &short_name(salt, digest));
+    let name = routing_shard_name(output, short_name(salt, digest));
     let data = [(ROUTING_YAML_GZ.to_owned(), compressed(document, ROUTING_LEVEL)?)];
     Ok(ConfigMap {
         metadata: shard_metadata(output, Part::Routing, digest, name),
@@ -162,7 +167,7 @@ pub fn key_shard(
     digest: &Digest,
     document: &str,
 ) -> io::Result<Secret> {
-    let name = key_shard_name(output, &short_name(salt, digest));
+    let name = key_shard_name(output, short_name(salt, digest));
     let data = [(CERTIFICATES_YAML_GZ.to_owned(), compressed(document, KEYS_LEVEL)?)];
     Ok(Secret {
         metadata: shard_metadata(output, Part::Keys, digest, name),

@@ -119,8 +119,8 @@ pub fn sha256(metadata: &ObjectMeta) -> Option<Digest> {
 pub fn check_name(metadata: &ObjectMeta, salt: Option<Salt>) -> Result<(), ReadError> {
     let object = name(metadata);
     let short = object.rsplit_once('-').map(|(_, short)| short);
-    match sha256(metadata).map(|sha256| short_name(salt, &sha256)) {
-        Some(name) if short == Some(&*name) => Ok(()),
+    match (sha256(metadata), short.and_then(|short| short.parse().ok())) {
+        (Some(sha256), Some(short)) if short_name(salt, &sha256) == short => Ok(()),
         _ => Err(ReadError::ShardMisnamed { object }),
     }
 }

@@ -12,7 +12,7 @@ use crate::published::index::IndexError;
 use crate::published::objects::{self, Part};
 use crate::published::read::{self, ReadError};
 use crate::published::salt::{Salt, short_name};
-use crate::table::{Digest, Table};
+use crate::table::{Digest, ShortDigest, Table};
 use crate::traefik::document::Keys;
 use crate::traefik::dynamic::{Certificate, HttpService, LoadBalancer, Router, Server};
 use crate::translate::fragment::{
@@ -336,11 +336,11 @@ fn errors_don_t_quote_keys() {
     let short = read::index(&cluster.index).map(|index| index.key_shards).unwrap_or_default();
     let data = cluster.index.data.get_or_insert_default();
     if let Some(index) = data.get_mut("index.json") {
-        *index = index.replace(&short, &short_name(salt(), &digest));
+        *index = index.replace(&short, &short_name(salt(), &digest).to_string());
     }
     let shard = objects::key_shard(&output(), salt(), &digest, text).unwrap_or_default();
     cluster.secrets =
-        BTreeMap::from([(objects::key_shard_name(&output(), &short_name(salt(), &digest)), shard)]);
+        BTreeMap::from([(objects::key_shard_name(&output(), short_name(salt(), &digest)), shard)]);
     let error = cluster.read().map_err(|e| e.to_string()).err().unwrap_or_default();
     assert!(error.contains("line 1, column") && !error.contains("SECRET"), "{error}");
 }
@@ -422,7 +422,7 @@ fn cost_of_a_change(services: &[&str], buckets: u64) -> usize {
         let shard = objects::routing_shard(&output(), salt(), &Digest::new(&document), &document).unwrap();
         serde_json::to_vec(&shard).unwrap().len()
     };
-    (0..SAMPLE).map(shard).sum::<usize>() / SAMPLE as usize + buckets as usize * Digest::SHORT
+    (0..SAMPLE).map(shard).sum::<usize>() / SAMPLE as usize + buckets as usize * ShortDigest::LENGTH
 }
 
 /// The number of shards is about the one that costs least: neither half as many nor twice as many would write much less.

@@ -1,6 +1,7 @@
 //! The sha256 of a document, in the two forms that published objects contain.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
+use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 
@@ -11,9 +12,6 @@ use crate::traefik::escape::Sink;
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// Characters of [`Self::short`].
-    pub const SHORT: usize = 12;
-
     /// The sha256 of a text.
     pub fn new(text: &str) -> Self {
         Self::written(|sink| sink.push(text))
@@ -31,18 +29,10 @@ impl Digest {
         &self.0
     }
 
-    /// The first 60 bits in lower-case base32 (RFC 4648), for names.
-    pub fn short(&self) -> String {
-        let mut bits = [0; 8];
-        bits.copy_from_slice(&self.0[..8]);
-        let bits = u64::from_be_bytes(bits);
-        (0..Self::SHORT)
-            .map(|place| {
-                let digit = (bits >> (59 - 5 * place)) & 31;
-                // 0 to 25 are letters, 26 to 31 the digits 2 to 7.
-                char::from(if digit < 26 { b'a' + digit as u8 } else { b'2' + (digit - 26) as u8 })
-            })
-            .collect()
+    /// Its beginning.
+    pub fn short(&self) -> ShortDigest {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        ShortDigest(u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> (64 - ShortDigest::BITS))
     }
 }
 
@@ -52,7 +42,7 @@ impl From<Sha256> for Digest {
     }
 }
 
-/// A text that is not a valid [`Digest`].
+/// A text that is not a valid [`Digest`] or [`ShortDigest`].
 #[derive(Debug)]
 pub struct NoDigest;
 
@@ -83,6 +73,57 @@ impl fmt::Debug for Digest {
     }
 }
 
+/// The first 60 bits of a sha256, for names: 12 characters of lower-case base32 (RFC 4648).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShortDigest(u64);
+
+impl ShortDigest {
+    /// The number of its characters.
+    pub const LENGTH: usize = 12;
+    const BITS: usize = Self::LENGTH * DIGIT;
+}
+
+/// Bits of a character of base32.
+const DIGIT: usize = 5;
+
+impl fmt::Display for ShortDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = (0..Self::BITS).step_by(DIGIT).rev().map(|shift| (self.0 >> shift) as u8 & 31);
+        // 0 to 25 are letters, 26 to 31 the digits 2 to 7.
+        digits
+            .map(|digit| if digit < 26 { b'a' + digit } else { b'2' + digit - 26 })
+            .try_for_each(|digit| f.write_char(digit.into()))
+    }
+}
+
+impl fmt::Debug for ShortDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for ShortDigest {
+    type Err = NoDigest;
+
+    /// Parses the output of `Display`, and no other spelling.
+    fn from_str(text: &str) -> Result<Self, NoDigest> {
+        if text.len() != Self::LENGTH {
+            return Err(NoDigest);
+        }
+        text.bytes()
+            .try_fold(0, |bits, character| {
+                let digit = match character {
+                    b'a'..=b'z' => character - b'a',
+                    b'2'..=b'7' => character - b'2' + 26,
+                    _ => return None,
+                };
+                Some(bits << DIGIT | u64::from(digit))
+            })
+            .map(Self)
+            .ok_or(NoDigest)
+    }
+}
+
 /// The first 64 bits of a sha256, which determine the place of an entry, on every machine and in every release.
 pub(super) type Place = u64;
 
@@ -102,7 +143,11 @@ mod tests {
     fn spellings() {
         let digest = Digest::new("abc");
         assert_eq!(digest.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        assert_eq!(digest.short(), "xj4bnp4pahh6");
+        assert_eq!(digest.short().to_string(), "xj4bnp4pahh6");
+        assert_eq!("xj4bnp4pahh6".parse().ok(), Some(digest.short()));
+        for other in ["", "xj4bnp4pahh", "xj4bnp4pahh6a", "xj4bnp4pahh1", "XJ4BNP4PAHH6", "xj4bnp4pahé"] {
+            assert!(other.parse::<ShortDigest>().is_err(), "{other}");
+        }
         let hex = digest.to_string();
         assert_eq!(Digest::try_from(hex.as_str()).ok(), Some(digest));
         for other in

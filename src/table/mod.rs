@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub use content::ShardContent;
-pub use digest::Digest;
+pub use digest::{Digest, ShortDigest};
 pub use output::{Counts, Output};
 
 use crate::kubernetes::key::{IngressKey, OutputKey};

@@ -214,7 +214,7 @@ async fn epochs_grow_and_a_late_writer_changes_nothing() {
 async fn garbage_goes_after_its_time_and_not_before() {
     let mut bench = Bench::new(MANY, 0).await;
     bench.committed().await;
-    let first: Vec<String> = bench.index().await.shards().map(str::to_owned).collect();
+    let first: Vec<_> = bench.index().await.shards().collect();
     bench.set(7, "v2", false);
     bench.committed().await;
     let minute = Instant::now() + Duration::from_secs(61);

@@ -182,7 +182,7 @@ async fn a_late_deletion_hits_no_shard_that_is_named_again() {
         }
         let garbage = bench.writer.take_garbage(Instant::now() + Duration::from_secs(61));
         let [((_, short), shard)] = &garbage[..] else { panic!("{garbage:?}") };
-        assert!(first.shards().any(|named| named == short));
+        assert!(first.shards().any(|named| named == *short));
         let (name, uid) = (format!("out.r-{short}"), shard.uid.clone());
         let deletion = tokio::spawn(delete_shards(late, bench.output.clone(), garbage));
         harness::eventually("the DELETE is under way", Duration::from_secs(20), async || {

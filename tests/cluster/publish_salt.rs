@@ -9,7 +9,7 @@ use waybill::published::desired_output::DesiredOutput;
 use waybill::published::index::{FORMAT_VERSION, Index, IndexCounts};
 use waybill::published::objects;
 use waybill::published::salt::{Salt, short_name};
-use waybill::table::Digest;
+use waybill::table::{Digest, ShortDigest};
 
 use crate::output::{Bench, MANY, begin};
 
@@ -43,7 +43,7 @@ fn routing_shards(bench: &mut Bench) -> Vec<Digest> {
 async fn every_leader_keeps_the_salt_and_renames_nothing() {
     let mut bench = begun_with(Salt::new().ok()).await;
     let (first, shards) = (bench.index().await, bench.shard_names().await);
-    let names: Vec<String> =
+    let names: Vec<ShortDigest> =
         routing_shards(&mut bench).iter().map(|digest| short_name(first.salt, digest)).collect();
     assert!(first.salt.is_some());
     assert_eq!(first.shards().collect::<Vec<_>>(), names);
@@ -93,7 +93,7 @@ async fn what_was_begun_without_a_salt_goes_on_without() {
         bench.set(7, leader, false);
         bench.committed().await;
         let index = bench.index().await;
-        let names: Vec<String> = routing_shards(&mut bench).iter().map(Digest::short).collect();
+        let names: Vec<ShortDigest> = routing_shards(&mut bench).iter().map(Digest::short).collect();
         assert!(index.salt.is_none());
         assert_eq!(index.shards().collect::<Vec<_>>(), names);
         bench.assert_published().await;

@@ -25,7 +25,7 @@ use crate::published::index::Index;
 use crate::published::objects::{self, Part};
 use crate::published::read;
 use crate::published::salt::{Salt, short_name};
-use crate::table::Digest;
+use crate::table::{Digest, ShortDigest};
 
 /// The number of generations without a shard before it is garbage.
 const GENERATIONS: u64 = 2;
@@ -33,7 +33,7 @@ const GENERATIONS: u64 = 2;
 const UNNAMED: Duration = Duration::from_secs(60);
 
 /// Part and [`short_name`] of a shard.
-pub type ShardKey = (Part, String);
+pub type ShardKey = (Part, ShortDigest);
 
 /// The key of a shard.
 pub fn key(salt: Option<Salt>, part: Part, digest: &Digest) -> ShardKey {
@@ -41,7 +41,7 @@ pub fn key(salt: Option<Salt>, part: Part, digest: &Digest) -> ShardKey {
 }
 
 /// A shard's object.
-pub fn target(output: &OutputKey, (part, short): &ShardKey) -> ObjectTarget {
+pub fn target(output: &OutputKey, &(part, short): &ShardKey) -> ObjectTarget {
     let namespace = output.namespace();
     match part {
         Part::Keys => ObjectTarget::new::<Secret>(
@@ -65,13 +65,13 @@ pub fn key_of(output: &OutputKey, name: &str) -> Option<ShardKey> {
         ("k-", short) => (Part::Keys, short),
         _ => return None,
     };
-    (short.len() == Digest::SHORT).then(|| (part, short.to_owned()))
+    Some((part, short.parse().ok()?))
 }
 
 /// The shards that an index names.
 pub fn named_by(index: &Index) -> BTreeSet<ShardKey> {
-    let routing = index.shards().map(|short| (Part::Routing, short.to_owned()));
-    routing.chain(index.key_shards().map(|short| (Part::Keys, short.to_owned()))).collect()
+    let routing = index.shards().map(|short| (Part::Routing, short));
+    routing.chain(index.key_shards().map(|short| (Part::Keys, short))).collect()
 }
 
 /// An existing shard.
@@ -119,7 +119,7 @@ impl Shards {
     /// A shard was created by this writer.
     pub fn created(&mut self, key: ShardKey, metadata: &ObjectMeta, now: Instant) {
         self.held.remove(&key);
-        self.insert(key.clone(), metadata, now, false);
+        self.insert(key, metadata, now, false);
         if let Some(Shard { unnamed: Some((first, _)), .. }) = self.held.get_mut(&key) {
             // No reader can be after it, so it waits for no generation: there may never be another.
             *first = 0;
@@ -204,7 +204,7 @@ impl Shards {
     ) {
         let mut there = BTreeSet::new();
         for (key, metadata) in listed {
-            there.insert(key.clone());
+            there.insert(key);
             self.seen(key, &metadata, now);
         }
         self.held.retain(|key, _| key.0 != part || there.contains(key));
@@ -246,7 +246,7 @@ impl Shards {
             .take(limit)
             .map(|(key, held)| {
                 held.doomed = true;
-                (key.clone(), held.clone())
+                (*key, held.clone())
             })
             .collect()
     }
@@ -291,7 +291,7 @@ mod tests {
             published_at: String::new(),
             salt: None,
             hash: String::new(),
-            shards: shards.iter().map(|digest| digest.short()).collect(),
+            shards: shards.iter().map(|digest| digest.short().to_string()).collect(),
             key_shards: String::new(),
             counts: IndexCounts::default(),
             namespaces: None,
@@ -333,7 +333,7 @@ mod tests {
         let (old, new) = (Digest::new("old"), Digest::new("new"));
         let old_key = key(None, Part::Routing, &old);
         let mut shards = Shards::default();
-        shards.seen(old_key.clone(), &metadata(&old, "1"), start);
+        shards.seen(old_key, &metadata(&old, "1"), start);
         shards.committed(&index(1, &[&old]), start);
         shards.seen(key(None, Part::Routing, &new), &metadata(&new, "2"), start);
         shards.committed(&index(2, &[&new]), start);
@@ -343,7 +343,7 @@ mod tests {
         shards.committed(&index(3, &[&new]), start + Duration::from_secs(1));
         assert_eq!(garbage(&mut shards, start + Duration::from_secs(59)), []);
         assert_eq!(shards.garbage_due(), Some(start + UNNAMED));
-        assert_eq!(shards.take_garbage(start + UNNAMED, 9, &[old_key.clone()].into()), [], "it is kept");
+        assert_eq!(shards.take_garbage(start + UNNAMED, 9, &[old_key].into()), [], "it is kept");
         let taken: Vec<_> = garbage(&mut shards, start + UNNAMED).into_iter().map(|(key, _)| key).collect();
         assert_eq!(taken, [old_key]);
         // Wanted again before it was deleted: the DELETE may still come, so it has to be another object.
@@ -397,7 +397,7 @@ mod tests {
         let now = Instant::now();
         let (salt, digest) = (Salt::new().ok(), Digest::new("x"));
         let salted = key(salt, Part::Routing, &digest);
-        let salted_index = Index { salt, shards: salted.1.clone(), ..index(2, &[]) };
+        let salted_index = Index { salt, shards: salted.1.to_string(), ..index(2, &[]) };
         let mut shards = Shards::default();
         shards.created(key(None, Part::Routing, &digest), &metadata(&digest, "1"), now);
         shards.committed(&index(1, &[&digest]), now);
@@ -422,12 +422,12 @@ mod tests {
             let key = key(salt, Part::Routing, &digest);
             let mut shards = Shards::default();
             assert!(!shards.clashes(salt, &key, &digest), "none is there");
-            shards.seen(key.clone(), &metadata(&digest, "1"), now);
+            shards.seen(key, &metadata(&digest, "1"), now);
             assert!(!shards.clashes(salt, &key, &digest));
-            shards.seen(key.clone(), &metadata(&other, "1"), now);
+            shards.seen(key, &metadata(&other, "1"), now);
             // With a salt nobody knows of such a one, so this is an edit.
             assert_eq!(shards.clashes(salt, &key, &digest), salt.is_none());
-            shards.seen(key.clone(), &metadata(&Digest::new("y"), "1"), now);
+            shards.seen(key, &metadata(&Digest::new("y"), "1"), now);
             assert!(!shards.clashes(salt, &key, &digest));
         }
     }
@@ -438,7 +438,7 @@ mod tests {
         let digest = Digest::new("x");
         let key = key(None, Part::Routing, &digest);
         let mut shards = Shards::default();
-        shards.seen(key.clone(), &metadata(&digest, "1"), now);
+        shards.seen(key, &metadata(&digest, "1"), now);
         shards.committed(&index(1, &[&digest]), now);
         assert!(shards.holds(None, Part::Routing, &digest) && !shards.is_damaged());
         shards.gone(&key, Some("an earlier object of that name"));
@@ -453,10 +453,10 @@ mod tests {
             ("another sum", with(&Digest::new("y").to_string())),
             ("in capitals", with(&digest.to_string().to_uppercase())),
         ] {
-            shards.seen(key.clone(), &edited, now);
+            shards.seen(key, &edited, now);
             assert!(!shards.holds(None, Part::Routing, &digest) && shards.is_damaged(), "{what}");
             assert!(!shards.has_all(&index(1, &[&digest])), "{what}");
-            shards.relist(Part::Routing, now, [(key.clone(), metadata(&digest, "1"))]);
+            shards.relist(Part::Routing, now, [(key, metadata(&digest, "1"))]);
             assert!(!shards.is_damaged(), "{what}");
         }
         shards.relist(Part::Keys, now, []);

@@ -156,7 +156,8 @@ fn result(one: &LintFinding) -> Value {
     let file = one.file.clone().unwrap_or_else(|| format!("cluster/{}", one.object.replace(' ', "/")));
     let index = CODES.iter().position(|code| code.code == one.code).unwrap_or_default();
     // It stays the same when lines move.
-    let fingerprint = Digest::new(&format!("{}\n{}\n{}\n{}", one.code, one.object, one.field, file)).short();
+    let fingerprint =
+        Digest::new(&format!("{}\n{}\n{}\n{}", one.code, one.object, one.field, file)).short().to_string();
     json!({
         "ruleId": one.code,
         "ruleIndex": index,
