@@ -58,15 +58,27 @@ impl Assembly {
         self.files.get(self.file_of(key, self.files.len())).is_some_and(|file| file.contains_key(key))
     }
 
-    /// The user's files have entries of these keys. Gives what that comes to for ours.
-    pub fn give_way(&mut self, users: &BTreeSet<EntryKey>) -> &Renames {
-        let renames = Renames::new(users, |key| self.has(key));
+    /// The user's files have entries of these keys. Says which entries of ours have the same names and are called
+    /// otherwise.
+    pub fn give_way(&mut self, users: &BTreeSet<EntryKey>) -> Vec<String> {
+        let renames = Renames::new(users);
         if renames != self.renames {
             // Routers that lead to a service can be in any file.
             self.changed.extend(0..self.files.len());
             self.renames = renames;
         }
-        &self.renames
+        let reason = |key: &EntryKey| {
+            let section = match key.0 {
+                EntryKind::Router => "routers",
+                EntryKind::Service => "services",
+                EntryKind::Certificate => return None,
+            };
+            let (name, new) = (&key.1, self.renames.new_name(key)?);
+            Some(format!(
+                "http.{section}.{name} of --include stays, and waybill's of that name is called {new} here"
+            ))
+        };
+        users.iter().filter(|key| self.has(key)).filter_map(reason).collect()
     }
 
     /// Which of so many files an entry is in.
@@ -434,7 +446,7 @@ mod tests {
         let users = |name: &str| BTreeSet::from([(EntryKind::Router, name.into())]);
         for (name, other) in [("x", true), ("x", false), ("z", true), ("z", false)] {
             assembly.written();
-            let reasons = assembly.give_way(&users(name)).reasons();
+            let reasons = assembly.give_way(&users(name));
             assert_eq!(
                 (reasons.len(), assembly.may_have_changed(0)),
                 (usize::from(name == "x"), other),
