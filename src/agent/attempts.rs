@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::source::jitter;
-use super::state::Mark;
 
 /// How long an older index than the accepted one has to persist before it is accepted. Meanwhile the operator can
 /// replace an old index that somebody has restored.
@@ -22,8 +21,8 @@ pub struct Attempts {
     counted: Option<String>,
     /// The version whose shards could not be fetched, and when to try again.
     fetch_again: Option<(String, Instant)>,
-    /// An index older than the accepted one, and since when it has been seen.
-    older: Option<(Mark, Instant)>,
+    /// Since when every seen index has been older than the accepted one.
+    older: Option<Instant>,
     failures: u32,
 }
 
@@ -38,8 +37,8 @@ impl Attempts {
         self.failures = 0;
     }
 
-    /// Called once an index is accepted.
-    pub fn taken(&mut self) {
+    /// The newest index is the accepted one or newer than it, or has just been accepted.
+    pub fn not_older(&mut self) {
         self.older = None;
     }
 
@@ -64,11 +63,17 @@ impl Attempts {
         at.checked_duration_since(now).filter(|rest| !rest.is_zero())
     }
 
-    /// How long an older index still has to wait.
-    pub fn older_rests(&mut self, mark: Mark, now: Instant) -> Option<Duration> {
-        let same = self.older.filter(|(older, _)| *older == mark);
-        let (_, since) = *self.older.insert(same.unwrap_or((mark, now)));
+    /// How long an older index still has to wait. One that replaces it does not wait anew: where an operator counts from
+    /// the beginning again, there may always be another.
+    pub fn older_rests(&mut self, now: Instant) -> Option<Duration> {
+        let since = *self.older.get_or_insert(now);
         OLDER_STANDS.checked_sub(now.saturating_duration_since(since)).filter(|rest| !rest.is_zero())
+    }
+
+    /// Lets so much time go by for an older index.
+    #[cfg(test)]
+    pub fn let_pass(&mut self, time: Duration) {
+        self.older = self.older.and_then(|since| since.checked_sub(time));
     }
 
     /// Never accepts this version.
@@ -124,13 +129,11 @@ mod tests {
     #[test]
     fn an_older_index_has_to_stand() {
         let (mut attempts, now) = (Attempts::default(), Instant::now());
-        let mark = |generation| Mark { epoch: 1, generation };
-        assert_eq!(attempts.older_rests(mark(4), now), Some(OLDER_STANDS));
+        assert_eq!(attempts.older_rests(now), Some(OLDER_STANDS));
         let later = now + OLDER_STANDS / 2;
-        assert_eq!(attempts.older_rests(mark(4), later), Some(OLDER_STANDS / 2));
-        assert_eq!(attempts.older_rests(mark(3), later), Some(OLDER_STANDS), "another one begins anew");
-        assert_eq!(attempts.older_rests(mark(3), later + OLDER_STANDS), None);
-        attempts.taken();
-        assert_eq!(attempts.older_rests(mark(3), later + OLDER_STANDS), Some(OLDER_STANDS));
+        assert_eq!(attempts.older_rests(later), Some(OLDER_STANDS / 2));
+        assert_eq!(attempts.older_rests(now + OLDER_STANDS), None);
+        attempts.not_older();
+        assert_eq!(attempts.older_rests(later + OLDER_STANDS), Some(OLDER_STANDS));
     }
 }

@@ -252,7 +252,13 @@ fn parse(name: &str, text: &str) -> Result<Value, String> {
     if text.trim().is_empty() {
         return Ok(Value::Object(Map::new()));
     }
-    serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    // As Traefik's parser: `off` is a text. The error's own text may quote the file, which may hold a password.
+    let options =
+        serde_saphyr::options! { strict_booleans: true, legacy_octal_numbers: true, with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| match error.location() {
+        Some(at) => format!("it is not YAML from line {}, column {} on", at.line(), at.column()),
+        None => "it is not YAML".to_owned(),
+    })
 }
 
 fn check(value: &Value) -> Result<(), String> {

@@ -37,6 +37,33 @@ fn files_are_joined_and_templates_become_text() {
     assert!(!document(&include).contains("auth"));
 }
 
+/// Traefik's parser knows only these booleans.
+#[test]
+fn what_is_a_text_for_traefik_stays_one() {
+    let headers = "A: off, B: no, C: y, D: On, E: 0123, F: TRUE, G: false";
+    let file = format!("http: {{middlewares: {{h: {{headers: {{customResponseHeaders: {{{headers}}}}}}}}}}}");
+    let (_place, mut include) = folder(&[("a.yaml", &file)]);
+    assert!(include.reload());
+    let document = document(&include);
+    let wanted = r#"{"A":"off","B":"no","C":"y","D":"On","E":83,"F":true,"G":false}"#;
+    assert!(document.contains(wanted), "{document}");
+}
+
+#[test]
+fn a_fault_quotes_nothing_of_a_file() {
+    let yaml = "http:\n  middlewares:\n    auth:\n      basicAuth:\n        users: [\"admin:$2y$05$hash\"]\n        realm: a: b\n";
+    let twice = "admin:$2y$05$hash: 1\nadmin:$2y$05$hash: 2\n";
+    let (_place, mut include) =
+        folder(&[("a.yaml", yaml), ("b.yaml", twice), ("c.toml", "[http]\nkey = \"$2y$05$hash\nx = 1\n")]);
+    include.reload();
+    let faults = include.faults();
+    assert_eq!(faults.len(), 3, "{faults:?}");
+    for fault in &faults {
+        assert!(!fault.contains("$2y$") && !fault.contains('\n'), "{fault}");
+    }
+    assert!(faults[0].contains("a.yaml") && faults[0].contains("line 6, column"), "{faults:?}");
+}
+
 #[test]
 fn a_bad_file_costs_no_other_and_counts_as_it_was() {
     let (place, mut include) = folder(&[

@@ -131,7 +131,8 @@ impl Sight {
     /// The meaning of an answer while `wanted` is handed on.
     pub fn judge(&mut self, wanted: &str, answer: Result<TraefikAnswer, String>) -> Proxy {
         let (proxy, sight) = match answer {
-            Err(reason) => (Proxy::Down(reason), None),
+            // One answer that fails says nothing about the process, whose start time tells it from another.
+            Err(reason) => (Proxy::Down(reason), self.0.take().filter(|last| last.started.is_some())),
             Ok(answer) if answer.prefix.as_deref() == Some(wanted) => {
                 (Proxy::Loaded(wanted.to_owned()), Some(answer))
             }
@@ -333,8 +334,16 @@ mod tests {
             assert_eq!(sight.judge("/c", answer(other, None)), Proxy::Empty);
             assert_eq!(sight.judge("/d", answer(other, None)), Proxy::Empty);
             assert_eq!(sight.judge("/d", answer(other, Some("/d"))), loaded("/d"));
-            assert_eq!(sight.judge("/d", Err("refused".to_owned())), Proxy::Down("refused".to_owned()));
-            assert_eq!(sight.judge("/e", answer(other, None)), Proxy::Empty);
+            let down = Proxy::Down("refused".to_owned());
+            assert_eq!(sight.judge("/d", Err("refused".to_owned())), down);
+            let same = if other.is_empty() { Proxy::Empty } else { Proxy::Behind };
+            assert_eq!(
+                sight.judge("/e", answer(other, None)),
+                same,
+                "only a start time shows that it is the same"
+            );
+            assert_eq!(sight.judge("/e", Err("refused".to_owned())), down);
+            assert_eq!(sight.judge("/e", answer("3", None)), Proxy::Empty);
         }
         // Between two questions, while it is behind.
         let mut sight = Sight::default();

@@ -73,6 +73,11 @@ impl Knowledge {
         self.written.as_ref().is_some_and(|written| written.prefix == *prefix)
     }
 
+    /// The newest generation that Traefik serves as far as is known.
+    fn serves(&self) -> Option<Mark> {
+        self.loaded.filter(|_| !matches!(self.proxy, Proxy::Down(_)))
+    }
+
     /// Traefik answers but has not loaded what was handed on for so long that it most likely refuses it.
     fn late(&self) -> bool {
         let (Some(written), Some(answers)) = (&self.written, self.answers) else { return false };
@@ -135,7 +140,8 @@ impl AgentState {
     pub fn asked(&self, proxy: Proxy) {
         let mut inner = self.lock();
         match &proxy {
-            Proxy::Down(_) => (inner.loaded, inner.answers) = (None, None),
+            // It may be the same process that answers again.
+            Proxy::Down(_) => inner.answers = None,
             Proxy::Empty if inner.proxy != Proxy::Empty => {
                 (inner.loaded, inner.answers) = (None, Some(Instant::now()));
             }
@@ -157,7 +163,7 @@ impl AgentState {
             }
             *loaded = Some(written.covers);
         }
-        self.metrics.loaded.set(inner.loaded.map_or(0, |mark| mark.generation as i64));
+        self.metrics.loaded.set(inner.serves().map_or(0, |mark| mark.generation as i64));
         self.update(inner);
     }
 
@@ -189,7 +195,7 @@ impl AgentState {
 
     fn reached_by(&self, inner: &Knowledge) -> Option<Mark> {
         let reached =
-            if self.asks { inner.loaded } else { inner.written.as_ref().map(|written| written.covers) };
+            if self.asks { inner.serves() } else { inner.written.as_ref().map(|written| written.covers) };
         // The routing on disk may come from an older cluster of the same name. Then the index is not as new.
         reached.map(|mark| if inner.newest >= Some(mark) { mark } else { Mark::NOTHING })
     }
@@ -328,6 +334,14 @@ mod tests {
         state.handed_on("/b".to_owned(), mark(6));
         state.asked(Proxy::Behind);
         assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (true, Some(mark(5))));
+
+        // An answer that fails says that nothing is served now, and no more.
+        state.asked(Proxy::Down("timeout".to_owned()));
+        assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (false, None));
+        state.asked(Proxy::Behind);
+        assert_eq!(*state.reaches().borrow(), Some(mark(5)));
+        state.reported();
+        assert!(state.ready().is_ok());
 
         // A Traefik that starts anew has nothing, also where it was not seen to be away.
         for restart in [&[Proxy::Down("refused".to_owned()), Proxy::Empty][..], &[Proxy::Empty]] {

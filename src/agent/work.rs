@@ -183,20 +183,24 @@ impl Work {
         };
         self.parts.state.reason(Topic::Index, None);
         let mark = Mark { epoch: index.epoch, generation: index.generation };
+        self.parts.state.seen(mark, Mark { generation: index.awaited, ..mark });
         match &self.taken {
-            Some((taken, _)) if *taken == mark => return None,
             Some((taken, _)) if *taken > mark => {
                 let taken = *taken;
                 if let Some(rest) = self.older_rests(taken, mark).await {
                     return Some(rest);
                 }
             }
-            _ => {}
+            taken => {
+                self.attempts.not_older();
+                if taken.as_ref().is_some_and(|(taken, _)| *taken == mark) {
+                    return None;
+                }
+            }
         }
         if let Some(rest) = self.attempts.fetch_rests(&version, Instant::now()) {
             return Some(rest);
         }
-        self.parts.state.seen(mark, Mark { generation: index.awaited, ..mark });
         let named = self.parts.reader.named(&index);
         self.fetched.retain(|name, _| named.contains_key(name));
         let is_missing = |name: &&String| !self.assembly.holds(name) && !self.fetched.contains_key(*name);
@@ -227,7 +231,7 @@ impl Work {
             Ok(()) => {
                 self.parts.state.reason(Topic::Generation, None);
                 self.taken = Some((mark, index.published_at));
-                self.attempts.taken();
+                self.attempts.not_older();
                 self.pending = true;
             }
             Err(refusal) => self.refuse(version, &refusal, Topic::Generation),
@@ -262,15 +266,15 @@ impl Work {
 
     /// How long an older index than the accepted one still has to wait.
     async fn older_rests(&mut self, taken: Mark, mark: Mark) -> Option<Duration> {
-        if let Some(rest) = self.attempts.older_rests(mark, Instant::now()) {
+        if let Some(rest) = self.attempts.older_rests(Instant::now()) {
             return Some(rest);
         }
         // A watch may lag, the object itself does not.
         let now = self.parts.reader.index().await.ok().flatten().and_then(|object| read::index(&object).ok());
         match now {
-            Some(index) if (Mark { epoch: index.epoch, generation: index.generation }) == mark => {
+            Some(index) if (Mark { epoch: index.epoch, generation: index.generation }) < taken => {
                 tracing::warn!(
-                    "the index went back from generation {taken} to {mark} and stayed there; accepting it"
+                    "the index has been older than generation {taken} for {OLDER_STANDS:?}; accepting generation {mark}"
                 );
                 None
             }
@@ -291,7 +295,7 @@ impl Work {
             Some(include) => include.included()?.clone(),
             None => Included::default(),
         };
-        let renamed = self.assembly.give_way(&user.keys()).reasons();
+        let renamed = self.assembly.give_way(&user.keys());
         self.tell_include(renamed);
         // Until the new marker is known, Traefik's answers about the last one mean nothing.
         let last = self.parts.marker.send_replace(None);
@@ -367,7 +371,7 @@ impl Work {
                     [user.lines(protocol, section), ours].concat()
                 })
             };
-            let sum = Digest::new(&whole(None)).short();
+            let sum = Digest::new(&whole(None)).short().to_string();
             if document.sum().as_ref() != Some(&sum) {
                 let text = whole(Some(marker_line(&marker(mark, &sum))));
                 document.set(&sum, mark, text);

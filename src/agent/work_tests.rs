@@ -10,6 +10,7 @@ use super::*;
 use crate::kubernetes::key::OutputKey;
 use crate::published::index::{FORMAT_VERSION, Index, IndexCounts};
 use crate::published::objects;
+use crate::table::ShortDigest;
 
 const SHARDS: usize = 64;
 
@@ -18,13 +19,13 @@ fn output() -> OutputKey {
 }
 
 /// A shard with one router of this name.
-fn shard(router: &str) -> (String, ConfigMap) {
+fn shard(router: &str) -> (ShortDigest, ConfigMap) {
     let text = format!("{{\"http\":{{\"routers\":{{\"{router}\":{{\"service\":\"s\",\"rule\":\"x\"}}}}}}}}");
     let digest = Digest::new(&text);
     (digest.short(), objects::routing_shard(&output(), None, &digest, &text).unwrap())
 }
 
-fn index(generation: u64, shards: &[String], routers: usize) -> SeenIndex {
+fn index(generation: u64, shards: &[ShortDigest], routers: usize) -> SeenIndex {
     let index = Index {
         format_version: FORMAT_VERSION,
         epoch: 1,
@@ -33,7 +34,7 @@ fn index(generation: u64, shards: &[String], routers: usize) -> SeenIndex {
         published_at: "2026-11-26T08:00:00Z".to_owned(),
         salt: None,
         hash: String::new(),
-        shards: shards.concat(),
+        shards: shards.iter().map(ShortDigest::to_string).collect(),
         key_shards: String::new(),
         counts: IndexCounts { routers, services: 0, certificates: 0 },
         namespaces: None,
@@ -47,6 +48,7 @@ fn index(generation: u64, shards: &[String], routers: usize) -> SeenIndex {
 #[derive(Default)]
 struct FakeApi {
     shards: BTreeMap<String, String>,
+    index: Mutex<String>,
     gets: Mutex<usize>,
     /// Of every so many GETs one is answered with 429.
     sheds_every: Option<usize>,
@@ -54,7 +56,7 @@ struct FakeApi {
 
 impl FakeApi {
     /// With shards of routers `0` to `SHARDS`, and their short names.
-    fn new(sheds_every: Option<usize>) -> (Self, Vec<String>) {
+    fn new(sheds_every: Option<usize>) -> (Self, Vec<ShortDigest>) {
         let (names, objects): (Vec<_>, Vec<_>) = (0..=SHARDS).map(|at| shard(&at.to_string())).unzip();
         let shards = objects
             .into_iter()
@@ -73,10 +75,19 @@ impl FakeApi {
         if self.sheds_every.is_some_and(|every| gets.is_multiple_of(every)) {
             return (StatusCode::TOO_MANY_REQUESTS, status(429));
         }
+        if path.ends_with("/waybill") {
+            return (StatusCode::OK, self.index.lock().unwrap().clone());
+        }
         match path.rsplit_once('/').and_then(|(_, name)| self.shards.get(name)) {
             Some(object) => (StatusCode::OK, object.clone()),
             None => (StatusCode::NOT_FOUND, status(404)),
         }
+    }
+
+    /// What the GET of the index answers.
+    fn publish(&self, seen: &SeenIndex) {
+        let SeenIndex::Index(object) = seen else { return };
+        *self.index.lock().unwrap() = serde_json::to_string(&**object).unwrap();
     }
 
     fn gets(&self) -> usize {
@@ -127,7 +138,7 @@ async fn a_shard_that_fails_costs_no_other() {
 async fn what_a_newer_index_names_as_well_is_not_fetched_again() {
     let place = tempfile::tempdir().unwrap();
     let (mut api, names) = FakeApi::new(None);
-    api.shards.remove(&objects::routing_shard_name(&output(), &names[0]));
+    api.shards.remove(&objects::routing_shard_name(&output(), names[0]));
     let api = Arc::new(api);
     let mut work = work(&api, place.path());
     assert!(work.step(index(1, &names[..SHARDS], SHARDS)).await.is_some(), "one was deleted");
@@ -159,6 +170,29 @@ async fn an_api_server_that_only_fails_is_not_asked_for_every_shard() {
     let mut work = work(&api, place.path());
     assert!(work.step(index(1, &names[..SHARDS], SHARDS)).await.is_some());
     assert!(api.gets() <= 16, "{}", api.gets());
+}
+
+/// As after waybill was installed anew, while endpoints keep changing.
+#[tokio::test]
+async fn an_index_that_counts_from_the_beginning_is_accepted_though_it_changes_all_the_time() {
+    let place = tempfile::tempdir().unwrap();
+    let (api, names) = FakeApi::new(None);
+    let api = Arc::new(api);
+    let mut work = work(&api, place.path());
+    assert_eq!(work.step(index(4_000, &names[..2], 2)).await, None);
+    let state = work.parts.state.clone();
+    let reached = |generation| Some(Mark { epoch: 1, generation });
+    assert_eq!(*state.reaches().borrow(), reached(4_000));
+    for generation in 1..5 {
+        api.publish(&index(generation, &names[1..3], 2));
+        let rest = work.step(index(generation, &names[1..3], 2)).await.unwrap();
+        assert!(rest <= OLDER_STANDS, "{rest:?}");
+        assert_eq!(*state.reaches().borrow(), Some(Mark::NOTHING), "nobody takes it for up to date");
+        work.attempts.let_pass(OLDER_STANDS / 4);
+    }
+    api.publish(&index(6, &names[1..3], 2));
+    work.step(index(5, &names[1..3], 2)).await;
+    assert_eq!(work.taken.as_ref().map(|(mark, _)| *mark), reached(5));
 }
 
 #[tokio::test]
