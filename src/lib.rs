@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod offline;
 pub mod operator;
 pub mod options;
+mod pace;
 pub mod parameters;
 pub mod publish;
 pub mod published;

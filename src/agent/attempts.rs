@@ -2,18 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use super::source::jitter;
+use crate::pace::Backoff;
 
 /// How long an older index than the accepted one has to persist before it is accepted. Meanwhile the operator can
 /// replace an old index that somebody has restored.
 pub const OLDER_STANDS: Duration = Duration::from_secs(10);
 
-/// The first and the longest delay after a failure. The actual delay is between half of it and all of it.
+/// The first and the longest delay after a failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Attempts to accept an index, and to write. A version is the resourceVersion of an index.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Attempts {
     /// The version that can never be accepted.
     refused: Option<String>,
@@ -24,6 +24,20 @@ pub struct Attempts {
     /// Since when every seen index has been older than the accepted one.
     older: Option<Instant>,
     failures: u32,
+    backoff: Backoff,
+}
+
+impl Default for Attempts {
+    fn default() -> Self {
+        Self {
+            refused: None,
+            counted: None,
+            fetch_again: None,
+            older: None,
+            failures: 0,
+            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
+        }
+    }
 }
 
 impl Attempts {
@@ -35,6 +49,7 @@ impl Attempts {
     /// Ends a series of failures.
     pub fn succeeded(&mut self) {
         self.failures = 0;
+        self.backoff.reset();
     }
 
     /// The newest index is the accepted one or newer than it, or has just been accepted.
@@ -44,9 +59,8 @@ impl Attempts {
 
     /// Counts a failure, and returns the delay before the next attempt.
     pub fn failed(&mut self) -> Duration {
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(8)).min(LONGEST_PAUSE);
         self.failures = self.failures.saturating_add(1);
-        pause.mul_f64(0.5 + jitter() / 2.0)
+        self.backoff.next_wait()
     }
 
     /// Like [`Self::failed`], for the shards of an index. The delay is at least `retry_after`. A newer index does not have to

@@ -11,10 +11,10 @@ use kube::Client;
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, Preconditions};
 use tokio::sync::watch;
 
-use super::source::jitter;
 use super::state::{AgentState, Mark, Topic};
 use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::with_causes;
+use crate::pace::random;
 use crate::published::agents;
 
 /// How often an agent reports, give or take a fifth.
@@ -99,7 +99,7 @@ impl Reporter {
             if is_urgent(self.told, mark, state.awaited()) {
                 // All agents learn of it at the same time.
                 let window = spread(self.together.saturating_sub(1));
-                schedule.urgent.get_or_insert_with(|| Instant::now() + window.mul_f64(jitter()));
+                schedule.urgent.get_or_insert_with(|| Instant::now() + window.mul_f64(random()));
             } else {
                 schedule.urgent = None;
             }
@@ -218,7 +218,7 @@ impl Reporter {
     async fn tidy(&mut self) -> Result<(), ReportFailure> {
         let due = match &self.listed {
             Some((at, _)) => at.elapsed() >= REMOVE_AFTER,
-            None => jitter() * (self.together as f64) < 1.0,
+            None => random() * (self.together as f64) < 1.0,
         };
         if !due {
             return Ok(());
@@ -276,10 +276,10 @@ impl Schedule {
         let interval = interval(together);
         self.failures = if done { 0 } else { self.failures.saturating_add(1) };
         self.earliest = now + spread(together);
-        self.due = self.earliest.max(now + interval.mul_f64(0.8 + 0.4 * jitter()));
+        self.due = self.earliest.max(now + interval.mul_f64(0.8 + 0.4 * random()));
         if !done {
             let pause = FIRST_PAUSE.saturating_mul(1 << (self.failures - 1).min(8)).min(interval);
-            self.earliest = self.earliest.max(now + pause.mul_f64(0.5 + jitter()));
+            self.earliest = self.earliest.max(now + pause.mul_f64(0.5 + random()));
             self.due = self.due.min(self.earliest);
         }
         self.urgent = None;

@@ -15,6 +15,7 @@ use super::metrics::AgentMetrics;
 use super::shard::ShardEntries;
 use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::with_causes;
+use crate::pace::{Backoff, Reminder};
 use crate::published::index::Index;
 use crate::published::objects;
 use crate::published::read::{self, ReadError};
@@ -87,8 +88,8 @@ impl OutputReader {
 
     /// Follows the index forever.
     pub async fn follow(self, seen: watch::Sender<SeenIndex>) {
-        let mut pause = FIRST_PAUSE;
-        let mut logged: Option<Instant> = None;
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut reminder = Reminder::new(LOG_AGAIN);
         loop {
             let begun = Instant::now();
             let error = match self.list_and_watch(&seen).await {
@@ -96,20 +97,19 @@ impl OutputReader {
                 Err(error) => error,
             };
             if begun.elapsed() > LONGEST_PAUSE {
-                (pause, logged) = (FIRST_PAUSE, None);
+                backoff.reset();
+                reminder.reset();
             }
             // A resourceVersion that is too old is no failure: the index is listed again.
             let expired = matches!(&error, kube::Error::Api(status) if status.code == 410);
-            if !expired && logged.is_none_or(|at| at.elapsed() > LOG_AGAIN) {
-                logged = Some(Instant::now());
+            if !expired && reminder.is_due(Instant::now()) {
                 tracing::warn!(
                     error = %with_causes(&error),
                     "the index {} can't be watched; trying again, and the loaded routing stays",
                     self.output
                 );
             }
-            tokio::time::sleep(retry_after(&error) + pause.mul_f64(0.5 + jitter() / 2.0)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::time::sleep(retry_after(&error) + backoff.next_wait()).await;
         }
     }
 
@@ -242,10 +242,4 @@ fn retry_after(error: &kube::Error) -> Duration {
     let kube::Error::Api(status) = error else { return Duration::ZERO };
     let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
     Duration::from_secs(seconds.into()).min(LONGEST_RETRY_AFTER)
-}
-
-/// A random number between 0 and 1. The standard library seeds its hash maps from the system's randomness.
-pub fn jitter() -> f64 {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    (RandomState::new().build_hasher().finish() >> 11) as f64 / (1_u64 << 53) as f64
 }

@@ -21,6 +21,7 @@ use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::well_known::PART_LABEL;
 use crate::metrics::{IgnoredReport, Metrics, WatchKind};
 use crate::operator::feeds::{self, WATCH_SECONDS};
+use crate::pace::Reminder;
 use crate::published::agents::{AGENT_PART, AgentReport, ReportError};
 
 /// The maximum number of known agents of a namespace; statuses do not wait for more.
@@ -187,7 +188,7 @@ impl Agents {
                 metrics: self.metrics.clone(),
                 known: Arc::clone(&self.known),
                 changed: Arc::clone(&self.changed),
-                logged: None,
+                reminder: Reminder::new(AGAIN),
             };
             let mut tasks = JoinSet::new();
             tasks.spawn(follower.follow(leases));
@@ -312,8 +313,7 @@ struct Follower {
     metrics: Metrics,
     known: ByNamespace,
     changed: Arc<Notify>,
-    /// When something was logged last.
-    logged: Option<Instant>,
+    reminder: Reminder,
 }
 
 impl Follower {
@@ -411,8 +411,7 @@ impl Follower {
     }
 
     fn log(&mut self, line: impl FnOnce()) {
-        if self.logged.is_none_or(|at| at.elapsed() >= AGAIN) {
-            self.logged = Some(Instant::now());
+        if self.reminder.is_due(Instant::now()) {
             line();
         }
     }

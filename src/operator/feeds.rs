@@ -25,6 +25,7 @@ use crate::kubernetes::{
 };
 use crate::metrics::{Label as _, Metrics, WatchKind};
 use crate::operator::live::{Live, Phase};
+use crate::pace::Reminder;
 use crate::routing::Routing;
 use crate::spans::ChangedObject;
 use crate::watch::{Scope, SecretSource, Touched};
@@ -87,7 +88,7 @@ pub fn feeds(feeds: &Feeds, client: &Client, live: &Arc<Live>, metrics: &Metrics
         metrics: metrics.clone(),
         watch_seconds: feeds.watch_seconds,
         wait_for_right: feeds.wait_for_right,
-        away: Arc::default(),
+        away: Arc::new(Mutex::new(Reminder::new(LOG_AGAIN))),
         listed: Arc::default(),
     };
     let scopes = live.routing().stores().watched().scopes();
@@ -232,7 +233,7 @@ impl Watching {
     ) where
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
-        let mut logged = Reminder::default();
+        let mut reminder = Reminder::new(LOG_AGAIN);
         let mut listed = false;
         let mut refused_since = None;
         let path = api.resource_url().to_owned();
@@ -251,7 +252,7 @@ impl Watching {
                     self.take(kind, &path, event, &apply);
                 }
                 Err(error) => {
-                    self.failed(kind, &error, &mut logged);
+                    self.failed(kind, &error, &mut reminder);
                     let (Scope::Namespace(namespace), Some(403)) = (&scope, refusal(&error)) else {
                         refused_since = None;
                         continue;
@@ -308,14 +309,15 @@ impl Watching {
         self.live.watch_event(kind, object, |routing| apply(routing, event));
     }
 
-    fn failed(&self, kind: WatchKind, error: &watcher::Error, logged: &mut Reminder) {
+    fn failed(&self, kind: WatchKind, error: &watcher::Error, reminder: &mut Reminder) {
         self.metrics.watch_errors.inc(kind);
+        let now = Instant::now();
         if is_unreachable(error) {
             // It is away for all watches alike.
-            if self.away.lock().unwrap_or_else(PoisonError::into_inner).again() {
+            if self.away.lock().unwrap_or_else(PoisonError::into_inner).is_due(now) {
                 tracing::warn!(error = %with_causes(error), "the API server can't be reached; trying again");
             }
-        } else if logged.again() {
+        } else if reminder.is_due(now) {
             tracing::warn!(kind = kind.as_str(), error = %with_causes(error), "watch failed; trying again");
         }
     }
@@ -335,20 +337,6 @@ fn changed<K: Resource>(kind: WatchKind, event: &Event<K>) -> Option<ChangedObje
         name: metadata.name.clone().unwrap_or_default(),
         deleted,
     })
-}
-
-/// Whether it is time to log a failure again.
-#[derive(Debug, Default)]
-struct Reminder(Option<Instant>);
-
-impl Reminder {
-    fn again(&mut self) -> bool {
-        let due = self.0.is_none_or(|at| at.elapsed() >= LOG_AGAIN);
-        if due {
-            self.0 = Some(Instant::now());
-        }
-        due
-    }
 }
 
 fn api<K>(client: &Client, scope: &Scope) -> Api<K>

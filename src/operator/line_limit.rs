@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::publish::Rate;
+use crate::pace::Rate;
 
 /// Allows a number of lines per second, and a number at once. The others are counted.
 #[derive(Debug)]

@@ -9,19 +9,15 @@
 //!
 //! All of them write through [`Requests`], which asks the guard, bounds every request in time and counts it.
 
-mod backoff;
 mod error;
 mod later;
 pub mod lease;
 pub mod outputs;
 pub mod problems;
-mod rate;
 mod requests;
 pub mod statuses;
 
-pub(crate) use backoff::Backoff;
 pub use error::PublishError;
-pub(crate) use rate::Rate;
 pub(crate) use requests::MANAGER;
 pub use requests::Requests;
 pub(crate) use statuses::policy::field_manager;

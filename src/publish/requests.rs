@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::metrics::{Metrics, WriteFailure, WriteKind, WriteResult};
-use crate::publish::backoff::Backoff;
+use crate::pace::Backoff;
 use crate::publish::error::PublishError;
 use crate::publish::lease::{LeaseGuard, WriteError};
 

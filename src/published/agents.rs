@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::well_known::{MANAGED_BY_LABEL, PART_LABEL, WAYBILL};
 use crate::published::objects::OUTPUT_LABEL;
-use crate::table::{Digest, ShortDigest};
+use crate::table::Digest;
 
 /// Value of [`PART_LABEL`] of an agent's Lease.
 pub const AGENT_PART: &str = "agent";
@@ -128,6 +128,7 @@ impl ReportedAgents {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::ShortDigest;
 
     #[test]
     fn a_report_is_read_as_it_was_written() {

@@ -20,6 +20,7 @@ use kube::api::{Api, PostParams};
 use sha2::{Digest, Sha256};
 
 use crate::metrics::{Metrics, ReviewResult};
+use crate::pace::{Rate, Reminder};
 
 /// How long a permission is cached.
 const ALLOWED_FOR: Duration = Duration::from_secs(60);
@@ -42,11 +43,11 @@ const REMEMBERED: usize = 256;
 /// The maximum size of a token. OpenID Connect tokens with many groups have a few KiB.
 const LONGEST_TOKEN: usize = 16 << 10;
 
-/// The maximum number of unknown tokens a second from one address.
-const OF_A_PEER: Allowance = Allowance { per_second: 5.0, at_once: 10.0 };
+/// The maximum number of unknown tokens from one address: a second, and at once.
+const OF_A_PEER: (u32, u32) = (5, 10);
 
-/// The maximum number of unknown tokens a second from all addresses.
-const OF_ALL: Allowance = Allowance { per_second: 25.0, at_once: 50.0 };
+/// The same from all addresses.
+const OF_ALL: (u32, u32) = (25, 50);
 
 /// How often the log says that the API server can't be asked.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
@@ -80,7 +81,7 @@ pub struct Readers {
 impl Readers {
     /// Starts with an empty cache.
     pub fn new(client: Client, metrics: Metrics) -> Self {
-        Self { client, metrics, memory: Mutex::new(ReaderMemory::new(Instant::now())) }
+        Self { client, metrics, memory: Mutex::new(ReaderMemory::new()) }
     }
 
     /// Whether the sender of these headers may read metrics.
@@ -165,8 +166,7 @@ impl Readers {
     }
 
     fn tell(&self, error: &ReviewError) {
-        let due = self.memory().may_tell(Instant::now());
-        if due {
+        if self.memory().reminder.is_due(Instant::now()) {
             tracing::warn!(%error, "operator.metricsSecure: the API server can't be asked who may read metrics");
         }
     }
@@ -208,47 +208,22 @@ struct RememberedVerdict {
     ask_at: Instant,
 }
 
-/// A limit per second, and at once.
-#[derive(Clone, Copy)]
-struct Allowance {
-    per_second: f64,
-    at_once: f64,
-}
-
-/// The rest of an allowance, and when it was computed.
-#[derive(Clone, Copy)]
-struct ReviewBudget(f64, Instant);
-
-impl ReviewBudget {
-    fn left(self, allowance: Allowance, now: Instant) -> f64 {
-        let since = now.saturating_duration_since(self.1).as_secs_f64();
-        allowance.at_once.min(self.0 + since * allowance.per_second)
-    }
-
-    fn spend(&mut self, allowance: Allowance, now: Instant) -> bool {
-        let left = self.left(allowance, now);
-        let enough = left >= 1.0;
-        *self = Self(if enough { left - 1.0 } else { left }, now);
-        enough
-    }
-}
-
 /// Verdicts by the sums of tokens, and the allowances for unknown ones. Every call takes the time as a parameter.
 struct ReaderMemory {
     verdicts: HashMap<[u8; 32], RememberedVerdict>,
     /// By address. A full one is the same as none.
-    budgets: HashMap<IpAddr, ReviewBudget>,
-    budget: ReviewBudget,
-    told: Option<Instant>,
+    budgets: HashMap<IpAddr, Rate>,
+    budget: Rate,
+    reminder: Reminder,
 }
 
 impl ReaderMemory {
-    fn new(now: Instant) -> Self {
+    fn new() -> Self {
         Self {
             verdicts: HashMap::new(),
             budgets: HashMap::new(),
-            budget: ReviewBudget(OF_ALL.at_once, now),
-            told: None,
+            budget: Rate::new(OF_ALL.0, OF_ALL.1),
+            reminder: Reminder::new(TELL_AGAIN),
         }
     }
 
@@ -273,13 +248,13 @@ impl ReaderMemory {
 
     fn may_ask(&mut self, peer: IpAddr, now: Instant) -> bool {
         if self.budgets.len() >= REMEMBERED && !self.budgets.contains_key(&peer) {
-            self.budgets.retain(|_, budget| budget.left(OF_A_PEER, now) < OF_A_PEER.at_once);
+            self.budgets.retain(|_, budget| !budget.is_full(now));
             if self.budgets.len() >= REMEMBERED {
                 return false;
             }
         }
-        let of_peer = self.budgets.entry(peer).or_insert(ReviewBudget(OF_A_PEER.at_once, now));
-        of_peer.spend(OF_A_PEER, now) && self.budget.spend(OF_ALL, now)
+        let of_peer = self.budgets.entry(peer).or_insert_with(|| Rate::new(OF_A_PEER.0, OF_A_PEER.1));
+        of_peer.take(now).is_ok() && self.budget.take(now).is_ok()
     }
 
     fn note(&mut self, sum: [u8; 32], verdict: ReaderVerdict, now: Instant) {
@@ -298,14 +273,6 @@ impl ReaderMemory {
         }
         let keep = if verdict == ReaderVerdict::Allowed { ALLOWED_FOR } else { REFUSED_FOR };
         self.verdicts.insert(sum, RememberedVerdict { verdict, at: now, ask_at: now + keep });
-    }
-
-    fn may_tell(&mut self, now: Instant) -> bool {
-        let due = self.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_AGAIN);
-        if due {
-            self.told = Some(now);
-        }
-        due
     }
 }
 
@@ -328,7 +295,7 @@ mod tests {
     #[test]
     fn a_verdict_counts_for_a_while_and_longer_while_nobody_answers() {
         let start = Instant::now();
-        let mut memory = ReaderMemory::new(start);
+        let mut memory = ReaderMemory::new();
         assert_eq!(memory.look(&sum(1), PEER, start), ReaderKnown::Ask { fallback: None });
         memory.note(sum(1), ReaderVerdict::Allowed, start);
         memory.note(sum(2), ReaderVerdict::Forbidden, start);
@@ -362,17 +329,17 @@ mod tests {
     #[test]
     fn strangers_can_neither_ask_without_end_nor_push_a_reader_out() {
         let start = Instant::now();
-        let mut memory = ReaderMemory::new(start);
+        let mut memory = ReaderMemory::new();
         memory.note(sum(0), ReaderVerdict::Allowed, start);
         let asked = (1..10_000)
             .filter(|of| memory.look(&sum(*of), PEER, start) == ReaderKnown::Ask { fallback: None });
-        assert_eq!(asked.count(), OF_A_PEER.at_once as usize);
+        assert_eq!(asked.count(), OF_A_PEER.1 as usize);
         refuse_thousands(&mut memory, start);
         assert_eq!(memory.verdicts.len(), REMEMBERED);
         let later = start + Duration::from_secs(1);
         assert_eq!(memory.look(&sum(0), PEER, later), ReaderKnown::Verdict(ReaderVerdict::Allowed));
         let asked = (20_000..30_000).filter(|of| memory.look(&sum(*of), PEER, later) != ReaderKnown::TooMany);
-        assert_eq!(asked.count(), OF_A_PEER.per_second as usize);
+        assert_eq!(asked.count(), OF_A_PEER.0 as usize);
         let expired = start + ALLOWED_FOR;
         for of in 30_000..31_000 {
             memory.look(&sum(of), PEER, expired);
@@ -386,7 +353,7 @@ mod tests {
     #[test]
     fn strangers_of_one_address_take_nothing_from_another() {
         let start = Instant::now();
-        let mut memory = ReaderMemory::new(start);
+        let mut memory = ReaderMemory::new();
         let other = IpAddr::from([10, 0, 0, 2]);
         (1..10_000).for_each(|of| {
             assert_ne!(memory.look(&sum(of), PEER, start), ReaderKnown::Verdict(ReaderVerdict::Allowed))
@@ -396,14 +363,14 @@ mod tests {
         let later = start + Duration::from_secs(60);
         let addresses = (0..60_000u32).map(|of| IpAddr::from((0x0a01_0000 + of).to_be_bytes()));
         let asked = addresses.filter(|peer| memory.look(&sum(0), *peer, later) != ReaderKnown::TooMany);
-        assert_eq!(asked.count(), OF_ALL.at_once as usize);
+        assert_eq!(asked.count(), OF_ALL.1 as usize);
         assert!(memory.budgets.len() <= REMEMBERED);
     }
 
     #[test]
     fn readers_of_long_ago_make_room_for_refusals() {
         let start = Instant::now();
-        let mut memory = ReaderMemory::new(start);
+        let mut memory = ReaderMemory::new();
         for of in 0..REMEMBERED {
             memory.note(sum(100_000 + of), ReaderVerdict::Allowed, start);
         }

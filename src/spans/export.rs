@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use super::{SpansState, text};
 use crate::kubernetes::with_causes;
 use crate::metrics::{Metrics, SpanResult};
+use crate::pace::Reminder;
 
 /// The number of spans that are sent together, and how long the first one waits for the others.
 const BATCH: usize = 512;
@@ -55,7 +56,7 @@ pub struct Exporter {
     shared: Weak<SpansState>,
     metrics: Metrics,
     client: Client<HttpConnector, Full<Bytes>>,
-    told: Option<Instant>,
+    reminder: Reminder,
     /// Spans of the current batch.
     sending: usize,
 }
@@ -82,7 +83,7 @@ impl Exporter {
         metrics: Metrics,
     ) -> Self {
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { collector, spans, shared, metrics, client, told: None, sending: 0 }
+        Self { collector, spans, shared, metrics, client, reminder: Reminder::new(TELL_AGAIN), sending: 0 }
     }
 
     /// Runs until `stop` resolves, and then sends queued spans for at most [`LAST`].
@@ -143,8 +144,7 @@ impl Exporter {
             }
             Err(error) => {
                 self.metrics.spans.add(SpanResult::Dropped, count);
-                if self.told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
-                    self.told = Some(Instant::now());
+                if self.reminder.is_due(Instant::now()) {
                     tracing::warn!(endpoint = %self.collector.endpoint, %error, "operator.otlpEndpoint: spans are lost");
                 }
                 false

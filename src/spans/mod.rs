@@ -8,7 +8,6 @@
 mod export;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -19,6 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::metrics::{Metrics, SpanResult};
+use crate::pace::random_bits;
 pub use export::{Collector, Exporter};
 
 /// The maximum number of changes that are traced at once.
@@ -426,13 +426,9 @@ fn bounded(text: &str) -> &str {
     &text[..text.floor_char_boundary(LONGEST_VALUE)]
 }
 
-/// The standard library seeds its hash maps from the system's randomness, which is good enough for names.
 fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    for chunk in bytes.chunks_mut(8) {
-        let random = RandomState::new().build_hasher().finish().to_ne_bytes();
-        chunk.copy_from_slice(&random[..chunk.len()]);
-    }
+    bytes.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&random_bits().to_ne_bytes()[..chunk.len()]));
     bytes
 }
 

@@ -64,8 +64,8 @@ async fn attempt(admin: &Admin, legal: &Legal, output: &str, damage: Damage) -> 
     let named = index["data"]["index.json"].as_str().and_then(|text| Index::parse(text).ok());
     let shard =
         |part: &str, shards: Vec<String>| shards.first().map(|short| format!("{name}.{part}-{short}"));
-    let routing = named.iter().flat_map(Index::shards).map(str::to_owned).collect();
-    let keys = named.iter().flat_map(Index::key_shards).map(str::to_owned).collect();
+    let routing = named.iter().flat_map(Index::shards).map(|name| name.to_string()).collect();
+    let keys = named.iter().flat_map(Index::key_shards).map(|name| name.to_string()).collect();
     let merge = async |object: &Value, patch: Value| {
         let mut object = object.clone();
         (object["kind"], object["apiVersion"]) = ("ConfigMap".into(), "v1".into());

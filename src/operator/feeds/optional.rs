@@ -7,10 +7,11 @@ use kube::Api;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::watcher::Event;
 
-use super::{Reminder, Task, Watching, events, refusal};
+use super::{LOG_AGAIN, Task, Watching, events, refusal};
 use crate::kubernetes::Namespace;
 use crate::metrics::WatchKind;
 use crate::operator::live::Phase;
+use crate::pace::Reminder;
 use crate::parameters::classes::NamespaceSource;
 use crate::routing::Routing;
 
@@ -50,7 +51,7 @@ impl Watching {
 
     async fn watch_namespaces(&self) {
         let api: Api<Namespace> = Api::all(self.client.clone());
-        let mut logged = Reminder::default();
+        let mut reminder = Reminder::new(LOG_AGAIN);
         let mut listed = false;
         let mut refused_since = None;
         let path = api.resource_url().to_owned();
@@ -77,7 +78,7 @@ impl Watching {
                     if self.is_lacking(refused, &mut refused_since) && !listed {
                         self.live.set_sources(|sources| sources.namespaces = NamespaceSource::Unavailable);
                     }
-                    self.failed(WatchKind::Namespace, &error, &mut logged);
+                    self.failed(WatchKind::Namespace, &error, &mut reminder);
                 }
             }
         }
@@ -90,7 +91,7 @@ impl Watching {
         let apply = |routing: &mut Routing, event| routing.stores_mut().apply_parameters(event);
         let context = self.clone();
         async move {
-            let mut logged = Reminder::default();
+            let mut reminder = Reminder::new(LOG_AGAIN);
             let mut missing = false;
             let mut listing = false;
             let mut refused_since = None;
@@ -132,7 +133,7 @@ impl Watching {
                         context.metrics.watch_age.heard(kind, &path, Instant::now());
                         tokio::time::sleep(LOOK_FOR_CRD).await;
                     }
-                    Err(error) => context.failed(kind, &error, &mut logged),
+                    Err(error) => context.failed(kind, &error, &mut reminder),
                 }
             }
         }

@@ -27,9 +27,9 @@ use crate::operator::own_watches::{News, OwnWatches};
 use crate::operator::pending::Waiting;
 use crate::operator::problems::{ProblemReports, ReportedBy};
 use crate::operator::status_view::Statuses;
+use crate::pace::Backoff;
 use crate::parameters::classes::Classes;
 use crate::parameters::status::Publication;
-use crate::publish::Backoff;
 use crate::publish::PublishError;
 use crate::publish::Requests;
 use crate::publish::outputs::{

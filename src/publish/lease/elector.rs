@@ -19,7 +19,7 @@ use super::record::{self, LeaseRecord};
 use crate::kubernetes::request::with_timeout;
 use crate::kubernetes::well_known::WAYBILL;
 use crate::metrics::{Metrics, WatchKind, WriteFailure, WriteKind, WriteResult};
-use crate::publish::backoff::random;
+use crate::pace::{Reminder, random};
 use crate::publish::error::failure;
 
 /// How long a release waits for current writes. If they take longer, the lease is not released and expires.
@@ -66,7 +66,7 @@ pub struct Elector {
     guard: watch::Sender<Option<LeaseGuard>>,
     candidate: watch::Receiver<bool>,
     record: LeaseRecord,
-    quiet_until: Option<Instant>,
+    reminder: Reminder,
 }
 
 /// The Lease, and the client for it.
@@ -105,7 +105,7 @@ impl Elector {
         let (guard, guards) = watch::channel(None);
         let (candidates, candidate) = watch::channel(true);
         let record = LeaseRecord::default();
-        let elector = Self { election, metrics, guard, candidate, record, quiet_until: None };
+        let elector = Self { election, metrics, guard, candidate, record, reminder: Reminder::new(QUIET) };
         (elector, LeaseHandle { guard: guards, candidate: candidates })
     }
 
@@ -268,7 +268,7 @@ impl Elector {
         match election.get(election.options.timings.attempt()).await {
             Ok(lease) => {
                 self.observe(lease, Instant::now());
-                self.quiet_until = None;
+                self.reminder.reset();
                 true
             }
             Err(error) => {
@@ -330,7 +330,7 @@ impl Elector {
                     *lease = *record;
                     guard.renew(sent);
                     self.metrics.lease_renewal_age.since(sent);
-                    self.quiet_until = None;
+                    self.reminder.reset();
                     renew_at = sent + timings.retry_period;
                 }
                 Renewal::Stale(record) => {
@@ -407,10 +407,8 @@ impl Elector {
 
     /// One log line for a persisting trouble, and another every half minute.
     fn trouble(&mut self, error: &dyn std::fmt::Display, what: &'static str) {
-        let now = Instant::now();
-        if self.quiet_until.is_none_or(|until| until <= now) {
+        if self.reminder.is_due(Instant::now()) {
             tracing::warn!(%error, "{what}");
-            self.quiet_until = Some(now + QUIET);
         }
     }
 }

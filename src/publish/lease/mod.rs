@@ -17,7 +17,7 @@ mod record;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::publish::backoff::{random, random_bits};
+use crate::pace::{random, random_bits};
 
 pub use elector::{Elector, LeaseHandle};
 pub use fitness::{Limits, keep_fit};

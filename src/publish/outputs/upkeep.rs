@@ -12,7 +12,7 @@ use super::withdrawal::index_subject;
 use super::writer::{CONCURRENT, NAME_TAKEN};
 use crate::kubernetes::key::OutputKey;
 use crate::metrics::WriteKind;
-use crate::publish::backoff::Backoff;
+use crate::pace::Backoff;
 use crate::publish::error::PublishError;
 use crate::publish::requests::{ObjectTarget, Requests, Write};
 use crate::published::objects::{self, Part, ROUTING_YAML, TEXT_LIMIT};

@@ -8,13 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::publish::backoff::Backoff;
+use crate::pace::{Backoff, Rate};
 use crate::publish::later::Later;
 use crate::publish::problems::event_text::{
     EventText, EventTopic, ObjectEvents, PER_OBJECT, delayed, object_events, resolved,
 };
 use crate::publish::problems::turns::Turns;
-use crate::publish::rate::Rate;
 use crate::translate::problem::{Problem, Subject};
 
 /// Maximum number of Events per second.

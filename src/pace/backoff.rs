@@ -1,7 +1,8 @@
 //! Growing delays between attempts.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
+
+use super::random;
 
 /// Delays that double from the first to the longest. Each is shortened by up to a quarter at random, so that
 /// simultaneous failures are not retried simultaneously.
@@ -29,16 +30,6 @@ impl Backoff {
     pub fn reset(&mut self) {
         self.next = self.first;
     }
-}
-
-/// The standard library seeds its hash maps from the system's randomness, which is good enough here.
-pub(super) fn random_bits() -> u64 {
-    RandomState::new().build_hasher().finish()
-}
-
-/// Returns a number between 0 and 1.
-pub(super) fn random() -> f64 {
-    (random_bits() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// A token bucket. The caller provides the time.
+/// Limits how often something is done.
 #[derive(Clone, Debug)]
 pub struct Rate {
     per_second: f64,
@@ -23,16 +23,23 @@ impl Rate {
     /// # Errors
     /// The time to wait for the next token.
     pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
-        if let Some(at) = self.at {
-            let since = now.saturating_duration_since(at).as_secs_f64();
-            self.tokens = self.burst.min(self.tokens + since * self.per_second);
-        }
+        self.tokens = self.left(now);
         self.at = Some(now);
         if self.tokens >= 1.0 {
             self.tokens -= 1.0;
             return Ok(());
         }
         Err(Duration::from_secs_f64((1.0 - self.tokens) / self.per_second).max(Duration::from_millis(1)))
+    }
+
+    /// Whether so much time has passed since the last token that it is as good as a new one.
+    pub fn is_full(&self, now: Instant) -> bool {
+        self.left(now) >= self.burst
+    }
+
+    fn left(&self, now: Instant) -> f64 {
+        let since = self.at.map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64());
+        self.burst.min(self.tokens + since * self.per_second)
     }
 }
 
@@ -58,8 +65,9 @@ mod tests {
     fn a_quiet_time_gives_no_more_than_the_burst() {
         let mut now = Instant::now();
         let mut rate = Rate::new(10, 3);
-        let _ = rate.take(now);
+        assert!(rate.is_full(now) && rate.take(now).is_ok() && !rate.is_full(now));
         now += Duration::from_secs(100);
+        assert!(rate.is_full(now));
         assert_eq!((0..10).filter(|_| rate.take(now).is_ok()).count(), 3);
     }
 }
