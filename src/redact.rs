@@ -43,18 +43,19 @@ pub fn hide_keys_in_lines(text: &str) -> Cow<'_, str> {
         .into()
 }
 
-/// A foreign text within a line of ours, which it can neither end nor turn around.
+/// A foreign text within a line of ours, which it can neither end nor turn around, in a terminal or in a browser.
 pub fn printable(text: &str) -> Cow<'_, str> {
     let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let escaped = |c: char| c.is_control() || turns(c);
+    let escaped = |c: char| c.is_control() || turns(c) || matches!(c, '\u{2028}' | '\u{2029}');
     if !text.contains(escaped) {
         return Cow::Borrowed(text);
     }
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        match escaped(c) {
-            true => line.extend(c.escape_default()),
-            false => line.push(c),
+        if escaped(c) {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
         }
     }
     Cow::Owned(line)

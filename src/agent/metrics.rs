@@ -10,6 +10,8 @@ use prometheus::{
 
 use super::error::NotHandedOn;
 use crate::kubernetes::key::OutputKey;
+#[cfg(target_os = "linux")]
+use crate::metrics::ProcessMetrics;
 
 const SECONDS: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0];
 
@@ -71,7 +73,7 @@ impl AgentMetrics {
         let registry = Registry::new();
         let r = &registry;
         #[cfg(target_os = "linux")]
-        r.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        r.register(Box::new(ProcessMetrics::new()?))?;
         let info = Opts::new("waybill_agent_build_info", "Always 1.")
             .const_label("version", env!("CARGO_PKG_VERSION"))
             .const_label("output", output.to_string());

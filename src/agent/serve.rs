@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::folder::marker;
 use super::metrics::AgentMetrics;
 use super::state::{AgentState, Mark};
-use crate::serve::{Health, metrics_text};
+use crate::serve::{Health, metrics_text, probe};
 
 /// `/livez`, `/readyz`, `/startupz` and `/metrics`.
 pub fn probes(state: AgentState, metrics: AgentMetrics, health: Health) -> Router {
@@ -20,26 +20,8 @@ pub fn probes(state: AgentState, metrics: AgentMetrics, health: Health) -> Route
     Router::new()
         .route("/startupz", get(move || async move { probe(state.started()) }))
         .route("/readyz", get(move || async move { probe(ready.ready()) }))
-        .route("/livez", get(move || async move { probe(alive(&health)) }))
+        .route("/livez", get(move || async move { probe(health.alive()) }))
         .route("/metrics", get(move || async move { metrics_text(metrics.render()) }))
-}
-
-fn alive(health: &Health) -> Result<String, String> {
-    let stuck = health.stuck();
-    match stuck.is_empty() {
-        true => Ok("ok\n".to_owned()),
-        false => Err(stuck
-            .iter()
-            .map(|(name, silence)| format!("{name}: no sign of life for {} s\n", silence.as_secs()))
-            .collect()),
-    }
-}
-
-fn probe(result: Result<String, String>) -> Response {
-    match result {
-        Ok(text) => text.into_response(),
-        Err(text) => (StatusCode::SERVICE_UNAVAILABLE, text).into_response(),
-    }
 }
 
 /// The document for Traefik's HTTP provider.

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::cluster::ClusterArguments;
-use super::{CommandError, CommandResult, SUCCESS, run};
+use super::run::{self, stop_signal};
+use super::{CommandError, CommandResult, SUCCESS};
 use crate::agent::{Agent, AgentError, TraefikApi};
 use crate::kubernetes::client::{self, Environment};
 use crate::kubernetes::key::OutputKey;
@@ -102,16 +102,8 @@ impl AgentArguments {
         if self.once {
             return agent.once(connection.client).await.map_err(failed);
         }
-        let signals =
-            |error: std::io::Error| CommandError::problem(format!("signals can't be received: {error}"));
-        let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
-        let stop = async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
+        let stop = stop_signal()
+            .map_err(|error| CommandError::problem(format!("signals can't be received: {error}")))?;
         let probes = listen("--metrics-address", &self.metrics_address).await?;
         agent.run(connection.client, probes, stop).await.map_err(failed)
     }

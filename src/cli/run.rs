@@ -12,7 +12,11 @@ use crate::redact::KeylessWriter;
 pub(super) fn start(loaded: &Loaded, environment: &Environment) -> CommandResult {
     start_logging(&loaded.options);
     let operator = Operator::new(loaded.options.clone(), environment.clone());
-    operator.and_then(|operator| operator.run(told_to_stop())).map(|()| SUCCESS).map_err(|error| {
+    let stop = async {
+        stop_signal()?.await;
+        Ok(())
+    };
+    operator.and_then(|operator| operator.run(stop)).map(|()| SUCCESS).map_err(|error| {
         let code = if error.is_usage() { USAGE } else { PROBLEMS };
         CommandError { code, prefix: "waybill: ", message: error.to_string() }
     })
@@ -35,13 +39,14 @@ pub(super) fn start_logging(options: &Options) {
     };
 }
 
-/// Resolves at the first SIGTERM or SIGINT.
-async fn told_to_stop() -> std::io::Result<()> {
+/// Catches SIGTERM and SIGINT from now on. The future resolves at the first of them.
+pub(super) fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }

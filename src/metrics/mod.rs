@@ -21,6 +21,8 @@ pub use labels::{
     Queue, ReconcileResult, ReviewResult, ShardKind, SpanResult, Trigger, WatchKind, WriteFailure, WriteKind,
     WriteResult,
 };
+#[cfg(target_os = "linux")]
+pub use process::ProcessMetrics;
 pub use watches::Watches;
 
 use instrument::{Catalogue, Described, Refresh};

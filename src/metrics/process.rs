@@ -11,7 +11,7 @@ const CPU_SECONDS: &str = "process_cpu_seconds_total";
 
 /// The collector of the crate `prometheus`, with CPU time to the nanosecond: it counts whole seconds, of which an idle
 /// replica takes one in a quarter of an hour.
-pub(super) struct ProcessMetrics {
+pub struct ProcessMetrics {
     others: ProcessCollector,
     cpu: Counter,
     /// Held while it is brought up to date, so that two scrapes at once count nothing twice.
@@ -20,7 +20,7 @@ pub(super) struct ProcessMetrics {
 
 impl ProcessMetrics {
     /// Of this process.
-    pub(super) fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let cpu = Counter::new(CPU_SECONDS, "Total user and system CPU time spent in seconds.")?;
         Ok(Self { others: ProcessCollector::for_self(), cpu, updating: Mutex::new(()) })
     }

@@ -32,7 +32,7 @@ pub enum RunError {
 impl RunError {
     /// Whether the user has to change an option before the operator can start.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Connect(_) | Self::Certificate(_))
+        matches!(self, Self::Connect(_) | Self::Certificate(_) | Self::Listen { .. })
     }
 }
 

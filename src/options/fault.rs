@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::redact::printable;
+
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -35,8 +37,8 @@ impl fmt::Display for Source {
             Self::Default => f.write_str("default"),
             Self::Flag(flag) => write!(f, "flag {flag}"),
             Self::Variable(name) => write!(f, "variable {name}"),
-            Self::File { path, line: 0 } => f.write_str(&escaped(path)),
-            Self::File { path, line } => write!(f, "{}:{line}", escaped(path)),
+            Self::File { path, line: 0 } => f.write_str(&printable(path)),
+            Self::File { path, line } => write!(f, "{}:{line}", printable(path)),
         }
     }
 }
@@ -116,20 +118,7 @@ pub fn plain(text: &str) -> String {
     if let Some(at) = lower.find("token") {
         end = end.min(at + "token".len());
     }
-    escaped(&cut(text, end))
-}
-
-/// Text without anything that could break the line.
-pub fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
+    printable(&cut(text, end)).into_owned()
 }
 
 fn cut(text: &str, end: usize) -> String {

@@ -31,6 +31,7 @@ use build::Builder;
 use sources::FoundOptions;
 
 use crate::kubernetes::client::Environment;
+use crate::redact::printable;
 
 /// Bytes of a file of options that are read; a longer one is refused.
 const FILE_LIMIT: u64 = 4 << 20;
@@ -87,7 +88,7 @@ fn load_with(
         Some((path, source)) => match read(Path::new(path)) {
             Ok(text) => sources::file::read(path, &text),
             Err(error) => {
-                let wrong = format!("the file can't be read ({})", fault::escaped(&error.to_string()));
+                let wrong = format!("the file can't be read ({})", printable(&error.to_string()));
                 let fault =
                     OptionFault::new(names::CONFIG_FILE, source.clone(), wrong, "name a file that is there");
                 FoundOptions { faults: vec![fault.value(path)], ..FoundOptions::default() }

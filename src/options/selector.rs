@@ -36,11 +36,6 @@ impl LabelSelector {
         &self.text
     }
 
-    /// Whether it selects everything.
-    pub fn selects_all(&self) -> bool {
-        self.requirements.is_empty()
-    }
-
     /// Whether an object with these labels is selected.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         let number = |key| labels.get(key).and_then(|value| value.parse::<i64>().ok());

@@ -74,8 +74,17 @@ impl Health {
         self.0.ready.load(Ordering::Relaxed)
     }
 
+    /// The answer of `/livez`. The error names the loops that seem to hang.
+    pub fn alive(&self) -> Result<String, String> {
+        let stuck = self.stuck();
+        let line = |(name, silence): &(&str, Duration)| {
+            format!("{name}: no sign of life for {} s\n", silence.as_secs())
+        };
+        if stuck.is_empty() { Ok("ok\n".to_owned()) } else { Err(stuck.iter().map(line).collect()) }
+    }
+
     /// The loops without a recent sign of life, with the time since the last one.
-    pub fn stuck(&self) -> Vec<(&'static str, Duration)> {
+    fn stuck(&self) -> Vec<(&'static str, Duration)> {
         let loops = self.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
         loops
             .iter()
@@ -146,22 +155,19 @@ pub fn metrics_text(rendered: Result<String, prometheus::Error>) -> Response {
 }
 
 async fn livez(State(health): State<Health>) -> Response {
-    let stuck = health.stuck();
-    if stuck.is_empty() {
-        return "ok\n".into_response();
-    }
-    let lines: String = stuck
-        .iter()
-        .map(|(name, silence)| format!("{name}: no sign of life for {} s\n", silence.as_secs()))
-        .collect();
-    (StatusCode::INTERNAL_SERVER_ERROR, lines).into_response()
+    probe(health.alive())
 }
 
 async fn readyz(State(health): State<Health>) -> Response {
-    if health.is_ready() {
-        return "ok\n".into_response();
+    probe(health.is_ready().then(|| "ok\n".to_owned()).ok_or("not all watches have listed yet\n".to_owned()))
+}
+
+/// The answer to a probe: the text, with 200 or 503.
+pub fn probe(result: Result<String, String>) -> Response {
+    match result {
+        Ok(text) => text.into_response(),
+        Err(text) => (StatusCode::SERVICE_UNAVAILABLE, text).into_response(),
     }
-    (StatusCode::SERVICE_UNAVAILABLE, "not all watches have listed yet\n").into_response()
 }
 
 #[cfg(test)]
@@ -233,14 +239,14 @@ mod tests {
         // `during` runs three times as long as the limit, and only the silent loop is named.
         waiting.during(tokio::time::sleep(limit * 3)).await;
         let (code, _, body) = fetch(server.address, "/livez").await;
-        assert_eq!(code, 500);
+        assert_eq!(code, 503);
         assert!(body.contains("publisher"), "{body}");
         assert!(!body.contains("watcher"), "{body}");
 
         stuck.beat();
         assert_eq!(fetch(server.address, "/livez").await.0, 200);
         waiting.during(tokio::time::sleep(limit * 2)).await;
-        assert_eq!(fetch(server.address, "/livez").await.0, 500);
+        assert_eq!(fetch(server.address, "/livez").await.0, 503);
         drop(stuck);
         assert_eq!(fetch(server.address, "/livez").await.0, 200, "a loop that ended is not stuck");
     }

@@ -21,7 +21,7 @@ impl Digest {
     pub fn written(write: impl FnOnce(&mut Sha256)) -> Self {
         let mut sink = Sha256::new();
         write(&mut sink);
-        sink.into()
+        Self(sink.finalize().into())
     }
 
     /// The bytes of the hash.
@@ -33,12 +33,6 @@ impl Digest {
     pub fn short(&self) -> ShortDigest {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         ShortDigest(u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> (64 - ShortDigest::BITS))
-    }
-}
-
-impl From<Sha256> for Digest {
-    fn from(all: Sha256) -> Self {
-        Self(all.finalize().into())
     }
 }
 

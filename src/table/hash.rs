@@ -11,7 +11,7 @@
 //!
 //! Each sum is kept until an entry of its cell changes, so a commit costs as much as the change is large.
 
-use sha2::{Digest as _, Sha256};
+use sha2::Digest as _;
 
 use super::digest::{Digest, place};
 use crate::traefik::document::{Keys, certificate_line};
@@ -32,15 +32,10 @@ pub fn cell_sum<'a>(
     services: impl Iterator<Item = &'a str>,
 ) -> Digest {
     Digest::written(|sink| {
-        let mut lines = |lines: &mut dyn Iterator<Item = &'a str>| {
-            for line in lines {
-                sink.push(line);
-                sink.push("\n");
-            }
-        };
-        lines(&mut { routers });
-        lines(&mut std::iter::once(""));
-        lines(&mut { services });
+        for line in routers.chain([""]).chain(services) {
+            sink.push(line);
+            sink.push("\n");
+        }
     })
 }
 
@@ -52,11 +47,7 @@ pub fn certificate_sum(certificate: &Certificate) -> Digest {
 /// The hash of a routing, from the sums of its cells, in order, and of its certificates.
 pub fn whole(cells: impl IntoIterator<Item = Digest>, mut certificates: Vec<Digest>) -> Digest {
     certificates.sort_unstable();
-    let mut sink = Sha256::new();
-    for sum in cells.into_iter().chain(certificates) {
-        sink.update(sum.as_bytes());
-    }
-    sink.into()
+    Digest::written(|sink| cells.into_iter().chain(certificates).for_each(|sum| sink.update(sum.as_bytes())))
 }
 
 /// The hash of an output, with the sums that are still valid.

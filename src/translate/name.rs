@@ -64,14 +64,7 @@ fn is_letter_or_number(character: char) -> bool {
 
 /// The first 10 bytes of a sha256 in lower-case hex, which distinguish equal keys.
 pub fn digest(text: &str) -> String {
-    let hash = Sha256::digest(text.as_bytes());
-    let mut hex = String::with_capacity(20);
-    for byte in &hash[..10] {
-        for nibble in [byte >> 4, byte & 15] {
-            hex.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-        }
-    }
-    hex
+    Sha256::digest(text.as_bytes())[..10].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Cuts a key to [`LIMIT`], with a digest of the whole key.

@@ -112,22 +112,13 @@ fn quote(rule: &mut String, text: &str) {
             '\r' => rule.push_str("\\r"),
             '\t' => rule.push_str("\\t"),
             '\u{b}' => rule.push_str("\\v"),
-            '\0'..='\u{1f}' | '\u{7f}' => push_hex(rule, 'x', 2, character),
+            '\0'..='\u{1f}' | '\u{7f}' => rule.push_str(&format!("\\x{:02x}", u32::from(character))),
             _ if is_print(character) => rule.push(character),
-            '\u{80}'..='\u{ffff}' => push_hex(rule, 'u', 4, character),
-            _ => push_hex(rule, 'U', 8, character),
+            '\u{80}'..='\u{ffff}' => rule.push_str(&format!("\\u{:04x}", u32::from(character))),
+            _ => rule.push_str(&format!("\\U{:08x}", u32::from(character))),
         }
     }
     rule.push('"');
-}
-
-fn push_hex(rule: &mut String, letter: char, digits: u32, character: char) {
-    rule.push('\\');
-    rule.push(letter);
-    for digit in (0..digits).rev() {
-        let nibble = (u32::from(character) >> (4 * digit)) & 15;
-        rule.push(char::from_digit(nibble, 16).unwrap_or('0'));
-    }
 }
 
 /// Go's `unicode.IsPrint` for characters beyond ASCII: letters, marks, numbers, punctuation and symbols.

@@ -41,19 +41,4 @@ impl Touched {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
-
-    /// Adds what another event touched.
-    pub fn merge(&mut self, other: Self) {
-        self.ingresses.extend(other.ingresses);
-        self.statuses.extend(other.statuses);
-        self.services.extend(other.services);
-        self.secrets.extend(other.secrets);
-        self.fetch.extend(other.fetch);
-        self.classes.extend(other.classes);
-        self.parameters.extend(other.parameters);
-        self.labels.extend(other.labels);
-        self.class_memory |= other.class_memory;
-        self.namespaces.extend(other.namespaces);
-        self.nodes |= other.nodes;
-    }
 }

@@ -16,6 +16,7 @@ use super::locate::{self, ValuePath};
 use super::yaml::{Booleans, yaml_options};
 use super::{ManifestFault, ManifestPlace, Manifests, TraefikObject, UnreadFields, quoted};
 use crate::kubernetes::well_known::{CLASSES_PART, PART_LABEL};
+use crate::redact::{printable, shown};
 
 /// The remedy for a document that is no object.
 const REMEDY: &str = "write one Kubernetes object, or a list of them, as YAML or JSON";
@@ -423,17 +424,5 @@ fn has_tab(text: &str) -> bool {
 /// A parser's message on one line, with limited length and without characters that a terminal would interpret.
 fn one_line(message: &str) -> String {
     let words: Vec<&str> = message.split_whitespace().collect();
-    let mut line = String::new();
-    for character in words.join(" ").chars() {
-        if line.len() >= MESSAGE_LIMIT {
-            line.push('…');
-            break;
-        }
-        if character.is_control() {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
-    }
-    line
+    shown(&printable(&words.join(" ")), MESSAGE_LIMIT)
 }

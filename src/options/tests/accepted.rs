@@ -188,7 +188,7 @@ fn defaults_are_those_of_the_translation() {
     assert_eq!(options.leader_election.lease_duration, Duration::from_secs(15));
     assert_eq!((options.status, options.status_rate, options.max_withdrawal), (true, 200, None));
     assert_eq!(options.publish_bytes_per_second, 1 << 20);
-    assert!(options.label_selector.selects_all() && options.access.token.is_none());
+    assert!(options.label_selector.as_str().is_empty() && options.access.token.is_none());
 }
 
 #[test]

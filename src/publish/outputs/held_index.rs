@@ -18,9 +18,9 @@ pub struct HeldIndex {
     /// Its content, if it is one that waybill writes.
     pub index: Option<Index>,
     /// As far as it can be read from a spoilt index; so are the next two.
-    epoch: Option<u64>,
-    generation: Option<u64>,
-    salt: Option<Salt>,
+    pub epoch: Option<u64>,
+    pub generation: Option<u64>,
+    pub salt: Option<Salt>,
     /// Someone removed our labels, so it has to be written again in any case.
     pub unlabelled: bool,
 }
@@ -64,21 +64,6 @@ impl HeldIndex {
             }
         };
         Ok(Self { object, index, epoch, generation, salt, unlabelled: false })
-    }
-
-    /// Its epoch, as far as it can be read.
-    pub fn epoch(&self) -> Option<u64> {
-        self.epoch
-    }
-
-    /// Its generation, as far as it can be read.
-    pub fn generation(&self) -> Option<u64> {
-        self.generation
-    }
-
-    /// Its salt, as far as it can be made out.
-    pub fn salt(&self) -> Option<Salt> {
-        self.salt
     }
 
     /// Its resourceVersion.
@@ -185,14 +170,14 @@ mod tests {
             HeldIndex::new(&output(), object.clone())
         };
         let read = with(r#"{"formatVersion":1,"epoch":5,"generation":70}"#).unwrap();
-        assert_eq!((read.index.is_none(), read.epoch(), read.generation()), (true, Some(5), Some(70)));
-        assert_eq!(read.salt(), None);
+        assert_eq!((read.index.is_none(), read.epoch, read.generation), (true, Some(5), Some(70)));
+        assert_eq!(read.salt, None);
         let salt = Salt::new().unwrap();
         let stamp = format!(r#"{{"formatVersion":1,"generation":70,"salt":"{}"}}"#, String::from(salt));
-        assert_eq!(with(&stamp).unwrap().salt(), Some(salt));
+        assert_eq!(with(&stamp).unwrap().salt, Some(salt));
         let read = with(&stamp.replace("\"salt\":\"", "\"salt\":\"x")).unwrap();
-        assert_eq!((read.salt(), read.generation()), (None, Some(70)), "what is left is taken");
-        assert_eq!(with("nonsense").unwrap().generation(), None);
+        assert_eq!((read.salt, read.generation), (None, Some(70)), "what is left is taken");
+        assert_eq!(with("nonsense").unwrap().generation, None);
         assert_eq!(with(r#"{"formatVersion":2}"#).unwrap_err(), NotOurs::NewerFormat(2));
         object.metadata.labels = None;
         assert_eq!(HeldIndex::new(&output(), object).unwrap_err(), NotOurs::Labels);

@@ -239,17 +239,19 @@ fn run(stores: &mut Stores, step: &Step) -> Touched {
         Step::ListServices(services) => {
             let mut touched = stores.apply_service(all, Event::Init);
             for (name, port) in services {
-                touched.merge(stores.apply_service(all, Event::InitApply(service(*name, *port))));
+                let listed = Event::InitApply(service(*name, *port));
+                touched.services.extend(stores.apply_service(all, listed).services);
             }
-            touched.merge(stores.apply_service(all, Event::InitDone));
+            touched.services.extend(stores.apply_service(all, Event::InitDone).services);
             touched
         }
         Step::ListSlices(slices) => {
             let mut touched = stores.apply_slice(all, Event::Init);
             for (name, owner, at) in slices {
-                touched.merge(stores.apply_slice(all, Event::InitApply(slice(*name, *owner, *at))));
+                let listed = Event::InitApply(slice(*name, *owner, *at));
+                touched.services.extend(stores.apply_slice(all, listed).services);
             }
-            touched.merge(stores.apply_slice(all, Event::InitDone));
+            touched.services.extend(stores.apply_slice(all, Event::InitDone).services);
             touched
         }
     }

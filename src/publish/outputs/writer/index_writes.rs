@@ -86,7 +86,7 @@ impl OutputWriter {
     fn hold(&mut self, held: HeldIndex) {
         self.index_uid.clone_from(&held.object.metadata.uid);
         // It never goes back, even if someone deletes the index or restores an old one.
-        self.generation = self.generation.max(held.generation().unwrap_or_default());
+        self.generation = self.generation.max(held.generation.unwrap_or_default());
         if let Some(version) = held.version() {
             self.own_versions.push_back(version.to_owned());
             if self.own_versions.len() > OWN_VERSIONS {

@@ -177,12 +177,12 @@ impl OutputWriter {
         loop {
             attempt += 1;
             self.read_index().await?;
-            self.salt = self.held().and_then(HeldIndex::salt);
+            self.salt = self.held().and_then(|held| held.salt);
             let Known::Held(held) = &self.index else {
                 self.epoch = Some(self.requests.guard().epoch_over(None));
                 return Ok(());
             };
-            let epoch = self.requests.guard().epoch_over(held.epoch());
+            let epoch = self.requests.guard().epoch_over(held.epoch);
             // The first commit rewrites spoilt content. Until then, no earlier writer knows its resourceVersion either.
             let Some(found) = &held.index else {
                 self.epoch = Some(epoch);
@@ -263,8 +263,8 @@ impl OutputWriter {
             desired.shards().filter(|(part, digest)| !self.shards.holds(self.salt, *part, digest)).collect();
         let (mut says, mut awaited) = (false, 0);
         if let Some(held) = self.held() {
-            if held.epoch().is_some_and(|found| found > epoch) {
-                return Err(self.superseded(held.epoch(), Instant::now()));
+            if held.epoch.is_some_and(|found| found > epoch) {
+                return Err(self.superseded(held.epoch, Instant::now()));
             }
             let pause = Pause::new(held.object.metadata.annotations.as_ref());
             if pause.holds() {
@@ -273,7 +273,7 @@ impl OutputWriter {
             awaited = held.index.as_ref().map_or(0, |index| index.awaited);
             // Agents report a generation at once only if the index says that it is awaited.
             says = held.says(desired, epoch, self.salt)
-                && (!snapshot.awaited || held.generation() == Some(awaited));
+                && (!snapshot.awaited || held.generation == Some(awaited));
         }
         if !says && let Some(held) = self.withdrawal(snapshot).await? {
             self.keep_published(snapshot, &missing, report).await?;
