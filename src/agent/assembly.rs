@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 use super::error::NotHandedOn;
 use super::renames::Renames;
 use super::shard::{EntryKey, EntryKind, ShardEntries};
-use crate::published::index::{Index, IndexCounts};
+use crate::published::index::Index;
+use crate::table::Counts;
 use crate::traefik::document::Document;
 
 /// Up to this number of entries, there is one file. Each file costs Traefik about 2.5 ms whenever it reads.
@@ -154,7 +155,7 @@ impl Assembly {
                 }
             }
         }
-        let mut found = IndexCounts::default();
+        let mut found = Counts::default();
         for (name, shard) in self.shards.iter().chain(fetched) {
             let times = named.get(name).copied().unwrap_or_default();
             for entry in &shard.0 {
@@ -166,17 +167,7 @@ impl Assembly {
             }
         }
         if found != index.counts {
-            let shown = |counts: &IndexCounts| {
-                format!(
-                    "{} routers, {} services and {} certificates",
-                    counts.routers, counts.services, counts.certificates
-                )
-            };
-            return Err(NotHandedOn::Counts {
-                generation: index.generation,
-                promised: shown(&index.counts),
-                found: shown(&found),
-            });
+            return Err(NotHandedOn::Counts { generation: index.generation, promised: index.counts, found });
         }
         Ok(())
     }
@@ -313,7 +304,7 @@ mod tests {
             format_version: 1,
             epoch: 1,
             generation: 1,
-            counts: IndexCounts { routers, services: 0, certificates },
+            counts: Counts { routers, services: 0, certificates },
             ..serde_json::from_str(
                 "{\"formatVersion\":1,\"epoch\":1,\"generation\":1,\"publishedAt\":\"\",\"hash\":\"\",\"shards\":\"\",\
                  \"keyShards\":\"\",\"counts\":{\"routers\":0,\"services\":0,\"certificates\":0}}",

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::published::read::ReadError;
+use crate::table::Counts;
 
 /// An error of a generation or a user's file, which is not handed to Traefik. The previous content stays.
 #[derive(Debug, Error)]
@@ -17,7 +18,7 @@ pub enum NotHandedOn {
     Invalid { object: String, field: String, reason: String },
     /// The shards do not match the index.
     #[error("generation {generation}: the index lists {promised}, but its shards contain {found}")]
-    Counts { generation: u64, promised: String, found: String },
+    Counts { generation: u64, promised: Counts, found: Counts },
     /// The folder can't be written.
     #[error("{}: {action} failed: {source}", .path.display())]
     Folder { path: PathBuf, action: &'static str, source: std::io::Error },

@@ -8,9 +8,9 @@ use kube::client::Body;
 
 use super::*;
 use crate::kubernetes::key::OutputKey;
-use crate::published::index::{FORMAT_VERSION, Index, IndexCounts};
+use crate::published::index::{FORMAT_VERSION, Index};
 use crate::published::objects;
-use crate::table::ShortDigest;
+use crate::table::{Counts, ShortDigest};
 
 const SHARDS: usize = 64;
 
@@ -36,7 +36,7 @@ fn index(generation: u64, shards: &[ShortDigest], routers: usize) -> SeenIndex {
         hash: String::new(),
         shards: shards.iter().map(ShortDigest::to_string).collect(),
         key_shards: String::new(),
-        counts: IndexCounts { routers, services: 0, certificates: 0 },
+        counts: Counts { routers, services: 0, certificates: 0 },
         namespaces: None,
     };
     let mut object = objects::index(&output(), &index);

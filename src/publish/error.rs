@@ -58,9 +58,14 @@ pub struct Taken {
 }
 
 impl PublishError {
-    /// The meaning of a client error for `object`. With `secret`, the API server's message is left out if it could
+    /// The meaning of a client error for `object`, which was `waited` for at most. With `secret`, the API server's message is left out if it could
     /// repeat what was sent.
-    pub(in crate::publish) fn new(object: String, mut error: kube::Error, secret: bool) -> Self {
+    pub(in crate::publish) fn new(
+        object: String,
+        mut error: kube::Error,
+        secret: bool,
+        waited: Duration,
+    ) -> Self {
         let failure = failure(&error);
         if let kube::Error::Api(status) = &mut error
             && secret
@@ -74,7 +79,7 @@ impl PublishError {
         match failure {
             WriteFailure::Conflict => Self::Conflict { object },
             WriteFailure::NotFound => Self::NotFound { object, source },
-            WriteFailure::Timeout => Self::Timeout { object, waited: Duration::ZERO },
+            WriteFailure::Timeout => Self::Timeout { object, waited },
             WriteFailure::Other => Self::Other { object, source },
             failure => Self::Api { object, failure, source },
         }
@@ -213,7 +218,12 @@ mod tests {
 
     fn answered(code: u16, message: &str, secret: bool) -> PublishError {
         let status = Status { code, message: message.to_owned(), ..Status::default() };
-        PublishError::new("ConfigMap a/b".into(), kube::Error::Api(Box::new(status)), secret)
+        PublishError::new(
+            "ConfigMap a/b".into(),
+            kube::Error::Api(Box::new(status)),
+            secret,
+            Duration::from_secs(1),
+        )
     }
 
     #[test]
@@ -248,6 +258,12 @@ mod tests {
         let error = answered(429, &"é\n".repeat(1_000), false);
         assert!(error.to_string().len() < 600);
         assert!(!error.to_string().contains('\n'));
+    }
+
+    #[test]
+    fn a_timeout_of_the_server_says_how_long_was_waited() {
+        let error = answered(504, "timeout", false).to_string();
+        assert!(error.contains("no answer within 1.0 s"), "{error}");
     }
 
     #[test]

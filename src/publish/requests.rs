@@ -172,10 +172,7 @@ impl Requests {
         let timeout = permit.timeout();
         permit.send(&self.client, write.request.clone()).await.map_err(|error| match error {
             WriteError::Api(error) => {
-                match PublishError::new(object(), error, write.kind == WriteKind::KeyShard) {
-                    PublishError::Timeout { object, .. } => PublishError::Timeout { object, waited: timeout },
-                    other => other,
-                }
+                PublishError::new(object(), error, write.kind == WriteKind::KeyShard, timeout)
             }
             WriteError::Timeout(_) => PublishError::Timeout { object: object(), waited: timeout },
             WriteError::Uri(error) => PublishError::other(object(), error),
@@ -237,7 +234,7 @@ impl Requests {
         match tokio::time::timeout(READ, self.client.request(request)).await {
             Ok(Ok(read)) => Ok(Some(read)),
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(None),
-            Ok(Err(error)) => Err(PublishError::new(object.to_owned(), error, true)),
+            Ok(Err(error)) => Err(PublishError::new(object.to_owned(), error, true, READ)),
             Err(_) => Err(PublishError::Timeout { object: object.to_owned(), waited: READ }),
         }
     }

@@ -63,7 +63,7 @@ impl DesiredOutput {
             hash: self.hash.to_string(),
             shards: run(&self.routing_shards),
             key_shards: run(&self.key_shards),
-            counts: self.counts.into(),
+            counts: self.counts,
             namespaces: self.namespaces.as_ref().map(most_routers),
         }
     }

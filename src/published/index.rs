@@ -34,25 +34,11 @@ pub struct Index {
     pub shards: String,
     /// The key shards in order, [`ShortDigest::LENGTH`] characters each.
     pub key_shards: String,
-    pub counts: IndexCounts,
+    pub counts: Counts,
     /// Routers by the namespace of their Ingress, for `operator.maxWithdrawal`; `None` without it. Of many namespaces,
     /// those with the most routers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<BTreeMap<String, usize>>,
-}
-
-/// `counts` of an index.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IndexCounts {
-    pub routers: usize,
-    pub services: usize,
-    pub certificates: usize,
-}
-
-impl From<Counts> for IndexCounts {
-    fn from(counts: Counts) -> Self {
-        Self { routers: counts.routers, services: counts.services, certificates: counts.certificates }
-    }
 }
 
 /// The fault of an `index.json`.
@@ -130,7 +116,7 @@ mod tests {
             hash: Digest::new("").to_string(),
             shards: "aaaaaaaaaaaabbbbbbbbbbbb".to_owned(),
             key_shards: String::new(),
-            counts: IndexCounts { routers: 1, services: 2, certificates: 0 },
+            counts: Counts { routers: 1, services: 2, certificates: 0 },
             namespaces: None,
         }
     }

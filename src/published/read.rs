@@ -10,10 +10,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use thiserror::Error;
 
 use crate::kubernetes::key::OutputKey;
-use crate::published::index::{Index, IndexCounts, IndexError};
+use crate::published::index::{Index, IndexError};
 use crate::published::objects::{self, CERTIFICATES_YAML_GZ, INDEX_JSON, ROUTING_YAML_GZ, SHA256_ANNOTATION};
 use crate::published::salt::{Salt, short_name};
-use crate::table::{Digest, hash as sums};
+use crate::table::{Counts, Digest, hash as sums};
 use crate::traefik::document::{self, Keys};
 use crate::traefik::dynamic::{Configuration, Http, Tls};
 
@@ -151,7 +151,7 @@ pub fn assemble(
         joined.add(parsed(&shard.metadata, CERTIFICATES_YAML_GZ, &text)?)?;
     }
 
-    let counts = IndexCounts {
+    let counts = Counts {
         routers: joined.http.routers.len(),
         services: joined.http.services.len(),
         certificates: if secrets.is_some() {

@@ -1,7 +1,10 @@
 //! The routing of one output: users of services and Secrets, owners of keys, and the resulting lines.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use super::certificates::Certificates;
 use super::content::{KindEntries, RouterLines, ServiceLines, ShardContent, lines};
@@ -20,11 +23,18 @@ use crate::translate::fragment::{
 use crate::translate::name::{DEFAULT_BACKEND, DEFAULT_ROUTER};
 
 /// The numbers of entries of an output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub routers: usize,
     pub services: usize,
     pub certificates: usize,
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { routers, services, certificates } = self;
+        write!(f, "{routers} routers, {services} services and {certificates} certificates")
+    }
 }
 
 /// What has to be rendered again because of a change.

@@ -6,10 +6,10 @@ use waybill::metrics::{WriteKind, WriteResult};
 use waybill::publish::PublishError;
 use waybill::publish::outputs::Outcome;
 use waybill::published::desired_output::DesiredOutput;
-use waybill::published::index::{FORMAT_VERSION, Index, IndexCounts};
+use waybill::published::index::{FORMAT_VERSION, Index};
 use waybill::published::objects;
 use waybill::published::salt::{Salt, short_name};
-use waybill::table::{Digest, ShortDigest};
+use waybill::table::{Counts, Digest, ShortDigest};
 
 use crate::output::{Bench, MANY, begin};
 
@@ -26,7 +26,7 @@ async fn begun_with(salt: Option<Salt>) -> Bench {
         hash: String::new(),
         shards: String::new(),
         key_shards: String::new(),
-        counts: IndexCounts::default(),
+        counts: Counts::default(),
         namespaces: None,
     };
     let object = objects::index(&bench.output, &index);

@@ -138,7 +138,12 @@ mod tests {
     fn only_an_output_without_a_class_is_given_up_and_only_where_nothing_was_granted_for_long() {
         let answered = |code: u16| {
             let status = Status { code, ..Status::default() };
-            PublishError::new("ConfigMap ns/out".to_owned(), kube::Error::Api(Box::new(status)), false)
+            PublishError::new(
+                "ConfigMap ns/out".to_owned(),
+                kube::Error::Api(Box::new(status)),
+                false,
+                Duration::from_secs(1),
+            )
         };
         let start = Instant::now();
         let mut refusals = Refusals::default();
@@ -165,7 +170,12 @@ mod tests {
     fn a_refusal_is_told_in_the_same_words_each_time_and_what_passes_is_not_told() {
         let answered = |code: u16, message: &str| {
             let status = Status { code, message: message.to_owned(), ..Status::default() };
-            PublishError::new("ConfigMap ns/out.r-x".to_owned(), kube::Error::Api(Box::new(status)), false)
+            PublishError::new(
+                "ConfigMap ns/out.r-x".to_owned(),
+                kube::Error::Api(Box::new(status)),
+                false,
+                Duration::from_secs(1),
+            )
         };
         let quota = |used: &str| answered(403, &format!("exceeded quota, used {used}"));
         let first = refusal_problem(&output(), Some("u"), &quota("3"));

@@ -279,8 +279,9 @@ impl Shards {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::published::index::{FORMAT_VERSION, IndexCounts};
+    use crate::published::index::FORMAT_VERSION;
     use crate::published::objects::SHA256_ANNOTATION;
+    use crate::table::Counts;
 
     fn index(generation: u64, shards: &[&Digest]) -> Index {
         Index {
@@ -293,7 +294,7 @@ mod tests {
             hash: String::new(),
             shards: shards.iter().map(|digest| digest.short().to_string()).collect(),
             key_shards: String::new(),
-            counts: IndexCounts::default(),
+            counts: Counts::default(),
             namespaces: None,
         }
     }

@@ -9,111 +9,108 @@ use crate::translate::problem::{Category, Problem};
 /// Findings for one object.
 const LIMIT: usize = 50;
 
-/// The prefix of an annotation's name, what it does there, and what does it here. The first match is used.
-const EFFECTS: &[(&str, &str, &str)] = &[
-    ("auth-tls", "ask clients for a certificate", "a TLSOption with clientAuth in router.tls.options"),
-    ("auth-url", "ask another service about each request", "a middleware forwardAuth"),
-    ("auth-signin", "send clients to a login page", "a middleware forwardAuth"),
+/// Prefixes of an annotation's name, their effect there, and what has the same effect here. The first match is used.
+const EFFECTS: &[(&[&str], &str, &str)] = &[
+    (&["auth-tls"], "ask clients for a certificate", "a TLSOption with clientAuth in router.tls.options"),
+    (&["auth-url"], "ask another service about each request", "a middleware forwardAuth"),
+    (&["auth-signin"], "send clients to a login page", "a middleware forwardAuth"),
     (
-        "auth-response",
+        &["auth-response"],
         "pass headers of the login service on",
         "a middleware forwardAuth (authResponseHeaders)",
     ),
-    ("auth", "ask for a user and a password", "a middleware basicAuth or digestAuth"),
-    ("whitelist", "let certain addresses in only", "a middleware ipAllowList"),
+    (&["auth"], "ask for a user and a password", "a middleware basicAuth or digestAuth"),
+    (&["whitelist"], "let certain addresses in only", "a middleware ipAllowList"),
     (
-        "allow-http",
+        &["allow-http"],
         "serve no http where it is \"false\"",
         "an entry point with TLS alone in router.entrypoints",
     ),
-    ("allow", "let certain addresses in only", "a middleware ipAllowList"),
-    ("denylist", "keep certain addresses out", "a middleware ipAllowList with all others"),
-    ("blacklist", "keep certain addresses out", "a middleware ipAllowList with all others"),
-    ("deny", "keep certain addresses out", "a middleware ipAllowList with all others"),
-    ("satisfy", "let clients in by address or by password", "a middleware for each"),
-    ("limit-", "limit requests or connections", "a middleware rateLimit or inFlightReq"),
-    ("rate-limit", "limit requests", "a middleware rateLimit"),
+    (&["allow"], "let certain addresses in only", "a middleware ipAllowList"),
     (
-        "force-ssl-redirect",
+        &["denylist", "blacklist", "deny"],
+        "keep certain addresses out",
+        "a middleware ipAllowList with all others",
+    ),
+    (&["satisfy"], "let clients in by address or by password", "a middleware for each"),
+    (&["limit-"], "limit requests or connections", "a middleware rateLimit or inFlightReq"),
+    (&["rate-limit"], "limit requests", "a middleware rateLimit"),
+    (
+        &["force-ssl-redirect", "ssl-redirect", "https-redirect"],
         "redirect http to https",
         "a middleware redirectScheme, or the redirection of the entry point",
     ),
+    (&["ssl-passthrough"], "pass TLS on as it is", "an IngressRouteTCP, which needs Traefik's CRDs"),
+    (&["rewrite"], "rewrite the path", "a middleware stripPrefix or replacePathRegex"),
+    (&["strip-path"], "take the prefix off the path", "a middleware stripPrefix"),
+    (&["app-root"], "redirect / to a path", "a middleware redirectRegex"),
+    (&["permanent-redirect", "temporal-redirect"], "redirect", "a middleware redirectRegex"),
+    (&["from-to-www"], "redirect between the host and its www", "a middleware redirectRegex"),
     (
-        "ssl-redirect",
-        "redirect http to https",
-        "a middleware redirectScheme, or the redirection of the entry point",
-    ),
-    (
-        "https-redirect",
-        "redirect http to https",
-        "a middleware redirectScheme, or the redirection of the entry point",
-    ),
-    ("ssl-passthrough", "pass TLS on as it is", "an IngressRouteTCP, which needs Traefik's CRDs"),
-    ("rewrite", "rewrite the path", "a middleware stripPrefix or replacePathRegex"),
-    ("strip-path", "take the prefix off the path", "a middleware stripPrefix"),
-    ("app-root", "redirect / to a path", "a middleware redirectRegex"),
-    ("permanent-redirect", "redirect", "a middleware redirectRegex"),
-    ("temporal-redirect", "redirect", "a middleware redirectRegex"),
-    ("from-to-www", "redirect between the host and its www", "a middleware redirectRegex"),
-    (
-        "use-regex",
+        &["use-regex"],
         "read paths as patterns",
         "router.pathmatcher: PathRegexp with the path type ImplementationSpecific",
     ),
     (
-        "enable-cors",
+        &["enable-cors", "cors-"],
         "answer CORS requests",
         "a middleware headers (accessControlAllowOriginList and its like)",
     ),
-    ("cors-", "answer CORS requests", "a middleware headers (accessControlAllowOriginList and its like)"),
     (
-        "proxy-body-size",
+        &["proxy-body-size", "client-max-body-size"],
         "limit the size of requests",
         "a middleware buffering; Traefik has no limit of its own",
     ),
+    (&["proxy-buffer"], "buffer answers", "nothing: Traefik passes answers on as they come"),
+    (&["proxy-request-buffering"], "buffer requests", "a middleware buffering"),
+    (&["proxy-ssl"], "check the backend's certificate", "service.serverstransport on the Service"),
+    (&["secure-backends"], "speak https to the backend", "service.serversscheme: https on the Service"),
     (
-        "client-max-body-size",
-        "limit the size of requests",
-        "a middleware buffering; Traefik has no limit of its own",
-    ),
-    ("proxy-buffer", "buffer answers", "nothing: Traefik passes answers on as they come"),
-    ("proxy-request-buffering", "buffer requests", "a middleware buffering"),
-    ("proxy-ssl", "check the backend's certificate", "service.serverstransport on the Service"),
-    ("secure-backends", "speak https to the backend", "service.serversscheme: https on the Service"),
-    (
-        "backend-protocol",
+        &["backend-protocol", "protocol"],
         "choose the backend's protocol",
         "service.serversscheme: https or h2c on the Service",
     ),
-    ("protocol", "choose the backend's protocol", "service.serversscheme: https or h2c on the Service"),
-    ("proxy-read-timeout", "set a timeout for the backend", "service.serverstransport on the Service"),
-    ("proxy-send-timeout", "set a timeout for the backend", "service.serverstransport on the Service"),
-    ("proxy-connect-timeout", "set a timeout for the backend", "service.serverstransport on the Service"),
-    ("affinity", "keep a client at one endpoint", "service.sticky.cookie on the Service"),
-    ("session-cookie", "keep a client at one endpoint", "service.sticky.cookie on the Service"),
-    ("configuration-snippet", "write into nginx's configuration", "a middleware that does the same"),
-    ("server-snippet", "write into nginx's configuration", "a middleware that does the same"),
-    ("location-snippet", "write into nginx's configuration", "a middleware that does the same"),
     (
-        "canary",
+        &["proxy-read-timeout", "proxy-send-timeout", "proxy-connect-timeout"],
+        "set a timeout for the backend",
+        "service.serverstransport on the Service",
+    ),
+    (
+        &["affinity", "session-cookie"],
+        "keep a client at one endpoint",
+        "service.sticky.cookie on the Service",
+    ),
+    (
+        &["configuration-snippet", "server-snippet", "location-snippet"],
+        "write into nginx's configuration",
+        "a middleware that does the same",
+    ),
+    (
+        &["canary"],
         "send a part of the requests elsewhere",
         "a weighted TraefikService, which needs Traefik's CRDs",
     ),
-    ("server-alias", "serve more hosts", "a rule for each host"),
-    ("upstream-vhost", "set the Host header for the backend", "a middleware headers (customRequestHeaders)"),
-    ("custom-headers", "set headers", "a middleware headers"),
-    ("x-forwarded-prefix", "set X-Forwarded-Prefix", "a middleware stripPrefix, which sets it"),
+    (&["server-alias"], "serve more hosts", "a rule for each host"),
     (
-        "service-upstream",
+        &["upstream-vhost"],
+        "set the Host header for the backend",
+        "a middleware headers (customRequestHeaders)",
+    ),
+    (&["custom-headers"], "set headers", "a middleware headers"),
+    (&["x-forwarded-prefix"], "set X-Forwarded-Prefix", "a middleware stripPrefix, which sets it"),
+    (
+        &["service-upstream"],
         "send requests to the Service's address",
         "service.nativelb: \"true\" on the Service",
     ),
-    ("preserve-host", "keep the Host header", "service.passhostheader on the Service"),
-    ("plugins", "run plugins of Kong", "a middleware for each"),
-    ("modsecurity", "filter attacks", "a plugin of Traefik, or another firewall in front"),
-    ("enable-modsecurity", "filter attacks", "a plugin of Traefik, or another firewall in front"),
-    ("enable-owasp", "filter attacks", "a plugin of Traefik, or another firewall in front"),
-    ("websocket", "pass WebSockets", "nothing: Traefik passes them"),
+    (&["preserve-host"], "keep the Host header", "service.passhostheader on the Service"),
+    (&["plugins"], "run plugins of Kong", "a middleware for each"),
+    (
+        &["modsecurity", "enable-modsecurity", "enable-owasp"],
+        "filter attacks",
+        "a plugin of Traefik, or another firewall in front",
+    ),
+    (&["websocket"], "pass WebSockets", "nothing: Traefik passes them"),
 ];
 
 /// One finding for each annotation of a problem `IgnoredAnnotation`. If the object is not available, only for those
@@ -138,7 +135,8 @@ fn finding(object: &str, key: &str, remedy: &str) -> LintFinding {
     let known =
         CONTROLLERS.iter().find_map(|(prefix, controller)| Some((key.strip_prefix(prefix)?, *controller)));
     let effect = known.and_then(|(name, controller)| {
-        let (_, effect, instead) = EFFECTS.iter().find(|(start, _, _)| name.starts_with(start))?;
+        let (_, effect, instead) =
+            EFFECTS.iter().find(|(starts, ..)| starts.iter().any(|start| name.starts_with(start)))?;
         Some((controller, *effect, *instead))
     });
     let name = key.rsplit('/').next().unwrap_or_default();
