@@ -3,10 +3,13 @@
 //! There are two locks. That of the routing is held for as long as an event or a translation takes; that of the notes
 //! only to add to them or to take them away, and nothing waits for the first while it holds the second.
 
+mod first_lists;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use first_lists::Phase;
 use tokio::sync::{Notify, watch};
 
 use crate::key_queue::KeyQueue;
@@ -18,21 +21,6 @@ use crate::parameters::status::Publication;
 use crate::routing::{ReconcileError, Reconciled, Routing};
 use crate::spans::{ChangedObject, Spans, TraceNumber};
 use crate::watch::Touched;
-
-/// How long a start waits for Secrets that are fetched one by one. Somebody who keeps making theirs unreadable must not
-/// delay the others. Ingresses that name such a Secret are left out until it has been read.
-const LONGEST_FETCH: Duration = Duration::from_secs(120);
-
-/// The progress of the first lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// Ingresses and classes are still being listed.
-    Listing,
-    /// All named Secrets are known, so they can be listed.
-    SecretsNamed,
-    /// Every watch has listed once, and everything is translated.
-    Synced,
-}
 
 /// Why an Ingress has to be reconciled, and since when.
 #[derive(Clone, Copy, Debug)]
@@ -94,11 +82,6 @@ impl Live {
         self.routing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The progress of the first lists, to wait for.
-    pub fn phase(&self) -> watch::Receiver<Phase> {
-        self.phase.subscribe()
-    }
-
     /// The result of the last attempt to commit an output.
     pub fn set_publication(&self, output: &OutputKey, publication: Publication) {
         if self.notes().publications.insert(output.clone(), publication) != Some(publication) {
@@ -126,12 +109,6 @@ impl Live {
             self.classes_changed.notify_one();
         }
         forgotten
-    }
-
-    /// Waits for a phase.
-    pub async fn reached(&self, phase: Phase) {
-        // The sender lives as long as self, so this can't fail.
-        let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
     }
 
     /// Takes what is pending. The caller must hold the routing until the statuses are waiting: pending changes and
@@ -237,47 +214,6 @@ impl Live {
                 self.advance(&mut routing, phase);
             }
         }
-    }
-
-    /// Checks whether the first lists have progressed.
-    fn advance(&self, routing: &mut Routing, phase: Phase) {
-        if phase == Phase::Listing && routing.classes_listed() {
-            for key in routing.adopt_stored_class_memory() {
-                tracing::warn!(key, "the stored settings of this class can't be read and are ignored");
-            }
-            let (_, changed) = routing.resolve_classes();
-            self.note_classes(routing, changed);
-            routing.note_all_dependencies();
-            self.phase.send_replace(Phase::SecretsNamed);
-        }
-        if *self.phase.borrow() == Phase::SecretsNamed && routing.all_listed() {
-            let listed = *self.listed.get_or_init(Instant::now);
-            if routing.all_fetched() || listed.elapsed() >= LONGEST_FETCH {
-                self.full_pass(routing);
-            }
-        }
-    }
-
-    /// Checks whether the wait for Secrets has lasted long enough. Has to be called regularly.
-    pub fn end_fetch(&self) {
-        if *self.phase.borrow() == Phase::SecretsNamed {
-            self.advance(&mut self.routing(), Phase::SecretsNamed);
-        }
-    }
-
-    fn full_pass(&self, routing: &mut Routing) {
-        let at = Instant::now();
-        let (translated, fetch) = routing.reconcile_all();
-        self.metrics.translations.add(Trigger::Resync, translated as u64);
-        self.secrets.extend(fetch.into_iter().map(|secret| (secret, ())));
-        self.collect(|pending| pending.look_at_all(routing.table().outputs().map(|(key, _)| key.clone())));
-        self.report_problems(routing.own_ingresses());
-        self.phase.send_replace(Phase::Synced);
-        tracing::info!(
-            ingresses = translated,
-            milliseconds = at.elapsed().as_millis() as u64,
-            "all watches have listed"
-        );
     }
 
     /// Sends the touched objects to the parts that work on them.
