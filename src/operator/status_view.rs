@@ -209,7 +209,10 @@ impl Statuses {
         }
         if !wait.is_empty() {
             let until = Instant::now() + self.delay;
-            unreleased.insert((output.clone(), commit), Unreleased { until, ingresses: wait });
+            // Others may wait for this generation already, if this commit found everything published. It keeps its time,
+            // so that nobody can extend it.
+            let batch = unreleased.entry((output.clone(), commit));
+            batch.or_insert(Unreleased { until, ingresses: Vec::new() }).ingresses.extend(wait);
         }
         now.extend(self.let_inherited_go(&mut held, &routing));
         drop(held);
