@@ -333,9 +333,9 @@ impl Routing {
     ///
     /// Returns the number of translated Ingresses, and the Secrets whose data must be fetched.
     pub fn reconcile_all(&mut self) -> (usize, Vec<SecretKey>) {
-        let mut keys: Vec<IngressKey> =
-            self.stores.ingresses().iter().map(|(key, _)| IngressKey(key.clone())).collect();
-        keys.sort_unstable();
+        let stored = self.stores.ingresses().iter().map(|(key, _)| IngressKey(key.clone()));
+        // Including those that have gone since they were translated.
+        let keys: BTreeSet<IngressKey> = stored.chain(self.own_ingresses()).collect();
         let mut translated = 0;
         let mut fetch = Vec::new();
         for key in &keys {

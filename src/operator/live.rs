@@ -16,7 +16,7 @@ use crate::key_queue::KeyQueue;
 use crate::kubernetes::key::{IngressKey, ObjectKey, OutputKey, SecretKey};
 use crate::metrics::{Metrics, Trigger, WatchKind};
 use crate::operator::pending::{Notes, Pending, Waiting};
-use crate::parameters::classes::{Changed, Sources};
+use crate::parameters::classes::Changed;
 use crate::parameters::status::Publication;
 use crate::routing::{ReconcileError, Reconciled, Routing};
 use crate::spans::{ChangedObject, Spans, TraceNumber};
@@ -293,19 +293,6 @@ impl Live {
         self.note_classes(routing, changed);
     }
 
-    /// What can be read of the cluster beside IngressClasses has changed.
-    pub fn set_sources(&self, change: impl FnOnce(&mut Sources)) {
-        let mut routing = self.routing();
-        let news = routing.set_sources(change);
-        let phase = *self.phase.borrow();
-        if news && phase != Phase::Listing {
-            self.resolve_classes(&mut routing);
-            if phase != Phase::Synced {
-                self.advance(&mut routing, phase);
-            }
-        }
-    }
-
     /// An output was committed with these Ingresses, which had moved to it. They now leave their previous outputs.
     pub fn settle(&self, output: &OutputKey, arrived: &[IngressKey]) {
         if arrived.is_empty() {
@@ -431,3 +418,6 @@ impl Live {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

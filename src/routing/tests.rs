@@ -68,3 +68,22 @@ fn a_translation_that_panics_costs_its_own_ingress() {
     let error = caught(&key, || -> u8 { unreachable!("a bug") }).unwrap_err().to_string();
     assert!(error.contains("web/shop") && error.contains("a bug"), "{error}");
 }
+
+/// Nobody reconciled it after it had gone.
+#[test]
+fn what_is_not_there_any_more_is_left_out_when_everything_is_translated() {
+    let options = ClassOptions { lookup_disabled: true, ..ClassOptions::default() };
+    let mut routing = Routing::new(Watched { namespaces: None, nodes: false }, options, Arc::default());
+    let ingress: Ingress = serde_json::from_value(json!({
+        "metadata": {"namespace": "web", "name": "shop", "annotations": {"kubernetes.io/ingress.class": "traefik"}},
+        "spec": {"rules": [{"host": "shop.example.com"}]},
+    }))
+    .unwrap();
+    let key = IngressKey::new("web", "shop");
+    routing.stores_mut().apply_ingress(&Scope::All, Event::Apply(ingress.clone()));
+    assert!(routing.reconcile(&key).unwrap().translated);
+    routing.stores_mut().apply_ingress(&Scope::All, Event::Delete(ingress));
+    routing.note_dependencies([key.clone()].into());
+    assert_eq!(routing.reconcile_all(), (0, Vec::new()));
+    assert_eq!((routing.table().fragment(&key), routing.own_ingresses()), (None, Vec::new()));
+}

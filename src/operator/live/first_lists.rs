@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::Live;
 use crate::metrics::Trigger;
+use crate::parameters::classes::Sources;
 use crate::routing::Routing;
 
 /// How long a start waits for Secrets that are fetched one by one. Somebody who keeps making theirs unreadable must not
@@ -33,6 +34,28 @@ impl Live {
     pub async fn reached(&self, phase: Phase) {
         // The sender lives as long as self, so this can't fail.
         let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
+    }
+
+    /// What can be read of the cluster beside IngressClasses has changed.
+    pub fn set_sources(&self, change: impl FnOnce(&mut Sources)) {
+        let mut routing = self.routing();
+        if !routing.set_sources(change) {
+            return;
+        }
+        let phase = *self.phase.borrow();
+        match phase {
+            Phase::Listing => {}
+            // Nothing is queued before everything is listed, as for events.
+            Phase::SecretsNamed => {
+                let (classes, changed) = routing.resolve_classes();
+                self.note_classes(&routing, changed);
+                let ingresses = classes.iter().flat_map(|class| routing.of_class(class)).collect();
+                let fetch = routing.note_dependencies(ingresses);
+                self.secrets.extend(fetch.into_iter().map(|secret| (secret, ())));
+                self.advance(&mut routing, phase);
+            }
+            Phase::Synced => self.resolve_classes(&mut routing),
+        }
     }
 
     /// Checks whether the first lists have progressed.
