@@ -236,7 +236,9 @@ impl Live {
         self.classes.extend(classes.into_iter().map(|class| (ObjectKey::new("", class), cause)));
         if touched.class_memory {
             self.classes_changed.notify_one();
-            if !self.leads() {
+            if self.leads() {
+                routing.note_stored_outputs();
+            } else {
                 routing.adopt_stored_class_memory();
                 self.resolve_classes(routing);
             }
@@ -308,7 +310,7 @@ impl Live {
     }
 
     /// Removes Ingresses from their old outputs if they have been in two outputs for longer than this. There may be no
-    /// commit for now, and on a follower there is none.
+    /// commit for now, and on a follower there is none. A follower then forgets the outputs that the leader has given up.
     pub fn settle_overdue(&self, longest: Duration) {
         let mut overdue = Vec::new();
         let mut routing = self.routing();
@@ -321,6 +323,9 @@ impl Live {
         });
         for key in overdue {
             self.leave(&mut routing, &key);
+        }
+        if !self.leads() {
+            routing.forget_given_up();
         }
     }
 
