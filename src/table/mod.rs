@@ -21,6 +21,8 @@ mod reference;
 #[cfg(test)]
 mod rivals_tests;
 #[cfg(test)]
+mod shared_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
@@ -103,7 +105,7 @@ impl Table {
         let new = new.map(|fragment| self.share_services(fragment));
         let old = self.fragments.get(ingress).cloned();
         if old == new {
-            return Change::default();
+            return self.share_again(old.as_ref());
         }
         let problems = self.problems(ingress);
         match &new {
@@ -145,6 +147,16 @@ impl Table {
             }
         }
         fragment
+    }
+
+    /// A fragment was set as it is already. The output may have other content of the services and Secrets that it shares:
+    /// another Ingress has brought that since. The one that is set last has read them last.
+    fn share_again(&mut self, fragment: Option<&Arc<Fragment>>) -> Change {
+        let output = fragment.and_then(|fragment| Some((fragment, self.outputs.get_mut(fragment.output())?)));
+        let changed = output.is_some_and(|(fragment, output)| output.share(fragment));
+        let outputs = fragment.filter(|_| changed).map(|fragment| fragment.output().clone());
+        let outputs = outputs.into_iter().collect();
+        Change { outputs, ..Change::default() }
     }
 
     fn replace_in(

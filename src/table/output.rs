@@ -248,6 +248,22 @@ impl Output {
         (changed, others)
     }
 
+    /// Takes the services and certificates of a fragment that it holds. Returns whether anything published changed.
+    pub(super) fn share(&mut self, fragment: &Arc<Fragment>) -> bool {
+        let mut touched = Affected::default();
+        for router in &fragment.routers {
+            let held = self.service(&router.service.owner);
+            if held.is_none_or(|held| !Arc::ptr_eq(held, &router.service)) {
+                self.use_service(&router.service, &RouterOwner::new(fragment, router), &mut touched);
+            }
+        }
+        let changed = self.replace_certificates(Some(fragment), Some(fragment));
+        if changed {
+            self.hash.certificates_changed();
+        }
+        changed | self.render(touched)
+    }
+
     fn replace_routers(
         &mut self,
         old: Option<&Arc<Fragment>>,
