@@ -13,7 +13,7 @@ pub use panics::ReconcileError;
 
 use crate::index::{Dependencies, DependencyIndex};
 use crate::kubernetes::key::{IngressKey, SecretKey};
-use crate::kubernetes::Ingress;
+use crate::kubernetes::{Ingress, Service, ServiceType};
 use crate::parameters::classes::{Changed, Classes, NamespaceSource, Sources};
 use crate::table::{Change, Table};
 use crate::translate;
@@ -152,7 +152,7 @@ impl Routing {
     /// [`Routing::resolve_class`].
     pub fn affected(&self, touched: &Touched) -> BTreeSet<IngressKey> {
         let mut keys: BTreeSet<IngressKey> = touched.ingresses.iter().cloned().collect();
-        for service in &touched.services {
+        for service in touched.services.iter().chain(&touched.endpoints) {
             keys.extend(self.index.dependents_of_service(service).cloned());
         }
         for secret in &touched.secrets {
@@ -199,7 +199,11 @@ impl Routing {
         let published = |settings: &Settings| match &settings.status {
             StatusSource::None | StatusSource::Fixed { .. } => false,
             StatusSource::NodeInternalIPs => touched.nodes,
-            StatusSource::PublishedService(service) => touched.nodes || touched.services.contains(service),
+            StatusSource::PublishedService(service) => {
+                let on_nodes = |service: &Service| service.kind == ServiceType::NodePort;
+                touched.services.contains(service)
+                    || touched.nodes && self.stores.service(service).is_some_and(on_nodes)
+            }
         };
         published(self.classes.defaults()) || self.classes.settings().any(|settings| published(settings))
     }
