@@ -419,7 +419,7 @@ fn nothing_is_remembered_of_one_that_is_deleted() {
     assert_eq!(queued(&statuses), ["a"], "so that the writer forgets it too");
     assert!(statuses.state(&key("a")).is_none());
     let held = statuses.held();
-    assert!(held.waiting.is_empty() && held.arriving.is_empty());
+    assert!(held.waiting.len() == 0 && held.arriving.is_empty());
 }
 
 #[path = "owner_tests.rs"]
