@@ -5,7 +5,7 @@
 
 mod first_lists;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use crate::kubernetes::key::{IngressKey, ObjectKey, OutputKey, SecretKey};
 use crate::metrics::{Metrics, Trigger, WatchKind};
 use crate::operator::pending::{Notes, Pending, Waiting};
 use crate::parameters::classes::Changed;
+use crate::parameters::resolve::Resolution;
 use crate::parameters::status::Publication;
 use crate::routing::{ReconcileError, Reconciled, Routing};
 use crate::spans::{ChangedObject, Spans, TraceNumber};
@@ -84,15 +85,31 @@ impl Live {
 
     /// The result of the last attempt to commit an output.
     pub fn set_publication(&self, output: &OutputKey, publication: Publication) {
-        if self.notes().publications.insert(output.clone(), publication) != Some(publication) {
+        let mut notes = self.notes();
+        let brought = publication == Publication::Committed && notes.settings_in_commit.remove(output);
+        if notes.publications.insert(output.clone(), publication) != Some(publication) || brought {
             self.classes_changed.notify_one();
         }
     }
 
-    /// The state of the routing of some outputs: the worst of them.
+    /// A commit of an output begins, with what the routing has now. The caller holds the routing.
+    pub fn commit_begins(&self, output: &OutputKey) {
+        let Notes { new_settings, settings_in_commit, .. } = &mut *self.notes();
+        if new_settings.get(output).is_some_and(HashSet::is_empty) {
+            new_settings.remove(output);
+            settings_in_commit.insert(output.clone());
+        }
+    }
+
+    /// The state of the routing of some outputs: the worst of them. New settings of a class count once a commit contains
+    /// them.
     pub fn publication(&self, outputs: &BTreeSet<OutputKey>) -> Publication {
-        let notes = self.notes();
-        let of = |output| notes.publications.get(output).copied().unwrap_or(Publication::Pending);
+        let Notes { publications, new_settings, settings_in_commit, .. } = &*self.notes();
+        let is_new = |output| new_settings.contains_key(output) || settings_in_commit.contains(output);
+        let of = |output| match publications.get(output).copied().unwrap_or(Publication::Pending) {
+            Publication::Committed if is_new(output) => Publication::Pending,
+            publication => publication,
+        };
         outputs.iter().map(of).find(|one| *one != Publication::Committed).unwrap_or(Publication::Committed)
     }
 
@@ -105,7 +122,10 @@ impl Live {
     pub fn forget_output(&self, output: &OutputKey) -> bool {
         let forgotten = self.routing().forget_output(output);
         if forgotten {
-            self.notes().publications.remove(output);
+            let mut notes = self.notes();
+            notes.publications.remove(output);
+            notes.new_settings.remove(output);
+            notes.settings_in_commit.remove(output);
             self.classes_changed.notify_one();
         }
         forgotten
@@ -265,6 +285,8 @@ impl Live {
         let _log = cause.trace.map(|trace| self.spans.log(Some(trace)).entered());
         let mut routing = self.routing();
         let since = Instant::now();
+        // Also if it fails: an Ingress that can't be translated must not keep the parameters of its class from being ready.
+        self.has_new_settings(key);
         let reconciled = routing.reconcile(key)?;
         if reconciled.translated {
             self.metrics.translations.inc(cause.trigger);
@@ -274,6 +296,20 @@ impl Live {
         }
         self.note(&routing, key, reconciled, cause);
         Ok(())
+    }
+
+    /// An Ingress is translated with the new settings of its class. After the last one, there has to be a commit, even if
+    /// nothing else has changed.
+    fn has_new_settings(&self, key: &IngressKey) {
+        let translated = |left: &mut HashSet<IngressKey>| left.remove(key) && left.is_empty();
+        let mut notes = self.notes();
+        let all =
+            notes.new_settings.iter_mut().filter_map(|(output, left)| translated(left).then_some(output));
+        let complete: Vec<OutputKey> = all.cloned().collect();
+        drop(notes);
+        if !complete.is_empty() {
+            self.collect(|pending| pending.look_at(complete));
+        }
     }
 
     /// Reconciles one class, which may be deleted.
@@ -348,9 +384,17 @@ impl Live {
         if let Some(trace) = trace {
             self.spans.queued(trace, ingresses.len());
         }
+        let output = routing.classes().resolution(class).and_then(Resolution::output);
+        if let Some(output) = output {
+            let left = &mut self.notes().new_settings;
+            left.entry(output.clone()).or_default().extend(ingresses.iter().cloned());
+        }
+        self.collect(|pending| {
+            // Its addresses may now come from another source.
+            pending.all_statuses = true;
+            pending.look_at(output.filter(|_| ingresses.is_empty()).cloned());
+        });
         self.ingresses.extend(ingresses.into_iter().map(|key| (key.0, cause)));
-        // Its addresses may now come from another source.
-        self.collect(|pending| pending.all_statuses = true);
     }
 
     fn note_classes(&self, routing: &Routing, changed: Changed) {

@@ -3,6 +3,7 @@ use std::sync::Mutex;
 use http::{Method, Request, Response};
 use kube::Client;
 use kube::client::Body;
+use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
 use super::*;
@@ -10,6 +11,7 @@ use crate::kubernetes::key::IngressKey;
 use crate::kubernetes::manifests::Manifests;
 use crate::metrics::Metrics;
 use crate::parameters::memory::Memory;
+use crate::parameters::status::Publication;
 use crate::publish::lease::LeaseGuard;
 use crate::publish::problems::Events;
 use crate::translate::problem::{Kind, Subject};
@@ -228,4 +230,56 @@ async fn a_memory_that_is_immutable_is_made_anew() {
         (&object["metadata"]["uid"], &object["metadata"]["resourceVersion"]),
         (&Value::Null, &Value::Null)
     );
+}
+
+/// Whoever waits for them goes on when they are ready.
+#[tokio::test]
+async fn parameters_are_not_ready_before_a_commit_contains_their_new_settings() {
+    let ingress = "
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: web, namespace: shop}
+spec: {ingressClassName: a, rules: [{host: a.example.com}]}
+";
+    for (manifest, ingresses) in [(classes() + ingress, 1), (classes(), 0)] {
+        let mut bench = Bench::new(&manifest, |_, _| Err(404));
+        let (object, output): (Arc<str>, _) = ("a".into(), OutputKey::new("edge", "a"));
+        let live = Arc::clone(&bench.publisher.live);
+        live.set_leading(true);
+        live.set_publication(&output, Publication::Committed);
+        let mut ready = || {
+            let status = bench.publisher.due(&live.routing(), &object).unwrap();
+            let ready = status.conditions.into_iter().find(|one| one.type_ == "Ready").unwrap();
+            (ready.observed_generation, ready.reason)
+        };
+        assert_eq!(ready(), (None, "Ready".to_owned()));
+        let pending = (Some(2), "Pending".to_owned());
+        let parameters = json!({
+            "apiVersion": "waybill.dev/v1alpha1", "kind": "IngressClassParameters",
+            "metadata": {"name": "a", "generation": 2},
+            "spec": {"output": {"name": "a", "namespace": "edge"}, "defaultMiddlewares": ["auth@file"]},
+        });
+        let event = Event::Apply(serde_json::from_value(parameters).unwrap());
+        live.routing().stores_mut().apply_parameters(event);
+        live.reconcile_class("a", None);
+        assert_eq!(ready(), pending);
+        if ingresses > 0 {
+            // A commit that was due anyway.
+            live.commit_begins(&output);
+            live.set_publication(&output, Publication::Committed);
+            assert_eq!(ready(), pending, "it has the old settings");
+            assert!(!live.take_pending().outputs.contains_key(&output));
+        }
+        for _ in 0..ingresses {
+            let (key, cause) = live.ingresses.try_next().unwrap();
+            live.reconcile(&IngressKey(key), cause).unwrap();
+        }
+        assert!(live.take_pending().outputs.contains_key(&output), "a commit follows");
+        live.commit_begins(&output);
+        assert_eq!(ready(), pending, "it may fail");
+        assert!(live.is_committed(&output), "statuses do not wait for it");
+        live.set_publication(&output, Publication::Committed);
+        assert_eq!(ready(), (Some(2), "Ready".to_owned()));
+    }
 }

@@ -319,6 +319,7 @@ impl Publisher {
         let (mut snapshot, arrived, span) = {
             let mut routing = self.live.routing();
             let span = self.live.spans.committing(key);
+            self.live.commit_begins(key);
             let arrived: Vec<IngressKey> = routing.table().moving_to(key).cloned().collect();
             let table = routing.table_mut().declare(key);
             let snapshot = output.writer.snapshot(table);
