@@ -3,6 +3,7 @@
 //! `Routing` holds the objects, their dependencies and the table of fragments. It is a plain value without I/O. If
 //! several tasks share it, it is behind a lock.
 
+mod outputs;
 mod panics;
 
 use std::collections::{BTreeSet, HashMap};
@@ -10,11 +11,9 @@ use std::sync::Arc;
 
 pub use panics::ReconcileError;
 
-use k8s_openapi::api::core::v1::ConfigMap;
-
 use crate::index::{Dependencies, DependencyIndex};
-use crate::kubernetes::Ingress;
-use crate::kubernetes::key::{IngressKey, OutputKey, SecretKey};
+use crate::kubernetes::key::{IngressKey, SecretKey};
+use crate::kubernetes::{Ingress, Service, ServiceType};
 use crate::parameters::classes::{Changed, Classes, NamespaceSource, Sources};
 use crate::table::{Change, Table};
 use crate::translate;
@@ -22,6 +21,7 @@ use crate::translate::class::{self, Ownership};
 use crate::translate::problem::Problem;
 use crate::translate::settings::{ClassOptions, Settings, StatusSource};
 use crate::watch::{Asked, Stores, Touched, Watched};
+use outputs::KnownOutputs;
 use panics::caught;
 
 /// Objects in, routing out.
@@ -33,6 +33,7 @@ pub struct Routing {
     classes: Classes,
     sources: Sources,
     refused: HashMap<IngressKey, Problem>,
+    known_outputs: KnownOutputs,
     /// Reconciliations so far, and the last one of each class.
     reconciled: u64,
     class_changes: HashMap<Arc<str>, u64>,
@@ -61,6 +62,7 @@ impl Routing {
             options,
             sources: Sources { parameters: true, namespaces: NamespaceSource::Pending },
             refused: HashMap::new(),
+            known_outputs: KnownOutputs::default(),
             reconciled: 0,
             class_changes: HashMap::new(),
         }
@@ -150,7 +152,7 @@ impl Routing {
     /// [`Routing::resolve_class`].
     pub fn affected(&self, touched: &Touched) -> BTreeSet<IngressKey> {
         let mut keys: BTreeSet<IngressKey> = touched.ingresses.iter().cloned().collect();
-        for service in &touched.services {
+        for service in touched.services.iter().chain(&touched.endpoints) {
             keys.extend(self.index.dependents_of_service(service).cloned());
         }
         for secret in &touched.secrets {
@@ -197,7 +199,11 @@ impl Routing {
         let published = |settings: &Settings| match &settings.status {
             StatusSource::None | StatusSource::Fixed { .. } => false,
             StatusSource::NodeInternalIPs => touched.nodes,
-            StatusSource::PublishedService(service) => touched.nodes || touched.services.contains(service),
+            StatusSource::PublishedService(service) => {
+                let on_nodes = |service: &Service| service.kind == ServiceType::NodePort;
+                touched.services.contains(service)
+                    || touched.nodes && self.stores.service(service).is_some_and(on_nodes)
+            }
         };
         published(self.classes.defaults()) || self.classes.settings().any(|settings| published(settings))
     }
@@ -229,23 +235,6 @@ impl Routing {
         self.sources != before
     }
 
-    /// Loads the stored settings of classes from a ConfigMap, and returns the keys that can't be read. From then on,
-    /// the outputs of stored classes are known: one whose class was deleted while nobody watched has to be emptied.
-    pub fn adopt_class_memory(&mut self, map: Option<&ConfigMap>) -> Vec<String> {
-        let broken = self.classes.adopt(map);
-        for output in self.classes.remembered_outputs() {
-            self.table.declare(&output);
-        }
-        self.remember_outputs();
-        broken
-    }
-
-    /// Loads the stored settings of classes from the stores, if there are any.
-    pub fn adopt_stored_class_memory(&mut self) -> Vec<String> {
-        let map = self.stores.class_memory().iter().map(|(_, map)| Arc::clone(map)).next();
-        self.adopt_class_memory(map.as_deref())
-    }
-
     /// Brings one class up to date, which may be gone.
     pub fn resolve_class(&mut self, name: &str) -> Changed {
         let mut changed = self.classes.resolve(&self.stores, self.sources, name);
@@ -264,35 +253,6 @@ impl Routing {
         self.class_changes.retain(|class, _| self.classes.resolution(class).is_some());
         changed.memory |= self.declare_outputs();
         (settings, changed)
-    }
-
-    /// The output of a class exists before its first Ingress. Returns whether there is a new one to store.
-    fn declare_outputs(&mut self) -> bool {
-        for output in self.classes.outputs() {
-            self.table.declare(output);
-        }
-        self.remember_outputs()
-    }
-
-    fn remember_outputs(&mut self) -> bool {
-        let own = &self.classes.defaults().output;
-        let outputs = self.table.outputs().map(|(key, _)| key).filter(|key| *key != own).cloned().collect();
-        self.classes.remember_outputs(outputs)
-    }
-
-    /// Whether an output exists only to be emptied: it is not the operator's, and no class publishes there.
-    pub fn is_retired(&self, output: &OutputKey) -> bool {
-        *output != self.classes.defaults().output
-            && !self.classes.outputs().any(|published| published == output)
-    }
-
-    /// Forgets a retired output that is empty. Returns whether it did. Call it once that has been committed.
-    pub fn forget_output(&mut self, output: &OutputKey) -> bool {
-        let forgotten = self.is_retired(output) && self.table.forget(output);
-        if forgotten {
-            self.remember_outputs();
-        }
-        forgotten
     }
 
     /// The Ingresses that name a class.
@@ -333,9 +293,9 @@ impl Routing {
     ///
     /// Returns the number of translated Ingresses, and the Secrets whose data must be fetched.
     pub fn reconcile_all(&mut self) -> (usize, Vec<SecretKey>) {
-        let mut keys: Vec<IngressKey> =
-            self.stores.ingresses().iter().map(|(key, _)| IngressKey(key.clone())).collect();
-        keys.sort_unstable();
+        let stored = self.stores.ingresses().iter().map(|(key, _)| IngressKey(key.clone()));
+        // Including those that have gone since they were translated.
+        let keys: BTreeSet<IngressKey> = stored.chain(self.own_ingresses()).collect();
         let mut translated = 0;
         let mut fetch = Vec::new();
         for key in &keys {

@@ -23,6 +23,7 @@ use crate::parameters::resource::ClassCounts;
 use crate::parameters::status::{CountsKnown, Ledger};
 use crate::publish::PublishError;
 use crate::publish::Requests;
+use crate::publish::outputs::refused;
 use crate::publish::statuses::class_statuses::{ClassWriter, Written};
 use crate::routing::Routing;
 use crate::translate::problem::{Category, Problem};
@@ -108,10 +109,21 @@ impl ClassPublisher {
         }
     }
 
-    /// Reports somebody else's ConfigMap with the name that ours needs, which only a person can fix. The problem exists
-    /// until our ConfigMap does.
+    /// Reports what keeps the ConfigMap from being written, if only a person can fix it: a refusal, or somebody else's
+    /// ConfigMap with its name. The problem exists until our ConfigMap is up to date.
     fn memory_refused(&self, error: &PublishError) {
-        let PublishError::OutputNameTaken { taken, remedy, .. } = error else { return };
+        let PublishError::OutputNameTaken { taken, remedy, .. } = error else {
+            const EFFECT: &str =
+                "a class whose parameters are refused at a restart may have older settings then, or none";
+            if let Some(problem) = refused(self.writer.subject(), error, EFFECT) {
+                let held =
+                    self.live.routing().stores().class_memory().iter().next().map(|(_, map)| Arc::clone(map));
+                let uid = held.and_then(|map| map.metadata.uid.clone());
+                self.problems.set_uid(&problem.subject, uid.as_deref().unwrap_or_default());
+                self.problems.set(ReportedBy::ClassMemory, vec![problem]);
+            }
+            return;
+        };
         self.problems.set_uid(&taken.subject, &taken.uid);
         let problem = Problem {
             category: Category::OutputNameTaken,

@@ -3,36 +3,25 @@
 //! There are two locks. That of the routing is held for as long as an event or a translation takes; that of the notes
 //! only to add to them or to take them away, and nothing waits for the first while it holds the second.
 
-use std::collections::BTreeSet;
+mod first_lists;
+
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use first_lists::Phase;
 use tokio::sync::{Notify, watch};
 
 use crate::key_queue::KeyQueue;
 use crate::kubernetes::key::{IngressKey, ObjectKey, OutputKey, SecretKey};
 use crate::metrics::{Metrics, Trigger, WatchKind};
 use crate::operator::pending::{Notes, Pending, Waiting};
-use crate::parameters::classes::{Changed, Sources};
+use crate::parameters::classes::Changed;
+use crate::parameters::resolve::Resolution;
 use crate::parameters::status::Publication;
 use crate::routing::{ReconcileError, Reconciled, Routing};
 use crate::spans::{ChangedObject, Spans, TraceNumber};
 use crate::watch::Touched;
-
-/// How long a start waits for Secrets that are fetched one by one. Somebody who keeps making theirs unreadable must not
-/// delay the others. Ingresses that name such a Secret are left out until it has been read.
-const LONGEST_FETCH: Duration = Duration::from_secs(120);
-
-/// The progress of the first lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// Ingresses and classes are still being listed.
-    Listing,
-    /// All named Secrets are known, so they can be listed.
-    SecretsNamed,
-    /// Every watch has listed once, and everything is translated.
-    Synced,
-}
 
 /// Why an Ingress has to be reconciled, and since when.
 #[derive(Clone, Copy, Debug)]
@@ -94,22 +83,33 @@ impl Live {
         self.routing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The progress of the first lists, to wait for.
-    pub fn phase(&self) -> watch::Receiver<Phase> {
-        self.phase.subscribe()
-    }
-
     /// The result of the last attempt to commit an output.
     pub fn set_publication(&self, output: &OutputKey, publication: Publication) {
-        if self.notes().publications.insert(output.clone(), publication) != Some(publication) {
+        let mut notes = self.notes();
+        let brought = publication == Publication::Committed && notes.settings_in_commit.remove(output);
+        if notes.publications.insert(output.clone(), publication) != Some(publication) || brought {
             self.classes_changed.notify_one();
         }
     }
 
-    /// The state of the routing of some outputs: the worst of them.
+    /// A commit of an output begins, with what the routing has now. The caller holds the routing.
+    pub fn commit_begins(&self, output: &OutputKey) {
+        let Notes { new_settings, settings_in_commit, .. } = &mut *self.notes();
+        if new_settings.get(output).is_some_and(HashSet::is_empty) {
+            new_settings.remove(output);
+            settings_in_commit.insert(output.clone());
+        }
+    }
+
+    /// The state of the routing of some outputs: the worst of them. New settings of a class count once a commit contains
+    /// them.
     pub fn publication(&self, outputs: &BTreeSet<OutputKey>) -> Publication {
-        let notes = self.notes();
-        let of = |output| notes.publications.get(output).copied().unwrap_or(Publication::Pending);
+        let Notes { publications, new_settings, settings_in_commit, .. } = &*self.notes();
+        let is_new = |output| new_settings.contains_key(output) || settings_in_commit.contains(output);
+        let of = |output| match publications.get(output).copied().unwrap_or(Publication::Pending) {
+            Publication::Committed if is_new(output) => Publication::Pending,
+            publication => publication,
+        };
         outputs.iter().map(of).find(|one| *one != Publication::Committed).unwrap_or(Publication::Committed)
     }
 
@@ -122,16 +122,13 @@ impl Live {
     pub fn forget_output(&self, output: &OutputKey) -> bool {
         let forgotten = self.routing().forget_output(output);
         if forgotten {
-            self.notes().publications.remove(output);
+            let mut notes = self.notes();
+            notes.publications.remove(output);
+            notes.new_settings.remove(output);
+            notes.settings_in_commit.remove(output);
             self.classes_changed.notify_one();
         }
         forgotten
-    }
-
-    /// Waits for a phase.
-    pub async fn reached(&self, phase: Phase) {
-        // The sender lives as long as self, so this can't fail.
-        let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
     }
 
     /// Takes what is pending. The caller must hold the routing until the statuses are waiting: pending changes and
@@ -239,47 +236,6 @@ impl Live {
         }
     }
 
-    /// Checks whether the first lists have progressed.
-    fn advance(&self, routing: &mut Routing, phase: Phase) {
-        if phase == Phase::Listing && routing.classes_listed() {
-            for key in routing.adopt_stored_class_memory() {
-                tracing::warn!(key, "the stored settings of this class can't be read and are ignored");
-            }
-            let (_, changed) = routing.resolve_classes();
-            self.note_classes(routing, changed);
-            routing.note_all_dependencies();
-            self.phase.send_replace(Phase::SecretsNamed);
-        }
-        if *self.phase.borrow() == Phase::SecretsNamed && routing.all_listed() {
-            let listed = *self.listed.get_or_init(Instant::now);
-            if routing.all_fetched() || listed.elapsed() >= LONGEST_FETCH {
-                self.full_pass(routing);
-            }
-        }
-    }
-
-    /// Checks whether the wait for Secrets has lasted long enough. Has to be called regularly.
-    pub fn end_fetch(&self) {
-        if *self.phase.borrow() == Phase::SecretsNamed {
-            self.advance(&mut self.routing(), Phase::SecretsNamed);
-        }
-    }
-
-    fn full_pass(&self, routing: &mut Routing) {
-        let at = Instant::now();
-        let (translated, fetch) = routing.reconcile_all();
-        self.metrics.translations.add(Trigger::Resync, translated as u64);
-        self.secrets.extend(fetch.into_iter().map(|secret| (secret, ())));
-        self.collect(|pending| pending.look_at_all(routing.table().outputs().map(|(key, _)| key.clone())));
-        self.report_problems(routing.own_ingresses());
-        self.phase.send_replace(Phase::Synced);
-        tracing::info!(
-            ingresses = translated,
-            milliseconds = at.elapsed().as_millis() as u64,
-            "all watches have listed"
-        );
-    }
-
     /// Sends the touched objects to the parts that work on them.
     fn dispatch(
         &self,
@@ -300,7 +256,9 @@ impl Live {
         self.classes.extend(classes.into_iter().map(|class| (ObjectKey::new("", class), cause)));
         if touched.class_memory {
             self.classes_changed.notify_one();
-            if !self.leads() {
+            if self.leads() {
+                routing.note_stored_outputs();
+            } else {
                 routing.adopt_stored_class_memory();
                 self.resolve_classes(routing);
             }
@@ -327,6 +285,8 @@ impl Live {
         let _log = cause.trace.map(|trace| self.spans.log(Some(trace)).entered());
         let mut routing = self.routing();
         let since = Instant::now();
+        // Also if it fails: an Ingress that can't be translated must not keep the parameters of its class from being ready.
+        self.has_new_settings(key);
         let reconciled = routing.reconcile(key)?;
         if reconciled.translated {
             self.metrics.translations.inc(cause.trigger);
@@ -336,6 +296,20 @@ impl Live {
         }
         self.note(&routing, key, reconciled, cause);
         Ok(())
+    }
+
+    /// An Ingress is translated with the new settings of its class. After the last one, there has to be a commit, even if
+    /// nothing else has changed.
+    fn has_new_settings(&self, key: &IngressKey) {
+        let translated = |left: &mut HashSet<IngressKey>| left.remove(key) && left.is_empty();
+        let mut notes = self.notes();
+        let all =
+            notes.new_settings.iter_mut().filter_map(|(output, left)| translated(left).then_some(output));
+        let complete: Vec<OutputKey> = all.cloned().collect();
+        drop(notes);
+        if !complete.is_empty() {
+            self.collect(|pending| pending.look_at(complete));
+        }
     }
 
     /// Reconciles one class, which may be deleted.
@@ -357,19 +331,6 @@ impl Live {
         self.note_classes(routing, changed);
     }
 
-    /// What can be read of the cluster beside IngressClasses has changed.
-    pub fn set_sources(&self, change: impl FnOnce(&mut Sources)) {
-        let mut routing = self.routing();
-        let news = routing.set_sources(change);
-        let phase = *self.phase.borrow();
-        if news && phase != Phase::Listing {
-            self.resolve_classes(&mut routing);
-            if phase != Phase::Synced {
-                self.advance(&mut routing, phase);
-            }
-        }
-    }
-
     /// An output was committed with these Ingresses, which had moved to it. They now leave their previous outputs.
     pub fn settle(&self, output: &OutputKey, arrived: &[IngressKey]) {
         if arrived.is_empty() {
@@ -385,7 +346,7 @@ impl Live {
     }
 
     /// Removes Ingresses from their old outputs if they have been in two outputs for longer than this. There may be no
-    /// commit for now, and on a follower there is none.
+    /// commit for now, and on a follower there is none. A follower then forgets the outputs that the leader has given up.
     pub fn settle_overdue(&self, longest: Duration) {
         let mut overdue = Vec::new();
         let mut routing = self.routing();
@@ -398,6 +359,9 @@ impl Live {
         });
         for key in overdue {
             self.leave(&mut routing, &key);
+        }
+        if !self.leads() {
+            routing.forget_given_up();
         }
     }
 
@@ -420,9 +384,17 @@ impl Live {
         if let Some(trace) = trace {
             self.spans.queued(trace, ingresses.len());
         }
+        let output = routing.classes().resolution(class).and_then(Resolution::output);
+        if let Some(output) = output {
+            let left = &mut self.notes().new_settings;
+            left.entry(output.clone()).or_default().extend(ingresses.iter().cloned());
+        }
+        self.collect(|pending| {
+            // Its addresses may now come from another source.
+            pending.all_statuses = true;
+            pending.look_at(output.filter(|_| ingresses.is_empty()).cloned());
+        });
         self.ingresses.extend(ingresses.into_iter().map(|key| (key.0, cause)));
-        // Its addresses may now come from another source.
-        self.collect(|pending| pending.all_statuses = true);
     }
 
     fn note_classes(&self, routing: &Routing, changed: Changed) {
@@ -495,3 +467,6 @@ impl Live {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Work that waits for the publisher: outputs with changes, and Ingresses whose status may be wrong.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -70,4 +70,9 @@ pub(super) struct Notes {
     /// Since when moved Ingresses have been in two outputs.
     pub moving: HashMap<IngressKey, Instant>,
     pub leading: bool,
+    /// Outputs of classes with new settings, with the Ingresses that are not translated with them yet. Only the class's
+    /// parameters wait for that, not the statuses of Ingresses.
+    pub new_settings: BTreeMap<OutputKey, HashSet<IngressKey>>,
+    /// Outputs whose next successful commit contains new settings.
+    pub settings_in_commit: BTreeSet<OutputKey>,
 }

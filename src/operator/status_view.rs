@@ -7,6 +7,8 @@
 //!
 //! An Ingress waits for its own output alone: until its change is committed, its status stays as it is.
 
+mod waiting;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,10 +23,10 @@ use crate::options::Options;
 use crate::publish::statuses::policy::{Entries, StatusOwners, StatusState, same};
 use crate::publish::statuses::writer::StatusView;
 use crate::routing::Routing;
-use crate::translate::fragment::Fragment;
 use crate::translate::problem::Problem;
 use crate::translate::settings::Settings;
 use crate::translate::status::{self, DesiredStatus};
+use waiting::{Awaited, WaitingStatuses};
 
 /// The desired statuses in one term of a leader.
 pub struct Statuses {
@@ -50,7 +52,7 @@ pub struct Statuses {
 #[derive(Default)]
 struct HeldStatuses {
     /// To check after the next commit of an output.
-    waiting: HashMap<IngressKey, Awaited>,
+    waiting: WaitingStatuses,
     /// Ingresses whose routing is committed but whose address is missing.
     arriving: HashMap<IngressKey, Arrival>,
     /// Those that wait for the proxies, by the commit that they wait for.
@@ -60,20 +62,6 @@ struct HeldStatuses {
     inherited: Option<HashSet<IngressKey>>,
     /// Ingresses with our address that are not shown any more, as they were: deleted, or without the label.
     left: HashMap<IngressKey, Arc<Ingress>>,
-}
-
-/// The commit that an Ingress waits for.
-#[derive(Clone, PartialEq)]
-struct Awaited {
-    output: OutputKey,
-    /// The output whose commit will contain the Ingress; none for one that is no longer ours.
-    uid: Option<Uid>,
-}
-
-impl Awaited {
-    fn concerns(&self, fragment: &Fragment) -> bool {
-        self.output == *fragment.output() && self.uid == Some(fragment.uid)
-    }
 }
 
 /// An Ingress that gets its address once every proxy has loaded its routing.
@@ -156,7 +144,7 @@ impl Statuses {
                     let uid = fragment.map(|fragment| fragment.uid);
                     held.waiting.insert(key, Awaited { output: output.clone(), uid });
                 }
-                None if is_there && held.waiting.contains_key(&key) => {}
+                None if is_there && held.waiting.contains(&key) => {}
                 _ => {
                     held.waiting.remove(&key);
                     now.push((key, ()));
@@ -181,7 +169,7 @@ impl Statuses {
         }
         let routing = self.live.routing();
         let held = self.held();
-        held.waiting.iter().any(|(key, one)| one.output == *output && self.arrives(key, &routing))
+        held.waiting.of(output).any(|key| self.arrives(key, &routing))
     }
 
     /// An output was committed. `resumed`: the attempt before failed or was held, so statuses may have been left alone.
@@ -193,7 +181,7 @@ impl Statuses {
         let mut wait = Vec::new();
         let released = loaded >= commit || self.delay.is_zero();
         let mut now = Vec::new();
-        for (key, of) in waiting.extract_if(|_, one| one.output == *output) {
+        for (key, of) in waiting.take(output) {
             if !self.arrives(&key, &routing) {
                 arriving.remove(&key);
             } else if arriving.get(&key).is_none_or(|one| one.of != of) {
@@ -209,7 +197,10 @@ impl Statuses {
         }
         if !wait.is_empty() {
             let until = Instant::now() + self.delay;
-            unreleased.insert((output.clone(), commit), Unreleased { until, ingresses: wait });
+            // Others may wait for this generation already, if this commit found everything published. It keeps its time,
+            // so that nobody can extend it.
+            let batch = unreleased.entry((output.clone(), commit));
+            batch.or_insert(Unreleased { until, ingresses: Vec::new() }).ingresses.extend(wait);
         }
         now.extend(self.let_inherited_go(&mut held, &routing));
         drop(held);
@@ -227,7 +218,7 @@ impl Statuses {
         let mut held = self.held();
         held.arriving.retain(|_, one| one.of.output != *output);
         held.unreleased.retain(|(of, _), _| of != output);
-        let gone = held.waiting.extract_if(|_, one| one.output == *output);
+        let gone = held.waiting.take(output).into_iter();
         let mut now: Vec<_> = gone.map(|(key, _)| (key, ())).collect();
         now.extend(self.let_inherited_go(&mut held, &routing));
         drop(held);
@@ -316,7 +307,7 @@ impl StatusView for Statuses {
         let waits = match held.arriving.get(key) {
             Some(one) if !one.released => true,
             Some(one) if fragment.is_some_and(|fragment| one.of.concerns(fragment)) => false,
-            _ => held.waiting.contains_key(key) || self.live.is_pending(key),
+            _ => held.waiting.contains(key) || self.live.is_pending(key),
         };
         // Nothing new is published for it, so no address is written or withdrawn either.
         let still = waits

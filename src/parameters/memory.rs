@@ -72,6 +72,12 @@ pub fn is_ours(map: &ConfigMap) -> bool {
     label(PART_LABEL) == Some(CLASSES_PART) && label(MANAGED_BY_LABEL) == Some(WAYBILL)
 }
 
+/// The outputs that a ConfigMap lists; `None` if the list can't be read.
+pub fn listed_outputs(map: &ConfigMap) -> Option<BTreeSet<OutputKey>> {
+    let list = map.data.as_ref().and_then(|data| data.get(OUTPUTS));
+    list.map_or_else(|| Some(BTreeSet::new()), |list| outputs(list))
+}
+
 impl Memory {
     /// Reads a ConfigMap. Also returns the unusable keys, sorted.
     pub fn decode(map: &ConfigMap) -> (Self, Vec<String>) {

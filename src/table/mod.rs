@@ -6,6 +6,7 @@
 
 mod certificates;
 mod content;
+mod counts;
 mod digest;
 pub mod hash;
 mod names;
@@ -21,14 +22,17 @@ mod reference;
 #[cfg(test)]
 mod rivals_tests;
 #[cfg(test)]
+mod shared_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub use content::ShardContent;
+pub use counts::Counts;
 pub use digest::{Digest, ShortDigest};
-pub use output::{Counts, Output};
+pub use output::Output;
 
 use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::translate::fragment::Fragment;
@@ -103,7 +107,7 @@ impl Table {
         let new = new.map(|fragment| self.share_services(fragment));
         let old = self.fragments.get(ingress).cloned();
         if old == new {
-            return Change::default();
+            return self.share_again(old.as_ref());
         }
         let problems = self.problems(ingress);
         match &new {
@@ -145,6 +149,16 @@ impl Table {
             }
         }
         fragment
+    }
+
+    /// A fragment was set as it is already. The output may have other content of the services and Secrets that it shares:
+    /// another Ingress has brought that since. The one that is set last has read them last.
+    fn share_again(&mut self, fragment: Option<&Arc<Fragment>>) -> Change {
+        let output = fragment.and_then(|fragment| Some((fragment, self.outputs.get_mut(fragment.output())?)));
+        let changed = output.is_some_and(|(fragment, output)| output.share(fragment));
+        let outputs = fragment.filter(|_| changed).map(|fragment| fragment.output().clone());
+        let outputs = outputs.into_iter().collect();
+        Change { outputs, ..Change::default() }
     }
 
     fn replace_in(

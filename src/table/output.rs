@@ -1,13 +1,11 @@
 //! The routing of one output: users of services and Secrets, owners of keys, and the resulting lines.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
 
 use super::certificates::Certificates;
 use super::content::{KindEntries, RouterLines, ServiceLines, ShardContent, lines};
+use super::counts::Counts;
 use super::digest::{Digest, Place, place};
 use super::hash::{self, RoutingHash};
 use super::names::Names;
@@ -21,21 +19,6 @@ use crate::translate::fragment::{
     CertificateFragment, Created, Fragment, RouterFragment, ServiceFragment, ServiceOwner,
 };
 use crate::translate::name::{DEFAULT_BACKEND, DEFAULT_ROUTER};
-
-/// The numbers of entries of an output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    pub routers: usize,
-    pub services: usize,
-    pub certificates: usize,
-}
-
-impl fmt::Display for Counts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { routers, services, certificates } = self;
-        write!(f, "{routers} routers, {services} services and {certificates} certificates")
-    }
-}
 
 /// What has to be rendered again because of a change.
 #[derive(Default)]
@@ -256,6 +239,22 @@ impl Output {
         changed |= default_changed;
         changed |= self.render(touched);
         (changed, others)
+    }
+
+    /// Takes the services and certificates of a fragment that it holds. Returns whether anything published changed.
+    pub(super) fn share(&mut self, fragment: &Arc<Fragment>) -> bool {
+        let mut touched = Affected::default();
+        for router in &fragment.routers {
+            let held = self.service(&router.service.owner);
+            if held.is_none_or(|held| !Arc::ptr_eq(held, &router.service)) {
+                self.use_service(&router.service, &RouterOwner::new(fragment, router), &mut touched);
+            }
+        }
+        let changed = self.replace_certificates(Some(fragment), Some(fragment));
+        if changed {
+            self.hash.certificates_changed();
+        }
+        changed | self.render(touched)
     }
 
     fn replace_routers(

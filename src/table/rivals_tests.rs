@@ -113,26 +113,3 @@ fn a_certificate_with_another_s_key_takes_no_host() {
     table.set(ingress("two", &[]));
     assert_eq!(served(&table), ["old"]);
 }
-
-/// The Ingress that is reconciled last has read the Secret last.
-#[test]
-fn the_last_content_of_a_secret_wins() {
-    let with = |name: &str, content: &str| {
-        let mut certificate = certificate("a", "tls");
-        certificate.certificate = Arc::new(Certificate {
-            cert_file: format!("-----BEGIN {content}").into(),
-            ..(*certificate.certificate).clone()
-        });
-        Fragment { certificates: vec![certificate], ..fragment("a", name, 1, Vec::new()) }
-    };
-    let mut table = Table::new();
-    table.set(with("one", "v1"));
-    table.set(with("two", "v1"));
-    table.set(with("one", "v2"));
-    table.remove(&IngressKey::new("a", "one"));
-    assert!(table.set(Fragment { uses_nodes: true, ..with("two", "v1") }).outputs == [default_output()]);
-    let mut anew = Table::new();
-    anew.set(with("two", "v1"));
-    let text = |table: &Table| table.output(&default_output()).map(|output| output.assembled(Keys::Shown));
-    assert_eq!(text(&table), text(&anew));
-}

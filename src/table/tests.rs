@@ -88,7 +88,7 @@ pub(super) fn default_output() -> OutputKey {
     Settings::default().output
 }
 
-fn parsed(output: &Output) -> Configuration {
+pub(super) fn parsed(output: &Output) -> Configuration {
     serde_json::from_str(&output.assembled(Keys::Shown)).expect("what is assembled is JSON")
 }
 
@@ -126,6 +126,17 @@ mod generated {
             .prop_map(|(namespace, name)| IngressKey::new(namespace, name))
     }
 
+    /// What an Ingress has that was translated when its Services and Secrets had another content.
+    fn outdated(mut fragment: Fragment) -> Fragment {
+        for router in &mut fragment.routers {
+            Arc::make_mut(&mut router.service).service = service("http://older");
+        }
+        for of in &mut fragment.certificates {
+            of.certificate = Arc::clone(&rivals::secrets()[0].certificate);
+        }
+        fragment
+    }
+
     fn fragment() -> impl Strategy<Value = Fragment> {
         let routers = prop::collection::btree_map(router_key(), (some_service(), "[xy]"), 0..4);
         let certificates = subsequence(rivals::secrets(), 0..=3);
@@ -161,8 +172,38 @@ mod generated {
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![3 => fragment().prop_map(|fragment| Step::Set(Box::new(fragment))), 1 => ingress().prop_map(Step::Remove)];
+        let step = prop_oneof![3 => fragment().prop_map(|fragment| Step::Set(Box::new(fragment))), 1 => fragment().prop_map(|fragment| Step::Set(Box::new(outdated(fragment)))), 1 => ingress().prop_map(Step::Remove)];
         prop::collection::vec(step, 1..16)
+    }
+
+    /// The Services and Secrets as the Ingress has read them that was set last, in each output.
+    #[derive(Default)]
+    struct LastRead {
+        services: BTreeMap<(OutputKey, ServiceOwner), Arc<ServiceFragment>>,
+        certificates: BTreeMap<(OutputKey, SecretKey), CertificateFragment>,
+    }
+
+    impl LastRead {
+        fn set(&mut self, fragment: &Fragment) {
+            let output = || fragment.output().clone();
+            for RouterFragment { service, .. } in &fragment.routers {
+                self.services.insert((output(), service.owner.clone()), Arc::clone(service));
+            }
+            for certificate in &fragment.certificates {
+                self.certificates.insert((output(), certificate.secret.clone()), certificate.clone());
+            }
+        }
+
+        fn of(&self, fragment: &Fragment) -> Fragment {
+            let (mut fragment, output) = (fragment.clone(), fragment.output().clone());
+            for RouterFragment { service, .. } in &mut fragment.routers {
+                *service = Arc::clone(&self.services[&(output.clone(), service.owner.clone())]);
+            }
+            for certificate in &mut fragment.certificates {
+                *certificate = self.certificates[&(output.clone(), certificate.secret.clone())].clone();
+            }
+            fragment
+        }
     }
 
     fn outputs() -> [OutputKey; 2] {
@@ -201,6 +242,7 @@ mod generated {
             let mut table = Table::new();
             let mut set: BTreeMap<IngressKey, Fragment> = BTreeMap::new();
             let mut seen = BTreeSet::new();
+            let mut last_read = LastRead::default();
             for step in steps {
                 let ingress = match &step {
                     Step::Set(fragment) => fragment.ingress.clone(),
@@ -211,6 +253,7 @@ mod generated {
                 let secrets_before = outputs().map(|output| (output.clone(), secrets(&table, &output)));
                 let change = match step {
                     Step::Set(fragment) => {
+                        last_read.set(&fragment);
                         set.insert(ingress.clone(), (*fragment).clone());
                         table.set(*fragment)
                     }
@@ -245,8 +288,9 @@ mod generated {
                 for fragment in set.values() {
                     anew.set(fragment.clone());
                 }
+                let shared = set.iter().map(|(ingress, of)| (ingress.clone(), last_read.of(of))).collect();
                 for output in outputs() {
-                    let wanted = reference::configuration(&set, &output);
+                    let wanted = reference::configuration(&shared, &output);
                     prop_assert_eq!(&after.0[&output], &text(&wanted, Keys::Shown));
                     let Some(of) = table.output_mut(&output) else { continue };
                     prop_assert_eq!(of.assembled(Keys::LeftOut), text(&wanted, Keys::LeftOut));
@@ -362,46 +406,6 @@ fn an_equal_fragment_does_nothing() {
         "nothing published changes"
     );
     assert_eq!(table.remove(&IngressKey::new("a", "other")), Change::default());
-}
-
-#[test]
-fn the_last_content_of_a_shared_service_wins() {
-    let mut table = Table::new();
-    let shared = service_of(1, "a", "s", "80", 0);
-    let newer = Arc::new(ServiceFragment { service: service("http://new"), ..(*shared).clone() });
-    table.set(fragment("a", "one", 1, vec![router("a-one", "r", shared.clone())]));
-    table.set(fragment("a", "two", 1, vec![router("a-two", "r", newer)]));
-    let services = |table: &Table| {
-        parsed(table.output(&default_output()).expect("it is there")).http.map(|http| http.services)
-    };
-    let wanted = Some(BTreeMap::from([("a-s-80".to_owned(), service("http://new"))]));
-    assert_eq!(services(&table), wanted);
-    table.remove(&IngressKey::new("a", "two"));
-    assert_eq!(services(&table), wanted);
-    table.remove(&IngressKey::new("a", "one"));
-    assert_eq!(services(&table), None);
-    assert!(table.forget(&default_output()));
-    assert!(table.output(&default_output()).is_none());
-}
-
-/// However many Ingresses lead to a Service, its endpoints are held once.
-#[test]
-fn ingresses_share_what_they_lead_to() {
-    let mut table = Table::new();
-    let held = |table: &Table, name: &str| {
-        Arc::clone(&table.fragment(&IngressKey::new("a", name)).expect("it is there").routers[0].service)
-    };
-    let set = |table: &mut Table, name: &str, url: &str| {
-        let mut shared = Arc::unwrap_or_clone(service_of(1, "a", "s", "80", 0));
-        shared.service = service(url);
-        table.set(fragment("a", name, 1, vec![router(name, "r", shared.into())]));
-    };
-    for url in ["http://one", "http://two"] {
-        for name in ["x", "y", "z"] {
-            set(&mut table, name, url);
-        }
-        assert!(["y", "z"].iter().all(|name| Arc::ptr_eq(&held(&table, "x"), &held(&table, name))), "{url}");
-    }
 }
 
 /// An Ingress that moves is in both outputs until it is settled, wherever it goes meanwhile, and in none once it is gone.

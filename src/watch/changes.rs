@@ -12,8 +12,10 @@ pub struct Touched {
     pub ingresses: Vec<IngressKey>,
     /// Ingresses of which only the status or its owners changed.
     pub statuses: Vec<IngressKey>,
-    /// Services that were created, deleted or changed, including their EndpointSlices.
+    /// Services that were created, deleted or changed.
     pub services: Vec<ServiceKey>,
+    /// Services of which an EndpointSlice was created, deleted or changed.
+    pub endpoints: Vec<ServiceKey>,
     /// Secrets whose state changed.
     pub secrets: Vec<SecretKey>,
     /// Secrets whose data is needed and not stored: a GET for each, answered by [`Stores::secret_fetched`] or

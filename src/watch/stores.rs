@@ -197,7 +197,7 @@ impl Stores {
         touched
     }
 
-    /// An EndpointSlice was created, changed or deleted. Its Service is touched, and if it moved, both Services are.
+    /// An EndpointSlice was created, changed or deleted. If it moved, it touches both Services.
     pub fn apply_slice(&mut self, scope: &Scope, event: Event<EndpointSlice>) -> Touched {
         let mut touched = Touched::default();
         let known = &self.known;
@@ -214,8 +214,8 @@ impl Stores {
             if let (Some(service), Some(slice)) = (&after, change.after) {
                 self.slices_by_service.insert(service.clone(), slice);
             }
-            touched.services.extend(before.filter(|before| Some(before) != after.as_ref()));
-            touched.services.extend(after);
+            touched.endpoints.extend(before.filter(|before| Some(before) != after.as_ref()));
+            touched.endpoints.extend(after);
         }
         touched
     }

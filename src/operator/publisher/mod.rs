@@ -137,23 +137,24 @@ impl OutputState {
     }
 
     fn observe(&mut self, key: &OutputKey, kind: OwnKind, seen: Seen) {
+        let now = Instant::now();
         let text = objects::text_name(key);
         let is_text = |metadata: &&ObjectMeta| {
             kind == OwnKind::ConfigMap && metadata.name.as_deref() == Some(text.as_str())
         };
         match &seen {
             Seen::Applied(metadata) if is_text(&metadata) => {
-                self.text.observed(metadata.resource_version.as_deref());
+                self.text.observed(now, metadata.resource_version.as_deref());
             }
-            Seen::Deleted(metadata) if is_text(&metadata) => self.text.observed(None),
+            Seen::Deleted(metadata) if is_text(&metadata) => self.text.observed(now, None),
             Seen::Listed(all) if kind == OwnKind::ConfigMap => {
                 let held = all.iter().find(is_text);
-                self.text.observed(held.and_then(|metadata| metadata.resource_version.as_deref()));
+                self.text.observed(now, held.and_then(|metadata| metadata.resource_version.as_deref()));
             }
             _ => {}
         }
         if self.writer.observe(kind, seen) {
-            self.throttle.changed();
+            self.throttle.changed(now);
         }
     }
 }
@@ -281,7 +282,7 @@ impl Publisher {
                 .outputs
                 .entry(key.clone())
                 .or_insert_with(|| OutputState::new(key, requests.clone(), pace));
-            output.throttle.changed();
+            output.throttle.changed(Instant::now());
             output.waiting.since(waiting);
         }
         self.statuses.note_left(pending.left);
@@ -318,6 +319,7 @@ impl Publisher {
         let (mut snapshot, arrived, span) = {
             let mut routing = self.live.routing();
             let span = self.live.spans.committing(key);
+            self.live.commit_begins(key);
             let arrived: Vec<IngressKey> = routing.table().moving_to(key).cloned().collect();
             let table = routing.table_mut().declare(key);
             let snapshot = output.writer.snapshot(table);
@@ -349,7 +351,7 @@ impl Publisher {
                     tracing::info!(output = %key, "published again");
                 }
                 output.succeeded();
-                output.text.committed(snapshot.desired.hash, snapshot.text_bytes);
+                output.text.committed(now, snapshot.desired.hash, snapshot.text_bytes);
                 output.problems[0].clear();
                 output.emptied = snapshot.desired.counts == Counts::default();
                 output.counts = snapshot.desired.counts;

@@ -83,7 +83,7 @@ impl Publisher {
             }
             // The text is that of a commit, which may have nothing else to write.
             if output.text.is_due(now) && output.goes_on() {
-                output.throttle.changed();
+                output.throttle.changed(now);
             }
             if output.garbage.may_start(now) && output.writer.garbage_due().is_some_and(|due| due <= now) {
                 let garbage = output.writer.take_garbage(now);

@@ -285,6 +285,29 @@ fn an_address_is_written_once_every_proxy_has_the_routing() {
     assert!(!held());
 }
 
+/// The second commit found everything published already: an Ingress was made anew with the same routing, say.
+#[test]
+fn two_commits_of_one_generation_are_waited_for_together() {
+    let second = "
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: second, namespace: shop}
+spec: {ingressClassName: a, rules: [{host: second.example.com}]}
+";
+    let statuses = statuses_of(&(CLUSTER.to_owned() + second), "");
+    statuses.live.set_publication(&output("a"), Publication::Committed);
+    for name in ["a", "second"] {
+        look_at(&statuses, [(key(name), Some(output("a")))].into(), false, |_| true);
+        statuses.committed(&output("a"), (1, 5), false, (1, 4));
+    }
+    assert!(leaves_alone(&statuses, "a") && leaves_alone(&statuses, "second"));
+    assert!(queued(&statuses).is_empty());
+    statuses.release(Instant::now(), |_| (1, 5));
+    assert_eq!(queued(&statuses), ["a", "second"]);
+    assert!(!leaves_alone(&statuses, "a") && !leaves_alone(&statuses, "second"));
+}
+
 #[test]
 fn an_address_waits_for_its_delay_at_most() {
     let statuses = statuses();
@@ -396,7 +419,7 @@ fn nothing_is_remembered_of_one_that_is_deleted() {
     assert_eq!(queued(&statuses), ["a"], "so that the writer forgets it too");
     assert!(statuses.state(&key("a")).is_none());
     let held = statuses.held();
-    assert!(held.waiting.is_empty() && held.arriving.is_empty());
+    assert!(held.waiting.len() == 0 && held.arriving.is_empty());
 }
 
 #[path = "owner_tests.rs"]

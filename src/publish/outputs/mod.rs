@@ -14,7 +14,7 @@ mod upkeep;
 mod withdrawal;
 mod writer;
 
-pub(crate) use refusal::{GIVE_UP, Refusals, refusal_problem};
+pub(crate) use refusal::{GIVE_UP, Refusals, refusal_problem, refused};
 pub(crate) use throttle::Throttle;
 pub use upkeep::delete_shards;
 pub(crate) use upkeep::{Collected, GarbageSchedule, TextFound, TextSchedule, text_problem, write_text};

@@ -7,7 +7,7 @@ use crate::kubernetes::key::OutputKey;
 use crate::metrics::{Label as _, WriteFailure};
 use crate::publish::error::PublishError;
 use crate::publish::outputs::withdrawal::index_subject;
-use crate::translate::problem::{Category, Problem};
+use crate::translate::problem::{Category, Problem, Subject};
 
 /// An output that no class has is given up once everything there has been refused for this time. The rights in a
 /// namespace are deleted with it, so a deleted namespace looks like a missing right.
@@ -58,48 +58,50 @@ pub fn refusal_problem(
     index_uid: Option<&str>,
     error: &PublishError,
 ) -> Option<(Problem, String)> {
-    let refused = |remedy: &str| {
+    if let PublishError::OutputNameTaken { object, taken, remedy } = error {
         let problem = Problem {
-            category: Category::PublishRefused,
-            subject: index_subject(output),
-            field: "data".to_owned(),
-            value: error.category().as_str().to_owned(),
-            remedy: format!("{remedy}; the last commit stays as it is, and the leader's log has the answer"),
+            category: Category::OutputNameTaken,
+            subject: taken.subject.clone(),
+            field: "metadata.labels".to_owned(),
+            value: Problem::shown(object),
+            remedy: format!("it has the name that output {output} needs, without waybill's labels; {remedy}"),
         };
-        Some((problem, index_uid.unwrap_or_default().to_owned()))
-    };
-    match error {
-        PublishError::OutputNameTaken { object, taken, remedy } => {
-            let problem = Problem {
-                category: Category::OutputNameTaken,
-                subject: taken.subject.clone(),
-                field: "metadata.labels".to_owned(),
-                value: Problem::shown(object),
-                remedy: format!(
-                    "it has the name that output {output} needs, without waybill's labels; {remedy}"
-                ),
-            };
-            Some((problem, taken.uid.clone()))
-        }
+        return Some((problem, taken.uid.clone()));
+    }
+    let problem = refused(index_subject(output), error, "the last commit stays as it is")?;
+    Some((problem, index_uid.unwrap_or_default().to_owned()))
+}
+
+/// The problem of an object that cannot be written until somebody acts, with what follows from that. `None` for temporary
+/// failures.
+pub fn refused(subject: Subject, error: &PublishError, effect: &str) -> Option<Problem> {
+    let remedy = match error {
         PublishError::Api { failure: WriteFailure::QuotaExceeded, .. } => {
-            refused("a ResourceQuota of the output's namespace leaves no room for an object; raise it")
+            "a ResourceQuota of its namespace leaves no room for an object; raise it"
         }
-        PublishError::Api { failure: WriteFailure::Forbidden, .. } => refused(
+        PublishError::Api { failure: WriteFailure::Forbidden, .. } => {
             "the API server refuses to write an object; grant the right (manifests/base/role.yaml), or fix the \
-             admission policy",
-        ),
+             admission policy"
+        }
         PublishError::Api { failure: WriteFailure::TooLarge, .. } => {
-            refused("the API server refuses an object because of its size; raise its request size limit")
+            "the API server refuses an object because of its size; raise its request size limit"
         }
         PublishError::Api { failure: WriteFailure::Invalid, .. } => {
-            refused("the API server finds an object invalid; look for an admission policy or webhook")
+            "the API server finds an object invalid; look for an admission policy or webhook"
         }
-        PublishError::NewerFormat { .. } => refused(
+        PublishError::NewerFormat { .. } => {
             "a newer release wrote the index; run that release, or delete the index so that it is \
-                written again",
-        ),
-        _ => None,
-    }
+                written again"
+        }
+        _ => return None,
+    };
+    Some(Problem {
+        category: Category::PublishRefused,
+        subject,
+        field: "data".to_owned(),
+        value: error.category().as_str().to_owned(),
+        remedy: format!("{remedy}; {effect}, and the leader's log has the answer"),
+    })
 }
 
 #[cfg(test)]

@@ -21,7 +21,8 @@ pub struct Throttle {
     rate: u64,
     /// Start of the last attempt.
     last: Option<Instant>,
-    pending: bool,
+    /// Since when there has been something to publish.
+    pending: Option<Instant>,
     /// Not before this, after a failure.
     retry_at: Option<Instant>,
     /// Bytes that the rate limit still has to work off, at `level_at`.
@@ -33,28 +34,27 @@ impl Throttle {
     /// `distance` is the minimum time between two commits (`providersThrottleDuration`), `rate` bytes per second
     /// (`operator.publishBytesPerSecond`), 0 for no limit.
     pub fn new(distance: Duration, rate: u64) -> Self {
-        Self { distance, rate, last: None, pending: false, retry_at: None, level: 0, level_at: None }
+        Self { distance, rate, last: None, pending: None, retry_at: None, level: 0, level_at: None }
     }
 
     /// There is something to publish.
-    pub fn changed(&mut self) {
-        self.pending = true;
+    pub fn changed(&mut self, now: Instant) {
+        self.pending.get_or_insert(now);
     }
 
     /// When to publish; `None` if there is nothing to publish. A past time means now.
     pub fn due(&self, now: Instant) -> Option<Instant> {
-        if !self.pending {
-            return None;
-        }
+        let since = self.pending?;
         let distance = self.distance + self.stretch(now);
-        let due = self.last.map_or(now, |last| last + distance);
+        // Several outputs take turns by this time, so it must not move on while one waits.
+        let due = self.last.map_or(since, |last| last + distance);
         Some(self.retry_at.map_or(due, |retry| due.max(retry)))
     }
 
     /// A commit starts with all changes until now.
     pub fn started(&mut self, now: Instant) {
         self.last = Some(now);
-        self.pending = false;
+        self.pending = None;
         self.retry_at = None;
     }
 
@@ -66,7 +66,7 @@ impl Throttle {
 
     /// The commit failed: the changes remain, to be tried again after `wait`.
     pub fn failed(&mut self, now: Instant, wait: Duration) {
-        self.pending = true;
+        self.pending.get_or_insert(now);
         self.retry_at = Some(now + wait);
     }
 
@@ -99,33 +99,48 @@ mod tests {
         let start = Instant::now();
         let mut throttle = Throttle::new(MS(2_000), 0);
         assert_eq!(throttle.due(start), None);
-        throttle.changed();
+        throttle.changed(start);
         assert_eq!(throttle.due(start), Some(start));
         throttle.started(start);
         assert_eq!(throttle.due(start), None);
 
-        throttle.changed();
+        throttle.changed(start);
         assert_eq!(throttle.due(start + MS(10)), Some(start + MS(2_000)));
         // More of them move nothing.
         for at in 0..1_990 {
-            throttle.changed();
+            throttle.changed(start + MS(10 + at));
             assert_eq!(throttle.due(start + MS(10 + at)), Some(start + MS(2_000)));
         }
         throttle.started(start + MS(2_000));
 
         // After a quiet time: at once.
         let later = start + MS(10_000);
-        throttle.changed();
+        throttle.changed(later);
         assert!(throttle.due(later).is_some_and(|due| due <= later));
+    }
+
+    /// Others that hang are due again and again, and whoever has been due for longest goes first.
+    #[test]
+    fn what_was_never_tried_has_waited_since_its_first_change() {
+        let start = Instant::now();
+        let (mut new, mut hanging) = (Throttle::new(MS(2_000), 0), Throttle::new(MS(2_000), 0));
+        hanging.changed(start);
+        hanging.started(start);
+        new.changed(start + MS(10));
+        hanging.failed(start + MS(10_000), MS(500));
+        new.changed(start + MS(20_000));
+        let now = start + MS(20_000);
+        assert_eq!(new.due(now), Some(start + MS(10)));
+        assert_eq!([&hanging, &new].map(|one| one.due(now)).into_iter().min(), Some(new.due(now)));
     }
 
     #[test]
     fn a_change_during_a_commit_is_not_lost() {
         let start = Instant::now();
         let mut throttle = Throttle::new(MS(100), 0);
-        throttle.changed();
+        throttle.changed(start);
         throttle.started(start);
-        throttle.changed();
+        throttle.changed(start);
         throttle.wrote(start + MS(50), 1);
         assert_eq!(throttle.due(start + MS(50)), Some(start + MS(100)));
     }
@@ -134,7 +149,7 @@ mod tests {
     fn a_failure_keeps_the_change_and_its_backoff() {
         let start = Instant::now();
         let mut throttle = Throttle::new(MS(100), 0);
-        throttle.changed();
+        throttle.changed(start);
         throttle.started(start);
         throttle.failed(start + MS(20), MS(500));
         assert_eq!(throttle.due(start + MS(30)), Some(start + MS(520)));
@@ -151,7 +166,7 @@ mod tests {
         let mut bytes = 0;
         let mut longest = Duration::ZERO;
         while now < start + Duration::from_secs(600) {
-            throttle.changed();
+            throttle.changed(now);
             let due = throttle.due(now).unwrap_or(now).max(now);
             longest = longest.max(due - now);
             now = due;
@@ -169,13 +184,13 @@ mod tests {
     fn a_burst_within_its_bounds_stretches_nothing_and_a_huge_one_not_for_ever() {
         let start = Instant::now();
         let mut throttle = Throttle::new(MS(2_000), 1_000_000);
-        throttle.changed();
+        throttle.changed(start);
         throttle.started(start);
         throttle.wrote(start, 8_000_000);
         assert_eq!(throttle.stretch(start), Duration::ZERO);
         throttle.wrote(start, u64::MAX);
         assert_eq!(throttle.stretch(start), LONGEST_STRETCH);
-        throttle.changed();
+        throttle.changed(start);
         assert_eq!(throttle.due(start), Some(start + MS(2_000) + LONGEST_STRETCH));
     }
 }

@@ -198,17 +198,17 @@ impl Default for TextSchedule {
 
 impl TextSchedule {
     /// A routing of this size was committed.
-    pub fn committed(&mut self, hash: Digest, routing_bytes: usize) {
+    pub fn committed(&mut self, now: Instant, hash: Digest, routing_bytes: usize) {
         if self.hash.replace(hash) != Some(hash) {
-            self.throttle.changed();
+            self.throttle.changed(now);
         }
         self.routing_bytes = routing_bytes;
     }
 
     /// Someone changed or deleted the object, unless this is the version that we wrote.
-    pub fn observed(&mut self, version: Option<&str>) {
+    pub fn observed(&mut self, now: Instant, version: Option<&str>) {
         if version.is_none() || version != self.found.version.as_deref() {
-            self.throttle.changed();
+            self.throttle.changed(now);
         }
     }
 
@@ -319,15 +319,15 @@ mod tests {
             |version: &str| Ok(TextFound { uid: Some("u".into()), version: Some(version.into()), bytes: 1 });
         let mut schedule = TextSchedule::default();
         assert!(!schedule.is_due(start));
-        schedule.committed(Digest::new("a"), 10);
+        schedule.committed(start, Digest::new("a"), 10);
         assert!(schedule.is_due(start));
         assert_eq!(schedule.started(start), None);
         assert!(!schedule.is_due(start));
         schedule.ended(start, &current("7"));
-        schedule.committed(Digest::new("a"), 10);
-        schedule.observed(Some("7"));
+        schedule.committed(start, Digest::new("a"), 10);
+        schedule.observed(start, Some("7"));
         assert!(!schedule.is_due(start + TEXT_DISTANCE), "nothing has changed");
-        schedule.committed(Digest::new("b"), 10);
+        schedule.committed(start, Digest::new("b"), 10);
         assert!(!schedule.is_due(start + TEXT_DISTANCE / 2));
         assert!(schedule.is_due(start + TEXT_DISTANCE));
         assert_eq!(schedule.started(start + TEXT_DISTANCE).as_deref(), Some("u"));
@@ -336,7 +336,7 @@ mod tests {
         assert!(schedule.is_due(start + TEXT_DISTANCE * 2));
         schedule.started(start + TEXT_DISTANCE * 2);
         schedule.ended(start + TEXT_DISTANCE * 2, &current("8"));
-        schedule.observed(Some("9"));
+        schedule.observed(start, Some("9"));
         assert!(schedule.is_due(start + TEXT_DISTANCE * 3), "someone changed it");
     }
 
@@ -351,7 +351,7 @@ mod tests {
         assert_eq!(Some(&after), problem(TEXT_LIMIT * 2).as_ref(), "the same words at every size");
         assert!(after.remedy.contains("kubectl delete configmap -n ns out.text"), "{after}");
         let mut schedule = TextSchedule::default();
-        schedule.committed(Digest::new("a"), TEXT_LIMIT + 1);
+        schedule.committed(Instant::now(), Digest::new("a"), TEXT_LIMIT + 1);
         assert_eq!((schedule.problem(&output), schedule.fill()), (None, 0.0), "there is no such object");
         schedule.ended(Instant::now(), &Ok(TextFound { uid: Some("u".into()), ..TextFound::default() }));
         assert!(schedule.problem(&output).is_some() && schedule.fill() > 1.0);

@@ -9,7 +9,7 @@ use crate::parameters::memory::{self, Memory};
 use crate::parameters::resource::{GROUP, IngressClassParametersStatus, KIND, VERSION};
 use crate::publish::error::PublishError;
 use crate::publish::requests::{MANAGER, ObjectTarget, Requests};
-use crate::translate::problem::Kind;
+use crate::translate::problem::{Kind, Subject};
 
 const NAME_TAKEN: &str = "delete or rename it, or set another operator.leaderElection.leaseName";
 
@@ -93,10 +93,17 @@ impl ClassWriter {
         if unchanged {
             return Ok(Written::Unchanged);
         }
-        let map = memory.config_map(&self.namespace, &self.lease_name, before.as_ref());
-        let write = match before {
-            Some(_) => self.target().replace(&map)?,
-            None => self.target().create(&map)?,
+        let mut map = memory.config_map(&self.namespace, &self.lease_name, before.as_ref());
+        if before.is_some_and(|before| before.immutable == Some(true)) {
+            // Someone made it immutable, so it can only be recreated. Followers keep what they know while there is none.
+            let metadata = &mut map.metadata;
+            let delete = self.target().delete(&metadata.uid.take(), &metadata.resource_version.take())?;
+            self.requests.write(&delete).await?;
+        }
+        let write = if map.metadata.resource_version.is_some() {
+            self.target().replace(&map)?
+        } else {
+            self.target().create(&map)?
         };
         self.requests.write(&write).await?;
         for class in memory.encode().left_out {
@@ -108,6 +115,12 @@ impl ClassWriter {
             );
         }
         Ok(Written::Done)
+    }
+
+    /// The ConfigMap, for problems.
+    pub fn subject(&self) -> Subject {
+        let (namespace, name) = (self.namespace.clone(), memory::name(&self.lease_name));
+        Subject { kind: Kind::ConfigMap, namespace, name }
     }
 
     fn target(&self) -> ObjectTarget {
