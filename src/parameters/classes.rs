@@ -330,7 +330,8 @@ impl Classes {
             NamespaceSource::Pending => NamespaceLabels::Pending,
             NamespaceSource::Unavailable => NamespaceLabels::Unavailable,
         };
-        resolve(&inputs, namespaces)
+        let resolution = resolve(&inputs, namespaces)?;
+        Some(Resolution { generation: object.and_then(|object| object.generation), ..resolution })
     }
 
     /// The existing parameters objects that our classes name.
@@ -351,7 +352,9 @@ impl Classes {
         // Classes differ only in their fallback. The checked object is the same.
         let accepted: Option<Verdict> = named().find_map(|(_, resolution)| resolution.verdict.clone());
         let classes = named().map(|(class, resolution)| (Arc::clone(class), resolution.standing)).collect();
-        let generation = stores.parameters().get(&ObjectKey::new("", object)).and_then(|one| one.generation);
+        let stored = stores.parameters().get(&ObjectKey::new("", object)).and_then(|one| one.generation);
+        // A newer one may be stored that some class has not been resolved with yet.
+        let generation = named().map(|(_, resolution)| resolution.generation).min().unwrap_or(stored);
         Observed { generation, accepted, classes, publication, counts, known }
     }
 }

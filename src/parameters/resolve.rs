@@ -126,6 +126,8 @@ pub struct Resolution {
     /// Where a class that is [`Standing::Withheld`] published last.
     pub withheld: Option<OutputKey>,
     pub object: Option<Arc<str>>,
+    /// The generation of that object.
+    pub generation: Option<i64>,
     /// Whether its parameters are accepted; `None` for a class without parameters. While the reason is
     /// [`Reason::Pending`], a class keeps the settings that it has.
     pub verdict: Option<Verdict>,
@@ -169,6 +171,7 @@ pub fn resolve(inputs: &Inputs<'_>, namespaces: NamespaceLabels<'_>) -> Option<R
             standing: Standing::Operator,
             withheld: None,
             object: None,
+            generation: None,
             verdict: None,
             accepted_now: None,
             problem: None,
@@ -246,6 +249,7 @@ fn checked(
         standing: Standing::Current,
         withheld: None,
         object: None,
+        generation: None,
         verdict: Some(Verdict::new(Reason::Accepted, "")),
         accepted_now: Some(AcceptedParameters { uid: inputs.class.metadata.uid.clone(), spec }),
         problem: None,
@@ -300,6 +304,7 @@ fn refused(
         standing,
         withheld,
         object: None,
+        generation: None,
         verdict: Some(verdict),
         accepted_now: None,
         problem,

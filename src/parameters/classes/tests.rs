@@ -86,6 +86,30 @@ fn one_objects_change_touches_the_classes_that_name_it() {
     assert_eq!((unused.accepted, unused.classes.len()), (None, 0));
 }
 
+/// Whoever reads `observedGeneration` takes the conditions for those of this generation.
+#[test]
+fn a_status_is_about_the_generation_that_every_class_has_been_resolved_with() {
+    let (mut stores, mut classes) = (stores(), no_classes());
+    for name in ["a", "b"] {
+        stores.apply_class(Event::Apply(class(name, Some("shared"))));
+    }
+    stores.apply_parameters(Event::Apply(object("shared", json!({}))));
+    let known = CountsKnown { shards: true, agents: true };
+    let generation = |classes: &Classes, stores: &Stores| {
+        classes.observed(stores, "shared", Publication::Committed, ClassCounts::default(), known).generation
+    };
+    assert_eq!(generation(&classes, &stores), Some(7), "no class names it yet");
+    classes.resolve_all(&stores, ALL);
+    let mut changed = object("shared", json!({"strictPrefixMatching": true}));
+    changed.metadata.generation = Some(8);
+    stores.apply_parameters(Event::Apply(changed));
+    assert_eq!(generation(&classes, &stores), Some(7));
+    classes.resolve(&stores, ALL, "a");
+    assert_eq!(generation(&classes, &stores), Some(7));
+    classes.resolve(&stores, ALL, "b");
+    assert_eq!(generation(&classes, &stores), Some(8));
+}
+
 #[test]
 fn bad_and_missing_parameters_change_nothing_through_a_restart_too() {
     let mut stores = stores();
