@@ -270,6 +270,13 @@ fn cases() -> Vec<Case> {
             ],
         ),
         Case::new(
+            "40,000 paths × 50,000 slices without ports",
+            with(
+                vec![paths(40_000, json!({}), "Exact", numbered, each), service(40_000, json!({}))],
+                (0..50_000).map(|number| slice(number, Vec::new(), std::iter::empty())).collect(),
+            ),
+        ),
+        Case::new(
             "100 slices of 1,000 endpoints, one path",
             with(
                 vec![paths(1, json!({}), "Exact", numbered, web), service(100, json!({}))],

@@ -18,7 +18,7 @@ use waybill::translate::settings::Precedence;
 use waybill::translate::status::{self, DesiredStatus};
 
 /// Ten fewer than there are: cases may go, but not unnoticed.
-const FEWEST: usize = 574;
+const FEWEST: usize = 576;
 
 #[test]
 fn golden_cases() {

@@ -206,7 +206,7 @@ options! {
         "Rule syntax for Ingresses without an annotation for it.";
     Precedence "operator.routing.precedence", ValueKind::Choice(&["traefik", "spec"]), Default::Text("traefik"), Routing,
         "Which of several matching paths gets a request. `traefik`: the one with the longest rule. `spec`: the one that the \
-         Ingress API specifies.";
+         Ingress API specifies; Ingresses then come before all other routers that have no priority.";
     BrokenBackends "operator.routing.brokenBackends", ValueKind::Choice(&["drop", "answer503"]), Default::Text("drop"), Routing,
         "What happens to a path whose backend can't be used. `drop`: the path is removed, and a less specific one gets its \
          requests. `answer503`: the path stays and answers 503.";

@@ -2,8 +2,8 @@
 //!
 //! Traefik keeps the first certificate that it reads of each set of names and ignores all others, and which one that is
 //! would depend on how shards and files are cut. So one of each set is published: that of the oldest Secret, so that a
-//! later one takes no host from the first. One that Traefik can't load comes after all others. What can't be read is
-//! published as it is, for each Secret.
+//! later one takes no host from the first. One that Traefik can't load comes after all others. What can't be read or has
+//! no names is published as it is, for each Secret.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -168,10 +168,11 @@ impl UsedSecret {
     }
 }
 
-/// What Traefik tells a certificate from others by: its names. One that can't be read stands alone.
+/// What Traefik tells a certificate from others by: its names. One that can't be read stands alone, and so does one
+/// without names, which Traefik uses for no host.
 fn names_of(secret: &SecretKey, certificate: &Certificate) -> Digest {
     match CertificateFacts::parse(&certificate.cert_file) {
-        Ok(facts) => Digest::new(&format!("names {}", facts.names.join(","))),
-        Err(_) => Digest::new(&format!("secret {secret}")),
+        Ok(facts) if !facts.names.is_empty() => Digest::new(&format!("names {}", facts.names.join(","))),
+        _ => Digest::new(&format!("secret {secret}")),
     }
 }

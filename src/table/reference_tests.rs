@@ -114,7 +114,7 @@ pub(super) fn configuration(fragments: &BTreeMap<IngressKey, Fragment>, output: 
     }
 }
 
-/// The names of a certificate that can be read, and whether Traefik can load it.
+/// The names of a certificate that has any and can be read, and whether Traefik can load it.
 type Known = (Option<Vec<String>>, bool);
 
 /// By certificate and key.
@@ -127,7 +127,8 @@ fn known(certificate: &Certificate) -> Known {
     }
     let read = || {
         let facts = CertificateFacts::parse(&certificate.cert_file);
-        (facts.map(|facts| facts.names).ok(), is_loadable(certificate))
+        let names = facts.map(|facts| facts.names).ok().filter(|names| !names.is_empty());
+        (names, is_loadable(certificate))
     };
     let text = (certificate.cert_file.clone(), certificate.key_file.clone());
     KNOWN.with_borrow_mut(|known| known.entry(text).or_insert_with(read).clone())

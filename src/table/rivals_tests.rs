@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 
 use super::tests::{certificate, default_output, fragment};
 use super::*;
@@ -16,6 +16,15 @@ fn made(names: &[&str]) -> Certificate {
     let key = KeyPair::generate().unwrap();
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+    Certificate { cert_file: certificate.pem().into(), key_file: key.serialize_pem().into() }
+}
+
+/// A certificate without names: it has neither a common name nor alternative ones.
+fn nameless() -> Certificate {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.distinguished_name = DistinguishedName::new();
+    let certificate = params.self_signed(&key).unwrap();
     Certificate { cert_file: certificate.pem().into(), key_file: key.serialize_pem().into() }
 }
 
@@ -35,6 +44,8 @@ static SECRETS: LazyLock<Vec<CertificateFragment>> = LazyLock::new(|| {
         of("blog", 2, &blog),
         certificate("text", "s"),
         CertificateFragment { secret: SecretKey::new("twin", "s"), ..certificate("text", "s") },
+        of("bare", 1, &nameless()),
+        of("also-bare", 2, &nameless()),
     ]
 });
 
@@ -112,4 +123,13 @@ fn a_certificate_with_another_s_key_takes_no_host() {
     assert_eq!(served(&table), ["young"]);
     table.set(ingress("two", &[]));
     assert_eq!(served(&table), ["old"]);
+}
+
+/// Traefik uses such a certificate for no host, so it is nobody's rival.
+#[test]
+fn certificates_without_names_hide_none() {
+    let mut table = Table::new();
+    table.set(ingress("one", &[&of("old", 1, &nameless())]));
+    table.set(ingress("two", &[&of("young", 2, &nameless())]));
+    assert_eq!(served(&table), ["old", "young"]);
 }

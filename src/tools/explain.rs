@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::asked_host;
 use super::fields::RuleFields;
 use super::matching::RuleMatcher;
 use super::output_route::OutputRoute;
 use super::rule::RuleError;
+use super::tls_options::{NamedOptions, TlsOptions};
 use super::web_request::WebRequest;
-use crate::kubernetes::Ingress;
 use crate::kubernetes::key::{IngressKey, ServiceKey};
 use crate::routing::Routing;
 use crate::table::Output;
@@ -125,6 +126,8 @@ pub struct RouteCandidate {
     /// Empty stands for Traefik's default entry points.
     pub entry_points: Vec<String>,
     pub tls: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_options: Option<NamedOptions>,
     pub middlewares: Vec<String>,
     /// `Ingress namespace/name`.
     pub from: String,
@@ -247,8 +250,14 @@ pub fn explain(
     });
     let winner = origins.iter().position(|origin| origin.takes == Some(true));
     let first = winner.map(|at| (at, origins[at].priority, Arc::clone(&origins[at].route.name)));
-    let mut described =
-        Descriptions { routing, not_serving, fields: HashMap::new(), services: HashMap::new() };
+    let routers = OutputRoute::all(output).map(|route| (route.fragment, route.router));
+    let mut described = Descriptions {
+        routing,
+        not_serving,
+        tls_options: TlsOptions::new(routing, routers),
+        fields: HashMap::new(),
+        services: HashMap::new(),
+    };
     let candidates = origins.into_iter().enumerate().map(|(at, origin)| {
         let mut candidate = described.candidate(&origin, winner == Some(at));
         judge(&mut candidate, origin, at, first.as_ref());
@@ -264,8 +273,11 @@ pub fn explain(
         candidates: candidates.collect(),
         served_by: first.map(|(_, _, name)| name.to_string()),
         certificate: request.https.then(|| served_certificate(output, &request.host)),
-        problems: problems(routing, &request.host),
-        similar_hosts: if winner.is_none() { similar_hosts(routing, &request.host) } else { Vec::new() },
+        problems: asked_host::problems(routing, &request.host),
+        similar_hosts: match winner {
+            None => asked_host::similar_hosts(routing, &request.host),
+            Some(_) => Vec::new(),
+        },
     }
 }
 
@@ -320,6 +332,7 @@ fn judge(candidate: &mut RouteCandidate, origin: Origin<'_>, at: usize, first: O
 struct Descriptions<'a> {
     routing: &'a Routing,
     not_serving: &'a NotServing,
+    tls_options: TlsOptions<'a>,
     fields: HashMap<&'a IngressKey, RuleFields>,
     /// By the name of the service.
     services: HashMap<Arc<str>, Arc<ServiceContent>>,
@@ -349,6 +362,7 @@ impl<'a> Descriptions<'a> {
             default_priority: router.priority == 0,
             entry_points: router.entry_points.clone(),
             tls: router.tls.is_some(),
+            tls_options: NamedOptions::new(router, &self.tls_options),
             middlewares: router.middlewares.clone(),
             from: format!("Ingress {ingress}"),
             service: ExplainedService {
@@ -437,54 +451,4 @@ fn served_certificate(output: &Output, host: &str) -> ExplainedCertificate {
         },
         None => ExplainedCertificate { from: String::new(), names: Vec::new(), not_after: String::new() },
     }
-}
-
-fn hosts(ingress: &Ingress) -> impl Iterator<Item = &str> {
-    let rules = ingress.spec.iter().flat_map(|spec| spec.rules.iter().flatten());
-    rules.map(|rule| rule.host.as_deref().unwrap_or_default())
-}
-
-fn is_about(ingress: &Ingress, host: &str) -> bool {
-    let suffix = host.find('.').map_or("", |at| &host[at..]);
-    hosts(ingress).any(|own| {
-        own.is_empty()
-            || own.eq_ignore_ascii_case(host)
-            || own.strip_prefix('*').is_some_and(|own| own == suffix)
-    })
-}
-
-/// The problems of Ingresses for a host, including those of other classes.
-fn problems(routing: &Routing, host: &str) -> Vec<String> {
-    let mut lines = Vec::new();
-    for (key, ingress) in routing.stores().ingresses().iter().filter(|(_, ingress)| is_about(ingress, host)) {
-        let key = IngressKey(key.clone());
-        let found = routing.problems(&key);
-        if found.is_empty() && routing.settings(&key).is_none() {
-            let class = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
-            lines.push(match class {
-                Some(class) => {
-                    format!("Ingress {key}: its class {class:?} is not waybill's, so it has no router here")
-                }
-                None => {
-                    format!("Ingress {key}: it has no class, or its annotation names another controller's")
-                }
-            });
-        }
-        lines.extend(found.iter().map(ToString::to_string));
-    }
-    lines.sort();
-    lines.dedup();
-    lines
-}
-
-fn similar_hosts(routing: &Routing, host: &str) -> Vec<String> {
-    let ingresses = routing.stores().ingresses();
-    let all = ingresses.iter().flat_map(|(_, ingress)| hosts(ingress)).filter(|own| !own.is_empty());
-    let mut near: Vec<(usize, &str)> = all
-        .map(|own| (strsim::damerau_levenshtein(own, host), own))
-        .filter(|(distance, _)| *distance <= 3)
-        .collect();
-    near.sort_unstable();
-    near.dedup();
-    near.into_iter().take(3).map(|(_, own)| own.to_owned()).collect()
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::explain::{ExplainedService, Explanation, RouteCandidate, RouteVerdict};
+use super::tls_options::NamedOptions;
 use crate::redact::printable;
 
 /// The number of candidates that are printed by default.
@@ -128,7 +129,13 @@ fn served(out: &mut String, winner: &RouteCandidate) {
         names => names.join(", "),
     };
     line(out, 2, "entry points", &entry_points);
-    line(out, 2, "TLS", if winner.tls { "on" } else { "only where the entry point itself has TLS" });
+    let tls = match &winner.tls_options {
+        Some(NamedOptions { name, lost: Some(why) }) => format!("on; {name} does not apply: {why}"),
+        Some(NamedOptions { name, lost: None }) => format!("on, options {name}"),
+        None if winner.tls => "on".to_owned(),
+        None => "only where the entry point itself has TLS".to_owned(),
+    };
+    line(out, 2, "TLS", &tls);
     if !winner.middlewares.is_empty() {
         line(out, 2, "middlewares", &winner.middlewares.join(" → "));
     }

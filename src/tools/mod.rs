@@ -8,6 +8,8 @@
 //! | `matching.rs` | does a rule match a request, and if not, why |
 //! | `output_route.rs` | each router of an output with what it comes from |
 //! | `fields.rs` | which field of an Ingress a rule comes from |
+//! | `tls_options.rs` | TLS options that Traefik does not apply |
+//! | `asked_host.rs` | what Ingresses say about the host of a request |
 //! | `explain.rs`, `explained.rs` | the candidates for a request in Traefik's order; as text |
 //! | `graph.rs`, `graph_svg.rs`, `graph_text.rs` | host, path, Service, endpoints; as a picture; as DOT and Mermaid |
 //! | `compared_route.rs`, `changed_field.rs` | a route without the names of routers and services; what of it differs |
@@ -17,6 +19,7 @@
 //! | `invalid.rs`, `problems.rs` | what an API server refuses; what is wrong with a routing that is not live |
 //! | `lint/` | what is wrong, and what is legal and still wrong |
 
+mod asked_host;
 pub mod certificate_difference;
 mod changed_field;
 pub mod compared_route;
@@ -37,4 +40,5 @@ mod pattern;
 pub mod problems;
 pub mod raw_data;
 pub mod rule;
+mod tls_options;
 pub mod web_request;

@@ -152,7 +152,10 @@ impl<'a> Translation<'a> {
         let by_spec = self.settings.precedence == Precedence::Spec;
         let whole_elements = self.settings.strict_prefix_matching || by_spec && path_type == PathType::Prefix;
         let priority = match self.annotations.priority {
-            0 if by_spec => rule::priority(host, path_text, path_type),
+            0 if by_spec => {
+                let compared = rule::compared_path(path_text, matcher, whole_elements);
+                rule::priority(host, compared, path_type)
+            }
             priority => priority,
         };
         let rule_syntax = match (self.annotations.rule_syntax.as_str(), self.settings.default_rule_syntax) {

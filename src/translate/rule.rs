@@ -54,7 +54,7 @@ impl PathType {
 /// The rule for a host and a path. An empty host or path adds nothing; if both are empty, the rule matches every
 /// request.
 ///
-/// `whole_elements`: a `PathPrefix` ends at a slash.
+/// `whole_elements`: a `PathPrefix` matches whole elements of a path.
 pub fn rule(host: &str, path: &str, matcher: Matcher, syntax: RuleSyntax, whole_elements: bool) -> String {
     let mut rule = String::with_capacity(host.len() + 2 * path.len() + 40);
     if !host.is_empty() {
@@ -76,7 +76,7 @@ pub fn rule(host: &str, path: &str, matcher: Matcher, syntax: RuleSyntax, whole_
         }
         match matcher {
             Matcher::PathPrefix if whole_elements && path != "/" => {
-                let path = path.strip_suffix('/').unwrap_or(path);
+                let path = compared_path(path, matcher, whole_elements);
                 rule.push_str("(Path(");
                 quote(&mut rule, path);
                 rule.push_str(") || PathPrefix(");
@@ -95,6 +95,14 @@ pub fn rule(host: &str, path: &str, matcher: Matcher, syntax: RuleSyntax, whole_
         }
     }
     if rule.is_empty() { EVERYTHING.to_owned() } else { rule }
+}
+
+/// The path that a rule compares: where whole elements are compared, a slash at the end changes nothing.
+pub fn compared_path(path: &str, matcher: Matcher, whole_elements: bool) -> &str {
+    match path.strip_suffix('/') {
+        Some(elements) if whole_elements && matcher == Matcher::PathPrefix && path != "/" => elements,
+        _ => path,
+    }
 }
 
 /// Appends `text` quoted as with Go's `%q`, which Traefik's rule parser reads.
@@ -138,7 +146,8 @@ fn is_print(character: char) -> bool {
 }
 
 /// A router priority that sorts as the Ingress API specifies: an exact host before a wildcard host (the longer suffix
-/// first) before none; then the longer path; then Exact before Prefix before ImplementationSpecific.
+/// first) before none; then the longer path; then Exact before Prefix before ImplementationSpecific. `path` is the
+/// [`compared_path`].
 ///
 /// At least 1, since Traefik treats 0 as none, and below 2³³, far from the range that it reserves.
 pub fn priority(host: &str, path: &str, path_type: PathType) -> i64 {
@@ -201,6 +210,22 @@ mod tests {
         ] {
             assert_eq!(rule(host, path, matcher, syntax, whole), expected);
         }
+    }
+
+    #[test]
+    fn a_slash_at_the_end_makes_a_prefix_of_elements_no_longer() {
+        let of =
+            |path, path_type, matcher, whole| priority("a.b", compared_path(path, matcher, whole), path_type);
+        let prefix = |path| of(path, PathType::Prefix, Matcher::PathPrefix, true);
+        let exact = |path| of(path, PathType::Exact, Matcher::Path, true);
+        let other = |path, whole| of(path, PathType::ImplementationSpecific, Matcher::PathPrefix, whole);
+        assert_eq!(prefix("/long/"), prefix("/long"));
+        assert!(exact("/long") > prefix("/long/") && exact("/long/") > exact("/long"));
+        assert!(prefix("/long/") > prefix("/"));
+        assert_eq!(other("/long/", true), other("/long", true));
+        assert!(other("/long/", false) > other("/long", false));
+        assert_eq!(compared_path("/", Matcher::PathPrefix, true), "/");
+        assert_eq!(compared_path("/a/", Matcher::PathRegexp, true), "/a/");
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub(super) struct NamedService<'a> {
     lookup: &'a Stores,
     annotations: OnceCell<Result<ServiceAnnotations, BrokenBackend>>,
     ports: OnceCell<PortIndex<'a>>,
-    /// The slices have too many ports for a linear search.
+    /// The slices, or their ports, are too many for a linear search.
     many_in_slices: bool,
 }
 
@@ -73,7 +73,8 @@ impl<'a> NamedService<'a> {
         Self {
             object: lookup.service(&key),
             slices,
-            many_in_slices: slices.iter().map(|slice| slice.ports.len()).sum::<usize>() > 4 * FEW,
+            // A slice without ports costs a step too.
+            many_in_slices: slices.iter().map(|slice| 1 + slice.ports.len()).sum::<usize>() > 4 * FEW,
             key,
             settings,
             lookup,
@@ -273,5 +274,42 @@ fn port_remedy(key: &ServiceKey, object: &kubernetes::Service) -> String {
         format!("Service {key} has no ports in its spec; add the port there")
     } else {
         format!("Service {key} has the ports {}; name one of them", names.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::kubernetes::manifests::Manifests;
+    use crate::routing::Routing;
+
+    /// Slices of one Service, without ports.
+    fn routing(slices: usize) -> Routing {
+        let slice = |number: usize| {
+            json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+                   "metadata": {"namespace": "shop", "name": format!("web-{number}"),
+                                "labels": {"kubernetes.io/service-name": "web"}},
+                   "ports": [], "endpoints": []})
+        };
+        let items: Vec<_> = (0..slices).map(slice).collect();
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+        let mut manifests = Manifests::default();
+        manifests.add(&Arc::from("input.json"), list.to_string().as_bytes());
+        let options = crate::options::from_yaml_str("").unwrap().options;
+        crate::offline::routing(manifests, &options)
+    }
+
+    /// Otherwise an Ingress with thousands of ports would look at thousands of slices for each of them.
+    #[test]
+    fn slices_without_ports_are_not_looked_at_for_each_port() {
+        let settings = Settings::default();
+        for (slices, many) in [(1, false), (4 * FEW, false), (4 * FEW + 1, true)] {
+            let routing = routing(slices);
+            let service = NamedService::new(&"shop".into(), "web", &settings, routing.stores());
+            assert_eq!(service.slices.len(), slices);
+            assert_eq!(service.many_in_slices, many, "{slices} slices");
+        }
     }
 }

@@ -354,6 +354,19 @@ fn explain_names_the_router_that_serves_a_request() {
     let json = explain("http://shop.example/", &["-o", "json"]);
     let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(json[0]["servedBy"], "shop-web-shop-example");
+    let conflict = "tests/lint/TlsOptionsConflict/input.yaml";
+    for (url, tls) in [
+        (
+            "https://pay.example/",
+            "on; mtls@file does not apply: Ingress shop/extra has no TLS options on pay.example, and Traefik applies its \
+             default ones to both",
+        ),
+        ("https://same.example/", "on, options mtls"),
+        ("https://pay.example/extra/", "on"),
+    ] {
+        let served = waybill(&["explain", url, "-f", conflict], "");
+        assert!(served.stdout.contains(&format!("\n  TLS          {tls}\n")), "{url}: {}", served.stdout);
+    }
     let missed = explain("http://shpo.example/", &[]);
     assert_eq!(missed.code, PROBLEMS);
     assert!(missed.stdout.contains("Similar hosts: shop.example"), "{}", missed.stdout);

@@ -14,7 +14,7 @@ use super::{LintFinding, LintInput, LintSettings, Severity};
 use crate::kubernetes::key::{IngressKey, SecretKey};
 use crate::routing::Routing;
 use crate::table::Output;
-use crate::traefik::certificate::{CertificateFacts, is_key_of, wildcard};
+use crate::traefik::certificate::{CertificateFacts, common_name, is_key_of, wildcard};
 use crate::traefik::dynamic::Certificate;
 use crate::translate::fragment::Fragment;
 
@@ -96,6 +96,9 @@ fn faults(chain: &str, key: &str, settings: LintSettings<'_>) -> Vec<Fault> {
     let broken = certificates.windows(2).enumerate().find_map(|(at, pair)| not_signed(at, pair));
     found.extend(broken.map(|text| ("CertificateChainBroken", CHAIN, text)));
     let Some(own) = certificates.first() else { return found };
+    if let Err(why) = common_name(own) {
+        found.push(("CertificateUnreadable", CHAIN, format!("Traefik can't load the certificate: {why}")));
+    }
     match PrivateKeyDer::from_pem_slice(key.as_bytes()) {
         Err(_) => {
             let text = "tls.key holds no key that Traefik can read, such as one with a password".to_owned();

@@ -71,6 +71,10 @@ codes! {
     MixedTls Warning "another Ingress has TLS on this host, but this one does not"
         "# Ingress a has spec.tls for it, Ingress b does not:\n- host: shop.example"
         "give both router.tls: \"true\" or spec.tls, or put the one without TLS on an entry point of its own";
+    TlsOptionsConflict Error "Traefik applies its default TLS options instead of those that this Ingress names"
+        "# Ingress a; Ingress b has the same host and router.tls: \"true\" without options:\nmetadata:\n  annotations:\n    \
+        traefik.ingress.kubernetes.io/router.tls.options: shop-mtls@kubernetescrd"
+        "give all Ingresses of the host the same router.tls.options";
     CertificateExpired Error "the certificate has expired or is not valid yet"
         "# a Secret whose tls.crt expired yesterday"
         "renew the certificate";

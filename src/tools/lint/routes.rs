@@ -13,6 +13,7 @@ use crate::kubernetes::well_known::TRAEFIK_PREFIX;
 use crate::routing::Routing;
 use crate::tools::compared_route::in_words;
 use crate::tools::fields::RuleFields;
+use crate::tools::tls_options::{OptionsLoss, TlsOptions};
 use crate::translate::fragment::Fragment;
 use crate::translate::reference::CRD_PROVIDER;
 use crate::translate::rule::PathType;
@@ -68,6 +69,7 @@ pub fn findings(routing: &Routing, input: &LintInput, routes: &[LintedRoute<'_>]
     found.extend(tls_hosts::findings(routing, input, routes, &served, &uncovered));
     found.extend(shared_hosts(routes, &mut fields));
     found.extend(mixed_tls(routing, routes, &mut fields));
+    found.extend(lost_options(routing, routes));
     found.extend(references(input, routes));
     found
 }
@@ -182,6 +184,39 @@ fn mixed_tls<'a>(
             );
             found.push(fields.of_host("MixedTls", route, text));
         }
+    }
+    found
+}
+
+/// TLS options that Traefik does not apply: one finding for each Ingress and host.
+fn lost_options(routing: &Routing, routes: &[LintedRoute<'_>]) -> Vec<LintFinding> {
+    let all = TlsOptions::new(routing, routes.iter().map(|route| (route.fragment, route.ranked.router)));
+    let mut told: HashSet<(&IngressKey, Option<String>)> = HashSet::new();
+    let mut found = Vec::new();
+    for route in routes {
+        let router = route.ranked.router;
+        let (Some(tls), Some(loss)) = (&router.tls, all.loss(router)) else { continue };
+        let host = match &loss {
+            OptionsLoss::NoHost => None,
+            OptionsLoss::Conflict { host, .. } => Some(host.clone()),
+        };
+        if !told.insert((&route.fragment.ingress, host)) {
+            continue;
+        }
+        let verb = if loss.is_uncertain() { "may not" } else { "does not" };
+        let text = format!("{} {verb} apply: {loss}", tls.options);
+        let field = format!("metadata.annotations[{TRAEFIK_PREFIX}router.tls.options]");
+        let mut finding = LintFinding::new("TlsOptionsConflict", object(route.fragment), field, text);
+        if loss.is_uncertain() {
+            finding.severity = Severity::Warning;
+        }
+        found.push(match loss {
+            OptionsLoss::NoHost => finding.with_remedy(
+                "give each rule a host (a wildcard only without rule syntax v2), or make these the default TLS \
+                 options of Traefik",
+            ),
+            OptionsLoss::Conflict { .. } => finding,
+        });
     }
     found
 }
