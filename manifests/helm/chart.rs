@@ -1,13 +1,13 @@
 //! The Helm chart's templates, schema and README: what kustomize renders, with values where installations differ.
 //! The proxies are the example `traefik`.
 
+mod values;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Value, json};
-use waybill::options::schema;
 
 /// Where the chart is in the repository.
 pub const FOLDER: &str = "manifests/helm/waybill";
@@ -59,7 +59,7 @@ pub fn files(rendered: &[String]) -> Result<BTreeMap<String, String>> {
         files.insert(secure.file(), text);
     }
     files.insert("templates/watched.yaml".to_owned(), watched(namespaced));
-    files.insert("values.schema.json".to_owned(), format!("{:#}\n", values_schema()));
+    files.insert("values.schema.json".to_owned(), format!("{:#}\n", values::schema()));
     files.insert("README.md".to_owned(), readme()?);
     Ok(files)
 }
@@ -150,15 +150,18 @@ impl Object<'_> {
                      ingressclass.kubernetes.io/is-default-class: \"true\"\n  {{- end }}\n",
                 )?
             }
-            "PodMonitor" => labelled(&text, "podMonitor")?,
-            "ServiceMonitor" => labelled(&text, "serviceMonitor")?,
+            "PodMonitor" => monitor(&text, "podMonitor")?,
+            "ServiceMonitor" => monitor(&text, "serviceMonitor")?,
             "PrometheusRule" => labelled(&text, "alerts")?
                 .replace("docs/runbooks/", "{{ $.Values.alerts.runbookBase }}docs/runbooks/"),
             "NetworkPolicy" => once(
                 &text,
                 "    - port: 443\n      protocol: TCP\n    - port: 6443\n      protocol: TCP",
-                "    {{- range .Values.networkPolicy.apiServerPorts }}\n    - port: {{ . }}\n      protocol: TCP\n    \
-                 {{- end }}",
+                &format!(
+                    "    {{{{- range .Values.networkPolicy.apiServerPorts }}}}\n    - port: {{{{ . }}}}\n      protocol: \
+                     TCP\n    {{{{- end }}}}\n{}",
+                    optional(2, "networkPolicy.extraEgress").trim_end()
+                ),
             )?,
             "ValidatingAdmissionPolicy" if self.name.starts_with("waybill-ingresses-") => {
                 let text = once(&text, "'[''traefik'']'", "{{ include \"waybill.admission.classes\" . }}")?;
@@ -272,11 +275,17 @@ fn deployment(text: &str) -> Result<String> {
     let text = once(
         &text,
         "  template:\n    metadata:\n      labels:\n",
-        "  template:\n    metadata:\n      annotations:\n        # Changed options roll the pods.\n        \
-         checksum/options: {{ include \"waybill.options\" . | sha256sum }}\n        \
-         {{- with .Values.podAnnotations }}\n        {{- toYaml . | nindent 8 }}\n        {{- end }}\n      \
-         labels:\n        {{- with .Values.podLabels }}\n        {{- toYaml . | nindent 8 }}\n        {{- end }}\n",
+        &format!(
+            "  template:\n    metadata:\n      annotations:\n        # Changed options roll the pods.\n        \
+             checksum/options: {{{{ include \"waybill.options\" . | sha256sum }}}}\n{}      labels:\n{}",
+            optional(8, "podAnnotations"),
+            optional(8, "podLabels")
+        ),
     )?;
+    let last = "        - mountPath: /etc/waybill\n          name: options\n          readOnly: true\n";
+    let text = once(&text, last, &format!("{last}{}", optional(8, "extraVolumeMounts")))?;
+    let last = "\n        name: options";
+    let text = once(&text, last, &format!("{last}\n{}", optional(6, "extraVolumes").trim_end()))?;
     placed(&text, "")
 }
 
@@ -288,14 +297,20 @@ fn proxy_deployment(text: &str) -> Result<String> {
     let output = "          value: {{ include \"waybill.output\" . }}\n";
     let text = once(&text, "          value: waybill/waybill\n", output)?;
     let last = "        - --providers.providersThrottleDuration=100ms\n";
-    let more =
-        "        {{- with .Values.proxies.args }}\n        {{- toYaml . | nindent 8 }}\n        {{- end }}\n";
-    let text = once(&text, last, &format!("{last}{more}"))?;
+    let text = once(&text, last, &format!("{last}{}", optional(8, "proxies.args")))?;
     let text = once(
         &text,
         "        resources:\n          requests:\n            cpu: 100m\n            memory: 128Mi\n",
         "        resources:\n          {{- toYaml .Values.proxies.resources | nindent 10 }}\n",
     )?;
+    let text = once(
+        &text,
+        "        resources:\n          limits:\n            memory: 256Mi\n          requests:\n            cpu: 20m\n            \
+         memory: 48Mi\n",
+        "        resources:\n          {{- toYaml .Values.proxies.agent.resources | nindent 10 }}\n",
+    )?;
+    let size = "sizeLimit: {{ .Values.proxies.agent.volumeSizeLimit }}";
+    let text = once(&text, "sizeLimit: 256Mi", size)?;
     placed(&text, "proxies.")
 }
 
@@ -327,14 +342,40 @@ fn placed(text: &str, prefix: &str) -> Result<String> {
     once(text, "      enableServiceLinks: false\n", &placement)
 }
 
+/// What a value has, at this indentation; nothing where it is empty.
+fn optional(spaces: usize, value: &str) -> String {
+    let indent = " ".repeat(spaces);
+    format!(
+        "{indent}{{{{- with .Values.{value} }}}}\n{indent}{{{{- toYaml . | nindent {spaces} \
+         }}}}\n{indent}{{{{- end }}}}\n"
+    )
+}
+
 /// With labels of the user's, by which a Prometheus may select.
 fn labelled(text: &str, value: &str) -> Result<String> {
     once(
         text,
         "  labels:\n    app.kubernetes.io/name: waybill\n",
         &format!(
-            "  labels:\n    app.kubernetes.io/name: waybill\n    {{{{- with .Values.{value}.labels }}}}\n    \
-             {{{{- toYaml . | nindent 4 }}}}\n    {{{{- end }}}}\n"
+            "  labels:\n    app.kubernetes.io/name: waybill\n{}",
+            optional(4, &format!("{value}.labels"))
+        ),
+    )
+}
+
+/// With labels of the user's, and how Prometheus knows the certificate. A Prometheus knows none that is made at every start.
+fn monitor(text: &str, value: &str) -> Result<String> {
+    let text = labelled(text, value)?;
+    let any = "    tlsConfig:\n      insecureSkipVerify: true\n";
+    if !text.contains(any) {
+        return Ok(text);
+    }
+    once(
+        &text,
+        any,
+        &format!(
+            "    tlsConfig:\n      {{{{- with .Values.{value}.tlsConfig }}}}\n      {{{{- toYaml . | nindent 6 }}}}\n      \
+             {{{{- else }}}}\n      insecureSkipVerify: true\n      {{{{- end }}}}\n"
         ),
     )
 }
@@ -351,84 +392,6 @@ fn watched(namespaced: &str) -> String {
 fn once(text: &str, from: &str, to: &str) -> Result<String> {
     ensure!(text.matches(from).count() == 1, "{from:?} is not there exactly once");
     Ok(text.replacen(from, to, 1))
-}
-
-fn values_schema() -> Value {
-    let object = json!({ "type": "object" });
-    let list = json!({ "type": "array" });
-    let switch = json!({ "type": "boolean" });
-    let text = json!({ "type": "string" });
-    let labels = json!({ "type": "object", "additionalProperties": { "type": "string" } });
-    let closed = |properties: Value| json!({ "type": "object", "additionalProperties": false, "properties": properties });
-    let mut options = schema::schema();
-    if let Some(options) = options.as_object_mut() {
-        options.remove("$schema");
-    }
-    let monitor = closed(json!({ "enabled": switch, "labels": labels }));
-    let mut schema = closed(json!({
-        "global": object,
-        "replicas": { "type": "integer", "minimum": 1 },
-        "options": options,
-        "image": closed(json!({
-            "repository": { "type": "string", "minLength": 1 },
-            "tag": text,
-            "digest": { "type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$" },
-            "pullPolicy": { "enum": ["", "Always", "IfNotPresent", "Never"] },
-            "pullSecrets": list,
-        })),
-        "resources": object,
-        "podAnnotations": labels,
-        "podLabels": labels,
-        "nodeSelector": labels,
-        "tolerations": list,
-        "affinity": object,
-        "priorityClassName": text,
-        "rbac": closed(json!({
-            "scope": { "enum": ["cluster", "namespaces"] },
-            "namespaceSelectors": switch,
-            "aggregate": switch,
-        })),
-        "crds": closed(json!({ "install": switch })),
-        "ingressClass": closed(json!({
-            "enabled": switch,
-            "name": { "type": "string", "minLength": 1 },
-            "default": switch,
-        })),
-        "podMonitor": monitor,
-        "serviceMonitor": monitor,
-        "alerts": closed(json!({ "enabled": switch, "labels": labels, "runbookBase": text })),
-        "dashboard": closed(json!({ "enabled": switch })),
-        "networkPolicy": closed(json!({
-            "enabled": switch,
-            "apiServerPorts": { "type": "array", "items": { "type": "integer", "minimum": 1, "maximum": 65535 } },
-        })),
-        "admission": closed(json!({
-            "enabled": switch,
-            "deny": switch,
-            "classes": { "type": "array", "items": { "type": "string", "pattern": "^[a-z0-9.-]+$" } },
-            "classAnnotations": { "type": "array", "items": { "type": "string", "pattern": "^[^'\\\\]*$" } },
-        })),
-        "proxies": closed(json!({
-            "enabled": switch,
-            "replicas": { "type": "integer", "minimum": 1 },
-            "image": closed(json!({
-                "repository": { "type": "string", "minLength": 1 },
-                "tag": { "type": "string", "minLength": 1 },
-            })),
-            "args": { "type": "array", "items": { "type": "string" } },
-            "resources": object,
-            "service": closed(json!({
-                "type": { "enum": ["LoadBalancer", "NodePort", "ClusterIP"] },
-                "annotations": labels,
-            })),
-            "nodeSelector": labels,
-            "tolerations": list,
-            "affinity": object,
-            "priorityClassName": text,
-        })),
-    }));
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
-    schema
 }
 
 fn readme() -> Result<String> {

@@ -4,6 +4,7 @@ mod admission;
 mod chart;
 mod installed;
 mod rights;
+mod traefik_chart;
 
 use std::path::Path;
 use std::process::Command;

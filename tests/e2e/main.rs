@@ -20,6 +20,7 @@ mod include;
 mod load;
 mod objects;
 mod pages;
+mod proxies;
 mod routes;
 mod served;
 mod size;
@@ -57,6 +58,7 @@ const SCENARIOS: &[Scenario] = &[
     ("conformance", || Box::pin(conformance::every_rule_of_the_ingress_api_holds())),
     ("skew", || Box::pin(skew::old_and_new_understand_each_other())),
     ("pages", || Box::pin(pages::every_command_does_what_its_page_shows())),
+    ("proxies", || Box::pin(proxies::neither_tenants_nor_rollouts_take_them_away())),
     ("size", || Box::pin(size::an_output_grows_and_becomes_empty())),
 ];
 

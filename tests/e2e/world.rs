@@ -124,11 +124,14 @@ pub struct Edge {
     output: String,
     /// Of this release, or of another.
     pub program: OsString,
+    /// Of Traefik, with the addresses and the folder that pods have.
+    pub arguments: Vec<String>,
     pub folder: PathBuf,
     pub include: PathBuf,
     agent_port: u16,
     web: u16,
     secure: u16,
+    metrics: u16,
     api: u16,
 }
 
@@ -172,7 +175,7 @@ impl Edge {
     async fn new(world: &World, name: &str, folder: &Path, output: &str) -> Self {
         let include = world.plane.folder().join(format!("{name}-include"));
         std::fs::create_dir_all(&include).unwrap();
-        let [agent_port, web, secure, api] = std::array::from_fn(|_| free_port());
+        let [agent_port, web, secure, metrics, api] = std::array::from_fn(|_| free_port());
         let (namespace, _) = output.split_once('/').unwrap();
         let token = world.plane.service_account_token(namespace, "traefik").await;
         std::fs::write(world.plane.folder().join(format!("{name}.token")), token).unwrap();
@@ -182,11 +185,13 @@ impl Edge {
             name: name.to_owned(),
             output: output.to_owned(),
             program: binary(),
+            arguments: shipped_arguments(),
             folder: folder.to_owned(),
             include,
             agent_port,
             web,
             secure,
+            metrics,
             api,
         }
     }
@@ -217,9 +222,25 @@ impl Edge {
         self.traefik = Some(self.spawn_traefik(world));
     }
 
+    /// What the kubelet does first to a pod that has to go: the agent goes on until Traefik has ended.
+    pub fn terminate_traefik(&self) {
+        self.traefik.as_ref().unwrap().signal(Signal::TERM);
+    }
+
+    /// Whether Traefik ends well by itself.
+    pub async fn traefik_ends(&mut self) {
+        let ended = self.traefik.as_mut().unwrap().ended(SOON).await;
+        assert!(ended.success(), "{ended}\n{}", self.logs());
+    }
+
     /// The port of entry point `web`.
     pub fn web(&self) -> u16 {
         self.web
+    }
+
+    /// The port of entry point `metrics`.
+    pub fn metrics(&self) -> u16 {
+        self.metrics
     }
 
     /// The port of entry point `websecure`.
@@ -321,20 +342,42 @@ impl Edge {
     }
 
     fn spawn_traefik(&self, world: &World) -> Process {
-        let Self { name, folder, web, secure, api, .. } = self;
+        let folder = self.folder.display().to_string();
+        let places = [
+            ("=:8000", format!("=127.0.0.1:{}", self.web)),
+            ("=:8443", format!("=127.0.0.1:{}", self.secure)),
+            ("=:8082", format!("=127.0.0.1:{}", self.metrics)),
+            ("=127.0.0.1:9000", format!("=127.0.0.1:{}", self.api)),
+            ("=/run/waybill", format!("={folder}")),
+        ];
         let mut command = Command::new(tool("traefik"));
-        command
-            .arg(format!("--entrypoints.web.address=127.0.0.1:{web}"))
-            .arg(format!("--entrypoints.websecure.address=127.0.0.1:{secure}"))
-            .args(["--entrypoints.websecure.http.tls=true", "--api.insecure=true", "--api.dashboard=false"])
-            .arg(format!("--entrypoints.traefik.address=127.0.0.1:{api}"))
-            .arg(format!("--providers.file.directory={}", folder.join("dynamic").display()))
-            .args(["--providers.file.watch=true", "--providers.providersthrottleduration=100ms"])
-            .args(["--global.checknewversion=false", "--global.sendanonymoususage=false"])
-            .env_clear()
-            .env("HOME", "/home-of-the-proxy");
-        world.plane.spawn(&format!("traefik-{name}"), &mut command)
+        for argument in &self.arguments {
+            let mut argument = argument.clone();
+            for (pod, here) in &places {
+                argument = argument.replace(pod, here);
+            }
+            command.arg(argument);
+        }
+        command.env_clear().env("HOME", "/home-of-the-proxy");
+        world.plane.spawn(&format!("traefik-{}", self.name), &mut command)
     }
+}
+
+/// The arguments of Traefik in the example `traefik`.
+fn shipped_arguments() -> Vec<String> {
+    let deployment = document("manifests/examples/traefik/proxy/deployment.yaml");
+    strings(&deployment["spec"]["template"]["spec"]["containers"][0]["args"])
+}
+
+/// A file of the repository with one document.
+pub fn document(path: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// The items of a list of texts.
+pub fn strings(list: &Value) -> Vec<String> {
+    list.as_array().unwrap().iter().map(|one| one.as_str().unwrap().to_owned()).collect()
 }
 
 async fn started(port: u16) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{documents, kustomize, overlay, root};
 use crate::harness;
@@ -266,6 +266,45 @@ fn another_name_and_namespace_are_used_throughout() {
 }
 
 #[test]
+fn what_metrics_over_tls_and_traces_need_can_be_set() {
+    let objects = template(
+        "options.operator.metricsSecure=true,options.operator.metricsCertFile=/etc/cert/tls.crt,\
+         extraVolumes[0].name=cert,extraVolumes[0].secret.secretName=cert,extraVolumeMounts[0].name=cert,\
+         extraVolumeMounts[0].mountPath=/etc/cert,podMonitor.enabled=true,podMonitor.tlsConfig.serverName=waybill,\
+         networkPolicy.enabled=true,networkPolicy.extraEgress[0].ports[0].port=4318",
+    )
+    .unwrap();
+    let spec = |kind: &str| {
+        let is = |one: &&Value| one["kind"] == kind && one["metadata"]["name"] == "waybill";
+        &objects.iter().find(is).unwrap_or_else(|| panic!("no {kind}"))["spec"]
+    };
+    let pod = &spec("Deployment")["template"]["spec"];
+    assert_eq!(pod["volumes"][1], json!({"name": "cert", "secret": {"secretName": "cert"}}));
+    assert_eq!(pod["containers"][0]["volumeMounts"][1], json!({"name": "cert", "mountPath": "/etc/cert"}));
+    let scraped = &spec("PodMonitor")["podMetricsEndpoints"][0];
+    assert_eq!(scraped["tlsConfig"], json!({"serverName": "waybill"}));
+    let egress = spec("NetworkPolicy")["egress"].as_array().unwrap();
+    assert_eq!(egress.len(), 2);
+    assert_eq!(egress[1], json!({"ports": [{"port": 4318}]}));
+}
+
+#[test]
+fn the_agents_may_be_given_more_memory() {
+    let objects = template(
+        "proxies.enabled=true,proxies.agent.resources.limits.memory=1Gi,proxies.agent.volumeSizeLimit=512Mi",
+    )
+    .unwrap();
+    let proxies =
+        objects.iter().find(|one| one["kind"] == "Deployment" && one["metadata"]["name"] == "traefik");
+    let pod = &proxies.unwrap()["spec"]["template"]["spec"];
+    assert_eq!(
+        pod["initContainers"][0]["resources"],
+        json!({"limits": {"memory": "1Gi"}, "requests": {"cpu": "20m", "memory": "48Mi"}})
+    );
+    assert_eq!(pod["volumes"][0]["emptyDir"], json!({"medium": "Memory", "sizeLimit": "512Mi"}));
+}
+
+#[test]
 fn values_that_do_not_work_are_refused_with_what_is_wrong() {
     for (set, word) in [
         ("options.operator.logFromat=json", "logFromat"),
@@ -285,6 +324,7 @@ fn values_that_do_not_work_are_refused_with_what_is_wrong() {
         ("proxies.enabled=true,options.operator.namespace=edge", "their own namespace"),
         ("proxies.service.type=Ingress", "LoadBalancer"),
         ("options.operator.metricsAddress=:9090", "options.operator.metricsAddress"),
+        ("options.operator.metricsAddress=8080", "ends in it"),
         ("options.operator.metricsSecureAddress=0.0.0.0:9443", "ends in it"),
         ("admission.classAnnotations={it's}", "classAnnotations"),
     ] {

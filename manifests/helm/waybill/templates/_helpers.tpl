@@ -53,7 +53,7 @@
 {{- $operator := .Values.options.operator | default dict -}}
 {{- range $option, $port := dict "metricsAddress" ":8080" "metricsSecureAddress" ":8443" -}}
 {{- with index $operator $option -}}
-{{- if not (hasSuffix $port .) -}}
+{{- if not (hasSuffix $port (toString .)) -}}
 {{- fail (printf "options.operator.%s: the port of the probes and of what scrapes is %s; leave the option out, or write an address that ends in it" $option $port) -}}
 {{- end -}}
 {{- end -}}
