@@ -1,4 +1,4 @@
-# `make` alone says what there is.
+# `make` alone lists the targets.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -39,10 +39,10 @@ KUSTOMIZATIONS := $(filter-out manifests/components/%,$(shell find manifests -na
 ##@ Tests
 
 .PHONY: test
-test: test-manifests test-unit bench-instructions test-online ## Everything: manifests, unit, golden and documentation tests, instruction counts, then the control plane
+test: test-manifests test-unit bench-instructions test-online ## Everything: manifests; unit, golden and documentation tests; instruction counts; tests with a control plane
 
 .PHONY: test-unit
-test-unit: ## What needs neither a network nor a control plane
+test-unit: ## Tests that need neither a network nor a control plane
 	$(CARGO) test --locked --lib --bins $(addprefix --test ,$(OFFLINE_TESTS))
 	$(CARGO) test --locked --doc
 
@@ -59,14 +59,14 @@ test-cluster: tools prometheus ## The operator against a real API server
 	$(CARGO) test --locked --test cluster
 
 .PHONY: e2e
-e2e: tools ## The whole way: operator, agent and a real Traefik, and requests that have to be answered by the right backend
+e2e: tools ## End to end: operator, agent and a real Traefik; requests must reach the right backend
 	$(CARGO) test --locked --test e2e
 
 # The release before this one; another: make test-upgrade OLD=v0.1.0
 OLD ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null)
 UPGRADE := $(CURDIR)/target/upgrade
 .PHONY: test-upgrade
-test-upgrade: tools ## The release before this one (OLD=REV for another) and this one side by side, upgraded and rolled back
+test-upgrade: tools ## Upgrade from the last release (or OLD=REV) and roll back, with both versions side by side
 	@[ -n "$(OLD)" ] || { echo "make: no tag v* is older than this commit; name one: make test-upgrade OLD=REV" >&2; exit 1; }
 	rm -rf $(UPGRADE)/source
 	mkdir -p $(UPGRADE)/source
@@ -78,7 +78,7 @@ test-upgrade: tools ## The release before this one (OLD=REV for another) and thi
 	WAYBILL_OLD_BINARY=$(UPGRADE)/target/debug/waybill $(CARGO) test --locked --test e2e -- skew
 
 .PHONY: test-long
-test-long: tools prometheus ## Measurements of minutes: the lease and dead watches with the times as shipped, 10,000 statuses
+test-long: tools prometheus ## Tests that take minutes: the lease and dead watches with the default timings, 10,000 statuses
 	$(CARGO) test --locked --test cluster -- --ignored --nocapture --test-threads 1
 
 .PHONY: peer
@@ -88,7 +88,7 @@ peer: tools ## Compare the routing with that of Traefik's own provider
 
 CHAOS := $(CARGO) test --locked --release --test chaos rounds -- --nocapture
 .PHONY: chaos
-chaos: ## Faults on the network, dying processes and readers meanwhile: 100 rounds, then one with 50,000 Ingresses
+chaos: ## Network faults and killed processes while readers watch: 100 rounds, then one with 50,000 Ingresses
 	tests/tools/build etcd kube-apiserver kubectl
 	WAYBILL_CHAOS_ROUNDS=$${WAYBILL_CHAOS_ROUNDS:-100} $(CHAOS)
 	WAYBILL_CHAOS_ROUNDS=1 WAYBILL_CHAOS_INGRESSES=$${WAYBILL_CHAOS_INGRESSES:-50000} $(CHAOS)
@@ -116,17 +116,17 @@ test-alerts: prometheus
 	$(PROMTOOL) test rules target/manifests/rules-test.yaml
 
 .PHONY: test-alerts-long
-test-alerts-long: tools prometheus ## Each alert fires and goes out at a real Prometheus, with the durations as shipped: over an hour
+test-alerts-long: tools prometheus ## Each alert fires and resolves in a real Prometheus, with the shipped durations: more than an hour
 	WAYBILL_ALERTS_FACTOR=1 $(CARGO) test --locked --test cluster alerts:: -- --nocapture
 
 .PHONY: dashboard-picture
-dashboard-picture: tools prometheus ## Draw docs/dashboard.svg from what Prometheus scraped while the alerts were tested
+dashboard-picture: tools prometheus ## Draw docs/dashboard.svg from the metrics of the last alert test
 	WAYBILL_DASHBOARD_PICTURE=$(CURDIR)/docs/dashboard.svg $(CARGO) test --locked --test cluster alerts:: -- --nocapture
 
 ##@ Quality
 
 .PHONY: lint
-lint: fmt-check clippy rustdoc deny msrv-check ## Format, clippy and rustdoc without a warning, licences and sources of what we depend on
+lint: fmt-check clippy rustdoc deny msrv-check ## Format; clippy and rustdoc without warnings; licences and sources of the dependencies
 
 .PHONY: fmt-check
 fmt-check:
@@ -144,7 +144,7 @@ rustdoc:
 deny: $(CARGO_DENY)
 	$(CARGO_DENY) --locked check bans licenses sources
 
-# Cheap: no dependency may ask for a newer Rust than ours. `make msrv` compiles with it.
+# Cheap: no dependency may require a newer Rust than Cargo.toml does. `make msrv` compiles with that version.
 .PHONY: msrv-check
 msrv-check:
 	@ours=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); \
@@ -179,7 +179,7 @@ load: ## The operator at 10,000 Ingresses in a real API server: times, memory, C
 # Sizes: make bench-peer INGRESSES=1000,50000; where Traefik takes more memory than there is: ALONE=1;
 # with the Ingresses in ten classes with outputs of their own: OUTPUTS=10
 .PHONY: bench-peer
-bench-peer: ## Waybill beside the whole Traefik at 1,000 and 10,000 Ingresses in one run; fails when a ratio is missed
+bench-peer: ## waybill compared with a complete Traefik at 1,000 and 10,000 Ingresses; fails if a ratio is missed
 	tests/tools/build etcd kube-apiserver kubectl traefik
 	$(CARGO) bench --locked --bench peer-bench -- $(if $(filter command line environment,$(origin INGRESSES)),--ingresses $(INGRESSES)) $(if $(ALONE),--alone) $(if $(OUTPUTS),--outputs $(OUTPUTS))
 
@@ -218,7 +218,7 @@ docs: ## Write docs/options.md and docs/lint.md from their tables, and docs/grap
 	mv docs/.new docs/graph.svg
 
 .PHONY: book
-book: $(MDBOOK) ## The documentation as a site in target/book/html, with every link in it followed
+book: $(MDBOOK) ## The documentation as a site in target/book/html, with all links checked
 	$(CARGO) run --locked --quiet --example book -- stage
 	$(MDBOOK) build target/book
 	$(CARGO) run --locked --quiet --example book -- check
@@ -252,12 +252,12 @@ release: $(CARGO_ABOUT) $(CARGO_ZIGBUILD) $(CARGO_CYCLONEDX) ## Archives, image,
 	release/build release amd64 arm64
 
 .PHONY: test-image
-test-image: image ## The image in crun, as the Deployment runs it, against a real API server
+test-image: image ## Run the image in crun, as the Deployment does, against a real API server
 	tests/tools/build etcd kube-apiserver kubectl
 	WAYBILL_IMAGE=$(IMAGE_ARCHIVE) $(CARGO) test --locked --test cluster image:: -- --ignored
 
 .PHONY: test-release
-test-release: ## Make the release twice, compare byte by byte, and look into it
+test-release: ## Build the release twice, compare byte by byte, and check the contents
 	release/test
 
 ##@ Tools
@@ -311,7 +311,7 @@ $(PROMETHEUS):
 	fi
 
 .PHONY: help
-help: ## This text
+help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

@@ -310,7 +310,7 @@ impl Routing {
         (translated, fetch)
     }
 
-    /// Removes moved Ingresses from their previous outputs.
+    /// Removes a moved Ingress from its previous output.
     pub fn settle(&mut self, key: &IngressKey) -> Change {
         self.table.settle(key)
     }

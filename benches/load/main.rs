@@ -137,9 +137,10 @@ async fn measure(arguments: &Arguments) -> Vec<String> {
 
     let growth = rounds::growth(&plane, count, arguments.busy_seconds, arguments.rounds).await;
 
-    let other_secrets = match arguments.other_secrets {
-        true => Some(rounds::memory_of_other_secrets(&plane, count, arguments.rounds).await),
-        false => None,
+    let other_secrets = if arguments.other_secrets {
+        Some(rounds::memory_of_other_secrets(&plane, count, arguments.rounds).await)
+    } else {
+        None
     };
 
     let [list_wall, list_cpu] = [list_wall, list_cpu].map(Sample::new);

@@ -198,12 +198,11 @@ impl Include {
                     self.right.insert(name, value);
                 }
                 Err(reason) => {
-                    let stands = match self.right.contains_key(&name) {
-                        true => "its previous content stays in use",
-                        false => {
-                            known = false;
-                            self.instead()
-                        }
+                    let stands = if self.right.contains_key(&name) {
+                        "its previous content stays in use"
+                    } else {
+                        known = false;
+                        self.instead()
                     };
                     faults.push(format!("{}: {reason}; {stands}", self.folder.join(&name).display()));
                 }
@@ -284,9 +283,10 @@ fn check(value: &Value) -> Result<(), String> {
 
 fn check_entries(section: &str, entries: &Value) -> Result<(), String> {
     if section == "certificates" {
-        return match entries.as_array().is_some_and(|list| !list.is_empty()) {
-            true => Ok(()),
-            false => Err(": it is empty or not a list, which Traefik refuses".to_owned()),
+        return if entries.as_array().is_some_and(|list| !list.is_empty()) {
+            Ok(())
+        } else {
+            Err(": it is empty or not a list, which Traefik refuses".to_owned())
         };
     }
     let entries = entries.as_object().filter(|map| !map.is_empty());

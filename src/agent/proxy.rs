@@ -287,9 +287,10 @@ mod tests {
         let handler = async move || {
             let (answer, is_there) = oneshot::channel();
             questions.send(answer).await.unwrap();
-            match is_there.await.unwrap() {
-                true => (StatusCode::OK, r#"{"addPrefix":{"prefix":"/a"}}"#),
-                false => (StatusCode::NOT_FOUND, ""),
+            if is_there.await.unwrap() {
+                (StatusCode::OK, r#"{"addPrefix":{"prefix":"/a"}}"#)
+            } else {
+                (StatusCode::NOT_FOUND, "")
             }
         };
         let app = Router::new().route("/api/http/middlewares/{name}", get(handler));

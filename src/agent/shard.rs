@@ -93,9 +93,10 @@ fn check_router(router: &Router) -> Validity {
     if router.rule.is_empty() {
         return Err("the rule is empty");
     }
-    match router.observability.as_ref().is_some_and(|observability| *observability == Default::default()) {
-        true => Err("observability is an empty section"),
-        false => Ok(()),
+    if router.observability.as_ref().is_some_and(|observability| *observability == Default::default()) {
+        Err("observability is an empty section")
+    } else {
+        Ok(())
     }
 }
 
@@ -103,16 +104,18 @@ fn check_service(service: &HttpService) -> Validity {
     if service.load_balancer == Default::default() {
         return Err("loadBalancer is an empty section");
     }
-    match service.load_balancer.servers.iter().any(|server| server.url.is_empty()) {
-        true => Err("a server has no url"),
-        false => Ok(()),
+    if service.load_balancer.servers.iter().any(|server| server.url.is_empty()) {
+        Err("a server has no url")
+    } else {
+        Ok(())
     }
 }
 
 fn check_certificate(certificate: &Certificate) -> Validity {
-    match certificate.cert_file.is_empty() || certificate.key_file.is_empty() {
-        true => Err("the certificate or its private key is missing"),
-        false => Ok(()),
+    if certificate.cert_file.is_empty() || certificate.key_file.is_empty() {
+        Err("the certificate or its private key is missing")
+    } else {
+        Ok(())
     }
 }
 

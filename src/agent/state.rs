@@ -172,11 +172,7 @@ impl AgentState {
         inner.reported &= reached.is_some();
         self.reached.send_if_modified(|last| std::mem::replace(last, reached) != reached);
         let behind = inner.newest.is_some() && inner.newest != reached;
-        match behind {
-            false => self.metrics.lag.set(None),
-            // The clock starts when Traefik fell behind.
-            true => self.metrics.lag.start(),
-        }
+        if !behind { self.metrics.lag.set(None) } else { self.metrics.lag.start() }
     }
 
     /// Records a fault, or that it is resolved. Every change is logged once.
@@ -188,7 +184,7 @@ impl AgentState {
         };
         match (&last, &reason) {
             (_, Some(reason)) if last.as_ref() != Some(reason) => tracing::warn!("{reason}"),
-            (Some(last), None) => tracing::info!("over: {last}"),
+            (Some(last), None) => tracing::info!("resolved: {last}"),
             _ => {}
         }
     }
@@ -231,10 +227,7 @@ impl AgentState {
     /// Whether Traefik has loaded what was handed on last; `None` while it may still be loading.
     pub fn outcome(&self) -> Option<bool> {
         let inner = self.lock();
-        match inner.is_loaded() {
-            true => Some(true),
-            false => inner.late().then_some(false),
-        }
+        if inner.is_loaded() { Some(true) } else { inner.late().then_some(false) }
     }
 
     /// All current faults.

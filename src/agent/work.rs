@@ -28,8 +28,8 @@ const INCLUDE_EVERY: Duration = Duration::from_secs(2);
 /// How often the files on disk are compared with their sums.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
 
-/// What the user's files say together. Of certificates for the same names Traefik keeps the first, and it reads files by
-/// name: this one comes before ours.
+/// The file with everything from the user's files. Traefik reads files by name and keeps the first of several certificates
+/// for the same names, so this name sorts before ours.
 const USER_FILE: &str = "include.yaml";
 
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
@@ -342,9 +342,10 @@ impl Work {
                 let name = format!("routing-{at:03}.yaml");
                 let unchanged = !self.assembly.may_have_changed(at)
                     && folder.current().is_some_and(|current| current.files.contains_key(&name));
-                let content = match unchanged {
-                    true => FileContent::Unchanged,
-                    false => FileContent::Text(self.assembly.file(at)),
+                let content = if unchanged {
+                    FileContent::Unchanged
+                } else {
+                    FileContent::Text(self.assembly.file(at))
                 };
                 files.insert(name, content);
             }

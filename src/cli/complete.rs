@@ -1,8 +1,8 @@
 //! Completions that know the objects of what a command line reads: `waybill __complete WORDS`, which the scripts of
 //! `waybill completions` call, and `kubectl_complete-waybill WORDS`, which kubectl calls.
 //!
-//! The answer is the one that kubectl reads: a candidate a line, behind a tab what it is, and last a colon with a
-//! number (2 for no blank behind the candidate, 4 for no file names of the shell's own).
+//! The answer has the form that kubectl reads: one candidate per line, a tab and its description, and in the last line a
+//! colon with a number (2: no space after the candidate; 4: no file names from the shell).
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};

@@ -16,9 +16,9 @@ pub enum GitError {
     Io(#[from] std::io::Error),
     #[error("git {command}: {message}")]
     Failed { command: &'static str, message: String },
-    #[error("git: more than {BYTES_LIMIT} bytes: name a folder further down")]
+    #[error("git: more than {BYTES_LIMIT} bytes: name a subfolder")]
     TooLong,
-    #[error("git: no manifest in this folder: the names of manifests end in .yaml, .yml or .json")]
+    #[error("git: no manifests in this folder (files named *.yaml, *.yml or *.json)")]
     NoManifest,
 }
 

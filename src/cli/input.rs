@@ -128,13 +128,11 @@ impl Input {
             return Err(InputError::NotCluster);
         } else {
             let _progress = Progress::new("reading manifests");
-            match lint {
-                true => {
-                    let (manifests, texts) =
-                        Manifests::read_with_texts(&self.filenames, &mut *streams.stdin)?;
-                    (manifests, Some(texts))
-                }
-                false => (Manifests::read(&self.filenames, &mut *streams.stdin)?, None),
+            if lint {
+                let (manifests, texts) = Manifests::read_with_texts(&self.filenames, &mut *streams.stdin)?;
+                (manifests, Some(texts))
+            } else {
+                (Manifests::read(&self.filenames, &mut *streams.stdin)?, None)
             }
         };
         report(&manifests, "the input", streams);
@@ -188,9 +186,10 @@ pub fn limited<'a>(loaded: &'a Loaded, namespace: Option<&str>) -> Cow<'a, Loade
 
 /// Reads the name of a namespace on a command line.
 pub fn namespace(text: &str) -> Result<String, String> {
-    match is_label(text) {
-        true => Ok(text.to_owned()),
-        false => Err("write the name of a namespace: a-z, 0-9 and -".to_owned()),
+    if is_label(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("write the name of a namespace: a-z, 0-9 and -".to_owned())
     }
 }
 
@@ -246,9 +245,10 @@ async fn listed(
     let mut manifests = Manifests::default();
     let mut refused = Vec::new();
     for &(plural, group, namespaced, optional) in lists {
-        let paths: Vec<String> = match namespaced && !namespaces.is_empty() {
-            true => namespaces.iter().map(|name| format!("{group}/namespaces/{name}/{plural}")).collect(),
-            false => vec![format!("{group}/{plural}")],
+        let paths: Vec<String> = if namespaced && !namespaces.is_empty() {
+            namespaces.iter().map(|name| format!("{group}/namespaces/{name}/{plural}")).collect()
+        } else {
+            vec![format!("{group}/{plural}")]
         };
         for path in paths {
             let selector = if plural == "secrets" { "?fieldSelector=type%3Dkubernetes.io%2Ftls" } else { "" };

@@ -36,12 +36,12 @@ pub fn command(command: clap::Command) -> clap::Command {
         .bin_name("kubectl waybill")
         .after_help(
             "Reads the cluster of the current context unless -f names manifests; --context, --kubeconfig and -n are \
-             kubectl's. Write flags behind the command: kubectl waybill explain -n shop https://shop.example/cart",
+             kubectl's. Write flags after the command: kubectl waybill explain -n shop https://shop.example/cart",
         )
         .mut_subcommands(|command| match command.get_name() {
             "run" | "agent" | "completions" => command.hide(true),
             "diff" => command.mut_arg("after", |after| {
-                after.required(false).help("What is: as A. With one source alone, A is cluster: and B is that source")
+                after.required(false).help("The new routing, in the same form as A. With only one source, that source is B, and A is cluster:")
             }),
             _ if command.get_groups().any(|group| group.get_id() == SOURCE) => {
                 command.mut_group(SOURCE, |group| group.required(false))

@@ -6,7 +6,7 @@ pub const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 /// The prefix of the annotations of Traefik's Ingress provider. Case matters.
 pub const TRAEFIK_PREFIX: &str = "traefik.ingress.kubernetes.io/";
 
-/// The label with the purpose of an object of waybill: `index`, `routing`, `keys` or `classes`.
+/// The label with the purpose of an object of waybill: `index`, `routing`, `keys`, `text`, `classes` or `agent`.
 pub const PART_LABEL: &str = "waybill.dev/part";
 
 /// The value of [`PART_LABEL`] on the ConfigMap in which a leader stores the last accepted parameters of classes.

@@ -396,7 +396,7 @@ impl Follower {
                 tracing::warn!(
                     namespace,
                     lease = lease.name_any(),
-                    "the Lease of an agent does not count: {reason}"
+                    "ignoring the Lease of an agent: {reason}"
                 );
             });
         }

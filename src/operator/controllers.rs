@@ -6,10 +6,10 @@
 //!                                      └── failed ──┘ a while later
 //! ```
 //!
-//! One set of watches serves everything, so a Controller has none of its own: its trigger is the queue of keys. What it
-//! looks up before each reconciliation is a window of the queue, a few keys with what is known of why they are there;
-//! the objects are in the stores. A key is in the window whether its object is there or gone, so deletions take the same
-//! way as changes.
+//! One set of watches serves everything, so a Controller has no watch of its own: it is triggered by the queue of keys.
+//! kube looks up each key in a reflector store before it reconciles. Here that store is a small window of the queue,
+//! which holds the keys and why they were queued; the objects themselves are in the stores. A key is in the window
+//! whether or not its object exists, so deletions are reconciled like changes.
 
 use std::collections::HashMap;
 use std::future::Future;

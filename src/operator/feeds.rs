@@ -33,16 +33,17 @@ use crate::watch::{Scope, SecretSource, Touched};
 /// A watch ends after this long and goes on where it was, so a connection that died is noticed soon after.
 pub const WATCH_SECONDS: u32 = 30;
 
-/// Objects in a page of a first list. A page is in memory whole, as text and decoded, for every kind at once; the memory
-/// between what is kept of it is hard to use again. Each costs a round trip, and there is one after the other.
+/// Objects in a page of a first list. Every kind has a whole page in memory at the same time, as text and decoded, and
+/// the gaps between what is kept of it fragment the heap. On the other hand, pages are fetched one after the other, and
+/// each costs a round trip.
 pub const PAGE: u32 = 500;
 
 /// Failures of the watches of a kind are logged at most this often.
 const LOG_AGAIN: Duration = Duration::from_secs(30);
 
-/// A right that has been missing for so long is missing: the first list was answered 403 all the time. Less may be a role
-/// that is being replaced, or an API server that has not read its roles yet. The watch does not count as dead by then
-/// ([`crate::publish::lease::Limits`]).
+/// If the first list has been answered with 403 for this long, the right is missing. For a shorter time, a role may be
+/// about to be replaced, or the API server may not have read its roles yet. A watch counts as dead only after more than
+/// this ([`crate::publish::lease::Limits`]).
 pub const WAIT_FOR_RIGHT: Duration = Duration::from_secs(30);
 
 /// Secrets of Helm's releases are large, many, and of no use here.
@@ -221,8 +222,8 @@ impl Watching {
             .boxed()
     }
 
-    /// Follows the objects of a kind. Whoever owns a watched namespace can take our rights there away, and is not to hold
-    /// up the others by it: then what was read of it stays, and where nothing was read it counts as empty.
+    /// Follows the objects of a kind. The owner of a watched namespace can take away our rights there, which must not hold
+    /// up the others: what has been read of that namespace stays, and if nothing has been read, it counts as empty.
     async fn feed<K>(
         self,
         kind: WatchKind,
@@ -264,7 +265,7 @@ impl Watching {
                         tracing::warn!(
                             kind = kind.as_str(),
                             %namespace,
-                            "may not be read in this namespace, so there are none until it may"
+                            "waybill may not read this kind in this namespace; its objects there count as absent until it may"
                         );
                         listed = true;
                         self.take(kind, &path, Event::InitDone, &apply);
@@ -301,7 +302,7 @@ impl Watching {
         if matches!(event, Event::InitDone) {
             tracing::debug!(kind = kind.as_str(), path, "listed");
         }
-        // A list that does not come to its end tells of no deletion. Before it the API server was not even heard of.
+        // Until a list is complete, it shows no deletions, and `Init` comes before any answer: neither is a sign of life.
         if !matches!(event, Event::Init | Event::InitApply(_)) {
             self.metrics.watch_age.heard(kind, path, Instant::now());
         }

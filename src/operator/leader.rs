@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! Live ──pending──▶ publisher ──commits──▶ ConfigMaps, Secrets
-//!                       └──▶ statuses of Ingresses, once the output that they tell of is committed
+//!                       └──▶ statuses of Ingresses, once their output is committed
 //! Live ──problems─▶ problems ──▶ Events
-//! Live ──classes──▶ class publisher ──▶ what is remembered of classes, statuses of their parameters
+//! Live ──classes──▶ class publisher ──▶ stored settings of classes, statuses of their parameters
 //! ```
 
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The routing of a running operator. Watch events go in, keys to reconcile come out, and results go to the publisher.
 //!
-//! There are two locks. That of the routing is held for as long as an event or a translation takes; that of the notes
-//! only to add to them or to take them away, and nothing waits for the first while it holds the second.
+//! There are two locks. The routing's lock is held while an event is applied or an Ingress is translated. The notes' lock
+//! is held only to add or take notes. Nothing acquires the routing's lock while it holds the notes' lock.
 
 mod first_lists;
 

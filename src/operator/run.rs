@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Workers wait for the routing's lock, and a translation holds it for as long as it takes. Nothing on the main thread
-//! ever takes it, so the lease is renewed and probes are answered whatever the workers do. `/livez` notices a lock that
-//! is never given back by the pulse, which stops then.
+//! ever takes it, so the lease is renewed and probes are answered whatever the workers do. If the lock is
+//! never released, the pulse stops, and `/livez` reports it.
 //!
 //! None of these tasks ends before the operator is stopped. One that does, or panics, ends the process with an error,
 //! so that it is started again.

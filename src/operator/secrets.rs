@@ -33,8 +33,8 @@ const LINES: (u32, u32) = (1, 20);
 /// The longest interval between checks for expired certificates.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Fetches the Secrets that [`Live::secrets`] requests, forever. A GET that has been answered 403 for `wait_for_right` is
-/// expected to stay forbidden.
+/// Fetches the Secrets that [`Live::secrets`] requests, forever. If a GET has been
+/// answered with 403 for `wait_for_right`, the right counts as missing.
 pub async fn fetch(client: Client, live: Arc<Live>, wait_for_right: Duration) {
     let places = Arc::new(Semaphore::new(CONCURRENCY));
     let lines = Arc::new(Mutex::new(LineLimit::new(LINES.0, LINES.1)));

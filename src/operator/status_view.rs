@@ -60,7 +60,7 @@ struct HeldStatuses {
     /// Ingresses that have had our address and no routing since before this term; `None` until this has been checked.
     /// Routing from an earlier term may still be published until every output is committed.
     inherited: Option<HashSet<IngressKey>>,
-    /// Ingresses with our address that are not shown any more, as they were: deleted, or without the label.
+    /// The last versions of Ingresses with our address that left the watch: deleted, or without the selected label.
     left: HashMap<IngressKey, Arc<Ingress>>,
 }
 

@@ -78,7 +78,7 @@ impl Tasks {
         }
     }
 
-    /// Waits until all have ended.
+    /// Waits until the tasks with these names have ended.
     pub async fn all_ended(&mut self, names: &[&str]) {
         while self.names.values().any(|name| names.contains(name)) {
             if let Some((_, Err(error))) = self.next().await {

@@ -283,9 +283,12 @@ impl<'a> Builder<'a> {
         const WRITE: Duration = Duration::from_secs(1);
         let at_least = |milliseconds: u64| {
             move |text: &str| {
-                duration(text).and_then(|time| match time >= Duration::from_millis(milliseconds) {
-                    true => Ok(time),
-                    false => Err(Wrong::new("too short", format!("write at least {milliseconds}ms"))),
+                duration(text).and_then(|time| {
+                    if time >= Duration::from_millis(milliseconds) {
+                        Ok(time)
+                    } else {
+                        Err(Wrong::new("too short", format!("write at least {milliseconds}ms")))
+                    }
                 })
             }
         };
@@ -294,11 +297,10 @@ impl<'a> Builder<'a> {
             lease_name: self.get(Id::LeaseName, name::label),
             lease_duration: self.get(Id::LeaseDuration, |text| {
                 let lease = duration(text)?;
-                match lease.subsec_nanos() == 0 && lease >= Duration::from_secs(2) {
-                    true => Ok(lease),
-                    false => {
-                        Err(Wrong::new("not a whole number of seconds from 2", "write one, such as 15s"))
-                    }
+                if lease.subsec_nanos() == 0 && lease >= Duration::from_secs(2) {
+                    Ok(lease)
+                } else {
+                    Err(Wrong::new("not a whole number of at least 2 seconds", "write for example 15s"))
                 }
             }),
             renew_deadline: self.get(Id::RenewDeadline, at_least(1)),
@@ -308,24 +310,29 @@ impl<'a> Builder<'a> {
             election;
         // A value that is itself wrong is zero here, and not compared.
         if !lease.is_zero() && renew >= lease {
-            self.too_long(Id::RenewDeadline, renew, "leaseDuration", lease);
+            self.too_long(Id::RenewDeadline, renew, "it must be shorter than leaseDuration", lease);
         }
         if !lease.is_zero() && !renew.is_zero() && retry * 6 / 5 >= renew {
-            self.too_long(Id::RetryPeriod, retry, "renewDeadline, even times 1.2", renew);
+            self.too_long(Id::RetryPeriod, retry, "1.2 times this must be shorter than renewDeadline", renew);
         // A write takes whole seconds, so none starts in the last one of a lease.
         } else if lease > WRITE && retry * 6 / 5 >= lease - WRITE {
-            self.too_long(Id::RetryPeriod, retry, "leaseDuration less 1s, even times 1.2", lease - WRITE);
+            self.too_long(
+                Id::RetryPeriod,
+                retry,
+                "1.2 times this must be shorter than leaseDuration minus 1s",
+                lease - WRITE,
+            );
         }
         election
     }
 
-    fn too_long(&mut self, id: Id, value: Duration, than: &str, limit: Duration) {
+    fn too_long(&mut self, id: Id, value: Duration, remedy: &str, limit: Duration) {
         // The one that was written has to be corrected, not the default of the other.
         let fault = OptionFault::new(
             id.key(),
             self.origin(id),
             "too long".to_owned(),
-            format!("it must be shorter than {than} ({})", spelled(limit)),
+            format!("{remedy} ({})", spelled(limit)),
         );
         self.faults.push(fault.value(&spelled(value)));
     }

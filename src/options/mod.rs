@@ -36,14 +36,14 @@ use crate::redact::printable;
 /// Bytes of a file of options that are read; a longer one is refused.
 const FILE_LIMIT: u64 = 4 << 20;
 
-/// Options that are right, and what there is to say about them.
+/// Valid options, with warnings and with what was ignored.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub options: Options,
     /// What works and is probably not meant: one line each, to be logged as warnings.
     pub warnings: Vec<String>,
     pub ignored_sections: Vec<String>,
-    /// Flags that are Traefik's alone, as they were written, without values.
+    /// Flags that only Traefik uses, as they were written, without values.
     pub ignored_flags: Vec<String>,
     origins: BTreeMap<Id, Source>,
 }
@@ -58,7 +58,7 @@ impl Loaded {
     pub fn notes(&self) -> Vec<String> {
         let line = |what: &str, names: &[String]| {
             (!names.is_empty())
-                .then(|| format!("{what} that are Traefik's alone are ignored: {}", names.join(", ")))
+                .then(|| format!("{what} that only Traefik uses are ignored: {}", names.join(", ")))
         };
         [line("sections of the file", &self.ignored_sections), line("flags", &self.ignored_flags)]
             .into_iter()
@@ -90,7 +90,7 @@ fn load_with(
             Err(error) => {
                 let wrong = format!("the file can't be read ({})", printable(&error.to_string()));
                 let fault =
-                    OptionFault::new(names::CONFIG_FILE, source.clone(), wrong, "name a file that is there");
+                    OptionFault::new(names::CONFIG_FILE, source.clone(), wrong, "name an existing file");
                 FoundOptions { faults: vec![fault.value(path)], ..FoundOptions::default() }
             }
         },
@@ -122,9 +122,8 @@ pub fn from_yaml_str(text: &str) -> Result<Loaded, OptionFaults> {
     let path = "options.yaml";
     let flags =
         FoundOptions { config_file: Some((path.to_owned(), Source::Default)), ..FoundOptions::default() };
-    let read = |asked: &Path| match asked == Path::new(path) {
-        true => Ok(text.to_owned()),
-        false => Err(io::ErrorKind::NotFound.into()),
+    let read = |asked: &Path| {
+        if asked == Path::new(path) { Ok(text.to_owned()) } else { Err(io::ErrorKind::NotFound.into()) }
     };
     load_with(&Flags(flags), &BTreeMap::new(), Path::new(""), &read)
 }
@@ -133,9 +132,10 @@ pub fn from_yaml_str(text: &str) -> Result<Loaded, OptionFaults> {
 fn read_file(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(FILE_LIMIT + 1).read_to_string(&mut text)?;
-    match text.len() as u64 > FILE_LIMIT {
-        true => Err(io::Error::new(io::ErrorKind::InvalidData, format!("longer than {FILE_LIMIT} bytes"))),
-        false => Ok(text),
+    if text.len() as u64 > FILE_LIMIT {
+        Err(io::Error::new(io::ErrorKind::InvalidData, format!("longer than {FILE_LIMIT} bytes")))
+    } else {
+        Ok(text)
     }
 }
 

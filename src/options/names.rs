@@ -65,9 +65,10 @@ pub fn resolve(name: &str) -> Name {
     }
     let mut parts = name.split('.');
     let first = parts.next().unwrap_or_default();
-    let known = match first.eq_ignore_ascii_case("providers") {
-        true => contains(PROVIDERS, parts.next().unwrap_or_default()),
-        false => contains(SECTIONS, first),
+    let known = if first.eq_ignore_ascii_case("providers") {
+        contains(PROVIDERS, parts.next().unwrap_or_default())
+    } else {
+        contains(SECTIONS, first)
     };
     if known { Name::Traefik } else { Name::Unknown }
 }

@@ -155,9 +155,10 @@ impl<'a> Parser<'a> {
 }
 
 fn label_value(value: &str) -> Result<String, String> {
-    match name::is_label_value(value) {
-        true => Ok(value.to_owned()),
-        false => Err(format!("`{value}` is not a label value")),
+    if name::is_label_value(value) {
+        Ok(value.to_owned())
+    } else {
+        Err(format!("`{value}` is not a label value"))
     }
 }
 

@@ -176,7 +176,7 @@ options! {
         "Label selector that Ingresses must match. Services, EndpointSlices and Secrets are not filtered.";
     IngressClass "providers.kubernetesIngress.ingressClass", ValueKind::Text("name"), NONE, Selection,
         "Use only Ingresses of this IngressClass or with this value of the annotation `kubernetes.io/ingress.class`. When \
-         empty, use the Ingresses of every class with our controller name, and those without a class whose annotation is \
+         empty, use the Ingresses of every class with the name in `operator.controllerName`, and those without a class whose annotation is \
          missing, empty or `traefik`.";
     DisableIngressClassLookup "providers.kubernetesIngress.disableIngressClassLookup", ValueKind::Boolean, OFF, Selection,
         "Do not read IngressClasses. Ingresses with `spec.ingressClassName` are then ignored; the annotation still works.";
@@ -184,7 +184,7 @@ options! {
         "Do not read IngressClasses and Nodes, so that Roles without a ClusterRole are enough. `service.nodeportlb` then \
          does not work.";
     ControllerName "operator.controllerName", ValueKind::Text("name"), Default::Text("traefik.io/ingress-controller"), Selection,
-        "Controller name: IngressClasses with this `spec.controller` are ours.";
+        "Controller name: waybill handles IngressClasses with this `spec.controller`.";
 
     AllowEmptyServices "providers.kubernetesIngress.allowEmptyServices", ValueKind::Boolean, OFF, Routing,
         "Keep the routes of a Service without ready endpoints; they answer 503.";
@@ -238,8 +238,8 @@ options! {
     OutputName "operator.output.name", ValueKind::Text("name"), Default::Text("waybill"), Publishing,
         "Name of the output that the proxies read.";
     PublishBytesPerSecond "operator.publishBytesPerSecond", ValueKind::Text("size"), Default::Text("1Mi"), Publishing,
-        "Average number of bytes written per second. Above it, configurations are published less often, and a metric \
-         shows it.";
+        "Limit on the average number of bytes written per second. If changes exceed it, configurations are published less \
+         often, and a metric shows it.";
     MaxWithdrawal "operator.maxWithdrawal", ValueKind::Text("percent"), Default::Text("0"), Publishing,
         "A configuration that removes more than this percentage of an output's routers is held until the index has the \
          annotation `waybill.dev/confirm-withdrawal`. If several namespaces have routers, more than this percentage of \
@@ -254,21 +254,21 @@ options! {
     RenewDeadline "operator.leaderElection.renewDeadline", ValueKind::Text("duration"), Default::Text("10s"), LeaderElection,
         "How long a leader that can't renew keeps writing. Must be shorter than `leaseDuration`.";
     RetryPeriod "operator.leaderElection.retryPeriod", ValueKind::Text("duration"), Default::Text("2s"), LeaderElection,
-        "Time between two attempts to get or renew the Lease. 1.2 times this must be shorter than `renewDeadline`, and than `leaseDuration` less 1s.";
+        "Time between two attempts to get or renew the Lease. 1.2 times this must be shorter than `renewDeadline` and shorter than `leaseDuration` minus 1s.";
 
     MetricsAddress "operator.metricsAddress", ValueKind::Text("address"), Default::Text(":8080"), Observation,
         "Address to serve `/metrics`, `/livez` and `/readyz` on.";
     MetricsSecure "operator.metricsSecure", ValueKind::Boolean, OFF, Observation,
-        "Serve `/metrics` at `metricsSecureAddress` over TLS, and no longer at `metricsAddress`. Only those who may `get` the non-resource URL `/metrics` in the cluster are answered.";
+        "Serve `/metrics` at `metricsSecureAddress` over TLS, and no longer at `metricsAddress`. Only clients that may `get` the non-resource URL `/metrics` in the cluster get an answer.";
     MetricsSecureAddress "operator.metricsSecureAddress", ValueKind::Text("address"), Default::Text(":8443"), Observation,
         "Address to serve `/metrics` on with `metricsSecure`.";
     MetricsCertFile "operator.metricsCertFile", ValueKind::Text("path"), NONE, Observation,
-        "File with the certificate and its chain for `metricsSecure`, in PEM. It is read again when it changes. When empty, a self-signed one is made at every start.";
+        "File with the certificate and its chain for `metricsSecure`, in PEM. It is read again when it changes. When empty, a self-signed certificate is created at every start.";
     MetricsKeyFile "operator.metricsKeyFile", ValueKind::Text("path"), NONE, Observation,
         "File with the private key of `metricsCertFile`, in PEM.";
     OtlpEndpoint "operator.otlpEndpoint", ValueKind::Text("URL"), NONE, Observation,
         "URL of an OpenTelemetry collector that takes OTLP over HTTP, such as `http://otel-collector:4318`. The leader sends it \
-         a trace of each change: event, reconciliation, commit, loaded by the proxies. `/v1/traces` is added to a URL without \
+         a trace of each change: its event, reconciliation and commit, and the loading by the proxies. `/v1/traces` is added to a URL without \
          a path. No traces when empty.";
     LogLevel "operator.logLevel", ValueKind::Choice(&["error", "warn", "info", "debug", "trace"]), Default::Text("info"), Observation,
         "Log level: lines below it are not logged.";

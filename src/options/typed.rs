@@ -56,7 +56,7 @@ pub struct Options {
 pub struct LeaderElection {
     pub enabled: bool,
     pub lease_name: String,
-    /// How long the others wait for a leader that no longer renews; whole seconds, at least 1.
+    /// How long the others wait for a leader that no longer renews; whole seconds, at least 2.
     pub lease_duration: Duration,
     pub renew_deadline: Duration,
     pub retry_period: Duration,

@@ -1,9 +1,9 @@
 //! The last accepted parameters of every class, as one ConfigMap keeps them: `{leaseName}.classes` in the
 //! operator's namespace. The leader writes it; everybody, `render` too, reads it.
 //!
-//! Its data has one key a class, the class's name, with `{"uid": …, "spec": …}` as JSON. An entry that
-//! does not read as that, or whose spec is not right, counts as absent. One more key lists the outputs of classes, until
-//! one that no class has any more is empty.
+//! Its data has one key per class, the class's name, with `{"uid": …, "spec": …}` as JSON. An entry that
+//! cannot be parsed, or whose spec is invalid, counts as absent. Another key lists the outputs of classes. An output that
+//! no class uses any more is listed until it has been emptied.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -188,7 +188,9 @@ pub fn resolve(inputs: &Inputs<'_>, namespaces: NamespaceLabels<'_>) -> Option<R
         Found::NotInstalled => {
             let verdict = Verdict::new(
                 Reason::NotInstalled,
-                format!("{KIND} cannot be read; install the files under crds/ and waybill's ClusterRole"),
+                format!(
+                    "{KIND} cannot be read; install the CRD (waybill crds | kubectl apply -f -) and waybill's ClusterRole"
+                ),
             );
             return Some(refused(inputs, namespaces, verdict, "spec.parameters.name", name));
         }

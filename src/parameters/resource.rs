@@ -193,7 +193,7 @@ pub(super) const PRECEDENCES: &[(&str, Precedence)] =
 pub(super) const BROKEN_BACKENDS: &[(&str, BrokenBackends)] =
     &[("Drop", BrokenBackends::Drop), ("Answer503", BrokenBackends::Answer503)];
 
-/// What waybill made of the settings. Conditions are written at once, counts at most every 30 seconds.
+/// Whether waybill uses the settings, and for what. Conditions are written at once, counts at most every 30 seconds.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct IngressClassParametersStatus {
@@ -201,8 +201,8 @@ pub struct IngressClassParametersStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "integer")]
     pub observed_generation: Option<i64>,
-    /// Accepted: the settings are usable. Published: the last commit contains the current routing. Ready: both, or what is left to
-    /// publish came later than these settings.
+    /// Accepted: the settings are usable. Published: the last commit contains the current routing. Ready: both, or the
+    /// only unpublished changes are later than these settings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 8),
@@ -308,7 +308,7 @@ fn references(_: &mut SchemaGenerator) -> Schema {
     list(text(
         MAX_REFERENCE,
         r"self.matches('^[^\\s,║]+$')",
-        "write one name an entry, without blanks, commas and the character U+2551",
+        "write one name per entry, without spaces, commas or the character U+2551",
     ))
 }
 

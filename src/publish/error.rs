@@ -13,13 +13,15 @@ use crate::translate::problem::{Kind, Subject};
 const MESSAGE_LIMIT: usize = 400;
 
 /// Replaces the API server's message when it refuses a Secret.
-const NOT_SHOWN: &str = "(not shown, since it could hold a key)";
+const NOT_SHOWN: &str = "(not shown because it could contain a key)";
 
 /// Why a write, or a read before it, failed. What is published stays as it was. `object` is kind, namespace and name.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// 409.
-    #[error("{object}: someone else changed it meanwhile; it is read again and the write is repeated")]
+    #[error(
+        "{object}: changed by someone else in the meantime; it will be read again and the write repeated"
+    )]
     Conflict { object: String },
     /// The object or its namespace does not exist (404).
     #[error("{object}: not found: {}; create the namespace, or set another one for the output", words(.source))]
@@ -28,7 +30,7 @@ pub enum PublishError {
     #[error("{object}: {}", answer(*.failure, .source))]
     Api { object: String, failure: WriteFailure, source: Box<kube::Error> },
     /// No answer in time, or the API server dropped the request (504). The write may have been executed.
-    #[error("{object}: no answer within {:.1} s; it is tried again", .waited.as_secs_f64())]
+    #[error("{object}: no answer within {:.1} s; trying again", .waited.as_secs_f64())]
     Timeout { object: String, waited: Duration },
     /// The lease expired before the write could start, or a later leader has written.
     #[error("{object}: not written, since this replica no longer leads")]
@@ -156,7 +158,7 @@ impl FailureLog {
 pub(super) fn failure(error: &kube::Error) -> WriteFailure {
     match error {
         kube::Error::Api(status) => match status.code {
-            // The second is the message before anyone has counted.
+            // The second is the message while the quota controller has not counted yet.
             403 if status.message.contains("exceeded quota")
                 || status.message.contains("status unknown for quota") =>
             {
@@ -190,10 +192,13 @@ fn answer(failure: WriteFailure, error: &kube::Error) -> String {
         }
         WriteFailure::QuotaExceeded => ("refused by a quota", "raise the ResourceQuota of its namespace"),
         WriteFailure::TooLarge => ("too large for the API server", "raise its request size limit"),
-        WriteFailure::Invalid => ("invalid", "look for an admission policy, else report this as a bug"),
-        WriteFailure::Throttled => ("the API server is busy", "it is tried again"),
-        WriteFailure::Unreachable => ("no answer from the API server", "it is tried again"),
-        _ => ("the API server failed", "it is tried again"),
+        WriteFailure::Invalid => (
+            "invalid",
+            "look for an admission policy that changes or refuses it; otherwise report this as a bug",
+        ),
+        WriteFailure::Throttled => ("the API server is busy", "trying again"),
+        WriteFailure::Unreachable => ("no answer from the API server", "trying again"),
+        _ => ("the API server failed", "trying again"),
     };
     format!("{what}: {}; {remedy}", words(error))
 }
@@ -203,7 +208,7 @@ fn words(error: &kube::Error) -> String {
     let text = match error {
         kube::Error::Api(status) => status.message.clone(),
         kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) | kube::Error::ReadEvents(_) => {
-            "the answer is cut off or is no JSON".to_owned()
+            "the answer is cut off or not JSON".to_owned()
         }
         error => error.to_string(),
     };

@@ -25,7 +25,7 @@ pub struct Index {
     #[serde(default)]
     pub awaited: u64,
     pub published_at: String,
-    /// Of the shards' names; `None` where these are made without one.
+    /// The salt of the shards' names; `None` if they have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<Salt>,
     /// [`crate::table::hash`] in hex.
@@ -50,7 +50,7 @@ pub enum IndexError {
         "index.json has formatVersion {found}, this release knows {FORMAT_VERSION}: use the release that wrote it"
     )]
     NewerFormat { found: u64 },
-    #[error("index.json has formatVersion {found}, and the first was 1")]
+    #[error("index.json has formatVersion {found}, but versions start at 1")]
     UnknownFormat { found: u64 },
     /// `shards` or `keyShards`.
     #[error(

@@ -37,11 +37,11 @@ pub enum ReadError {
     #[error("{object}: {key} is not gzip, or more than {UNPACKED_LIMIT} bytes unpacked: {source}")]
     Packed { object: String, key: &'static str, source: std::io::Error },
     /// The reason says where the fault is, and quotes nothing of it.
-    #[error("{object}: {key} is not a document of waybill's: {reason}")]
+    #[error("{object}: {key} is not a document that waybill writes: {reason}")]
     Document { object: String, key: &'static str, reason: String },
-    #[error("two shards hold the {kind} {name:?}")]
+    #[error("two shards contain the {kind} {name:?}")]
     Twice { kind: &'static str, name: String },
-    #[error("the content of the shards does not match the index (counts, or sha256 of the whole)")]
+    #[error("the content of the shards does not match the index (its counts or its hash)")]
     NotTheWhole,
 }
 

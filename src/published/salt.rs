@@ -1,5 +1,5 @@
-//! The names of shards. They are short, so whoever writes a text alone, as a tenant can, may search for two of the same
-//! name: 2^30 tries. Once that has happened to an output, names depend on a secret of its index.
+//! The names of shards. They are short, so a tenant who determines the whole text of a shard can search for two texts
+//! with the same name, in about 2^30 tries. Once that has happened to an output, its names depend on a secret in its index.
 
 use std::fmt;
 
@@ -54,8 +54,8 @@ impl fmt::Debug for Salt {
     }
 }
 
-/// What the name of a shard ends with, from the sha256 of its text: [`Digest::short`] of the sha256 of the salt and that
-/// sum, 48 bytes together. An output without a salt has that of the text's own sum.
+/// The end of a shard's name. Without a salt, it is [`Digest::short`] of the sha256 of the text. With a salt, it is
+/// [`Digest::short`] of the sha256 of 48 bytes: the salt, then the sha256 of the text.
 pub fn short_name(salt: Option<Salt>, text: &Digest) -> ShortDigest {
     let Some(Salt(bits)) = salt else { return text.short() };
     Digest::written(|sum| {

@@ -78,7 +78,7 @@ impl ServingCertificate {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::replace(&mut held.seen, sum) != sum {
             held.config = texts?.config(files)?;
-            tracing::info!(certificate = %files.certificate.display(), "metrics are served with a new certificate");
+            tracing::info!(certificate = %files.certificate.display(), "serving metrics with a new certificate");
         }
         Ok(())
     }

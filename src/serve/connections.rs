@@ -105,9 +105,10 @@ impl Places {
         self.0.retain(|(_, task)| !task.is_finished());
         let of_peer = self.0.iter().enumerate().filter(|(_, (of, _))| *of == peer);
         let of_peer: Vec<usize> = of_peer.map(|(at, _)| at).collect();
-        let oldest = match of_peer.len() >= PER_PEER {
-            true => of_peer.first().copied(),
-            false => (self.0.len() >= CONNECTIONS).then_some(0),
+        let oldest = if of_peer.len() >= PER_PEER {
+            of_peer.first().copied()
+        } else {
+            (self.0.len() >= CONNECTIONS).then_some(0)
         };
         if let Some((_, task)) = oldest.and_then(|at| self.0.remove(at)) {
             task.abort();

@@ -240,10 +240,7 @@ impl ReaderMemory {
                 return ReaderKnown::Ask { fallback: Some(ReaderVerdict::Allowed) };
             }
         }
-        match self.may_ask(peer, now) {
-            true => ReaderKnown::Ask { fallback: None },
-            false => ReaderKnown::TooMany,
-        }
+        if self.may_ask(peer, now) { ReaderKnown::Ask { fallback: None } } else { ReaderKnown::TooMany }
     }
 
     fn may_ask(&mut self, peer: IpAddr, now: Instant) -> bool {

@@ -145,7 +145,7 @@ impl Exporter {
             Err(error) => {
                 self.metrics.spans.add(SpanResult::Dropped, count);
                 if self.reminder.is_due(Instant::now()) {
-                    tracing::warn!(endpoint = %self.collector.endpoint, %error, "operator.otlpEndpoint: spans are lost");
+                    tracing::warn!(endpoint = %self.collector.endpoint, %error, "operator.otlpEndpoint: the collector does not accept spans; dropping them");
                 }
                 false
             }

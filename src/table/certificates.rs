@@ -20,7 +20,7 @@ use crate::translate::fragment::{CertificateFragment, Created};
 #[derive(Default)]
 pub(super) struct Certificates {
     secrets: HashMap<SecretKey, UsedSecret>,
-    /// By what Traefik tells them apart by.
+    /// By [`names_of`] their certificates.
     rivals: HashMap<Digest, Rivals>,
     published: Shards<CertificateLines>,
 }
@@ -46,7 +46,7 @@ struct Rivals {
 /// The least of several is published.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
-    /// Known as soon as there are two: to look at a key takes long.
+    /// Whether Traefik cannot load it. Determined only if there are rivals, because parsing a key is slow.
     unloadable: bool,
     created: Created,
     secret: SecretKey,
@@ -58,7 +58,8 @@ impl Certificates {
         &self.published
     }
 
-    /// Secrets that are not published for the sake of another one, with that one; without those that hold a copy.
+    /// Secrets that are not published because of another one, each with that one. Those with an identical certificate are
+    /// left out.
     pub fn shadowed(&self) -> impl Iterator<Item = (&SecretKey, &SecretKey)> {
         let certificate = |rank: &Rank| self.secrets.get(&rank.secret).map(|used| &used.certificate);
         self.rivals.values().flat_map(move |Rivals { first, others }| {
@@ -72,8 +73,8 @@ impl Certificates {
         self.published.refresh();
     }
 
-    /// Takes what an Ingress brings, whichever Ingress brought another content before. `is_new` where it did not name
-    /// the Secret. Whether that changed what is published.
+    /// Sets the content of a Secret that an Ingress uses; it replaces what any Ingress brought before. `is_new`: the
+    /// Ingress did not name the Secret before. Returns whether that changed what is published.
     pub fn take(&mut self, fragment: &CertificateFragment, is_new: bool) -> bool {
         let CertificateFragment { secret, created, certificate } = fragment;
         let mut users = usize::from(is_new);

@@ -212,13 +212,13 @@ impl Table {
         })
     }
 
-    /// Makes an output known that may have no fragment, so that it is published as empty.
+    /// Declares an output, so that it is published even if it has no fragment.
     pub fn declare(&mut self, output: &OutputKey) -> &mut Output {
         self.outputs.entry(output.clone()).or_default()
     }
 
-    /// Forgets an output that holds nothing; whether it did. One that lost its last fragment stays known until
-    /// then, because its readers have to be emptied.
+    /// Forgets an output if it is empty, and returns whether it was. Until then, an output that has lost its last
+    /// fragment stays known, because its readers still have to get the empty routing.
     pub fn forget(&mut self, output: &OutputKey) -> bool {
         let empty = self.output(output).is_some_and(Output::is_empty);
         if empty {
@@ -243,7 +243,7 @@ impl Table {
     }
 }
 
-/// Tells nothing about the other Ingress: its namespace may be none of the reader's business.
+/// Does not name the other Ingress, since its namespace may be private.
 fn default_backend_taken(ingress: &IngressKey) -> Problem {
     Problem {
         category: Category::DefaultBackendTaken,
@@ -255,8 +255,8 @@ fn default_backend_taken(ingress: &IngressKey) -> Problem {
         field: "spec.defaultBackend".to_owned(),
         value: String::new(),
         remedy:
-            "an older Ingress is the default backend already, and there can be one: give this one rules, or \
-                 have the other removed"
+            "another, older Ingress is the default backend, and there can be only one: give this Ingress rules, \
+                 or have the other one removed"
                 .to_owned(),
     }
 }

@@ -44,10 +44,8 @@ fn compare(changed: &mut Vec<ChangedField>, field: &'static str, before: String,
         return;
     }
     // The value of an annotation is in each of thousands of routes.
-    let shown = |value: String| match value.len() > VALUE_LIMIT {
-        true => redact::shown(&value, VALUE_LIMIT),
-        false => value,
-    };
+    let shown =
+        |value: String| if value.len() > VALUE_LIMIT { redact::shown(&value, VALUE_LIMIT) } else { value };
     changed.push(ChangedField { field, before: shown(before), after: shown(after) });
 }
 
@@ -156,7 +154,7 @@ pub fn urls(all: &BTreeSet<String>, other: Option<&BTreeSet<String>>) -> String 
     let mut parts: Vec<String> = own.iter().take(URLS_SHOWN).map(|url| (*url).clone()).collect();
     let (more, kept) = (own.len() - parts.len(), all.len() - own.len());
     parts.extend((more > 0).then(|| format!("{more} more")));
-    parts.extend((kept > 0).then(|| format!("{kept} that stay")));
+    parts.extend((kept > 0).then(|| format!("{kept} unchanged")));
     list(&parts)
 }
 

@@ -190,9 +190,10 @@ impl ComparedRoute {
 
     /// The route as a Traefik with these entry points would have it.
     pub fn loaded(mut self, entry_points: &[LoadedEntryPoint]) -> Vec<Self> {
-        let names: Vec<String> = match self.entry_points.is_empty() {
-            true => entry_points.iter().filter(|one| one.default).map(|one| one.name.clone()).collect(),
-            false => self.take_entry_points(),
+        let names: Vec<String> = if self.entry_points.is_empty() {
+            entry_points.iter().filter(|one| one.default).map(|one| one.name.clone()).collect()
+        } else {
+            self.take_entry_points()
         };
         let on = |name: String| {
             let mut route = Self { entry_points: vec![name.clone()], ..self.clone() };

@@ -16,7 +16,7 @@ pub fn text(diff: &RoutingDiff, colourful: bool) -> String {
     for CertificateDifference { secrets, text, deliberate } in &diff.certificates {
         let word = paint.with("33", "certificate");
         let _ = writeln!(out, "{word}  Secret {}\n         {text}", shown(&secrets.join(", ")));
-        let _ = writeln!(out, "         on purpose (docs/migration.md): {deliberate}");
+        let _ = writeln!(out, "         deliberate (docs/migration.md): {deliberate}");
     }
     if !out.is_empty() {
         out.push('\n');
@@ -30,7 +30,7 @@ pub fn text(diff: &RoutingDiff, colourful: bool) -> String {
         many => drop(write!(out, "; {many} certificates")),
     }
     if deliberate > 0 {
-        let _ = write!(out, "; {deliberate} of the differences on purpose");
+        let _ = write!(out, "; {deliberate} of these differences are deliberate");
     }
     out.push('\n');
     out

@@ -305,11 +305,11 @@ fn judge(candidate: &mut RouteCandidate, origin: Origin<'_>, at: usize, first: O
     match candidate.verdict {
         RouteVerdict::Serves | RouteVerdict::Misses | RouteVerdict::Unknown => {}
         RouteVerdict::Tied => candidate.because.push(format!(
-            "it matches too and has the priority of {name}, {own}: which of the two Traefik uses is undefined"
+            "it matches too and has the same priority {own} as {name}: which of the two Traefik uses is undefined"
         )),
         RouteVerdict::Later => candidate
             .because
-            .push(format!("it matches too, but its priority {own} comes after {priority} of {name}")),
+            .push(format!("it matches too, but its priority {own} is lower than the {priority} of {name}")),
     }
     let needs_priority = match candidate.verdict {
         RouteVerdict::Serves => false,

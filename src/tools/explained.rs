@@ -65,9 +65,10 @@ fn explanation(out: &mut String, one: &Explanation, limit: usize, paint: Paint) 
     };
     match one.candidates.iter().find(|candidate| candidate.verdict == RouteVerdict::Serves) {
         Some(winner) => {
-            let unless = match unknown(winner.priority) {
-                true => ", unless one does whose rule cannot be evaluated here",
-                false => "",
+            let unless = if unknown(winner.priority) {
+                ", unless one does whose rule cannot be evaluated here"
+            } else {
+                ""
             };
             let text = format!("Router {} serves it{unless}.", winner.router);
             let _ = writeln!(out, "{}", paint.with("1;32", &text));

@@ -106,9 +106,8 @@ impl RuleMatcher {
 
     /// Whether it could match another request to the same host.
     pub fn may_match_host(&self, request: &WebRequest) -> bool {
-        let holds = self.holds(&|call, predicate| match predicate.is_host() {
-            true => Some(predicate.matches(request)? != call.negated),
-            false => Some(true),
+        let holds = self.holds(&|call, predicate| {
+            if predicate.is_host() { Some(predicate.matches(request)? != call.negated) } else { Some(true) }
         });
         holds != Some(false)
     }

@@ -15,7 +15,7 @@
 //! | `compared_route.rs`, `changed_field.rs` | a route without the names of routers and services; what of it differs |
 //! | `raw_data.rs` | what a Traefik's API says of its routes |
 //! | `diff.rs`, `diff_text.rs` | routes gained, lost and changed; as text |
-//! | `deliberate.rs`, `certificate_difference.rs` | which differences from Traefik's provider are on purpose: routes; certificates |
+//! | `deliberate.rs`, `certificate_difference.rs` | which differences from Traefik's provider are deliberate: of routes; of certificates |
 //! | `invalid.rs`, `problems.rs` | what an API server refuses; what is wrong with a routing that is not live |
 //! | `lint/` | what is wrong, and what is legal and still wrong |
 

@@ -207,9 +207,10 @@ impl<'a> Rewriter<'a> {
             _ if !set.is_empty() => {
                 let hat = if negated { "^" } else { "" };
                 self.is_wide |= in_class && negated;
-                match in_class && !negated {
-                    true => self.out.push_str(set),
-                    false => self.out.push_str(&format!("[{hat}{set}]")),
+                if in_class && !negated {
+                    self.out.push_str(set)
+                } else {
+                    self.out.push_str(&format!("[{hat}{set}]"))
                 }
             }
             'b' if !in_class => self.out.push_str("(?-u:\\b)"),

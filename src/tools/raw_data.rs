@@ -157,9 +157,10 @@ impl LoadedRoutes {
         }
         let any_default = points.iter().any(|point| point.as_default);
         let entry_points = points.into_iter().map(|point| {
-            let default = match any_default {
-                true => point.as_default,
-                false => point.name != API_ENTRY_POINT && !point.address.ends_with("/udp"),
+            let default = if any_default {
+                point.as_default
+            } else {
+                point.name != API_ENTRY_POINT && !point.address.ends_with("/udp")
             };
             let observed = point.observability.unwrap_or_default();
             let [access_logs, metrics, tracing] = OBSERVED;

@@ -17,11 +17,11 @@ const DEFAULT: &str = "default";
 
 /// The TLS options of each host on each entry point.
 #[derive(Debug)]
-pub struct TlsOptions<'a>(HashMap<String, BTreeMap<&'a str, Users<'a>>>);
+pub struct TlsOptions<'a>(HashMap<String, BTreeMap<&'a str, OptionsUsers<'a>>>);
 
 /// The first user of a host on an entry point, and the first with other options.
 #[derive(Debug)]
-struct Users<'a> {
+struct OptionsUsers<'a> {
     first: OptionsUser<'a>,
     other: Option<OptionsUser<'a>>,
 }
@@ -86,7 +86,7 @@ impl<'a> TlsOptions<'a> {
             .collect();
         users
             .sort_by_key(|(_, fragment, router)| (router.tls.is_none(), fragment.created, &fragment.ingress));
-        let mut hosts: HashMap<String, BTreeMap<&str, Users<'_>>> = HashMap::new();
+        let mut hosts: HashMap<String, BTreeMap<&str, OptionsUsers<'_>>> = HashMap::new();
         for (host, fragment, router) in users {
             let user = OptionsUser {
                 ingress: &fragment.ingress,
@@ -95,7 +95,7 @@ impl<'a> TlsOptions<'a> {
             };
             let places = hosts.entry(host).or_default();
             for entry_point in entry_points(router) {
-                let users = places.entry(entry_point).or_insert(Users { first: user, other: None });
+                let users = places.entry(entry_point).or_insert(OptionsUsers { first: user, other: None });
                 if users.first.options != user.options {
                     users.other.get_or_insert(user);
                 }

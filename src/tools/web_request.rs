@@ -199,9 +199,10 @@ fn decode(text: &str, which: impl Fn(u8) -> bool) -> Option<Vec<u8>> {
             (b'%', digits) => {
                 let digits = digits.filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
                 let value = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-                match which(value) {
-                    true => out.push(value),
-                    false => out.extend_from_slice(&bytes[at..at + 3]),
+                if which(value) {
+                    out.push(value)
+                } else {
+                    out.extend_from_slice(&bytes[at..at + 3])
                 }
                 at += 3;
             }

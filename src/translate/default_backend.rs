@@ -22,8 +22,7 @@ pub(super) fn ignored(subject: Subject) -> Problem {
         field: "spec.defaultBackend".to_owned(),
         value: String::new(),
         remedy: "the default backend of an Ingress with rules is not served; move it to an Ingress without \
-            rules, or have \
-                 operator.routing.precedence set to spec"
+                 rules, or ask the operator's owner to set operator.routing.precedence to spec"
             .to_owned(),
     }
 }

@@ -74,11 +74,12 @@ fn refusal<'a>(
         if is_own(name, namespace, |longer| findings.has_namespace(longer, lookup)) {
             return None;
         }
-        let form = match name.contains(SAFE_SEPARATOR) {
-            true => format!("{namespace}{SAFE_SEPARATOR}NAME{CRD_PROVIDER}"),
-            false => format!(
+        let form = if name.contains(SAFE_SEPARATOR) {
+            format!("{namespace}{SAFE_SEPARATOR}NAME{CRD_PROVIDER}")
+        } else {
+            format!(
                 "{namespace}-NAME{CRD_PROVIDER} (refused if the name could also belong to another namespace)"
-            ),
+            )
         };
         let remedy = format!(
             "refer to an object of namespace {namespace} only, as {form}, or have allowCrossNamespace set"

@@ -171,9 +171,8 @@ pub(super) fn check_host(
         Category::CrossNamespaceNotAllowed,
         format!(
             "{:?} of Service {key} could be a Service of another namespace; write a Service of your own \
-             namespace as NAME.{own}.svc.cluster.local, and a name outside the cluster with a final dot, or \
-             have \
-             allowCrossNamespace set",
+             namespace as NAME.{own}.svc.cluster.local, write a name outside the cluster with a final dot, or \
+             ask the operator's owner to set allowCrossNamespace",
             host.text()
         ),
     ))

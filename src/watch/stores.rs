@@ -275,7 +275,7 @@ impl Stores {
         Touched { secrets: self.secrets.expire_gone(now), ..Touched::default() }
     }
 
-    /// The first Ingress names a Secret. Returns true if its data must be fetched.
+    /// Whether the data of a Secret must be fetched.
     pub fn secret_needs_fetch(&self, key: &SecretKey) -> bool {
         self.secrets.needs_fetch(key)
     }

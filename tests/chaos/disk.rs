@@ -142,9 +142,10 @@ impl Disk {
             let generation = published.index.generation;
             return Err(format!("{mark:?} is {starts}, and generation {generation} is {wanted}"));
         }
-        match self.seen().loaded == Some(self.sums()?) {
-            true => Ok(()),
-            false => Err(format!("no event that Traefik could read {mark:?} on")),
+        if self.seen().loaded == Some(self.sums()?) {
+            Ok(())
+        } else {
+            Err(format!("no event that Traefik could read {mark:?} on"))
         }
     }
 }

@@ -221,8 +221,7 @@ impl Checklist<'_> {
             match (&found, named) {
                 (Some(found), _) => self.accepted(&name, found),
                 (None, Some(named)) => self.fail(format!(
-                    "class {name}: there are no {KIND} {named}; create them, or remove spec.parameters from \
-                     the class"
+                    "class {name}: {KIND} {named} does not exist; create it, or remove spec.parameters from the class"
                 )),
                 (None, None) if has_some(class) => self.fail(format!(
                     "class {name}: spec.parameters does not name {KIND} of {GROUP}; correct it, or remove it"

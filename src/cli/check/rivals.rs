@@ -33,9 +33,10 @@ impl Checklist<'_> {
         let (namespace, name) = (&self.options.namespace, &self.options.leader_election.lease_name);
         let own = format!("{namespace}/{name}");
         let everywhere = self.may_list_all_leases().await;
-        let api: Api<Lease> = match everywhere {
-            true => Api::all(self.client.clone()),
-            false => Api::namespaced(self.client.clone(), namespace),
+        let api: Api<Lease> = if everywhere {
+            Api::all(self.client.clone())
+        } else {
+            Api::namespaced(self.client.clone(), namespace)
         };
         // Nodes and agents have a Lease each.
         let list = ListParams::default()

@@ -133,9 +133,10 @@ impl RenderReport {
             *counts.entry(*category).or_default() += 1;
         }
         write!(stderr, "summary: {}; ", self.summary)?;
-        match counts.is_empty() {
-            true => write!(stderr, "no problems")?,
-            false => write!(stderr, "problems: {}", by_category(&counts))?,
+        if counts.is_empty() {
+            write!(stderr, "no problems")?
+        } else {
+            write!(stderr, "problems: {}", by_category(&counts))?
         }
         if !self.ignored.is_empty() {
             write!(stderr, "; ignored: {}", by_category(&self.ignored))?;

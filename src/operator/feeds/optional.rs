@@ -15,11 +15,12 @@ use crate::pace::Reminder;
 use crate::parameters::classes::NamespaceSource;
 use crate::routing::Routing;
 
-/// Beside the pause after any failure: a CRD that is not installed is looked for once in 5 to 10 s.
+/// In addition to the pause after any failure: a missing CRD is looked for every 5 to 10 s.
 const LOOK_FOR_CRD: Duration = Duration::from_secs(5);
 
 impl Watching {
-    /// Whether a right is missing: at a start, which must not withdraw what it can't read for a moment, only after a while.
+    /// Whether a right is missing. During a start, only after a while, because what cannot be read for a moment must not be
+    /// withdrawn.
     fn is_lacking(&self, refused: bool, since: &mut Option<Instant>) -> bool {
         *since = refused.then(|| since.unwrap_or_else(Instant::now));
         let starts = *self.live.phase().borrow() != Phase::Synced;
@@ -37,7 +38,7 @@ impl Watching {
                 }
                 tokio::select! {
                     () = context.watch_namespaces() => {}
-                    // In here, so that the watch which is dropped then is known not to be wanted any more.
+                    // This also clears the age of the watch that is dropped, so that it does not count as silent.
                     () = async {
                         let _ = wanted.wait_for(|wanted| !wanted).await;
                         context.metrics.watch_age.clear(WatchKind::Namespace);
@@ -100,7 +101,7 @@ impl Watching {
             let mut events = events(api, context.config());
             while let Some(event) = events.next().await {
                 match event {
-                    // It comes before the list has been answered, and says nothing yet.
+                    // Sent before the list has been answered, so it means nothing yet.
                     Ok(Event::Init) => listing = false,
                     Ok(event) => {
                         refused_since = None;
@@ -122,8 +123,8 @@ impl Watching {
                         let lacking = context.is_lacking(refused, &mut refused_since);
                         if (lacking || !refused) && !std::mem::replace(&mut missing, true) {
                             tracing::info!(
-                                "IngressClassParameters are not available, since their CRD is not installed or may not be \
-                                 read; classes that name some keep what was last accepted"
+                                "IngressClassParameters are not available: their CRD is not installed, or waybill may not read \
+                                 them; classes that name some keep the last accepted settings"
                             );
                             context.live.set_sources(|sources| sources.parameters = false);
                             // An empty list: what was there is gone with its CRD.

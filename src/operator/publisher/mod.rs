@@ -88,7 +88,7 @@ struct OutputState {
     backoff: Backoff,
     garbage: GarbageSchedule,
     text: TextSchedule,
-    /// The results of the last attempts to commit it and to write its text.
+    /// The problems of the last attempts: to commit it, and to write its text.
     problems: [Vec<Problem>; 2],
     waiting: Waiting,
     commits: Commits,
@@ -348,7 +348,7 @@ impl Publisher {
                     }
                 }
                 if output.failed.is_some() {
-                    tracing::info!(output = %key, "published again");
+                    tracing::info!(output = %key, "publishing works again");
                 }
                 output.succeeded();
                 output.text.committed(now, snapshot.desired.hash, snapshot.text_bytes);
@@ -392,7 +392,7 @@ impl Publisher {
                 self.paused(
                     key,
                     Category::Paused,
-                    pause.problems(&index_subject(key), "nothing is published"),
+                    pause.problems(&index_subject(key), "nothing new is published"),
                 );
             }
             Err(error) => {
@@ -444,13 +444,13 @@ impl Publisher {
 fn paused_by_class(output: &OutputKey, classes: &Classes) -> Option<Problem> {
     let (category, class, remedy) = if let Some(class) = classes.pausing(output) {
         let remedy = format!(
-            "the IngressClass of this name publishes here and its annotation {PAUSED_ANNOTATION} pauses it, so \
-             nothing is published; remove the annotation from the IngressClass to resume"
+            "the IngressClass of this name publishes here, and its annotation {PAUSED_ANNOTATION} pauses it, so \
+             nothing new is published; remove the annotation from the IngressClass to resume"
         );
         (Category::Paused, class, remedy)
     } else {
-        let remedy = "the IngressClass of this name publishes here and selects namespaces by labels, which cannot be \
-             read, so nothing is published and what is published stays; give waybill the right to list and watch Namespaces"
+        let remedy = "the IngressClass of this name publishes here and selects namespaces by label, but labels \
+             cannot be read, so the published routing stays as it is; give waybill the right to list and watch Namespaces"
             .to_owned();
         (Category::NamespacesUnavailable, classes.withholding(output)?, remedy)
     };

@@ -73,10 +73,7 @@ fn take_digits(text: &str) -> (&str, &str) {
 
 /// The number of the digits; 0 without digits, the largest number with too many.
 fn integer(digits: &str) -> u128 {
-    match digits.is_empty() {
-        true => 0,
-        false => digits.parse().unwrap_or(u128::MAX),
-    }
+    if digits.is_empty() { 0 } else { digits.parse().unwrap_or(u128::MAX) }
 }
 
 /// A duration in the shortest exact form of Go.

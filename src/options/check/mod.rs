@@ -208,9 +208,10 @@ pub fn path(text: &str) -> Checked<Option<PathBuf>> {
 
 /// A short text for comparisons and log lines.
 pub fn text(text: &str) -> Checked<String> {
-    match text.chars().any(char::is_control) || text.len() > 1024 {
-        true => Err(Wrong::new("not a plain text", "write at most 1024 bytes without control characters")),
-        false => Ok(text.to_owned()),
+    if text.chars().any(char::is_control) || text.len() > 1024 {
+        Err(Wrong::new("not a plain text", "write at most 1024 bytes without control characters"))
+    } else {
+        Ok(text.to_owned())
     }
 }
 

@@ -6,11 +6,10 @@ use crate::kubernetes::name::{is_label, is_service_name, is_subdomain};
 
 /// A name that must be a DNS label.
 pub fn label(text: &str) -> Checked<String> {
-    match is_label(text) {
-        true => Ok(text.to_owned()),
-        false => {
-            Err(Wrong::new("not a DNS label", "write 1 to 63 of a-z, 0-9 and -, with no - at either end"))
-        }
+    if is_label(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::new("not a DNS label", "write 1 to 63 of a-z, 0-9 and -, with no - at either end"))
     }
 }
 
@@ -35,9 +34,10 @@ pub fn hostname(text: &str) -> Checked<Option<String>> {
     if text.parse::<std::net::IpAddr>().is_ok() {
         return Err(Wrong::new("an address, not a host name", "give it as ingressEndpoint.ip"));
     }
-    match is_subdomain(text) {
-        true => Ok(Some(text.to_owned())),
-        false => Err(Wrong::new("not a host name", "write a DNS name in lower case, such as lb.example.com")),
+    if is_subdomain(text) {
+        Ok(Some(text.to_owned()))
+    } else {
+        Err(Wrong::new("not a host name", "write a DNS name in lower case, such as lb.example.com"))
     }
 }
 
@@ -49,12 +49,13 @@ pub fn controller(text: &str) -> Checked<String> {
                 && !path.is_empty()
                 && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b))
         });
-    match good {
-        true => Ok(text.to_owned()),
-        false => Err(Wrong::new(
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::new(
             "not a controller's name",
             "write a domain and a path, such as traefik.io/ingress-controller, at most 250 bytes",
-        )),
+        ))
     }
 }
 

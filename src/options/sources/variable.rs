@@ -18,10 +18,13 @@ pub(crate) fn read(variables: &BTreeMap<String, String>) -> FoundOptions {
         let source = Source::variable(written);
         let Some(name) = dotted(written) else { continue };
         match names::resolve(&name) {
-            Name::Option(entry) => match seen.insert(entry.id) {
-                true => findings.add_text(entry.id, value, source),
-                false => findings.twice(entry.key, source),
-            },
+            Name::Option(entry) => {
+                if seen.insert(entry.id) {
+                    findings.add_text(entry.id, value, source)
+                } else {
+                    findings.twice(entry.key, source)
+                }
+            }
             Name::ConfigFile if value.is_empty() => {}
             Name::ConfigFile => findings.config_file = Some((value.clone(), source)),
             Name::Switch => findings.check_switch(value, source),

@@ -267,7 +267,7 @@ fn a_whole_static_file_of_traefik_is_accepted() {
         assert_eq!(
             loaded.notes(),
             [
-                "sections of the file that are Traefik's alone are ignored: global, serversTransport, entryPoints, \
+                "sections of the file that only Traefik uses are ignored: global, serversTransport, entryPoints, \
                  providers.docker, providers.file, providers.kubernetesCRD, api, metrics, ping, log, accessLog, tracing, \
                  certificatesResolvers, experimental"
             ],
@@ -300,11 +300,9 @@ fn a_whole_command_line_of_traefik_is_accepted() {
     assert!(loaded.options.settings.allow_empty_services);
     assert_eq!(
         loaded.notes(),
-        [
-            "flags that are Traefik's alone are ignored: --global.checknewversion, --global.sendanonymoususage, \
+        ["flags that only Traefik uses are ignored: --global.checknewversion, --global.sendanonymoususage, \
           --entryPoints.web.address, --entrypoints.websecure.address, --api.dashboard, --ping, --metrics.prometheus, \
-          --providers.kubernetescrd, --log.level"
-        ]
+          --providers.kubernetescrd, --log.level"]
     );
 }
 

@@ -164,15 +164,15 @@ fn values_of_the_operator() {
         ),
         (
             "leaderElection: {leaseDuration: 15.5s}",
-            r#"leaderElection.leaseDuration: options.yaml:2: value "15.5s": not a whole number of seconds from 2; write one, such as 15s"#,
+            r#"leaderElection.leaseDuration: options.yaml:2: value "15.5s": not a whole number of at least 2 seconds; write for example 15s"#,
         ),
         (
             "leaderElection: {leaseDuration: 1s}",
-            r#"leaderElection.leaseDuration: options.yaml:2: value "1s": not a whole number of seconds from 2; write one, such as 15s"#,
+            r#"leaderElection.leaseDuration: options.yaml:2: value "1s": not a whole number of at least 2 seconds; write for example 15s"#,
         ),
         (
             "leaderElection: {leaseDuration: 2s, renewDeadline: 1900ms, retryPeriod: 1s}",
-            r#"leaderElection.retryPeriod: options.yaml:2: value "1s": too long; it must be shorter than leaseDuration less 1s, even times 1.2 (1s)"#,
+            r#"leaderElection.retryPeriod: options.yaml:2: value "1s": too long; 1.2 times this must be shorter than leaseDuration minus 1s (1s)"#,
         ),
         (
             "leaderElection: {renewDeadline: 15s}",
@@ -180,7 +180,7 @@ fn values_of_the_operator() {
         ),
         (
             "leaderElection: {retryPeriod: 9s}",
-            r#"leaderElection.retryPeriod: options.yaml:2: value "9s": too long; it must be shorter than renewDeadline, even times 1.2 (10s)"#,
+            r#"leaderElection.retryPeriod: options.yaml:2: value "9s": too long; 1.2 times this must be shorter than renewDeadline (10s)"#,
         ),
         (
             "leaderElection: {retryPeriod: 0}",
@@ -271,7 +271,7 @@ fn the_rest_of_the_file() {
     assert_eq!(
         fault_lines(try_load(&["--configfile=gone.yml"], &[], &[])),
         [
-            r#"configFile: flag --configfile: value "gone.yml": the file can't be read (entity not found); name a file that is there"#
+            r#"configFile: flag --configfile: value "gone.yml": the file can't be read (entity not found); name an existing file"#
         ]
     );
 }

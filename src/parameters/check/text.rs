@@ -30,7 +30,7 @@ impl TextRule {
             Self::Reference => (
                 MAX_REFERENCE,
                 !text.is_empty() && !text.contains(['\t', '\n', '\x0c', '\r', ' ', ',', LIST_SEPARATOR]),
-                "write one name an entry, without blanks, commas and the character U+2551",
+                "write one name per entry, without spaces, commas or the character U+2551",
             ),
             Self::Ip => (64, is_ip(text), "write one IPv4 or IPv6 address"),
             Self::Hostname => (

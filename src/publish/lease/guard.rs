@@ -139,7 +139,7 @@ pub enum WriteError {
     /// It may or may not have been executed.
     #[error("no answer within {}s", .0.as_secs())]
     Timeout(Duration),
-    #[error("the request's address: {0}")]
+    #[error("invalid request URL: {0}")]
     Uri(#[from] http::uri::InvalidUri),
 }
 

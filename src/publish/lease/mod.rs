@@ -7,7 +7,7 @@
 //!
 //! `Instant` is CLOCK_MONOTONIC on Linux. It runs on while a process is stopped (SIGSTOP, a frozen cgroup),
 //! so a leader that wakes up finds its lease expired. It stands still while the whole machine sleeps; what
-//! a leader writes then, before it learns the truth, fails on the index's resourceVersion and epoch.
+//! a leader writes after that, before it notices, fails because of the index's resourceVersion and epoch.
 
 mod elector;
 mod fitness;

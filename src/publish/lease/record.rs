@@ -9,8 +9,8 @@ use kube::api::ObjectMeta;
 
 use super::LeaseOptions;
 
-/// The duration of a record without one.
-const UNSAID_DURATION: Duration = Duration::from_secs(15);
+/// Assumed if a Lease does not say its duration.
+const DEFAULT_DURATION: Duration = Duration::from_secs(15);
 
 /// The last seen record.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +29,7 @@ impl LeaseRecord {
     /// Records the current object. An unchanged record does not extend its validity.
     pub fn observe(&mut self, lease: Option<Lease>, now: Instant) {
         let Some(lease) = lease else {
-            // Its last holder still believes in it for a while.
+            // The last holder may still act as the leader for a while, so `held_until` stays.
             self.lease = None;
             return;
         };
@@ -38,7 +38,7 @@ impl LeaseRecord {
         let known = self.lease.as_ref().and_then(|known| known.spec.as_ref());
         if known != Some(&spec) {
             self.holder = spec.holder_identity.unwrap_or_default();
-            let duration = spec.lease_duration_seconds.map_or(UNSAID_DURATION, |seconds| {
+            let duration = spec.lease_duration_seconds.map_or(DEFAULT_DURATION, |seconds| {
                 Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
             });
             self.held_until = (!self.holder.is_empty()).then(|| now + duration);

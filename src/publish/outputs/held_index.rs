@@ -17,7 +17,7 @@ pub struct HeldIndex {
     pub object: ConfigMap,
     /// Its content, if it is one that waybill writes.
     pub index: Option<Index>,
-    /// As far as it can be read from a spoilt index; so are the next two.
+    /// This and the next two are read from a spoilt index too, as far as possible.
     pub epoch: Option<u64>,
     pub generation: Option<u64>,
     pub salt: Option<Salt>,

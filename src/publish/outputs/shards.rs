@@ -178,7 +178,7 @@ impl Shards {
 
     /// Whether a shard that the last index names is missing or changed.
     pub fn is_damaged(&self) -> bool {
-        // An edit to another sum with the same name is left to `holds`.
+        // A shard that was edited so that its name still fits is found by `holds`.
         self.named.iter().any(|key| self.held.get(key).is_none_or(|held| !held.name_fits))
     }
 

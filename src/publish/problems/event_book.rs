@@ -36,7 +36,7 @@ pub struct Action {
     pub count: i32,
     /// The Event whose problem this one reports as resolved.
     over: Option<Box<(EventTopic, EventText)>>,
-    /// Whether it concerns all waiting objects, and not its own.
+    /// Whether it is about all waiting objects and not about `subject`.
     of_all: bool,
 }
 

@@ -89,8 +89,8 @@ fn topic(problem: &Problem) -> EventTopic {
 /// The Event on `operator` with the number of waiting objects.
 pub(super) fn delayed(operator: &Subject, waiting: usize, per_second: u32) -> EventText {
     let note = format!(
-        "the problems of {waiting} objects wait for their Events, of which at most {per_second} a second are \
-         written; the metric waybill_problems counts all of them"
+        "the problems of {waiting} objects are not reported as Events yet, because at most {per_second} Events \
+         are written per second; the metric waybill_problems counts all problems"
     );
     let reason = "EventsDelayed";
     let name = name("", operator, &[reason, &note]);

@@ -110,8 +110,9 @@ impl ClassWriter {
             tracing::warn!(
                 %class,
                 limit = memory::MAX_BYTES,
-                "the settings of all classes are too large to be stored; if this class's parameters are \
-                 refused at a restart, it has no routing: shorten its IngressClassParameters"
+                "the settings of all classes together are too large to be stored, and those of this class are left \
+                 out; if its parameters are not accepted after a restart, it has no routing: shorten its \
+                 IngressClassParameters"
             );
         }
         Ok(Written::Done)

@@ -106,7 +106,7 @@ struct WriteRecord {
 #[derive(Debug, Default)]
 pub struct StatusPolicy {
     records: HashMap<IngressKey, WriteRecord>,
-    /// So many records are looked through for those that no longer matter.
+    /// At this number of records, those that no longer matter are removed.
     sweep_at: usize,
 }
 
@@ -243,7 +243,7 @@ impl StatusPolicy {
             value: String::new(),
             remedy:
                 "another controller keeps overwriting the addresses, so waybill leaves them alone for 10 \
-                 minutes; stop the other controller from writing it, or set operator.status to off"
+                 minutes; stop the other controller from writing them, or set operator.status to off"
                     .to_owned(),
         })
     }

@@ -198,9 +198,9 @@ impl<V: StatusView> StatusWriter<V> {
                 self.view.written(&key);
             }
             Err(error) => {
-                // Whoever wrote meanwhile is shown by the watch.
+                // After a conflict, the watch will show what the other writer wrote.
                 if !matches!(error, PublishError::Conflict { .. }) && self.log.is_news(&error, now) {
-                    tracing::warn!(%error, "a status was not written; it is tried again");
+                    tracing::warn!(%error, "a status was not written; trying again");
                 }
                 let backoff = self
                     .failures
@@ -248,9 +248,9 @@ async fn write(
 /// whose routing may not be published. An empty list is sent explicitly: a field that is left out stays while another
 /// manager owns it too.
 ///
-/// What is withdrawn may be another installation's by now. Where that is known, ours is left out, and theirs stays. Otherwise
-/// nothing is forced, so that what is not known yet stays as well; except for what others own together with us, such as the
-/// provider that wrote it first.
+/// By the time an address is withdrawn, another installation may own the field. If that is known, ours is left out, and
+/// theirs stays. If not, the apply is not forced, so that theirs stays too. It is forced only for values that another
+/// manager owns together with us, such as the provider that wrote them first.
 fn request(
     manager: &str,
     key: &IngressKey,

@@ -101,7 +101,8 @@ fn faults(chain: &str, key: &str, settings: LintSettings<'_>) -> Vec<Fault> {
     }
     match PrivateKeyDer::from_pem_slice(key.as_bytes()) {
         Err(_) => {
-            let text = "tls.key holds no key that Traefik can read, such as one with a password".to_owned();
+            let text =
+                "tls.key has no key that Traefik can read (a key with a password cannot be read)".to_owned();
             found.push(("CertificateUnreadable", KEY, text));
         }
         Ok(key) if is_key_of(&key, own) == Some(false) => {
@@ -129,11 +130,11 @@ fn out_of_time(
     };
     let left = until.saturating_sub(settings.now);
     if from > settings.now {
-        Some(("CertificateExpired", format!("{name} is valid from {} on", shown(from))))
+        Some(("CertificateExpired", format!("{name} is not valid before {}", shown(from))))
     } else if left < 0 {
-        Some(("CertificateExpired", format!("{name} ended on {}", shown(until))))
+        Some(("CertificateExpired", format!("{name} expired on {}", shown(until))))
     } else if left < settings.expires_within.saturating_mul(DAY) {
-        Some(("CertificateExpiring", format!("{name} ends on {}", shown(until))))
+        Some(("CertificateExpiring", format!("{name} expires on {}", shown(until))))
     } else {
         None
     }
@@ -147,12 +148,12 @@ fn not_signed(at: usize, pair: &[X509Certificate<'_>]) -> Option<String> {
     if one.issuer().as_raw() != issuer.subject().as_raw() {
         let (by, is) = (one.issuer(), issuer.subject());
         return Some(format!(
-            "certificate {number} says that it is signed by {by}, and certificate {next} is {is}"
+            "certificate {number} names {by} as its issuer, but certificate {next} is {is}"
         ));
     }
     match one.verify_signature(Some(issuer.public_key())) {
         Err(X509Error::SignatureVerificationError) => Some(format!(
-            "certificate {number} is not signed by the key of certificate {next}, though that is called {}",
+            "certificate {number} is not signed by the key of certificate {next}, although it names {} as its issuer",
             issuer.subject()
         )),
         _ => None,

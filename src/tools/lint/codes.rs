@@ -93,11 +93,11 @@ codes! {
         "use the key that belongs to the certificate";
     CertificateShadowed Note "an older Secret has another certificate for the same names, which is served instead"
         "# two Secrets with a certificate for shop.example each, both named by Ingresses"
-        "remove the Secret that is out of use, or let both hold the same certificate";
+        "remove the Secret that is no longer needed, or put the same certificate into both";
     CertificateChainBroken Error "a certificate in tls.crt is not signed by the next one"
         "# a Secret whose tls.crt has the certificate, then a root that did not sign it"
         "write the certificate first, then the one that signed it, and so on; remove all others";
-    CertificateUnreadable Error "tls.crt or tls.key has a PEM block with wrong content"
+    CertificateUnreadable Error "tls.crt or tls.key has a PEM block that cannot be decoded"
         "data:\n  tls.crt: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCkFBPT0K…"
         "write the certificate and its key as PEM";
     UnusedSecret Note "no Ingress names this TLS Secret"
@@ -144,7 +144,7 @@ codes! {
         "write true or false";
     IgnoredAnnotation Warning "the annotation has no effect here"
         "nginx.ingress.kubernetes.io/whitelist-source-range: 10.0.0.0/8"
-        "use a middleware, or remove it";
+        "use a middleware instead, or remove the annotation";
     InvalidPathMatcher Error "there is no such path matcher"
         "traefik.ingress.kubernetes.io/router.pathmatcher: PathRegex"
         "write Path, PathPrefix or PathRegexp";
@@ -195,7 +195,7 @@ codes! {
         "traefik.ingress.kubernetes.io/router.middlewares: auth@file"
         "add the namespace to crossProviderNamespaces";
     DefaultBackendIgnored Warning "spec.defaultBackend is not served, because the Ingress has rules"
-        "spec:\n  defaultBackend: {}\n  rules: []"
+        "spec:\n  defaultBackend: {service: {name: web, port: {number: 80}}}\n  rules: [{host: shop.example}]"
         "move it to an Ingress without rules";
     DefaultBackendTaken Warning "another Ingress is the default backend"
         "# in two Ingresses:\nspec:\n  defaultBackend: {}"
@@ -207,7 +207,7 @@ codes! {
         "kind: IngressClass\nspec:\n  parameters:\n    kind: IngressClassParameters\n    name: missing"
         "correct the parameters of the class";
     InvalidParameters Error "the parameters of the class cannot be used"
-        "kind: IngressClassParameters\nspec:\n  routing:\n    precedence: specification"
+        "kind: IngressClassParameters\nspec:\n  precedence: specification"
         "use the fields in docs/classes.md";
     Paused Note "an annotation pauses the class, so its output is not updated"
         "kind: IngressClass\nmetadata:\n  annotations:\n    waybill.dev/paused: \"true\""

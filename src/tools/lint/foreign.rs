@@ -61,7 +61,7 @@ const EFFECTS: &[(&[&str], &str, &str)] = &[
         "limit the size of requests",
         "a middleware buffering; Traefik has no limit of its own",
     ),
-    (&["proxy-buffer"], "buffer answers", "nothing: Traefik passes answers on as they come"),
+    (&["proxy-buffer"], "buffer answers", "nothing to set; Traefik passes answers on as they come"),
     (&["proxy-request-buffering"], "buffer requests", "a middleware buffering"),
     (&["proxy-ssl"], "check the backend's certificate", "service.serverstransport on the Service"),
     (&["secure-backends"], "speak https to the backend", "service.serversscheme: https on the Service"),
@@ -110,7 +110,7 @@ const EFFECTS: &[(&[&str], &str, &str)] = &[
         "filter attacks",
         "a plugin of Traefik, or another firewall in front",
     ),
-    (&["websocket"], "pass WebSockets", "nothing: Traefik passes them"),
+    (&["websocket"], "pass WebSockets", "nothing to set; Traefik passes WebSockets by itself"),
 ];
 
 /// One finding for each annotation of a problem `IgnoredAnnotation`. If the object is not available, only for those
@@ -149,10 +149,10 @@ fn finding(object: &str, key: &str, remedy: &str) -> LintFinding {
     let (text, remedy) = match (effect, known) {
         (Some((controller, effect, instead)), _) => (
             format!("{key:?} has no effect: with {controller} it would {effect}"),
-            format!("here it is {instead}"),
+            format!("equivalent here: {instead}"),
         ),
         (None, Some((_, controller))) if !key.starts_with(TRAEFIK_PREFIX) => {
-            (format!("{key:?} has no effect: it is one of {controller}"), usual.to_owned())
+            (format!("{key:?} has no effect: it belongs to {controller}"), usual.to_owned())
         }
         (None, _) => (format!("{key:?} has no effect on this object"), usual.to_owned()),
     };

@@ -101,7 +101,7 @@ fn without_requests<'a>(routes: &[LintedRoute<'a>], fields: &mut RouteFields<'a>
         let (route, first) = (&routes[at], &routes[first]);
         let (_, other) = fields.of(first);
         let text = format!(
-            "{} is in Ingress {}, {other} as well, with the same priority {}: which of the two Traefik uses \
+            "{} is also in Ingress {}, {other}, with the same priority {}: which of the two Traefik uses \
              is undefined",
             in_words(&route.ranked.router.rule),
             first.fragment.ingress,
