@@ -76,7 +76,7 @@ impl Assembly {
             };
             let (name, new) = (&key.1, self.renames.new_name(key)?);
             Some(format!(
-                "http.{section}.{name} of --include stays, and waybill's of that name is called {new} here"
+                "http.{section}.{name} of --include keeps its name; waybill's entry of that name is renamed to {new}"
             ))
         };
         users.iter().filter(|key| self.has(key)).filter_map(reason).collect()

@@ -13,8 +13,8 @@ const INTRODUCTION: &str = "\
 <!-- Made by `waybill options --format markdown > docs/options.md`; a test fails when the two differ. -->
 
 The names are those of Traefik's Kubernetes Ingress provider, so the file, flags and variables of a Traefik installation
-work unchanged. waybill's own options are those below `operator`, `allowCrossNamespace` and `reportNodeInternalIPs`.
-Traefik does not start with options that it does not know: remove these before you give the same file to Traefik.
+work unchanged. waybill's own options are `allowCrossNamespace`, `reportNodeInternalIPs` and everything below `operator`. Traefik does
+not start with unknown options, so remove these before you give the same file to Traefik.
 
 ## Three forms
 

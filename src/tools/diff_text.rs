@@ -30,7 +30,7 @@ pub fn text(diff: &RoutingDiff, colourful: bool) -> String {
         many => drop(write!(out, "; {many} certificates")),
     }
     if deliberate > 0 {
-        let _ = write!(out, "; {deliberate} of these differences are deliberate");
+        let _ = write!(out, "; {deliberate} of them deliberate");
     }
     out.push('\n');
     out
@@ -56,6 +56,6 @@ fn difference(out: &mut String, one: &RouteDifference, paint: Paint) {
         let _ = writeln!(out, "         - {}", shown(&line));
     }
     if let Some(subject) = one.deliberate {
-        let _ = writeln!(out, "         on purpose (docs/migration.md): {subject}");
+        let _ = writeln!(out, "         deliberate (docs/migration.md): {subject}");
     }
 }

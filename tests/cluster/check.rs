@@ -165,7 +165,7 @@ async fn each_thing_is_there_or_its_line_says_what_to_do() {
         &token,
         &[],
         1,
-        &["FAIL  class public: there are no IngressClassParameters public; create them"],
+        &["FAIL  class public: IngressClassParameters public does not exist; create it"],
     );
     plane.kubectl_ok(&["delete", "clusterrolebinding", "waybill"]);
     plane.may_no_longer("list", "services", "edge").await;

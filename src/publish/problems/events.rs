@@ -98,7 +98,7 @@ impl Events {
                         metrics.events.inc(EventResult::Failed);
                         self.book().failed(&action, Instant::now());
                         if log.is_news(&error, now) {
-                            tracing::warn!(%error, "an Event was not written; it is tried again");
+                            tracing::warn!(%error, "an Event was not written; trying again");
                         }
                     }
                 },
