@@ -25,8 +25,8 @@ use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
 use super::error::NotHandedOn;
-use super::state::Mark;
 use crate::kubernetes::key::OutputKey;
+use crate::published::index::CommitId;
 use crate::table::Digest;
 
 /// The folder to which Traefik is pointed, below the agent's folder.
@@ -54,8 +54,8 @@ pub struct OnDisk {
     /// `NAMESPACE/NAME`; empty where an older agent wrote it.
     #[serde(default)]
     pub output: String,
-    pub epoch: u64,
-    pub generation: u64,
+    #[serde(flatten)]
+    pub commit: CommitId,
     /// sha256 of the files by name, without `generation.yaml`.
     pub files: BTreeMap<String, String>,
     /// Total size of the files in bytes.
@@ -74,7 +74,7 @@ impl OnDisk {
 
     /// See [`marker`].
     pub fn marker(&self) -> (String, String) {
-        marker(Mark { epoch: self.epoch, generation: self.generation }, &self.sum())
+        marker(self.commit, &self.sum())
     }
 
     fn marker_file(&self) -> String {
@@ -84,8 +84,8 @@ impl OnDisk {
 
 /// Name and path prefix of the middleware that marks a generation in Traefik. No router uses it. The name contains
 /// epoch and generation; the prefix also depends on the content.
-pub fn marker(mark: Mark, sum: &str) -> (String, String) {
-    let Mark { epoch, generation } = mark;
+pub fn marker(commit: CommitId, sum: &str) -> (String, String) {
+    let CommitId { epoch, generation } = commit;
     (format!("waybill-{epoch}-{generation}"), format!("/{epoch}/{generation}/{sum}"))
 }
 
@@ -220,14 +220,12 @@ impl Folder {
     /// Traefik reads now.
     pub fn write(
         &mut self,
-        epoch: u64,
-        generation: u64,
+        commit: CommitId,
         files: BTreeMap<String, FileContent>,
     ) -> Result<bool, NotHandedOn> {
         let last = self.current.as_ref();
         let output = self.output.clone();
-        let mut next =
-            OnDisk { output, epoch, generation, files: BTreeMap::new(), bytes: 0, seed: self.seed };
+        let mut next = OnDisk { output, commit, files: BTreeMap::new(), bytes: 0, seed: self.seed };
         for (name, content) in &files {
             let sum = match content {
                 FileContent::Text(text) => Digest::new(text).to_string(),

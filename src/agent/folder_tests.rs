@@ -32,7 +32,11 @@ fn a_generation_is_what_traefik_sees_and_private() {
     let root = place.path().join("waybill");
     let mut folder = open(&root).unwrap();
     assert_eq!(folder.current(), None);
-    assert!(folder.write(7, 41, files(&[("routing-00.yaml", "{}\n"), ("user.yaml", "u")])).unwrap());
+    assert!(
+        folder
+            .write(CommitId::new(7, 41), files(&[("routing-00.yaml", "{}\n"), ("user.yaml", "u")]))
+            .unwrap()
+    );
     let sum = folder.current().unwrap().sum();
     assert_eq!(
         seen(&root),
@@ -59,22 +63,22 @@ fn a_generation_is_what_traefik_sees_and_private() {
 fn what_changes_no_byte_writes_nothing_and_what_did_not_change_is_linked() {
     let place = tempfile::tempdir().unwrap();
     let mut folder = open(place.path()).unwrap();
-    folder.write(1, 1, files(&[("a.yaml", "a"), ("b.yaml", "b")])).unwrap();
+    folder.write(CommitId::new(1, 1), files(&[("a.yaml", "a"), ("b.yaml", "b")])).unwrap();
     let event = || fs::metadata(place.path().join("dynamic/changed")).unwrap().ino();
     let before = event();
-    assert!(!folder.write(1, 2, files(&[("a.yaml", "a"), ("b.yaml", "b")])).unwrap());
-    assert_eq!((event(), folder.current().unwrap().generation), (before, 1));
+    assert!(!folder.write(CommitId::new(1, 2), files(&[("a.yaml", "a"), ("b.yaml", "b")])).unwrap());
+    assert_eq!((event(), folder.current().unwrap().commit.generation), (before, 1));
 
     let inode = |name: &str| fs::metadata(place.path().join("current").join(name)).unwrap().ino();
     let (a, b) = (inode("a.yaml"), inode("b.yaml"));
     let mut next = files(&[("a.yaml", "changed")]);
     next.insert("b.yaml".to_owned(), FileContent::Unchanged);
-    assert!(folder.write(1, 3, next).unwrap());
+    assert!(folder.write(CommitId::new(1, 3), next).unwrap());
     assert!(inode("a.yaml") != a && inode("b.yaml") == b && event() != before);
     assert_eq!(fs::read_dir(place.path().join("generations")).unwrap().count(), 1);
 
     // A file less: its link goes too.
-    folder.write(1, 4, files(&[("a.yaml", "changed")])).unwrap();
+    folder.write(CommitId::new(1, 4), files(&[("a.yaml", "changed")])).unwrap();
     assert_eq!(seen(place.path()).into_keys().collect::<Vec<_>>(), ["a.yaml", "generation.yaml"]);
 }
 
@@ -83,7 +87,7 @@ fn a_restart_goes_on_with_what_is_there_when_its_sums_agree() {
     let place = tempfile::tempdir().unwrap();
     let root = place.path();
     let mut folder = open(root).unwrap();
-    folder.write(1, 1, files(&[("a.yaml", "a"), ("b.yaml", "b")])).unwrap();
+    folder.write(CommitId::new(1, 1), files(&[("a.yaml", "a"), ("b.yaml", "b")])).unwrap();
     let written = folder.current().cloned();
     drop(folder);
     assert_eq!(open(root).unwrap().current().cloned(), written);
@@ -99,9 +103,9 @@ fn a_restart_goes_on_with_what_is_there_when_its_sums_agree() {
         damage(root);
         let mut folder = open(root).unwrap();
         assert_eq!(folder.current(), None, "{at}");
-        assert!(folder.write(1, 2, files(&[("a.yaml", "a"), ("b.yaml", "b")])).unwrap());
+        assert!(folder.write(CommitId::new(1, 2), files(&[("a.yaml", "a"), ("b.yaml", "b")])).unwrap());
         drop(folder);
-        assert_eq!(open(root).unwrap().current().unwrap().generation, 2, "{at}");
+        assert_eq!(open(root).unwrap().current().unwrap().commit.generation, 2, "{at}");
     }
 }
 
@@ -111,7 +115,7 @@ fn a_change_that_was_interrupted_is_finished() {
     let place = tempfile::tempdir().unwrap();
     let root = place.path();
     let mut folder = open(root).unwrap();
-    folder.write(1, 1, files(&[("a.yaml", "a")])).unwrap();
+    folder.write(CommitId::new(1, 1), files(&[("a.yaml", "a")])).unwrap();
     drop(folder);
     let event = || fs::metadata(root.join("dynamic/changed")).unwrap().ino();
     let before = event();
@@ -120,7 +124,11 @@ fn a_change_that_was_interrupted_is_finished() {
     symlink("../../current/b.yaml", root.join("dynamic/routing/b.yaml")).unwrap();
     let folder = open(root).unwrap();
     assert_eq!(seen(root).into_keys().collect::<Vec<_>>(), ["a.yaml", "generation.yaml"]);
-    assert_eq!((folder.current().unwrap().generation, event()), (1, before), "nothing new for Traefik");
+    assert_eq!(
+        (folder.current().unwrap().commit.generation, event()),
+        (1, before),
+        "nothing new for Traefik"
+    );
     drop(folder);
 
     // After that, and before the event.
@@ -145,16 +153,16 @@ fn what_is_of_another_output_is_left_to_traefik_and_counts_as_nothing() {
     let place = tempfile::tempdir().unwrap();
     let root = place.path();
     let of = |name: &str| Folder::open(root, &OutputKey::new("edge", name)).unwrap();
-    of("old").write(50, 90_000, files(&[("a.yaml", "a"), ("b.yaml", "b")])).unwrap();
+    of("old").write(CommitId::new(50, 90_000), files(&[("a.yaml", "a"), ("b.yaml", "b")])).unwrap();
     let before = seen(root);
     let mut folder = of("new");
     assert_eq!((folder.current(), folder.text("a.yaml"), seen(root)), (None, None, before));
     // Also what is the same for both is written anew: the marker is another one.
-    assert!(folder.write(1, 1, files(&[("a.yaml", "a")])).unwrap());
+    assert!(folder.write(CommitId::new(1, 1), files(&[("a.yaml", "a")])).unwrap());
     assert_eq!(seen(root).into_keys().collect::<Vec<_>>(), ["a.yaml", "generation.yaml"]);
     drop(folder);
     assert_eq!(of("old").current(), None);
-    assert_eq!(of("new").current().unwrap().generation, 1);
+    assert_eq!(of("new").current().unwrap().commit.generation, 1);
 }
 
 /// Killed while it wrote a generation, and before it had removed the last one. Both may hold keys that were replaced.
@@ -171,7 +179,7 @@ fn generations_that_nobody_reads_are_removed() {
     leave_behind();
     let mut folder = open(root).unwrap();
     assert_eq!(generations(root), Vec::<String>::new());
-    folder.write(1, 1, files(&[("a.yaml", "a")])).unwrap();
+    folder.write(CommitId::new(1, 1), files(&[("a.yaml", "a")])).unwrap();
     drop(folder);
     leave_behind();
     let mut folder = open(root).unwrap();
@@ -182,13 +190,16 @@ fn generations_that_nobody_reads_are_removed() {
         let _ = fs::remove_file(root.join(in_the_way));
         fs::create_dir_all(root.join(in_the_way).join("x")).unwrap();
         folder
-            .write(1, 2, files(&[("a.yaml", in_the_way), (&format!("{}.yaml", in_the_way.len()), "")]))
+            .write(
+                CommitId::new(1, 2),
+                files(&[("a.yaml", in_the_way), (&format!("{}.yaml", in_the_way.len()), "")]),
+            )
             .unwrap_err();
         folder.check();
         assert_eq!(generations(root).len(), 1, "{in_the_way}");
         fs::remove_dir_all(root.join(in_the_way)).unwrap();
     }
-    assert!(folder.write(1, 2, files(&[("a.yaml", "b")])).unwrap());
+    assert!(folder.write(CommitId::new(1, 2), files(&[("a.yaml", "b")])).unwrap());
     assert_eq!((generations(root).len(), &*seen(root)["a.yaml"]), (1, "b"));
 
     // `current` is not ours: which generation is read is not known.
@@ -212,17 +223,17 @@ fn what_can_t_be_written_leaves_the_last_generation_standing() {
     let place = tempfile::tempdir().unwrap();
     let root = place.path();
     let mut folder = open(root).unwrap();
-    folder.write(1, 1, files(&[("a.yaml", "a")])).unwrap();
+    folder.write(CommitId::new(1, 1), files(&[("a.yaml", "a")])).unwrap();
     let before = seen(root);
     // A file where a folder belongs stands for everything that can go wrong; root ignores a read-only mode.
     fs::rename(root.join("generations"), root.join("aside")).unwrap();
     fs::write(root.join("generations"), "").unwrap();
-    let refused = folder.write(1, 2, files(&[("a.yaml", "b")])).unwrap_err();
+    let refused = folder.write(CommitId::new(1, 2), files(&[("a.yaml", "b")])).unwrap_err();
     assert_eq!(refused.reason(), "folder");
     fs::remove_file(root.join("generations")).unwrap();
     fs::rename(root.join("aside"), root.join("generations")).unwrap();
-    assert_eq!((seen(root), folder.current().unwrap().generation), (before, 1));
-    assert!(folder.write(1, 2, files(&[("a.yaml", "b")])).unwrap());
+    assert_eq!((seen(root), folder.current().unwrap().commit.generation), (before, 1));
+    assert!(folder.write(CommitId::new(1, 2), files(&[("a.yaml", "b")])).unwrap());
     assert_eq!(seen(root)["a.yaml"], "b");
 }
 
@@ -232,7 +243,7 @@ fn a_folder_says_before_it_is_needed_that_it_can_t_be_written() {
     let root = place.path();
     let mut folder = open(root).unwrap();
     folder.check_writable().unwrap();
-    folder.write(1, 1, files(&[("a.yaml", "a")])).unwrap();
+    folder.write(CommitId::new(1, 1), files(&[("a.yaml", "a")])).unwrap();
     let event = || fs::metadata(root.join("dynamic")).unwrap().modified().unwrap();
     let before = event();
     folder.check_writable().unwrap();
@@ -259,7 +270,7 @@ fn strange_files_are_named_and_left_alone() {
         fs::write(root.join(name), "x").unwrap();
     }
     let mut folder = open(root).unwrap();
-    folder.write(1, 1, files(&[("a.yaml", "a")])).unwrap();
+    folder.write(CommitId::new(1, 1), files(&[("a.yaml", "a")])).unwrap();
     assert_eq!(folder.strangers(), ["dynamic/mine.yaml", "dynamic/routing/theirs.yaml"]);
     assert_eq!(seen(root)["a.yaml"], "a");
     assert!(root.join("generations/keep").exists());
@@ -270,7 +281,7 @@ fn the_seed_is_kept_with_what_is_on_disk() {
     let place = tempfile::tempdir().unwrap();
     let mut folder = open(place.path()).unwrap();
     let seed = folder.seed();
-    folder.write(1, 1, files(&[("a.yaml", "a")])).unwrap();
+    folder.write(CommitId::new(1, 1), files(&[("a.yaml", "a")])).unwrap();
     assert!(folder.check());
     drop(folder);
     assert_eq!(open(place.path()).unwrap().seed(), seed);

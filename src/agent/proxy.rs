@@ -174,28 +174,28 @@ pub async fn follow(
     let mut took = Duration::ZERO;
     let mut sight = Sight::default();
     loop {
-        let Some(mark) = wanted.borrow_and_update().clone() else {
+        let Some(commit) = wanted.borrow_and_update().clone() else {
             if wanted.changed().await.is_err() {
                 return;
             }
             continue;
         };
-        let answer = api.answer(&mark.middleware).await;
+        let answer = api.answer(&commit.middleware).await;
         // Traefik may have loaded the next generation already, which replaces the last one.
         match wanted.has_changed() {
             Ok(false) => {}
             Ok(true) => continue,
             Err(_) => return,
         }
-        let state = sight.judge(&mark.prefix, answer);
+        let state = sight.judge(&commit.prefix, answer);
         let pause = match &state {
             Proxy::Loaded(_) => CALM,
-            _ => pause(mark.since.elapsed(), took),
+            _ => pause(commit.since.elapsed(), took),
         };
         found.send_if_modified(|last| {
             *last != state && {
                 if matches!(state, Proxy::Loaded(_)) {
-                    took = mark.since.elapsed();
+                    took = commit.since.elapsed();
                 }
                 *last = state;
                 true

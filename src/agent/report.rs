@@ -11,11 +11,12 @@ use kube::Client;
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, Preconditions};
 use tokio::sync::watch;
 
-use super::state::{AgentState, Mark, Topic};
+use super::state::{AgentState, Topic};
 use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::with_causes;
 use crate::pace::random;
 use crate::published::agents;
+use crate::published::index::CommitId;
 
 /// How often an agent reports, give or take a fifth.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -73,7 +74,7 @@ pub struct Reporter {
     /// the Leases of dead ones.
     listed: Option<(Instant, LeaseVersions)>,
     /// The content of our Lease, if it exists. Unknown at the start.
-    told: Option<Option<Mark>>,
+    told: Option<Option<CommitId>>,
 }
 
 impl Reporter {
@@ -92,20 +93,20 @@ impl Reporter {
     }
 
     /// Reports forever. `reached` signals that there may be something new.
-    pub async fn run(mut self, state: AgentState, mut reached: watch::Receiver<Option<Mark>>) {
+    pub async fn run(mut self, state: AgentState, mut reached: watch::Receiver<Option<CommitId>>) {
         let mut schedule = Schedule::new(Instant::now());
         loop {
-            let mark = *reached.borrow_and_update();
-            if is_urgent(self.told, mark, state.awaited()) {
+            let commit = *reached.borrow_and_update();
+            if is_urgent(self.told, commit, state.awaited()) {
                 // All agents learn of it at the same time.
                 let window = spread(self.together.saturating_sub(1));
                 schedule.urgent.get_or_insert_with(|| Instant::now() + window.mul_f64(random()));
             } else {
                 schedule.urgent = None;
             }
-            if mark.is_some() {
-                if mark != Some(Mark::NOTHING) {
-                    schedule.has_mark(Instant::now());
+            if commit.is_some() {
+                if commit != Some(CommitId::NOTHING) {
+                    schedule.has_loaded(Instant::now());
                 }
                 if self.told.flatten().is_some() {
                     // Statuses wait for this agent already.
@@ -115,9 +116,9 @@ impl Reporter {
             if schedule.next() <= Instant::now() {
                 self.look_around().await;
                 // Meanwhile there may be more to report.
-                let mark = *reached.borrow_and_update();
-                let done = self.report(mark).await;
-                if mark.is_some() {
+                let commit = *reached.borrow_and_update();
+                let done = self.report(commit).await;
+                if commit.is_some() {
                     state.reported();
                 }
                 schedule.reported(done.is_ok(), self.together);
@@ -145,15 +146,15 @@ impl Reporter {
             .await;
     }
 
-    async fn report(&mut self, mark: Option<Mark>) -> Result<(), String> {
-        match mark {
-            Some(mark) => {
+    async fn report(&mut self, commit: Option<CommitId>) -> Result<(), String> {
+        match commit {
+            Some(commit) => {
                 // Even if this fails, the Lease may exist.
                 self.told.get_or_insert(None);
-                let lease = self.lease(mark);
+                let lease = self.lease(commit);
                 let parameters = PatchParams::apply("waybill-agent").force();
                 answered(self.leases.patch(&self.name, &parameters, &Patch::Apply(&lease))).await?;
-                self.told = Some(Some(mark));
+                self.told = Some(Some(commit));
             }
             None if self.told != Some(None) => {
                 let deleted = answered(self.leases.delete(&self.name, &DeleteParams::default())).await;
@@ -168,14 +169,14 @@ impl Reporter {
         Ok(())
     }
 
-    fn lease(&self, mark: Mark) -> Lease {
+    fn lease(&self, commit: CommitId) -> Lease {
         let seconds = i32::try_from((interval(self.together) * COUNTS_FOR).as_secs()).unwrap_or(i32::MAX);
         Lease {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
                 namespace: Some(self.output.namespace().to_owned()),
                 labels: Some(agents::labels(&self.output)),
-                annotations: Some(agents::annotations(mark.epoch, mark.generation)),
+                annotations: Some(agents::annotations(commit)),
                 ..ObjectMeta::default()
             },
             spec: Some(LeaseSpec {
@@ -260,7 +261,7 @@ impl Schedule {
 
     /// There is something to report. The first report is sent at once, however many other agents there are, because
     /// statuses wait for an agent only from its first report on.
-    fn has_mark(&mut self, now: Instant) {
+    fn has_loaded(&mut self, now: Instant) {
         if std::mem::take(&mut self.first) && self.failures == 0 {
             self.due = now;
         }
@@ -288,7 +289,7 @@ impl Schedule {
 
 /// Whether to report out of turn: the proxy has got or lost its routing, or has loaded a generation that statuses wait
 /// for.
-fn is_urgent(told: Option<Option<Mark>>, reached: Option<Mark>, awaited: Option<Mark>) -> bool {
+fn is_urgent(told: Option<Option<CommitId>>, reached: Option<CommitId>, awaited: Option<CommitId>) -> bool {
     let told = told.flatten();
     told.is_some() != reached.is_some() || (reached >= awaited && told < awaited)
 }
@@ -334,23 +335,23 @@ mod tests {
 
     use super::*;
 
-    fn mark(generation: u64) -> Option<Mark> {
-        Some(Mark { epoch: 2, generation })
+    fn commit(generation: u64) -> Option<CommitId> {
+        Some(CommitId { epoch: 2, generation })
     }
 
     #[test]
     fn what_statuses_wait_for_is_reported_at_once() {
-        let before = Some(Mark { epoch: 1, generation: 9 });
+        let before = Some(CommitId { epoch: 1, generation: 9 });
         for (told, reached, awaited, urgent) in [
             (None, None, None, false),
-            (None, mark(5), None, true),
-            (Some(mark(4)), None, mark(4), true),
-            (Some(None), None, mark(4), false),
-            (Some(mark(4)), mark(5), mark(4), false),
-            (Some(mark(4)), mark(5), mark(5), true),
-            (Some(mark(3)), mark(6), mark(5), true),
-            (Some(mark(3)), mark(4), mark(5), false),
-            (Some(before), mark(10), mark(4), true),
+            (None, commit(5), None, true),
+            (Some(commit(4)), None, commit(4), true),
+            (Some(None), None, commit(4), false),
+            (Some(commit(4)), commit(5), commit(4), false),
+            (Some(commit(4)), commit(5), commit(5), true),
+            (Some(commit(3)), commit(6), commit(5), true),
+            (Some(commit(3)), commit(4), commit(5), false),
+            (Some(before), commit(10), commit(4), true),
         ] {
             assert_eq!(is_urgent(told, reached, awaited), urgent, "{told:?} {reached:?} {awaited:?}");
         }
@@ -376,18 +377,18 @@ mod tests {
     fn the_first_report_of_a_mark_waits_for_no_other_agent() {
         let now = Instant::now();
         let mut schedule = Schedule::new(now);
-        // That there is no mark yet.
+        // That there is no commit yet.
         schedule.reported(true, 1_000);
         assert!(schedule.next() > now + Duration::from_secs(40));
-        schedule.has_mark(now);
+        schedule.has_loaded(now);
         assert_eq!(schedule.next(), now);
         schedule.reported(true, 1_000);
-        schedule.has_mark(now);
+        schedule.has_loaded(now);
         assert!(schedule.next() > now + Duration::from_secs(40), "the second takes its turn");
 
         let mut refused = Schedule::new(now);
         refused.reported(false, 1_000);
-        refused.has_mark(now);
+        refused.has_loaded(now);
         assert!(refused.next() > now, "a failure is waited out");
     }
 

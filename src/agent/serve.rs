@@ -11,7 +11,8 @@ use bytes::Bytes;
 
 use super::folder::marker;
 use super::metrics::AgentMetrics;
-use super::state::{AgentState, Mark};
+use super::state::AgentState;
+use crate::published::index::CommitId;
 use crate::serve::{Health, metrics_text, probe};
 
 /// `/livez`, `/readyz`, `/startupz` and `/metrics`.
@@ -31,14 +32,14 @@ pub struct HttpDocument(Arc<Mutex<Option<HttpAnswer>>>);
 #[derive(Clone)]
 struct HttpAnswer {
     sum: String,
-    mark: Mark,
+    commit: CommitId,
     text: Bytes,
 }
 
 impl HttpDocument {
     /// Serves this document from now on, as this generation. `sum` is that of its content without the marker.
-    pub fn set(&self, sum: &str, mark: Mark, text: String) {
-        let answer = HttpAnswer { sum: sum.to_owned(), mark, text: text.into() };
+    pub fn set(&self, sum: &str, commit: CommitId, text: String) {
+        let answer = HttpAnswer { sum: sum.to_owned(), commit, text: text.into() };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
     }
 
@@ -53,7 +54,7 @@ impl HttpDocument {
 
     /// The marker for Traefik: the middleware's name and the prefix that it adds.
     pub fn marker(&self) -> Option<(String, String)> {
-        self.get().map(|answer| marker(answer.mark, &answer.sum))
+        self.get().map(|answer| marker(answer.commit, &answer.sum))
     }
 
     /// Serves it at any path.
@@ -88,7 +89,7 @@ mod tests {
     #[tokio::test]
     async fn the_document_has_a_tag() {
         let document = HttpDocument::default();
-        let mark = Mark { epoch: 1, generation: 1 };
+        let commit = CommitId { epoch: 1, generation: 1 };
         let ask = async |tag: Option<&str>| {
             let mut request = Request::get("/any");
             if let Some(tag) = tag {
@@ -100,10 +101,10 @@ mod tests {
             (status, answer.into_body().collect().await.unwrap().to_bytes())
         };
         assert_eq!(ask(None).await.0, 503);
-        document.set("one", mark, "{}".to_owned());
+        document.set("one", commit, "{}".to_owned());
         assert_eq!(ask(None).await, (200, Bytes::from("{}")));
         assert_eq!(ask(Some("\"zero\", W/\"one\"")).await, (304, Bytes::new()));
-        document.set("two", mark, "{}".to_owned());
+        document.set("two", commit, "{}".to_owned());
         assert_eq!(ask(Some("\"one\"")).await.0, 200);
     }
 }

@@ -8,24 +8,7 @@ use tokio::sync::watch;
 
 use super::metrics::AgentMetrics;
 use super::proxy::Proxy;
-
-/// Epoch and generation of an index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mark {
-    pub epoch: u64,
-    pub generation: u64,
-}
-
-impl Mark {
-    /// Before every generation.
-    pub const NOTHING: Self = Self { epoch: 0, generation: 0 };
-}
-
-impl std::fmt::Display for Mark {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} (epoch {})", self.generation, self.epoch)
-    }
-}
+use crate::published::index::CommitId;
 
 /// Topics of faults. Each has one reason at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +27,7 @@ pub enum Topic {
 struct HandedOn {
     prefix: String,
     /// The newest generation with this content.
-    covers: Mark,
+    covers: CommitId,
     at: Instant,
     /// Whether Traefik was seen with this content once. It may have restarted since.
     seen: bool,
@@ -52,16 +35,16 @@ struct HandedOn {
 
 #[derive(Debug, Default)]
 struct Knowledge {
-    newest: Option<Mark>,
+    newest: Option<CommitId>,
     written: Option<HandedOn>,
     /// The newest generation that Traefik was seen with since its start.
-    loaded: Option<Mark>,
+    loaded: Option<CommitId>,
     proxy: Proxy,
     /// Since when Traefik has answered without a restart.
     answers: Option<Instant>,
     reasons: BTreeMap<Topic, String>,
     /// The newest generation that statuses wait for.
-    awaited: Option<Mark>,
+    awaited: Option<CommitId>,
     /// Whether reporting the loaded generation has been tried since it was loaded.
     reported: bool,
 }
@@ -74,7 +57,7 @@ impl Knowledge {
     }
 
     /// The newest generation that Traefik serves as far as is known.
-    fn serves(&self) -> Option<Mark> {
+    fn serves(&self) -> Option<CommitId> {
         self.loaded.filter(|_| !matches!(self.proxy, Proxy::Down(_)))
     }
 
@@ -101,7 +84,7 @@ pub struct AgentState {
     metrics: AgentMetrics,
     /// Whether Traefik can be asked.
     asks: bool,
-    reached: watch::Sender<Option<Mark>>,
+    reached: watch::Sender<Option<CommitId>>,
 }
 
 impl AgentState {
@@ -115,18 +98,18 @@ impl AgentState {
     }
 
     /// An index was seen, and statuses wait for the generation `awaited`.
-    pub fn seen(&self, mark: Mark, awaited: Mark) {
+    pub fn seen(&self, commit: CommitId, awaited: CommitId) {
         let mut inner = self.lock();
         inner.awaited = Some(awaited);
-        if inner.newest != Some(mark) {
-            inner.newest = Some(mark);
-            self.metrics.newest.set(mark.generation as i64);
+        if inner.newest != Some(commit) {
+            inner.newest = Some(commit);
+            self.metrics.newest.set(commit.generation as i64);
             self.update(&mut inner);
         }
     }
 
     /// The content handed to Traefik has the marker `prefix` and is that of the generation `covers`.
-    pub fn handed_on(&self, prefix: String, covers: Mark) {
+    pub fn handed_on(&self, prefix: String, covers: CommitId) {
         let mut inner = self.lock();
         match &mut inner.written {
             Some(written) if written.prefix == prefix => written.covers = covers,
@@ -163,7 +146,7 @@ impl AgentState {
             }
             *loaded = Some(written.covers);
         }
-        self.metrics.loaded.set(inner.serves().map_or(0, |mark| mark.generation as i64));
+        self.metrics.loaded.set(inner.serves().map_or(0, |commit| commit.generation as i64));
         self.update(inner);
     }
 
@@ -189,21 +172,21 @@ impl AgentState {
         }
     }
 
-    fn reached_by(&self, inner: &Knowledge) -> Option<Mark> {
+    fn reached_by(&self, inner: &Knowledge) -> Option<CommitId> {
         let reached =
             if self.asks { inner.serves() } else { inner.written.as_ref().map(|written| written.covers) };
         // The routing on disk may come from an older cluster of the same name. Then the index is not as new.
-        reached.map(|mark| if inner.newest >= Some(mark) { mark } else { Mark::NOTHING })
+        reached.map(|commit| if inner.newest >= Some(commit) { commit } else { CommitId::NOTHING })
     }
 
     /// The newest generation of the proxy: the loaded one if Traefik can be asked, otherwise the written one.
-    /// [`Mark::NOTHING`] until an index is seen that is at least as new.
-    pub fn reaches(&self) -> watch::Receiver<Option<Mark>> {
+    /// [`CommitId::NOTHING`] until an index is seen that is at least as new.
+    pub fn reaches(&self) -> watch::Receiver<Option<CommitId>> {
         self.reached.subscribe()
     }
 
     /// The newest generation that statuses wait for.
-    pub fn awaited(&self) -> Option<Mark> {
+    pub fn awaited(&self) -> Option<CommitId> {
         self.lock().awaited
     }
 
@@ -269,9 +252,9 @@ impl AgentState {
             (_, Some(_)) if !inner.reported => {
                 Err(lines("Traefik has loaded the routing, which is not reported yet", &inner))
             }
-            (_, Some(mark)) if late => Ok(lines(
+            (_, Some(commit)) if late => Ok(lines(
                 &format!(
-                    "ok: Traefik serves generation {mark} but does not load generation {}; its log says why",
+                    "ok: Traefik serves generation {commit} but does not load generation {}; its log says why",
                     written.covers
                 ),
                 &inner,
@@ -298,41 +281,41 @@ mod tests {
         AgentState::new(AgentMetrics::new(&OutputKey::new("waybill", "waybill")).unwrap(), asks)
     }
 
-    fn mark(generation: u64) -> Mark {
-        Mark { epoch: 1, generation }
+    fn commit(generation: u64) -> CommitId {
+        CommitId { epoch: 1, generation }
     }
 
     #[test]
     fn ready_means_loaded_where_traefik_can_be_asked() {
         let state = state(true);
         assert!(state.started().is_err() && state.ready().is_err());
-        state.seen(mark(4), mark(1));
-        state.handed_on("/a".to_owned(), mark(4));
+        state.seen(commit(4), commit(1));
+        state.handed_on("/a".to_owned(), commit(4));
         assert!(state.started().is_ok());
         assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (false, None));
         assert!(state.may_hand_on().is_err_and(|rest| rest > DISTANCE));
         state.asked(Proxy::Loaded("/a".to_owned()));
-        assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (false, Some(mark(4))));
+        assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (false, Some(commit(4))));
         state.reported();
         assert!(state.ready().is_ok());
         assert!(state.may_hand_on().is_ok());
 
         // The same content under a newer generation is loaded already.
-        state.seen(mark(5), mark(1));
-        state.handed_on("/a".to_owned(), mark(5));
-        assert_eq!(*state.reaches().borrow(), Some(mark(5)));
+        state.seen(commit(5), commit(1));
+        state.handed_on("/a".to_owned(), commit(5));
+        assert_eq!(*state.reaches().borrow(), Some(commit(5)));
 
         // On the way to the next one it goes on serving.
-        state.seen(mark(6), mark(1));
-        state.handed_on("/b".to_owned(), mark(6));
+        state.seen(commit(6), commit(1));
+        state.handed_on("/b".to_owned(), commit(6));
         state.asked(Proxy::Behind);
-        assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (true, Some(mark(5))));
+        assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (true, Some(commit(5))));
 
         // An answer that fails says that nothing is served now, and no more.
         state.asked(Proxy::Down("timeout".to_owned()));
         assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (false, None));
         state.asked(Proxy::Behind);
-        assert_eq!(*state.reaches().borrow(), Some(mark(5)));
+        assert_eq!(*state.reaches().borrow(), Some(commit(5)));
         state.reported();
         assert!(state.ready().is_ok());
 
@@ -350,7 +333,7 @@ mod tests {
             assert!(state.ready().is_err_and(|text| text.contains("does not load the files")));
             assert_eq!((state.outcome(), state.may_hand_on()), (Some(false), Ok(())));
             state.asked(Proxy::Loaded("/b".to_owned()));
-            assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (false, Some(mark(6))));
+            assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (false, Some(commit(6))));
             assert_eq!(state.outcome(), Some(true));
             state.reported();
             assert!(state.ready().is_ok() && state.may_hand_on().is_ok());
@@ -394,8 +377,8 @@ mod tests {
                 match step {
                     Step::HandOn => {
                         newest += 1;
-                        state.seen(mark(newest), mark(newest));
-                        state.handed_on(marker(newest), mark(newest));
+                        state.seen(commit(newest), commit(newest));
+                        state.handed_on(marker(newest), commit(newest));
                     }
                     Step::Load => has = (newest > 0).then_some(newest),
                     Step::StartAnew => (process, has, certain) = (process + 1, None, false),
@@ -418,11 +401,11 @@ mod tests {
                 }
                 let reached = *state.reaches().borrow();
                 if certain {
-                    prop_assert!(reached <= has.map(mark), "{reached:?} of {has:?}");
+                    prop_assert!(reached <= has.map(commit), "{reached:?} of {has:?}");
                 }
                 prop_assert!(state.ready().is_err() || reached.is_some());
                 if matches!(step, Step::Ask) && newest > 0 && has == Some(newest) {
-                    prop_assert_eq!((reached, state.outcome()), (Some(mark(newest)), Some(true)));
+                    prop_assert_eq!((reached, state.outcome()), (Some(commit(newest)), Some(true)));
                 }
             }
         }
@@ -432,15 +415,15 @@ mod tests {
     #[test]
     fn what_was_on_disk_counts_once_the_index_has_come_as_far() {
         let state = state(false);
-        state.handed_on("/a".to_owned(), mark(9));
-        assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (true, Some(Mark::NOTHING)));
-        state.seen(mark(2), mark(2));
-        assert_eq!(*state.reaches().borrow(), Some(Mark::NOTHING));
-        state.handed_on("/b".to_owned(), mark(2));
-        assert_eq!(*state.reaches().borrow(), Some(mark(2)));
-        state.handed_on("/a".to_owned(), mark(9));
-        state.seen(mark(10), mark(10));
-        assert_eq!(*state.reaches().borrow(), Some(mark(9)));
+        state.handed_on("/a".to_owned(), commit(9));
+        assert_eq!((state.ready().is_ok(), *state.reaches().borrow()), (true, Some(CommitId::NOTHING)));
+        state.seen(commit(2), commit(2));
+        assert_eq!(*state.reaches().borrow(), Some(CommitId::NOTHING));
+        state.handed_on("/b".to_owned(), commit(2));
+        assert_eq!(*state.reaches().borrow(), Some(commit(2)));
+        state.handed_on("/a".to_owned(), commit(9));
+        state.seen(commit(10), commit(10));
+        assert_eq!(*state.reaches().borrow(), Some(commit(9)));
     }
 
     #[test]
@@ -448,7 +431,7 @@ mod tests {
         let state = state(false);
         state.reason(Topic::Generation, Some("generation 5 is refused".to_owned()));
         assert!(state.ready().is_err_and(|text| text.contains("generation 5 is refused")));
-        state.handed_on("/a".to_owned(), mark(4));
+        state.handed_on("/a".to_owned(), commit(4));
         assert!(state.ready().is_ok_and(|text| text.contains("generation 5 is refused")));
         assert!(state.may_hand_on().is_err_and(|rest| rest <= DISTANCE));
         state.reason(Topic::Generation, None);

@@ -17,7 +17,8 @@ use super::proxy::Marker;
 use super::serve::HttpDocument;
 use super::shard::EntryKind;
 use super::source::{FetchError, FetchedShards, OutputReader, SeenIndex};
-use super::state::{AgentState, Mark, Topic};
+use super::state::{AgentState, Topic};
+use crate::published::index::CommitId;
 use crate::published::read;
 use crate::serve::Heartbeat;
 use crate::table::Digest;
@@ -55,7 +56,7 @@ pub struct Work {
     /// Shards that the assembly does not hold yet. They stay while the newest index names them.
     fetched: FetchedShards,
     /// The generation in the assembly, and its time of publication.
-    taken: Option<(Mark, String)>,
+    taken: Option<(CommitId, String)>,
     /// The assembly or the user's files have changes that are not handed on yet.
     pending: bool,
     attempts: Attempts,
@@ -82,9 +83,9 @@ impl Work {
         work.pending = false;
         let current = work.parts.folder.as_ref().and_then(Folder::current);
         if let Some(current) = current.filter(|_| resumed) {
-            let mark = Mark { epoch: current.epoch, generation: current.generation };
-            tracing::info!("generation {mark} is already on disk and stays in use");
-            work.handed_on(mark, None);
+            let commit = current.commit;
+            tracing::info!("generation {commit} is already on disk and stays in use");
+            work.handed_on(commit, None);
         }
         work
     }
@@ -182,18 +183,18 @@ impl Work {
             }
         };
         self.parts.state.reason(Topic::Index, None);
-        let mark = Mark { epoch: index.epoch, generation: index.generation };
-        self.parts.state.seen(mark, Mark { generation: index.awaited, ..mark });
+        let commit = index.commit();
+        self.parts.state.seen(commit, CommitId { generation: index.awaited, ..commit });
         match &self.taken {
-            Some((taken, _)) if *taken > mark => {
+            Some((taken, _)) if *taken > commit => {
                 let taken = *taken;
-                if let Some(rest) = self.older_rests(taken, mark).await {
+                if let Some(rest) = self.older_rests(taken, commit).await {
                     return Some(rest);
                 }
             }
             taken => {
                 self.attempts.not_older();
-                if taken.as_ref().is_some_and(|(taken, _)| *taken == mark) {
+                if taken.as_ref().is_some_and(|(taken, _)| *taken == commit) {
                     return None;
                 }
             }
@@ -210,18 +211,19 @@ impl Work {
             // The operator creates a damaged shard again under the same name, and the index stays the same.
             Err(FetchError::Refused(refusal @ NotHandedOn::Published(_))) => {
                 self.count(&version, &refusal);
-                let reason = format!("generation {mark} is refused, and the loaded routing stays: {refusal}");
+                let reason =
+                    format!("generation {commit} is refused, and the loaded routing stays: {refusal}");
                 return self.fetch_failed(version, Some(reason), Duration::ZERO);
             }
             Err(FetchError::Refused(refusal)) => Err(refusal),
             Err(FetchError::Missing(name)) => {
                 // A single miss is nothing: most likely a newer index is on its way.
                 let persists = self.attempts.failures() > 2;
-                let reason = persists.then(|| format!("generation {mark}: its shard {name} is not there"));
+                let reason = persists.then(|| format!("generation {commit}: its shard {name} is not there"));
                 return self.fetch_failed(version, reason, Duration::ZERO);
             }
             Err(FetchError::Api { reason, retry_after }) => {
-                let reason = format!("generation {mark} can't be read: {reason}");
+                let reason = format!("generation {commit} can't be read: {reason}");
                 return self.fetch_failed(version, Some(reason), retry_after);
             }
         };
@@ -230,7 +232,7 @@ impl Work {
         match result {
             Ok(()) => {
                 self.parts.state.reason(Topic::Generation, None);
-                self.taken = Some((mark, index.published_at));
+                self.taken = Some((commit, index.published_at));
                 self.attempts.not_older();
                 self.pending = true;
             }
@@ -265,16 +267,16 @@ impl Work {
     }
 
     /// How long an older index than the accepted one still has to wait.
-    async fn older_rests(&mut self, taken: Mark, mark: Mark) -> Option<Duration> {
+    async fn older_rests(&mut self, taken: CommitId, commit: CommitId) -> Option<Duration> {
         if let Some(rest) = self.attempts.older_rests(Instant::now()) {
             return Some(rest);
         }
         // A watch may lag, the object itself does not.
         let now = self.parts.reader.index().await.ok().flatten().and_then(|object| read::index(&object).ok());
         match now {
-            Some(index) if (Mark { epoch: index.epoch, generation: index.generation }) < taken => {
+            Some(index) if index.commit() < taken => {
                 tracing::warn!(
-                    "the index has been older than generation {taken} for {OLDER_STANDS:?}; accepting generation {mark}"
+                    "the index has been older than generation {taken} for {OLDER_STANDS:?}; accepting generation {commit}"
                 );
                 None
             }
@@ -284,7 +286,7 @@ impl Work {
 
     /// Hands the assembled generation to Traefik.
     fn hand_on(&mut self) -> Option<Duration> {
-        let (mark, published_at) = self.taken.clone()?;
+        let (commit, published_at) = self.taken.clone()?;
         if !self.pending {
             return None;
         }
@@ -299,13 +301,13 @@ impl Work {
         self.tell_include(renamed);
         // Until the new marker is known, Traefik's answers about the last one mean nothing.
         let last = self.parts.marker.send_replace(None);
-        let written = match self.write(mark, &user) {
+        let written = match self.write(commit, &user) {
             Ok(written) => written,
             Err(refusal) => {
                 self.parts.marker.send_replace(last);
                 self.parts.metrics.refused(&refusal);
                 let reason =
-                    format!("generation {mark} can't be written, and the loaded routing stays: {refusal}");
+                    format!("generation {commit} can't be written, and the loaded routing stays: {refusal}");
                 self.parts.state.reason(Topic::Folder, Some(reason));
                 self.unwritten = Some(refusal);
                 return Some(self.attempts.failed());
@@ -324,17 +326,17 @@ impl Work {
             if let Some(seconds) = seconds_since(&published_at) {
                 self.parts.metrics.commit_to_disk.observe(seconds);
             }
-            tracing::debug!("generation {mark} is handed to Traefik");
+            tracing::debug!("generation {commit} is handed to Traefik");
         } else {
             self.parts.metrics.unchanged.inc();
         }
         self.tell_strangers();
-        self.handed_on(mark, last);
+        self.handed_on(commit, last);
         None
     }
 
     /// Returns false if no byte changes.
-    fn write(&mut self, mark: Mark, user: &Included) -> Result<bool, NotHandedOn> {
+    fn write(&mut self, commit: CommitId, user: &Included) -> Result<bool, NotHandedOn> {
         let mut written = false;
         if let Some(folder) = &mut self.parts.folder {
             let mut files = BTreeMap::new();
@@ -352,7 +354,7 @@ impl Work {
             if self.parts.include.is_some() {
                 files.insert(USER_FILE.to_owned(), FileContent::Text(user.document()));
             }
-            let result = folder.write(mark.epoch, mark.generation, files);
+            let result = folder.write(commit, files);
             if result.is_err() {
                 // A file that could not be linked is written again next time.
                 folder.check();
@@ -374,8 +376,8 @@ impl Work {
             };
             let sum = Digest::new(&whole(None)).short().to_string();
             if document.sum().as_ref() != Some(&sum) {
-                let text = whole(Some(marker_line(&marker(mark, &sum))));
-                document.set(&sum, mark, text);
+                let text = whole(Some(marker_line(&marker(commit, &sum))));
+                document.set(&sum, commit, text);
                 written = true;
             }
         }
@@ -384,7 +386,7 @@ impl Work {
 
     /// Sets state, metrics and the marker to ask Traefik for, after a content that covers a generation was handed on.
     /// `last` is the previous content.
-    fn handed_on(&self, covers: Mark, last: Option<Marker>) {
+    fn handed_on(&self, covers: CommitId, last: Option<Marker>) {
         let current = self.parts.folder.as_ref().and_then(Folder::current);
         let (middleware, prefix) = match (current, &self.parts.document) {
             (Some(current), _) => {

@@ -130,7 +130,7 @@ async fn a_shard_that_fails_costs_no_other() {
     tokio::time::sleep(pause).await;
     assert_eq!(work.step(newest).await, None);
     assert_eq!(api.gets(), SHARDS + SHARDS / 20);
-    assert_eq!(work.parts.folder.as_ref().unwrap().current().unwrap().generation, 1);
+    assert_eq!(work.parts.folder.as_ref().unwrap().current().unwrap().commit.generation, 1);
     assert!(work.fetched.is_empty());
 }
 
@@ -148,7 +148,7 @@ async fn what_a_newer_index_names_as_well_is_not_fetched_again() {
     assert!(work.parts.state.reasons().unwrap().contains("refused"));
     assert_eq!(work.step(index(3, &names[1..], SHARDS)).await, None);
     assert_eq!(api.gets(), SHARDS + 1);
-    assert_eq!(work.parts.folder.as_ref().unwrap().current().unwrap().generation, 3);
+    assert_eq!(work.parts.folder.as_ref().unwrap().current().unwrap().commit.generation, 3);
 }
 
 #[tokio::test]
@@ -181,18 +181,18 @@ async fn an_index_that_counts_from_the_beginning_is_accepted_though_it_changes_a
     let mut work = work(&api, place.path());
     assert_eq!(work.step(index(4_000, &names[..2], 2)).await, None);
     let state = work.parts.state.clone();
-    let reached = |generation| Some(Mark { epoch: 1, generation });
+    let reached = |generation| Some(CommitId { epoch: 1, generation });
     assert_eq!(*state.reaches().borrow(), reached(4_000));
     for generation in 1..5 {
         api.publish(&index(generation, &names[1..3], 2));
         let rest = work.step(index(generation, &names[1..3], 2)).await.unwrap();
         assert!(rest <= OLDER_STANDS, "{rest:?}");
-        assert_eq!(*state.reaches().borrow(), Some(Mark::NOTHING), "nobody takes it for up to date");
+        assert_eq!(*state.reaches().borrow(), Some(CommitId::NOTHING), "nobody takes it for up to date");
         work.attempts.let_pass(OLDER_STANDS / 4);
     }
     api.publish(&index(6, &names[1..3], 2));
     work.step(index(5, &names[1..3], 2)).await;
-    assert_eq!(work.taken.as_ref().map(|(mark, _)| *mark), reached(5));
+    assert_eq!(work.taken.as_ref().map(|(commit, _)| *commit), reached(5));
 }
 
 #[tokio::test]
@@ -200,7 +200,7 @@ async fn the_routing_of_another_output_counts_as_nothing_written() {
     let place = tempfile::tempdir().unwrap();
     let files = || [("routing-000.yaml".to_owned(), FileContent::Text("{}\n".to_owned()))].into();
     let other = OutputKey::new("waybill", "other");
-    Folder::open(place.path(), &other).unwrap().write(50, 90_000, files()).unwrap();
+    Folder::open(place.path(), &other).unwrap().write(CommitId::new(50, 90_000), files()).unwrap();
     let (api, names) = FakeApi::new(None);
     let api = Arc::new(api);
     let mut first = work(&api, place.path());
@@ -211,7 +211,7 @@ async fn the_routing_of_another_output_counts_as_nothing_written() {
     assert!(place.path().join("dynamic/routing/routing-000.yaml").exists(), "Traefik keeps it");
     first.step(index(1, &names[..2], 2)).await;
     assert!(state.ready().is_ok());
-    assert_eq!(*state.reaches().borrow(), Some(Mark { epoch: 1, generation: 1 }));
+    assert_eq!(*state.reaches().borrow(), Some(CommitId { epoch: 1, generation: 1 }));
     drop(first);
     assert!(work(&api, place.path()).parts.state.ready().is_ok(), "its own is served on");
 }

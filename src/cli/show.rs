@@ -168,7 +168,7 @@ async fn agents(client: Client, output: &OutputKey, index: &Index) -> Option<Rep
     let leases: Api<Lease> = Api::namespaced(client, output.namespace());
     let list = ListParams::default().labels(&agents::selector(output)).limit(AGENTS);
     let leases = leases.list(&list).await.ok()?;
-    let reported = ReportedAgents::new(&leases.items, (index.epoch, index.generation), Timestamp::now());
+    let reported = ReportedAgents::new(&leases.items, index.commit(), Timestamp::now());
     (reported.live > 0).then_some(reported)
 }
 

@@ -23,6 +23,7 @@ use crate::metrics::{IgnoredReport, Metrics, WatchKind};
 use crate::operator::feeds::{self, WATCH_SECONDS};
 use crate::pace::Reminder;
 use crate::published::agents::{AGENT_PART, AgentReport, ReportError};
+use crate::published::index::CommitId;
 
 /// The maximum number of known agents of a namespace; statuses do not wait for more.
 const LIMIT: usize = 10_000;
@@ -43,19 +44,13 @@ const LISTING: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(60);
 const TIDY_AGAIN: Duration = Duration::from_secs(1);
 
-/// Epoch and generation of a commit.
-pub type Commit = (u64, u64);
-
-/// The answer for an output without agents.
-const EVERYTHING: Commit = (u64::MAX, u64::MAX);
-
 /// The last commits of an output, with their times.
 #[derive(Debug, Default)]
-pub struct Commits(VecDeque<(Commit, Instant)>);
+pub struct Commits(VecDeque<(CommitId, Instant)>);
 
 impl Commits {
     /// Adds a commit, unless it is the last one again.
-    pub fn push(&mut self, commit: Commit, at: Instant) {
+    pub fn push(&mut self, commit: CommitId, at: Instant) {
         if self.newest() != Some(commit) {
             self.0.push_back((commit, at));
         }
@@ -65,18 +60,18 @@ impl Commits {
     }
 
     /// The newest one.
-    pub fn newest(&self) -> Option<Commit> {
+    pub fn newest(&self) -> Option<CommitId> {
         self.0.back().map(|(commit, _)| *commit)
     }
 
     /// The minimum that an up-to-date agent has loaded.
-    pub fn up_to_date(&self, now: Instant) -> Commit {
+    pub fn up_to_date(&self, now: Instant) -> CommitId {
         let settled = self.0.iter().rev().find(|(_, at)| now.saturating_duration_since(*at) >= UP_TO_DATE);
-        settled.map_or((0, 0), |(commit, _)| *commit)
+        settled.map_or(CommitId::NOTHING, |(commit, _)| *commit)
     }
 
     /// The age of the first commit after `loaded`.
-    pub fn age_after(&self, loaded: Commit, now: Instant) -> Duration {
+    pub fn age_after(&self, loaded: CommitId, now: Instant) -> Duration {
         let next = self.0.iter().find(|(commit, _)| *commit > loaded);
         next.map_or(Duration::ZERO, |(_, at)| now.saturating_duration_since(*at))
     }
@@ -132,14 +127,14 @@ pub struct AgentCounts {
     /// Those of them that have loaded a commit or a later one.
     pub current: usize,
     /// What the slowest of them has loaded.
-    pub slowest: Option<Commit>,
+    pub slowest: Option<CommitId>,
 }
 
 /// An agent, according to its last seen Lease.
 #[derive(Clone, Debug)]
 struct KnownAgent {
     output: String,
-    loaded: Commit,
+    loaded: CommitId,
     renewed: Timestamp,
     /// When its report expires, by our own clock.
     until: Instant,
@@ -204,13 +199,15 @@ impl Agents {
     }
 
     /// The newest commit that every live agent of an output has loaded, or all commits if there is no agent.
-    pub fn loaded_by_all(&self, output: &OutputKey) -> Commit {
+    pub fn loaded_by_all(&self, output: &OutputKey) -> CommitId {
         let known = lock(&self.known);
-        known.get(output.namespace()).map_or(EVERYTHING, |known| known.loaded_by_all(output, Instant::now()))
+        known
+            .get(output.namespace())
+            .map_or(CommitId::EVERYTHING, |known| known.loaded_by_all(output, Instant::now()))
     }
 
     /// The progress of the agents of an output.
-    pub fn count(&self, output: &OutputKey, commit: Commit) -> AgentCounts {
+    pub fn count(&self, output: &OutputKey, commit: CommitId) -> AgentCounts {
         let known = lock(&self.known);
         known
             .get(output.namespace())
@@ -253,14 +250,14 @@ impl KnownAgents {
         self.agents.values().filter(move |agent| agent.until > now && agent.output == output.name())
     }
 
-    fn loaded_by_all(&self, output: &OutputKey, now: Instant) -> Commit {
+    fn loaded_by_all(&self, output: &OutputKey, now: Instant) -> CommitId {
         if !self.listed {
-            return (0, 0);
+            return CommitId::NOTHING;
         }
-        self.live(output, now).map(|agent| agent.loaded).min().unwrap_or(EVERYTHING)
+        self.live(output, now).map(|agent| agent.loaded).min().unwrap_or(CommitId::EVERYTHING)
     }
 
-    fn count(&self, output: &OutputKey, commit: Commit, now: Instant) -> AgentCounts {
+    fn count(&self, output: &OutputKey, commit: CommitId, now: Instant) -> AgentCounts {
         self.live(output, now).fold(AgentCounts::default(), |counts, agent| AgentCounts {
             live: counts.live + 1,
             current: counts.current + usize::from(agent.loaded >= commit),

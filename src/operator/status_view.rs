@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 use crate::key_queue::KeyQueue;
 use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::kubernetes::{Ingress, Uid};
-use crate::operator::agents::Commit;
 use crate::operator::live::Live;
 use crate::operator::problems::{ProblemReports, ReportedBy};
 use crate::options::Options;
 use crate::publish::statuses::policy::{Entries, StatusOwners, StatusState, same};
 use crate::publish::statuses::writer::StatusView;
+use crate::published::index::CommitId;
 use crate::routing::Routing;
 use crate::translate::problem::Problem;
 use crate::translate::settings::Settings;
@@ -56,7 +56,7 @@ struct HeldStatuses {
     /// Ingresses whose routing is committed but whose address is missing.
     arriving: HashMap<IngressKey, Arrival>,
     /// Those that wait for the proxies, by the commit that they wait for.
-    unreleased: BTreeMap<(OutputKey, Commit), Unreleased>,
+    unreleased: BTreeMap<(OutputKey, CommitId), Unreleased>,
     /// Ingresses that have had our address and no routing since before this term; `None` until this has been checked.
     /// Routing from an earlier term may still be published until every output is committed.
     inherited: Option<HashSet<IngressKey>>,
@@ -68,7 +68,7 @@ struct HeldStatuses {
 struct Arrival {
     of: Awaited,
     /// The first generation that contained the Ingress.
-    commit: Commit,
+    commit: CommitId,
     /// It no longer waits, not even for a later commit.
     released: bool,
 }
@@ -174,7 +174,7 @@ impl Statuses {
 
     /// An output was committed. `resumed`: the attempt before failed or was held, so statuses may have been left alone.
     /// `loaded`: the newest commit that every proxy has loaded.
-    pub fn committed(&self, output: &OutputKey, commit: Commit, resumed: bool, loaded: Commit) {
+    pub fn committed(&self, output: &OutputKey, commit: CommitId, resumed: bool, loaded: CommitId) {
         let routing = self.live.routing();
         let mut held = self.held();
         let HeldStatuses { waiting, arriving, unreleased, .. } = &mut *held;
@@ -239,7 +239,7 @@ impl Statuses {
 
     /// Releases the statuses whose commit every proxy has loaded, as `loaded` says for an output, and those that have
     /// waited too long. Returns the number of the latter.
-    pub fn release(&self, now: Instant, loaded: impl Fn(&OutputKey) -> Commit) -> BTreeMap<OutputKey, u64> {
+    pub fn release(&self, now: Instant, loaded: impl Fn(&OutputKey) -> CommitId) -> BTreeMap<OutputKey, u64> {
         let mut late = BTreeMap::new();
         let mut keys = Vec::new();
         let mut held = self.held();

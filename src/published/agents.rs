@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::kubernetes::key::OutputKey;
 use crate::kubernetes::well_known::{MANAGED_BY_LABEL, PART_LABEL, WAYBILL};
+use crate::published::index::CommitId;
 use crate::published::objects::OUTPUT_LABEL;
 use crate::table::Digest;
 
@@ -36,16 +37,15 @@ pub fn selector(output: &OutputKey) -> String {
 }
 
 /// The annotations of an agent's Lease.
-pub fn annotations(epoch: u64, generation: u64) -> BTreeMap<String, String> {
-    BTreeMap::from([(LOADED.to_owned(), format!("{epoch}/{generation}"))])
+pub fn annotations(loaded: CommitId) -> BTreeMap<String, String> {
+    BTreeMap::from([(LOADED.to_owned(), format!("{}/{}", loaded.epoch, loaded.generation))])
 }
 
 /// The content of an agent's Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentReport {
     pub output: String,
-    /// Epoch and generation.
-    pub loaded: (u64, u64),
+    pub loaded: CommitId,
     /// By the agent's clock. It only distinguishes one report from the next.
     pub renewed: Timestamp,
     /// How long the report is valid.
@@ -84,7 +84,7 @@ impl TryFrom<&Lease> for AgentReport {
         let parsed = value.split_once('/').and_then(|(epoch, generation)| {
             let number =
                 |text: &str| text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
-            Some((number(epoch)?, number(generation)?))
+            Some(CommitId::new(number(epoch)?, number(generation)?))
         });
         let loaded = parsed.ok_or_else(|| ReportError::Loaded {
             value: value[..value.floor_char_boundary(SHOWN)].to_owned(),
@@ -112,7 +112,7 @@ pub struct ReportedAgents {
 impl ReportedAgents {
     /// Counts the Leases that have not expired by the clocks of two machines, and those of them that report `commit`.
     /// Only for people: a decision must be based on seeing a Lease change.
-    pub fn new<'a>(leases: impl IntoIterator<Item = &'a Lease>, commit: (u64, u64), now: Timestamp) -> Self {
+    pub fn new<'a>(leases: impl IntoIterator<Item = &'a Lease>, commit: CommitId, now: Timestamp) -> Self {
         let reports = leases.into_iter().filter_map(|lease| AgentReport::try_from(lease).ok());
         let live = reports.filter(|report| {
             let age = Duration::try_from(now.duration_since(report.renewed)).unwrap_or_default();
@@ -140,7 +140,7 @@ mod tests {
         );
         let lease = |change: fn(&mut Lease)| {
             let mut lease: Lease = serde_json::from_value(serde_json::json!({
-                "metadata": {"labels": labels(&output), "annotations": annotations(7, 4711)},
+                "metadata": {"labels": labels(&output), "annotations": annotations(CommitId::new(7, 4711))},
                 "spec": {"leaseDurationSeconds": 30, "renewTime": "2026-11-26T08:00:00.000000Z"},
             }))
             .unwrap();
@@ -149,7 +149,7 @@ mod tests {
         };
         let wanted = AgentReport {
             output: "public".to_owned(),
-            loaded: (7, 4711),
+            loaded: CommitId::new(7, 4711),
             renewed: "2026-11-26T08:00:00Z".parse().unwrap(),
             counts_for: Duration::from_secs(30),
         };
@@ -165,9 +165,10 @@ mod tests {
     #[test]
     fn agents_are_counted_for_people() {
         let output = OutputKey::new("edge", "public");
-        let lease = |loaded: (u64, u64), seconds: i64| -> Lease {
+        let at = CommitId::new;
+        let lease = |loaded: CommitId, seconds: i64| -> Lease {
             serde_json::from_value(serde_json::json!({
-                "metadata": {"labels": labels(&output), "annotations": annotations(loaded.0, loaded.1)},
+                "metadata": {"labels": labels(&output), "annotations": annotations(loaded)},
                 "spec": {
                     "leaseDurationSeconds": 30,
                     "renewTime": format!("{:.6}", Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(seconds)),
@@ -176,9 +177,9 @@ mod tests {
             .unwrap()
         };
         // The last two ran out, or have a clock that is ahead.
-        let leases = [lease((1, 5), 90), lease((1, 4), 90), lease((1, 5), 60), lease((2, 1), 5_000)];
+        let leases = [lease(at(1, 5), 90), lease(at(1, 4), 90), lease(at(1, 5), 60), lease(at(2, 1), 5_000)];
         let now = Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(100);
-        assert_eq!(ReportedAgents::new(&leases, (1, 5), now), ReportedAgents { live: 3, current: 2 });
+        assert_eq!(ReportedAgents::new(&leases, at(1, 5), now), ReportedAgents { live: 3, current: 2 });
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `index.json`, which names the shards that belong together.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -11,15 +12,42 @@ use crate::table::{Counts, ShortDigest};
 /// The written format. Readers accept it and the one before it (there is none before 1).
 pub const FORMAT_VERSION: u64 = 1;
 
+/// Identifies a commit of an output. A later one is greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CommitId {
+    /// The Lease's transitions when the writer was elected.
+    pub epoch: u64,
+    /// One more at every commit, continued by every leader.
+    pub generation: u64,
+}
+
+impl CommitId {
+    /// Before every commit.
+    pub const NOTHING: Self = Self::new(0, 0);
+    /// After every commit.
+    pub const EVERYTHING: Self = Self::new(u64::MAX, u64::MAX);
+
+    /// A commit of this epoch and generation.
+    pub const fn new(epoch: u64, generation: u64) -> Self {
+        Self { epoch, generation }
+    }
+}
+
+impl fmt::Display for CommitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (epoch {})", self.generation, self.epoch)
+    }
+}
+
 /// The content of `index.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Index {
     /// [`FORMAT_VERSION`] of its writer.
     pub format_version: u64,
-    /// The Lease's transitions when its writer was elected.
+    /// See [`CommitId`].
     pub epoch: u64,
-    /// One more at every commit, continued by every leader.
+    /// See [`CommitId`].
     pub generation: u64,
     /// The newest generation that statuses wait for. An agent that has loaded it reports this at once.
     #[serde(default)]
@@ -82,6 +110,11 @@ impl Index {
             }
         }
         Ok(index)
+    }
+
+    /// The commit that wrote it.
+    pub fn commit(&self) -> CommitId {
+        CommitId::new(self.epoch, self.generation)
     }
 
     /// The routing shards' names, in order.

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use crate::kubernetes::key::{IngressKey, OutputKey};
 use crate::metrics::{Metrics, SpanResult};
 use crate::pace::random_bits;
+use crate::published::index::CommitId;
 pub use export::{Collector, Exporter};
 
 /// The maximum number of changes that are traced at once.
@@ -96,7 +97,7 @@ struct OpenTrace {
 /// A commit that some proxies have not loaded.
 struct LoadingCommit {
     output: OutputKey,
-    commit: (u64, u64),
+    commit: CommitId,
     since: Instant,
     traces: Vec<TraceNumber>,
 }
@@ -111,8 +112,7 @@ pub struct CommitSpan {
 
 /// The result of a commit.
 pub struct CommitFacts {
-    pub epoch: u64,
-    pub generation: u64,
+    pub commit: CommitId,
     /// Written.
     pub bytes: u64,
     /// Whether there are agents that have not loaded it.
@@ -214,7 +214,7 @@ impl Spans {
     }
 
     /// Every agent of an output has loaded this commit.
-    pub fn loaded(&self, output: &OutputKey, loaded: (u64, u64)) {
+    pub fn loaded(&self, output: &OutputKey, loaded: CommitId) {
         let Some(shared) = &self.0 else { return };
         let mut open = shared.open();
         let is_loaded = |one: &LoadingCommit| one.output == *output && one.commit <= loaded;
@@ -236,7 +236,7 @@ impl CommitSpan {
     pub fn committed(self, facts: &CommitFacts) {
         let now = Instant::now();
         let mut open = self.shared.open();
-        let commit = (facts.epoch, facts.generation);
+        let commit = facts.commit;
         for trace in &self.traces {
             let Some(known) = open.traces.get_mut(trace) else { continue };
             known.seen = now;
@@ -397,11 +397,11 @@ impl SpansState {
     }
 }
 
-fn of_commit(output: &OutputKey, (epoch, generation): (u64, u64)) -> Vec<KeyValue> {
+fn of_commit(output: &OutputKey, commit: CommitId) -> Vec<KeyValue> {
     vec![
         text("waybill.output", &output.to_string()),
-        number("waybill.epoch", epoch),
-        number("waybill.generation", generation),
+        number("waybill.epoch", commit.epoch),
+        number("waybill.generation", commit.generation),
     ]
 }
 

@@ -18,7 +18,7 @@ fn names(spans: &mut mpsc::Receiver<Span>) -> Vec<String> {
 }
 
 fn facts(generation: u64, awaited: bool) -> CommitFacts {
-    CommitFacts { epoch: 1, generation, bytes: 10, awaited }
+    CommitFacts { commit: CommitId::new(1, generation), bytes: 10, awaited }
 }
 
 #[test]
@@ -36,11 +36,11 @@ fn two_changes_in_one_commit_are_two_whole_traces() {
     failing.failed("forbidden");
     spans.committing(&output).unwrap().committed(&facts(7, true));
     assert!(spans.committing(&output).is_none());
-    spans.loaded(&output, (1, 6));
-    spans.loaded(&OutputKey::new("edge", "other"), (1, 8));
+    spans.loaded(&output, CommitId::new(1, 6));
+    spans.loaded(&OutputKey::new("edge", "other"), CommitId::new(1, 8));
     let before: Vec<_> = std::iter::from_fn(|| sent.try_recv().ok()).collect();
     assert!(before.iter().all(|span| span.name != "load" && span.name != "change"));
-    spans.loaded(&output, (1, 8));
+    spans.loaded(&output, CommitId::new(1, 8));
     let all: Vec<_> = before.into_iter().chain(std::iter::from_fn(|| sent.try_recv().ok())).collect();
     let roots: Vec<_> = all.iter().filter(|span| span.name == "change").collect();
     assert_eq!(roots.len(), 2);

@@ -36,6 +36,7 @@ use crate::publish::outputs::{
     GarbageSchedule, Outcome, OutputWriter, OwnKind, Refusals, Seen, TextSchedule, Throttle, index_subject,
     refusal_problem,
 };
+use crate::published::index::{CommitId, Index};
 use crate::published::objects;
 use crate::serve::Heartbeat;
 use crate::spans::{CommitFacts, CommitSpan};
@@ -328,7 +329,7 @@ impl Publisher {
             (snapshot, arrived, span)
         };
         // Without agents, nothing is awaited.
-        let newest = output.writer.index().map_or((0, 0), |index| (index.epoch, index.generation));
+        let newest = output.writer.index().map_or(CommitId::NOTHING, Index::commit);
         snapshot.awaited = self.agents.loaded_by_all(key) <= newest && self.statuses.await_commit(key);
         let log = self.live.spans.log(span.as_ref().and_then(CommitSpan::first));
         let outcome = output.writer.commit(&snapshot).instrument(log.clone()).await;
@@ -357,7 +358,7 @@ impl Publisher {
                 output.counts = snapshot.desired.counts;
                 output.shards = (snapshot.desired.routing_shards.len(), snapshot.desired.key_shards.len());
                 (output.held, output.paused) = (false, false);
-                let commit = output.writer.index().map_or((0, 0), |index| (index.epoch, index.generation));
+                let commit = output.writer.index().map_or(CommitId::NOTHING, Index::commit);
                 output.commits.push(commit, now);
                 // Before others are notified of the commit, so that what they write has the counts of this term.
                 self.agent_totals.add(key.clone(), self.agents.totals(key, &output.commits, now));
@@ -366,7 +367,7 @@ impl Publisher {
                 if let Some(span) = span {
                     let bytes = if let Ok(Outcome::Committed(report)) = &outcome { report.bytes } else { 0 };
                     let awaited = self.agents.loaded_by_all(key) < commit;
-                    span.committed(&CommitFacts { epoch: commit.0, generation: commit.1, bytes, awaited });
+                    span.committed(&CommitFacts { commit, bytes, awaited });
                 }
                 self.statuses.committed(key, commit, resumed, self.agents.loaded_by_all(key));
                 // Only now may moved Ingresses leave their old outputs, so that they are never in neither.

@@ -35,7 +35,7 @@ fn the_address_of_another_installation_is_left_alone() {
         statuses.live.routing().table().outputs().map(|(key, _)| key.clone()).collect();
     for output in outputs {
         statuses.live.set_publication(&output, Publication::Committed);
-        statuses.committed(&output, (1, 1), false, (1, 1));
+        statuses.committed(&output, CommitId::new(1, 1), false, CommitId::new(1, 1));
     }
     assert_eq!(decided(&statuses, "left"), Decision::Write(Vec::new()));
     for name in ["theirs", "older", "traefiks"] {
@@ -68,12 +68,12 @@ fn one_that_loses_the_label_loses_its_address_once_its_routing_is_withdrawn() {
             assert!(statuses.state(&key("a")).is_some() && statuses.held().left.is_empty());
             reconcile(&statuses, "a");
             look(&statuses);
-            statuses.committed(&output("a"), (1, 6), false, (1, 6));
+            statuses.committed(&output("a"), CommitId::new(1, 6), false, CommitId::new(1, 6));
             queued(&statuses);
             assert_eq!(decided(&statuses, "a"), Decision::Nothing, "it has its address");
         }
     }
-    statuses.committed(&output("a"), (1, 7), false, (1, 7));
+    statuses.committed(&output("a"), CommitId::new(1, 7), false, CommitId::new(1, 7));
     assert_eq!(queued(&statuses), ["a"]);
     let state = statuses.state(&key("a")).unwrap();
     assert_eq!((state.uid.as_deref(), state.ours), (Some("first"), false));
@@ -110,7 +110,7 @@ fn a_pause_holds_the_statuses_of_its_output_alone() {
     let statuses = statuses_of(SAME_NAME, "");
     for output in [OutputKey::new("waybill", "waybill"), output("c")] {
         statuses.live.set_publication(&output, Publication::Committed);
-        statuses.committed(&output, (1, 1), false, (1, 1));
+        statuses.committed(&output, CommitId::new(1, 1), false, CommitId::new(1, 1));
     }
     let paused = |name: &str| statuses.live.routing().is_paused(&key(name));
     assert_eq!((paused("annotated"), paused("classed")), (false, true));

@@ -144,7 +144,7 @@ fn published_with(options: &str) -> Statuses {
     create(&statuses, "first", "a.example.com");
     reconcile(&statuses, "a");
     look(&statuses);
-    statuses.committed(&output("a"), (1, 5), false, (1, 5));
+    statuses.committed(&output("a"), CommitId::new(1, 5), false, CommitId::new(1, 5));
     assert_eq!(queued(&statuses), ["a"]);
     assert!(!leaves_alone(&statuses, "a"));
     statuses
@@ -170,7 +170,7 @@ fn nothing_is_written_before_the_first_commit_or_while_commits_fail() {
         assert!(leaves_alone(&statuses, "a"), "{publication:?}");
     }
     statuses.live.set_publication(&output("a"), Publication::Committed);
-    statuses.committed(&output("a"), (1, 1), true, (1, 1));
+    statuses.committed(&output("a"), CommitId::new(1, 1), true, CommitId::new(1, 1));
     assert_eq!(queued(&statuses), ["a"]);
     let state = statuses.state(&key("a")).unwrap();
     assert!(
@@ -189,14 +189,14 @@ fn a_status_waits_for_its_own_output_alone() {
     look_at(&statuses, all(), false, |_| true);
     assert_eq!(queued(&statuses), [""; 0]);
     assert!(leaves_alone(&statuses, "a"));
-    statuses.committed(&output("a"), (1, 1), false, (1, 1));
+    statuses.committed(&output("a"), CommitId::new(1, 1), false, CommitId::new(1, 1));
     look_at(&statuses, BTreeMap::from([(key("b"), None)]), false, |_| true);
     assert_eq!(queued(&statuses), ["a"]);
     assert!(!leaves_alone(&statuses, "a") && leaves_alone(&statuses, "b"));
     // One that has nothing to commit holds up nobody.
     look_at(&statuses, all(), false, |busy| *busy == output("b"));
     assert_eq!(queued(&statuses), ["a"]);
-    statuses.committed(&output("b"), (1, 1), false, (1, 1));
+    statuses.committed(&output("b"), CommitId::new(1, 1), false, CommitId::new(1, 1));
     assert_eq!(queued(&statuses), ["b"]);
 }
 
@@ -209,7 +209,7 @@ fn an_address_is_withdrawn_when_the_routing_is() {
     look_at(&statuses, BTreeMap::from([(key("left"), None)]), false, |_| true);
     assert_eq!(queued(&statuses), [""; 0]);
     assert!(leaves_alone(&statuses, "left"));
-    statuses.committed(&output("a"), (1, 1), true, (1, 1));
+    statuses.committed(&output("a"), CommitId::new(1, 1), true, CommitId::new(1, 1));
     assert_eq!(queued(&statuses), ["a", "left"]);
     assert!(!statuses.state(&key("left")).unwrap().ours);
 }
@@ -226,7 +226,7 @@ fn a_new_leader_withdraws_no_address_while_an_output_may_still_hold_the_routing(
     assert!(leaves_alone(&statuses, "left"), "not a single commit");
     for key in &rest {
         statuses.live.set_publication(key, Publication::Committed);
-        statuses.committed(key, (1, 1), false, (1, 1));
+        statuses.committed(key, CommitId::new(1, 1), false, CommitId::new(1, 1));
     }
     for publication in [
         Publication::Held(Category::WithdrawalHeld),
@@ -239,7 +239,7 @@ fn a_new_leader_withdraws_no_address_while_an_output_may_still_hold_the_routing(
     }
     queued(&statuses);
     statuses.live.set_publication(&output("a"), Publication::Committed);
-    statuses.committed(&output("a"), (1, 2), true, (1, 2));
+    statuses.committed(&output("a"), CommitId::new(1, 2), true, CommitId::new(1, 2));
     assert_eq!(queued(&statuses), ["a", "left"]);
     assert!(!statuses.state(&key("left")).unwrap().ours, "withdrawn");
     // An output that fails from now on holds nothing of it.
@@ -266,22 +266,22 @@ fn an_address_is_written_once_every_proxy_has_the_routing() {
     let release = |now, loaded| statuses.release(now, |_| loaded).get(&output("a")).copied();
     changed();
     assert!(statuses.await_commit(&output("a")) && !statuses.await_commit(&output("b")));
-    statuses.committed(&output("a"), (1, 5), false, (1, 4));
+    statuses.committed(&output("a"), CommitId::new(1, 5), false, CommitId::new(1, 4));
     assert!(held());
     let now = Instant::now();
-    assert_eq!(release(now, (1, 4)), None);
+    assert_eq!(release(now, CommitId::new(1, 4)), None);
     assert!(held());
     // What changes again meanwhile does not wait for longer.
     changed();
-    statuses.committed(&output("a"), (1, 6), false, (1, 4));
+    statuses.committed(&output("a"), CommitId::new(1, 6), false, CommitId::new(1, 4));
     assert!(held());
     assert_eq!(queued(&statuses), ["a"]);
-    assert_eq!(release(now, (1, 5)), None);
+    assert_eq!(release(now, CommitId::new(1, 5)), None);
     assert!(!held());
     assert_eq!(queued(&statuses), ["a"]);
     // Nor does it wait again before its status is written.
     changed();
-    statuses.committed(&output("a"), (1, 7), false, (1, 5));
+    statuses.committed(&output("a"), CommitId::new(1, 7), false, CommitId::new(1, 5));
     assert!(!held());
 }
 
@@ -299,11 +299,11 @@ spec: {ingressClassName: a, rules: [{host: second.example.com}]}
     statuses.live.set_publication(&output("a"), Publication::Committed);
     for name in ["a", "second"] {
         look_at(&statuses, [(key(name), Some(output("a")))].into(), false, |_| true);
-        statuses.committed(&output("a"), (1, 5), false, (1, 4));
+        statuses.committed(&output("a"), CommitId::new(1, 5), false, CommitId::new(1, 4));
     }
     assert!(leaves_alone(&statuses, "a") && leaves_alone(&statuses, "second"));
     assert!(queued(&statuses).is_empty());
-    statuses.release(Instant::now(), |_| (1, 5));
+    statuses.release(Instant::now(), |_| CommitId::new(1, 5));
     assert_eq!(queued(&statuses), ["a", "second"]);
     assert!(!leaves_alone(&statuses, "a") && !leaves_alone(&statuses, "second"));
 }
@@ -314,12 +314,16 @@ fn an_address_waits_for_its_delay_at_most() {
     statuses.live.set_publication(&output("a"), Publication::Committed);
     let held = || statuses.state(&key("a")).unwrap().wanted == DesiredStatus::LeaveAlone;
     look_at(&statuses, [(key("a"), Some(output("a")))].into(), false, |_| true);
-    statuses.committed(&output("a"), (1, 5), false, (0, 0));
+    statuses.committed(&output("a"), CommitId::new(1, 5), false, CommitId::new(0, 0));
     assert!(held());
-    let late = statuses.release(Instant::now() + DELAY, |_| (0, 0));
+    let late = statuses.release(Instant::now() + DELAY, |_| CommitId::new(0, 0));
     assert_eq!(late, [(output("a"), 1)].into());
     assert!(!held());
-    assert_eq!(statuses.release(Instant::now() + DELAY, |_| (0, 0)), BTreeMap::new(), "counted once");
+    assert_eq!(
+        statuses.release(Instant::now() + DELAY, |_| CommitId::new(0, 0)),
+        BTreeMap::new(),
+        "counted once"
+    );
 }
 
 #[test]
@@ -335,9 +339,9 @@ fn one_that_is_made_anew_has_no_address_until_it_is_published() {
     assert!(leaves_alone(&statuses, "a"), "the publisher has not looked yet");
     look(&statuses);
     assert!(leaves_alone(&statuses, "a"), "it waits for a commit");
-    statuses.committed(&output("a"), (1, 6), false, (1, 5));
+    statuses.committed(&output("a"), CommitId::new(1, 6), false, CommitId::new(1, 5));
     assert!(leaves_alone(&statuses, "a"), "it waits for the proxies");
-    statuses.release(Instant::now(), |_| (1, 6));
+    statuses.release(Instant::now(), |_| CommitId::new(1, 6));
     assert!(!leaves_alone(&statuses, "a"));
 }
 
@@ -353,13 +357,13 @@ fn one_that_is_made_anew_during_a_commit_is_not_in_it() {
     make_anew("second", "b.example.com");
     look(&statuses);
     make_anew("third", "c.example.com");
-    statuses.committed(&output("a"), (1, 6), false, (1, 5));
+    statuses.committed(&output("a"), CommitId::new(1, 6), false, CommitId::new(1, 5));
     look(&statuses);
-    statuses.committed(&output("a"), (1, 7), false, (1, 5));
+    statuses.committed(&output("a"), CommitId::new(1, 7), false, CommitId::new(1, 5));
     queued(&statuses);
-    statuses.release(Instant::now(), |_| (1, 6));
+    statuses.release(Instant::now(), |_| CommitId::new(1, 6));
     assert!(leaves_alone(&statuses, "a") && queued(&statuses).is_empty());
-    statuses.release(Instant::now(), |_| (1, 7));
+    statuses.release(Instant::now(), |_| CommitId::new(1, 7));
     assert!(!leaves_alone(&statuses, "a"));
 }
 
@@ -373,12 +377,12 @@ fn one_that_is_made_anew_with_the_same_routing_waits_for_the_proxies() {
     look(&statuses);
     // Gone for the moment at which the commit ends, and nothing but its uid changes.
     delete(&statuses, "a");
-    statuses.committed(&output("a"), (1, 6), false, (1, 5));
+    statuses.committed(&output("a"), CommitId::new(1, 6), false, CommitId::new(1, 5));
     create(&statuses, "second", "a.example.com");
     reconcile(&statuses, "a");
     look(&statuses);
     assert!(leaves_alone(&statuses, "a"));
-    statuses.release(Instant::now(), |_| (1, 6));
+    statuses.release(Instant::now(), |_| CommitId::new(1, 6));
     assert!(!leaves_alone(&statuses, "a"));
 }
 
@@ -391,7 +395,7 @@ fn one_that_changes_all_the_time_gets_its_address() {
         assert!(!leaves_alone(&statuses, "a"), "not looked at");
         look(&statuses);
         assert!(!leaves_alone(&statuses, "a"), "not committed");
-        statuses.committed(&output("a"), (1, 6 + number), false, (1, 5));
+        statuses.committed(&output("a"), CommitId::new(1, 6 + number), false, CommitId::new(1, 5));
     }
     // But not while nothing is published.
     statuses.live.set_publication(&output("a"), Publication::Failing("other"));

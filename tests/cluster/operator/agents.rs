@@ -8,6 +8,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 use waybill::kubernetes::key::OutputKey;
 use waybill::published::agents;
+use waybill::published::index::CommitId;
 
 use super::objects::{ADDRESS, FAST, has_router, ingress, shop_with, slice};
 use crate::harness::operator::{Operator, SOON};
@@ -40,7 +41,7 @@ impl FakeAgents {
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
             "metadata": {
                 "name": agents::lease_name(&output, identity), "labels": agents::labels(&output),
-                "annotations": agents::annotations(epoch, generation),
+                "annotations": agents::annotations(CommitId::new(epoch, generation)),
             },
             "spec": {"leaseDurationSeconds": seconds, "renewTime": format!("{renewed:.6}")},
         });
