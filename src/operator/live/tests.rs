@@ -51,7 +51,7 @@ fn what_goes_during_the_first_lists_leaves_nothing_behind() {
     let apply_ingress = |event| {
         live.event(WatchKind::Ingress, |routing| routing.stores_mut().apply_ingress(&Scope::All, event));
     };
-    list(&[ingress.clone()]).into_iter().for_each(apply_ingress);
+    list(std::slice::from_ref(&ingress)).into_iter().for_each(apply_ingress);
     for event in list(&[class]) {
         live.event(WatchKind::IngressClass, |routing| routing.stores_mut().apply_class(event));
     }
