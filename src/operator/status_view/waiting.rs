@@ -15,6 +15,7 @@ pub(super) struct Awaited {
 }
 
 impl Awaited {
+    /// Whether the commit contains this fragment.
     pub fn concerns(&self, fragment: &Fragment) -> bool {
         self.output == *fragment.output() && self.uid == Some(fragment.uid)
     }
