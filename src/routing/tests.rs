@@ -89,21 +89,21 @@ fn what_is_not_there_any_more_is_left_out_when_everything_is_translated() {
     assert_eq!((routing.table().fragment(&key), routing.own_ingresses()), (None, Vec::new()));
 }
 
-/// What a leader has given up is not taken up again by the next one: another installation may publish there.
-#[test]
-fn a_follower_forgets_the_outputs_that_the_leader_has_given_up() {
-    let mut routing =
-        Routing::new(Watched { namespaces: None, nodes: false }, ClassOptions::default(), Arc::default());
-    let memory = |outputs: &[&str]| -> ConfigMap {
-        let outputs = serde_json::to_string(outputs).unwrap();
-        let metadata = json!({"name": "waybill.classes", "namespace": "waybill"});
-        serde_json::from_value(json!({"metadata": metadata, "data": {"_outputs": outputs}})).unwrap()
-    };
-    let known = |routing: &Routing| -> Vec<String> {
-        let known = routing.table().outputs().map(|(key, _)| key.clone()).collect::<BTreeSet<_>>();
-        assert_eq!(*routing.classes().memory().outputs(), known);
-        known.into_iter().map(|key| key.name().to_owned()).collect()
-    };
+/// The ConfigMap of a leader that knows these outputs.
+fn memory(outputs: &[&str]) -> ConfigMap {
+    let outputs = serde_json::to_string(outputs).unwrap();
+    let metadata = json!({"name": "waybill.classes", "namespace": "waybill"});
+    serde_json::from_value(json!({"metadata": metadata, "data": {"_outputs": outputs}})).unwrap()
+}
+
+fn known(routing: &Routing) -> Vec<String> {
+    let known = routing.table().outputs().map(|(key, _)| key.clone()).collect::<BTreeSet<_>>();
+    assert_eq!(*routing.classes().memory().outputs(), known);
+    known.into_iter().map(|key| key.name().to_owned()).collect()
+}
+
+/// Class `public` publishes to this output.
+fn publish_to(routing: &mut Routing, output: &str) {
     let class = json!({
         "metadata": {"name": "public"},
         "spec": {
@@ -113,18 +113,60 @@ fn a_follower_forgets_the_outputs_that_the_leader_has_given_up() {
     });
     let parameters = json!({
         "apiVersion": "waybill.dev/v1alpha1", "kind": "IngressClassParameters",
-        "metadata": {"name": "public"}, "spec": {"output": {"name": "y", "namespace": "edge"}},
+        "metadata": {"name": "public"}, "spec": {"output": {"name": output, "namespace": "edge"}},
     });
-    routing.adopt_class_memory(Some(&memory(&["edge/x", "edge/y"])));
-    assert_eq!(known(&routing), ["x", "y"]);
     let stores = routing.stores_mut();
     stores.apply_class(Event::Apply(serde_json::from_value(class).unwrap()));
     stores.apply_parameters(Event::Apply(serde_json::from_value(parameters).unwrap()));
     routing.resolve_classes();
+}
+
+/// What a leader has given up is not taken up again by the next one: another installation may publish there.
+#[test]
+fn a_follower_forgets_the_outputs_that_the_leader_has_given_up() {
+    let mut routing =
+        Routing::new(Watched { namespaces: None, nodes: false }, ClassOptions::default(), Arc::default());
+    routing.adopt_class_memory(Some(&memory(&["edge/x", "edge/y"])));
+    assert_eq!(known(&routing), ["x", "y"]);
+    publish_to(&mut routing, "y");
     // A class has `y`, whatever the leader knew when it wrote this.
     routing.adopt_class_memory(Some(&memory(&["edge/z"])));
     assert_eq!(known(&routing), ["y", "z"]);
     // Without a ConfigMap, nothing is known.
     routing.adopt_class_memory(None);
     assert_eq!(known(&routing), ["y", "z"]);
+}
+
+/// A follower may learn of it while Ingresses of its own have not left the output yet.
+#[test]
+fn an_output_that_was_given_up_is_forgotten_once_it_is_empty() {
+    let mut routing =
+        Routing::new(Watched { namespaces: None, nodes: false }, ClassOptions::default(), Arc::default());
+    let key = IngressKey::new("web", "shop");
+    let ingress = json!({
+        "metadata": {"namespace": "web", "name": "shop"},
+        "spec": {"ingressClassName": "public", "defaultBackend": {
+            "service": {"name": "shop", "port": {"number": 80}},
+        }},
+    });
+    let service = json!({
+        "metadata": {"namespace": "web", "name": "shop", "annotations": {
+            "traefik.ingress.kubernetes.io/service.nativelb": "true",
+        }},
+        "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80}]},
+    });
+    let stores = routing.stores_mut();
+    stores.apply_service(&Scope::All, Event::Apply(serde_json::from_value(service).unwrap()));
+    stores.apply_ingress(&Scope::All, Event::Apply(serde_json::from_value(ingress).unwrap()));
+    publish_to(&mut routing, "x");
+    routing.adopt_class_memory(Some(&memory(&["edge/x"])));
+    routing.reconcile(&key).unwrap();
+    publish_to(&mut routing, "y");
+    routing.reconcile(&key).unwrap();
+    assert!(routing.table().outputs().all(|(_, output)| !output.is_empty()), "it is in both");
+    routing.adopt_class_memory(Some(&memory(&["edge/y"])));
+    assert_eq!(known(&routing), ["x", "y"]);
+    routing.settle(&key);
+    routing.forget_given_up();
+    assert_eq!(known(&routing), ["y"]);
 }

@@ -15,7 +15,7 @@ pub(super) struct Awaited {
 }
 
 impl Awaited {
-    /// Whether it is about the Ingress of this fragment, and the output of it.
+    /// Whether the commit contains this fragment.
     pub fn concerns(&self, fragment: &Fragment) -> bool {
         self.output == *fragment.output() && self.uid == Some(fragment.uid)
     }
