@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// The capacity that an empty queue keeps. At the start it holds every key, but later few wait at once.
@@ -35,13 +35,9 @@ impl<K, V> Default for KeyQueue<K, V> {
 }
 
 impl<K: Hash + Eq + Clone, V> KeyQueue<K, V> {
-    fn inner(&self) -> MutexGuard<'_, Queued<K, V>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Adds keys that are not waiting already.
     pub fn extend(&self, entries: impl IntoIterator<Item = (K, V)>) {
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         let before = inner.order.len();
         for (key, value) in entries {
             let inner = &mut *inner;
@@ -63,7 +59,7 @@ impl<K: Hash + Eq + Clone, V> KeyQueue<K, V> {
 
     /// Takes the key that has waited longest.
     pub fn try_next(&self) -> Option<(K, V)> {
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         let key = inner.order.pop_front()?;
         let value = inner.waiting.remove(&key)?;
         if !inner.order.is_empty() {
@@ -86,7 +82,7 @@ impl<K: Hash + Eq + Clone, V> KeyQueue<K, V> {
 
     /// The number of waiting keys.
     pub fn len(&self) -> usize {
-        self.inner().order.len()
+        self.inner.lock().order.len()
     }
 
     /// Whether no key is waiting.
@@ -120,7 +116,7 @@ mod tests {
         let queue = KeyQueue::default();
         queue.extend((0..100_000).map(|key| (key, ())));
         while queue.try_next().is_some() {}
-        let inner = queue.inner();
+        let inner = queue.inner.lock();
         assert!(inner.order.capacity() <= KEPT && inner.waiting.capacity() <= KEPT);
     }
 

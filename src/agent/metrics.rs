@@ -1,8 +1,9 @@
 //! The agent's metrics, described in docs/agent.md.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
@@ -30,16 +31,16 @@ impl SinceGauge {
 
     /// The time, if the event has happened.
     pub fn set(&self, at: Option<Instant>) {
-        *self.at.lock().unwrap_or_else(PoisonError::into_inner) = at;
+        *self.at.lock() = at;
     }
 
     /// Starts now, unless it has started already.
     pub fn start(&self) {
-        self.at.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+        self.at.lock().get_or_insert_with(Instant::now);
     }
 
     fn refresh(&self) {
-        let at = *self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = *self.at.lock();
         self.gauge.set(at.map_or(0.0, |at| at.elapsed().as_secs_f64()));
     }
 }

@@ -327,8 +327,10 @@ async fn answered<T>(request: impl Future<Output = Result<T, kube::Error>>) -> R
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::{Arc, Mutex};
+
+    use parking_lot::Mutex;
 
     use http::{Method, Request, Response};
     use kube::client::Body;
@@ -414,7 +416,7 @@ mod tests {
 
     impl FakeApi {
         fn answer(&self, request: &Request<Body>) -> serde_json::Value {
-            let mut leases = self.leases.lock().unwrap();
+            let mut leases = self.leases.lock();
             if request.method() == Method::DELETE {
                 leases.remove(request.uri().path().rsplit('/').next().unwrap());
                 return serde_json::json!({"kind": "Status", "status": "Success"});
@@ -455,7 +457,7 @@ mod tests {
     #[tokio::test]
     async fn a_thousand_agents_count_one_another_with_few_requests() {
         let api = Arc::new(FakeApi::default());
-        *api.leases.lock().unwrap() = (0..1_000).map(|at| (format!("edge.a-{at}"), at)).collect();
+        *api.leases.lock() = (0..1_000).map(|at| (format!("edge.a-{at}"), at)).collect();
         for _ in 0..1_000 {
             let mut reporter = reporter(&api);
             reporter.look_around().await;
@@ -470,19 +472,19 @@ mod tests {
     #[tokio::test]
     async fn what_dead_agents_left_is_removed() {
         let api = Arc::new(FakeApi::default());
-        let names = |api: &FakeApi| api.leases.lock().unwrap().keys().cloned().collect::<Vec<_>>();
+        let names = |api: &FakeApi| api.leases.lock().keys().cloned().collect::<Vec<_>>();
         let mut reporter = reporter(&api);
         reporter.look_around().await;
         assert_eq!(reporter.together, 1, "itself");
-        *api.leases.lock().unwrap() = (0..15).map(|at| (format!("edge.a-{at:02}"), at)).collect();
+        *api.leases.lock() = (0..15).map(|at| (format!("edge.a-{at:02}"), at)).collect();
         reporter.listed = None;
         reporter.tidy().await.unwrap();
         reporter.tidy().await.unwrap();
         assert_eq!(names(&api).len(), 15, "not before an hour has gone by");
         for live in 2..15 {
-            *api.leases.lock().unwrap().get_mut(&format!("edge.a-{live:02}")).unwrap() += 100;
+            *api.leases.lock().get_mut(&format!("edge.a-{live:02}")).unwrap() += 100;
         }
-        api.leases.lock().unwrap().insert("edge.a-99".to_owned(), 1);
+        api.leases.lock().insert("edge.a-99".to_owned(), 1);
         let (at, _) = reporter.listed.as_mut().unwrap();
         *at = at.checked_sub(REMOVE_AFTER).unwrap();
         reporter.tidy().await.unwrap();

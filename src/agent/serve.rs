@@ -1,6 +1,6 @@
 //! Serves probes and metrics, and the routing as one document for Traefik's HTTP provider.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State as Shared;
@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::folder::marker;
 use super::metrics::AgentMetrics;
@@ -40,11 +41,11 @@ impl HttpDocument {
     /// Serves this document from now on, as this generation. `sum` is that of its content without the marker.
     pub fn set(&self, sum: &str, commit: CommitId, text: String) {
         let answer = HttpAnswer { sum: sum.to_owned(), commit, text: text.into() };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        *self.0.lock() = Some(answer);
     }
 
     fn get(&self) -> Option<HttpAnswer> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 
     /// The sum of the current document.

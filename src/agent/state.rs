@@ -1,9 +1,10 @@
 //! The agent's state, as probes, metrics and its Lease report it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::metrics::AgentMetrics;
@@ -93,13 +94,9 @@ impl AgentState {
         Self { inner: Arc::default(), metrics, asks, reached: watch::Sender::new(None) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Knowledge> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// An index was seen, and statuses wait for the generation `awaited`.
     pub fn seen(&self, commit: CommitId, awaited: CommitId) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.awaited = Some(awaited);
         if inner.newest != Some(commit) {
             inner.newest = Some(commit);
@@ -110,7 +107,7 @@ impl AgentState {
 
     /// The content handed to Traefik has the marker `prefix` and is that of the generation `covers`.
     pub fn handed_on(&self, prefix: String, covers: CommitId) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         match &mut inner.written {
             Some(written) if written.prefix == prefix => written.covers = covers,
             written => *written = Some(HandedOn { prefix, covers, at: Instant::now(), seen: false }),
@@ -121,7 +118,7 @@ impl AgentState {
 
     /// Records an answer of Traefik.
     pub fn asked(&self, proxy: Proxy) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         match &proxy {
             // It may be the same process that answers again.
             Proxy::Down(_) => inner.answers = None,
@@ -160,7 +157,7 @@ impl AgentState {
 
     /// Records a fault, or that it is resolved. Every change is logged once.
     pub fn reason(&self, topic: Topic, reason: Option<String>) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let last = match &reason {
             Some(reason) => inner.reasons.insert(topic, reason.clone()),
             None => inner.reasons.remove(&topic),
@@ -187,18 +184,18 @@ impl AgentState {
 
     /// The newest generation that statuses wait for.
     pub fn awaited(&self) -> Option<CommitId> {
-        self.lock().awaited
+        self.inner.lock().awaited
     }
 
     /// Reporting the loaded generation was tried.
     pub fn reported(&self) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.reported = self.reached_by(&inner).is_some();
     }
 
     /// Whether Traefik may get the next generation: it has loaded the last one, or takes suspiciously long.
     pub fn may_hand_on(&self) -> Result<(), Duration> {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         let pause = if self.asks { LOADS_WITHIN } else { DISTANCE };
         let Some(written) = &inner.written else { return Ok(()) };
         let idle = self.asks && (inner.is_loaded() || matches!(inner.proxy, Proxy::Down(_)));
@@ -209,19 +206,19 @@ impl AgentState {
 
     /// Whether Traefik has loaded what was handed on last; `None` while it may still be loading.
     pub fn outcome(&self) -> Option<bool> {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         if inner.is_loaded() { Some(true) } else { inner.late().then_some(false) }
     }
 
     /// All current faults.
     pub fn reasons(&self) -> Option<String> {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         (!inner.reasons.is_empty()).then(|| inner.reasons.values().cloned().collect::<Vec<_>>().join("; "))
     }
 
     /// Whether there is a complete generation with which Traefik can start.
     pub fn started(&self) -> Result<String, String> {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         match inner.written {
             Some(_) => Ok("ok\n".to_owned()),
             None => Err(lines("nothing is written yet", &inner)),
@@ -231,7 +228,7 @@ impl AgentState {
     /// Whether this proxy may get requests: it serves a complete routing, if not the newest one. A generation that
     /// every proxy refuses must not take all of them out of service, so that is only reported.
     pub fn ready(&self) -> Result<String, String> {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         let Some(written) = &inner.written else {
             return Err(lines("nothing is written yet", &inner));
         };
@@ -342,7 +339,7 @@ mod tests {
 
     /// Lets so much time go by, and a little.
     fn pass(state: &AgentState, time: Duration) {
-        let mut inner = state.lock();
+        let mut inner = state.inner.lock();
         let earlier = |at: Instant| at.checked_sub(time + Duration::from_millis(1)).unwrap();
         inner.answers = inner.answers.map(earlier);
         inner.written.iter_mut().for_each(|written| written.at = earlier(written.at));

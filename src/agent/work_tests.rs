@@ -1,10 +1,10 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Mutex;
 
 use http::{Request, Response, StatusCode};
 use kube::Client;
 use kube::client::Body;
+use parking_lot::Mutex;
 
 use super::*;
 use crate::kubernetes::key::OutputKey;
@@ -65,7 +65,7 @@ impl FakeApi {
     }
 
     fn answer(&self, path: &str) -> (StatusCode, String) {
-        let mut gets = self.gets.lock().unwrap();
+        let mut gets = self.gets.lock();
         *gets += 1;
         let status = |code: u16| {
             let details = serde_json::json!({"retryAfterSeconds": 1});
@@ -76,7 +76,7 @@ impl FakeApi {
             return (StatusCode::TOO_MANY_REQUESTS, status(429));
         }
         if path.ends_with("/waybill") {
-            return (StatusCode::OK, self.index.lock().unwrap().clone());
+            return (StatusCode::OK, self.index.lock().clone());
         }
         match path.rsplit_once('/').and_then(|(_, name)| self.shards.get(name)) {
             Some(object) => (StatusCode::OK, object.clone()),
@@ -87,11 +87,11 @@ impl FakeApi {
     /// What the GET of the index answers.
     fn publish(&self, seen: &SeenIndex) {
         let SeenIndex::Index(object) = seen else { return };
-        *self.index.lock().unwrap() = serde_json::to_string(&**object).unwrap();
+        *self.index.lock() = serde_json::to_string(&**object).unwrap();
     }
 
     fn gets(&self) -> usize {
-        *self.gets.lock().unwrap()
+        *self.gets.lock()
     }
 }
 

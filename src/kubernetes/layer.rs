@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request, Response, StatusCode};
 use kube::client::Body;
+use parking_lot::Mutex;
 use tower::{BoxError, Layer, Service};
 
 use super::watch::{self, Listened, Listener};
@@ -107,7 +108,7 @@ impl Bearer {
     }
 
     fn header(&self) -> HeaderValue {
-        let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.0.held.lock();
         let fresh = held.read_at.is_some_and(|read_at| read_at.elapsed() < REREAD);
         if let Some(path) = self.0.path.as_deref().filter(|_| !fresh) {
             match read(path) {
@@ -123,7 +124,7 @@ impl Bearer {
     }
 
     fn refused(&self) {
-        self.0.held.lock().unwrap_or_else(PoisonError::into_inner).read_at = None;
+        self.0.held.lock().read_at = None;
     }
 }
 

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
 use prometheus::{Opts, Registry, Result};
 
@@ -279,13 +280,13 @@ pub struct GaugeByName(prometheus::GaugeVec, Arc<Mutex<BTreeMap<&'static str, pr
 impl GaugeByName {
     /// Sets the value.
     pub fn set(&self, label: &'static str, value: f64) {
-        let mut gauges = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gauges = self.1.lock();
         gauges.entry(label).or_insert_with(|| self.0.with_label_values(&[label])).set(value);
     }
 
     /// Sets all values that were set to zero.
     pub fn clear(&self) {
-        let gauges = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let gauges = self.1.lock();
         gauges.values().for_each(|gauge| gauge.set(0.0));
     }
 }
@@ -303,7 +304,7 @@ pub struct GaugeByOutput(prometheus::GaugeVec, Arc<Mutex<BTreeSet<String>>>);
 impl GaugeByOutput {
     /// Shows exactly these outputs.
     pub fn show(&self, values: impl IntoIterator<Item = (String, f64)>) {
-        let mut shown = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = self.1.lock();
         let mut gone = std::mem::take(&mut *shown);
         for (output, value) in values.into_iter().take(OUTPUTS) {
             self.0.with_label_values(&[&output]).set(value);
@@ -324,7 +325,7 @@ pub struct CounterByOutput(prometheus::IntCounterVec, Arc<Mutex<BTreeSet<String>
 impl CounterByOutput {
     /// Adds a number.
     pub fn add(&self, output: &str, count: u64) {
-        let mut known = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.1.lock();
         if known.contains(output) || known.len() < OUTPUTS {
             known.insert(output.to_owned());
             self.0.with_label_values(&[output]).inc_by(count);
@@ -353,14 +354,14 @@ impl Age {
     }
 
     fn set(&self, since: Option<Instant>) {
-        *self.0.since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+        *self.0.since.lock() = since;
     }
 }
 
 impl Refresh for Since {
     fn refresh(&self) {
         let none: &[&str] = &[];
-        match *self.since.lock().unwrap_or_else(PoisonError::into_inner) {
+        match *self.since.lock() {
             Some(since) => self.vec.with_label_values(none).set(since.elapsed().as_secs_f64()),
             // An error means that it did not exist.
             None => drop(self.vec.remove_label_values(none)),

@@ -1,7 +1,6 @@
 //! What the operating system knows of the process: `process_*`.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
@@ -33,7 +32,7 @@ impl Collector for ProcessMetrics {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let updating = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
+        let updating = self.updating.lock();
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
         let spent = time.tv_sec as f64 + time.tv_nsec as f64 / 1e9;
         self.cpu.inc_by((spent - self.cpu.get()).max(0.0));

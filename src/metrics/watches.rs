@@ -2,8 +2,10 @@
 //! is that of its quietest watch, so that no dead one hides behind another.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::instrument::{Catalogue, Refresh, label};
 use super::labels::{Label, WatchKind};
@@ -38,29 +40,25 @@ impl Watches {
         Ok(Self(ages))
     }
 
-    fn held(&self) -> MutexGuard<'_, BTreeMap<(WatchKind, Arc<str>), Heard>> {
-        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns false if the watch is not wanted.
     fn change(&self, kind: WatchKind, path: &str, change: impl FnOnce(&mut Heard)) -> bool {
-        self.held().get_mut(&(kind, Arc::from(path))).map(change).is_some()
+        self.0.held.lock().get_mut(&(kind, Arc::from(path))).map(change).is_some()
     }
 
     /// The watch of the collection at `path` is wanted from now on. Its age starts at 0.
     pub fn begun(&self, kind: WatchKind, path: &str) {
         let new = Heard { at: Instant::now(), broken: 0 };
-        self.held().entry((kind, Arc::from(path))).or_insert(new);
+        self.0.held.lock().entry((kind, Arc::from(path))).or_insert(new);
     }
 
     /// The watch is no longer wanted.
     pub fn ended(&self, kind: WatchKind, path: &str) {
-        self.held().remove(&(kind, Arc::from(path)));
+        self.0.held.lock().remove(&(kind, Arc::from(path)));
     }
 
     /// No watch of this kind is wanted any more.
     pub fn clear(&self, kind: WatchKind) {
-        self.held().retain(|(of, _), _| *of != kind);
+        self.0.held.lock().retain(|(of, _), _| *of != kind);
     }
 
     /// The watch is up to date: a list was completed, or an event, a bookmark or an orderly end arrived.
@@ -85,7 +83,7 @@ impl Watches {
 
     /// Of the watches of these kinds, the one that has been silent for the longest time, and that time.
     pub fn quietest(&self, of: impl Fn(WatchKind) -> bool, now: Instant) -> Option<(WatchKind, Duration)> {
-        let held = self.held();
+        let held = self.0.held.lock();
         let (kind, at) = held
             .iter()
             .filter(|((kind, _), _)| of(*kind))
@@ -97,7 +95,7 @@ impl Watches {
 
 impl Refresh for Ages {
     fn refresh(&self) {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held.lock();
         for kind in WatchKind::ALL {
             let of_kind = held.iter().filter(|((of, _), _)| of == kind);
             match of_kind.map(|(_, heard)| heard.at).min() {

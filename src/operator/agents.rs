@@ -6,7 +6,7 @@
 //! was seen by our own clock. The clocks of agents do not matter.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -91,31 +92,27 @@ pub struct AgentTotals(Arc<Mutex<BTreeMap<OutputKey, Totals>>>);
 impl AgentTotals {
     /// Those of all outputs.
     pub fn set(&self, totals: BTreeMap<OutputKey, Totals>) {
-        *self.locked() = totals;
+        *self.0.lock() = totals;
     }
 
     /// Those of an output that was just committed.
     pub fn add(&self, output: OutputKey, totals: Totals) {
-        self.locked().insert(output, totals);
+        self.0.lock().insert(output, totals);
     }
 
     /// Whether all of these outputs were committed in this term.
     pub fn are_committed(&self, outputs: &BTreeSet<OutputKey>) -> bool {
-        let totals = self.locked();
+        let totals = self.0.lock();
         outputs.iter().all(|output| totals.contains_key(output))
     }
 
     /// The sums over some outputs, if all of them are known.
     pub fn of(&self, outputs: &BTreeSet<OutputKey>) -> Totals {
-        let totals = self.locked();
+        let totals = self.0.lock();
         outputs.iter().try_fold((0, 0), |(live, updated), output| {
             let one = (*totals.get(output)?)?;
             Some((live + one.0, updated + one.1))
         })
-    }
-
-    fn locked(&self) -> MutexGuard<'_, BTreeMap<OutputKey, Totals>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -301,7 +298,7 @@ impl KnownAgents {
 }
 
 fn lock(known: &ByNamespace) -> MutexGuard<'_, BTreeMap<String, KnownAgents>> {
-    known.lock().unwrap_or_else(PoisonError::into_inner)
+    known.lock()
 }
 
 /// Follows the Leases of one namespace.

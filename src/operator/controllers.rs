@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt, stream};
@@ -23,6 +23,7 @@ use kube::runtime::Controller;
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::{ObjectRef, store::Writer};
 use kube::runtime::watcher::Event;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::key_queue::KeyQueue;
@@ -116,7 +117,7 @@ where
     }
 
     async fn run(self: Arc<Self>, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
-        let store = self.lookups().writer.as_reader();
+        let store = self.lookups.lock().writer.as_reader();
         Controller::for_stream(stream::pending(), store)
             .with_config(Config::default().concurrency(CONCURRENCY))
             .reconcile_on(Arc::clone(&self).requests())
@@ -139,10 +140,6 @@ where
             .await;
     }
 
-    fn lookups(&self) -> MutexGuard<'_, Lookups<K>> {
-        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes keys from the queue while there is space for them.
     fn requests(self: Arc<Self>) -> impl Stream<Item = ObjectRef<QueuedObject<K>>> + Send + 'static {
         stream::unfold(self, |window| async move {
@@ -161,7 +158,7 @@ where
     ) -> ObjectRef<QueuedObject<K>> {
         let object = object(&key);
         let reference = ObjectRef::from_obj(&object);
-        let mut taken = self.lookups();
+        let mut taken = self.lookups.lock();
         // The first cause is used, since that change has waited longest.
         taken.causes.entry(key).or_insert((cause, space));
         taken.writer.apply_watcher_event(&Event::Apply(object));
@@ -171,7 +168,7 @@ where
 
     fn take_out(&self, object: &QueuedObject<K>) -> (ObjectKey, Cause) {
         let key = key_of(object);
-        let mut taken = self.lookups();
+        let mut taken = self.lookups.lock();
         taken.writer.apply_watcher_event(&Event::Delete(object.clone()));
         let cause = taken.causes.remove(&key).map(|(cause, _)| cause);
         self.show_depth(&taken);
@@ -191,7 +188,7 @@ where
     }
 
     fn failed(&self, object: &QueuedObject<K>, error: &ReconcileError) -> Action {
-        let line = self.lines.lock().unwrap_or_else(PoisonError::into_inner).allows(Instant::now());
+        let line = self.lines.lock().allows(Instant::now());
         if let Some(not_logged) = line {
             tracing::error!(%error, not_logged, "a reconciliation has failed; trying again later");
         }

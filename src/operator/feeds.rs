@@ -6,7 +6,7 @@ mod optional;
 mod tests;
 
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
 use self::events::is_unreachable;
@@ -277,7 +278,7 @@ impl Watching {
 
     /// A kind was listed in some namespace.
     fn note_listed(&self, kind: WatchKind) {
-        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listed = self.listed.lock();
         if !listed.contains(&kind) {
             listed.push(kind);
         }
@@ -286,7 +287,7 @@ impl Watching {
     /// Whether a kind was listed in any namespace. If it was not, the fault is in our own rights, and everything would
     /// count as gone.
     fn was_listed(&self, kind: WatchKind) -> bool {
-        self.listed.lock().unwrap_or_else(PoisonError::into_inner).contains(&kind)
+        self.listed.lock().contains(&kind)
     }
 
     fn take<K: Resource>(
@@ -315,7 +316,7 @@ impl Watching {
         let now = Instant::now();
         if is_unreachable(error) {
             // It is away for all watches alike.
-            if self.away.lock().unwrap_or_else(PoisonError::into_inner).is_due(now) {
+            if self.away.lock().is_due(now) {
                 tracing::warn!(error = %with_causes(error), "the API server can't be reached; trying again");
             }
         } else if reminder.is_due(now) {

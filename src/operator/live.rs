@@ -6,10 +6,11 @@
 mod first_lists;
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 pub use first_lists::Phase;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
 use crate::key_queue::KeyQueue;
@@ -80,12 +81,12 @@ impl Live {
 
     /// The routing. Held for as long as one event or one translation takes, never across a wait.
     pub fn routing(&self) -> MutexGuard<'_, Routing> {
-        self.routing.lock().unwrap_or_else(PoisonError::into_inner)
+        self.routing.lock()
     }
 
     /// The result of the last attempt to commit an output.
     pub fn set_publication(&self, output: &OutputKey, publication: Publication) {
-        let mut notes = self.notes();
+        let mut notes = self.notes.lock();
         let brought = publication == Publication::Committed && notes.settings_in_commit.remove(output);
         if notes.publications.insert(output.clone(), publication) != Some(publication) || brought {
             self.classes_changed.notify_one();
@@ -94,7 +95,7 @@ impl Live {
 
     /// A commit of an output begins, with what the routing has now. The caller holds the routing.
     pub fn commit_begins(&self, output: &OutputKey) {
-        let Notes { new_settings, settings_in_commit, .. } = &mut *self.notes();
+        let Notes { new_settings, settings_in_commit, .. } = &mut *self.notes.lock();
         if new_settings.get(output).is_some_and(HashSet::is_empty) {
             new_settings.remove(output);
             settings_in_commit.insert(output.clone());
@@ -104,7 +105,7 @@ impl Live {
     /// The state of the routing of some outputs: the worst of them. New settings of a class count once a commit contains
     /// them.
     pub fn publication(&self, outputs: &BTreeSet<OutputKey>) -> Publication {
-        let Notes { publications, new_settings, settings_in_commit, .. } = &*self.notes();
+        let Notes { publications, new_settings, settings_in_commit, .. } = &*self.notes.lock();
         let is_new = |output| new_settings.contains_key(output) || settings_in_commit.contains(output);
         let of = |output| match publications.get(output).copied().unwrap_or(Publication::Pending) {
             Publication::Committed if is_new(output) => Publication::Pending,
@@ -115,14 +116,14 @@ impl Live {
 
     /// Whether the last attempt to commit an output succeeded.
     pub fn is_committed(&self, output: &OutputKey) -> bool {
-        self.notes().publications.get(output) == Some(&Publication::Committed)
+        self.notes.lock().publications.get(output) == Some(&Publication::Committed)
     }
 
     /// Forgets an output that exists only to be emptied, if it is empty. Returns whether it did.
     pub fn forget_output(&self, output: &OutputKey) -> bool {
         let forgotten = self.routing().forget_output(output);
         if forgotten {
-            let mut notes = self.notes();
+            let mut notes = self.notes.lock();
             notes.publications.remove(output);
             notes.new_settings.remove(output);
             notes.settings_in_commit.remove(output);
@@ -134,12 +135,12 @@ impl Live {
     /// Takes what is pending. The caller must hold the routing until the statuses are waiting: pending changes and
     /// waiting statuses are checked together under that lock.
     pub fn take_pending(&self) -> Pending {
-        std::mem::take(&mut self.notes().pending)
+        std::mem::take(&mut self.notes.lock().pending)
     }
 
     /// Whether an Ingress's routing changed and the publisher has not seen it yet.
     pub fn is_pending(&self, key: &IngressKey) -> bool {
-        self.notes().pending.statuses.get(key).is_some_and(Option::is_some)
+        self.notes.lock().pending.statuses.get(key).is_some_and(Option::is_some)
     }
 
     /// Marks everything as changed, for a new leader.
@@ -157,7 +158,7 @@ impl Live {
     /// Whether this replica leads. A follower collects nothing, since nobody would take it. It loads the settings of
     /// classes that the leader stores, and forgets the results of its own commits.
     pub fn set_leading(&self, leading: bool) {
-        let mut notes = self.notes();
+        let mut notes = self.notes.lock();
         notes.leading = leading;
         if !leading {
             notes.pending = Pending::default();
@@ -168,16 +169,12 @@ impl Live {
     }
 
     fn leads(&self) -> bool {
-        self.notes().leading
-    }
-
-    fn notes(&self) -> MutexGuard<'_, Notes> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.notes.lock().leading
     }
 
     /// Adds to the pending changes.
     fn collect(&self, add: impl FnOnce(&mut Pending)) {
-        let mut notes = self.notes();
+        let mut notes = self.notes.lock();
         if notes.leading {
             add(&mut notes.pending);
             drop(notes);
@@ -302,7 +299,7 @@ impl Live {
     /// nothing else has changed.
     fn has_new_settings(&self, key: &IngressKey) {
         let translated = |left: &mut HashSet<IngressKey>| left.remove(key) && left.is_empty();
-        let mut notes = self.notes();
+        let mut notes = self.notes.lock();
         let all =
             notes.new_settings.iter_mut().filter_map(|(output, left)| translated(left).then_some(output));
         let complete: Vec<OutputKey> = all.cloned().collect();
@@ -350,7 +347,7 @@ impl Live {
     pub fn settle_overdue(&self, longest: Duration) {
         let mut overdue = Vec::new();
         let mut routing = self.routing();
-        self.notes().moving.retain(|key, since| {
+        self.notes.lock().moving.retain(|key, since| {
             let stays = since.elapsed() < longest;
             if !stays {
                 overdue.push(key.clone());
@@ -367,7 +364,7 @@ impl Live {
 
     fn leave(&self, routing: &mut Routing, key: &IngressKey) {
         let change = routing.settle(key);
-        self.notes().moving.remove(key);
+        self.notes.lock().moving.remove(key);
         self.report_problems(change.problems);
         // This is not a user's change, so nobody waits for it, and neither do statuses.
         self.collect(|pending| pending.look_at(change.outputs));
@@ -386,7 +383,7 @@ impl Live {
         }
         let output = routing.classes().resolution(class).and_then(Resolution::output);
         if let Some(output) = output {
-            let left = &mut self.notes().new_settings;
+            let left = &mut self.notes.lock().new_settings;
             left.entry(output.clone()).or_default().extend(ingresses.iter().cloned());
         }
         self.collect(|pending| {
@@ -423,7 +420,7 @@ impl Live {
     /// A known output that was never tried has to be committed, even if it is empty.
     fn publish_new_outputs(&self, routing: &Routing) {
         let first = Waiting { change: Some(Instant::now()), deletion: None };
-        let mut notes = self.notes();
+        let mut notes = self.notes.lock();
         let Notes { pending, publications, leading, .. } = &mut *notes;
         if *leading {
             for (output, _) in routing.table().outputs().filter(|(key, _)| !publications.contains_key(*key)) {
@@ -441,7 +438,7 @@ impl Live {
         let again = routing.has_problems(key).then(|| key.clone());
         self.report_problems(reconciled.problems.into_iter().chain(again));
         {
-            let mut notes = self.notes();
+            let mut notes = self.notes.lock();
             if !routing.table().is_moving(key) {
                 notes.moving.remove(key);
             } else if !notes.moving.contains_key(key) {

@@ -1,8 +1,10 @@
 //! Reports problems as Events on the objects, as log lines, and as a metric.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
+
+use parking_lot::Mutex;
 
 use crate::kubernetes::key::{IngressKey, ObjectKey, OutputKey};
 use crate::metrics::Metrics;
@@ -57,23 +59,19 @@ impl ProblemReports {
         Self { state: Mutex::new(state), events, live, metrics }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Sets the uid of an object that is in no store, before its problems are set: `kubectl describe` shows an Event
     /// only if its uid is right. It is kept until the last problem is resolved. An empty uid means unknown and replaces
     /// none.
     pub fn set_uid(&self, subject: &Subject, uid: &str) {
         if !uid.is_empty() {
-            self.state().uids.insert(subject.clone(), uid.to_owned());
+            self.state.lock().uids.insert(subject.clone(), uid.to_owned());
         }
     }
 
     /// Replaces the problems from `reporter`. Call it even if nothing changed: the object may have been deleted and
     /// created again with the same faults, and the new one has no Events yet.
     pub fn set(&self, reporter: ReportedBy, problems: Vec<Problem>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         for problem in &problems {
             if !state.registry.stands(problem) {
                 state.log(problem);

@@ -2,10 +2,11 @@
 //! Secrets were deleted.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::{Api, Client};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -109,7 +110,7 @@ async fn fetch_one(
             Some(since) if since.elapsed() >= wait_for_right => FetchFailure::Lasting,
             _ => FetchFailure::Passing,
         };
-        let line = lines.lock().unwrap_or_else(PoisonError::into_inner).allows(Instant::now());
+        let line = lines.lock().allows(Instant::now());
         if let Some(not_logged) = line {
             tracing::warn!(secret = %key, %error, not_logged, "Secret could not be read; trying again");
         }
@@ -321,7 +322,7 @@ spec: {ingressClassName: traefik, tls: [{secretName: tls}], rules: [{host: web.e
         let asked: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
         let service = tower::service_fn(move |request: Request<Body>| {
             let name = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
-            let mut asked = asked.lock().unwrap();
+            let mut asked = asked.lock();
             let count = asked.entry(name.clone()).or_default();
             let code = codes.get(*count).copied().unwrap_or(200);
             *count += 1;

@@ -10,8 +10,10 @@
 mod waiting;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::key_queue::KeyQueue;
 use crate::kubernetes::key::{IngressKey, OutputKey};
@@ -101,7 +103,7 @@ impl Statuses {
             StatusOwners::new(ingress, &self.manager).we && !addresses(ingress).is_empty()
         };
         if self.enabled && self.selects {
-            self.held().left.extend(left.into_iter().filter(|(_, ingress)| ours(ingress)));
+            self.held.lock().left.extend(left.into_iter().filter(|(_, ingress)| ours(ingress)));
         }
     }
 
@@ -121,12 +123,12 @@ impl Statuses {
         }
         let ingresses = routing.stores().ingresses();
         if all {
-            self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.addresses.lock().clear();
             for (key, _) in ingresses.iter() {
                 keys.entry(IngressKey(key.clone())).or_default();
             }
         }
-        let mut held = self.held();
+        let mut held = self.held.lock();
         if all && held.inherited.is_none() {
             let ours = ingresses.iter().filter(|(_, ingress)| StatusOwners::new(ingress, &self.manager).we);
             let ours = ours.map(|(key, _)| IngressKey(key.clone()));
@@ -168,7 +170,7 @@ impl Statuses {
             return false;
         }
         let routing = self.live.routing();
-        let held = self.held();
+        let held = self.held.lock();
         held.waiting.of(output).any(|key| self.arrives(key, &routing))
     }
 
@@ -176,7 +178,7 @@ impl Statuses {
     /// `loaded`: the newest commit that every proxy has loaded.
     pub fn committed(&self, output: &OutputKey, commit: CommitId, resumed: bool, loaded: CommitId) {
         let routing = self.live.routing();
-        let mut held = self.held();
+        let mut held = self.held.lock();
         let HeldStatuses { waiting, arriving, unreleased, .. } = &mut *held;
         let mut wait = Vec::new();
         let released = loaded >= commit || self.delay.is_zero();
@@ -215,7 +217,7 @@ impl Statuses {
     /// An output was given up, so there will be no commit to wait for.
     pub fn forget_output(&self, output: &OutputKey) {
         let routing = self.live.routing();
-        let mut held = self.held();
+        let mut held = self.held.lock();
         held.arriving.retain(|_, one| one.of.output != *output);
         held.unreleased.retain(|(of, _), _| of != output);
         let gone = held.waiting.take(output).into_iter();
@@ -242,7 +244,7 @@ impl Statuses {
     pub fn release(&self, now: Instant, loaded: impl Fn(&OutputKey) -> CommitId) -> BTreeMap<OutputKey, u64> {
         let mut late = BTreeMap::new();
         let mut keys = Vec::new();
-        let mut held = self.held();
+        let mut held = self.held.lock();
         let HeldStatuses { arriving, unreleased, .. } = &mut *held;
         unreleased.retain(|(output, commit), batch| {
             let arrived = *commit <= loaded(output);
@@ -276,12 +278,8 @@ impl Statuses {
         )
     }
 
-    fn held(&self) -> MutexGuard<'_, HeldStatuses> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn wanted(&self, settings: &Arc<Settings>, routing: &Routing) -> DesiredStatus {
-        let mut known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.addresses.lock();
         if let Some((_, wanted)) = known.iter().find(|(of, _)| Arc::ptr_eq(of, settings)) {
             return wanted.clone();
         }
@@ -295,7 +293,7 @@ impl StatusView for Statuses {
     fn state(&self, key: &IngressKey) -> Option<StatusState> {
         let routing = self.live.routing();
         let fragment = routing.table().fragment(key);
-        let mut held = self.held();
+        let mut held = self.held.lock();
         let shown = routing.stores().ingresses().get(key);
         if shown.is_some() {
             held.left.remove(key);
@@ -343,7 +341,7 @@ impl StatusView for Statuses {
     }
 
     fn written(&self, key: &IngressKey) {
-        self.held().left.remove(key);
+        self.held.lock().left.remove(key);
     }
 }
 

@@ -2,8 +2,9 @@
 //! startup.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -68,14 +69,14 @@ impl ServingCertificate {
         {
             tracing::warn!(%error, "metrics are still served with the previous certificate");
         }
-        TlsAcceptor::from(Arc::clone(&self.held.lock().unwrap_or_else(PoisonError::into_inner).config))
+        TlsAcceptor::from(Arc::clone(&self.held.lock().config))
     }
 
     async fn look_at(&self, files: &CertificateFiles) -> Result<(), CertificateError> {
         let _one = self.looking.lock().await;
         let texts = CertificateTexts::read(files).await;
         let sum = texts.as_ref().map_or([0; 32], CertificateTexts::sum);
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held.lock();
         if std::mem::replace(&mut held.seen, sum) != sum {
             held.config = texts?.config(files)?;
             tracing::info!(certificate = %files.certificate.display(), "serving metrics with a new certificate");
@@ -162,7 +163,7 @@ mod tests {
 
     async fn seen(certificate: &ServingCertificate) -> [u8; 32] {
         let _ = certificate.acceptor().await;
-        certificate.held.lock().unwrap().seen
+        certificate.held.lock().seen
     }
 
     #[tokio::test]
@@ -174,7 +175,7 @@ mod tests {
         assert!(missing.contains("tls.crt can't be read"), "{missing}");
         write(&files);
         let certificate = ServingCertificate::new(Some(files.clone())).await.unwrap();
-        let config = |certificate: &ServingCertificate| Arc::clone(&certificate.held.lock().unwrap().config);
+        let config = |certificate: &ServingCertificate| Arc::clone(&certificate.held.lock().config);
         let first = config(&certificate);
         let _ = certificate.acceptor().await;
         assert!(Arc::ptr_eq(&first, &config(&certificate)), "unchanged files are not parsed again");

@@ -12,8 +12,8 @@ mod secure;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -21,6 +21,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
 pub use certificate::{CertificateError, CertificateFiles, ServingCertificate};
@@ -85,7 +86,7 @@ impl Health {
 
     /// The loops without a recent sign of life, with the time since the last one.
     fn stuck(&self) -> Vec<(&'static str, Duration)> {
-        let loops = self.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
+        let loops = self.0.loops.lock();
         loops
             .iter()
             .map(|(name, beat)| (*name, beat.elapsed()))
@@ -103,7 +104,7 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// Gives a sign of life.
     pub fn beat(&self) {
-        let mut loops = self.health.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut loops = self.health.0.loops.lock();
         loops.insert(self.name, Instant::now());
     }
 
@@ -127,7 +128,7 @@ impl Heartbeat {
 
 impl Drop for Heartbeat {
     fn drop(&mut self) {
-        self.health.0.loops.lock().unwrap_or_else(PoisonError::into_inner).remove(self.name);
+        self.health.0.loops.lock().remove(self.name);
     }
 }
 

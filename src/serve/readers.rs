@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
@@ -17,6 +17,7 @@ use k8s_openapi::api::authorization::v1::{
 };
 use kube::Client;
 use kube::api::{Api, PostParams};
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use crate::metrics::{Metrics, ReviewResult};
@@ -88,7 +89,7 @@ impl Readers {
     pub async fn check(self: &Arc<Self>, headers: &HeaderMap, peer: IpAddr) -> Result<(), Refused> {
         let token = bearer(headers).ok_or(Refused::NoToken)?;
         let sum: [u8; 32] = Sha256::digest(token).into();
-        let known = self.memory().look(&sum, peer, Instant::now());
+        let known = self.memory.lock().look(&sum, peer, Instant::now());
         let verdict = match known {
             ReaderKnown::Verdict(verdict) => verdict,
             ReaderKnown::TooMany => {
@@ -114,7 +115,7 @@ impl Readers {
     async fn settle(&self, sum: [u8; 32], token: &str) -> Option<ReaderVerdict> {
         match self.ask(token).await {
             Ok(verdict) => {
-                self.memory().note(sum, verdict, Instant::now());
+                self.memory.lock().note(sum, verdict, Instant::now());
                 self.metrics.reviews.inc(match verdict {
                     ReaderVerdict::Allowed => ReviewResult::Allowed,
                     ReaderVerdict::Unauthenticated => ReviewResult::Unauthenticated,
@@ -128,10 +129,6 @@ impl Readers {
                 None
             }
         }
-    }
-
-    fn memory(&self) -> MutexGuard<'_, ReaderMemory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask(&self, token: &str) -> Result<ReaderVerdict, ReviewError> {
@@ -166,7 +163,7 @@ impl Readers {
     }
 
     fn tell(&self, error: &ReviewError) {
-        if self.memory().reminder.is_due(Instant::now()) {
+        if self.memory.lock().reminder.is_due(Instant::now()) {
             tracing::warn!(%error, "operator.metricsSecure: the API server can't be asked who may read metrics");
         }
     }

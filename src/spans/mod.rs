@@ -9,11 +9,12 @@ mod export;
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::{Span, Status, span::SpanKind, status::StatusCode};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::kubernetes::key::{IngressKey, OutputKey};
@@ -137,7 +138,7 @@ impl Spans {
     /// An object changed, and this number of Ingresses has to be reconciled for it.
     pub fn begin(&self, object: ChangedObject, at: Instant, queued: usize) -> Option<TraceNumber> {
         let shared = self.0.as_ref()?;
-        let mut open = shared.open();
+        let mut open = shared.open.lock();
         if open.traces.len() >= OPEN {
             shared.metrics.spans.inc(SpanResult::Dropped);
             return None;
@@ -161,16 +162,16 @@ impl Spans {
     /// More Ingresses have to be reconciled for a change.
     pub fn queued(&self, trace: TraceNumber, more: usize) {
         let Some(shared) = &self.0 else { return };
-        if let Some(known) = shared.open().traces.get_mut(&trace) {
+        if let Some(known) = shared.open.lock().traces.get_mut(&trace) {
             known.queued = known.queued.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
         }
     }
 
     /// The id of a trace, for the log: a span that is entered during work for it.
     pub fn log(&self, trace: Option<TraceNumber>) -> tracing::Span {
-        let id = trace
-            .zip(self.0.as_ref())
-            .and_then(|(trace, shared)| shared.open().traces.get(&trace).map(|open| hex(&open.trace_id)));
+        let id = trace.zip(self.0.as_ref()).and_then(|(trace, shared)| {
+            shared.open.lock().traces.get(&trace).map(|open| hex(&open.trace_id))
+        });
         id.map_or_else(tracing::Span::none, |trace_id| tracing::error_span!("change", %trace_id))
     }
 
@@ -184,7 +185,7 @@ impl Spans {
     ) {
         let Some(shared) = &self.0 else { return };
         let now = Instant::now();
-        let mut open = shared.open();
+        let mut open = shared.open.lock();
         let OpenTraces { traces, waiting, .. } = &mut *open;
         let Some(known) = traces.get_mut(&trace) else { return };
         known.seen = now;
@@ -209,14 +210,14 @@ impl Spans {
     /// An output is about to be committed.
     pub fn committing(&self, output: &OutputKey) -> Option<CommitSpan> {
         let shared = self.0.as_ref()?;
-        let traces = shared.open().waiting.remove(output)?;
+        let traces = shared.open.lock().waiting.remove(output)?;
         Some(CommitSpan { shared: Arc::clone(shared), output: output.clone(), since: Instant::now(), traces })
     }
 
     /// Every agent of an output has loaded this commit.
     pub fn loaded(&self, output: &OutputKey, loaded: CommitId) {
         let Some(shared) = &self.0 else { return };
-        let mut open = shared.open();
+        let mut open = shared.open.lock();
         let is_loaded = |one: &LoadingCommit| one.output == *output && one.commit <= loaded;
         let (done, left) = std::mem::take(&mut open.loading).into_iter().partition(is_loaded);
         open.loading = left;
@@ -235,7 +236,7 @@ impl CommitSpan {
     /// The commit succeeded.
     pub fn committed(self, facts: &CommitFacts) {
         let now = Instant::now();
-        let mut open = self.shared.open();
+        let mut open = self.shared.open.lock();
         let commit = facts.commit;
         for trace in &self.traces {
             let Some(known) = open.traces.get_mut(trace) else { continue };
@@ -262,7 +263,7 @@ impl CommitSpan {
     /// The commit failed: as many of its changes as possible wait for the next one.
     pub fn failed(self, why: &str) {
         let now = Instant::now();
-        let mut open = self.shared.open();
+        let mut open = self.shared.open.lock();
         for trace in &self.traces {
             if let Some(known) = open.traces.get_mut(trace) {
                 known.seen = now;
@@ -289,10 +290,6 @@ impl CommitSpan {
 }
 
 impl SpansState {
-    fn open(&self) -> MutexGuard<'_, OpenTraces> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn send(&self, span: Span) {
         if self.queue.try_send(span).is_err() {
             self.metrics.spans.inc(SpanResult::Dropped);
@@ -371,7 +368,7 @@ impl SpansState {
 
     /// Closes traces without progress.
     fn sweep(&self) {
-        let mut open = self.open();
+        let mut open = self.open.lock();
         let late = |one: &LoadingCommit| one.since.elapsed() >= LONGEST_LOAD;
         let (done, left) = std::mem::take(&mut open.loading).into_iter().partition(late);
         open.loading = left;

@@ -95,11 +95,11 @@ fn everything_is_bounded_and_what_is_dropped_counted() {
     // Nobody comes back to the others.
     let shared = spans.0.as_ref().unwrap();
     shared.sweep();
-    assert_eq!(shared.open().traces.len(), OPEN - WAITING);
+    assert_eq!(shared.open.lock().traces.len(), OPEN - WAITING);
     let long_ago = Instant::now().checked_sub(IDLE).unwrap();
-    shared.open().traces.values_mut().for_each(|trace| trace.seen = long_ago);
+    shared.open.lock().traces.values_mut().for_each(|trace| trace.seen = long_ago);
     shared.sweep();
-    assert!(shared.open().traces.is_empty() && shared.open().waiting.is_empty());
+    assert!(shared.open.lock().traces.is_empty() && shared.open.lock().waiting.is_empty());
     let before = metrics.spans.get(SpanResult::Dropped);
     for _ in 0..2 * QUEUE {
         let trace = spans.begin(slice("a"), now, 1).unwrap();
@@ -120,7 +120,7 @@ fn a_commit_that_goes_on_failing_is_not_followed_for_ever() {
     spans.committing(&output).unwrap().failed("forbidden");
     let shared = spans.0.as_ref().unwrap();
     shared.sweep();
-    assert!(shared.open().traces.is_empty() && shared.open().waiting.is_empty());
+    assert!(shared.open.lock().traces.is_empty() && shared.open.lock().waiting.is_empty());
     assert_eq!(names(&mut sent), ["reconcile", "commit", "change"]);
 }
 
@@ -147,7 +147,7 @@ fn what_waits_again_after_a_failure_waits_once_and_what_does_not_fit_ends() {
     assert_eq!(names(&mut sent).iter().filter(|name| *name == "change").count(), 1, "one too many");
     spans.committing(&output).unwrap().committed(&facts(1, false));
     assert_eq!(names(&mut sent).iter().filter(|name| *name == "change").count(), WAITING);
-    assert!(spans.0.as_ref().unwrap().open().traces.is_empty());
+    assert!(spans.0.as_ref().unwrap().open.lock().traces.is_empty());
 }
 
 #[test]
@@ -156,9 +156,9 @@ fn a_change_that_reconciles_nothing_is_no_trace() {
     spans.begin(slice("a"), Instant::now(), 1).unwrap();
     let shared = spans.0.as_ref().unwrap();
     let Some(long_ago) = Instant::now().checked_sub(IDLE) else { return };
-    shared.open().traces.values_mut().for_each(|trace| trace.seen = long_ago);
+    shared.open.lock().traces.values_mut().for_each(|trace| trace.seen = long_ago);
     shared.sweep();
-    assert!(shared.open().traces.is_empty() && names(&mut sent).is_empty());
+    assert!(shared.open.lock().traces.is_empty() && names(&mut sent).is_empty());
 }
 
 #[test]

@@ -1,9 +1,8 @@
-use std::sync::Mutex;
-
 use http::{Method, Request, Response};
 use kube::Client;
 use kube::client::Body;
 use kube::runtime::watcher::Event;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::*;
@@ -67,7 +66,7 @@ impl Bench {
                     Err(code) => (code, json!({"kind": "Status", "status": "Failure", "code": code})),
                 };
                 if parts.method == Method::PATCH {
-                    seen.lock().unwrap().push(path);
+                    seen.lock().push(path);
                 }
                 let answer = Response::builder().status(code).body(Body::from(serde_json::to_vec(&answer)?));
                 Ok::<_, tower::BoxError>(answer?)
@@ -99,7 +98,7 @@ async fn a_status_that_is_refused_keeps_no_other_from_being_written() {
     });
     let error = bench.publisher.write().await.unwrap_err();
     assert!(error.to_string().contains("IngressClassParameters a"), "{error}");
-    let patched = bench.patched.lock().unwrap();
+    let patched = bench.patched.lock();
     assert!(patched.last().is_some_and(|path| path.ends_with("/b/status")), "{patched:?}");
 }
 
@@ -156,7 +155,7 @@ async fn without_its_memory_the_problems_and_statuses_of_classes_are_written_all
             loop {
                 let text = bench.metrics.render().unwrap();
                 let shows = |line: &str| text.lines().any(|other| other == line);
-                let statuses = bench.patched.lock().unwrap().len();
+                let statuses = bench.patched.lock().len();
                 if shows("waybill_problems{category=\"InvalidParameters\"} 2")
                     && shows(&format!("waybill_problems{{category=\"OutputNameTaken\"}} {taken}"))
                     && shows(&format!("waybill_problems{{category=\"PublishRefused\"}} {refused}"))
@@ -173,7 +172,7 @@ async fn without_its_memory_the_problems_and_statuses_of_classes_are_written_all
             () = bench.publisher.run() => unreachable!("the guard has no end"),
             written = tokio::time::timeout(Duration::from_secs(10), all_there) => {
                 let text = bench.metrics.render().unwrap();
-                assert!(written.is_ok(), "{:?} {text}", bench.patched.lock().unwrap());
+                assert!(written.is_ok(), "{:?} {text}", bench.patched.lock());
             }
         }
     }
@@ -202,11 +201,11 @@ async fn a_memory_that_is_immutable_is_made_anew() {
                     (200, json!({"metadata": metadata, "immutable": true, "data": {"gone": "{}"}}))
                 }
                 Method::DELETE => {
-                    deletes.lock().unwrap().push(sent()?);
+                    deletes.lock().push(sent()?);
                     (200, json!({"kind": "Status", "status": "Success"}))
                 }
                 Method::POST => {
-                    creates.lock().unwrap().push(sent()?);
+                    creates.lock().push(sent()?);
                     (201, sent()?)
                 }
                 // As an API server refuses to change it.
@@ -221,9 +220,9 @@ async fn a_memory_that_is_immutable_is_made_anew() {
     let writer = ClassWriter::new(requests, "waybill", "waybill");
     assert_eq!(writer.write_memory(&Memory::default()).await.unwrap(), Written::Done);
     let preconditions = json!({"uid": "u", "resourceVersion": "7"});
-    let deleted = deleted.lock().unwrap();
+    let deleted = deleted.lock();
     assert_eq!(deleted.iter().map(|sent| &sent["preconditions"]).collect::<Vec<_>>(), [&preconditions]);
-    let created = created.lock().unwrap();
+    let created = created.lock();
     let [object] = &created[..] else { panic!("{created:?}") };
     assert_eq!((&object["metadata"]["labels"]["team"], &object["immutable"]), (&json!("edge"), &Value::Null));
     assert_eq!(

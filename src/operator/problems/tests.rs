@@ -163,7 +163,7 @@ fn an_ingress_that_is_made_again_with_the_same_fault_has_events_of_by_its_own_ui
     // Without the fault there is nothing to tell, and nothing is kept.
     bench.ingress("i-3", "7");
     assert!(!bench.has_events(Kind::Ingress, "i-1") && !bench.has_events(Kind::Ingress, "i-2"));
-    assert!(Category::ALL.iter().all(|category| bench.problems.state().registry.count(*category) == 0));
+    assert!(Category::ALL.iter().all(|category| bench.problems.state.lock().registry.count(*category) == 0));
     bench.ingress("i-4", "7");
     assert!(!bench.has_events(Kind::Ingress, "i-4"));
 }
@@ -222,7 +222,7 @@ fn what_has_events_again_of_a_class_or_an_index_is_about_the_one_that_is_there()
         assert!(bench.has_events(Kind::ConfigMap, uid), "{uid:?}");
     }
     bench.problems.set(ReportedBy::ClassMemory, Vec::new());
-    assert!(bench.problems.state().uids.is_empty());
+    assert!(bench.problems.state.lock().uids.is_empty());
 }
 
 /// Nobody takes what a follower collects, and names that come and go would add up for ever.

@@ -29,7 +29,7 @@ fn the_address_of_another_installation_is_left_alone() {
         foreign(&statuses, name, manager);
     }
     look_at(&statuses, BTreeMap::new(), true, |_| true);
-    let inherited = statuses.held().inherited.clone();
+    let inherited = statuses.held.lock().inherited.clone();
     assert_eq!(inherited, Some([key("left")].into()));
     let outputs: Vec<OutputKey> =
         statuses.live.routing().table().outputs().map(|(key, _)| key.clone()).collect();
@@ -65,7 +65,7 @@ fn one_that_loses_the_label_loses_its_address_once_its_routing_is_withdrawn() {
         assert!(leaves_alone(&statuses, "a") && queued(&statuses).is_empty(), "not committed");
         if back {
             show(&shown);
-            assert!(statuses.state(&key("a")).is_some() && statuses.held().left.is_empty());
+            assert!(statuses.state(&key("a")).is_some() && statuses.held.lock().left.is_empty());
             reconcile(&statuses, "a");
             look(&statuses);
             statuses.committed(&output("a"), CommitId::new(1, 6), false, CommitId::new(1, 6));
@@ -79,7 +79,7 @@ fn one_that_loses_the_label_loses_its_address_once_its_routing_is_withdrawn() {
     assert_eq!((state.uid.as_deref(), state.ours), (Some("first"), false));
     assert_eq!(decided(&statuses, "a"), Decision::Write(Vec::new()));
     statuses.written(&key("a"));
-    assert!(statuses.state(&key("a")).is_none() && statuses.held().left.is_empty());
+    assert!(statuses.state(&key("a")).is_none() && statuses.held.lock().left.is_empty());
 }
 
 /// An annotation names no IngressClass: the one that is called like it publishes elsewhere.

@@ -254,7 +254,7 @@ fn what_waits_for_an_output_that_never_commits_is_bounded() {
     let keys = (0..1_000).map(|at| (key(&format!("deleted-{at}")), Some(output("a"))));
     look_at(&statuses, keys.collect(), false, |_| true);
     look_at(&statuses, BTreeMap::from([(key("a"), None)]), false, |_| true);
-    assert!(statuses.held().waiting.len() <= 3, "{}", statuses.held().waiting.len());
+    assert!(statuses.held.lock().waiting.len() <= 3, "{}", statuses.held.lock().waiting.len());
 }
 
 #[test]
@@ -422,7 +422,7 @@ fn nothing_is_remembered_of_one_that_is_deleted() {
     look(&statuses);
     assert_eq!(queued(&statuses), ["a"], "so that the writer forgets it too");
     assert!(statuses.state(&key("a")).is_none());
-    let held = statuses.held();
+    let held = statuses.held.lock();
     assert!(held.waiting.len() == 0 && held.arriving.is_empty());
 }
 

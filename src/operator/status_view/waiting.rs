@@ -9,8 +9,9 @@ use crate::translate::fragment::Fragment;
 /// The commit that an Ingress waits for.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Awaited {
+    /// The output whose commit will contain the Ingress, or no longer contain it.
     pub output: OutputKey,
-    /// The output whose commit will contain the Ingress; none for one that is no longer ours.
+    /// The uid of the Ingress; none if it is no longer ours.
     pub uid: Option<Uid>,
 }
 

@@ -1,9 +1,10 @@
 //! The guard: the right to write, and its deadline.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::Client;
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
@@ -44,20 +45,16 @@ impl LeaseGuard {
         Self(Arc::new(Term { lease, renewed: Mutex::new(Some(sent)), writes: watch::Sender::new(0) }))
     }
 
-    fn renewed(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.0.renewed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The term continues: a renewal sent at this time was confirmed.
     pub(super) fn renew(&self, sent: Instant) {
-        if let Some(renewed) = self.renewed().as_mut() {
+        if let Some(renewed) = self.0.renewed.lock().as_mut() {
             *renewed = sent.max(*renewed);
         }
     }
 
     /// No write may start any more. If this replica still holds the lease, the election starts again.
     pub fn end(&self) {
-        *self.renewed() = None;
+        *self.0.renewed.lock() = None;
     }
 
     /// Waits until no write is in progress. Returns whether that happened within the time.
@@ -84,7 +81,7 @@ impl LeaseGuard {
 
     /// The last moment at which a write may start. It moves with every renewal. `None` once the term is over.
     pub fn write_deadline(&self) -> Option<Instant> {
-        let renewed = (*self.renewed())?;
+        let renewed = (*self.0.renewed.lock())?;
         match self.0.lease {
             Some((_, timings)) => Some(renewed + timings.renew_deadline),
             None => Some(Instant::now() + LONGEST),
@@ -93,7 +90,7 @@ impl LeaseGuard {
 
     /// Whether a write may start now.
     pub fn may_start_write(&self) -> bool {
-        self.timeout_at(*self.renewed(), Instant::now()).is_some()
+        self.timeout_at(*self.0.renewed.lock(), Instant::now()).is_some()
     }
 
     /// The timeout of a write that starts now, in whole seconds, from one to ten: less than the time until another
@@ -117,7 +114,7 @@ impl LeaseGuard {
     /// the write is given up. `None`: no write may start.
     pub fn begin_write(&self) -> Option<WritePermit> {
         // Under the lock, so that `end` and `idle` see every permitted write.
-        let renewed = self.renewed();
+        let renewed = self.0.renewed.lock();
         let timeout = self.timeout_at(*renewed, Instant::now())?;
         self.0.writes.send_modify(|count| *count += 1);
         Some(WritePermit { guard: self.clone(), timeout })
@@ -256,7 +253,7 @@ mod tests {
     fn without_election_a_write_may_always_start() {
         let guard = LeaseGuard::without_lease();
         assert_eq!(
-            (guard.epoch(), guard.timeout_at(*guard.renewed(), Instant::now())),
+            (guard.epoch(), guard.timeout_at(*guard.0.renewed.lock(), Instant::now())),
             (None, Some(LONGEST))
         );
         assert!(guard.write_deadline().unwrap() > Instant::now());

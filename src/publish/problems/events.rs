@@ -3,7 +3,7 @@
 //! kube's own recorder shows the note of the first Event of a reason for all that follow, refuses long names and notes,
 //! and starts over with every leader.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::metrics::{EventResult, Queue, WriteKind};
@@ -38,25 +39,21 @@ impl Events {
         Self { book: Arc::new(Mutex::new(EventBook::new(operator))), more: Arc::new(Notify::new()) }
     }
 
-    fn book(&self) -> MutexGuard<'_, EventBook> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Replaces all problems of an object. `uid` is empty if the object does not exist.
     pub fn report(&self, subject: &Subject, uid: &str, problems: &[Problem]) {
-        self.book().report(subject, uid, problems);
+        self.book.lock().report(subject, uid, problems);
         self.more.notify_one();
     }
 
     /// Whether the Events of an object are about the one with this uid, and not about an earlier one with the same
     /// name.
     pub fn is_about(&self, subject: &Subject, uid: &str) -> bool {
-        self.book().is_about(subject, uid)
+        self.book.lock().is_about(subject, uid)
     }
 
     /// The object was deleted: no more Events about it.
     pub fn forget(&self, subject: &Subject) {
-        self.book().forget(subject);
+        self.book.lock().forget(subject);
     }
 
     /// Writes for one term of a leader, until the guard allows no more. Cancel-safe. `instance` names this replica.
@@ -70,7 +67,7 @@ impl Events {
             let metrics = requests.metrics();
             if writes.len() < CONCURRENT {
                 let next = {
-                    let mut book = self.book();
+                    let mut book = self.book.lock();
                     let next = book.next(now);
                     metrics.events.add(EventResult::Suppressed, book.take_suppressed());
                     metrics.queue_depth.set(Queue::Event, book.waiting() as f64);
@@ -92,11 +89,11 @@ impl Events {
                 Some((action, result)) = writes.next() => match result {
                     Ok(result) => {
                         metrics.events.inc(result);
-                        self.book().written(&action);
+                        self.book.lock().written(&action);
                     }
                     Err(error) => {
                         metrics.events.inc(EventResult::Failed);
-                        self.book().failed(&action, Instant::now());
+                        self.book.lock().failed(&action, Instant::now());
                         if log.is_news(&error, now) {
                             tracing::warn!(%error, "an Event was not written; trying again");
                         }
