@@ -116,7 +116,7 @@ test-alerts: prometheus
 	$(PROMTOOL) test rules target/manifests/rules-test.yaml
 
 .PHONY: test-alerts-long
-test-alerts-long: tools prometheus ## Each alert fires and resolves in a real Prometheus, with the shipped durations: more than an hour
+test-alerts-long: tools prometheus ## Each alert fires and resolves in a real Prometheus, with the shipped durations: half an hour
 	WAYBILL_ALERTS_FACTOR=1 $(CARGO) test --locked --test cluster alerts:: -- --nocapture
 
 .PHONY: dashboard-picture

@@ -85,7 +85,7 @@ impl Routing {
 
     /// A GET for a Secret begins; `None` if none is needed, or nobody names the Secret.
     pub fn ask_for_secret(&self, key: &SecretKey) -> Option<Asked> {
-        self.index.secret_is_named(key).then(|| self.stores.ask_for_secret(key)).flatten()
+        self.index.secret_is_named(key).then(|| self.stores.secrets().ask(key)).flatten()
     }
 
     /// A GET for a Secret ended. Its result is dropped if nobody names the Secret any more.
@@ -271,18 +271,26 @@ impl Routing {
     pub fn note_dependencies(&mut self, keys: BTreeSet<IngressKey>) -> Vec<SecretKey> {
         let mut fetch = Vec::new();
         for key in &keys {
-            let named = match self.stores.ingresses().get(key).map(Arc::clone) {
-                Some(ingress) => {
-                    let ours = self.claim(&ingress) != Ownership::NotOurs;
-                    self.index.set(key, dependencies(key, &ingress, ours))
-                }
-                None => self.index.remove(key),
-            };
-            named.last.iter().for_each(|secret| self.stores.release_secret(secret));
-            fetch.extend(named.first);
+            let on = self
+                .stores
+                .ingresses()
+                .get(key)
+                .map(|ingress| dependencies(key, ingress, self.claim(ingress) != Ownership::NotOurs));
+            fetch.extend(self.depend(key, on));
         }
-        fetch.retain(|secret| self.stores.secret_needs_fetch(secret));
         fetch
+    }
+
+    /// Replaces the dependencies of an Ingress; `None` once it is gone. Drops the data of Secrets that no Ingress names
+    /// any more, and returns the newly named ones whose data must be fetched.
+    fn depend(&mut self, key: &IngressKey, on: Option<Dependencies>) -> Vec<SecretKey> {
+        let mut named = match on {
+            Some(on) => self.index.set(key, on),
+            None => self.index.remove(key),
+        };
+        named.last.iter().for_each(|secret| self.stores.release_secret(secret));
+        named.first.retain(|secret| self.stores.secrets().needs_fetch(secret));
+        named.first
     }
 
     fn claim(&self, ingress: &Ingress) -> Ownership {
@@ -347,8 +355,8 @@ impl Routing {
         let held = self.stores.ingresses().entry(key);
         let Some((own, ingress)) = held.map(|(own, ingress)| (IngressKey(own.clone()), Arc::clone(ingress)))
         else {
-            let named = self.index.remove(key);
-            return Ok(self.withdraw(key, named.last, None));
+            self.depend(key, None);
+            return Ok(self.withdraw(key, None));
         };
         // The key of the stores, so that everything made from it shares its memory.
         let key = &own;
@@ -358,57 +366,37 @@ impl Routing {
         let settings = match claim {
             Ownership::Ours(settings) => settings,
             Ownership::NotOurs => {
-                let named = self.index.set(key, dependencies);
-                return Ok(self.withdraw(key, named.last, None));
+                self.depend(key, Some(dependencies));
+                return Ok(self.withdraw(key, None));
             }
             Ownership::Refused(category) => {
-                let named = self.index.set(key, dependencies);
-                return Ok(self.withdraw(key, named.last, Some(class::refusal(&ingress, category))));
+                self.depend(key, Some(dependencies));
+                return Ok(self.withdraw(key, Some(class::refusal(&ingress, category))));
             }
         };
         if dependencies.secrets.iter().any(|secret| self.stores.secrets().is_unread(secret)) {
             // It is reconciled again with the answer. Until then it stays as it was, so that it does not lose its
             // certificates for one commit.
             let mut fetch = dependencies.secrets.to_vec();
-            let named = self.index.set(key, dependencies);
-            for secret in &named.last {
-                self.stores.release_secret(secret);
-            }
-            fetch.retain(|secret| self.stores.secret_needs_fetch(secret));
+            self.depend(key, Some(dependencies));
+            fetch.retain(|secret| self.stores.secrets().needs_fetch(secret));
             return Ok(Reconciled { fetch, ..Reconciled::default() });
         }
         let mut fragment = caught(key, || translate::translate(key, &ingress, &settings, &self.stores))?;
         dependencies.nodes = fragment.uses_nodes;
         dependencies.namespaces = std::mem::take(&mut fragment.namespaces);
-        let named = self.index.set(key, dependencies);
-        for secret in &named.last {
-            self.stores.release_secret(secret);
-        }
+        let fetch = self.depend(key, Some(dependencies));
         let admitted = self.refused.remove(key).is_some();
         let mut change = self.table.set_moving(fragment);
         let mut problems = std::mem::take(&mut change.problems);
         if admitted && !problems.contains(key) {
             problems.push(key.clone());
         }
-        let needed = |secret: &SecretKey| self.stores.secret_needs_fetch(secret);
-        Ok(Reconciled {
-            translated: true,
-            change,
-            problems,
-            fetch: named.first.into_iter().filter(needed).collect(),
-        })
+        Ok(Reconciled { translated: true, change, problems, fetch })
     }
 
     /// The Ingress has no routing (any more).
-    fn withdraw(
-        &mut self,
-        key: &IngressKey,
-        released: Vec<SecretKey>,
-        refusal: Option<Problem>,
-    ) -> Reconciled {
-        for secret in &released {
-            self.stores.release_secret(secret);
-        }
+    fn withdraw(&mut self, key: &IngressKey, refusal: Option<Problem>) -> Reconciled {
         let mut change = self.table.remove(key);
         let mut problems = std::mem::take(&mut change.problems);
         let before = match refusal {

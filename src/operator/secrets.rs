@@ -222,7 +222,7 @@ spec: {ingressClassName: traefik, tls: [{secretName: tls}], rules: [{host: web.e
             let (places, lines) = (Arc::clone(&places), Arc::clone(&lines));
             fetch_one(client, Arc::clone(&live), key.clone(), Duration::ZERO, places, lines).await;
             assert_eq!(asked.load(Ordering::Relaxed), 1);
-            assert!(live.routing().stores().secret_needs_fetch(&key), "its data is kept");
+            assert!(live.routing().stores().secrets().needs_fetch(&key), "its data is kept");
         }
     }
 

@@ -157,8 +157,7 @@ impl Classes {
     pub fn problems_of(&self, class: &str) -> Vec<Problem> {
         let resolution = self.resolutions.get(class);
         let told = resolution.into_iter().flat_map(|one| one.problem.iter().chain(&one.faults)).cloned();
-        let subject =
-            || Subject { kind: Kind::IngressClass, namespace: String::new(), name: class.to_owned() };
+        let subject = || Subject::cluster_scoped(Kind::IngressClass, class);
         let effect = "nothing new is published in the class's output, and its statuses are left alone,";
         let paused = self.pauses.get(class).into_iter().flat_map(|pause| pause.problems(&subject(), effect));
         told.chain(paused).collect()

@@ -139,6 +139,21 @@ pub struct Resolution {
 }
 
 impl Resolution {
+    fn new(state: ClassState, standing: Standing) -> Self {
+        Self {
+            state,
+            standing,
+            withheld: None,
+            object: None,
+            generation: None,
+            verdict: None,
+            accepted_now: None,
+            problem: None,
+            faults: Vec::new(),
+            uses_namespace_labels: false,
+        }
+    }
+
     /// Where the routing of the class is.
     pub fn output(&self) -> Option<&OutputKey> {
         match &self.state {
@@ -166,18 +181,7 @@ pub fn resolve(inputs: &Inputs<'_>, namespaces: NamespaceLabels<'_>) -> Option<R
         return None;
     }
     let Some(reference) = inputs.class.spec.as_ref().and_then(|spec| spec.parameters.as_ref()) else {
-        return Some(Resolution {
-            state: ClassState::Accepted(Arc::clone(inputs.defaults)),
-            standing: Standing::Operator,
-            withheld: None,
-            object: None,
-            generation: None,
-            verdict: None,
-            accepted_now: None,
-            problem: None,
-            faults: Vec::new(),
-            uses_namespace_labels: false,
-        });
+        return Some(Resolution::new(ClassState::Accepted(Arc::clone(inputs.defaults)), Standing::Operator));
     };
     if let Some((field, value, remedy)) = wrong_reference(inputs.class) {
         let verdict = Verdict::new(Reason::UnsupportedReference, remedy);
@@ -247,16 +251,10 @@ fn checked(
         return refused(inputs, NamespaceLabels::Pending, verdict, "spec.parameters.name", name);
     };
     Resolution {
-        state: ClassState::Accepted(Arc::new(settings)),
-        standing: Standing::Current,
-        withheld: None,
-        object: None,
-        generation: None,
         verdict: Some(Verdict::new(Reason::Accepted, "")),
         accepted_now: Some(AcceptedParameters { uid: inputs.class.metadata.uid.clone(), spec }),
-        problem: None,
-        faults: Vec::new(),
         uses_namespace_labels: selects,
+        ..Resolution::new(ClassState::Accepted(Arc::new(settings)), Standing::Current)
     }
 }
 
@@ -302,16 +300,11 @@ fn refused(
         remedy: format!("{} ({so})", verdict.message),
     });
     Resolution {
-        state,
-        standing,
         withheld,
-        object: None,
-        generation: None,
         verdict: Some(verdict),
-        accepted_now: None,
         problem,
-        faults: Vec::new(),
         uses_namespace_labels,
+        ..Resolution::new(state, standing)
     }
 }
 
@@ -343,11 +336,7 @@ fn wrong_reference(class: &IngressClass) -> Option<(&'static str, &str, String)>
 fn problems(name: &str, faults: SpecFaults) -> Vec<Problem> {
     let problem = |SpecFault { field, value, remedy }| Problem {
         category: Category::InvalidParameters,
-        subject: Subject {
-            kind: Kind::IngressClassParameters,
-            namespace: String::new(),
-            name: name.to_owned(),
-        },
+        subject: Subject::cluster_scoped(Kind::IngressClassParameters, name),
         field,
         value,
         remedy,

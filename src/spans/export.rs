@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// How long sending continues when the process ends.
 const LAST: Duration = Duration::from_secs(1);
 
-/// How often the log says that spans are lost.
+/// How often the log says that spans are dropped.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// The maximum number of bytes that are read of an answer.
@@ -61,7 +61,7 @@ pub struct Exporter {
     sending: usize,
 }
 
-/// Why spans are lost.
+/// Why spans are dropped.
 #[derive(Debug, thiserror::Error)]
 enum ExportError {
     #[error("no answer within {} s", WITHIN.as_secs())]
@@ -145,7 +145,7 @@ impl Exporter {
             Err(error) => {
                 self.metrics.spans.add(SpanResult::Dropped, count);
                 if self.reminder.is_due(Instant::now()) {
-                    tracing::warn!(endpoint = %self.collector.endpoint, %error, "operator.otlpEndpoint: the collector does not accept spans; dropping them");
+                    tracing::warn!(endpoint = %self.collector.endpoint, %error, "operator.otlpEndpoint: spans are dropped");
                 }
                 false
             }

@@ -247,11 +247,7 @@ impl Table {
 fn default_backend_taken(ingress: &IngressKey) -> Problem {
     Problem {
         category: Category::DefaultBackendTaken,
-        subject: Subject {
-            kind: Kind::Ingress,
-            namespace: ingress.namespace().to_owned(),
-            name: ingress.name().to_owned(),
-        },
+        subject: Subject::from((Kind::Ingress, &ingress.0)),
         field: "spec.defaultBackend".to_owned(),
         value: String::new(),
         remedy:

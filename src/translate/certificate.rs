@@ -15,7 +15,7 @@ use crate::watch::{SecretCertificate, SecretFault, SecretState, Stores};
 pub fn certificates(
     namespace: &Arc<str>,
     entries: &[IngressTLS],
-    lookup: &Stores,
+    stores: &Stores,
     subject: &dyn Fn() -> Subject,
     problems: &mut Problems,
 ) -> Vec<CertificateFragment> {
@@ -29,7 +29,7 @@ pub fn certificates(
             continue;
         }
         let secret = SecretKey::new(Arc::clone(namespace), name);
-        let state = lookup.secret(&secret);
+        let state = stores.secrets().state(&secret);
         let known = match &state {
             SecretState::Certificate(known) | SecretState::Unavailable(Some(known)) => Some(known),
             _ => None,

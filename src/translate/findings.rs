@@ -22,7 +22,7 @@ pub(super) struct IngressFindings {
 
 impl IngressFindings {
     /// Whether a namespace exists. The Ingress depends on it from now on.
-    pub(super) fn has_namespace(&mut self, namespace: &str, lookup: &Stores) -> bool {
+    pub(super) fn has_namespace(&mut self, namespace: &str, stores: &Stores) -> bool {
         if !self.namespaces.contains(ANY_NAMESPACE) && !self.namespaces.contains(namespace) {
             if self.namespaces.len() < NAMESPACES_LIMIT {
                 self.namespaces.insert(namespace.into());
@@ -30,6 +30,6 @@ impl IngressFindings {
                 self.namespaces = [ANY_NAMESPACE.into()].into();
             }
         }
-        lookup.has_namespace(namespace)
+        stores.has_namespace(namespace)
     }
 }

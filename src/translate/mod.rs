@@ -52,18 +52,18 @@ use router::Translation;
 use settings::{Precedence, Settings};
 
 /// Translates one Ingress that is ours. The fragment shares the memory of `key`, which is the Ingress's.
-pub fn translate(key: &IngressKey, ingress: &Ingress, settings: &Arc<Settings>, lookup: &Stores) -> Fragment {
+pub fn translate(key: &IngressKey, ingress: &Ingress, settings: &Arc<Settings>, stores: &Stores) -> Fragment {
     let namespace = key.shared_namespace();
     let mut findings = IngressFindings::default();
     let (mut routers, mut default_backend, mut certificates) = (Vec::new(), None, Vec::new());
-    if let Some(annotations) = annotations(ingress, settings, lookup, &mut findings) {
+    if let Some(annotations) = annotations(ingress, settings, stores, &mut findings) {
         let empty = IngressSpec::default();
         let spec = ingress.spec.as_ref().unwrap_or(&empty);
         let subject = || Subject::ingress(ingress);
         let tls = spec.tls.as_deref().unwrap_or_default();
-        certificates = certificate::certificates(&namespace, tls, lookup, &subject, &mut findings.problems);
+        certificates = certificate::certificates(&namespace, tls, stores, &subject, &mut findings.problems);
         let rules = spec.rules.as_deref().unwrap_or_default();
-        let mut translation = Translation::new(ingress, namespace, settings, lookup, annotations, findings);
+        let mut translation = Translation::new(ingress, namespace, settings, stores, annotations, findings);
         if let Some(backend) = &spec.default_backend {
             if rules.is_empty() || settings.precedence == Precedence::Spec {
                 default_backend = translation.default_backend(backend).map(Box::new);
@@ -92,7 +92,7 @@ pub fn translate(key: &IngressKey, ingress: &Ingress, settings: &Arc<Settings>, 
 fn annotations(
     ingress: &Ingress,
     settings: &Settings,
-    lookup: &Stores,
+    stores: &Stores,
     findings: &mut IngressFindings,
 ) -> Option<RouterAnnotations> {
     let subject = || Subject::ingress(ingress);
@@ -101,5 +101,5 @@ fn annotations(
     let annotations = parsed.map_err(|faults| findings.problems.extend(faults)).ok()?;
     let references = [&annotations.middlewares, &annotations.tls_options];
     let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default();
-    reference::check(references, namespace, &subject, settings, lookup, findings).then_some(annotations)
+    reference::check(references, namespace, &subject, settings, stores, findings).then_some(annotations)
 }

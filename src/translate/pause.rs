@@ -74,8 +74,7 @@ mod tests {
         let of = |value: &str| Pause::new(Some(&[(PAUSED_ANNOTATION.to_owned(), value.to_owned())].into()));
         assert_eq!(Pause::new(None), Pause::Off);
         assert_eq!(Pause::new(Some(&BTreeMap::new())), Pause::Off);
-        let subject =
-            Subject { kind: Kind::IngressClass, namespace: String::new(), name: "public".to_owned() };
+        let subject = Subject::cluster_scoped(Kind::IngressClass, "public");
         let categories = |pause: Pause| -> Vec<Category> {
             pause.problems(&subject, "nothing new is published").iter().map(|one| one.category).collect()
         };

@@ -126,6 +126,11 @@ impl Subject {
         Self::new(Kind::Ingress, &ingress.metadata)
     }
 
+    /// An object without a namespace.
+    pub fn cluster_scoped(kind: Kind, name: &str) -> Self {
+        Self { kind, namespace: String::new(), name: name.to_owned() }
+    }
+
     /// An object of `kind` with this metadata.
     pub fn new(kind: Kind, metadata: &ObjectMeta) -> Self {
         Self {

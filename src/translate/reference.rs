@@ -34,12 +34,12 @@ pub(super) fn check(
     namespace: &str,
     subject: &dyn Fn() -> Subject,
     settings: &Settings,
-    lookup: &Stores,
+    stores: &Stores,
     findings: &mut IngressFindings,
 ) -> bool {
     let mut allowed = true;
     for references in annotations {
-        let refused = refusal(&references.names, namespace, settings, lookup, findings);
+        let refused = refusal(&references.names, namespace, settings, stores, findings);
         let Some((category, value, remedy)) = refused else { continue };
         allowed = false;
         let (subject, field, value) = (subject(), references.field(), Problem::shown(value));
@@ -53,7 +53,7 @@ fn refusal<'a>(
     references: &'a [String],
     namespace: &str,
     settings: &Settings,
-    lookup: &Stores,
+    stores: &Stores,
     findings: &mut IngressFindings,
 ) -> Option<(Category, &'a str, String)> {
     let first = references.first()?;
@@ -71,7 +71,7 @@ fn refusal<'a>(
     }
     references.iter().find_map(|reference| {
         let name = reference.strip_suffix(CRD_PROVIDER)?;
-        if is_own(name, namespace, |longer| findings.has_namespace(longer, lookup)) {
+        if is_own(name, namespace, |longer| findings.has_namespace(longer, stores)) {
             return None;
         }
         let form = if name.contains(SAFE_SEPARATOR) {

@@ -34,7 +34,7 @@ pub(super) struct Translation<'a> {
     pub(super) ingress: &'a Ingress,
     pub(super) namespace: Arc<str>,
     pub(super) settings: &'a Settings,
-    pub(super) lookup: &'a Stores,
+    pub(super) stores: &'a Stores,
     pub(super) annotations: RouterAnnotations,
     pub(super) findings: IngressFindings,
     /// Backends that were translated already, since the paths of an Ingress often share one.
@@ -52,7 +52,7 @@ impl<'a> Translation<'a> {
         ingress: &'a Ingress,
         namespace: Arc<str>,
         settings: &'a Settings,
-        lookup: &'a Stores,
+        stores: &'a Stores,
         annotations: RouterAnnotations,
         findings: IngressFindings,
     ) -> Self {
@@ -62,7 +62,7 @@ impl<'a> Translation<'a> {
             ingress,
             namespace,
             settings,
-            lookup,
+            stores,
             annotations,
             findings,
             backends: HashMap::new(),
@@ -285,15 +285,15 @@ impl<'a> Translation<'a> {
     }
 
     fn translate_backend(&mut self, service: &'a IngressServiceBackend) -> Backend {
-        let Self { namespace, settings, lookup, .. } = self;
+        let Self { namespace, settings, stores, .. } = self;
         if self.paths <= 1 {
-            let named = NamedService::new(namespace, &service.name, settings, lookup);
+            let named = NamedService::new(namespace, &service.name, settings, stores);
             return named.backend(service, &mut self.findings);
         }
         let named = self
             .services
             .entry(&service.name)
-            .or_insert_with(|| NamedService::new(namespace, &service.name, settings, lookup));
+            .or_insert_with(|| NamedService::new(namespace, &service.name, settings, stores));
         let before = self.findings.addresses;
         let translated = named.backend(service, &mut self.findings);
         self.budget.add_addresses(self.findings.addresses - before);

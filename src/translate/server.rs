@@ -37,7 +37,7 @@ pub(super) struct Target<'a> {
     pub port: &'a ServicePort,
     pub annotations: &'a ServiceAnnotations,
     pub settings: &'a Settings,
-    pub lookup: &'a Stores,
+    pub stores: &'a Stores,
 }
 
 impl Target<'_> {
@@ -73,7 +73,7 @@ impl Target<'_> {
 
     fn node_servers(&self) -> Result<Vec<Server>, BrokenBackend> {
         let unavailable = |remedy| BrokenBackend::new(Category::NodesUnavailable, remedy);
-        let addresses = Some(self.lookup).filter(|_| !self.settings.disable_cluster_scope_resources);
+        let addresses = Some(self.stores).filter(|_| !self.settings.disable_cluster_scope_resources);
         let addresses = addresses.and_then(Stores::node_internal_ips).ok_or_else(|| {
             unavailable("nodes are not read (disableClusterScopeResources); remove service.nodeportlb from the Service")
         })?;
@@ -121,7 +121,7 @@ impl Target<'_> {
         let mut servers = Vec::with_capacity(first.len());
         for (address, number) in first {
             let host = self.host(&address.host, number)?;
-            check_host(host, self.key, self.settings, self.lookup, findings)?;
+            check_host(host, self.key, self.settings, self.stores, findings)?;
             servers.push(self.server(host, number)?);
         }
         Ok(servers)
@@ -158,12 +158,12 @@ pub(super) fn check_host(
     host: Host<'_>,
     key: &ServiceKey,
     settings: &Settings,
-    lookup: &Stores,
+    stores: &Stores,
     findings: &mut IngressFindings,
 ) -> Result<(), BrokenBackend> {
     let own = key.namespace();
     let foreign = !settings.allow_cross_namespace
-        && host.could_be_foreign(own, |label| findings.has_namespace(label, lookup));
+        && host.could_be_foreign(own, |label| findings.has_namespace(label, stores));
     if !foreign {
         return Ok(());
     }

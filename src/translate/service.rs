@@ -46,7 +46,7 @@ pub(super) struct NamedService<'a> {
     object: Option<&'a kubernetes::Service>,
     slices: &'a [Arc<Slice>],
     settings: &'a Settings,
-    lookup: &'a Stores,
+    stores: &'a Stores,
     annotations: OnceCell<Result<ServiceAnnotations, BrokenBackend>>,
     ports: OnceCell<PortIndex<'a>>,
     /// The slices, or their ports, are too many for a linear search.
@@ -67,17 +67,17 @@ const FEW: usize = 16;
 
 impl<'a> NamedService<'a> {
     /// Looks the Service up.
-    pub fn new(namespace: &Arc<str>, name: &str, settings: &'a Settings, lookup: &'a Stores) -> Self {
+    pub fn new(namespace: &Arc<str>, name: &str, settings: &'a Settings, stores: &'a Stores) -> Self {
         let key = ServiceKey::new(Arc::clone(namespace), name);
-        let slices = lookup.endpoint_slices(&key);
+        let slices = stores.endpoint_slices(&key);
         Self {
-            object: lookup.service(&key),
+            object: stores.service(&key),
             slices,
             // A slice without ports costs a step too.
             many_in_slices: slices.iter().map(|slice| 1 + slice.ports.len()).sum::<usize>() > 4 * FEW,
             key,
             settings,
-            lookup,
+            stores,
             annotations: OnceCell::new(),
             ports: OnceCell::new(),
         }
@@ -127,7 +127,7 @@ impl<'a> NamedService<'a> {
         backend: &IngressServiceBackend,
         findings: &mut IngressFindings,
     ) -> Result<HttpService, BrokenBackend> {
-        let Self { key, settings, lookup, .. } = self;
+        let Self { key, settings, stores, .. } = self;
         let object = self.object.ok_or_else(|| {
             let remedy = format!("there is no Service {key}; create it, or name one that exists");
             BrokenBackend::new(Category::ServiceNotFound, remedy)
@@ -144,12 +144,12 @@ impl<'a> NamedService<'a> {
             }
             let name = object.external_name.as_deref().unwrap_or_default();
             if let Some(host) = Host::parse(name) {
-                server::check_host(host, key, settings, lookup, findings)?;
+                server::check_host(host, key, settings, stores, findings)?;
             }
         }
         let annotations = self.annotations.get_or_init(|| self.read_annotations(object, findings)).as_ref();
         let annotations = annotations.map_err(Clone::clone)?;
-        let target = Target { key, service: object, port, annotations, settings, lookup };
+        let target = Target { key, service: object, port, annotations, settings, stores };
         let servers = target.servers(self.slices_with(&port.name), findings)?;
         let count = servers.len();
         let service = HttpService {
@@ -238,7 +238,7 @@ impl<'a> NamedService<'a> {
         })?;
         let references = [&annotations.servers_transport, &annotations.middlewares];
         let allowed =
-            reference::check(references, key.namespace(), &subject, self.settings, self.lookup, findings);
+            reference::check(references, key.namespace(), &subject, self.settings, self.stores, findings);
         allowed.then_some(annotations).ok_or_else(unusable)
     }
 }

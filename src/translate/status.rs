@@ -29,8 +29,8 @@ pub enum DesiredStatus {
 ///
 /// # Errors
 /// If the source of the addresses does not exist or can't be used. The statuses then stay as they are.
-pub fn wanted(settings: &Settings, lookup: &Stores) -> Result<DesiredStatus, Box<Problem>> {
-    let DesiredStatus::Entries(mut entries) = found(settings, lookup)? else {
+pub fn wanted(settings: &Settings, stores: &Stores) -> Result<DesiredStatus, Box<Problem>> {
+    let DesiredStatus::Entries(mut entries) = found(settings, stores)? else {
         return Ok(DesiredStatus::LeaveAlone);
     };
     let any = !entries.is_empty();
@@ -40,8 +40,8 @@ pub fn wanted(settings: &Settings, lookup: &Stores) -> Result<DesiredStatus, Box
 }
 
 /// The problems of the source of the addresses, or of one of them.
-pub fn fault(settings: &Settings, lookup: &Stores) -> Option<Problem> {
-    let entries = match found(settings, lookup) {
+pub fn fault(settings: &Settings, stores: &Stores) -> Option<Problem> {
+    let entries = match found(settings, stores) {
         Err(problem) => return Some(*problem),
         Ok(DesiredStatus::LeaveAlone) => return None,
         Ok(DesiredStatus::Entries(entries)) => entries,
@@ -53,11 +53,7 @@ pub fn fault(settings: &Settings, lookup: &Stores) -> Option<Problem> {
         }
         // It names no node.
         _ => (
-            Subject {
-                kind: Kind::ConfigMap,
-                namespace: settings.output.namespace().to_owned(),
-                name: settings.output.name().to_owned(),
-            },
+            Subject::from((Kind::ConfigMap, &settings.output.0)),
             "this address of a node (kubectl get nodes -o wide), or of ingressEndpoint,",
         ),
     };
@@ -83,7 +79,7 @@ fn is_address(text: &str) -> bool {
     text.parse::<IpAddr>().is_ok()
 }
 
-fn found(settings: &Settings, lookup: &Stores) -> Result<DesiredStatus, Box<Problem>> {
+fn found(settings: &Settings, stores: &Stores) -> Result<DesiredStatus, Box<Problem>> {
     match &settings.status {
         StatusSource::None => Ok(DesiredStatus::LeaveAlone),
         StatusSource::Fixed { ip, hostname } => {
@@ -93,8 +89,8 @@ fn found(settings: &Settings, lookup: &Stores) -> Result<DesiredStatus, Box<Prob
                 ports: None,
             }]))
         }
-        StatusSource::PublishedService(key) => match lookup.service(key) {
-            Some(service) => published(key, service, settings, lookup),
+        StatusSource::PublishedService(key) => match stores.service(key) {
+            Some(service) => published(key, service, settings, stores),
             None => Err(problem(
                 key,
                 Category::PublishedServiceNotFound,
@@ -105,7 +101,7 @@ fn found(settings: &Settings, lookup: &Stores) -> Result<DesiredStatus, Box<Prob
             )),
         },
         StatusSource::NodeInternalIPs => {
-            let addresses = lookup.node_internal_ips().unwrap_or_default();
+            let addresses = stores.node_internal_ips().unwrap_or_default();
             if addresses.is_empty() {
                 return Ok(DesiredStatus::LeaveAlone);
             }
@@ -118,14 +114,14 @@ fn published(
     key: &ServiceKey,
     service: &Service,
     settings: &Settings,
-    lookup: &Stores,
+    stores: &Stores,
 ) -> Result<DesiredStatus, Box<Problem>> {
     match &service.kind {
         ServiceType::LoadBalancer => Ok(load_balancer(service)),
         ServiceType::ClusterIp => entries(key, service, &service.external_ips, |port| port.port),
         ServiceType::NodePort => {
             let addresses =
-                if settings.disable_cluster_scope_resources { None } else { lookup.node_external_ips() };
+                if settings.disable_cluster_scope_resources { None } else { stores.node_external_ips() };
             let Some(addresses) = addresses else {
                 return Err(problem(
                     key,

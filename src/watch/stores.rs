@@ -24,7 +24,7 @@ use crate::watch::changes::Touched;
 use crate::watch::collection::{Collection, Scope};
 use crate::watch::namespaces::KnownNamespaces;
 use crate::watch::nodes::Nodes;
-use crate::watch::secrets::{Asked, FetchFailure, SecretSource, SecretState, Secrets};
+use crate::watch::secrets::{Asked, FetchFailure, SecretSource, Secrets};
 use crate::watch::slices::SlicesByService;
 
 /// What is watched.
@@ -275,16 +275,6 @@ impl Stores {
         Touched { secrets: self.secrets.expire_gone(now), ..Touched::default() }
     }
 
-    /// Whether the data of a Secret must be fetched.
-    pub fn secret_needs_fetch(&self, key: &SecretKey) -> bool {
-        self.secrets.needs_fetch(key)
-    }
-
-    /// A GET for a Secret begins; `None` if none is needed.
-    pub fn ask_for_secret(&self, key: &SecretKey) -> Option<Asked> {
-        self.secrets.ask(key)
-    }
-
     /// The last Ingress that named a Secret is gone: its data is dropped.
     pub fn release_secret(&mut self, key: &SecretKey) {
         self.secrets.release(key);
@@ -359,9 +349,7 @@ impl Stores {
             && self.secrets.synced(SecretSource::Tls)
             && self.secrets.synced(SecretSource::Others)
     }
-}
 
-impl Stores {
     /// A Service.
     pub fn service(&self, key: &ServiceKey) -> Option<&Service> {
         self.services.get(key).map(|service| &**service)
@@ -370,11 +358,6 @@ impl Stores {
     /// The EndpointSlices of a Service, oldest first, then by name.
     pub fn endpoint_slices(&self, key: &ServiceKey) -> &[Arc<Slice>] {
         self.slices_by_service.get(key)
-    }
-
-    /// The known state of a Secret.
-    pub fn secret(&self, key: &SecretKey) -> SecretState {
-        self.secrets.state(key)
     }
 
     /// The InternalIP addresses of all nodes, by node name; `None` if nodes are not read.

@@ -75,7 +75,7 @@ impl Library {
         }
         for secret in fetch {
             let object = library.secrets.get(&secret).map(typed::<Secret>);
-            let Some(asked) = library.routing.stores().ask_for_secret(&secret) else { continue };
+            let Some(asked) = library.routing.stores().secrets().ask(&secret) else { continue };
             library.routing.stores_mut().secret_fetched(&secret, &asked, object.as_ref());
         }
         library.routing.reconcile_all();
@@ -122,7 +122,7 @@ impl Library {
             }
             let Some(secret) = fetch.pop() else { return };
             let object = self.secrets.get(&secret).map(typed::<Secret>);
-            let Some(asked) = self.routing.stores().ask_for_secret(&secret) else { continue };
+            let Some(asked) = self.routing.stores().secrets().ask(&secret) else { continue };
             let touched = self.routing.stores_mut().secret_fetched(&secret, &asked, object.as_ref());
             keys = self.routing.affected(&touched);
         }

@@ -1,6 +1,7 @@
 //! Looks for others that do the same work: another waybill, Traefik's provider, another controller.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -84,8 +85,8 @@ impl Checklist<'_> {
     pub(super) async fn statuses(&mut self, classes: Option<&OwnClasses>) {
         let list = ListParams::default().limit(SAMPLE).labels(self.options.label_selector.as_str());
         let mut writers: BTreeMap<String, (String, usize)> = BTreeMap::new();
-        let accepted = ClassState::Accepted(std::sync::Arc::new(self.options.settings.clone()));
-        let ClassState::Accepted(defaults) = &accepted else { return };
+        let defaults = Arc::new(self.options.settings.clone());
+        let accepted = ClassState::Accepted(Arc::clone(&defaults));
         let own = field_manager(&self.options.namespace, &self.options.leader_election.lease_name);
         for scope in watched(self.options).scopes() {
             let api: Api<Ingress> = match scope {
@@ -103,7 +104,7 @@ impl Checklist<'_> {
             };
             let state_of = |class: &str| classes?.contains_key(class).then_some(&accepted);
             for ingress in ingresses {
-                if claim(&ingress, &self.options.class, defaults, state_of) == Ownership::NotOurs {
+                if claim(&ingress, &self.options.class, &defaults, state_of) == Ownership::NotOurs {
                     continue;
                 }
                 let managers = ingress.metadata.managed_fields.iter().flatten();

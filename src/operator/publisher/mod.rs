@@ -89,8 +89,10 @@ struct OutputState {
     backoff: Backoff,
     garbage: GarbageSchedule,
     text: TextSchedule,
-    /// The problems of the last attempts: to commit it, and to write its text.
-    problems: [Vec<Problem>; 2],
+    /// What kept the last attempt from committing it.
+    commit_problems: Vec<Problem>,
+    /// What kept the last attempt from writing its text.
+    text_problems: Vec<Problem>,
     waiting: Waiting,
     commits: Commits,
     counts: Counts,
@@ -111,7 +113,8 @@ impl OutputState {
             backoff: Backoff::new(RETRY.0, RETRY.1),
             garbage: GarbageSchedule::default(),
             text: TextSchedule::default(),
-            problems: Default::default(),
+            commit_problems: Vec::new(),
+            text_problems: Vec::new(),
             waiting: Waiting::default(),
             commits: Commits::default(),
             counts: Counts::default(),
@@ -266,7 +269,8 @@ impl Publisher {
             self.problems.set_uid(&index_subject(key), uid);
         }
         let text = output.text.problem(key);
-        let problems = output.problems.iter().flatten().cloned().chain(text).collect();
+        let problems =
+            output.commit_problems.iter().chain(&output.text_problems).cloned().chain(text).collect();
         self.problems.set(ReportedBy::Output(key.clone()), problems);
     }
 
@@ -353,7 +357,7 @@ impl Publisher {
                 }
                 output.succeeded();
                 output.text.committed(now, snapshot.desired.hash, snapshot.text_bytes);
-                output.problems[0].clear();
+                output.commit_problems.clear();
                 output.emptied = snapshot.desired.counts == Counts::default();
                 output.counts = snapshot.desired.counts;
                 output.shards = (snapshot.desired.routing_shards.len(), snapshot.desired.key_shards.len());
@@ -383,7 +387,7 @@ impl Publisher {
                 output.waiting.since(waiting);
                 (output.held, output.paused) = (true, false);
                 output.succeeded();
-                output.problems[0] = vec![held.problem(key)];
+                output.commit_problems = vec![held.problem(key)];
                 self.live.set_publication(key, Publication::Held(Category::WithdrawalHeld));
                 self.report(key);
             }
@@ -408,7 +412,7 @@ impl Publisher {
         if let Some(output) = self.outputs.get_mut(key) {
             (output.held, output.paused) = (false, true);
             output.succeeded();
-            output.problems[0] = problems;
+            output.commit_problems = problems;
         }
         self.live.set_publication(key, Publication::Held(why));
         self.report(key);
@@ -427,17 +431,18 @@ impl Publisher {
         if again || !error.is_passing() {
             self.live.set_publication(key, Publication::Failing(Label::as_str(error.category())));
         }
-        self.refused(key, 0, error);
+        let refused = self.refused(key, error);
+        if let (Some(output), Some(problem)) = (self.outputs.get_mut(key), refused) {
+            output.commit_problems = vec![problem];
+        }
         self.report(key);
     }
 
-    /// Records what an error says about an output, replacing the last known state. A temporary error says nothing.
-    fn refused(&mut self, key: &OutputKey, of: usize, error: &PublishError) {
-        let Some(output) = self.outputs.get_mut(key) else { return };
-        if let Some((problem, uid)) = refusal_problem(key, output.writer.index_uid(), error) {
-            self.problems.set_uid(&problem.subject, &uid);
-            output.problems[of] = vec![problem];
-        }
+    /// What an error says about an output. A temporary one says nothing, so that the last known problem stays.
+    fn refused(&self, key: &OutputKey, error: &PublishError) -> Option<Problem> {
+        let (problem, uid) = refusal_problem(key, self.outputs.get(key)?.writer.index_uid(), error)?;
+        self.problems.set_uid(&problem.subject, &uid);
+        Some(problem)
     }
 }
 

@@ -136,12 +136,15 @@ impl Publisher {
                     Ok(found) => {
                         output.refusals.reset();
                         output.throttle.wrote(now, found.bytes);
-                        output.problems[1].clear();
+                        output.text_problems.clear();
                     }
                     Err(error) => {
                         output.refusals.note(error, now, || self.live.routing().is_retired(&key));
                         tracing::info!(output = %key, %error, "the text is not written; trying again");
-                        self.refused(&key, 1, error);
+                        let refused = self.refused(&key, error);
+                        if let (Some(output), Some(problem)) = (self.outputs.get_mut(&key), refused) {
+                            output.text_problems = vec![problem];
+                        }
                     }
                 }
                 self.report(&key);

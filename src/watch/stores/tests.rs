@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::watch::SecretState;
 
 fn stores() -> Stores {
     Stores::new(watched(None))
@@ -154,13 +155,13 @@ fn a_secret_is_fetched_when_it_is_wanted() {
     assert!(
         stores.apply_secret_metadata(SecretSource::Others, &Scope::All, event, |_| false).fetch.is_empty()
     );
-    assert!(stores.secret_needs_fetch(&key));
+    assert!(stores.secrets().needs_fetch(&key));
     let touched =
         stores.apply_secret_metadata(SecretSource::Others, &Scope::All, Event::Apply(meta), |_| true);
     assert_eq!(touched, Touched { fetch: vec![key.clone()], ..Touched::default() });
-    let asked = stores.ask_for_secret(&key).unwrap();
+    let asked = stores.secrets().ask(&key).unwrap();
     assert_eq!(stores.secret_fetched(&key, &asked, Some(&secret)).secrets, std::slice::from_ref(&key));
-    assert!(matches!(stores.secret(&key), SecretState::Invalid { .. }));
+    assert!(matches!(stores.secrets().state(&key), SecretState::Invalid { .. }));
     let touched = stores.apply_secret(SecretSource::Others, &Scope::All, Event::Delete(secret), |_| true);
     assert_eq!(touched.secrets, [key]);
 }
@@ -177,7 +178,7 @@ fn a_secret_that_was_made_again_as_another_type_is_fetched() {
         stores.apply_secret(SecretSource::Tls, &Scope::All, Event::Apply(of("1")), |_| true);
         let again = Event::Apply(MetadataOf::from(of("2").metadata));
         stores.apply_secret_metadata(SecretSource::Others, &Scope::All, again, |_| true);
-        assert!(stores.ask_for_secret(&key).is_none(), "what is known of the old one is fresh");
+        assert!(stores.secrets().ask(&key).is_none(), "what is known of the old one is fresh");
         let touched = if relisted {
             stores.apply_secret(SecretSource::Tls, &Scope::All, Event::Init, |_| true);
             stores.apply_secret(SecretSource::Tls, &Scope::All, Event::InitDone, |_| true)
@@ -185,7 +186,7 @@ fn a_secret_that_was_made_again_as_another_type_is_fetched() {
             stores.apply_secret(SecretSource::Tls, &Scope::All, Event::Delete(of("1")), |_| true)
         };
         assert_eq!(touched.fetch, std::slice::from_ref(&key), "relisted: {relisted}");
-        assert!(stores.ask_for_secret(&key).is_some());
+        assert!(stores.secrets().ask(&key).is_some());
     }
 }
 

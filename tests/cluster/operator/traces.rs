@@ -178,7 +178,7 @@ async fn a_collector_that_is_away_costs_a_line_in_the_log() {
     })
     .await;
     let log = operator.process.log();
-    assert_eq!(log.matches("spans are lost").count(), 1, "{log}");
+    assert_eq!(log.matches("spans are dropped").count(), 1, "{log}");
 
     // It comes back.
     let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();

@@ -71,7 +71,7 @@ async fn what_is_right_passes_both() {
 async fn every_rule_refuses_what_it_should_with_words_that_help() {
     let api = untyped(plane().await.admin());
     let label = "DNS label";
-    let reference = "one name an entry";
+    let reference = "one name per entry";
     let labels = |count: usize| -> Value {
         Value::Object(names(count).into_iter().map(|name| (name, json!("x"))).collect())
     };
