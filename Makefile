@@ -33,6 +33,9 @@ NEED_TOOLS := cluster peer chaos e2e
 ONLINE_TESTS := $(filter $(NEED_TOOLS),$(TEST_TARGETS))
 OFFLINE_TESTS := $(filter-out $(NEED_TOOLS),$(TEST_TARGETS))
 
+# Tests with a control plane mostly wait, so more of them run at once than there are cores.
+WAITING_TESTS := RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4}
+
 # Every kustomization but the components, which only exist as a part of another.
 KUSTOMIZATIONS := $(filter-out manifests/components/%,$(shell find manifests -name kustomization.yaml | LC_ALL=C sort))
 
@@ -51,12 +54,12 @@ test-online: tools prometheus
 ifneq ($(ONLINE_TESTS),)
 	@# One seed, so that a change is judged by itself; `make peer` and `make chaos` take another one each time.
 	WAYBILL_PEER_SEED=$${WAYBILL_PEER_SEED:-20261124} WAYBILL_CHAOS_SEED=$${WAYBILL_CHAOS_SEED:-20261124} \
-		$(CARGO) test --locked $(addprefix --test ,$(ONLINE_TESTS))
+		$(WAITING_TESTS) $(CARGO) test --locked $(addprefix --test ,$(ONLINE_TESTS))
 endif
 
 .PHONY: test-cluster
 test-cluster: tools prometheus ## The operator against a real API server
-	$(CARGO) test --locked --test cluster
+	$(WAITING_TESTS) $(CARGO) test --locked --test cluster
 
 .PHONY: e2e
 e2e: tools ## End to end: operator, agent and a real Traefik; requests must reach the right backend

@@ -150,8 +150,12 @@ pub async fn a_file_that_traefik_refuses_is_taken_back() {
     );
     std::fs::write(edge.include.join("same.yaml"), text).unwrap();
     for (section, name) in [("routers", &router), ("services", &service)] {
-        says(&edge, &format!("http.{section}.{name} of --include keeps its name; waybill's entry of that name"), SOON)
-            .await;
+        says(
+            &edge,
+            &format!("http.{section}.{name} of --include keeps its name; waybill's entry of that name"),
+            SOON,
+        )
+        .await;
     }
     assert_eq!(edge.metric("waybill_agent_include_faults").await, Some(2.0));
     edge.answers(&[("guard.example/", "guard"), ("after.example/", "web"), ("included.example/", "web")])

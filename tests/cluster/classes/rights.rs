@@ -139,7 +139,8 @@ async fn a_leader_that_may_not_read_labels_leaves_what_is_published_by_them() {
     let said = condition(&plane, "internal", "Accepted", "False", "NamespacesUnavailable").await;
     assert!(said.contains("what is published stays as it is for internal"), "{said}");
     condition(&plane, "internal", "Published", "False", "NamespacesUnavailable").await;
-    event(&plane, "edge-internal", "internal", "NamespacesUnavailable", &["the published routing stays"]).await;
+    event(&plane, "edge-internal", "internal", "NamespacesUnavailable", &["the published routing stays"])
+        .await;
     event(&plane, "default", "internal", "NamespacesUnavailable", &[INTERNAL]).await;
     plane.apply(&ingress("team-a", "more", "internal")).await;
     // The others go on.

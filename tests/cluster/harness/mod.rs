@@ -86,8 +86,8 @@ pub struct ControlPlane {
     _place: SemaphorePermit<'static>,
 }
 
-/// Control planes that run at once, the shared one included: each takes 320 MB and a core while it starts.
-static PLACES: Semaphore = Semaphore::const_new(3);
+/// Control planes that run at once, the shared one included: each takes 320 MB, and a core while it starts.
+static PLACES: Semaphore = Semaphore::const_new(5);
 
 /// When a test fails, what its programs said is what one wants to read.
 impl Drop for ControlPlane {
