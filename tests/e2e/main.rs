@@ -40,7 +40,8 @@ use std::time::Instant;
 const INSIDE: &str = "WAYBILL_E2E_INSIDE";
 
 /// Backends are below the first and the third, load balancers below the second, ClusterIPs are in the fourth.
-const ADDRESSES: &str = "ip link set lo up && ip route add local 10.99.0.0/16 dev lo && \
+const ADDRESSES: &str = "if ! command -v ip >/dev/null; then echo 'e2e: ip of iproute2 is needed' >&2; exit 1; fi; \
+    ip link set lo up && ip route add local 10.99.0.0/16 dev lo && \
     ip route add local 203.0.113.0/24 dev lo && ip -6 address add fd99::6/128 dev lo nodad && ip route add local 10.96.0.0/16 dev lo";
 
 type Scenario = (&'static str, fn() -> Pin<Box<dyn Future<Output = ()>>>);
