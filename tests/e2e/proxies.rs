@@ -85,6 +85,10 @@ async fn stays_ready(world: &World, edge: &mut Edge) {
             assert!(answer.status == 200 && answer.who() != "web", "{path}: {answer:?}");
         }
     }
+    // The agent may not have noticed the last start yet, and only this process can load a new generation.
+    let settled = format!("settled-{}", edge.name);
+    world.apply(&[simple(&settled, "web")]).await;
+    edge.answers(&[(format!("{settled}.example/").as_str(), "web")]).await;
     edge.loaded(world).await;
     edge.ready().await;
 
