@@ -174,28 +174,28 @@ pub async fn follow(
     let mut took = Duration::ZERO;
     let mut sight = Sight::default();
     loop {
-        let Some(commit) = wanted.borrow_and_update().clone() else {
+        let Some(marker) = wanted.borrow_and_update().clone() else {
             if wanted.changed().await.is_err() {
                 return;
             }
             continue;
         };
-        let answer = api.answer(&commit.middleware).await;
+        let answer = api.answer(&marker.middleware).await;
         // Traefik may have loaded the next generation already, which replaces the last one.
         match wanted.has_changed() {
             Ok(false) => {}
             Ok(true) => continue,
             Err(_) => return,
         }
-        let state = sight.judge(&commit.prefix, answer);
+        let state = sight.judge(&marker.prefix, answer);
         let pause = match &state {
             Proxy::Loaded(_) => CALM,
-            _ => pause(commit.since.elapsed(), took),
+            _ => pause(marker.since.elapsed(), took),
         };
         found.send_if_modified(|last| {
             *last != state && {
                 if matches!(state, Proxy::Loaded(_)) {
-                    took = commit.since.elapsed();
+                    took = marker.since.elapsed();
                 }
                 *last = state;
                 true

@@ -338,12 +338,12 @@ mod tests {
     use super::*;
 
     fn commit(generation: u64) -> Option<CommitId> {
-        Some(CommitId { epoch: 2, generation })
+        Some(CommitId::new(2, generation))
     }
 
     #[test]
     fn what_statuses_wait_for_is_reported_at_once() {
-        let before = Some(CommitId { epoch: 1, generation: 9 });
+        let before = Some(CommitId::new(1, 9));
         for (told, reached, awaited, urgent) in [
             (None, None, None, false),
             (None, commit(5), None, true),

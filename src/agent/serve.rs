@@ -90,7 +90,7 @@ mod tests {
     #[tokio::test]
     async fn the_document_has_a_tag() {
         let document = HttpDocument::default();
-        let commit = CommitId { epoch: 1, generation: 1 };
+        let commit = CommitId::new(1, 1);
         let ask = async |tag: Option<&str>| {
             let mut request = Request::get("/any");
             if let Some(tag) = tag {

@@ -279,7 +279,7 @@ mod tests {
     }
 
     fn commit(generation: u64) -> CommitId {
-        CommitId { epoch: 1, generation }
+        CommitId::new(1, generation)
     }
 
     #[test]

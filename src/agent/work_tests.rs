@@ -181,7 +181,7 @@ async fn an_index_that_counts_from_the_beginning_is_accepted_though_it_changes_a
     let mut work = work(&api, place.path());
     assert_eq!(work.step(index(4_000, &names[..2], 2)).await, None);
     let state = work.parts.state.clone();
-    let reached = |generation| Some(CommitId { epoch: 1, generation });
+    let reached = |generation| Some(CommitId::new(1, generation));
     assert_eq!(*state.reaches().borrow(), reached(4_000));
     for generation in 1..5 {
         api.publish(&index(generation, &names[1..3], 2));
@@ -211,7 +211,7 @@ async fn the_routing_of_another_output_counts_as_nothing_written() {
     assert!(place.path().join("dynamic/routing/routing-000.yaml").exists(), "Traefik keeps it");
     first.step(index(1, &names[..2], 2)).await;
     assert!(state.ready().is_ok());
-    assert_eq!(*state.reaches().borrow(), Some(CommitId { epoch: 1, generation: 1 }));
+    assert_eq!(*state.reaches().borrow(), Some(CommitId::new(1, 1)));
     drop(first);
     assert!(work(&api, place.path()).parts.state.ready().is_ok(), "its own is served on");
 }
